@@ -1,0 +1,5 @@
+//! Configuration: defaults < file < environment < flags.
+
+mod settings;
+
+pub use settings::*;

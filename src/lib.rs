@@ -1,0 +1,7 @@
+//! pulsegate: a TLS-terminating reverse proxy that takes WebSocket heartbeats off an app's hands.
+
+pub mod config;
+pub mod heartbeat;
+pub mod registry;
+pub mod relay;
+pub mod ws;

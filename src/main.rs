@@ -1,0 +1,3 @@
+//! The pulsegate command.
+
+fn main() {}

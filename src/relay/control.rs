@@ -1,0 +1,47 @@
+//! The handle by which the rest of the program speaks to a live session.
+
+use std::sync::Mutex;
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+
+/// What a live session may be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Send one ping of the proxy's own to the app.
+    ProbeUpstream,
+    /// End: the proxy shuts down; both legs get Close 1012.
+    Drain,
+    /// End: the app has been silent for too long; the client gets Close 1012.
+    UpstreamUnresponsive,
+}
+
+/// Hands orders to one session and wakes it; shared between the session and whoever may speak to it.
+#[derive(Debug, Default)]
+pub struct Control {
+    order: Mutex<Option<Order>>,
+    waker: AtomicWaker,
+}
+
+impl Control {
+    /// Leaves `order` for the session and wakes it. An order to end is never displaced by a lesser one.
+    pub fn give(&self, order: Order) {
+        {
+            let mut slot = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if matches!(*slot, None | Some(Order::ProbeUpstream)) {
+                *slot = Some(order);
+            }
+        }
+        self.waker.wake();
+    }
+
+    /// Takes the waiting order, if there is one.
+    pub(super) fn take(&self) -> Option<Order> {
+        self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    /// Makes `waker` the one that the next order wakes.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}

@@ -1,0 +1,99 @@
+//! How a session ended: who, why, and with which codes on the wire.
+
+use std::time::Duration;
+
+/// Which side ended the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// The client closed, or its connection broke.
+    Client,
+    /// The app closed, or its connection broke.
+    Upstream,
+    /// pulsegate decided.
+    Proxy,
+}
+
+/// Why the session ended; one word for each, the same in logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// One of the peers ended it by itself.
+    Normal,
+    /// The client missed its heartbeat window.
+    HeartbeatTimeout,
+    /// The client stopped taking bytes.
+    SlowReader,
+    /// One client frame took longer than allowed.
+    Trickle,
+    /// The proxy shuts down.
+    Drain,
+    /// The upstream leg broke, or the app was silent for too long.
+    UpstreamLost,
+    /// A peer broke RFC 6455.
+    ProtocolError,
+    /// A frame or message over the limit.
+    TooBig,
+    /// Too many pings a second.
+    Rate,
+}
+
+impl EndReason {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::HeartbeatTimeout => "heartbeat_timeout",
+            Self::SlowReader => "slow_reader",
+            Self::Trickle => "trickle",
+            Self::Drain => "drain",
+            Self::UpstreamLost => "upstream_lost",
+            Self::ProtocolError => "protocol_error",
+            Self::TooBig => "too_big",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+impl Initiator {
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// What passed in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes read from the peer after the upgrade, frame headers included.
+    pub bytes: u64,
+    /// Complete data messages.
+    pub messages: u64,
+}
+
+/// The whole story of one session, told once, at its end.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Who ended it.
+    pub initiator: Initiator,
+    /// Why.
+    pub reason: EndReason,
+    /// What went wrong in a few words, where the reason alone does not say it.
+    pub detail: Option<&'static str>,
+    /// Code of the Close that the client sent or was sent; 1006 when there was none (RFC 6455 §7.1.5).
+    pub client_code: u16,
+    /// Code of the Close that the app sent or was sent; 1006 when there was none.
+    pub upstream_code: u16,
+    /// Reason text of the Close that began the end.
+    pub close_reason: Box<str>,
+    /// Read from the client.
+    pub from_client: Traffic,
+    /// Read from the app.
+    pub from_upstream: Traffic,
+    /// Heartbeat figures.
+    pub heartbeat: crate::heartbeat::Stats,
+    /// From the upgrade to the end of both legs.
+    pub duration: Duration,
+}
