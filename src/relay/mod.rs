@@ -5,6 +5,7 @@ mod ending;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +33,9 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).
     fn abort_on_drop(&mut self) {}
+
+    /// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (TCP_USER_TIMEOUT).
+    fn set_user_timeout(&mut self, _after: Duration) {}
 }
 
 /// How far the bytes written to a leg have come.
