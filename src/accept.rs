@@ -25,7 +25,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// At most one log line about that in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Opens `count` listeners on one address; the kernel spreads connections over them (SO_REUSEPORT). With port 0 the
+/// Opens `count` listeners on one address; the kernel spreads connections over them (`SO_REUSEPORT`). With port 0 the
 /// first takes any free port and the others share it.
 pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<StdListener>> {
     // With SO_REUSEPORT alone, a second pulsegate of the same user would start without a word and take half of the
@@ -76,7 +76,8 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts until `stop`, and closes the listener. Each connection is a task: the handshake, then `next`.
+    /// Accepts until `stop`, and closes the listener. Each connection is a task: the handshake, which `stop` ends too,
+    /// then `next`, which is left alone.
     pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
     where
         N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
@@ -90,7 +91,7 @@ impl Accept {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, address)) => self.spawn(tcp, address, next.clone()),
+                Ok((tcp, address)) => self.spawn(tcp, address, stop.clone(), next.clone()),
                 Err(error) if concerns_one_connection(&error) => tracing::debug!(%error, "accept failed"),
                 Err(error) => {
                     complaints.accept_failed(&error);
@@ -103,7 +104,7 @@ impl Accept {
         }
     }
 
-    fn spawn<N, F>(&self, tcp: TcpStream, address: SocketAddr, next: N)
+    fn spawn<N, F>(&self, tcp: TcpStream, address: SocketAddr, stop: CancellationToken, next: N)
     where
         N: FnOnce(ClientStream, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -114,8 +115,17 @@ impl Accept {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let (terminator, metrics) = (Arc::clone(&self.terminator), Arc::clone(&self.metrics));
         self.tracker.spawn(async move {
-            if let Some((stream, peer)) = greet(&terminator, &metrics, tcp, address, place, deadline).await {
-                drop((terminator, metrics));
+            let greeted = tokio::select! {
+                biased;
+                greeted = greet(&terminator, &metrics, tcp, address, place, deadline) => greeted,
+                // There is no service to shake hands for, and a silent client must not hold up the end.
+                () = stop.cancelled() => {
+                    metrics.handshake("draining");
+                    None
+                }
+            };
+            drop((terminator, metrics, stop));
+            if let Some((stream, peer)) = greeted {
                 next(stream, peer).await;
             }
         });

@@ -154,7 +154,8 @@ async fn supervise(
     bound: Duration,
     ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
 ) -> Result<(), RunError> {
-    let ends = ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
+    let ends =
+        ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
     let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
     let left = shared.registry.len();
@@ -247,7 +248,7 @@ fn raise_file_limit() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;
     limit.current = limit.maximum;
-    if setrlimit(Resource::Nofile, limit.clone()).is_ok() { limit.current } else { before }
+    if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
 }
 
 fn upstream(target: &Target) -> String {

@@ -59,7 +59,7 @@ struct CheckArgs {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => Ok(check::check(&args.source.config, &Overrides::default(), args.format, |files| {
             Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
         })),

@@ -34,7 +34,7 @@ impl Args {
 }
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = match config::load(&args.source.config, &args.overrides()) {
         Ok(settings) => settings,
         Err(report) => return Ok(refuse(&report)),

@@ -166,7 +166,8 @@ impl Metrics {
         }
     }
 
-    /// All of them in the OpenMetrics text format.
+    /// All of them in the `OpenMetrics` text format.
+    #[expect(clippy::missing_panics_doc, reason = "a String takes whatever is written to it")]
     pub fn encode(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String does not fail");

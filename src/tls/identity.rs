@@ -195,11 +195,11 @@ fn sections<T: PemObject>(file: &Path, text: &[u8]) -> Result<Vec<T>, IdentityEr
         .map_err(|error| IdentityError::Pem { file: file.into(), reason: reason(error) })
 }
 
-/// The library prints the markers it missed as lists of byte values.
+/// The library prints what it missed as lists of byte values.
 fn reason(error: pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => {
-            format!("the line \"{}\" is missing", String::from_utf8_lossy(&end_marker).trim())
+            format!("the line \"-----END {}-----\" is missing", String::from_utf8_lossy(&end_marker))
         }
         pem::Error::IllegalSectionStart { line } => {
             format!("malformed line \"{}\"", String::from_utf8_lossy(&line).trim())

@@ -8,6 +8,8 @@ mod identity;
 mod opening;
 mod stream;
 mod terminator;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ const LONGEST_METHOD: usize = 16;
 /// What somebody who speaks plain HTTP on the TLS port is told.
 pub(super) const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 71\r\n\
+    Content-Length: 72\r\n\
     Connection: close\r\n\
     \r\n\
     This port speaks TLS: use https:// (or wss://) instead of http:// here.\n";

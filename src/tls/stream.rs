@@ -89,7 +89,7 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-/// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (TCP_USER_TIMEOUT,
+/// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (`TCP_USER_TIMEOUT`,
 /// RFC 5482): the backstop for a peer that vanished while nobody asks about it.
 pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
     // A socket that refuses is already closed; where the option is unknown, the relay's own deadlines must do.
