@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use control::{Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
 
+pub use crate::heartbeat::Delivery;
 use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::ConnId;
 use crate::ws::Limits;
@@ -32,13 +33,6 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).
     fn abort_on_drop(&mut self) {}
-}
-
-/// How far the bytes written to a leg have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Bytes that the peer's kernel has acknowledged since the connection began.
-    pub acked: u64,
 }
 
 /// Both legs as the upgrade leaves them, with the bytes that were read too early.
