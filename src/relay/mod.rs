@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use control::{Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
 
+pub use crate::heartbeat::Delivery;
 use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::ConnId;
 use crate::ws::Limits;
@@ -36,13 +37,6 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (`TCP_USER_TIMEOUT`).
     fn set_user_timeout(&mut self, _after: Duration) {}
-}
-
-/// How far the bytes written to a leg have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Bytes that the peer's kernel has acknowledged since the connection began.
-    pub acked: u64,
 }
 
 /// Both legs as the upgrade leaves them, with the bytes that were read too early.
