@@ -153,7 +153,9 @@ async fn stopping_ends_handshakes_under_way() {
     let mut silent = TcpStream::connect(port.address).await.expect("connect");
     // Once this one is served, the one before it has been accepted.
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
-    drop(timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected"));
+    let mut served = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
+    timeout(PATIENCE, served.read_u8()).await.expect("in time").expect("greeting");
+    drop(served);
     port.stop.cancel();
     port.ended().await;
     let end = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("in time");

@@ -119,7 +119,7 @@ impl Server {
             settings: self.settings,
             terminator: self.terminator,
             registry: Arc::new(Registry::new(fastrand::u32(..))),
-            pulse: Arc::default(),
+            pulse: Arc::new(UpstreamPulse::new(began)),
             metrics: Arc::default(),
             shutdown,
         });

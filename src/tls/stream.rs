@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -40,7 +41,11 @@ impl ClientStream {
 
 impl Leg for ClientStream {
     fn delivery(&self) -> Option<Delivery> {
-        tcp_info::bytes_acked(&self.socket().tcp).map(|acked| Delivery { acked })
+        let tcp = &self.socket().tcp;
+        let acked = tcp_info::bytes_acked(tcp)?;
+        // Encrypted bytes: whether a whole record is among them is not known, but the client did send.
+        let unread = ioctl_fionread(tcp).is_ok_and(|bytes| bytes > 0);
+        Some(Delivery { acked, unread })
     }
 
     fn written(&self) -> u64 {

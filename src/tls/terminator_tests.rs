@@ -241,6 +241,26 @@ async fn delivery_catches_up_with_what_was_written() {
 }
 
 #[tokio::test]
+async fn bytes_that_nobody_has_read_are_seen() {
+    let port = Port::open().await;
+    let (server, connected) = port.meet(port.client()).await;
+    let (mut stream, _) = server.expect("handshake");
+    let mut connected = connected.expect("connected");
+    let unread = |stream: &ClientStream| stream.delivery().expect("this kernel tells").unread;
+    assert!(!unread(&stream), "nothing sent yet");
+    connected.write_all(b"x").await.expect("write");
+    connected.flush().await.expect("flush");
+    let arrives = async {
+        while !unread(&stream) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within("arrival", arrives).await;
+    assert_eq!(within("read", stream.read_u8()).await.expect("read"), b'x');
+    assert!(!unread(&stream), "all read");
+}
+
+#[tokio::test]
 async fn an_abort_is_a_reset() {
     let port = Port::open().await;
     let (server, connected) = port.meet(port.client()).await;
