@@ -51,6 +51,8 @@ struct Flight {
     /// Position of its last byte in the stream of bytes written.
     end: u64,
     look_at: Instant,
+    /// Whether an answer would be for us to see: the app's pings are the app's business.
+    ours: bool,
     /// Whether the client has ended a frame since, and so could have answered.
     could_answer: bool,
 }
@@ -75,8 +77,8 @@ impl Downlink {
     }
 
     /// A probe has left for the wire; its arrival is in doubt after `window`.
-    pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration) {
-        self.flight = Some(Flight { sent: now, end, look_at: now + window, could_answer: false });
+    pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration, ours: bool) {
+        self.flight = Some(Flight { sent: now, end, look_at: now + window, ours, could_answer: false });
     }
 
     /// A probe was answered.
@@ -167,7 +169,9 @@ impl Downlink {
             }
             Some(_) => self.is_still(now, flight.sent, delivery),
             // Without a kernel to ask, only the answer proves the way; a client in the middle of a frame cannot give it.
-            None => flight.could_answer && now.saturating_duration_since(flight.sent) >= self.write_stall,
+            None => {
+                flight.ours && flight.could_answer && now.saturating_duration_since(flight.sent) >= self.write_stall
+            }
         }
     }
 }

@@ -108,12 +108,19 @@ pub struct Engine {
 enum Phase {
     /// No probe is needed yet.
     Quiet,
-    /// A probe is due, but it has not left for the wire.
-    Queued { since: Instant, handed: bool },
+    /// A probe is due, but it has not left for the wire; `handed`: whose ping is on its way there.
+    Queued { since: Instant, handed: Option<Whose> },
     /// A probe is on its way. `held_up`: it was found behind a backlog, and its window begins when it arrives.
     Sent { at: Instant, deadline: Instant, held_up: bool },
     /// No probes: a Close has passed, or the mode is off.
     Still,
+}
+
+/// Whose ping serves as the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Apps,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -230,10 +237,10 @@ impl Engine {
     pub fn app_ping(&mut self, payload: &[u8], now: Instant) {
         match self.phase {
             Phase::Still => return,
-            Phase::Quiet | Phase::Queued { handed: false, .. } => {
-                self.phase = Phase::Queued { since: now, handed: true };
+            Phase::Quiet | Phase::Queued { handed: None, .. } => {
+                self.phase = Phase::Queued { since: now, handed: Some(Whose::Apps) };
             }
-            Phase::Queued { handed: true, .. } | Phase::Sent { .. } => {}
+            Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
         }
         self.ledger.relayed(payload);
     }
@@ -241,13 +248,13 @@ impl Engine {
     /// Whether [`Self::poll_transmit`] has a frame, to be asked at every frame boundary of the outbound stream.
     #[inline]
     pub fn wants_transmit(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Queued { handed: false, .. }) || self.reissue_at.is_some_and(|at| at <= now)
+        matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue_at.is_some_and(|at| at <= now)
     }
 
     /// The next frame of the heartbeat's own for the client. It must go out at a frame boundary.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<ControlFrame> {
-        if let Phase::Queued { handed: handed @ false, .. } = &mut self.phase {
-            *handed = true;
+        if let Phase::Queued { handed: handed @ None, .. } = &mut self.phase {
+            *handed = Some(Whose::Ours);
             self.stats.pings += 1;
             return Some(ControlFrame::new(Opcode::PING, &self.ledger.own(), None));
         }
@@ -258,14 +265,12 @@ impl Engine {
     /// Whether a probe was handed out that has not been reported as [`Self::flushed`].
     #[inline]
     pub fn awaits_flush(&self) -> bool {
-        matches!(self.phase, Phase::Queued { handed: true, .. })
+        matches!(self.phase, Phase::Queued { handed: Some(_), .. })
     }
 
     /// Everything for the client has left for the wire; `written` is the position reached (see [`Delivery::acked`]).
     pub fn flushed(&mut self, now: Instant, written: u64) {
-        if !self.awaits_flush() {
-            return;
-        }
+        let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
         let window = self.window();
         self.ledger.left(now);
         self.last_probe = now;
@@ -273,7 +278,7 @@ impl Engine {
             idle: self.draw.shorten(self.policy.interval, self.policy.jitter),
             busy: self.draw.shorten(self.policy.probe_when_busy, self.policy.jitter),
         };
-        self.downlink.probe_left(now, written, window);
+        self.downlink.probe_left(now, written, window, whose == Whose::Ours);
         self.phase = Phase::Sent { at: now, deadline: now + window, held_up: false };
     }
 
@@ -337,7 +342,7 @@ impl Engine {
             return Due::End(verdict);
         }
         if self.phase == Phase::Quiet && self.paused_since.is_none() && self.probe_at() <= now {
-            self.phase = Phase::Queued { since: now, handed: false };
+            self.phase = Phase::Queued { since: now, handed: None };
         }
         let downlink = self.downlink.look_at(self.probe_has_deadline()).is_some_and(|at| at <= now);
         if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
@@ -380,7 +385,7 @@ impl Engine {
         if self.missed_in_a_row >= self.policy.max_missed {
             return Some(Verdict::Timeout);
         }
-        self.phase = Phase::Queued { since: now, handed: false };
+        self.phase = Phase::Queued { since: now, handed: None };
         None
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The widest that an adaptive window may become.
-const WIDEST: Duration = Duration::from_secs(60);
+const WIDEST: Duration = Duration::from_mins(1);
 
 /// Smoothed round trip and its variation.
 #[derive(Clone, Copy, Debug, Default)]

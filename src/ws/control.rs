@@ -7,7 +7,7 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 const MAX_FRAME: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
 /// A whole control frame, ready for the wire, without an allocation.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ControlFrame {
     bytes: [u8; MAX_FRAME],
     len: u8,

@@ -17,11 +17,11 @@ fn encode(frame: &Frame, from: Sender) -> Vec<u8> {
     match frame.payload {
         n @ 0..=125 => out.push(mask | u8::try_from(n).unwrap()),
         n @ 126..=0xFFFF => {
-            out.push(mask | 126);
+            out.push(mask | 0x7E);
             out.extend(u16::try_from(n).unwrap().to_be_bytes());
         }
         n => {
-            out.push(mask | 127);
+            out.push(mask | 0x7F);
             out.extend((n as u64).to_be_bytes());
         }
     }
