@@ -1,5 +1,6 @@
 //! pulsegate: a TLS-terminating reverse proxy that takes WebSocket heartbeats off an app's hands.
 
+pub mod cli;
 pub mod config;
 pub mod heartbeat;
 pub mod registry;
