@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept};
-use crate::config::{Settings, Target};
+use crate::config::Settings;
 use crate::drain::{self, Outcome, Phase, Shutdown};
 use crate::heartbeat::UpstreamPulse;
 use crate::http::{self, Peer};
@@ -129,7 +129,7 @@ impl Server {
             tracing::info!(
                 address = %self.address,
                 workers = self.listeners.len(),
-                upstream = upstream(&shared.settings.upstream.target),
+                upstream = %shared.settings.upstream.target,
                 open_files = raise_file_limit(),
                 "listening"
             );
@@ -249,14 +249,6 @@ fn raise_file_limit() -> Option<u64> {
     let before = limit.current;
     limit.current = limit.maximum;
     if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
-}
-
-fn upstream(target: &Target) -> String {
-    match target {
-        Target::Tcp { host, port } if host.contains(':') => format!("http://[{host}]:{port}"),
-        Target::Tcp { host, port } => format!("http://{host}:{port}"),
-        Target::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 fn log_totals(shared: &Shared, uptime: Duration) {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Tls, Upstream};
+use crate::config::{EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Target, Tls, Upstream};
 use crate::heartbeat::{Policy, UpstreamPolicy};
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
@@ -183,12 +183,4 @@ fn a_port_in_use_is_named() {
     second.listen.address = first.address();
     let error = Server::bind(second, localhost().identity).map(drop).expect_err("in use").to_string();
     assert!(error.contains(&first.address().to_string()) && error.contains("in use"), "{error}");
-}
-
-#[test]
-fn upstreams_are_shown_as_they_are_configured() {
-    let tcp = |host: &str| upstream(&Target::Tcp { host: host.into(), port: 3000 });
-    assert_eq!(tcp("app"), "http://app:3000");
-    assert_eq!(tcp("::1"), "http://[::1]:3000");
-    assert_eq!(upstream(&Target::Unix("/run/app.sock".into())), "unix:/run/app.sock");
 }

@@ -1,4 +1,4 @@
-//! The command line: arguments in, exit code out.
+//! The command line: arguments in, exit code out. One file per command family.
 
 pub mod check;
 pub mod dev;
@@ -6,16 +6,15 @@ mod duration;
 pub mod ping;
 mod run;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-use crate::config::Overrides;
+use crate::config::{Overrides, Tls};
 use crate::tls::Identity;
-
-/// A program that cannot start because of its configuration, certificates among it (`EX_CONFIG` of sysexits.h).
-const EXIT_CONFIGURATION: u8 = 78;
 
 /// A TLS-terminating sidecar that takes WebSocket heartbeats off an Express app's hands.
 #[derive(Debug, Parser)]
@@ -29,10 +28,10 @@ struct Cli {
 enum Command {
     /// Run the proxy
     #[command(after_help = "Exit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration")]
-    Run(run::Args),
+    Run(Source),
     /// Validate the configuration and read the certificates, without opening a port
     #[command(after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration")]
-    Check(CheckArgs),
+    Check(Check),
     /// Try it with nothing installed: a certificate, an echo app and the proxy in front of it
     Dev(dev::Args),
     /// Open a WebSocket and print heartbeat round trips
@@ -45,13 +44,15 @@ struct Source {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "config/proxy.toml")]
     config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 #[derive(Debug, clap::Args)]
-struct CheckArgs {
+struct Check {
     #[command(flatten)]
     source: Source,
-    /// How the outcome is written
+    /// How the findings are written
     #[arg(long, value_enum, default_value_t)]
     format: check::Format,
 }
@@ -59,10 +60,12 @@ struct CheckArgs {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(&args),
-        Command::Check(args) => Ok(check::check(&args.source.config, &Overrides::default(), args.format, |files| {
-            Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
-        })),
+        Command::Run(source) => run::run(&source),
+        Command::Check(Check { source, format }) => {
+            check::check(&source.config, &source.overrides, format, certificates, &mut io::stdout().lock())
+                .map(ExitCode::from)
+                .context("cannot print")
+        }
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
     };
@@ -70,6 +73,11 @@ pub fn main() -> ExitCode {
         eprintln!("pulsegate: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Whether `files` can be presented; for the configuration, which does not know how to read them.
+fn certificates(files: &Tls) -> Result<(), String> {
+    Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -85,20 +93,28 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_run_reach_the_settings_as_overrides() {
-        let line = ["pulsegate", "run", "-c", "a.toml", "--listen", "[::1]:0", "--upstream", "unix:/app.sock"];
-        let cli = Cli::try_parse_from(line).expect("valid");
-        let Command::Run(args) = cli.command else { panic!("{:?}", cli.command) };
-        let overrides = args.overrides();
-        assert_eq!(args.source.config, PathBuf::from("a.toml"));
-        assert_eq!(overrides.listen, Some("[::1]:0".parse().expect("address")));
-        assert_eq!(overrides.upstream.as_deref(), Some("unix:/app.sock"));
-        assert_eq!(overrides.log_level, None);
+    fn flags_of_run_and_check_reach_the_settings_as_overrides() {
+        for command in ["run", "check"] {
+            let flags = ["-c", "a.toml", "--listen", "[::1]:0", "--upstream", "unix:/app.sock", "--log-level", "debug"];
+            let line = ["pulsegate", command].into_iter().chain(flags);
+            let source = match Cli::try_parse_from(line).expect("valid").command {
+                Command::Run(source) | Command::Check(Check { source, .. }) => source,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(source.config, PathBuf::from("a.toml"));
+            let expected = Overrides {
+                listen: Some("[::1]:0".into()),
+                upstream: Some("unix:/app.sock".into()),
+                log_level: Some("debug".into()),
+                ..Overrides::default()
+            };
+            assert_eq!(source.overrides, expected);
+        }
     }
 
     #[test]
     fn wrong_usage_exits_with_2() {
-        for line in [&["pulsegate", "ran"][..], &["pulsegate", "run", "--listen", "8443"], &["pulsegate"]] {
+        for line in [&["pulsegate", "ran"][..], &["pulsegate", "run", "--lisen", "[::1]:0"], &["pulsegate"]] {
             let error = Cli::try_parse_from(line).expect_err("wrong usage");
             assert_eq!(error.exit_code(), 2, "{line:?}: {error}");
         }
