@@ -2,6 +2,10 @@
 
 pub mod config;
 pub mod heartbeat;
+pub mod http;
 pub mod registry;
 pub mod relay;
+pub mod telemetry;
+pub mod upgrade;
+pub mod upstream;
 pub mod ws;
