@@ -12,4 +12,6 @@ pub mod server;
 pub mod tcp_info;
 pub mod telemetry;
 pub mod tls;
+pub mod upgrade;
+pub mod upstream;
 pub mod ws;

@@ -1,5 +1,6 @@
-//! What the program says about itself: log lines here, numbers in [`metrics`].
+//! What the program says about itself: log lines, their words in [`lines`], and numbers in [`metrics`].
 
+pub mod lines;
 pub mod metrics;
 
 use std::io::IsTerminal;
