@@ -90,8 +90,11 @@ async fn ping(args: &Args, probes: &mut Probes) -> anyhow::Result<()> {
     say(format_args!("PING {} ({}{chosen})", args.url, connected.description))?;
     let mut session = Session { args, probes, socket, server_pings: 0, last_server_ping: None, messages: 0 };
     let began = Instant::now();
-    let end = session.run().await;
-    session.summary(began.elapsed(), end?)?;
+    let end = session.exchange().await?;
+    let elapsed = began.elapsed();
+    // Without the server's Close, too, this is the end; nothing is left to be told of it.
+    let _ = timeout(CLOSE_PATIENCE, session.close(&end)).await;
+    session.summary(elapsed, &end)?;
     Ok(())
 }
 
@@ -126,14 +129,7 @@ enum Event {
 }
 
 impl Session<'_> {
-    /// Pings and listens to the end, and leaves the connection closed; an error is one of printing.
-    async fn run(&mut self) -> io::Result<End> {
-        let end = self.exchange().await?;
-        // Without the server's Close, too, this is the end; nothing is left to be told of it.
-        let _ = timeout(CLOSE_PATIENCE, self.close(&end)).await;
-        Ok(end)
-    }
-
+    /// Pings and listens until there is an [`End`]; an error is one of printing.
     async fn exchange(&mut self) -> io::Result<End> {
         let mut ticks = interval(self.args.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -230,14 +226,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn summary(&self, elapsed: Duration, end: End) -> io::Result<()> {
+    fn summary(&self, elapsed: Duration, end: &End) -> io::Result<()> {
         match end {
             End::Counted => {}
             // The terminal has just shown ^C on this line.
             End::Interrupted => say(format_args!(""))?,
             End::Closed(None) => say(format_args!("closed by the server without a code"))?,
             End::Closed(Some(CloseFrame { code, reason })) => {
-                say(format_args!("closed by the server: {} {reason:?}", u16::from(code)))?;
+                say(format_args!("closed by the server: {} {:?}", u16::from(*code), reason.as_str()))?;
             }
             End::Lost(error) => say(format_args!("connection lost without a Close (1006): {error}"))?,
         }
