@@ -56,9 +56,6 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).
     fn abort_on_drop(&mut self) {}
-
-    /// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (`TCP_USER_TIMEOUT`).
-    fn set_user_timeout(&mut self, _after: Duration) {}
 }
 
 /// Both legs as the upgrade leaves them, with the bytes that were read too early.
