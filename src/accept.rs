@@ -151,9 +151,9 @@ async fn greet(
             let outcome = error.outcome();
             metrics.handshake(outcome);
             if error.is_routine() {
-                tracing::debug!(client.address = %address.ip(), outcome, %error, "tls.handshake_failed");
+                tracing::debug!(client.address = %address, outcome, %error, "tls.handshake_failed");
             } else {
-                tracing::info!(client.address = %address.ip(), outcome, %error, "tls.handshake_failed");
+                tracing::info!(client.address = %address, outcome, %error, "tls.handshake_failed");
             }
             None
         }

@@ -255,7 +255,7 @@ mod tests {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             assert!(has_order(&late), "told at the next sweep: {late:?}");
         };
-        let outcome = supervise(&shutdown, &registry, Duration::from_secs(60), work).await;
+        let outcome = supervise(&shutdown, &registry, Duration::from_mins(1), work).await;
         assert_eq!(outcome, Outcome::Ended(()));
     }
 

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::drain::{self, Outcome, Phase, Shutdown};
 use crate::heartbeat::UpstreamPulse;
 use crate::http::{self, Peer};
+use crate::pulse;
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
@@ -137,9 +138,9 @@ impl Server {
             let ends: Vec<_> = workers
                 .map(|(index, listener)| start(index, listener, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
-            let supervised = supervise(&shared, bound, ends);
             tokio::select! {
-                result = supervised => result,
+                result = supervise(&shared, bound, ends) => result,
+                never = pulse::keep(shared.settings.upstream.heartbeat, &shared.pulse, &shared.registry) => match never {},
                 never = signals.drive() => match never {},
             }
         });
@@ -159,6 +160,8 @@ async fn supervise(
     let mut work = std::pin::pin!(try_join_all(ends));
     let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
     let left = shared.registry.len();
+    // A future that has ended must not be asked again.
+    let lost = matches!(outcome, Outcome::Ended(Err(_)));
     let result = match outcome {
         Outcome::Ended(Ok(_)) => return Ok(()),
         Outcome::Ended(Err(error)) => Err(error),
@@ -172,7 +175,7 @@ async fn supervise(
         }
     };
     shared.shutdown.abort();
-    if result.is_ok() || matches!(result, Err(RunError::Aborted)) {
+    if !lost {
         // A worker that is stuck beyond this goes down with the process.
         let _ = tokio::time::timeout(ABORT_GRACE, work).await;
     }

@@ -105,7 +105,9 @@ fn bind(mut settings: Settings, identity: Identity, movable: bool) -> Result<Ser
 fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Published> {
     match wanted {
         Some(path) => Published::to(path, pem).with_context(|| format!("cannot write {}", path.display())),
-        None => Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place"),
+        None => {
+            Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
+        }
     }
 }
 

@@ -220,11 +220,11 @@ async fn delivery_catches_up_with_what_was_written() {
     let mut connected = connected.expect("connected");
     let before = stream.written();
     assert!(before > 0, "the handshake was written too");
-    stream.write_all(&[7; 20_000]).await.expect("write");
+    stream.write_all(&vec![7; 20_000]).await.expect("write");
     stream.flush().await.expect("flush");
     let written = stream.written();
     assert!(written - before > 20_000, "{} bytes for 20,000 with encryption", written - before);
-    within("read", connected.read_exact(&mut [0; 20_000])).await.expect("read");
+    within("read", connected.read_exact(&mut vec![0; 20_000])).await.expect("read");
 
     let caught_up = async {
         loop {

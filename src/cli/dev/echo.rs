@@ -177,7 +177,9 @@ fn respond(request: Option<&Request<'_>>, page: &str) -> String {
             ("426 Upgrade Required\r\nUpgrade: websocket", TEXT, "A WebSocket is spoken here.\n")
         }
         Some(Request { path: "/", method: "GET" | "HEAD", .. }) => ("200 OK", "text/html; charset=utf-8", page),
-        Some(Request { path: "/", .. }) => ("405 Method Not Allowed\r\nAllow: GET, HEAD", TEXT, "This page can only be read.\n"),
+        Some(Request { path: "/", .. }) => {
+            ("405 Method Not Allowed\r\nAllow: GET, HEAD", TEXT, "This page can only be read.\n")
+        }
         Some(_) => ("404 Not Found", TEXT, "The echo app has / and /echo only.\n"),
     };
     let length = body.len();
