@@ -90,14 +90,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// Relays until nothing moves any more.
+    /// Relays until nothing moves any more, and only then looks at orders and deadlines: what has come is delivered
+    /// before an end is decided.
     fn relay(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Cause> {
-        match self.control.take() {
-            None => {}
-            Some(Order::ProbeUpstream) => self.rules.probe_app(),
-            Some(Order::Drain) => return Err(Cause::Drain),
-            Some(Order::UpstreamUnresponsive) => return Err(Cause::UpstreamUnresponsive),
-        }
         let (mut up, mut down) = (Step::More, Step::More);
         let mut moved = false;
         while up == Step::More || down == Step::More {
@@ -108,6 +103,12 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 down = self.down.step((&mut self.upstream, &mut self.client), &mut self.rules, cx, now)?;
             }
             moved |= up == Step::More || down == Step::More;
+        }
+        match self.control.take() {
+            None => {}
+            Some(Order::ProbeUpstream) => self.rules.probe_app(),
+            Some(Order::Drain) => return Err(Cause::Drain),
+            Some(Order::UpstreamUnresponsive) => return Err(Cause::UpstreamUnresponsive),
         }
         self.expire(cx, now)?;
         self.up.inject(&mut self.upstream, &mut self.rules, cx, now)?;

@@ -12,7 +12,9 @@ use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
 use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Terms};
 use pulsegate::ws::Limits;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
+};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -73,21 +75,51 @@ impl Frame {
 
 /// One end of the session, on the far side of a leg.
 pub struct End {
-    io: DuplexStream,
+    io: ReadHalf<DuplexStream>,
+    /// Shared with a writer in the background, where a test wants to read meanwhile.
+    out: Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>,
     masks: bool,
 }
 
 impl End {
+    fn new(io: DuplexStream, masks: bool) -> Self {
+        let (io, out) = split(io);
+        Self { io, out: Arc::new(out.into()), masks }
+    }
+
     pub async fn send(&mut self, frame: &Frame) {
         self.send_raw(&frame.encode(self.masks)).await;
     }
 
     pub async fn send_raw(&mut self, bytes: &[u8]) {
-        self.io.write_all(bytes).await.expect("the relay reads");
+        self.try_send(bytes).await.expect("the relay reads");
+    }
+
+    pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(NEVER, self.out.lock()).await.expect("no writer holds on").write_all(bytes).await
+    }
+
+    /// Sends in the background, however long the other side takes.
+    pub fn send_raw_soon(&mut self, bytes: Vec<u8>) {
+        let out = Arc::clone(&self.out);
+        let mut held = Arc::clone(&out).try_lock_owned().expect("one writer at a time");
+        tokio::spawn(async move { held.write_all(&bytes).await });
+    }
+
+    /// Ends the stream behind everything sent so far.
+    pub fn fin_soon(&mut self) {
+        let out = Arc::clone(&self.out);
+        tokio::spawn(async move { out.lock().await.shutdown().await });
     }
 
     pub async fn fin(&mut self) {
-        self.io.shutdown().await.expect("the relay is there");
+        self.out.lock().await.shutdown().await.expect("the relay is there");
+    }
+
+    /// Reads and forgets what is there.
+    pub async fn drain_some(&mut self) {
+        let mut some = vec![0; 256 * 1024];
+        while let Ok(Ok(1..)) = timeout(Duration::from_millis(1), self.io.read(&mut some)).await {}
     }
 
     /// The next frame, or `None` at the end of the stream.
@@ -190,11 +222,9 @@ pub struct Rig {
     pub client: End,
     pub app: End,
     pub control: Arc<Control>,
-    pub pulse: Arc<UpstreamPulse>,
     /// What the client's kernel is said to have acknowledged.
     pub kernel: Arc<Mutex<Option<Delivery>>>,
     pub client_aborted: Arc<AtomicBool>,
-    pub upstream_aborted: Arc<AtomicBool>,
     pub opened: Instant,
     session: JoinHandle<Ending>,
 }
@@ -233,14 +263,12 @@ impl Rig {
         let (client_leg, upstream_leg) = (leg(client_leg), leg(upstream_leg));
         let kernel = Arc::clone(&client_leg.kernel);
         let client_aborted = Arc::clone(&client_leg.aborted);
-        let upstream_aborted = Arc::clone(&upstream_leg.aborted);
         let control = Arc::new(Control::default());
         let opened = Instant::now();
-        let pulse = Arc::new(UpstreamPulse::new(opened.into_std()));
         let terms = Terms {
             policy: Arc::new(plan.policy),
             limits: plan.limits,
-            pulse: Arc::clone(&pulse),
+            pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
             id: Registry::new(0).next_id(),
             seed: 42,
         };
@@ -252,13 +280,11 @@ impl Rig {
         };
         let session = tokio::spawn(relay::run(legs, terms, Arc::clone(&control)));
         Self {
-            client: End { io: client, masks: true },
-            app: End { io: app, masks: false },
+            client: End::new(client, true),
+            app: End::new(app, false),
             control,
-            pulse,
             kernel,
             client_aborted,
-            upstream_aborted,
             opened,
             session,
         }
