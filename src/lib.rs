@@ -1,10 +1,27 @@
 //! pulsegate: a TLS-terminating reverse proxy that takes WebSocket heartbeats off an app's hands.
+//!
+//! The path of a connection is the order of the stages; each is handed the next and knows none before it:
+//!
+//! ```text
+//! accept → tls → http → upgrade → relay ⇄ (ws scanner, heartbeat engine)
+//!                  ↘ forward (plain requests)      ↓
+//!                     upstream (dial, pool)     registry, telemetry
+//! ```
 
 #![warn(clippy::unwrap_used)]
 
+pub mod accept;
 pub mod cli;
 pub mod config;
+pub mod drain;
 pub mod heartbeat;
+pub mod http;
 pub mod registry;
 pub mod relay;
+pub mod server;
+mod tcp_info;
+pub mod telemetry;
+pub mod tls;
+pub mod upgrade;
+pub mod upstream;
 pub mod ws;

@@ -1,3 +1,7 @@
 //! The pulsegate command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pulsegate::cli::main()
+}

@@ -1,3 +1,124 @@
-//! One file per command family.
+//! The command line: arguments in, exit code out. One file per command family.
 
 pub mod check;
+pub mod dev;
+mod duration;
+pub mod ping;
+mod run;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Overrides, Tls};
+use crate::tls::Identity;
+
+/// A TLS-terminating sidecar that takes WebSocket heartbeats off an Express app's hands.
+#[derive(Debug, Parser)]
+#[command(name = "pulsegate", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    #[command(after_help = "Exit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration")]
+    Run(Source),
+    /// Validate the configuration and read the certificates, without opening a port
+    #[command(after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration")]
+    Check(Check),
+    /// Try it with nothing installed: a certificate, an echo app and the proxy in front of it
+    Dev(dev::Args),
+    /// Open a WebSocket and print heartbeat round trips
+    Ping(ping::Args),
+}
+
+/// Which configuration is meant; flags win over the environment, which wins over the file.
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "config/proxy.toml")]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+#[derive(Debug, clap::Args)]
+struct Check {
+    #[command(flatten)]
+    source: Source,
+    /// How the findings are written
+    #[arg(long, value_enum, default_value_t)]
+    format: check::Format,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(source) => run::run(&source),
+        Command::Check(Check { source, format }) => {
+            check::check(&source.config, &source.overrides, format, certificates, &mut io::stdout().lock())
+                .map(ExitCode::from)
+                .context("cannot print")
+        }
+        Command::Dev(args) => dev::run(&args),
+        Command::Ping(args) => ping::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("pulsegate: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether `files` can be presented; for the configuration, which does not know how to read them.
+fn certificates(files: &Tls) -> Result<(), String> {
+    Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_run_and_check_reach_the_settings_as_overrides() {
+        for command in ["run", "check"] {
+            let flags = ["-c", "a.toml", "--listen", "[::1]:0", "--upstream", "unix:/app.sock", "--log-level", "debug"];
+            let line = ["pulsegate", command].into_iter().chain(flags);
+            let source = match Cli::try_parse_from(line).expect("valid").command {
+                Command::Run(source) | Command::Check(Check { source, .. }) => source,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(source.config, PathBuf::from("a.toml"));
+            let expected = Overrides {
+                listen: Some("[::1]:0".into()),
+                upstream: Some("unix:/app.sock".into()),
+                log_level: Some("debug".into()),
+                ..Overrides::default()
+            };
+            assert_eq!(source.overrides, expected);
+        }
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for line in [&["pulsegate", "ran"][..], &["pulsegate", "run", "--lisen", "[::1]:0"], &["pulsegate"]] {
+            let error = Cli::try_parse_from(line).expect_err("wrong usage");
+            assert_eq!(error.exit_code(), 2, "{line:?}: {error}");
+        }
+        let help = Cli::try_parse_from(["pulsegate", "--help"]).expect_err("clap's way of ending early");
+        assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));
+    }
+}

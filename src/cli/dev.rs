@@ -1,0 +1,192 @@
+//! `pulsegate dev`: the proxy on a developer's machine, with nothing to set up.
+
+mod authority;
+mod echo;
+
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+use humantime::format_duration;
+
+use self::authority::{Loopback, Published};
+use self::echo::Echo;
+use crate::config::{self, Environment, Overrides, Settings, Target};
+use crate::drain::Shutdown;
+use crate::server::{Server, StartError};
+use crate::telemetry::{self, Beats};
+use crate::tls::Identity;
+
+/// Where the proxy listens if nobody says otherwise.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+
+/// Try it with nothing installed: a certificate, an echo app, and the proxy in front of it.
+///
+/// Everything is made for this run: a local CA whose key stays in memory, a certificate for localhost, and an app that
+/// has no heartbeat code. The heartbeat is faster than in production, so that there is something to see.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// Where to listen, on loopback or on every address [default: 127.0.0.1:8443, or another port if that is taken].
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    listen: Option<SocketAddr>,
+    /// Silence of a client before it is pinged.
+    #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
+    interval: Duration,
+    /// How long a pinged client may take to show a sign of life.
+    #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
+    timeout: Duration,
+    /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
+    #[arg(long, value_name = "FILE")]
+    ca_out: Option<PathBuf>,
+}
+
+/// Runs until a signal ends it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // The app ends when this is dropped.
+    let (app, _echo) = match &args.to {
+        Some(url) => (url.clone(), None),
+        None => {
+            let echo = Echo::start(args.interval, args.timeout).context("cannot start the echo app")?;
+            (format!("http://{}", echo.address()), Some(echo))
+        }
+    };
+    let settings = settings(args, &app)?;
+    telemetry::init(settings.log, Beats::Shown).context("cannot log")?;
+
+    let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
+    let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
+    let target = settings.upstream.target.clone();
+    let server = bind(settings, identity, args.listen.is_none())?;
+    let authority = publish(args.ca_out.as_deref(), server.address().port(), &authority)?;
+
+    let guide = Guide { args, target, address: server.address(), authority: authority.path() };
+    tell(&guide).context("cannot print")?;
+    server.run(Shutdown::on_signals())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings of a configuration file that says no more than the flags do; the environment has no say in it.
+fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
+    let address = args.listen.unwrap_or(ADDRESS);
+    let (interval, timeout) = (args.interval.as_millis(), args.timeout.as_millis());
+    let mut file = toml_edit::DocumentMut::new();
+    file["listen"]["address"] = toml_edit::value(address.to_string());
+    file["listen"]["workers"] = toml_edit::value(1);
+    // The certificate is handed over in memory; these names are never opened.
+    file["tls"]["certificate"] = toml_edit::value("(made in memory)");
+    file["tls"]["private_key"] = toml_edit::value("(made in memory)");
+    file["upstream"]["url"] = toml_edit::value(app);
+    file["heartbeat"]["interval"] = toml_edit::value(format!("{interval}ms"));
+    file["heartbeat"]["timeout"] = toml_edit::value(format!("{timeout}ms"));
+    file["log"]["format"] = toml_edit::value("human");
+    let path = Path::new("pulsegate dev");
+    config::from_str(path, &file.to_string(), &Environment::default(), &Overrides::default())
+        .map_err(|report| anyhow!("{report}"))
+}
+
+/// Opens the port; another one if it is taken and `movable`.
+fn bind(mut settings: Settings, identity: Identity, movable: bool) -> Result<Server, StartError> {
+    match Server::bind(settings.clone(), identity.clone()) {
+        Err(StartError::Listen { source, .. }) if movable && source.kind() == io::ErrorKind::AddrInUse => {
+            settings.listen.address.set_port(0);
+            Server::bind(settings, identity)
+        }
+        other => other,
+    }
+}
+
+fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Published> {
+    match wanted {
+        Some(path) => Published::to(path, pem).with_context(|| format!("cannot write {}", path.display())),
+        None => {
+            Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
+        }
+    }
+}
+
+/// The certificate is for loopback, which every address includes.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:8443".to_owned())?;
+    if address.ip().is_loopback() || address.ip().is_unspecified() {
+        Ok(address)
+    } else {
+        Err("the certificate is made for loopback: use 127.0.0.1, [::1], 0.0.0.0 or [::]".to_owned())
+    }
+}
+
+/// What a person needs to know to begin.
+struct Guide<'a> {
+    args: &'a Args,
+    target: Target,
+    address: SocketAddr,
+    authority: &'a Path,
+}
+
+impl Display for Guide<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let built_in = self.args.to.is_none();
+        let port = self.address.port();
+        let (https, path) = (format!("https://localhost:{port}/"), if built_in { echo::PATH } else { "/" });
+        let wss = format!("wss://localhost:{port}{path}");
+        let ca = self.authority.display();
+        let (interval, timeout) = (format_duration(self.args.interval), format_duration(self.args.timeout));
+        let bound = format_duration(self.args.interval + self.args.timeout);
+        let app = if built_in { "the built-in echo app".to_owned() } else { self.target.to_string() };
+
+        writeln!(f, "TLS and heartbeats in front of {app}")?;
+        if self.args.listen.is_none() && port != ADDRESS.port() {
+            writeln!(f, "Port {} is taken; this is port {port}.", ADDRESS.port())?;
+        }
+        writeln!(f)?;
+        writeln!(f, "  https      {https}")?;
+        writeln!(f, "  WebSocket  {wss}")?;
+        writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
+        writeln!(f, "  CA         {ca}, for this run only")?;
+        writeln!(f)?;
+        writeln!(f, "Trust the CA, which can vouch for localhost alone:")?;
+        writeln!(f, "  curl       curl --cacert {ca} {https}")?;
+        writeln!(f, "  Node       NODE_EXTRA_CA_CERTS={ca} node client.js")?;
+        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or go past the warning once")?;
+        writeln!(f, "  Debian     sudo cp {ca} /usr/local/share/ca-certificates/pulsegate-dev.crt")?;
+        writeln!(f, "             sudo update-ca-certificates")?;
+        writeln!(f)?;
+        writeln!(f, "Try it from another terminal:")?;
+        writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
+        writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
+        writeln!(f)?;
+        write!(f, "What happens is shown here; Ctrl-C ends it.")
+    }
+}
+
+/// How this program was called, as far as a shell can call it again.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "pulsegate".to_owned(), |path| path.to_string_lossy().into_owned())
+}
+
+fn tell(guide: &Guide<'_>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{guide}\n")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_the_certificate_can_serve_are_taken() {
+        for fits in ["127.0.0.1:0", "127.0.0.2:8443", "[::1]:8443", "0.0.0.0:8443", "[::]:8443"] {
+            assert!(listen(fits).is_ok(), "{fits}");
+        }
+        assert!(listen("192.0.2.1:8443").expect_err("not loopback").contains("loopback"));
+        assert!(listen("8443").expect_err("no address").contains("such as 127.0.0.1:8443"));
+    }
+}

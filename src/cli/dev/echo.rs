@@ -1,0 +1,225 @@
+//! The app behind `pulsegate dev` when there is no other: one page and a WebSocket echo, on loopback without TLS.
+//!
+//! It stands in for the app of a developer who has deleted all heartbeat code, so there is none here. The proxy in
+//! front is its only client; it reads no more of HTTP than that needs.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where the WebSocket is.
+pub(super) const PATH: &str = "/echo";
+
+const PAGE: &str = include_str!("page.html");
+const HEAD_MAX: usize = 16 * 1024;
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The running app; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Echo {
+    address: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Echo {
+    /// Starts the app on a thread of its own and a port that the system chooses.
+    ///
+    /// `interval` and `timeout` are what the page tells of the proxy's heartbeat.
+    pub(super) fn start(interval: Duration, timeout: Duration) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let page = PAGE
+            .replace("{interval}", &humantime::format_duration(interval).to_string())
+            .replace("{timeout}", &humantime::format_duration(timeout).to_string());
+        let stop = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stopped = stop.clone();
+        let app = async move {
+            let accepting = async {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => accept(&listener, &page).await,
+                    Err(error) => tracing::error!(%error, "the echo app cannot listen"),
+                }
+            };
+            // Leaving drops the runtime, and with it every connection.
+            stopped.run_until_cancelled(accepting).await;
+        };
+        let thread = thread::Builder::new().name("echo app".into()).spawn(move || runtime.block_on(app))?;
+        Ok(Self { address, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic in there was printed when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes connections for ever.
+async fn accept(listener: &TcpListener, page: &str) {
+    let connections = TaskTracker::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let page = page.to_owned();
+                connections.spawn(async move {
+                    if let Err(error) = serve(stream, &page).await {
+                        tracing::debug!(target: "pulsegate::dev::app", %error, "connection broke");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(target: "pulsegate::dev::app", %error, "cannot accept");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers one request, or speaks one WebSocket; a connection serves no second one.
+async fn serve(mut stream: TcpStream, page: &str) -> Result<(), WsError> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let head = timeout(HEAD_PATIENCE, read_head(&mut stream)).await.map_err(late)??;
+    let answer = match Request::parse(&head) {
+        Some(Request { path, upgrade: true, .. }) if path == PATH => return echo(stream, head).await,
+        request => respond(request.as_ref(), page),
+    };
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    Ok(())
+}
+
+/// Sends every message back. The library answers pings, as every WebSocket library does.
+async fn echo(stream: TcpStream, head: Vec<u8>) -> Result<(), WsError> {
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    // The library wants to see the request itself, which has been read already.
+    let replayed = tokio::io::join(io::Cursor::new(head).chain(read), write);
+    let mut socket = accept_async(replayed).await?;
+    while let Some(message) = socket.next().await.transpose()? {
+        match message {
+            Message::Text(_) | Message::Binary(_) => socket.send(message).await?,
+            Message::Close(Some(frame)) => {
+                let (code, reason) = (u16::from(frame.code), frame.reason.as_str());
+                tracing::info!(target: "pulsegate::dev::app", code, reason, "app.close");
+            }
+            Message::Close(None) => tracing::info!(target: "pulsegate::dev::app", "app.close"),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads up to the empty line, and what came with it.
+async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        if head.len() >= HEAD_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the head of the request is too large"));
+        }
+        if stream.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(head)
+}
+
+/// As much of a request as this app looks at.
+#[derive(Debug, PartialEq, Eq)]
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+    upgrade: bool,
+}
+
+impl<'a> Request<'a> {
+    fn parse(head: &'a [u8]) -> Option<Self> {
+        let head = head.windows(4).position(|end| end == b"\r\n\r\n").map(|end| &head[..end])?;
+        let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
+        let mut words = lines.next()?.split(' ');
+        let (method, target) = (words.next()?, words.next()?);
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let upgrade = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+            name.eq_ignore_ascii_case("upgrade") && value.trim().eq_ignore_ascii_case("websocket")
+        });
+        Some(Self { method, path, upgrade })
+    }
+}
+
+fn respond(request: Option<&Request<'_>>, page: &str) -> String {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let (status, kind, body) = match request {
+        None => ("400 Bad Request", TEXT, "This is no request that the echo app understands.\n"),
+        Some(Request { path: PATH, .. }) => {
+            ("426 Upgrade Required\r\nUpgrade: websocket", TEXT, "A WebSocket is spoken here.\n")
+        }
+        Some(Request { path: "/", method: "GET" | "HEAD", .. }) => ("200 OK", "text/html; charset=utf-8", page),
+        Some(Request { path: "/", .. }) => {
+            ("405 Method Not Allowed\r\nAllow: GET, HEAD", TEXT, "This page can only be read.\n")
+        }
+        Some(_) => ("404 Not Found", TEXT, "The echo app has / and /echo only.\n"),
+    };
+    let length = body.len();
+    let body = if request.is_some_and(|request| request.method == "HEAD") { "" } else { body };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(head: &str) -> String {
+        respond(Request::parse(head.as_bytes()).as_ref(), "the page")
+    }
+
+    #[test]
+    fn the_page_is_at_the_root_and_nothing_else_pretends_to_be_there() {
+        let page = answer("GET /?q=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("\r\n\r\nthe page"), "{page}");
+        let head = answer("HEAD / HTTP/1.1\r\n\r\n");
+        assert!(head.contains("Content-Length: 8\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        for (request, status) in [
+            ("POST / HTTP/1.1\r\n\r\n", "405 "),
+            ("GET /other HTTP/1.1\r\n\r\n", "404 "),
+            ("GET /echo HTTP/1.1\r\n\r\n", "426 "),
+            ("nonsense\r\n\r\n", "400 "),
+        ] {
+            let found = answer(request);
+            assert!(found.starts_with(&format!("HTTP/1.1 {status}")), "{request:?} gave {found}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_known_by_its_header_in_any_case() {
+        let head = b"GET /echo HTTP/1.1\r\nHost: x\r\nUPGRADE: WebSocket\r\n\r\n";
+        assert_eq!(Request::parse(head), Some(Request { method: "GET", path: PATH, upgrade: true }));
+        let behind = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\nUpgrade: websocket\r\n\r\n";
+        assert_eq!(Request::parse(behind), Some(Request { method: "GET", path: PATH, upgrade: false }));
+    }
+}

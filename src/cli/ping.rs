@@ -1,0 +1,266 @@
+//! `pulsegate ping`: a client that opens a WebSocket and prints heartbeat round trips as ping(8) does.
+
+mod connect;
+mod probes;
+
+use std::fmt::Arguments;
+use std::io::{self, Write};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Bytes, Error as WsError};
+
+use self::connect::{Header, Patience, Target, Wire};
+use self::probes::{Pong, Probes, millis};
+use crate::drain;
+use crate::tls::client::Trust;
+
+/// How long the server's Close may take once ours is sent.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Opens a WebSocket, pings it, and prints every round trip.
+///
+/// A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless the route says
+/// `client_ping = "answer"`. Pings that the server sends are answered and shown too; a long --interval leaves the
+/// line quiet enough to see them. Ends at --count, at Ctrl-C, or when the server closes, with a summary; exits 0 if
+/// at least one pong came, 1 otherwise.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to connect: `wss://host[:port]/path`, or `ws://…` for a server without TLS.
+    url: Target,
+    /// End after this many pings.
+    #[arg(short, long)]
+    count: Option<NonZeroU32>,
+    /// Time between two pings.
+    #[arg(short, long, default_value = "1s", value_parser = super::duration::parse)]
+    interval: Duration,
+    /// How long the connection may take to open, and how long a pong may take before its absence is told.
+    #[arg(long, default_value = "10s", value_parser = super::duration::parse)]
+    timeout: Duration,
+    /// Trust the CA certificates in this PEM file, and no others.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+    /// Take any certificate.
+    #[arg(long)]
+    insecure: bool,
+    /// Offer this subprotocol; may be repeated.
+    #[arg(long = "subprotocol", value_name = "NAME")]
+    subprotocols: Vec<String>,
+    /// Send this header with the upgrade; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<Header>,
+}
+
+/// Runs until the count is reached, Ctrl-C, or the end of the connection.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let mut probes = Probes::new(fastrand::u32(..).to_be_bytes(), args.timeout);
+    match runtime.block_on(ping(args, &mut probes)) {
+        Ok(()) => {}
+        // Whoever read the lines has gone, as `head` does; that is no failure of ours.
+        Err(error) if is_broken_pipe(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(if probes.received() > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn ping(args: &Args, probes: &mut Probes) -> anyhow::Result<()> {
+    let trust = match &args.ca {
+        Some(path) => Trust::File(path.clone()),
+        None if args.insecure => Trust::Anyone,
+        None => Trust::System,
+    };
+    let patience = Patience::new(args.timeout);
+    let request =
+        connect::request(&args.url, &args.headers, &args.subprotocols).context("cannot ask for the upgrade")?;
+    let connected = connect::connect(&args.url, &trust, patience).await?;
+    let mut wire = connected.wire;
+    let (socket, subprotocol) = match connect::upgrade(request, &mut wire, patience).await {
+        Ok(opened) => opened,
+        Err(error) => return Err(connect::explain(error, &mut wire).await.into()),
+    };
+    let chosen = subprotocol.map_or_else(String::new, |name| format!(", subprotocol {name}"));
+    say(format_args!("PING {} ({}{chosen})", args.url, connected.description))?;
+    let mut session = Session { args, probes, socket, server_pings: 0, last_server_ping: None, messages: 0 };
+    let began = Instant::now();
+    let end = session.exchange().await?;
+    let elapsed = began.elapsed();
+    // Without the server's Close, too, this is the end; nothing is left to be told of it.
+    let _ = timeout(CLOSE_PATIENCE, session.close(&end)).await;
+    session.summary(elapsed, &end)?;
+    Ok(())
+}
+
+/// An open WebSocket and what was seen on it.
+struct Session<'a> {
+    args: &'a Args,
+    probes: &'a mut Probes,
+    socket: WebSocketStream<&'a mut Box<dyn Wire>>,
+    server_pings: u32,
+    last_server_ping: Option<Instant>,
+    messages: u64,
+}
+
+/// How a session ended.
+enum End {
+    /// All pings were sent, and answered or given up.
+    Counted,
+    /// Ctrl-C.
+    Interrupted,
+    /// The server sent Close, with a code and reason or without.
+    Closed(Option<CloseFrame>),
+    /// The connection broke without a Close; code 1006 (RFC 6455 §7.1.5).
+    Lost(WsError),
+}
+
+/// What comes next.
+enum Event {
+    Tick,
+    Overdue,
+    Interrupted,
+    Received(Option<Result<Message, WsError>>),
+}
+
+impl Session<'_> {
+    /// Pings and listens until there is an [`End`]; an error is one of printing.
+    async fn exchange(&mut self) -> io::Result<End> {
+        let mut ticks = interval(self.args.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let interrupted = drain::interrupted();
+        tokio::pin!(interrupted);
+        loop {
+            let all_sent = self.args.count.is_some_and(|count| self.probes.sent() >= count.get());
+            let overdue = self.probes.deadline();
+            if all_sent && (overdue.is_none() || self.probes.received() == self.probes.sent()) {
+                return Ok(End::Counted);
+            }
+            let event = tokio::select! {
+                () = &mut interrupted => Event::Interrupted,
+                received = self.socket.next() => Event::Received(received),
+                _ = ticks.tick(), if !all_sent => Event::Tick,
+                () = sleep_until(overdue.unwrap_or_else(Instant::now).into()), if overdue.is_some() => Event::Overdue,
+            };
+            let ended = match event {
+                Event::Interrupted => Some(End::Interrupted),
+                Event::Tick => self.launch().await,
+                Event::Overdue => self.tell_overdue()?,
+                Event::Received(None) => Some(End::Closed(None)),
+                Event::Received(Some(Err(error))) => Some(End::Lost(error)),
+                Event::Received(Some(Ok(message))) => self.take(message)?,
+            };
+            if let Some(end) = ended {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Sends the next ping; one that cannot be written in time means that nobody reads any more.
+    async fn launch(&mut self) -> Option<End> {
+        let payload = Bytes::copy_from_slice(&self.probes.launch(Instant::now()));
+        let sending = self.socket.send(Message::Ping(payload));
+        match timeout(self.args.timeout, sending).await {
+            // A connection that ended meanwhile has more to tell by being read than by being written to.
+            Ok(_) => None,
+            Err(_) => {
+                Some(End::Lost(WsError::Io(io::Error::new(io::ErrorKind::TimedOut, "the server stopped reading"))))
+            }
+        }
+    }
+
+    fn tell_overdue(&mut self) -> io::Result<Option<End>> {
+        let patience = humantime::format_duration(self.args.timeout);
+        while let Some(seq) = self.probes.overdue(Instant::now()) {
+            say(format_args!("no pong for seq={seq} after {patience}"))?;
+        }
+        Ok(None)
+    }
+
+    /// Takes what the server sent. Pongs and the Close echo are sent by the WebSocket itself.
+    fn take(&mut self, message: Message) -> io::Result<Option<End>> {
+        let now = Instant::now();
+        match message {
+            Message::Pong(payload) => {
+                let host = &self.args.url.host;
+                match self.probes.answered(&payload, now) {
+                    Pong::Ours { seq, rtt } => {
+                        say(format_args!("pong from {host}: seq={seq} rtt={:.3} ms", millis(rtt)))?;
+                    }
+                    Pong::Again { seq } => say(format_args!("pong from {host}: seq={seq} again"))?,
+                    Pong::Unsolicited => say(format_args!("pong from {host}: unsolicited"))?,
+                }
+            }
+            Message::Ping(_) => {
+                self.server_pings += 1;
+                match self.last_server_ping.replace(now) {
+                    None => say(format_args!("ping from server, answered"))?,
+                    Some(last) => {
+                        let since = (now - last).as_secs_f64();
+                        say(format_args!("ping from server, answered, {since:.1} s since the last"))?;
+                    }
+                }
+            }
+            Message::Close(frame) => return Ok(Some(End::Closed(frame))),
+            Message::Text(_) | Message::Binary(_) | Message::Frame(_) => self.messages += 1,
+        }
+        Ok(None)
+    }
+
+    /// Closes from this side, or answers the server's Close, and waits until the server is done too.
+    async fn close(&mut self, end: &End) -> Result<(), WsError> {
+        match end {
+            End::Counted | End::Interrupted => {
+                self.socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await?;
+            }
+            // Reading on is what sends the answer to the server's Close.
+            End::Closed(_) => {}
+            End::Lost(_) => return Ok(()),
+        }
+        while self.socket.next().await.transpose()?.is_some() {}
+        Ok(())
+    }
+
+    fn summary(&self, elapsed: Duration, end: &End) -> io::Result<()> {
+        match end {
+            End::Counted => {}
+            // The terminal has just shown ^C on this line.
+            End::Interrupted => say(format_args!(""))?,
+            End::Closed(None) => say(format_args!("closed by the server without a code"))?,
+            End::Closed(Some(CloseFrame { code, reason })) => {
+                say(format_args!("closed by the server: {} {:?}", u16::from(*code), reason.as_str()))?;
+            }
+            End::Lost(error) => say(format_args!("connection lost without a Close (1006): {error}"))?,
+        }
+        say(format_args!("--- {} ---", self.args.url))?;
+        let (sent, received, loss) = (self.probes.sent(), self.probes.received(), self.probes.loss());
+        let seconds = elapsed.as_secs_f64();
+        say(format_args!("{sent} pings sent, {received} pongs received, {loss:.0}% lost, {seconds:.1} s"))?;
+        if let Some(round_trips) = self.probes.round_trips() {
+            say(format_args!("{round_trips}"))?;
+        }
+        if self.server_pings > 0 {
+            say(format_args!("{} pings from the server, all answered", self.server_pings))?;
+        }
+        if self.messages > 0 {
+            say(format_args!("{} messages from the server, not shown", self.messages))?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints one line at once, as whoever reads a pipe expects.
+fn say(line: Arguments<'_>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,67 @@
+//! A plain request: to the app and back, both bodies streaming.
+
+use std::sync::Arc;
+
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, HeaderValue};
+use hyper::{Request, Response, StatusCode, Version};
+
+use super::access::Access;
+use super::reply::{self, Reply};
+use super::{Connection, headers, origin_form};
+use crate::upstream::{Lease, Upload};
+
+/// Forwards `request` and relays what the app answers; a failure becomes a short answer of the proxy's own.
+pub(super) async fn forward(
+    connection: &Arc<Connection>,
+    mut access: Box<Access>,
+    host: HeaderValue,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let edge = &connection.edge;
+    let version = request.version();
+    let accept = request.headers().get(ACCEPT).cloned();
+    let (status, reason) = match edge.upstream.send(outbound(request, host, connection)).await {
+        // To a request that did not ask to switch (RFC 9110 §15.2.2).
+        Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            (StatusCode::BAD_GATEWAY, "invalid_response")
+        }
+        Ok((response, lease)) => {
+            access.answered(response.status());
+            return inbound(response, version, Some(lease), Some(access));
+        }
+        Err(failure) => {
+            tracing::debug!(error = &failure as &dyn std::error::Error, "upstream.failure");
+            (failure.status(), failure.reason())
+        }
+    };
+    edge.metrics.upstream_error(reason);
+    reply::explain(status, reason, accept.as_ref(), Some(access))
+}
+
+/// Turns the app's response into the one that the client gets, which spoke `version`.
+pub(super) fn inbound(
+    response: Response<Incoming>,
+    version: Version,
+    lease: Option<Lease>,
+    access: Option<Box<Access>>,
+) -> Response<Reply> {
+    let (mut head, body) = response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    headers::frame(&mut head.headers, &body);
+    // A proxy speaks its own version, not the app's (RFC 9110 §2.5). hyper lowers it for an HTTP/1.0 client, but
+    // would promise such a client to keep a connection alive whose end is the end of the body.
+    let delimited_by_close = version == Version::HTTP_10 && body.size_hint().exact().is_none();
+    head.version = if delimited_by_close { Version::HTTP_10 } else { Version::HTTP_11 };
+    Response::from_parts(head, Reply::relayed(body, lease, access))
+}
+
+fn outbound(request: Request<Incoming>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
+    let (mut head, body) = request.into_parts();
+    let upload = Upload::new(body);
+    headers::to_upstream(&mut head.headers, host, &connection.peer);
+    headers::frame_request(&mut head.headers, &upload);
+    head.uri = origin_form(&head.uri);
+    head.version = Version::HTTP_11;
+    Request::from_parts(head, upload)
+}

@@ -1,0 +1,188 @@
+//! Header fields at the border: what ends here, and what the proxy adds.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::body::Body;
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
+
+use super::Peer;
+
+/// Fields that concern one connection only (RFC 9110 §7.6.1) and end here whether `Connection` names them or not.
+/// `Trailer` is not among them: it announces fields that are passed on.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The session's name, for the app's own log lines.
+pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that only the proxy may say; a client that sends them is lying.
+const OURS: [HeaderName; 3] = [FORWARDED, HeaderName::from_static("x-forwarded-client-cert"), CONNECTION_ID];
+
+/// Removes what concerns the connection it came over, fields nominated by `Connection` included.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Turns the headers of a client's request into those that the app gets. `host` is the authority that the client
+/// asked for.
+pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer) {
+    let trailers = accepts_trailers(headers);
+    strip_hop_by_hop(headers);
+    for name in &OURS {
+        headers.remove(name);
+    }
+    // The body's reader has told the client to go on by the time the app could (the 100 goes out when the app's
+    // connection asks for the first piece), and interim answers end at a hop.
+    if headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        headers.remove(EXPECT);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    headers.insert(FORWARDED_FOR, address(peer.address.ip()));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" }));
+    headers.insert(FORWARDED_HOST, host.clone());
+    headers.insert(HOST, host);
+    headers.entry(REQUEST_ID).or_insert_with(request_id);
+}
+
+/// Makes the framing fields say what `body` is, so that no two readers can disagree where it ends (RFC 9112 §6.3):
+/// a body of unknown length has no `Content-Length`, whatever the sender claimed beside its chunks.
+pub(super) fn frame(headers: &mut HeaderMap, body: &impl Body) {
+    if body.is_end_stream() {
+        return;
+    }
+    match body.size_hint().exact() {
+        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        None => drop(headers.remove(CONTENT_LENGTH)),
+    }
+}
+
+/// As [`frame`], for a request: hyper believes that a GET has no body unless it is told.
+pub(super) fn frame_request(headers: &mut HeaderMap, body: &impl Body) {
+    frame(headers, body);
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    values.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// An address as X-Forwarded-For spells it; a v4 client of a dual-stack listener is a v4 client.
+fn address(ip: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(ip.to_canonical().to_string()).expect("an IP address is visible ASCII")
+}
+
+fn request_id() -> HeaderValue {
+    HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).expect("hexadecimal digits are visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::TlsFacts;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn peer() -> Peer {
+        let tls = TlsFacts { version: "1.3", group: None, sni: None };
+        Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
+    }
+
+    fn sent(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = map(fields);
+        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer());
+        headers
+    }
+
+    #[test]
+    fn what_connection_names_ends_here_whatever_its_case() {
+        let mut headers = map(&[
+            ("connection", "Close, X-Secret"),
+            ("connection", " x-OTHER ,,"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip"),
+            ("trailer", "x-checksum"),
+            ("x-kept", "3"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("trailer", "x-checksum"), ("x-kept", "3")]));
+    }
+
+    #[test]
+    fn the_proxys_own_fields_cannot_be_forged_or_nominated_away() {
+        let headers = sent(&[
+            ("connection", "x-forwarded-for, host, x-forwarded-proto"),
+            ("host", "app.example"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "7.7.7.7"),
+            ("x-forwarded-proto", "gopher"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-client-cert", "Subject=\"CN=root\""),
+            ("x-pulsegate-connection-id", "0"),
+            ("forwarded", "for=6.6.6.6"),
+            ("origin", "https://app.example"),
+            ("x-request-id", "abc"),
+        ]);
+        let expected = map(&[
+            ("host", "app.example"),
+            ("origin", "https://app.example"),
+            ("x-request-id", "abc"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "app.example"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_request_without_an_id_gets_one() {
+        let (one, other) = (sent(&[])[&REQUEST_ID].clone(), sent(&[])[&REQUEST_ID].clone());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn only_the_trailers_of_te_pass() {
+        assert_eq!(sent(&[("te", "gzip, Trailers"), ("connection", "te")])[TE], "trailers");
+        assert!(!sent(&[("te", "gzip")]).contains_key(TE));
+    }
+}

@@ -1,0 +1,252 @@
+//! One client connection that speaks HTTP/1.1: reading requests, routing them, and handing each on, to
+//! [`forward`] when it is plain, to [`switch`] when it asks for a WebSocket.
+
+mod access;
+mod forward;
+mod headers;
+mod linger;
+mod reply;
+mod route;
+mod switch;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, HOST, HeaderValue};
+use hyper::http::uri::PathAndQuery;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{EdgeLimits, Route, Settings};
+use crate::heartbeat::UpstreamPulse;
+use crate::registry::Registry;
+use crate::relay::Leg;
+use crate::telemetry::lines;
+use crate::telemetry::metrics::Metrics;
+use crate::upgrade::{self, Prepared, Sessions};
+use crate::upstream::{self, Upstream};
+use access::Access;
+use reply::Reply;
+use route::Routes;
+
+/// Read and write buffer of one client connection at most; bodies stream through it in chunks.
+const BUFFER: usize = 64 * 1024;
+
+/// Whom a connection leads to.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// What its TLS handshake settled; `None` on a connection without TLS.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// The version, as in `1.3`.
+    pub version: &'static str,
+    /// The key exchange group, as in `X25519MLKEM768`.
+    pub group: Option<&'static str>,
+    /// The server name that the client asked for.
+    pub sni: Option<Box<str>>,
+}
+
+/// What all client connections of one worker share.
+#[derive(Debug)]
+pub struct Edge {
+    limits: EdgeLimits,
+    routes: Routes,
+    upstream: Upstream,
+    sessions: Sessions,
+    metrics: Arc<Metrics>,
+    draining: CancellationToken,
+}
+
+impl Edge {
+    /// The edge of one worker. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
+    /// request in hand, upgrades are refused and idle upstream connections are closed.
+    pub fn new(
+        settings: &Settings,
+        registry: Arc<Registry>,
+        pulse: Arc<UpstreamPulse>,
+        metrics: Arc<Metrics>,
+        tracker: TaskTracker,
+        draining: CancellationToken,
+    ) -> Self {
+        Self {
+            limits: settings.limits,
+            routes: Routes::new(settings.routes.clone()),
+            upstream: Upstream::new(&settings.upstream, tracker.clone(), draining.clone()),
+            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker),
+            metrics,
+            draining,
+        }
+    }
+}
+
+/// Serves one client connection until it closes, or until it has become a WebSocket, which then lives in a task of
+/// its own.
+pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
+    let connection = Arc::new(Connection { peer, edge, fate: Mutex::new(Fate::Http) });
+    let service = {
+        let connection = Arc::clone(&connection);
+        service_fn(move |request| {
+            let connection = Arc::clone(&connection);
+            async move { Ok::<_, Infallible>(answer(&connection, request).await) }
+        })
+    };
+    let edge = &connection.edge;
+    let mut http = server(&edge.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let outcome = tokio::select! {
+        outcome = &mut http => outcome,
+        () = edge.draining.cancelled() => {
+            Pin::new(&mut http).graceful_shutdown();
+            (&mut http).await
+        }
+    };
+    let remains = http.into_parts().map(|parts| parts.io.into_inner());
+    match (connection.swap_fate(Fate::Http), remains) {
+        (Fate::Switched(client, prepared), None) => {
+            if let Some((stream, early)) = upgrade::regain::<C>(client).await {
+                edge.sessions.start(stream, early, *prepared);
+            }
+        }
+        (Fate::Asked(client), None) => {
+            if let Some((mut stream, _)) = upgrade::regain::<C>(client).await {
+                linger::close(&mut stream).await;
+            }
+        }
+        (_, Some(mut stream)) => match outcome {
+            Ok(()) => linger::close(&mut stream).await,
+            Err(error) => connection.failed(&error, &mut stream).await,
+        },
+        (Fate::Http, None) => {}
+    }
+}
+
+/// One client connection, as its requests see it.
+#[derive(Debug)]
+struct Connection {
+    peer: Peer,
+    edge: Arc<Edge>,
+    fate: Mutex<Fate>,
+}
+
+/// What becomes of a connection when HTTP is done with it.
+#[derive(Debug)]
+enum Fate {
+    /// It closes.
+    Http,
+    /// A request offered an upgrade, so that hyper parts with the connection rather than close it.
+    Asked(OnUpgrade),
+    /// A 101 is on its way, the session begins behind it.
+    Switched(OnUpgrade, Box<Prepared>),
+}
+
+impl Connection {
+    fn swap_fate(&self, fate: Fate) -> Fate {
+        std::mem::replace(&mut *self.fate.lock().unwrap_or_else(PoisonError::into_inner), fate)
+    }
+
+    /// Ends a connection whose HTTP went wrong: hyper has answered what it could not parse, and timed out in
+    /// silence; all else is the network's.
+    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C) {
+        let (reason, status) = if error.is_parse_too_large() {
+            ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        } else if error.is_parse() {
+            ("malformed", StatusCode::BAD_REQUEST)
+        } else {
+            tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection");
+            if error.is_timeout() {
+                linger::close(stream).await;
+            }
+            return;
+        };
+        self.edge.metrics.request(status.as_u16());
+        lines::http_reject(self.peer.address, reason, status.as_u16());
+        linger::close(stream).await;
+    }
+}
+
+fn server(limits: &EdgeLimits) -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server
+        // Without a timer hyper ignores the timeout below.
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read)
+        .max_headers(limits.headers)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(BUFFER.max(limits.header_bytes))
+        .keep_alive(true);
+    server
+}
+
+async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
+    let client = request.extensions_mut().remove::<OnUpgrade>();
+    let route = Arc::clone(connection.edge.routes.find(request.uri().path()));
+    let host = authority(&request, connection);
+    if let Some(client) = client {
+        if upgrade::wanted(request.headers()) {
+            return switch::switch(connection, route, host, request, client).await;
+        }
+        // An upgrade to anything else (h2c, say) is not taken: RFC 9110 §7.8 leaves that to the server, and a client
+        // must be ready to go on in HTTP/1.1. The request is as good as any other without it.
+        connection.swap_fate(Fate::Asked(client));
+    }
+    let access = Access::begin(connection, route, &request);
+    let refuse = |status, reason, access| reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
+    match host {
+        // This is no forward proxy.
+        _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
+        None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        Some(host) => forward::forward(connection, access, host, request).await,
+    }
+}
+
+/// The authority that a request is for: that of an absolute target, else its one Host (RFC 9112 §3.2). HTTP/1.0 may
+/// do without and gets the upstream's own. `None` if there is no Host, or more than one.
+fn authority(request: &Request<Incoming>, connection: &Connection) -> Option<HeaderValue> {
+    if let Some(authority) = request.uri().authority() {
+        let host = authority.as_str();
+        return HeaderValue::from_str(host.rsplit_once('@').map_or(host, |(_, host)| host)).ok();
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(host.clone()),
+        (None, _) if request.version() == Version::HTTP_10 => {
+            HeaderValue::try_from(upstream::authority(connection.edge.upstream.target())).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The target of a request in origin form, its bytes untouched (RFC 9112 §3.2.1).
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")).into()
+}
+
+fn asked(connection: &Connection, route: Arc<Route>, request: &Request<Incoming>) -> lines::Asked {
+    let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    lines::Asked {
+        client: connection.peer.address,
+        route,
+        path: lines::words(request.uri().path().as_bytes()),
+        user_agent: header("user-agent").map(lines::words),
+        trace_id: header("traceparent").and_then(trace_id),
+    }
+}
+
+/// The trace id of a `traceparent` header (W3C Trace Context §3.2).
+fn trace_id(traceparent: &[u8]) -> Option<Box<str>> {
+    let id = traceparent.split(|byte| *byte == b'-').nth(1)?;
+    let valid = id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit);
+    valid.then(|| lines::words(id))
+}

@@ -1,0 +1,159 @@
+//! What goes back to the client: the app's own response, or a short answer of the proxy's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::access::Access;
+use crate::upstream::Lease;
+
+/// The body of a response.
+#[derive(Debug)]
+pub(super) struct Reply {
+    source: Source,
+    access: Option<Box<Access>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// All there is, until it is sent.
+    Short(Bytes),
+    /// From the app, as it comes.
+    Relayed { body: Incoming, lease: Option<Lease> },
+    /// All sent.
+    Spent,
+}
+
+impl Reply {
+    /// Nothing.
+    pub(super) fn empty() -> Self {
+        Self { source: Source::Spent, access: None }
+    }
+
+    /// The app's own body; its connection goes back to the pool when it is through.
+    pub(super) fn relayed(body: Incoming, lease: Option<Lease>, access: Option<Box<Access>>) -> Self {
+        Self { source: Source::Relayed { body, lease }, access }
+    }
+
+    fn short(text: String, access: Option<Box<Access>>) -> Self {
+        Self { source: Source::Short(text.into()), access }
+    }
+
+    fn finish(&mut self) {
+        if let Source::Relayed { lease: Some(lease), .. } = std::mem::replace(&mut self.source, Source::Spent) {
+            lease.give_back();
+        }
+        if let Some(access) = &mut self.access {
+            access.completed();
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Short(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Relayed { body, .. } => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Spent => None,
+        };
+        if let (Some(Ok(frame)), Some(access)) = (&frame, &mut this.access) {
+            access.passed(frame.data_ref().map_or(0, Bytes::len));
+        }
+        if frame.is_none() {
+            this.finish();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Short(bytes) => bytes.is_empty(),
+            Source::Relayed { body, .. } => body.is_end_stream(),
+            Source::Spent => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Short(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Relayed { body, .. } => body.size_hint(),
+            Source::Spent => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // A body of known length is dropped as soon as its last byte is taken, before its end is asked for.
+        if self.is_end_stream() {
+            self.finish();
+        }
+    }
+}
+
+/// An answer of the proxy's own: plain text, or HTML to those who would rather have it. It names the status and one
+/// word that says why, and nothing of what lies behind the proxy.
+pub(super) fn explain(
+    status: StatusCode,
+    reason: &'static str,
+    accept: Option<&HeaderValue>,
+    mut access: Option<Box<Access>>,
+) -> Response<Reply> {
+    if let Some(access) = &mut access {
+        access.answered(status);
+    }
+    let (content_type, text) = if accept.is_some_and(prefers_html) {
+        let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n<p>{reason}</p>\n");
+        ("text/html; charset=utf-8", page)
+    } else {
+        ("text/plain; charset=utf-8", format!("{status}: {reason}\n"))
+    };
+    let mut response = Response::new(Reply::short(text, access));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Whether `Accept` weighs HTML above plain text (RFC 9110 §12.5.1); `*/*` prefers neither.
+fn prefers_html(accept: &HeaderValue) -> bool {
+    let ranges: Vec<(&str, f32)> = accept.to_str().unwrap_or_default().split(',').map(media_range).collect();
+    let weight = |subtype: &str| {
+        let weigh = |wanted: &str| ranges.iter().find(|(range, _)| range.eq_ignore_ascii_case(wanted)).map(|(_, q)| *q);
+        weigh(subtype).or_else(|| weigh("text/*")).or_else(|| weigh("*/*")).unwrap_or(0.0)
+    };
+    weight("text/html") > weight("text/plain")
+}
+
+/// A media range and its weight.
+fn media_range(text: &str) -> (&str, f32) {
+    let mut parts = text.split(';').map(str::trim);
+    let range = parts.next().unwrap_or_default();
+    let weight = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    (range, weight.and_then(|(_, q)| q.trim().parse().ok()).unwrap_or(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_is_for_those_who_ask_for_it() {
+        let prefers = |accept| prefers_html(&HeaderValue::from_static(accept));
+        assert!(prefers("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(prefers("text/plain;q=0.5, text/html;level=1; q=0.7"));
+        assert!(!prefers("*/*"));
+        assert!(!prefers("application/json"));
+        assert!(!prefers("text/html;q=0.2, text/*"));
+        assert!(!prefers("text/html;q=0, text/plain;q=0"));
+        assert!(!prefers(""));
+    }
+}

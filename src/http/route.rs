@@ -1,0 +1,136 @@
+//! Which route a path takes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::config::Route;
+
+/// The routes, longest prefix first, the default route last.
+#[derive(Debug)]
+pub(super) struct Routes(Vec<Arc<Route>>);
+
+impl Routes {
+    pub(super) fn new(routes: Vec<Arc<Route>>) -> Self {
+        debug_assert!(routes.last().is_some_and(|route| &*route.path == "/"), "there is a default route");
+        Self(routes)
+    }
+
+    /// The route with the longest prefix of `path`. The path is normalised for the comparison only; what goes to the
+    /// app are the bytes that the client sent.
+    pub(super) fn find(&self, path: &str) -> &Arc<Route> {
+        let path = normalise(path);
+        let (default, others) = self.0.split_last().expect("settings always hold the default route");
+        others.iter().find(|route| path.starts_with(&*route.path)).unwrap_or(default)
+    }
+}
+
+/// The path that `path` is equivalent to (RFC 3986 §6.2.2.2, §6.2.2.3): unreserved characters decoded, repeated
+/// slashes merged, dot segments resolved. Without it `/api/../admin`, `//admin` and `/%61dmin` would dodge the rules
+/// of `/admin`.
+fn normalise(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
+        return Cow::Borrowed(path);
+    }
+    let decoded = decode_unreserved(path);
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    let mut normal = String::with_capacity(decoded.len() + 1);
+    for segment in &segments {
+        normal.push('/');
+        normal.push_str(segment);
+    }
+    // What names a folder goes on naming a folder.
+    if normal.is_empty() || ["/", "/.", "/.."].iter().any(|end| decoded.ends_with(end)) {
+        normal.push('/');
+    }
+    Cow::Owned(normal)
+}
+
+fn decode_unreserved(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        decoded.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                rest = &rest[at + 3..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(paths: &[&str]) -> Routes {
+        let route = |path: &&str| {
+            Arc::new(Route {
+                path: (*path).into(),
+                heartbeat: Arc::default(),
+                limits: crate::config::SessionLimits::default(),
+            })
+        };
+        Routes::new(paths.iter().map(route).collect())
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let routes = routes(&["/api/chat/", "/api/", "/"]);
+        for (path, expected) in [
+            ("/api/chat/room", "/api/chat/"),
+            ("/api/chat", "/api/"),
+            ("/api/", "/api/"),
+            ("/apix", "/"),
+            ("/", "/"),
+            ("*", "/"),
+        ] {
+            assert_eq!(&*routes.find(path).path, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_spelling_dodges_a_route() {
+        let routes = routes(&["/admin/", "/"]);
+        for path in [
+            "/admin/x",
+            "//admin/x",
+            "/admin//x",
+            "/%61dmin/x",
+            "/%61%64%6D%69%6e/",
+            "/public/../admin/x",
+            "/public/%2e%2E/admin/x",
+            "/./admin/./x",
+            "/../../admin/x",
+            "/admin/.",
+            "/admin/x/..",
+        ] {
+            assert_eq!(&*routes.find(path).path, "/admin/", "{path}");
+        }
+        for path in ["/admin/../x", "/x/admin/", "/%2561dmin/x", "/admin%2Fx", "/%", "/%6", "/%zz", "/%+1"] {
+            assert_eq!(&*routes.find(path).path, "/", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_normal_path_is_not_copied() {
+        assert!(matches!(normalise("/socket.io/"), Cow::Borrowed("/socket.io/")));
+        assert_eq!(normalise("/a/b/.."), "/a/");
+        assert_eq!(normalise("/.."), "/");
+        assert_eq!(normalise("/%20b"), "/%20b");
+    }
+}

@@ -1,0 +1,160 @@
+//! A request for a WebSocket: validated, put to the app, answered as the app answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Request, Response, StatusCode, Version};
+
+use super::reply::{self, Reply};
+use super::{Connection, Fate, asked, forward, headers, origin_form};
+use crate::config::Route;
+use crate::registry::ConnId;
+use crate::telemetry::lines;
+use crate::upgrade::{self, Agreement, Offer, Prepared, Refusal};
+
+/// Seconds after which a client that was refused by a draining proxy may come back; another instance has taken over
+/// by then.
+const RETRY_AFTER_DRAIN: HeaderValue = HeaderValue::from_static("1");
+
+/// What the app made of an upgrade request.
+enum Verdict {
+    /// A valid 101, and the stream behind it.
+    Switched(HeaderMap, Box<Prepared>),
+    /// Any other response: the app's own way to refuse.
+    Refused(Response<Incoming>, lines::Asked),
+}
+
+/// Puts the upgrade to the app. On its 101 the connection's fate is to become a session once the client's own 101
+/// has left; what the client sends meanwhile stays unread in its socket.
+pub(super) async fn switch(
+    connection: &Arc<Connection>,
+    route: Arc<Route>,
+    host: Option<HeaderValue>,
+    request: Request<Incoming>,
+    client: OnUpgrade,
+) -> Response<Reply> {
+    let accept = request.headers().get(ACCEPT).cloned();
+    let asked = asked(connection, route, &request);
+    match negotiate(connection, asked, host, request).await {
+        Ok(Verdict::Switched(headers, prepared)) => {
+            connection.swap_fate(Fate::Switched(client, prepared));
+            let mut response = Response::new(Reply::empty());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            *response.headers_mut() = headers;
+            response
+        }
+        Ok(Verdict::Refused(response, asked)) => {
+            connection.swap_fate(Fate::Asked(client));
+            reject(connection, &asked, "upstream_refused", response.status(), None);
+            forward::inbound(response, Version::HTTP_11, None, None)
+        }
+        Err((refusal, asked)) => {
+            connection.swap_fate(Fate::Asked(client));
+            if let Refusal::Upstream(failure) = &refusal {
+                connection.edge.metrics.upstream_error(failure.reason());
+            }
+            let (status, reason) = (refusal.status(), refusal.reason());
+            reject(connection, &asked, reason, status, Some(&refusal.to_string()));
+            let mut response = reply::explain(status, reason, accept.as_ref(), None);
+            match refusal {
+                Refusal::Version => {
+                    response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                    // RFC 9110 §15.5.22: a 426 says to what.
+                    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                }
+                Refusal::Draining => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_DRAIN)),
+                Refusal::BadRequest(_) | Refusal::Upstream(_) | Refusal::Switch(_) => {}
+            }
+            response
+        }
+    }
+}
+
+async fn negotiate(
+    connection: &Connection,
+    asked: lines::Asked,
+    host: Option<HeaderValue>,
+    request: Request<Incoming>,
+) -> Result<Verdict, (Refusal, lines::Asked)> {
+    let edge = &connection.edge;
+    let offer = match Offer::read(&request) {
+        _ if edge.draining.is_cancelled() => Err(Refusal::Draining),
+        offer => offer,
+    };
+    let (offer, host) = match (offer, host) {
+        (Ok(offer), Some(host)) => (offer, host),
+        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host"), asked)),
+        (Err(refusal), _) => return Err((refusal, asked)),
+    };
+    let id = edge.sessions.next_id();
+    let request = outbound(request, host, connection, id);
+    let mut response = match edge.upstream.send_upgrade(request).await {
+        Ok(response) => response,
+        Err(failure) => return Err((failure.into(), asked)),
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Verdict::Refused(response, asked));
+    }
+    let Agreement { subprotocol, rsv } = match offer.check(&response) {
+        Ok(agreement) => agreement,
+        Err(refusal) => return Err((refusal, asked)),
+    };
+    let Some((upstream, upstream_early)) = upgrade::regain(hyper::upgrade::on(&mut response)).await else {
+        return Err((Refusal::Switch("the upstream closed behind its 101"), asked));
+    };
+    let tls = connection.peer.tls.as_ref();
+    let facts = lines::Session {
+        id,
+        asked,
+        tls_version: tls.map(|tls| tls.version),
+        tls_group: tls.and_then(|tls| tls.group),
+        subprotocol,
+    };
+    let prepared = Prepared { facts, rsv, upstream, upstream_early };
+    Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
+}
+
+/// The upgrade request as the app gets it: the client's key, subprotocols and extensions as they were offered.
+fn outbound(
+    request: Request<Incoming>,
+    host: HeaderValue,
+    connection: &Connection,
+    id: ConnId,
+) -> Request<Empty<Bytes>> {
+    let (mut head, _) = request.into_parts();
+    headers::to_upstream(&mut head.headers, host, &connection.peer);
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let id = HeaderValue::try_from(id.to_string()).expect("hexadecimal digits are visible ASCII");
+    head.headers.insert(headers::CONNECTION_ID, id);
+    head.uri = origin_form(&head.uri);
+    Request::from_parts(head, Empty::new())
+}
+
+/// The headers of the 101 that the client gets: the app's, cookies and all.
+fn accepted(response: Response<Incoming>) -> HeaderMap {
+    let mut headers = response.into_parts().0.headers;
+    headers::strip_hop_by_hop(&mut headers);
+    // A 101 has no body (RFC 9110 §8.6).
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers
+}
+
+fn reject(
+    connection: &Connection,
+    asked: &lines::Asked,
+    reason: &'static str,
+    status: StatusCode,
+    detail: Option<&str>,
+) {
+    connection.edge.metrics.rejected(reason);
+    lines::ws_reject(asked, reason, status.as_u16(), detail);
+}

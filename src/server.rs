@@ -1,0 +1,282 @@
+//! Wiring: settings become listeners, worker threads and the stages that a connection passes.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::{self, Accept};
+use crate::config::Settings;
+use crate::drain::{self, Outcome, Phase, Shutdown};
+use crate::heartbeat::UpstreamPulse;
+use crate::http::{self, Peer};
+use crate::registry::Registry;
+use crate::telemetry::metrics::Metrics;
+use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
+use crate::upstream::pulse;
+
+/// How long the workers get to let go of what an abort leaves.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// A proxy whose ports are open, but nobody accepts yet: clients wait in the kernel's queue.
+pub struct Server {
+    settings: Settings,
+    terminator: Arc<Terminator>,
+    address: SocketAddr,
+    listeners: Vec<StdListener>,
+}
+
+/// Why the proxy could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The listening port.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The TLS side.
+    #[error(transparent)]
+    Tls(#[from] TerminatorError),
+}
+
+/// Why the proxy ended otherwise than asked.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A runtime or thread could not be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
+    /// A worker came to its end while it should serve; the log line before tells why.
+    #[error("a worker thread ended unexpectedly")]
+    WorkerLost,
+    /// A second signal cut the drain short.
+    #[error("aborted while draining")]
+    Aborted,
+}
+
+/// What all workers share.
+struct Shared {
+    settings: Settings,
+    terminator: Arc<Terminator>,
+    registry: Arc<Registry>,
+    pulse: Arc<UpstreamPulse>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    /// Opens the listening port, once for each worker.
+    pub fn bind(settings: Settings, identity: Identity) -> Result<Self, StartError> {
+        let terminator = Arc::new(Terminator::new(identity)?);
+        let at = settings.listen.address;
+        let opened = accept::listeners(at, settings.listen.workers)
+            .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)));
+        let (address, listeners) = opened.map_err(|source| StartError::Listen { address: at, source })?;
+        Ok(Self { settings, terminator, address, listeners })
+    }
+
+    /// Where clients connect: the configured address with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
+    pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
+        self.run_stage(shutdown, |shared, tracker, draining| {
+            let edge = Arc::new(http::Edge::new(
+                &shared.settings,
+                Arc::clone(&shared.registry),
+                Arc::clone(&shared.pulse),
+                Arc::clone(&shared.metrics),
+                tracker,
+                draining,
+            ));
+            move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
+        })
+    }
+
+    /// As [`run`](Self::run), with `stage` making what each worker does after the handshake.
+    fn run_stage<S, N, F>(self, shutdown: Shutdown, stage: S) -> Result<(), RunError>
+    where
+        S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Clone + Send + 'static,
+        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let began = Instant::now();
+        let bound = drain_bound(&self.settings);
+        let shared = Arc::new(Shared {
+            settings: self.settings,
+            terminator: self.terminator,
+            registry: Arc::new(Registry::new(fastrand::u32(..))),
+            pulse: Arc::new(UpstreamPulse::new(began)),
+            metrics: Arc::default(),
+            shutdown,
+        });
+        let runtime = runtime()?;
+        let result = runtime.block_on(async {
+            let signals = shared.shutdown.signals()?;
+            tracing::info!(
+                address = %self.address,
+                workers = self.listeners.len(),
+                upstream = %shared.settings.upstream.target,
+                open_files = raise_file_limit(),
+                "listening"
+            );
+            let workers = self.listeners.into_iter().enumerate();
+            let ends: Vec<_> = workers
+                .map(|(index, listener)| start(index, listener, &shared, stage.clone()))
+                .collect::<Result<_, _>>()?;
+            let supervised = supervise(&shared, bound, ends);
+            tokio::select! {
+                result = supervised => result,
+                never = signals.drive() => match never {},
+                never = watch_app(&shared) => match never {},
+            }
+        });
+        log_totals(&shared, began.elapsed());
+        result
+    }
+}
+
+/// Watches the app's own liveness until the server ends.
+async fn watch_app(shared: &Shared) -> Infallible {
+    let (pulse, registry, metrics) = (&shared.pulse, &shared.registry, &shared.metrics);
+    pulse::watch(shared.settings.upstream.heartbeat, pulse, registry, metrics).await;
+    std::future::pending().await
+}
+
+/// Waits for the workers as the phases demand, and cuts off what does not end.
+async fn supervise(
+    shared: &Shared,
+    bound: Duration,
+    ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
+) -> Result<(), RunError> {
+    let ends =
+        ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
+    let mut work = std::pin::pin!(try_join_all(ends));
+    let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
+    let left = shared.registry.len();
+    let result = match outcome {
+        Outcome::Ended(Ok(_)) => return Ok(()),
+        Outcome::Ended(Err(error)) => Err(error),
+        Outcome::OutOfTime => {
+            tracing::warn!(sessions = left, "drain out of time");
+            Ok(())
+        }
+        Outcome::Aborted => {
+            tracing::warn!(sessions = left, "drain aborted");
+            Err(RunError::Aborted)
+        }
+    };
+    shared.shutdown.abort();
+    if result.is_ok() || matches!(result, Err(RunError::Aborted)) {
+        // A worker that is stuck beyond this goes down with the process.
+        let _ = tokio::time::timeout(ABORT_GRACE, work).await;
+    }
+    result
+}
+
+/// Starts one worker thread; what is returned tells how it ended.
+fn start<S, N, F>(
+    index: usize,
+    listener: StdListener,
+    shared: &Arc<Shared>,
+    stage: S,
+) -> Result<oneshot::Receiver<Result<(), io::Error>>, io::Error>
+where
+    S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Send + 'static,
+    N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (ended, end) = oneshot::channel();
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        // A panic drops `ended` unsent, which is an answer too.
+        let _ = ended.send(work(listener, &shared, stage));
+    })?;
+    Ok(end)
+}
+
+/// The life of one worker: accept, drain, let go.
+fn work<S, N, F>(listener: StdListener, shared: &Shared, stage: S) -> Result<(), io::Error>
+where
+    S: FnOnce(&Shared, TaskTracker, CancellationToken) -> N,
+    N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let listener = TcpListener::from_std(listener)?;
+        let tracker = TaskTracker::new();
+        let draining = shared.shutdown.draining().clone();
+        let next = stage(shared, tracker.clone(), draining.clone());
+        let accept = Accept {
+            terminator: Arc::clone(&shared.terminator),
+            handshake: shared.settings.limits.handshake,
+            metrics: Arc::clone(&shared.metrics),
+            tracker: tracker.clone(),
+        };
+        accept.run(listener, draining, next).await;
+        tracker.close();
+        tokio::select! {
+            () = tracker.wait() => {}
+            () = shared.shutdown.aborting().cancelled() => {}
+        }
+        Ok(())
+    });
+    // Name resolution may still run on a thread of its own; nobody needs its answer now.
+    runtime.shutdown_background();
+    result
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// The longest grace of any route, and the margin.
+fn drain_bound(settings: &Settings) -> Duration {
+    let grace = settings.routes.iter().map(|route| route.heartbeat.close_grace).max();
+    grace.unwrap_or_default() + drain::DRAIN_MARGIN
+}
+
+/// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
+/// Returns the limit that holds then; `None` is unlimited.
+fn raise_file_limit() -> Option<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
+}
+
+fn log_totals(shared: &Shared, uptime: Duration) {
+    let totals = shared.metrics.totals();
+    tracing::info!(
+        uptime_s = uptime.as_secs_f64(),
+        connections = totals.connections,
+        handshakes_failed = totals.handshakes_failed,
+        requests = totals.requests,
+        websockets = totals.websockets,
+        rejections = totals.rejections,
+        upstream_errors = totals.upstream_errors,
+        upstream_missed = totals.upstream_missed,
+        clean = shared.shutdown.phase() == Phase::Draining,
+        "stopped"
+    );
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

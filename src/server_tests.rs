@@ -1,0 +1,186 @@
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
+use std::sync::mpsc;
+
+use rustls::ALL_VERSIONS;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::*;
+use crate::config::{EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Target, Tls, Upstream};
+use crate::heartbeat::{Policy, UpstreamPolicy};
+use crate::tls::testing::{Localhost, client, connect, localhost};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn settings(workers: usize, close_grace: Duration) -> Settings {
+    Settings {
+        listen: Listen {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            workers: NonZeroUsize::new(workers).expect("at least one"),
+        },
+        tls: Tls { certificate: "unused".into(), private_key: "unused".into() },
+        upstream: Upstream {
+            target: Target::Tcp { host: "127.0.0.1".into(), port: 1 },
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+            heartbeat: UpstreamPolicy::default(),
+        },
+        routes: vec![Arc::new(Route {
+            path: "/".into(),
+            heartbeat: Arc::new(Policy { close_grace, ..Policy::default() }),
+            limits: SessionLimits::default(),
+        })],
+        limits: EdgeLimits {
+            handshake: Duration::from_secs(5),
+            header_read: Duration::from_secs(5),
+            headers: 100,
+            header_bytes: 16 * 1024,
+        },
+        log: Log { level: Level::Info, format: LogFormat::Json },
+    }
+}
+
+/// What a connection does in these tests once the drain begins.
+#[derive(Clone, Copy)]
+enum Habit {
+    /// Says farewell and ends.
+    Leaves,
+    /// Stays for ever.
+    Stays,
+}
+
+/// A server on threads of its own, that echoes in place of the http stage.
+struct Running {
+    address: SocketAddr,
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    shutdown: Shutdown,
+    result: mpsc::Receiver<Result<(), RunError>>,
+}
+
+impl Running {
+    fn start(workers: usize, habit: Habit) -> Self {
+        let Localhost { identity, certificate } = localhost();
+        let server = Server::bind(settings(workers, Duration::from_secs(2)), identity).expect("bind");
+        let (address, shutdown) = (server.address(), Shutdown::on_request());
+        let (send, result) = mpsc::channel();
+        let handle = shutdown.clone();
+        thread::spawn(move || {
+            let result = server.run_stage(handle, move |_: &Shared, _: TaskTracker, draining: CancellationToken| {
+                move |stream, _: Peer| echo(stream, draining.clone(), habit)
+            });
+            let _ = send.send(result);
+        });
+        Self { address, certificate, shutdown, result }
+    }
+
+    async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let config = Arc::new(client(&self.certificate, ALL_VERSIONS));
+        timeout(PATIENCE, connect(&config, self.address)).await.expect("in time").expect("connected")
+    }
+
+    /// How the run ended, and how long that took from now.
+    fn end(self) -> (Result<(), RunError>, Duration) {
+        let began = Instant::now();
+        (self.result.recv_timeout(PATIENCE).expect("the run ends"), began.elapsed())
+    }
+}
+
+async fn echo(mut stream: ClientStream, draining: CancellationToken, habit: Habit) {
+    let mut buffer = [0; 64];
+    loop {
+        let read = tokio::select! {
+            read = stream.read(&mut buffer) => read,
+            () = draining.cancelled() => match habit {
+                Habit::Leaves => {
+                    let _ = stream.write_all(b"farewell").await;
+                    let _ = stream.shutdown().await;
+                    return;
+                }
+                Habit::Stays => std::future::pending().await,
+            },
+        };
+        match read {
+            Ok(length @ 1..) => stream.write_all(&buffer[..length]).await.expect("echo"),
+            _ => return,
+        }
+    }
+}
+
+async fn exchange(stream: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>) {
+    stream.write_all(b"hello").await.expect("write");
+    let mut echo = [0; 5];
+    timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("echo");
+    assert_eq!(&echo, b"hello");
+}
+
+#[tokio::test]
+async fn a_drain_lets_every_connection_say_farewell() {
+    let server = Running::start(2, Habit::Leaves);
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect().await;
+        exchange(&mut stream).await;
+        streams.push(stream);
+    }
+    assert_eq!(server.shutdown.advance(), Phase::Draining);
+    for stream in &mut streams {
+        let mut rest = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("in time").expect("an orderly end");
+        assert_eq!(rest, b"farewell");
+    }
+    let address = server.address;
+    let (result, took) = server.end();
+    result.expect("ended as asked");
+    assert!(took < drain::DRAIN_MARGIN, "nobody was left to wait for, yet it took {took:?}");
+    tokio::net::TcpStream::connect(address).await.expect_err("the port is closed");
+}
+
+#[tokio::test]
+async fn a_second_request_aborts_what_is_left() {
+    let server = Running::start(2, Habit::Stays);
+    let mut stream = server.connect().await;
+    exchange(&mut stream).await;
+    server.shutdown.advance();
+    server.shutdown.advance();
+    let cut_off = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("in time");
+    cut_off.expect_err("no orderly end");
+    let (result, took) = server.end();
+    assert!(matches!(result, Err(RunError::Aborted)), "{result:?}");
+    assert!(took < drain::DRAIN_MARGIN, "{took:?}");
+}
+
+#[test]
+fn the_drain_waits_for_the_longest_grace() {
+    let mut settings = settings(1, Duration::from_secs(2));
+    let patient = Policy { close_grace: Duration::from_secs(30), ..Policy::default() };
+    settings.routes.insert(
+        0,
+        Arc::new(Route { path: "/slow".into(), heartbeat: Arc::new(patient), limits: SessionLimits::default() }),
+    );
+    assert_eq!(drain_bound(&settings), Duration::from_secs(30) + drain::DRAIN_MARGIN);
+}
+
+#[test]
+fn a_worker_that_is_lost_ends_the_run() {
+    let server = Server::bind(settings(2, Duration::from_secs(2)), localhost().identity).expect("bind");
+    let (send, result) = mpsc::channel();
+    thread::spawn(move || {
+        let fails = |_: &Shared, _: TaskTracker, _: CancellationToken| {
+            assert_ne!(thread::current().name(), Some("worker-1"), "this worker fails, as the test wants it");
+            |_: ClientStream, _: Peer| async {}
+        };
+        let _ = send.send(server.run_stage(Shutdown::on_request(), fails));
+    });
+    let result = result.recv_timeout(PATIENCE).expect("the run ends");
+    assert!(matches!(result, Err(RunError::WorkerLost)), "{result:?}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let first = Server::bind(settings(1, Duration::ZERO), localhost().identity).expect("bind");
+    let mut second = settings(1, Duration::ZERO);
+    second.listen.address = first.address();
+    let error = Server::bind(second, localhost().identity).map(drop).expect_err("in use").to_string();
+    assert!(error.contains(&first.address().to_string()) && error.contains("in use"), "{error}");
+}

@@ -1,0 +1,144 @@
+//! What the program says about itself: log lines, their words in [`lines`], and numbers in [`metrics`].
+
+pub mod lines;
+pub mod metrics;
+
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{Level, Log, LogFormat};
+
+/// Where the heartbeat writes its events.
+const HEARTBEAT: &str = "pulsegate::heartbeat";
+
+/// Whether single heartbeats are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beats {
+    /// Only what the log level lets through.
+    AsLevel,
+    /// All of them, whatever the level.
+    Shown,
+}
+
+/// Sends log lines to standard error from here on, panics among them. Fails when that was done before.
+pub fn init(log: Log, beats: Beats) -> Result<(), TryInitError> {
+    let stderr = std::io::stderr;
+    let terminal = stderr().is_terminal();
+    let human = match log.format {
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => terminal,
+    };
+    let shape = if human { Shape::Human { colour: terminal } } else { Shape::Json };
+    subscriber(log.level, beats, shape, stderr).try_init()?;
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, message = panic.payload_as_str().unwrap_or("panic"));
+    }));
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Human { colour: bool },
+    Json,
+}
+
+fn subscriber<W>(level: Level, beats: Beats, shape: Shape, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let base = tracing_subscriber::registry().with(targets(level, beats));
+    match shape {
+        Shape::Human { colour } => Box::new(base.with(layer().with_ansi(colour).with_writer(writer))),
+        Shape::Json => {
+            let lines = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            Box::new(base.with(lines.with_writer(writer)))
+        }
+    }
+}
+
+fn targets(level: Level, beats: Beats) -> Targets {
+    let level = match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    };
+    let targets = Targets::new().with_default(level);
+    match beats {
+        Beats::AsLevel => targets,
+        Beats::Shown => targets.with_target(HEARTBEAT, level.max(LevelFilter::DEBUG)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("one writer").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(level: Level, beats: Beats, shape: Shape, events: impl FnOnce()) -> String {
+        let page = Page::default();
+        let writer = page.clone();
+        tracing::subscriber::with_default(subscriber(level, beats, shape, move || writer.clone()), events);
+        let bytes = page.0.lock().expect("one writer").clone();
+        String::from_utf8(bytes).expect("lines are UTF-8")
+    }
+
+    #[test]
+    fn json_lines_carry_their_fields_at_the_top() {
+        let line = written(Level::Info, Beats::AsLevel, Shape::Json, || {
+            tracing::info!(address = "127.0.0.1:8443", workers = 2, "listening");
+        });
+        let value: serde_json::Value = serde_json::from_str(&line).expect("one object");
+        assert_eq!(value["message"], "listening");
+        assert_eq!(value["address"], "127.0.0.1:8443");
+        assert_eq!(value["workers"], 2);
+        assert_eq!(value["level"], "INFO");
+        assert!(value["timestamp"].is_string(), "{line}");
+    }
+
+    #[test]
+    fn lines_for_people_have_no_colour_away_from_a_terminal() {
+        let line = written(Level::Info, Beats::AsLevel, Shape::Human { colour: false }, || {
+            tracing::info!(workers = 2, "listening");
+        });
+        assert!(line.contains("listening workers=2"), "{line}");
+        assert!(!line.contains('\x1b'), "{line:?}");
+    }
+
+    #[test]
+    fn the_level_holds_except_for_beats_that_are_to_be_shown() {
+        let events = || {
+            tracing::debug!(target: "pulsegate::heartbeat", "beat");
+            tracing::debug!(target: "pulsegate::http", "detail");
+            tracing::warn!(target: "pulsegate::http", "trouble");
+        };
+        let plain = written(Level::Warn, Beats::AsLevel, Shape::Json, events);
+        assert!(plain.contains("trouble") && !plain.contains("beat\"") && !plain.contains("detail"), "{plain}");
+        let shown = written(Level::Warn, Beats::Shown, Shape::Json, events);
+        assert!(shown.contains("trouble") && shown.contains("beat\"") && !shown.contains("detail"), "{shown}");
+    }
+}

@@ -1,0 +1,211 @@
+//! TLS as a client: what `pulsegate ping` speaks.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+/// An encrypted stream, this side being the client.
+pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
+
+/// Whose certificates are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The authorities that this machine trusts.
+    System,
+    /// The authorities in one PEM file, and no others.
+    File(PathBuf),
+    /// Anyone: the certificate is not looked at. The handshake's signature still is, so that the peer
+    /// at least holds the key of the certificate that it shows.
+    Anyone,
+}
+
+/// No set of trusted authorities could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file cannot be read, or is not PEM.
+    #[error("cannot read certificates from {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: pem::Error,
+    },
+    /// The file holds no certificate, or none that can sign another.
+    #[error("{path} holds no usable certificate: a CA's certificate in PEM is expected")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One certificate of the file is malformed.
+    #[error("{path} holds a malformed certificate")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// The machine has no certificates of authorities.
+    #[error("this machine trusts no authority{}", first_problem(.problems))]
+    NoSystemRoots {
+        /// What stood in the way while they were looked for.
+        problems: Vec<rustls_native_certs::Error>,
+    },
+}
+
+/// The handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The host is neither a DNS name nor an address, and so cannot stand in a certificate.
+    #[error("{host:?} cannot be the name in a certificate")]
+    Name {
+        /// The host.
+        host: Box<str>,
+    },
+    /// The certificate leads to no trusted authority.
+    #[error("its certificate is signed by an authority that is not trusted here")]
+    UnknownAuthority,
+    /// The certificate is not acceptable for another reason, such as its names or its dates.
+    #[error("its certificate is not acceptable")]
+    Certificate(#[source] rustls::Error),
+    /// What came back is no TLS.
+    #[error("it does not speak TLS")]
+    NotTls,
+    /// Another breach of the protocol, or an alert from the peer.
+    #[error("the TLS handshake failed")]
+    Protocol(#[source] rustls::Error),
+    /// The connection broke.
+    #[error("the connection broke during the TLS handshake")]
+    Io(#[source] io::Error),
+}
+
+/// Makes encrypted streams out of plain ones.
+#[derive(Clone)]
+pub struct Client {
+    connector: TlsConnector,
+}
+
+impl Client {
+    /// A client that believes whom `trust` names. Reads files.
+    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+    pub fn new(trust: &Trust) -> Result<Self, TrustError> {
+        let provider = super::provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3");
+        let mut config = match trust {
+            Trust::System => builder.with_root_certificates(system_roots()?),
+            Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
+            Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+        }
+        .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Shakes hands over `stream` with a peer that has to prove that it is `host`, a DNS name or an
+    /// address without brackets.
+    pub async fn handshake<S>(&self, host: &str, stream: S) -> Result<Stream<S>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name { host: host.into() })?;
+        self.connector.connect(name, stream).await.map_err(HandshakeError::from)
+    }
+}
+
+/// Version and key exchange of a finished handshake, for a person to read: `TLSv1.3, X25519MLKEM768`.
+pub fn negotiated<S>(stream: &Stream<S>) -> String {
+    let (_, session) = stream.get_ref();
+    let version = session.protocol_version().and_then(|version| version.as_str());
+    let group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+    [version, group].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+impl From<io::Error> for HandshakeError {
+    /// rustls' errors travel inside `io::Error` through tokio-rustls; this brings them back.
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<rustls::Error>() {
+            Ok(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Self::UnknownAuthority,
+            Ok(error @ rustls::Error::InvalidCertificate(_)) => Self::Certificate(error),
+            Ok(rustls::Error::InvalidMessage(_)) => Self::NotTls,
+            Ok(other) => Self::Protocol(other),
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
+fn system_roots() -> Result<RootCertStore, TrustError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // One odd certificate in the system's store is no reason to distrust the others.
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        return Err(TrustError::NoSystemRoots { problems: found.errors });
+    }
+    Ok(roots)
+}
+
+fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
+    let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        roots
+            .add(certificate.map_err(unreadable)?)
+            .map_err(|source| TrustError::Malformed { path: path.into(), source })?;
+    }
+    if roots.is_empty() {
+        return Err(TrustError::Empty { path: path.into() });
+    }
+    Ok(roots)
+}
+
+fn first_problem(problems: &[rustls_native_certs::Error]) -> String {
+    problems.first().map_or_else(String::new, |problem| format!(": {problem}"))
+}
+
+/// Believes every certificate, and checks that the peer holds its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,221 @@
+//! Who the proxy is: a certificate chain and the key that belongs to its leaf.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use thiserror::Error;
+
+use crate::config;
+
+/// A certificate chain, leaf first, with its private key; both are known to belong together.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub(super) key: Arc<CertifiedKey>,
+}
+
+/// Why there is no [`Identity`]. Each names the file and what is wrong with it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The file is missing or may not be read.
+    #[error("{}: cannot be read: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A PEM section is cut short or is not base64.
+    #[error("{}: damaged PEM: {reason}", file.display())]
+    Pem {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No `CERTIFICATE` section.
+    #[error(
+        "{}: no certificate in this file; expected one or more \"BEGIN CERTIFICATE\" sections, leaf first",
+        file.display()
+    )]
+    NoCertificate {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The leaf is no X.509 certificate.
+    #[error("{}: the first certificate cannot be used: {source}", file.display())]
+    BadCertificate {
+        /// The file.
+        file: PathBuf,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// No section with a private key.
+    #[error(
+        "{}: no private key in this file; expected a \"BEGIN PRIVATE KEY\" section (PKCS#8, PKCS#1 or SEC1)",
+        file.display()
+    )]
+    NoKey {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The key wants a passphrase, and there is nobody to ask.
+    #[error(
+        "{0}: the private key is encrypted; decrypt it first: openssl pkey -in {0} -out decrypted.pem",
+        file.display()
+    )]
+    EncryptedKey {
+        /// The file.
+        file: PathBuf,
+    },
+    /// More than one key: which one is meant cannot be told.
+    #[error("{}: {count} private keys in this file; keep the one that belongs to the certificate", file.display())]
+    SeveralKeys {
+        /// The file.
+        file: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// The key is of a kind or size that TLS has no use for, or its DER is broken.
+    #[error("{}: the private key cannot be used: {source}", file.display())]
+    BadKey {
+        /// The file.
+        file: PathBuf,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// The key belongs to a certificate of the chain, but not to the first.
+    #[error(
+        "{}: the private key belongs to certificate {position} of this file; put that one first",
+        certificate.display()
+    )]
+    LeafNotFirst {
+        /// The file with the chain.
+        certificate: PathBuf,
+        /// Where the leaf stands, counted from 1.
+        position: usize,
+    },
+    /// Key and certificate are not a pair.
+    #[error(
+        "{}: this private key does not belong to the certificate in {}",
+        private_key.display(), certificate.display()
+    )]
+    Mismatch {
+        /// The file with the chain.
+        certificate: PathBuf,
+        /// The file with the key.
+        private_key: PathBuf,
+    },
+}
+
+impl Identity {
+    /// Reads chain and key from PEM files and checks that they are a pair.
+    pub fn from_pem_files(files: &config::Tls) -> Result<Self, IdentityError> {
+        let chain = read_chain(&files.certificate)?;
+        let key = read_key(&files.private_key)?;
+        Self::pair(chain, key, &files.certificate, &files.private_key)
+    }
+
+    /// Takes a chain, leaf first, and a key (PKCS#8, PKCS#1 or SEC1) that were made in memory, as DER.
+    pub fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, IdentityError> {
+        let file = Path::new("(made in memory)");
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        if chain.is_empty() {
+            return Err(IdentityError::NoCertificate { file: file.into() });
+        }
+        let key = PrivateKeyDer::try_from(key).map_err(|reason| IdentityError::BadKey {
+            file: file.into(),
+            source: rustls::Error::General(reason.into()),
+        })?;
+        Self::pair(chain, key, file, file)
+    }
+
+    fn pair(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        certificate: &Path,
+        private_key: &Path,
+    ) -> Result<Self, IdentityError> {
+        let signer = super::provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|source| IdentityError::BadKey { file: private_key.into(), source })?;
+        match matches(&chain[0], &signer) {
+            Ok(true) => return Ok(Self { key: Arc::new(CertifiedKey::new(chain, signer)) }),
+            Ok(false) => {}
+            Err(source) => return Err(IdentityError::BadCertificate { file: certificate.into(), source }),
+        }
+        let position = chain.iter().position(|other| matches(other, &signer).unwrap_or(false));
+        Err(match position {
+            Some(index) => IdentityError::LeafNotFirst { certificate: certificate.into(), position: index + 1 },
+            None => IdentityError::Mismatch { certificate: certificate.into(), private_key: private_key.into() },
+        })
+    }
+}
+
+/// Whether `key` is the one that `certificate` names. A key that cannot tell (none of ours) counts as another one.
+fn matches(certificate: &CertificateDer<'static>, key: &Arc<dyn SigningKey>) -> Result<bool, rustls::Error> {
+    match CertifiedKey::new(vec![certificate.clone()], Arc::clone(key)).keys_match() {
+        Ok(()) => Ok(true),
+        Err(rustls::Error::InconsistentKeys(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let chain = sections::<CertificateDer<'static>>(file, &read(file)?)?;
+    if chain.is_empty() { Err(IdentityError::NoCertificate { file: file.into() }) } else { Ok(chain) }
+}
+
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let text = read(file)?;
+    if is_encrypted(&text) {
+        return Err(IdentityError::EncryptedKey { file: file.into() });
+    }
+    let mut keys = sections::<PrivateKeyDer<'static>>(file, &text)?;
+    match (keys.pop(), keys.len()) {
+        (Some(key), 0) => Ok(key),
+        (Some(_), others) => Err(IdentityError::SeveralKeys { file: file.into(), count: others + 1 }),
+        (None, _) => Err(IdentityError::NoKey { file: file.into() }),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, IdentityError> {
+    std::fs::read(file).map_err(|source| IdentityError::Read { file: file.into(), source })
+}
+
+/// All PEM sections of one kind; other kinds are passed over, so that both may stand in one file.
+fn sections<T: PemObject>(file: &Path, text: &[u8]) -> Result<Vec<T>, IdentityError> {
+    T::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| IdentityError::Pem { file: file.into(), reason: reason(error) })
+}
+
+/// The library prints what it missed as lists of byte values.
+fn reason(error: pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("the line \"-----END {}-----\" is missing", String::from_utf8_lossy(&end_marker))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("malformed line \"{}\"", String::from_utf8_lossy(&line).trim())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// PKCS#8 says it in the section's name (RFC 7468 §11), the older forms in a header (RFC 1421 §4.6.1.1).
+fn is_encrypted(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'\n').any(|line| {
+        line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+            || line.starts_with(b"Proc-Type:") && line.windows(9).any(|word| word == b"ENCRYPTED")
+    })
+}
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod tests;

@@ -1,0 +1,29 @@
+//! TLS on the client side: who we are, the handshake under a deadline, and the stream that comes out of it.
+//!
+//! Nothing outside this folder knows which TLS library runs, or how: [`ClientStream`] is a byte stream and a
+//! [`Leg`](crate::relay::Leg), and [`Terminator`] makes one of a fresh TCP connection.
+
+pub mod client;
+mod identity;
+mod opening;
+mod stream;
+mod terminator;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub use identity::{Identity, IdentityError};
+pub use stream::{ClientStream, set_user_timeout};
+pub use terminator::{HandshakeError, Terminator, TerminatorError};
+
+/// The cryptography of both versions: aws-lc-rs with the hybrid post-quantum group first.
+fn provider() -> Arc<CryptoProvider> {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+    Arc::new(CryptoProvider {
+        kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
+        ..aws_lc_rs::default_provider()
+    })
+}

@@ -1,0 +1,112 @@
+//! The first bytes of a connection: is this TLS at all, and how to part politely with what is not.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long a refused peer gets to read the answer.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// The longest method that is recognised; `PROPPATCH` and `VERSION-CONTROL` are the long ones in use.
+const LONGEST_METHOD: usize = 16;
+
+/// What somebody who speaks plain HTTP on the TLS port is told.
+pub(super) const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 72\r\n\
+    Connection: close\r\n\
+    \r\n\
+    This port speaks TLS: use https:// (or wss://) instead of http:// here.\n";
+
+/// How a connection opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// A TLS handshake record; its bytes are still unread.
+    Tls,
+    /// A plain HTTP request.
+    Http,
+    /// Something else.
+    Foreign,
+}
+
+/// Looks at the first byte without taking it; takes a few more only when it cannot be TLS.
+pub(super) async fn look(tcp: &mut TcpStream) -> io::Result<Opening> {
+    let mut head = [0; LONGEST_METHOD + 1];
+    if tcp.peek(&mut head[..1]).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut length = 0;
+    loop {
+        if let Some(opening) = classify(if length == 0 { &head[..1] } else { &head[..length] }) {
+            return Ok(opening);
+        }
+        match tcp.read(&mut head[length..]).await? {
+            0 => return Ok(Opening::Foreign),
+            read => length += read,
+        }
+    }
+}
+
+/// What begins with `head`, which is not empty; `None` while that cannot be told.
+fn classify(head: &[u8]) -> Option<Opening> {
+    const HANDSHAKE_RECORD: u8 = 22; // RFC 8446 §5.1, ContentType
+    if head.first() == Some(&HANDSHAKE_RECORD) {
+        return Some(Opening::Tls);
+    }
+    // A method is a token (RFC 9110 §9.1); the registered ones are capital letters and hyphens.
+    let method = head.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+    match head.get(method) {
+        Some(b' ') if method > 0 => Some(Opening::Http),
+        None if method <= LONGEST_METHOD => None,
+        _ => Some(Opening::Foreign),
+    }
+}
+
+/// Sends `answer`, ends the connection, and takes what still comes for a moment: closing on unread bytes would send
+/// a reset that can overtake the answer.
+pub(super) async fn part(mut tcp: TcpStream, answer: &[u8]) {
+    let parting = async {
+        tcp.write_all(answer).await?;
+        tcp.shutdown().await?;
+        let mut rest = [0; 1024];
+        while tcp.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Neither an error nor a peer that lingers changes what is left to do: close.
+    let _ = tokio::time::timeout(PARTING, parting).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openings_are_told_apart_by_as_few_bytes_as_possible() {
+        for (head, expected) in [
+            (&b"\x16"[..], Some(Opening::Tls)),
+            (b"\x16\x03\x01\x02\x00", Some(Opening::Tls)),
+            (b"GET / HTTP/1.1\r\n", Some(Opening::Http)),
+            (b"PRI * HTTP/2.0\r\n", Some(Opening::Http)),
+            (b"VERSION-CONTROL /", Some(Opening::Http)),
+            (b"G", None),
+            (b"DELETE", None),
+            (b" GET", Some(Opening::Foreign)),
+            (b"GET\r\n", Some(Opening::Foreign)),
+            (b"get / HTTP/1.1", Some(Opening::Foreign)),
+            (b"\x80\x2e\x01\x03\x01", Some(Opening::Foreign)),
+            (b"SSH-2.0-OpenSSH_9", Some(Opening::Foreign)),
+            (b"AAAAAAAAAAAAAAAAA", Some(Opening::Foreign)),
+        ] {
+            assert_eq!(classify(head), expected, "{:?}", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[test]
+    fn the_answer_declares_its_own_length() {
+        let text = std::str::from_utf8(USE_HTTPS).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{} bytes: {text}", body.len());
+    }
+}

@@ -1,0 +1,162 @@
+//! The handshake: TLS 1.3 or 1.2, under a deadline, with an answer even for those who do not speak TLS.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{AlertDescription, ProtocolVersion, ServerConfig, ServerConnection};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::opening::{self, Opening};
+use super::stream::Socket;
+use super::{ClientStream, Identity};
+use crate::http::TlsFacts;
+
+/// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
+pub struct Terminator {
+    acceptor: TlsAcceptor,
+}
+
+/// Why no [`Terminator`] could be made.
+#[derive(Debug, Error)]
+#[error("the TLS library cannot start: {0}")]
+pub struct TerminatorError(#[from] rustls::Error);
+
+/// Why a connection ended before its first request.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// The deadline passed.
+    #[error("the TLS handshake did not end in time")]
+    Timeout,
+    /// A plain HTTP request; it was answered with 400.
+    #[error("a plain HTTP request on the TLS port")]
+    PlainHttp,
+    /// Bytes that are no TLS.
+    #[error("no TLS on the TLS port")]
+    NotTls(#[source] Option<rustls::Error>),
+    /// The connection ended or broke in the middle.
+    #[error("the client is gone: {0}")]
+    PeerGone(#[source] io::Error),
+    /// The client refused with a fatal alert (RFC 8446 §6.2), mostly because it does not trust the certificate.
+    #[error("the client refused: {0:?}")]
+    Alert(AlertDescription),
+    /// The proxy refused with an alert: no version, cipher or protocol in common, or a broken handshake.
+    #[error("refused: {0}")]
+    Refused(#[source] rustls::Error),
+}
+
+impl HandshakeError {
+    /// The word for logs and metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::PlainHttp => "plain_http",
+            Self::NotTls(_) => "not_tls",
+            Self::PeerGone(_) => "peer_gone",
+            Self::Alert(_) => "alert",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Whether it happens all day where nothing is wrong: TCP health checks connect and go.
+    pub fn is_routine(&self) -> bool {
+        matches!(self, Self::PeerGone(_))
+    }
+
+    fn of_library(error: io::Error) -> Self {
+        match error.downcast::<rustls::Error>() {
+            Ok(rustls::Error::AlertReceived(alert)) => Self::Alert(alert),
+            Ok(error @ rustls::Error::InvalidMessage(_)) => Self::NotTls(Some(error)),
+            Ok(error) => Self::Refused(error),
+            Err(error) => Self::PeerGone(error),
+        }
+    }
+}
+
+impl Terminator {
+    /// A terminator that presents `identity`.
+    pub fn new(identity: Identity) -> Result<Self, TerminatorError> {
+        let mut config = ServerConfig::builder_with_provider(super::provider())
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Resumption by tickets alone: nothing is kept per client.
+        config.ticketer = Ticketer::new()?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    /// Performs the handshake on a fresh connection, to be done by `deadline`.
+    ///
+    /// A peer that is refused may hold the call for one more second, in which it reads why.
+    pub async fn handshake(
+        &self,
+        tcp: TcpStream,
+        deadline: Instant,
+    ) -> Result<(ClientStream, TlsFacts), HandshakeError> {
+        let failure = match tokio::time::timeout_at(deadline, self.negotiate(tcp)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(failure)) => *failure,
+            Err(_) => return Err(HandshakeError::Timeout),
+        };
+        match failure.error {
+            HandshakeError::PlainHttp => opening::part(failure.tcp, opening::USE_HTTPS).await,
+            HandshakeError::Refused(_) => opening::part(failure.tcp, &[]).await,
+            _ => {}
+        }
+        Err(failure.error)
+    }
+
+    async fn negotiate(&self, mut tcp: TcpStream) -> Result<(ClientStream, TlsFacts), Box<Failure>> {
+        let opening = match tcp.set_nodelay(true) {
+            Ok(()) => opening::look(&mut tcp).await,
+            Err(error) => Err(error),
+        };
+        let error = match opening {
+            Ok(Opening::Tls) => None,
+            Ok(Opening::Http) => Some(HandshakeError::PlainHttp),
+            Ok(Opening::Foreign) => Some(HandshakeError::NotTls(None)),
+            Err(error) => Some(HandshakeError::PeerGone(error)),
+        };
+        if let Some(error) = error {
+            return Err(Box::new(Failure { error, tcp }));
+        }
+        match self.acceptor.accept(Socket::new(tcp)).into_fallible().await {
+            Ok(stream) => {
+                let facts = facts(stream.get_ref().1);
+                Ok((ClientStream::new(stream), facts))
+            }
+            Err((error, socket)) => {
+                Err(Box::new(Failure { error: HandshakeError::of_library(error), tcp: socket.into_tcp() }))
+            }
+        }
+    }
+}
+
+/// A handshake that failed, with the connection that is to be closed.
+struct Failure {
+    error: HandshakeError,
+    tcp: TcpStream,
+}
+
+fn facts(session: &ServerConnection) -> TlsFacts {
+    TlsFacts {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "1.2", // the only other one that is enabled
+        },
+        group: session.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
+        sni: session.server_name().map(Box::from),
+    }
+}
+
+#[cfg(test)]
+#[path = "terminator_tests.rs"]
+mod tests;

@@ -1,0 +1,58 @@
+//! What tests of this and later stages need: an identity made on the spot, and clients that trust it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Identity;
+
+/// An identity for `localhost`, and its certificate for a client to trust.
+pub(crate) struct Localhost {
+    pub(crate) identity: Identity,
+    pub(crate) certificate: CertificateDer<'static>,
+}
+
+pub(crate) fn localhost() -> Localhost {
+    let key = KeyPair::generate().expect("key");
+    let certificate = certificate(&key);
+    let identity = Identity::from_der(vec![certificate.der().to_vec()], key.serialize_der()).expect("a pair");
+    Localhost { identity, certificate: certificate.der().clone() }
+}
+
+pub(crate) fn certificate(key: &KeyPair) -> rcgen::Certificate {
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
+    params.self_signed(key).expect("certificate")
+}
+
+/// A client configuration with the library's own defaults.
+pub(crate) fn client(
+    trusted: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).expect("a usable root");
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+pub(crate) async fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").expect("a valid name");
+    TlsConnector::from(Arc::clone(config)).connect(name, tcp).await
+}
+
+/// A listener on a free port of 127.0.0.1, and its address.
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    (listener, address)
+}

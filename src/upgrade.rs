@@ -1,0 +1,404 @@
+//! The WebSocket upgrade over HTTP/1.1: what the client must offer (RFC 6455 §4.2.1), what the app must answer
+//! (§4.1), and the session that both lead to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use hyper::body::Body;
+use hyper::header::{
+    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Route;
+use crate::heartbeat::UpstreamPulse;
+use crate::registry::{ConnId, Registry};
+use crate::relay::{self, Control, Leg, Legs, Terms};
+use crate::telemetry::lines;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Failure, UpstreamStream};
+use crate::ws::Limits;
+
+/// RSV1, which permessage-deflate claims (RFC 7692 §6).
+const RSV1: u8 = 0x40;
+
+/// All three RSV bits: an extension that is not known here may claim any.
+const RSV_ANY: u8 = 0x70;
+
+/// Why an upgrade was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not a handshake as RFC 6455 §4.2.1 wants it.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// A version other than 13 (RFC 6455 §4.4).
+    #[error("the only WebSocket version spoken is 13")]
+    Version,
+    /// The proxy shuts down.
+    #[error("the proxy is shutting down")]
+    Draining,
+    /// The app gave no answer.
+    #[error(transparent)]
+    Upstream(#[from] Failure),
+    /// The app's 101 breaks RFC 6455 §4.1.
+    #[error("{0}")]
+    Switch(&'static str),
+}
+
+impl Refusal {
+    /// The word for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::Version => "version",
+            Self::Draining => "draining",
+            Self::Upstream(Failure::Timeout { .. }) => "upstream_timeout",
+            Self::Upstream(Failure::Dial(_)) => "upstream_unreachable",
+            Self::Upstream(_) => "upstream_closed",
+            Self::Switch(_) => "upstream_invalid",
+        }
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(failure) => failure.status(),
+            Self::Switch(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
+/// Whether a request asks for a WebSocket, well-formed or not.
+pub fn wanted(headers: &HeaderMap) -> bool {
+    has_token(headers, &UPGRADE, "websocket")
+}
+
+/// What a valid handshake offers.
+#[derive(Debug)]
+pub struct Offer {
+    key: HeaderValue,
+    protocols: Vec<HeaderValue>,
+    extensions: Vec<HeaderValue>,
+}
+
+impl Offer {
+    /// Validates a handshake request (RFC 6455 §4.2.1).
+    pub fn read<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+        let headers = request.headers();
+        if request.method() != Method::GET {
+            return Err(Refusal::BadRequest("a WebSocket handshake is a GET"));
+        }
+        if request.version() < Version::HTTP_11 {
+            return Err(Refusal::BadRequest("a WebSocket handshake needs HTTP/1.1"));
+        }
+        if !wanted(headers) || !has_token(headers, &CONNECTION, "upgrade") {
+            return Err(Refusal::BadRequest("a WebSocket handshake needs Upgrade: websocket and Connection: upgrade"));
+        }
+        if !request.body().is_end_stream() {
+            return Err(Refusal::BadRequest("a WebSocket handshake has no body"));
+        }
+        if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(Refusal::Version);
+        }
+        let key = only(headers, &SEC_WEBSOCKET_KEY)
+            .filter(|key| is_key(key.as_bytes()))
+            .ok_or(Refusal::BadRequest("Sec-WebSocket-Key is not one base64 value of 16 bytes"))?;
+        Ok(Self {
+            key: key.clone(),
+            protocols: headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect(),
+            extensions: headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect(),
+        })
+    }
+
+    /// Validates the app's 101 against the offer (RFC 6455 §4.1, the client's checks).
+    pub fn check<B>(&self, response: &Response<B>) -> Result<Agreement, Refusal> {
+        let headers = response.headers();
+        if !wanted(headers) || !has_token(headers, &CONNECTION, "upgrade") {
+            return Err(Refusal::Switch("the 101 lacks Upgrade: websocket or Connection: upgrade"));
+        }
+        let expected = derive_accept_key(self.key.as_bytes());
+        if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
+            return Err(Refusal::Switch("the 101 has a wrong Sec-WebSocket-Accept"));
+        }
+        Ok(Agreement { subprotocol: self.subprotocol(headers)?, rsv: self.rsv(headers)? })
+    }
+
+    fn subprotocol(&self, answer: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
+        let mut chosen = answer.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        let Some(first) = chosen.next() else { return Ok(None) };
+        // Subprotocol names are compared as they are, case included (RFC 6455 §11.3.4).
+        match first.to_str() {
+            Ok(name) if chosen.next().is_none() && tokens(self.protocols.iter()).any(|offered| offered == name) => {
+                Ok(Some(name.into()))
+            }
+            _ => Err(Refusal::Switch("the 101 chose a subprotocol that was not offered")),
+        }
+    }
+
+    /// The RSV bits that the accepted extensions claim.
+    fn rsv(&self, answer: &HeaderMap) -> Result<u8, Refusal> {
+        tokens(answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter()).map(extension).try_fold(0, |rsv, accepted| {
+            if !tokens(self.extensions.iter()).map(extension).any(|offered| offered.eq_ignore_ascii_case(accepted)) {
+                return Err(Refusal::Switch("the 101 accepted an extension that was not offered"));
+            }
+            let claimed = if accepted.eq_ignore_ascii_case("permessage-deflate") { RSV1 } else { RSV_ANY };
+            Ok(rsv | claimed)
+        })
+    }
+}
+
+/// What client and app agreed on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// The chosen subprotocol.
+    pub subprotocol: Option<Box<str>>,
+    /// RSV bits that the accepted extensions claim, as in [`Limits::rsv`].
+    pub rsv: u8,
+}
+
+/// A session that lacks nothing but its client leg, which is free once the 101 has left.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What its lines say.
+    pub facts: lines::Session,
+    /// RSV bits that its extensions claim.
+    pub rsv: u8,
+    /// The upstream leg.
+    pub upstream: UpstreamStream,
+    /// Read from the app behind its 101.
+    pub upstream_early: Bytes,
+}
+
+/// Takes a stream back from hyper behind a 101, with the bytes that were read too early. `None` if the connection
+/// broke before the 101 was through.
+pub async fn regain<S>(upgraded: OnUpgrade) -> Option<(S, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    // A copy: a few bytes would hold the whole of hyper's buffer.
+    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+}
+
+/// What all sessions of one worker share.
+#[derive(Debug)]
+pub struct Sessions {
+    registry: Arc<Registry>,
+    pulse: Arc<UpstreamPulse>,
+    metrics: Arc<Metrics>,
+    tracker: TaskTracker,
+}
+
+impl Sessions {
+    /// Sessions that are entered in `registry` and run as tasks of `tracker`.
+    pub fn new(
+        registry: Arc<Registry>,
+        pulse: Arc<UpstreamPulse>,
+        metrics: Arc<Metrics>,
+        tracker: TaskTracker,
+    ) -> Self {
+        Self { registry, pulse, metrics, tracker }
+    }
+
+    /// A name for a session that is about to open.
+    pub fn next_id(&self) -> ConnId {
+        self.registry.next_id()
+    }
+
+    /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
+    /// stages are large.
+    pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
+        let Prepared { facts, rsv, upstream, upstream_early } = prepared;
+        let terms = self.terms(facts.id, &facts.asked.route, rsv);
+        let control = Arc::new(Control::default());
+        let entry = self.registry.enter(facts.id, Arc::clone(&control));
+        lines::ws_open(&facts);
+        // What only the end needs is one pointer in the task.
+        let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
+        let legs = Legs { client, client_early, upstream, upstream_early };
+        // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
+        self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
+            let (facts, entry, active, metrics) = *last;
+            drop((entry, active));
+            metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
+            lines::ws_close(&facts, &ending);
+        }));
+    }
+
+    fn terms(&self, id: ConnId, route: &Route, rsv: u8) -> Terms {
+        Terms {
+            policy: Arc::clone(&route.heartbeat),
+            limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv },
+            pulse: Arc::clone(&self.pulse),
+            id,
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+/// The only value of a header, or `None` if there is none or more than one.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// The members of a comma-separated list, over all lines of the header (RFC 9110 §5.6.1).
+fn tokens<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim_matches([' ', '\t']))
+        .filter(|token| !token.is_empty())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers.get_all(name).iter()).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+/// The name of an extension without its parameters (RFC 6455 §9.1).
+fn extension(offer: &str) -> &str {
+    offer.split(';').next().unwrap_or(offer).trim_end()
+}
+
+/// Whether `value` is the base64 form of 16 bytes (RFC 6455 §4.2.1, item 5).
+fn is_key(value: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    matches!(value, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{Empty, Full};
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn handshake() -> hyper::http::request::Builder {
+        Request::get("/chat")
+            .header(CONNECTION, "keep-alive, Upgrade")
+            .header(UPGRADE, "WebSocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, KEY)
+    }
+
+    fn read(request: hyper::http::request::Builder) -> Result<Offer, (u16, &'static str)> {
+        Offer::read(&request.body(Empty::<Bytes>::new()).unwrap())
+            .map_err(|refusal| (refusal.status().as_u16(), refusal.reason()))
+    }
+
+    fn altered(alter: impl FnOnce(&mut HeaderMap)) -> Result<Offer, (u16, &'static str)> {
+        let mut request = handshake();
+        alter(request.headers_mut().unwrap());
+        read(request)
+    }
+
+    fn text(value: &'static str) -> HeaderValue {
+        HeaderValue::from_static(value)
+    }
+
+    #[test]
+    fn a_proper_handshake_is_taken() {
+        assert!(read(handshake()).is_ok());
+        assert!(altered(|headers| drop(headers.insert(UPGRADE, text("foo/2, websocket")))).is_ok());
+    }
+
+    #[test]
+    fn whatever_breaks_the_handshake_is_named() {
+        const BAD: (u16, &str) = (400, "bad_request");
+        assert_eq!(read(handshake().method(Method::POST)).unwrap_err(), BAD);
+        assert_eq!(read(handshake().version(Version::HTTP_10)).unwrap_err(), BAD);
+        assert_eq!(altered(|headers| drop(headers.remove(CONNECTION))).unwrap_err(), BAD);
+        assert_eq!(altered(|headers| drop(headers.insert(CONNECTION, text("upgraded")))).unwrap_err(), BAD);
+        assert_eq!(altered(|headers| drop(headers.remove(SEC_WEBSOCKET_KEY))).unwrap_err(), BAD);
+        assert_eq!(altered(|headers| drop(headers.append(SEC_WEBSOCKET_KEY, text(KEY)))).unwrap_err(), BAD);
+        for key in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ+=",
+            "AAAA====",
+            "c2hvcnQ=",
+        ] {
+            assert_eq!(
+                altered(|headers| drop(headers.insert(SEC_WEBSOCKET_KEY, text(key)))).unwrap_err(),
+                BAD,
+                "{key:?}"
+            );
+        }
+        let with_body = handshake().body(Full::new(Bytes::from_static(b"x"))).unwrap();
+        assert_eq!(Offer::read(&with_body).unwrap_err().status(), 400);
+    }
+
+    #[test]
+    fn another_version_gets_426() {
+        const VERSION: (u16, &str) = (426, "version");
+        assert_eq!(altered(|headers| drop(headers.insert(SEC_WEBSOCKET_VERSION, text("8")))).unwrap_err(), VERSION);
+        assert_eq!(altered(|headers| drop(headers.remove(SEC_WEBSOCKET_VERSION))).unwrap_err(), VERSION);
+        assert_eq!(altered(|headers| drop(headers.append(SEC_WEBSOCKET_VERSION, text("13")))).unwrap_err(), VERSION);
+    }
+
+    fn agree(
+        offered: &[(HeaderName, &'static str)],
+        answered: &[(HeaderName, &'static str)],
+    ) -> Result<Agreement, &'static str> {
+        let offer = altered(|headers| {
+            headers.extend(offered.iter().map(|(name, value)| (name.clone(), text(value))));
+        });
+        let mut response = Response::new(());
+        for (name, value) in [(UPGRADE, "websocket"), (CONNECTION, "Upgrade"), (SEC_WEBSOCKET_ACCEPT, ACCEPT)] {
+            response.headers_mut().insert(name, text(value));
+        }
+        for (name, value) in answered {
+            response.headers_mut().append(name, text(value));
+        }
+        offer.unwrap().check(&response).map_err(|refusal| {
+            assert_eq!(refusal.status(), 502);
+            refusal.reason()
+        })
+    }
+
+    #[test]
+    fn the_apps_choice_must_have_been_offered() {
+        const INVALID: &str = "upstream_invalid";
+        let (protocol, extension) = (SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS);
+        assert_eq!(agree(&[], &[]), Ok(Agreement { subprotocol: None, rsv: 0 }));
+        let chat = agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "chat")]);
+        assert_eq!(chat, Ok(Agreement { subprotocol: Some("chat".into()), rsv: 0 }));
+        assert_eq!(agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "Chat")]), Err(INVALID));
+        assert_eq!(agree(&[], &[(protocol.clone(), "chat")]), Err(INVALID));
+        let twice = [(protocol.clone(), "soap"), (protocol.clone(), "chat")];
+        assert_eq!(agree(&twice, &twice), Ok(Agreement { subprotocol: None, rsv: 0 }).and(Err(INVALID)));
+
+        let deflate = (extension.clone(), "permessage-deflate; client_max_window_bits");
+        let taken = agree(&[deflate.clone()], &[(extension.clone(), "permessage-deflate; server_no_context_takeover")]);
+        assert_eq!(taken.unwrap().rsv, 0x40);
+        assert_eq!(agree(&[], &[deflate.clone()]), Err(INVALID));
+        let both = (extension.clone(), "permessage-deflate, x-own");
+        assert_eq!(agree(&[both.clone()], &[(extension, "x-own")]).unwrap().rsv, 0x70);
+        assert_eq!(agree(&[deflate], &[both]), Err(INVALID));
+    }
+
+    #[test]
+    fn a_101_that_is_none_is_refused() {
+        let offer = read(handshake()).unwrap();
+        for missing in [UPGRADE, CONNECTION, SEC_WEBSOCKET_ACCEPT] {
+            let mut response = Response::new(());
+            for (name, value) in [(UPGRADE, "websocket"), (CONNECTION, "Upgrade"), (SEC_WEBSOCKET_ACCEPT, ACCEPT)] {
+                response.headers_mut().insert(name, text(value));
+            }
+            response.headers_mut().remove(&missing);
+            assert!(offer.check(&response).is_err(), "{missing}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The body of a request on its way to the app.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+/// A request body that streams from the client, or none.
+#[derive(Debug, Default)]
+pub struct Upload(Option<Streaming>);
+
+#[derive(Debug)]
+struct Streaming {
+    incoming: Incoming,
+    progress: Arc<Progress>,
+}
+
+impl Upload {
+    /// Passes `incoming` on as it comes.
+    pub fn new(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()) }))
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What tells when its last piece went by.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.0.as_ref().map(|streaming| Arc::clone(&streaming.progress))
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut streaming.incoming).poll_frame(cx));
+        streaming.progress.moved();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|streaming| streaming.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |streaming| streaming.incoming.size_hint())
+    }
+}
+
+/// When an upload last moved. The app's time to respond counts from there: an upload of ten minutes is no hang.
+#[derive(Debug)]
+pub(super) struct Progress {
+    begun: Instant,
+    /// Milliseconds after `begun`.
+    last: AtomicU64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn moved(&self) {
+        let passed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(passed, Ordering::Relaxed);
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,134 @@
+//! One request to the app, one response back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout_at};
+
+use super::pool::{Connection, Counted, Lease};
+use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream, dial};
+
+impl Upstream {
+    /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
+    /// back when the response's body has come in whole.
+    ///
+    /// A pooled connection may be closed by the app at the very moment it is used. The request then goes out once
+    /// more, on a fresh connection, if it never left, or if it is idempotent (RFC 9110 §9.2.2), has no body, and not
+    /// a byte of an answer came back.
+    ///
+    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body.
+    pub async fn send(&self, mut request: Request<Upload>) -> Result<(Response<Incoming>, Lease), Failure> {
+        if let Some(lease) = self.pool.take() {
+            let spare = repeatable(&request).then(|| copy(&request));
+            let read = Arc::clone(&lease.connection.read);
+            let before = read.load(Ordering::Relaxed);
+            let Broken { failure, unsent } = match self.exchange(lease, request).await {
+                Ok(answered) => return Ok(answered),
+                Err(broken) => broken,
+            };
+            let silent = matches!(failure, Failure::Closed(_)) && read.load(Ordering::Relaxed) == before;
+            request = match (unsent, spare) {
+                (Some(unsent), _) => *unsent,
+                (None, Some(spare)) if silent => spare,
+                _ => return Err(failure),
+            };
+        }
+        let lease = self.connect().await?;
+        self.exchange(lease, request).await.map_err(|broken| broken.failure)
+    }
+
+    /// Sends an upgrade request on a connection of its own. After a 101 that connection is to be had from
+    /// [`hyper::upgrade::on`] as a [`TokioIo`] of [`UpstreamStream`]; it never sees the pool. After any other
+    /// response it closes when the body has come in.
+    pub async fn send_upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        let stream = dial::dial(&self.target, self.connect_timeout).await?;
+        let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
+        let (mut sender, connection) =
+            http1::Builder::new().max_buf_size(BUFFER).handshake(io).await.map_err(Failure::from_exchange)?;
+        self.tracker.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(error = %error, "upstream.connection");
+            }
+        });
+        match timeout_at(Instant::now() + self.response_timeout, sender.send_request(request)).await {
+            Ok(answered) => answered.map_err(Failure::from_exchange),
+            Err(_) => Err(Failure::Timeout { limit: self.response_timeout }),
+        }
+    }
+
+    async fn connect(&self) -> Result<Lease, Failure> {
+        self.pool.ensure_swept();
+        let (stream, read) = Counted::new(dial::dial(&self.target, self.connect_timeout).await?);
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(Failure::from_exchange)?;
+        self.tracker.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = %error, "upstream.connection");
+            }
+        });
+        Ok(Lease::new(Connection { sender, read }, Arc::clone(&self.pool)))
+    }
+
+    async fn exchange(
+        &self,
+        mut lease: Lease,
+        request: Request<Upload>,
+    ) -> Result<(Response<Incoming>, Lease), Broken> {
+        let progress = request.body().progress();
+        let mut deadline = Instant::now() + self.response_timeout;
+        // Dropping this future, as the timeout does, closes the connection.
+        let mut answer = std::pin::pin!(lease.connection.sender.try_send_request(request));
+        let answered = loop {
+            match timeout_at(deadline, &mut answer).await {
+                Ok(answered) => break answered,
+                Err(_) => match progress.as_ref().map(|progress| progress.last() + self.response_timeout) {
+                    Some(later) if later > deadline => deadline = later,
+                    _ => {
+                        let failure = Failure::Timeout { limit: self.response_timeout };
+                        return Err(Broken { failure, unsent: None });
+                    }
+                },
+            }
+        };
+        match answered {
+            Ok(response) => {
+                lease.heed(response.headers());
+                Ok((response, lease))
+            }
+            Err(mut failed) => {
+                let unsent = failed.take_message().map(Box::new);
+                Err(Broken { failure: Failure::from_exchange(failed.into_error()), unsent })
+            }
+        }
+    }
+}
+
+/// An exchange that came to nothing.
+struct Broken {
+    failure: Failure,
+    /// The request, when not a byte of it was written: whatever it asks for, it is safe to send again.
+    unsent: Option<Box<Request<Upload>>>,
+}
+
+fn repeatable(request: &Request<Upload>) -> bool {
+    request.method().is_idempotent() && request.body().is_none()
+}
+
+/// A copy of a request without a body.
+fn copy(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::default());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}

@@ -1,0 +1,60 @@
+//! Why an exchange with the app came to nothing.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use super::DialError;
+
+/// Why a request got no response from the app.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The connection ended before the head of a response was complete.
+    #[error("the upstream closed the connection before it answered")]
+    Closed(#[source] hyper::Error),
+    /// What came back is not an HTTP/1.1 response.
+    #[error("the upstream's answer is not valid HTTP/1.1")]
+    Invalid(#[source] hyper::Error),
+    /// No head of a response in time.
+    #[error("the upstream sent no response within {limit:?}")]
+    Timeout {
+        /// `upstream.response_timeout`.
+        limit: Duration,
+    },
+    /// The client's own body broke off or was malformed; the app is not to blame.
+    #[error("the client's request body is broken")]
+    RequestBody(#[source] hyper::Error),
+}
+
+impl Failure {
+    pub(super) fn from_exchange(error: hyper::Error) -> Self {
+        match error {
+            error if error.is_user() => Self::RequestBody(error),
+            error if error.is_parse() => Self::Invalid(error),
+            error => Self::Closed(error),
+        }
+    }
+
+    /// The word for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Dial(error) => error.reason(),
+            Self::Closed(_) => "closed",
+            Self::Invalid(_) => "invalid_response",
+            Self::Timeout { .. } => "response_timeout",
+            Self::RequestBody(_) => "request_body",
+        }
+    }
+
+    /// The status with which the client learns of it (RFC 9110 §15.6.3, §15.6.5).
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Dial(DialError::Timeout { .. }) | Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestBody(_) => StatusCode::BAD_REQUEST,
+            Self::Dial(_) | Self::Closed(_) | Self::Invalid(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+}

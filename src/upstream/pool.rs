@@ -1,0 +1,228 @@
+//! Idle connections to the app, kept for the next plain request of this worker.
+//!
+//! An app closes idle connections of its own accord (Node after 5 s), and a request that is under way at that moment
+//! is lost. So connections are given up before the app does it, and a lost request is repeated where that is safe
+//! (see [`super::exchange`]).
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::client::conn::http1::SendRequest;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Upload, UpstreamStream};
+
+/// The longest that a connection is kept idle; below the 5 s of `server.keepAliveTimeout` in Node.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// How much earlier than announced in `Keep-Alive: timeout=N` a connection is given up.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
+
+/// Idle connections of one worker; the oldest makes room.
+const CAPACITY: usize = 64;
+
+/// The idle connections of one worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle: Mutex<VecDeque<Idle>>,
+    /// Rung when a connection comes in, for the sweeper to look at its deadline.
+    filled: Notify,
+    swept: Once,
+    tracker: TaskTracker,
+    draining: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    until: Instant,
+}
+
+/// The sending half of a connection, and how many bytes its other half has read.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Upload>,
+    pub(super) read: Arc<AtomicU64>,
+}
+
+impl Pool {
+    pub(super) fn new(tracker: TaskTracker, draining: CancellationToken) -> Self {
+        Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, draining }
+    }
+
+    /// The connection that came in last and still lives: it is the one that the app will close last.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
+        let now = Instant::now();
+        let mut idle = self.idle();
+        while let Some(Idle { connection, until }) = idle.pop_back() {
+            if until > now && connection.sender.is_ready() {
+                return Some(Lease::new(connection, Arc::clone(self)));
+            }
+        }
+        None
+    }
+
+    /// Sees to it that idle connections are closed at their time, and all of them when the drain begins.
+    pub(super) fn ensure_swept(self: &Arc<Self>) {
+        self.swept.call_once(|| drop(self.tracker.spawn(Arc::clone(self).sweep())));
+    }
+
+    fn put(&self, connection: Connection, keep: Duration) {
+        if keep.is_zero() || self.draining.is_cancelled() || !connection.sender.is_ready() {
+            return;
+        }
+        let mut idle = self.idle();
+        if idle.len() == CAPACITY {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { connection, until: Instant::now() + keep });
+        drop(idle);
+        self.filled.notify_one();
+    }
+
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            let next = self.idle().iter().map(|idle| idle.until).min();
+            let due = async {
+                match next {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.draining.cancelled() => break,
+                () = self.filled.notified() => {}
+                () = due => {
+                    let now = Instant::now();
+                    self.idle().retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
+                }
+            }
+        }
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pooled connection that serves one exchange. [`Lease::give_back`] returns it; dropping it closes it.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) connection: Connection,
+    pool: Arc<Pool>,
+    keep: Duration,
+}
+
+impl Lease {
+    pub(super) fn new(connection: Connection, pool: Arc<Pool>) -> Self {
+        Self { connection, pool, keep: IDLE_MAX }
+    }
+
+    /// Reads from the response how long the app lets the connection idle.
+    pub(super) fn heed(&mut self, response: &HeaderMap) {
+        self.keep = keep_alive(response);
+    }
+
+    /// Gives the connection back for the next request; to be called when the response has come in whole.
+    pub fn give_back(self) {
+        self.pool.put(self.connection, self.keep);
+    }
+}
+
+/// How long a connection may idle after a response with these headers.
+fn keep_alive(response: &HeaderMap) -> Duration {
+    let announced = response
+        .get_all("keep-alive")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|parameter| parameter.trim().split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))
+        .find_map(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
+        .map(Duration::from_secs);
+    announced.map_or(IDLE_MAX, |announced| announced.saturating_sub(IDLE_MARGIN).min(IDLE_MAX))
+}
+
+/// Counts the bytes that a connection reads: none since a request went out means that no part of it was answered.
+#[derive(Debug)]
+pub(super) struct Counted {
+    stream: UpstreamStream,
+    read: Arc<AtomicU64>,
+}
+
+impl Counted {
+    pub(super) fn new(stream: UpstreamStream) -> (Self, Arc<AtomicU64>) {
+        let read = Arc::default();
+        (Self { stream, read: Arc::clone(&read) }, read)
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let gained = buf.filled().len() - before;
+        this.read.fetch_add(gained as u64, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn keep(value: &'static str) -> Duration {
+        keep_alive(&HeaderMap::from_iter([("keep-alive".parse().unwrap(), HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn the_apps_keep_alive_is_undercut_by_a_second_and_capped() {
+        assert_eq!(keep_alive(&HeaderMap::new()), Duration::from_secs(4));
+        assert_eq!(keep("timeout=5"), Duration::from_secs(4));
+        assert_eq!(keep("timeout=3, max=100"), Duration::from_secs(2));
+        assert_eq!(keep("max=7, Timeout = \"2\""), Duration::from_secs(1));
+        assert_eq!(keep("timeout=1"), Duration::ZERO);
+        assert_eq!(keep("timeout=0"), Duration::ZERO);
+        assert_eq!(keep("timeout=600"), Duration::from_secs(4));
+        assert_eq!(keep("timeout=soon"), Duration::from_secs(4));
+    }
+}

@@ -1,0 +1,199 @@
+"""The checks of tests/deploy/validate. Each is a function `check_…` that raises AssertionError where something is wrong."""
+
+import copy
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MANIFESTS = sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
+UNIT = ROOT / "deploy/systemd/pulsegate.service"
+# The first version that runs native sidecars unasked, and the newest one known.
+VERSIONS = ["1.29", kubernetes_validate.latest_version()]
+# As `systemd-analyze security` counts, times ten; below 20 it says "OK".
+EXPOSURE_MAX = 20
+
+
+class Skipped(Exception):
+    """This machine cannot run the check."""
+
+
+def resources():
+    for path in MANIFESTS:
+        for resource in yaml.safe_load_all(path.read_text()):
+            if resource:
+                yield path.relative_to(ROOT), resource
+
+
+def the(kind):
+    found = [resource for _, resource in resources() if resource["kind"] == kind]
+    assert len(found) == 1, f"{len(found)} of kind {kind}"
+    return found[0]
+
+
+def pod():
+    return the("Deployment")["spec"]["template"]["spec"]
+
+
+def sidecar():
+    (container,) = [c for c in pod()["initContainers"] if c["name"] == "pulsegate"]
+    return container
+
+
+def check_manifests_are_valid():
+    seen = 0
+    for path, resource in resources():
+        for version in VERSIONS:
+            try:
+                # A kind without a schema raises too, rather than passing unseen.
+                kubernetes_validate.validate(resource, version, strict=True)
+            except Exception as error:
+                raise AssertionError(f"{path}, Kubernetes {version}: {error}") from error
+            seen += 1
+    assert seen >= 3 * len(VERSIONS), f"only {seen} validations"
+
+
+def check_an_invalid_manifest_is_refused():
+    broken = copy.deepcopy(the("Deployment"))
+    container = broken["spec"]["template"]["spec"]["initContainers"][0]
+    container["restartPolcy"] = container.pop("restartPolicy")
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(broken, version, strict=True)
+        except kubernetes_validate.ValidationError:
+            continue
+        raise AssertionError(f"a misspelt key passed for Kubernetes {version}")
+
+
+def check_pulsegate_is_a_native_sidecar():
+    assert sidecar()["restartPolicy"] == "Always"
+    assert pod()["enableServiceLinks"] is False
+
+
+def check_probes_of_the_sidecar_do_not_depend_on_the_app():
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert sidecar()[probe]["tcpSocket"] == {"port": 8443}, probe
+
+
+def check_the_service_leads_to_the_proxy_alone():
+    (port,) = the("Service")["spec"]["ports"]
+    (container_port,) = sidecar()["ports"]
+    assert port["targetPort"] == 8443 == container_port["containerPort"], "a number, the same everywhere"
+    labels = the("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert the("Service")["spec"]["selector"].items() <= labels.items()
+    for container in pod()["containers"]:
+        assert "ports" not in container, f"{container['name']} offers a port past the proxy"
+
+
+def check_pods_are_restricted():
+    """The `restricted` level of the Pod Security Standards, and a read-only root on top."""
+    assert pod()["securityContext"]["runAsNonRoot"] is True
+    assert pod()["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod()["initContainers"] + pod()["containers"]:
+        name, context = container["name"], container["securityContext"]
+        assert context["runAsUser"] > 0, f"{name}: a number that is not root's"
+        assert context["allowPrivilegeEscalation"] is False, name
+        assert context["capabilities"] == {"drop": ["ALL"]}, name
+        assert context["readOnlyRootFilesystem"] is True, name
+        assert container["resources"]["limits"]["memory"], name
+    allowed = {"configMap", "secret", "emptyDir"}
+    for volume in pod()["volumes"]:
+        assert set(volume) - {"name"} <= allowed, volume["name"]
+
+
+def check_files_stand_where_the_configuration_looks():
+    mounts = {mount["name"]: mount["mountPath"] for mount in sidecar()["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod()["volumes"]}
+    config_map = the("ConfigMap")
+    assert volumes["config"]["configMap"]["name"] == config_map["metadata"]["name"]
+    command = (ROOT / "deploy/Dockerfile").read_text().splitlines()[-1]
+    assert f'"{mounts["config"]}/proxy.toml"' in command, command
+    configuration = config_map["data"]["proxy.toml"]
+    for key, name in (("certificate", "tls.crt"), ("private_key", "tls.key")):
+        assert f'{key} = "{mounts["tls"]}/{name}"' in configuration, "a kubernetes.io/tls Secret has these names"
+    assert volumes["tls"]["secret"]["defaultMode"] == 0o440
+    assert 'address = "0.0.0.0:8443"' in configuration
+
+
+def check_there_is_time_to_end():
+    sleep = max(c["lifecycle"]["preStop"]["sleep"]["seconds"] for c in pod()["containers"])
+    assert sleep + 10 < pod()["terminationGracePeriodSeconds"]
+
+
+def check_the_image_runs_as_the_user_of_the_manifest():
+    text = (ROOT / "deploy/Dockerfile").read_text()
+    user = sidecar()["securityContext"]["runAsUser"]
+    assert f"\nUSER {user}:{user}\n" in text
+    assert re.search(r"\nFROM scratch\n", text)
+
+
+def check_the_build_context_is_complete():
+    """What the ignore file lets through is a workspace that cargo accepts."""
+    lines = (ROOT / "deploy/Dockerfile.dockerignore").read_text().split("\n")
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    assert patterns[0] == "*", "everything is left out but what is named"
+    with tempfile.TemporaryDirectory() as folder:
+        for pattern in patterns[1:]:
+            source, copied = ROOT / pattern.removeprefix("!"), pathlib.Path(folder) / pattern.removeprefix("!")
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, copied) if source.is_dir() else shutil.copy(source, copied)
+        command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version=1"]
+        outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert outcome.returncode == 0, outcome.stderr
+        for included in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', "".join(
+            path.read_text() for path in pathlib.Path(folder).glob("src/**/*.rs")
+        )):
+            assert list(pathlib.Path(folder).glob(f"src/**/{pathlib.Path(included).name}")), included
+
+
+def systemd(*arguments):
+    if not shutil.which("systemd-analyze"):
+        raise Skipped("no systemd-analyze here")
+    with tempfile.TemporaryDirectory() as folder:
+        # The program is not installed on a machine that only tests; any other stands in for it.
+        unit = pathlib.Path(folder) / UNIT.name
+        unit.write_text(UNIT.read_text().replace("/usr/local/bin/pulsegate", shutil.which("true")))
+        command = ["systemd-analyze", *arguments, "--no-pager", str(unit)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+
+def check_systemd_takes_the_unit():
+    outcome = systemd("verify", "--man=no")
+    # Unknown keys are told, and no failure to systemd.
+    assert outcome.returncode == 0 and not outcome.stderr, outcome.stderr
+
+
+def check_the_unit_is_confined():
+    outcome = systemd("security", "--offline=yes", f"--threshold={EXPOSURE_MAX}")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def main():
+    checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
+    passed = failed = 0
+    for name, check in checks:
+        title = name.removeprefix("check_").replace("_", " ")
+        try:
+            check()
+        except Skipped as reason:
+            print(f"skipped  {title}: {reason}")
+        except Exception:
+            failed += 1
+            print(f"FAILED   {title}")
+            print("         " + traceback.format_exc().replace("\n", "\n         ").rstrip())
+        else:
+            passed += 1
+            print(f"ok       {title}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
