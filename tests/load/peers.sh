@@ -60,12 +60,26 @@ prepare() {
     "$load" cert "$work"
 
     # The proxy has a core to itself; the load and the upstream share another.
+    local cores
     on_proxy=()
     on_load=()
-    if ((${PIN:-1})) && command -v taskset >/dev/null && (($(nproc) > 1)); then
-        on_proxy=(taskset -c 0)
-        on_load=(taskset -c 1)
+    read -r -a cores < <(allowed_cores)
+    if ((${PIN:-1})) && command -v taskset >/dev/null && ((${#cores[@]} > 1)); then
+        on_proxy=(taskset -c "${cores[0]}")
+        on_load=(taskset -c "${cores[1]}")
     fi
+}
+
+# The numbers of the cores that this shell may use: a container seldom has them from 0.
+allowed_cores() {
+    local ranges range core
+    IFS=, read -r -a ranges < <(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+    for range in "${ranges[@]}"; do
+        for ((core = ${range%-*}; core <= ${range#*-}; core++)); do
+            printf '%s ' "$core"
+        done
+    done
+    printf '\n'
 }
 
 cleanup() {
