@@ -190,15 +190,15 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
 }
 
 async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
-    let client = request.extensions_mut().remove::<OnUpgrade>();
     let route = Arc::clone(connection.edge.routes.find(request.uri().path()));
     let host = authority(&request, connection);
-    if let Some(client) = client {
-        if upgrade::wanted(request.headers()) {
-            return switch::switch(connection, route, host, request, client).await;
-        }
-        // An upgrade to anything else (h2c, say) is not taken: RFC 9110 §7.8 leaves that to the server, and a client
-        // must be ready to go on in HTTP/1.1. The request is as good as any other without it.
+    if upgrade::wanted(request.headers()) {
+        let client = hyper::upgrade::on(&mut request);
+        return switch::switch(connection, route, host, request, client).await;
+    }
+    // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
+    // offers one must be ready to go on without: the request is as good as any other.
+    if let Some(client) = request.extensions_mut().remove::<OnUpgrade>() {
         connection.swap_fate(Fate::Asked(client));
     }
     let access = Access::begin(connection, route, &request);
