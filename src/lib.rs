@@ -1,5 +1,7 @@
 //! pulsegate: a TLS-terminating reverse proxy that takes WebSocket heartbeats off an app's hands.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod config;
 pub mod heartbeat;
 pub mod http;

@@ -1,24 +1,28 @@
 //! The heartbeat engine without input or output.
+//!
+//! The engine is told what the relay sees and when (`now` is always an argument), and answers with what to do and
+//! when to be asked again. It never reads a clock, spawns, logs or touches a socket, so every line of its semantics
+//! can be tested with invented instants.
+//!
+//! ```text
+//! Quiet → Queued → Sent → (a sign of life) Quiet
+//!                       → (the window passes) missed: Queued again, or the end
+//! ```
+//!
+//! Two things freeze a deadline, each for `max_deferral` at most: a path that is *stalled* (the client's bytes are
+//! not being read because the app is slow, or the probe is behind a backlog that still moves), and a process that was
+//! *suspended* (the timer fired much too late).
 
+mod downlink;
+mod draw;
+mod engine;
+mod ledger;
 mod policy;
+mod rtt;
+mod upstream;
 
-use std::time::Duration;
-
+pub use downlink::Delivery;
+pub use engine::{Due, Engine, PingFate, PongFate, Stats, Verdict};
+pub use ledger::{Answer, Ledger, MAX_OUTSTANDING};
 pub use policy::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
-
-/// Heartbeat figures of one session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Own probes that left for the client.
-    pub pings: u64,
-    /// Answers to them.
-    pub pongs: u64,
-    /// Windows that passed without a sign of life.
-    pub missed: u64,
-    /// The last measured round trip.
-    pub rtt_last: Option<Duration>,
-}
-
-/// The liveness of one upstream process, shared by all its sessions.
-#[derive(Debug, Default)]
-pub struct UpstreamPulse;
+pub use upstream::{Tick, UpstreamPulse, Watch};

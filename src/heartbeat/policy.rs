@@ -124,8 +124,8 @@ impl Default for Policy {
             liveness: Liveness::AnyBytes,
             probe_when_busy: Duration::from_secs(100),
             write_stall: Duration::from_secs(45),
-            max_deferral: Duration::from_secs(300),
-            frame_max_time: Duration::from_secs(600),
+            max_deferral: Duration::from_mins(5),
+            frame_max_time: Duration::from_mins(10),
             adaptive: false,
             stall_guard: Duration::from_secs(2),
             client_ping: ClientPing::Forward,
@@ -151,7 +151,7 @@ impl Default for UpstreamPolicy {
         Self {
             interval: Some(Duration::from_secs(15)),
             timeout: Duration::from_secs(10),
-            give_up: Duration::from_secs(60),
+            give_up: Duration::from_mins(1),
         }
     }
 }

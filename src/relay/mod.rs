@@ -1,10 +1,25 @@
 //! The relay: one future per session drives both legs.
+//!
+//! Bytes are read into a buffer that belongs to the worker thread, their frame boundaries are found in place, and they
+//! are written to the other leg from there, masks and all. Only what the other leg does not take at once is kept, and
+//! while anything is kept nothing more is read. [`rules`](self) decide on control frames; the heartbeat engine decides
+//! on time; the pump performs both.
 
+mod cause;
 mod control;
+mod direction;
 mod ending;
+mod inbound;
+mod outbound;
+mod pump;
+mod rules;
+mod scratch;
+mod teardown;
+mod timer;
 
-use std::io;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,9 +27,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use control::{Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
 
+pub use crate::heartbeat::Delivery;
 use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::ConnId;
 use crate::ws::Limits;
+
+/// Target of the events that `dev` shows: never more than a few for each beat.
+const BEAT: &str = "pulsegate::heartbeat";
 
 /// One leg of a session: a byte stream, and what can be learnt about how far its bytes have come.
 ///
@@ -30,15 +49,13 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         0
     }
 
+    /// Makes the connection fail once written bytes have gone unacknowledged for `after` (`TCP_USER_TIMEOUT`, RFC 5482).
+    fn set_user_timeout(&mut self, after: Duration) {
+        let _ = after;
+    }
+
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).
     fn abort_on_drop(&mut self) {}
-}
-
-/// How far the bytes written to a leg have come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Bytes that the peer's kernel has acknowledged since the connection began.
-    pub acked: u64,
 }
 
 /// Both legs as the upgrade leaves them, with the bytes that were read too early.
@@ -71,10 +88,7 @@ pub struct Terms {
 
 /// Relays frames between both legs until the session has ended and both are closed.
 ///
-/// Cancel-safe only in the sense that dropping it drops both legs.
-pub async fn run<C: Leg, U: Leg>(_legs: Legs<C, U>, _terms: Terms, _control: Arc<Control>) -> Ending {
-    std::future::pending().await
+/// The future is the whole session: dropping it drops both legs.
+pub fn run<C: Leg, U: Leg>(legs: Legs<C, U>, terms: Terms, control: Arc<Control>) -> impl Future<Output = Ending> {
+    pump::Pump::new(legs, terms, control)
 }
-
-#[expect(dead_code, reason = "placeholder until the pump lands")]
-fn unused(_: io::Error) {}

@@ -1,0 +1,177 @@
+//! What is known of the way to the client: whether writes block, and how far the last probe has come.
+
+use std::time::{Duration, Instant};
+
+/// Looks within one `write_stall`, so that a stall is noticed soon after it has lasted that long.
+const LOOKS: u32 = 8;
+/// Fewer unacknowledged bytes than this are the probe itself, not a backlog in front of it.
+const BACKLOG: u64 = 256;
+
+/// What the kernel knows of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Bytes that the client's kernel has acknowledged since the connection began.
+    pub acked: u64,
+    /// Whether bytes of the client wait to be read.
+    pub unread: bool,
+}
+
+/// Where the last probe is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// The client's kernel has it, or nobody can tell.
+    Arrived,
+    /// Behind a backlog of data that moved lately: the client reads slowly.
+    Behind,
+    /// On its own and unacknowledged.
+    Lost,
+}
+
+/// The outbound half of the client leg.
+#[derive(Debug)]
+pub(super) struct Downlink {
+    write_stall: Duration,
+    /// Since when writes have been blocked without progress, and when to look next.
+    blocked: Option<Blocked>,
+    /// The last acknowledgement count seen, and when it was last seen to grow.
+    acks: Option<(u64, Instant)>,
+    /// The newest probe, until its arrival is proven.
+    flight: Option<Flight>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    since: Instant,
+    look_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    sent: Instant,
+    /// Position of its last byte in the stream of bytes written.
+    end: u64,
+    look_at: Instant,
+    /// Whether an answer would be for us to see: the app's pings are the app's business.
+    ours: bool,
+    /// Whether the client has ended a frame since, and so could have answered.
+    could_answer: bool,
+}
+
+impl Downlink {
+    pub(super) fn new(write_stall: Duration) -> Self {
+        Self { write_stall, blocked: None, acks: None, flight: None }
+    }
+
+    /// A write is waiting and cannot go out, or some of it just went.
+    pub(super) fn blocked(&mut self, now: Instant) {
+        self.blocked = Some(Blocked { since: now, look_at: now + self.write_stall / LOOKS });
+    }
+
+    /// Nothing is waiting any more.
+    pub(super) fn clear(&mut self) {
+        self.blocked = None;
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// A probe has left for the wire; its arrival is in doubt after `window`.
+    pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration, ours: bool) {
+        self.flight = Some(Flight { sent: now, end, look_at: now + window, ours, could_answer: false });
+    }
+
+    /// A probe was answered.
+    pub(super) fn proven(&mut self) {
+        self.flight = None;
+    }
+
+    pub(super) fn frame_ended(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            flight.could_answer = true;
+        }
+    }
+
+    /// When to look next. While a probe has a deadline of its own, its `flight` need not be asked after.
+    pub(super) fn look_at(&self, probe_has_deadline: bool) -> Option<Instant> {
+        let blocked = self.blocked.map(|blocked| blocked.look_at);
+        let flight = self.flight.filter(|_| !probe_has_deadline).map(|flight| flight.look_at);
+        [blocked, flight].into_iter().flatten().min()
+    }
+
+    /// The process stood still for `pause`.
+    pub(super) fn thaw(&mut self, pause: Duration) {
+        if let Some(blocked) = &mut self.blocked {
+            blocked.since += pause;
+            blocked.look_at += pause;
+        }
+        if let Some(flight) = &mut self.flight {
+            flight.sent += pause;
+            flight.look_at += pause;
+        }
+        if let Some((_, moved)) = &mut self.acks {
+            *moved += pause;
+        }
+    }
+
+    /// Takes in what the kernel says. Returns whether the way to the client is dead: nothing has moved on it for
+    /// `write_stall` although something should have.
+    pub(super) fn look(&mut self, now: Instant, delivery: Option<Delivery>, probe_has_deadline: bool) -> bool {
+        if let Some(Delivery { acked, .. }) = delivery
+            && self.acks.is_none_or(|(seen, _)| acked > seen)
+        {
+            self.acks = Some((acked, now));
+        }
+        let stuck_writes = self.blocked.is_some_and(|blocked| self.is_still(now, blocked.since, delivery));
+        let stuck_flight = !probe_has_deadline && self.flight_is_stuck(now, delivery);
+        let next = now + self.write_stall / LOOKS;
+        if let Some(blocked) = &mut self.blocked {
+            blocked.look_at = next;
+        }
+        if let Some(flight) = &mut self.flight
+            && flight.look_at <= now
+        {
+            flight.look_at = next;
+        }
+        stuck_writes || stuck_flight
+    }
+
+    /// Where the last probe is, at its deadline and after a [`Self::look`].
+    pub(super) fn whereabouts(&self, delivery: Option<Delivery>) -> Whereabouts {
+        match (self.flight, delivery) {
+            (Some(flight), Some(Delivery { acked, .. })) if acked < flight.end => {
+                if flight.end - acked > BACKLOG {
+                    Whereabouts::Behind
+                } else {
+                    Whereabouts::Lost
+                }
+            }
+            _ => Whereabouts::Arrived,
+        }
+    }
+
+    /// Whether nothing has been acknowledged for `write_stall`, counted from `since` at the earliest.
+    pub(super) fn is_still(&self, now: Instant, since: Instant, delivery: Option<Delivery>) -> bool {
+        let moved = delivery.and(self.acks).map_or(since, |(_, moved)| moved.max(since));
+        now.saturating_duration_since(moved) >= self.write_stall
+    }
+
+    pub(super) fn next_look(&self, now: Instant) -> Instant {
+        now + self.write_stall / LOOKS
+    }
+
+    fn flight_is_stuck(&mut self, now: Instant, delivery: Option<Delivery>) -> bool {
+        let Some(flight) = self.flight.filter(|flight| flight.look_at <= now) else { return false };
+        match delivery {
+            Some(Delivery { acked, .. }) if acked >= flight.end => {
+                self.flight = None;
+                false
+            }
+            Some(_) => self.is_still(now, flight.sent, delivery),
+            // Without a kernel to ask, only the answer proves the way; a client in the middle of a frame cannot give it.
+            None => {
+                flight.ours && flight.could_answer && now.saturating_duration_since(flight.sent) >= self.write_stall
+            }
+        }
+    }
+}

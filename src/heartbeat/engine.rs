@@ -1,0 +1,475 @@
+//! The state machine of one session's heartbeat on its client leg.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::downlink::{Delivery, Downlink, Whereabouts};
+use super::draw::Draw;
+use super::ledger::{Answer, Ledger};
+use super::rtt::Estimator;
+use super::{ClientPing, Liveness, Mode, Policy};
+use crate::ws::{ControlFrame, Opcode};
+
+/// Pings of the client that are tolerated within one second.
+const CLIENT_PINGS: u32 = 20;
+/// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
+const TRAIL: Duration = Duration::from_secs(1);
+
+/// Heartbeat figures of one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Own probes that left for the client.
+    pub pings: u64,
+    /// Answers to them.
+    pub pongs: u64,
+    /// Windows that passed without a sign of life.
+    pub missed: u64,
+    /// Pongs that answer no known ping: unsolicited, or with a damaged payload.
+    pub strays: u64,
+    /// The last measured round trip.
+    pub rtt_last: Option<Duration>,
+}
+
+/// Why the engine gives a session up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The window passed without a sign of life.
+    Timeout,
+    /// The client takes no bytes any more.
+    SlowReader,
+    /// One client frame took longer than `frame_max_time`.
+    Trickle,
+    /// The app has not taken the client's bytes for `max_deferral`.
+    UpstreamStalled,
+}
+
+/// What a passed deadline asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing, or only a probe that [`Engine::poll_transmit`] gives.
+    Nothing,
+    /// Read the client's socket once more, then tell [`Engine::looked`] what the kernel knows.
+    Look,
+    /// The end of the session.
+    End(Verdict),
+}
+
+/// What to do with a Pong of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PongFate {
+    /// Relay it byte for byte.
+    Forward,
+    /// It is ours.
+    Swallow {
+        /// Payload of a Pong that the app is owed by RFC 6455 §5.5.3 and must be given instead.
+        owed: Option<Box<[u8]>>,
+    },
+}
+
+/// What to do with a Ping of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingFate {
+    /// Relay it.
+    Forward,
+    /// Swallow it and answer in the app's place.
+    Answer,
+    /// End the session: more than 20 a second.
+    Flood,
+}
+
+/// One session's heartbeat on its client leg.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Arc<Policy>,
+    draw: Draw,
+    phase: Phase,
+    ledger: Ledger,
+    rtt: Estimator,
+    downlink: Downlink,
+    stats: Stats,
+    /// Probes in a row that went unanswered.
+    missed_in_a_row: u32,
+    last_byte: Instant,
+    last_probe: Instant,
+    /// The jittered `interval` and `probe_when_busy` of the coming probe.
+    delays: Delays,
+    /// Since when the client is in the middle of one frame.
+    frame_since: Option<Instant>,
+    /// Since when the client's bytes are not being read, because the app is slow.
+    paused_since: Option<Instant>,
+    /// How long clocks have been frozen since the last sign of life.
+    deferred: Duration,
+    /// When a relayed ping that ours overtook is sent again.
+    reissue_at: Option<Instant>,
+    client_pings: PingRate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No probe is needed yet.
+    Quiet,
+    /// A probe is due, but it has not left for the wire; `handed`: whose ping is on its way there.
+    Queued { since: Instant, handed: Option<Whose> },
+    /// A probe is on its way. `held_up`: it was found behind a backlog, and its window begins when it arrives.
+    Sent { at: Instant, deadline: Instant, held_up: bool },
+    /// No probes: a Close has passed, or the mode is off.
+    Still,
+}
+
+/// Whose ping serves as the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Apps,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Delays {
+    idle: Duration,
+    busy: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PingRate {
+    second: Instant,
+    seen: u32,
+}
+
+impl Engine {
+    /// The heartbeat of a session that opens at `now`; `seed` gives its nonce and its jitter.
+    pub fn new(policy: Arc<Policy>, seed: u64, now: Instant) -> Self {
+        let mut draw = Draw::new(seed);
+        // The first probe is spread over half the interval, so that a reconnect storm never beats in step.
+        let delays = Delays {
+            idle: draw.shorten(policy.interval, 0.5),
+            busy: draw.shorten(policy.probe_when_busy, policy.jitter),
+        };
+        Self {
+            phase: if policy.mode == Mode::Off { Phase::Still } else { Phase::Quiet },
+            ledger: Ledger::new(draw.nonce()),
+            rtt: Estimator::default(),
+            downlink: Downlink::new(policy.write_stall),
+            stats: Stats::default(),
+            missed_in_a_row: 0,
+            last_byte: now,
+            last_probe: now,
+            delays,
+            frame_since: None,
+            paused_since: None,
+            deferred: Duration::ZERO,
+            reissue_at: None,
+            client_pings: PingRate { second: now, seen: 0 },
+            draw,
+            policy,
+        }
+    }
+
+    /// The figures so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Bytes of the client were read. `ended_frame`: a frame ended within them; `inside_frame`: they leave off in
+    /// the middle of one.
+    #[inline]
+    pub fn read(&mut self, now: Instant, ended_frame: bool, inside_frame: bool) {
+        self.last_byte = now;
+        self.frame_since = match self.frame_since {
+            _ if !inside_frame => None,
+            Some(since) if !ended_frame => Some(since),
+            _ => Some(now),
+        };
+        if ended_frame {
+            self.downlink.frame_ended();
+        }
+        let alive = match self.policy.liveness {
+            Liveness::AnyBytes => true,
+            Liveness::AnyFrame => ended_frame,
+            Liveness::PongOnly => false,
+        };
+        if alive {
+            self.alive(now);
+        }
+    }
+
+    /// A Pong of the client, unmasked.
+    pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongFate {
+        self.alive(now);
+        match self.ledger.pong(payload, now) {
+            Answer::Relayed => {
+                self.downlink.proven();
+                PongFate::Forward
+            }
+            Answer::Unknown => {
+                self.stats.strays += 1;
+                PongFate::Forward
+            }
+            Answer::Own { rtt, owed } => {
+                self.downlink.proven();
+                self.stats.pongs += 1;
+                if let Some(rtt) = rtt {
+                    self.stats.rtt_last = Some(rtt);
+                    self.rtt.sample(rtt);
+                }
+                if self.reissue_at.is_none() && self.ledger.may_reissue() {
+                    let trail = self.rtt.smoothed().map_or(TRAIL, |srtt| TRAIL.max(srtt * 2));
+                    self.reissue_at = Some(now + trail.min(self.policy.timeout / 2));
+                }
+                PongFate::Swallow { owed }
+            }
+        }
+    }
+
+    /// A Ping of the client.
+    pub fn client_ping(&mut self, now: Instant) -> PingFate {
+        if now.saturating_duration_since(self.client_pings.second) >= Duration::from_secs(1) {
+            self.client_pings = PingRate { second: now, seen: 0 };
+        }
+        self.client_pings.seen += 1;
+        match self.policy.client_ping {
+            _ if self.client_pings.seen > CLIENT_PINGS && self.policy.mode != Mode::Off => PingFate::Flood,
+            ClientPing::Forward => PingFate::Forward,
+            ClientPing::Answer => PingFate::Answer,
+        }
+    }
+
+    /// A Ping of the app goes out to the client; it counts as the probe.
+    pub fn app_ping(&mut self, payload: &[u8], now: Instant) {
+        match self.phase {
+            Phase::Still => return,
+            Phase::Quiet | Phase::Queued { handed: None, .. } => {
+                self.phase = Phase::Queued { since: now, handed: Some(Whose::Apps) };
+            }
+            Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
+        }
+        self.ledger.relayed(payload);
+    }
+
+    /// Whether [`Self::poll_transmit`] has a frame, to be asked at every frame boundary of the outbound stream.
+    #[inline]
+    pub fn wants_transmit(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue_at.is_some_and(|at| at <= now)
+    }
+
+    /// The next frame of the heartbeat's own for the client. It must go out at a frame boundary.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<ControlFrame> {
+        if let Phase::Queued { handed: handed @ None, .. } = &mut self.phase {
+            *handed = Some(Whose::Ours);
+            self.stats.pings += 1;
+            return Some(ControlFrame::new(Opcode::PING, &self.ledger.own(), None));
+        }
+        self.reissue_at.take_if(|at| *at <= now)?;
+        Some(ControlFrame::new(Opcode::PING, &self.ledger.reissue()?, None))
+    }
+
+    /// Whether a probe was handed out that has not been reported as [`Self::flushed`].
+    #[inline]
+    pub fn awaits_flush(&self) -> bool {
+        matches!(self.phase, Phase::Queued { handed: Some(_), .. })
+    }
+
+    /// Everything for the client has left for the wire; `written` is the position reached (see [`Delivery::acked`]).
+    pub fn flushed(&mut self, now: Instant, written: u64) {
+        let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
+        let window = self.window();
+        self.ledger.left(now);
+        self.last_probe = now;
+        self.delays = Delays {
+            idle: self.draw.shorten(self.policy.interval, self.policy.jitter),
+            busy: self.draw.shorten(self.policy.probe_when_busy, self.policy.jitter),
+        };
+        self.downlink.probe_left(now, written, window, whose == Whose::Ours);
+        self.phase = Phase::Sent { at: now, deadline: now + window, held_up: false };
+    }
+
+    /// Bytes for the client are waiting: the socket takes no more, or has just taken a part.
+    pub fn write_blocked(&mut self, now: Instant) {
+        self.downlink.blocked(now);
+    }
+
+    /// Nothing waits for the client any more.
+    pub fn write_clear(&mut self) {
+        self.downlink.clear();
+    }
+
+    /// The client is not being read from here on, because the app takes no more.
+    pub fn reads_paused(&mut self, now: Instant) {
+        self.paused_since.get_or_insert(now);
+    }
+
+    /// The client is read again.
+    pub fn reads_resumed(&mut self, now: Instant) {
+        if let Some(since) = self.paused_since.take() {
+            let pause = now.saturating_duration_since(since);
+            self.deferred += pause;
+            self.shift(pause);
+        }
+    }
+
+    /// A Close has passed in either direction, or the end has been decided: no more probes.
+    pub fn closing(&mut self) {
+        self.phase = Phase::Still;
+    }
+
+    /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
+    /// calls other than [`Self::read`].
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.phase == Phase::Still {
+            return None;
+        }
+        let blocked = self.downlink.look_at(self.probe_has_deadline());
+        if let Some(since) = self.paused_since {
+            return earliest([Some(since + self.policy.max_deferral.saturating_sub(self.deferred)), blocked]);
+        }
+        let phase = match self.phase {
+            Phase::Quiet => self.probe_at(),
+            Phase::Queued { since, .. } => since + self.policy.max_deferral,
+            Phase::Sent { deadline, .. } => deadline,
+            Phase::Still => return None,
+        };
+        let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
+        earliest([Some(phase), blocked, frame, self.reissue_at])
+    }
+
+    /// The timer fired.
+    pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
+        let late = now.saturating_duration_since(deadline);
+        if late > self.policy.stall_guard {
+            self.resume_from_suspension(now, late);
+        }
+        if let Some(verdict) = self.overdue(now) {
+            return Due::End(verdict);
+        }
+        if self.phase == Phase::Quiet && self.paused_since.is_none() && self.probe_at() <= now {
+            self.phase = Phase::Queued { since: now, handed: None };
+        }
+        let downlink = self.downlink.look_at(self.probe_has_deadline()).is_some_and(|at| at <= now);
+        if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
+    }
+
+    /// What was found after [`Due::Look`]; `None` where no kernel stands behind the leg.
+    pub fn looked(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+        if self.phase == Phase::Still {
+            return None;
+        }
+        if self.downlink.look(now, delivery, self.probe_has_deadline()) {
+            return Some(Verdict::SlowReader);
+        }
+        let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
+        if deadline > now || self.paused_since.is_some() {
+            return None;
+        }
+        let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
+        if may_defer && delivery.is_some_and(|delivery| delivery.unread) {
+            self.phase = Phase::Sent { at, deadline: now + self.policy.stall_guard, held_up };
+            return None;
+        }
+        match self.downlink.whereabouts(delivery) {
+            Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
+            Whereabouts::Behind => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                None
+            }
+            Whereabouts::Arrived if held_up => {
+                self.phase = Phase::Sent { at, deadline: now + self.window(), held_up: false };
+                None
+            }
+            Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
+        }
+    }
+
+    fn miss(&mut self, now: Instant) -> Option<Verdict> {
+        self.stats.missed += 1;
+        self.missed_in_a_row += 1;
+        if self.missed_in_a_row >= self.policy.max_missed {
+            return Some(Verdict::Timeout);
+        }
+        self.phase = Phase::Queued { since: now, handed: None };
+        None
+    }
+
+    fn alive(&mut self, now: Instant) {
+        self.missed_in_a_row = 0;
+        self.deferred = Duration::ZERO;
+        match &mut self.phase {
+            Phase::Sent { .. } => self.phase = Phase::Quiet,
+            Phase::Queued { since, .. } => *since = now,
+            Phase::Quiet | Phase::Still => {}
+        }
+    }
+
+    /// Deadlines that nothing can put off any more.
+    fn overdue(&self, now: Instant) -> Option<Verdict> {
+        if let Some(since) = self.paused_since {
+            let over = now >= since + self.policy.max_deferral.saturating_sub(self.deferred);
+            return over.then_some(Verdict::UpstreamStalled);
+        }
+        if self.frame_since.is_some_and(|since| now >= since + self.policy.frame_max_time) {
+            return Some(Verdict::Trickle);
+        }
+        match self.phase {
+            Phase::Queued { since, .. } if now >= since + self.policy.max_deferral => {
+                Some(if self.downlink.is_blocked() { Verdict::SlowReader } else { Verdict::Timeout })
+            }
+            _ => None,
+        }
+    }
+
+    /// The timer fired `late`: the process was stopped or starved. What waited meanwhile is read first, and a probe
+    /// on its way gets one fresh window. One such pause may be of any length; many in a row count together.
+    fn resume_from_suspension(&mut self, now: Instant, late: Duration) {
+        if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {
+            return;
+        }
+        self.deferred += late;
+        self.shift(late);
+        self.downlink.thaw(late);
+        if let Some(since) = &mut self.paused_since {
+            *since += late;
+        }
+        let window = self.window();
+        if let Phase::Sent { at, deadline, .. } = &mut self.phase {
+            *at += late;
+            *deadline = now + window;
+        }
+    }
+
+    /// Moves every clock of the client's silence by `pause`.
+    fn shift(&mut self, pause: Duration) {
+        self.last_byte += pause;
+        if let Some(since) = &mut self.frame_since {
+            *since += pause;
+        }
+        match &mut self.phase {
+            Phase::Sent { deadline, .. } => *deadline += pause,
+            Phase::Queued { since, .. } => *since += pause,
+            Phase::Quiet | Phase::Still => {}
+        }
+    }
+
+    /// When the next probe is due: after quiet, or under traffic after long enough without one.
+    fn probe_at(&self) -> Instant {
+        (self.last_byte + self.delays.idle).min(self.last_probe + self.delays.busy)
+    }
+
+    fn deadline_passed(&self, now: Instant) -> bool {
+        self.paused_since.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
+    }
+
+    fn probe_has_deadline(&self) -> bool {
+        matches!(self.phase, Phase::Sent { .. })
+    }
+
+    fn window(&self) -> Duration {
+        if self.policy.adaptive { self.rtt.window(self.policy.timeout) } else { self.policy.timeout }
+    }
+}
+
+fn earliest<const N: usize>(candidates: [Option<Instant>; N]) -> Option<Instant> {
+    candidates.into_iter().flatten().min()
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! Why a session must end, and what each leg is told.
+
+use std::io;
+
+use super::rules::FirstClose;
+use super::{EndReason, Initiator};
+use crate::heartbeat::{CloseSpec, OnMiss, UpstreamEnd, Verdict};
+use crate::ws::{Sender, Violation};
+
+/// Service restart (IANA's registry): every client library of note reconnects after it.
+const RESTART: u16 = 1012;
+/// Policy violation (RFC 6455 §7.4.1).
+const POLICY: u16 = 1008;
+
+/// What ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The closing handshake is through, or one side has waited long enough for the other's half of it.
+    Closed,
+    /// The client's connection broke without a Close.
+    ClientLost { detail: &'static str },
+    /// The app's connection broke or ended without a Close.
+    UpstreamLost,
+    /// The heartbeat engine gave up.
+    Verdict(Verdict),
+    /// The client pinged more than 20 times in a second.
+    PingFlood,
+    /// A peer broke RFC 6455, or a limit.
+    Violation { by: Sender, violation: Violation },
+    /// The proxy shuts down.
+    Drain,
+    /// The app as a whole has been silent for too long.
+    UpstreamUnresponsive,
+}
+
+/// What a leg is told at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// A Close, where a frame boundary allows it.
+    Close(CloseSpec),
+    /// No Close: a bare FIN.
+    Fin,
+    /// Nothing: the leg is gone already.
+    Gone,
+}
+
+impl Cause {
+    /// A read or a write on the client leg failed.
+    pub(super) fn client_lost(error: &io::Error) -> Self {
+        match error.kind() {
+            // TCP_USER_TIMEOUT: the kernel has seen no acknowledgement for `write_stall`.
+            io::ErrorKind::TimedOut => Self::Verdict(Verdict::SlowReader),
+            io::ErrorKind::ConnectionReset => Self::ClientLost { detail: "connection reset" },
+            io::ErrorKind::BrokenPipe => Self::ClientLost { detail: "connection closed while writing" },
+            _ => Self::ClientLost { detail: "connection failed" },
+        }
+    }
+
+    pub(super) fn initiator(self, first_close: Option<&FirstClose>) -> Initiator {
+        match self {
+            Self::Closed => match first_close {
+                Some(FirstClose { by: Sender::Server, .. }) => Initiator::Upstream,
+                _ => Initiator::Client,
+            },
+            Self::ClientLost { .. } => Initiator::Client,
+            Self::UpstreamLost => Initiator::Upstream,
+            _ => Initiator::Proxy,
+        }
+    }
+
+    pub(super) fn reason(self) -> EndReason {
+        match self {
+            Self::Closed | Self::ClientLost { .. } => EndReason::Normal,
+            Self::Verdict(Verdict::Timeout) => EndReason::HeartbeatTimeout,
+            Self::Verdict(Verdict::SlowReader) => EndReason::SlowReader,
+            Self::Verdict(Verdict::Trickle) => EndReason::Trickle,
+            Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => {
+                EndReason::UpstreamLost
+            }
+            Self::PingFlood => EndReason::Rate,
+            Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
+            Self::Violation { .. } => EndReason::ProtocolError,
+            Self::Drain => EndReason::Drain,
+        }
+    }
+
+    pub(super) fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::ClientLost { detail } => Some(detail),
+            Self::Violation { violation, .. } => Some(violation.as_str()),
+            Self::PingFlood => Some("more than 20 pings a second"),
+            Self::UpstreamUnresponsive => Some("app silent for too long"),
+            Self::Verdict(Verdict::UpstreamStalled) => Some("app takes no bytes"),
+            _ => None,
+        }
+    }
+
+    /// What the client is told, and what the app is told.
+    pub(super) fn farewells(self, on_miss: &OnMiss) -> (Farewell, Farewell) {
+        let close = |code, reason| Farewell::Close(CloseSpec::new(code, reason));
+        match self {
+            Self::Closed => (Farewell::Fin, Farewell::Fin),
+            Self::ClientLost { .. } => (Farewell::Gone, Farewell::Fin),
+            Self::UpstreamLost => (close(RESTART, "upstream lost"), Farewell::Gone),
+            Self::Verdict(Verdict::Timeout) => missed(on_miss, None),
+            Self::Verdict(Verdict::SlowReader) => missed(on_miss, Some("slow reader")),
+            Self::Verdict(Verdict::Trickle) => missed(on_miss, Some("frame took too long")),
+            Self::Verdict(Verdict::UpstreamStalled) | Self::UpstreamUnresponsive => {
+                (close(RESTART, "upstream unresponsive"), close(RESTART, "upstream unresponsive"))
+            }
+            Self::PingFlood => (close(POLICY, "too many pings"), close(POLICY, "too many pings")),
+            Self::Violation { by: Sender::Client, violation } => {
+                let told = close(violation.code(), violation.as_str());
+                (told.clone(), told)
+            }
+            // To the client a broken app is a lost one: it may come back to a better one.
+            Self::Violation { by: Sender::Server, violation } => {
+                (close(RESTART, "upstream protocol error"), close(violation.code(), violation.as_str()))
+            }
+            Self::Drain => (close(RESTART, "service restart"), close(RESTART, "service restart")),
+        }
+    }
+}
+
+/// The configured end, with another reason where the miss was of another kind.
+fn missed(on_miss: &OnMiss, reason: Option<&str>) -> (Farewell, Farewell) {
+    let told = |spec: &CloseSpec| Farewell::Close(CloseSpec::new(spec.code, reason.unwrap_or(&spec.reason)));
+    let upstream = match &on_miss.upstream {
+        UpstreamEnd::Close(spec) => told(spec),
+        UpstreamEnd::Disconnect => Farewell::Fin,
+    };
+    (told(&on_miss.client), upstream)
+}

@@ -1,0 +1,107 @@
+//! The way out to one leg: writes at once what the leg takes and keeps only what it does not.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::Leg;
+
+/// Bytes on their way to one leg.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    /// What the leg has not taken yet; empty, and without an allocation, almost always.
+    waiting: Vec<u8>,
+    /// How much of `waiting` has been taken.
+    taken: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nothing waits and everything is on the wire.
+    #[default]
+    Clear,
+    /// Something waits, here or inside the leg.
+    Pending,
+    /// Writing failed; what is sent is thrown away.
+    Broken,
+}
+
+/// How an attempt to get everything out went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drained {
+    /// Everything is on the wire.
+    Clear,
+    /// The leg takes no more for now; `progress`: it took some.
+    Blocked { progress: bool },
+}
+
+impl Outbound {
+    /// Whether everything is on the wire (or nothing ever will be again).
+    #[inline]
+    pub(super) fn is_clear(&self) -> bool {
+        self.state != State::Pending
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// Bytes that wait here.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() - self.taken
+    }
+
+    /// Gives up on the leg: nothing more goes out.
+    pub(super) fn break_off(&mut self) {
+        *self = Self { state: State::Broken, ..Self::default() };
+    }
+
+    /// Sends `bytes` behind what waits already. A failure shows at the next [`Self::drain`].
+    pub(super) fn send<L: Leg>(&mut self, leg: &mut L, cx: &mut Context<'_>, mut bytes: &[u8]) {
+        if bytes.is_empty() || self.state == State::Broken {
+            return;
+        }
+        self.state = State::Pending;
+        while self.waiting.is_empty() && !bytes.is_empty() {
+            match Pin::new(&mut *leg).poll_write(cx, bytes) {
+                Poll::Ready(Ok(n)) if n > 0 => bytes = &bytes[n..],
+                // What cannot go now, and what never will, is sorted out by `drain`.
+                _ => break,
+            }
+        }
+        self.waiting.extend_from_slice(bytes);
+    }
+
+    /// Gets out what waits, here and inside the leg.
+    #[inline]
+    pub(super) fn drain<L: Leg>(&mut self, leg: &mut L, cx: &mut Context<'_>) -> io::Result<Drained> {
+        if self.state == State::Pending { self.drain_pending(leg, cx) } else { Ok(Drained::Clear) }
+    }
+
+    fn drain_pending<L: Leg>(&mut self, leg: &mut L, cx: &mut Context<'_>) -> io::Result<Drained> {
+        let before = leg.written();
+        let mut progress = false;
+        while self.len() > 0 {
+            match Pin::new(&mut *leg).poll_write(cx, &self.waiting[self.taken..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => {
+                    self.taken += n;
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(Drained::Blocked { progress: progress || leg.written() > before }),
+            }
+        }
+        self.waiting = Vec::new();
+        self.taken = 0;
+        match Pin::new(&mut *leg).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.state = State::Clear;
+                Ok(Drained::Clear)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Drained::Blocked { progress: progress || leg.written() > before }),
+        }
+    }
+}

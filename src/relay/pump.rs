@@ -1,0 +1,228 @@
+//! The pump: the one future of a session, which drives both legs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::cause::Cause;
+use super::direction::{Direction, Step};
+use super::rules::Rules;
+use super::teardown::LegEnd;
+use super::timer::Timer;
+use super::{Control, Ending, Leg, Legs, Order, Terms};
+use crate::heartbeat::{Due, Mode};
+use crate::ws::Sender;
+
+/// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
+#[derive(Debug)]
+pub(super) struct Pump<C, U> {
+    client: C,
+    upstream: U,
+    /// From the client to the app.
+    up: Direction,
+    /// From the app to the client.
+    down: Direction,
+    rules: Rules,
+    terms: Terms,
+    control: Arc<Control>,
+    timer: Timer,
+    opened: Instant,
+    /// Since when nothing has come although one side has begun to end.
+    wound_up: Option<Instant>,
+    /// Whether the client's half-close has been carried to the app.
+    fin_carried: bool,
+    /// The end, once it is decided; nothing that comes after is relayed.
+    closing: Option<Box<Closing>>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    cause: Cause,
+    until: Instant,
+    client: LegEnd,
+    upstream: LegEnd,
+}
+
+impl<C: Leg, U: Leg> Future for Pump<C, U> {
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let this = self.get_mut();
+        let now = now();
+        this.control.register(cx.waker());
+        if this.closing.is_none()
+            && let Err(cause) = this.relay(cx, now)
+        {
+            this.begin_teardown(cause, cx, now);
+        }
+        if let Some(ending) = this.poll_closing(cx, now) {
+            return Poll::Ready(ending);
+        }
+        this.timer.arm(this.deadline(), cx);
+        Poll::Pending
+    }
+}
+
+impl<C: Leg, U: Leg> Pump<C, U> {
+    pub(super) fn new(mut legs: Legs<C, U>, terms: Terms, control: Arc<Control>) -> Self {
+        let now = now();
+        if terms.policy.mode != Mode::Off {
+            legs.client.set_user_timeout(terms.policy.write_stall);
+        }
+        terms.pulse.heard(now);
+        Self {
+            client: legs.client,
+            upstream: legs.upstream,
+            up: Direction::new(Sender::Client, terms.limits, legs.client_early),
+            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early),
+            rules: Rules::new(&terms, now),
+            terms,
+            control,
+            timer: Timer::default(),
+            opened: now,
+            wound_up: None,
+            fin_carried: false,
+            closing: None,
+        }
+    }
+
+    /// Relays until nothing moves any more, and only then looks at orders and deadlines: what has come is delivered
+    /// before an end is decided.
+    fn relay(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Cause> {
+        let (mut up, mut down) = (Step::More, Step::More);
+        let mut moved = false;
+        while up == Step::More || down == Step::More {
+            if up == Step::More {
+                up = self.up.step((&mut self.client, &mut self.upstream), &mut self.rules, cx, now)?;
+            }
+            if down == Step::More {
+                down = self.down.step((&mut self.upstream, &mut self.client), &mut self.rules, cx, now)?;
+            }
+            moved |= up == Step::More || down == Step::More;
+        }
+        match self.control.take() {
+            None => {}
+            Some(Order::ProbeUpstream) => self.rules.probe_app(),
+            Some(Order::Drain) => return Err(Cause::Drain),
+            Some(Order::UpstreamUnresponsive) => return Err(Cause::UpstreamUnresponsive),
+        }
+        self.expire(cx, now)?;
+        self.up.inject(&mut self.upstream, &mut self.rules, cx, now)?;
+        self.down.inject(&mut self.client, &mut self.rules, cx, now)?;
+        self.wind_up(cx, now, moved)
+    }
+
+    /// Asks the engine about deadlines that have passed; everything there was to read has been read.
+    fn expire(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Cause> {
+        if !self.timer.fired(cx, now) {
+            return Ok(());
+        }
+        let engine = &mut self.rules.engine;
+        let missed = engine.stats().missed;
+        let verdict = match engine.handle_timeout(now) {
+            Due::Nothing => None,
+            Due::Look => engine.looked(now, self.client.delivery()),
+            Due::End(verdict) => Some(verdict),
+        };
+        if engine.stats().missed > missed {
+            debug!(target: super::BEAT, conn_id = %self.terms.id, "heartbeat.missed");
+        }
+        verdict.map_or(Ok(()), |verdict| Err(Cause::Verdict(verdict)))
+    }
+
+    /// Carries half-closes, and notices when a session that has begun to end has ended.
+    fn wind_up(&mut self, cx: &mut Context<'_>, now: Instant, moved: bool) -> Result<(), Cause> {
+        let (client, app) = (&self.up.inbound, &self.down.inbound);
+        let (client_closed, app_closed) = (client.close.is_some(), app.close.is_some());
+        let ending = client_closed || app_closed || client.ended || app.ended || self.up.outbound.is_broken();
+        if !ending {
+            return Ok(());
+        }
+        if client_closed && app_closed && self.up.outbound.is_clear() && self.down.outbound.is_clear() {
+            return Err(Cause::Closed);
+        }
+        if app.ended {
+            let announced = client_closed || app_closed || client.ended;
+            return Err(if announced { Cause::Closed } else { Cause::UpstreamLost });
+        }
+        self.rules.engine.closing();
+        if client.ended && !self.fin_carried && self.up.outbound.is_clear() {
+            self.fin_carried = Pin::new(&mut self.upstream).poll_shutdown(cx).is_ready();
+        }
+        if moved {
+            self.wound_up = None;
+        }
+        let since = *self.wound_up.get_or_insert(now);
+        if now >= since + self.terms.policy.timeout { Err(Cause::Closed) } else { Ok(()) }
+    }
+
+    fn begin_teardown(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
+        self.rules.engine.closing();
+        let (client, upstream) = cause.farewells(&self.terms.policy.on_miss);
+        let key = self.rules.key();
+        debug!(target: super::BEAT, conn_id = %self.terms.id, reason = cause.reason().as_str(), "heartbeat.teardown");
+        self.closing = Some(Box::new(Closing {
+            cause,
+            until: now + self.terms.policy.close_grace,
+            client: LegEnd::begin(client, &mut self.down, &mut self.client, cx, None),
+            upstream: LegEnd::begin(upstream, &mut self.up, &mut self.upstream, cx, Some(key)),
+        }));
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Ending> {
+        let mut closing = self.closing.take()?;
+        let client = closing.client.drive(&mut self.client, &mut self.down.outbound, &mut self.up.inbound, cx);
+        let upstream = closing.upstream.drive(&mut self.upstream, &mut self.up.outbound, &mut self.down.inbound, cx);
+        if !(client && upstream) {
+            if now < closing.until {
+                self.closing = Some(closing);
+                return None;
+            }
+            closing.client.cut(&mut self.client, cx);
+            closing.upstream.cut(&mut self.upstream, cx);
+        }
+        Some(self.ending(*closing, now))
+    }
+
+    fn ending(&mut self, closing: Closing, now: Instant) -> Ending {
+        let first = self.rules.first_close.take();
+        let relayed = first.as_ref().map(|first| first.code);
+        let code = |end: &LegEnd, theirs: Option<u16>| {
+            relayed.or(end.sent.as_ref().map(|sent| sent.code)).or(theirs).unwrap_or(1006)
+        };
+        Ending {
+            initiator: closing.cause.initiator(first.as_ref()),
+            reason: closing.cause.reason(),
+            detail: closing.cause.detail(),
+            client_code: code(&closing.client, self.up.inbound.close),
+            upstream_code: code(&closing.upstream, self.down.inbound.close),
+            close_reason: match (first, closing.client.sent) {
+                (Some(first), _) => first.reason,
+                (None, Some(sent)) => sent.reason,
+                (None, None) => Box::default(),
+            },
+            from_client: self.up.inbound.traffic,
+            from_upstream: self.down.inbound.traffic,
+            heartbeat: self.rules.engine.stats(),
+            duration: now.saturating_duration_since(self.opened),
+        }
+    }
+
+    /// When the pump must be polled even if no leg wakes it.
+    fn deadline(&self) -> Option<Instant> {
+        match (&self.closing, self.wound_up) {
+            (Some(closing), _) => Some(closing.until),
+            (None, Some(since)) => Some(since + self.terms.policy.timeout),
+            (None, None) => self.rules.engine.deadline(),
+        }
+    }
+}
+
+/// The runtime's clock, so that paused time in tests holds here too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,219 @@
+//! What to do with each control frame: the heartbeat of both legs, and who said Close.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::cause::Cause;
+use super::outbound::Drained;
+use super::{BEAT, Terms};
+use crate::heartbeat::{Answer, Engine, Ledger, PingFate, PongFate, UpstreamPulse};
+use crate::registry::ConnId;
+use crate::ws::{Close, ControlFrame, Opcode, Sender};
+
+/// The part of a session that thinks: fed by the pump, free of input and output.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) engine: Engine,
+    id: ConnId,
+    /// Pings that went to the app: the client's, and ours on behalf of the pulse.
+    app_ledger: Ledger,
+    pulse: Arc<UpstreamPulse>,
+    app_probe: AppProbe,
+    /// A Pong in the app's place, until it can go out.
+    reply: Option<Box<ControlFrame>>,
+    keys: fastrand::Rng,
+    /// Whose bytes wait for the other leg to take them.
+    stalled: Stalled,
+    pub(super) first_close: Option<FirstClose>,
+}
+
+/// The Close that began the closing handshake.
+#[derive(Debug)]
+pub(super) struct FirstClose {
+    pub(super) by: Sender,
+    pub(super) code: u16,
+    pub(super) reason: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AppProbe {
+    No,
+    Wanted,
+    Handed,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Stalled {
+    client: bool,
+    server: bool,
+}
+
+/// What to do with one control frame.
+pub(super) enum Fate {
+    /// Relay its bytes as they are.
+    Pass,
+    /// It stops here.
+    Drop,
+    /// Send this in its place.
+    Replace(ControlFrame),
+}
+
+impl Rules {
+    pub(super) fn new(terms: &Terms, now: Instant) -> Self {
+        let mut keys = fastrand::Rng::with_seed(!terms.seed);
+        Self {
+            engine: Engine::new(Arc::clone(&terms.policy), terms.seed, now),
+            id: terms.id,
+            app_ledger: Ledger::new(keys.u32(..).to_be_bytes()),
+            pulse: Arc::clone(&terms.pulse),
+            app_probe: AppProbe::No,
+            reply: None,
+            keys,
+            stalled: Stalled::default(),
+            first_close: None,
+        }
+    }
+
+    /// One of our own pings shall go to the app.
+    pub(super) fn probe_app(&mut self) {
+        if self.first_close.is_none() {
+            self.app_probe = AppProbe::Wanted;
+        }
+    }
+
+    /// Bytes were read from the app.
+    #[inline]
+    pub(super) fn heard_app(&self, now: Instant) {
+        self.pulse.heard(now);
+    }
+
+    /// Judges a whole control frame.
+    pub(super) fn control(
+        &mut self,
+        from: Sender,
+        opcode: Opcode,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Fate, Cause> {
+        match (from, opcode) {
+            (Sender::Client, Opcode::PONG) => Ok(self.client_pong(payload, now)),
+            (Sender::Client, Opcode::PING) => self.client_ping(payload, now),
+            (Sender::Server, Opcode::PONG) => Ok(self.app_pong(payload, now)),
+            (Sender::Server, Opcode::PING) => {
+                self.engine.app_ping(payload, now);
+                Ok(Fate::Pass)
+            }
+            _ => Ok(Fate::Pass),
+        }
+    }
+
+    /// A Close was read: no more probes on either leg. Returns its code, 1005 where it has none.
+    pub(super) fn closed(&mut self, by: Sender, close: Close<'_>) -> u16 {
+        let code = close.code.unwrap_or(1005);
+        self.engine.closing();
+        self.app_probe = AppProbe::No;
+        self.reply = None;
+        self.first_close.get_or_insert_with(|| FirstClose { by, code, reason: close.reason.into() });
+        code
+    }
+
+    /// Whether [`Self::injection`] has a frame to put into the stream that `from` sends.
+    #[inline]
+    pub(super) fn wants_injection(&self, from: Sender, now: Instant) -> bool {
+        match from {
+            Sender::Client => self.app_probe == AppProbe::Wanted,
+            Sender::Server => self.reply.is_some() || self.engine.wants_transmit(now),
+        }
+    }
+
+    /// A frame of our own to put into the stream that `from` sends, at a frame boundary.
+    pub(super) fn injection(&mut self, from: Sender, now: Instant) -> Option<ControlFrame> {
+        match from {
+            Sender::Client if self.app_probe == AppProbe::Wanted => {
+                self.app_probe = AppProbe::Handed;
+                let payload = self.app_ledger.own();
+                Some(ControlFrame::new(Opcode::PING, &payload, Some(self.key())))
+            }
+            Sender::Client => None,
+            Sender::Server => {
+                if let Some(reply) = self.reply.take() {
+                    return Some(*reply);
+                }
+                let frame = self.engine.poll_transmit(now)?;
+                debug!(target: BEAT, conn_id = %self.id, "heartbeat.ping");
+                Some(frame)
+            }
+        }
+    }
+
+    /// How the stream that `from` sends gets out to the other leg.
+    #[inline]
+    pub(super) fn drained(&mut self, from: Sender, drained: Drained, now: Instant, written: u64) {
+        match (from, drained) {
+            (Sender::Client, Drained::Blocked { .. }) => {
+                self.stalled.client = true;
+                self.engine.reads_paused(now);
+            }
+            (Sender::Client, Drained::Clear) => {
+                if std::mem::take(&mut self.stalled.client) {
+                    self.engine.reads_resumed(now);
+                }
+                if self.app_probe == AppProbe::Handed {
+                    self.app_probe = AppProbe::No;
+                    self.app_ledger.left(now);
+                    self.pulse.probe_left(now);
+                }
+            }
+            (Sender::Server, Drained::Blocked { progress }) => {
+                if progress || !self.stalled.server {
+                    self.engine.write_blocked(now);
+                }
+                self.stalled.server = true;
+            }
+            (Sender::Server, Drained::Clear) => {
+                if std::mem::take(&mut self.stalled.server) {
+                    self.engine.write_clear();
+                }
+                if self.engine.awaits_flush() {
+                    self.engine.flushed(now, written);
+                }
+            }
+        }
+    }
+
+    /// A masking key for a frame of our own to the app (RFC 6455 §5.3).
+    pub(super) fn key(&mut self) -> [u8; 4] {
+        self.keys.u32(..).to_be_bytes()
+    }
+
+    fn client_pong(&mut self, payload: &[u8], now: Instant) -> Fate {
+        let PongFate::Swallow { owed } = self.engine.pong(payload, now) else { return Fate::Pass };
+        let rtt_s = self.engine.stats().rtt_last.map(|rtt| rtt.as_secs_f64());
+        debug!(target: BEAT, conn_id = %self.id, rtt_s, "heartbeat.pong");
+        owed.map_or(Fate::Drop, |owed| Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, Some(self.key()))))
+    }
+
+    fn client_ping(&mut self, payload: &[u8], now: Instant) -> Result<Fate, Cause> {
+        match self.engine.client_ping(now) {
+            PingFate::Flood => Err(Cause::PingFlood),
+            PingFate::Forward => {
+                self.app_ledger.relayed(payload);
+                Ok(Fate::Pass)
+            }
+            PingFate::Answer => {
+                self.reply = Some(Box::new(ControlFrame::new(Opcode::PONG, payload, None)));
+                Ok(Fate::Drop)
+            }
+        }
+    }
+
+    fn app_pong(&mut self, payload: &[u8], now: Instant) -> Fate {
+        match self.app_ledger.pong(payload, now) {
+            Answer::Own { owed: Some(owed), .. } => Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, None)),
+            Answer::Own { owed: None, .. } => Fate::Drop,
+            Answer::Relayed | Answer::Unknown => Fate::Pass,
+        }
+    }
+}

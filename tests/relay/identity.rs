@@ -1,0 +1,162 @@
+//! Whose ping, whose pong.
+
+use std::time::Duration;
+
+use pulsegate::heartbeat::{ClientPing, Policy};
+use pulsegate::relay::{EndReason, Initiator};
+
+use crate::rig::{CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn s01_an_idle_client_gets_one_ping_with_a_nonce_of_its_own() {
+    let mut rig = Rig::new();
+    let first = rig.client.expect().await;
+    assert_eq!(first.first, 0x80 | PING, "FIN, RSV 0, Ping");
+    assert!(rig.elapsed() <= 25 * SECOND && rig.elapsed() >= 12 * SECOND, "{:?}", rig.elapsed());
+    assert_eq!(first.payload.len(), 8);
+    rig.client.send(&Frame::new(PONG, &first.payload)).await;
+    let second = rig.client.expect().await;
+    assert_ne!(first.payload, second.payload);
+    assert_eq!(first.payload[..4], second.payload[..4], "one nonce for the connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s02_the_answer_to_our_ping_never_reaches_the_app() {
+    let mut rig = Rig::new();
+    for _ in 0..10 {
+        let ping = rig.client.expect().await;
+        rig.client.send(&Frame::new(PONG, &ping.payload)).await;
+    }
+    rig.client.send(&Frame::new(TEXT, b"end")).await;
+    assert_eq!(rig.app.expect().await, Frame::new(TEXT, b"end"), "the first thing the app sees");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s03_a_dead_client_is_gone_from_both_legs_within_the_bound() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.client.expect().await.opcode(), PING);
+    assert_eq!(rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));
+    assert!(rig.elapsed() <= 45 * SECOND, "interval + timeout, not {:?}", rig.elapsed());
+    assert_eq!(rig.client.expect().await, Frame::close(1001, "heartbeat timeout"));
+    assert_eq!(rig.client.frame().await, None);
+    assert_eq!(rig.app.frame().await, None);
+    let ending = rig.ending().await;
+    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.client_code, ending.upstream_code), (1001, 4408));
+    assert_eq!((ending.heartbeat.pings, ending.heartbeat.missed), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s04_the_apps_own_ping_and_its_pong_pass_untouched() {
+    let mut rig = Rig::new();
+    rig.app.send(&Frame::new(PING, b"from the app")).await;
+    assert_eq!(rig.client.expect().await, Frame::new(PING, b"from the app"));
+    rig.client.send(&Frame::new(PONG, b"from the app")).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, b"from the app"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s05_an_app_ping_before_ours_gets_its_pong_when_only_ours_is_answered() {
+    let mut rig = Rig::new();
+    rig.app.send(&Frame::new(PING, b"app")).await;
+    assert_eq!(rig.client.expect().await.payload, b"app");
+    // Data keeps the client alive, so that ours follows although the app's ping is unanswered.
+    let ours = loop {
+        rig.client.send(&Frame::new(TEXT, b"alive")).await;
+        assert_eq!(rig.app.expect().await.opcode(), TEXT);
+        if let Ok(frame) = tokio::time::timeout(10 * SECOND, rig.client.expect()).await {
+            break frame;
+        }
+    };
+    assert_eq!((ours.opcode(), ours.payload.len()), (PING, 8));
+    rig.client.send(&Frame::new(PONG, &ours.payload)).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
+    rig.app.silent(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s06_an_app_ping_that_the_client_dropped_is_sent_once_more() {
+    let mut rig = Rig::new();
+    let ours = rig.client.expect().await;
+    rig.app.send(&Frame::new(PING, b"app")).await;
+    assert_eq!(rig.client.expect().await.payload, b"app");
+    rig.client.send(&Frame::new(PONG, &ours.payload)).await;
+    let again = rig.client.expect().await;
+    assert_eq!(again, Frame::new(PING, b"app"), "reissued");
+    rig.client.send(&Frame::new(PONG, b"app")).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
+    assert_eq!(rig.client.expect().await.payload.len(), 8, "next comes a ping of ours, no third copy");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s07_a_pong_with_a_damaged_payload_is_alive_and_forwarded() {
+    let mut rig = Rig::new();
+    let ours = rig.client.expect().await;
+    let mut damaged = ours.payload.clone();
+    damaged[0] ^= 0xFF;
+    rig.client.send(&Frame::new(PONG, &damaged)).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, &damaged));
+    assert_eq!(rig.client.expect().await.opcode(), PING, "the next interval, not a teardown");
+    rig.client.send(&Frame::close(1000, "")).await;
+    assert_eq!(rig.app.expect().await.opcode(), CLOSE);
+    rig.app.send(&Frame::close(1000, "")).await;
+    assert_eq!(rig.ending().await.heartbeat.strays, 1, "counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s08_an_unsolicited_pong_is_forwarded_and_never_answered() {
+    let mut rig = Rig::new();
+    rig.client.send(&Frame::new(PONG, b"hello")).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, b"hello"));
+    rig.client.silent(10 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_empty_app_pings_and_ours_are_never_mixed_up() {
+    let mut rig = Rig::new();
+    let mut ours = 0;
+    for _ in 0..20 {
+        rig.app.send(&Frame::new(PING, b"")).await;
+        while let Ok(ping) = tokio::time::timeout(9 * SECOND, rig.client.expect()).await {
+            ours += usize::from(!ping.payload.is_empty());
+            rig.client.send(&Frame::new(PONG, &ping.payload)).await;
+        }
+        assert_eq!(rig.app.expect().await, Frame::new(PONG, b""));
+    }
+    rig.app.silent(SECOND / 100).await;
+    assert!(ours <= 1, "an app that pings every 9 s needs no probe beside its own: {ours}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s11_a_clients_ping_is_not_answered_in_the_apps_place() {
+    let mut rig = Rig::new();
+    rig.client.send(&Frame::new(PING, b"you there?")).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PING, b"you there?"));
+    rig.client.silent(10 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clients_ping_is_answered_here_where_the_route_says_so() {
+    let policy = Policy { client_ping: ClientPing::Answer, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, ..Plan::default() });
+    rig.client.send(&Frame::new(PING, b"quick")).await;
+    assert_eq!(rig.client.expect().await, Frame::new(PONG, b"quick"));
+    rig.app.silent(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_pings_a_second_pass_and_more_end_the_session_with_1008() {
+    let mut rig = Rig::new();
+    for _ in 0..20 {
+        rig.client.send(&Frame::new(PING, b"x")).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(rig.app.expect().await.opcode(), PING);
+    }
+    rig.client.send(&Frame::new(PING, b"x")).await;
+    assert_eq!(rig.client.expect().await, Frame::close(1008, "too many pings"));
+    assert_eq!(rig.app.expect().await, Frame::close(1008, "too many pings"));
+    assert_eq!(rig.ending().await.reason, EndReason::Rate);
+}

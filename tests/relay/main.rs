@@ -1,0 +1,7 @@
+//! The relay over in-memory streams and paused time: what goes over each wire, byte for byte.
+
+mod framing;
+mod identity;
+mod rig;
+mod teardown;
+mod upstream;

@@ -1,0 +1,305 @@
+//! Both ends of a session: a client and an app that say exactly what a test tells them.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pulsegate::heartbeat::{Policy, UpstreamPulse};
+use pulsegate::registry::Registry;
+use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Terms};
+use pulsegate::ws::Limits;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
+};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xA;
+pub const CLOSE: u8 = 0x8;
+pub const TEXT: u8 = 0x1;
+pub const BINARY: u8 = 0x2;
+pub const CONTINUATION: u8 = 0x0;
+
+const KEY: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+/// Longer than anything that a test waits for, in paused time.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// A frame as an end of the session sees it, unmasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub first: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    pub fn new(opcode: u8, payload: &[u8]) -> Self {
+        Self { first: 0x80 | opcode, payload: payload.to_vec() }
+    }
+
+    pub fn close(code: u16, reason: &str) -> Self {
+        Self::new(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+    }
+
+    pub fn opcode(&self) -> u8 {
+        self.first & 0x0F
+    }
+
+    pub fn encode(&self, mask: bool) -> Vec<u8> {
+        let mut out = vec![self.first];
+        let bit = if mask { 0x80 } else { 0 };
+        match self.payload.len() {
+            n @ 0..=125 => out.push(bit | u8::try_from(n).unwrap()),
+            n @ 126..=0xFFFF => {
+                out.push(bit | 0x7E);
+                out.extend(u16::try_from(n).unwrap().to_be_bytes());
+            }
+            n => {
+                out.push(bit | 0x7F);
+                out.extend((n as u64).to_be_bytes());
+            }
+        }
+        if mask {
+            out.extend(KEY);
+            out.extend(self.payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+        } else {
+            out.extend(&self.payload);
+        }
+        out
+    }
+}
+
+/// One end of the session, on the far side of a leg.
+pub struct End {
+    io: ReadHalf<DuplexStream>,
+    /// Shared with a writer in the background, where a test wants to read meanwhile.
+    out: Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>,
+    masks: bool,
+}
+
+impl End {
+    fn new(io: DuplexStream, masks: bool) -> Self {
+        let (io, out) = split(io);
+        Self { io, out: Arc::new(out.into()), masks }
+    }
+
+    pub async fn send(&mut self, frame: &Frame) {
+        self.send_raw(&frame.encode(self.masks)).await;
+    }
+
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).await.expect("the relay reads");
+    }
+
+    pub async fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        timeout(NEVER, self.out.lock()).await.expect("no writer holds on").write_all(bytes).await
+    }
+
+    /// Sends in the background, however long the other side takes.
+    pub fn send_raw_soon(&mut self, bytes: Vec<u8>) {
+        let out = Arc::clone(&self.out);
+        let mut held = Arc::clone(&out).try_lock_owned().expect("one writer at a time");
+        tokio::spawn(async move { held.write_all(&bytes).await });
+    }
+
+    /// Ends the stream behind everything sent so far.
+    pub fn fin_soon(&mut self) {
+        let out = Arc::clone(&self.out);
+        tokio::spawn(async move { out.lock().await.shutdown().await });
+    }
+
+    pub async fn fin(&mut self) {
+        self.out.lock().await.shutdown().await.expect("the relay is there");
+    }
+
+    /// Reads and forgets what is there.
+    pub async fn drain_some(&mut self) {
+        let mut some = vec![0; 256 * 1024];
+        while let Ok(Ok(1..)) = timeout(Duration::from_millis(1), self.io.read(&mut some)).await {}
+    }
+
+    /// The next frame, or `None` at the end of the stream.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        timeout(NEVER, self.read_frame()).await.expect("a frame or the end within an hour of paused time")
+    }
+
+    /// The next frame; the stream must not end before.
+    pub async fn expect(&mut self) -> Frame {
+        self.frame().await.expect("a frame, not the end of the stream")
+    }
+
+    /// Everything up to the end of the stream.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        timeout(NEVER, self.io.read_to_end(&mut rest)).await.expect("the end within an hour").ok();
+        rest
+    }
+
+    /// Asserts that nothing arrives for `quiet`.
+    pub async fn silent(&mut self, quiet: Duration) {
+        if let Ok(frame) = timeout(quiet, self.read_frame()).await {
+            panic!("expected silence, saw {frame:?}");
+        }
+    }
+
+    pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        timeout(NEVER, self.io.read_exact(&mut bytes)).await.expect("bytes within an hour").expect("bytes");
+        bytes
+    }
+
+    async fn read_frame(&mut self) -> Option<Frame> {
+        let mut head = [0; 2];
+        self.io.read_exact(&mut head).await.ok()?;
+        let length = match head[1] & 0x7F {
+            126 => usize::from(self.io.read_u16().await.ok()?),
+            127 => usize::try_from(self.io.read_u64().await.ok()?).unwrap(),
+            short => usize::from(short),
+        };
+        let mut key = [0; 4];
+        let masked = head[1] & 0x80 != 0;
+        assert_eq!(masked, !self.masks, "clients mask, servers do not");
+        if masked {
+            self.io.read_exact(&mut key).await.ok()?;
+        }
+        let mut payload = vec![0; length];
+        self.io.read_exact(&mut payload).await.ok()?;
+        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+        Some(Frame { first: head[0], payload })
+    }
+}
+
+/// A leg in memory. What a kernel would know is told by the test.
+pub struct TestLeg {
+    io: DuplexStream,
+    written: u64,
+    kernel: Arc<Mutex<Option<Delivery>>>,
+    aborted: Arc<AtomicBool>,
+}
+
+impl AsyncRead for TestLeg {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TestLeg {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.written += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl Leg for TestLeg {
+    fn delivery(&self) -> Option<Delivery> {
+        *self.kernel.lock().unwrap()
+    }
+
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    fn abort_on_drop(&mut self) {
+        self.aborted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A session between two ends that the test holds.
+pub struct Rig {
+    pub client: End,
+    pub app: End,
+    pub control: Arc<Control>,
+    /// What the client's kernel is said to have acknowledged.
+    pub kernel: Arc<Mutex<Option<Delivery>>>,
+    pub client_aborted: Arc<AtomicBool>,
+    pub opened: Instant,
+    session: JoinHandle<Ending>,
+}
+
+/// What a rig may be built with.
+pub struct Plan {
+    pub policy: Policy,
+    pub limits: Limits,
+    /// Bytes that each leg's pipe takes before it blocks.
+    pub pipe: usize,
+    pub client_early: Vec<u8>,
+    pub upstream_early: Vec<u8>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            limits: Limits::default(),
+            pipe: 256 * 1024,
+            client_early: Vec::new(),
+            upstream_early: Vec::new(),
+        }
+    }
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        Self::with(Plan::default())
+    }
+
+    pub fn with(plan: Plan) -> Self {
+        let (client, client_leg) = duplex(plan.pipe);
+        let (app, upstream_leg) = duplex(plan.pipe);
+        let leg = |io| TestLeg { io, written: 0, kernel: Arc::default(), aborted: Arc::default() };
+        let (client_leg, upstream_leg) = (leg(client_leg), leg(upstream_leg));
+        let kernel = Arc::clone(&client_leg.kernel);
+        let client_aborted = Arc::clone(&client_leg.aborted);
+        let control = Arc::new(Control::default());
+        let opened = Instant::now();
+        let terms = Terms {
+            policy: Arc::new(plan.policy),
+            limits: plan.limits,
+            pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
+            id: Registry::new(0).next_id(),
+            seed: 42,
+        };
+        let legs = Legs {
+            client: client_leg,
+            client_early: Bytes::from(plan.client_early),
+            upstream: upstream_leg,
+            upstream_early: Bytes::from(plan.upstream_early),
+        };
+        let session = tokio::spawn(relay::run(legs, terms, Arc::clone(&control)));
+        Self {
+            client: End::new(client, true),
+            app: End::new(app, false),
+            control,
+            kernel,
+            client_aborted,
+            opened,
+            session,
+        }
+    }
+
+    /// How the session ended.
+    pub async fn ending(self) -> Ending {
+        timeout(NEVER, self.session).await.expect("the session ends within an hour").expect("no panic")
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.opened.elapsed()
+    }
+}
+
+pub fn aborted(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed)
+}
