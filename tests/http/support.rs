@@ -1,19 +1,18 @@
 //! The proxy between a client and an app that the test plays byte by byte.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pulsegate::config::{
     EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Settings, Target, Tls, Upstream,
 };
-use pulsegate::heartbeat::{Policy, UpstreamPolicy};
+use pulsegate::heartbeat::{Policy, UpstreamPolicy, UpstreamPulse};
 use pulsegate::http::{self, Edge, Peer, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
@@ -54,7 +53,7 @@ impl Proxy {
         let edge = Edge::new(
             &settings,
             Arc::clone(&registry),
-            Arc::default(),
+            Arc::new(UpstreamPulse::new(Instant::now())),
             Arc::new(Metrics::new()),
             tracker.clone(),
             draining.clone(),

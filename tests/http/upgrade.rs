@@ -272,3 +272,95 @@ async fn a_session_begins_with_the_apps_answer() {
     assert!(!line.to_string().contains("secret"), "{line}");
     assert_eq!(proxy.registry.len(), 1);
 }
+
+/// A text frame as a client sends it, masked with a key of zeros (RFC 6455 §5.3).
+fn masked(text: &str) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(text.len()).unwrap();
+    [&[0x81, length, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+/// A text frame as a server sends it.
+fn plain(text: &str) -> Vec<u8> {
+    [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+}
+
+/// A Close as a client sends it, masked with a key of zeros.
+fn close(code: u16) -> Vec<u8> {
+    [&[0x88, 0x82, 0, 0, 0, 0], &code.to_be_bytes()[..]].concat()
+}
+
+#[tokio::test]
+async fn what_comes_too_early_is_not_lost() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    // The client does not wait for its 101, and the app sends right behind its own.
+    let request = [handshake("").as_bytes(), &masked("first")].concat();
+    let mut client = proxy.connect();
+    client.send(request).await;
+    let mut upstream = app.accept().await;
+    upstream.head().await;
+    upstream.send([switching("").as_bytes(), &plain("welcome")].concat()).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 101 Switching Protocols");
+    client.expect(plain("welcome")).await;
+    upstream.expect(masked("first")).await;
+    client.send(masked("second")).await;
+    upstream.expect(masked("second")).await;
+    upstream.send(plain("reply")).await;
+    client.expect(plain("reply")).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_told_once_and_nothing_remains() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let log = LogPage::open();
+    let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("User-Agent: probe/1\r\n")).await;
+    upstream.send(switching("")).await;
+    client.head().await;
+    client.send([masked("bye"), close(4001)].concat()).await;
+    upstream.expect([masked("bye"), close(4001)].concat()).await;
+    upstream.send([0x88, 2, 0x0f, 0xa1]).await;
+    client.expect([0x88, 2, 0x0f, 0xa1]).await;
+    drop((client, upstream));
+    let line = log.line("ws.close").await;
+    for (field, value) in [
+        ("conn_id", "0000000100000001"),
+        ("client.address", crate::support::CLIENT),
+        ("http.route", "/chat/"),
+        ("url.path", "/chat/room"),
+        ("user_agent", "probe/1"),
+        ("tls.version", "1.3"),
+        ("close.initiator", "client"),
+        ("close.reason", "normal"),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line}");
+    }
+    assert_eq!((&line["close.code"], &line["upstream.close_code"]), (&4001.into(), &4001.into()), "{line}");
+    assert_eq!((&line["bytes_in"], &line["msgs_in"]), (&17.into(), &1.into()), "{line}");
+    assert_eq!((&line["bytes_out"], &line["msgs_out"]), (&4.into(), &0.into()), "{line}");
+    assert!(line["duration_s"].is_f64(), "{line}");
+    assert!(proxy.registry.is_empty());
+    proxy.ended().await;
+}
+
+#[tokio::test]
+async fn an_extension_claims_its_bits_and_no_other() {
+    for (accepted, frame, relayed) in [
+        ("Sec-WebSocket-Extensions: permessage-deflate\r\n", [0xc1, 1, b'x'], true),
+        ("Sec-WebSocket-Extensions: permessage-deflate\r\n", [0xa1, 1, b'x'], false),
+        ("Sec-WebSocket-Extensions: x-own\r\n", [0xa1, 1, b'x'], true),
+        ("", [0xc1, 1, b'x'], false),
+    ] {
+        let app = App::start().await;
+        let proxy = Proxy::before(&app);
+        let offer = handshake("Sec-WebSocket-Extensions: permessage-deflate, x-own\r\n");
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &offer).await;
+        upstream.send([switching(accepted).as_bytes(), &frame].concat()).await;
+        client.head().await;
+        if relayed {
+            client.expect(frame).await;
+        } else {
+            client.expect([0x88]).await;
+        }
+    }
+}
