@@ -2,6 +2,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod cli;
 pub mod config;
 pub mod heartbeat;
 pub mod http;

@@ -1,5 +1,74 @@
 //! Configuration: defaults < file < environment < flags.
+//!
+//! ```text
+//! document ─┐
+//! beside   ─┴→ layers (figment) → reader → sections → Settings
+//!                                    ↓
+//!                                  Report
+//! ```
+//!
+//! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
+//! merged. `sections` asks the `reader` for every key by name, form and default, and is the one place where they stand;
+//! a key that it does not ask for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
 
+mod beside;
+mod document;
+mod form;
+mod layers;
+mod path;
+mod reader;
+mod report;
+mod sections;
 mod settings;
+mod strangers;
+mod suggest;
+mod value;
 
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use beside::{Environment, Overrides};
+pub use report::{Finding, Place, Report};
 pub use settings::*;
+
+use document::Document;
+use layers::Layers;
+use reader::Reader;
+
+/// Loads the file at exactly `path`, lays the process's environment and `overrides` over it and validates all of it.
+///
+/// Relative paths in the file start from the file's folder; in variables and flags from the working directory.
+/// Whether the TLS files exist and fit each other is not looked at.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, Report> {
+    load_with(path, overrides, |_| Ok(()))
+}
+
+/// [`load`], with the TLS files put before `certificates`, whose refusal becomes one of the findings.
+pub fn load_with(
+    path: &Path,
+    overrides: &Overrides,
+    certificates: impl Fn(&Tls) -> Result<(), String>,
+) -> Result<Settings, Report> {
+    let document = Document::read(path)?;
+    resolve(document, &Environment::of_process(), overrides, certificates)
+}
+
+/// Reads `text` as the file at `path`, which need not exist, with `environment` and `overrides` laid over it.
+pub fn from_str(path: &Path, text: &str, environment: &Environment, overrides: &Overrides) -> Result<Settings, Report> {
+    let document = Document::parse(path, text.to_owned())?;
+    resolve(document, environment, overrides, |_| Ok(()))
+}
+
+fn resolve(
+    document: Document,
+    environment: &Environment,
+    overrides: &Overrides,
+    certificates: impl Fn(&Tls) -> Result<(), String>,
+) -> Result<Settings, Report> {
+    let (layers, findings) = Layers::new(document, environment, overrides);
+    let reader = Reader::new(&layers, findings);
+    let settings = sections::settings(&reader.root(), certificates);
+    reader.finish(settings)
+}

@@ -1,6 +1,7 @@
 //! Validated settings: what the rest of the program is handed. Parsing and validation happen once, in
 //! [`super::load`]; a value of these types needs no further check.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -71,14 +72,25 @@ pub enum Target {
     Unix(PathBuf),
 }
 
+impl fmt::Display for Target {
+    /// The way it is written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// One route: what begins with `path` is treated as it says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// The path prefix; begins with `/`.
     pub path: Box<str>,
-    /// The heartbeat of its WebSockets.
+    /// The heartbeat of its sessions.
     pub heartbeat: Arc<Policy>,
-    /// The limits of its WebSockets.
+    /// The limits of its sessions.
     pub limits: SessionLimits,
 }
 
@@ -95,6 +107,17 @@ pub struct EdgeLimits {
     pub header_bytes: usize,
 }
 
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            header_read: Duration::from_secs(10),
+            headers: 100,
+            header_bytes: 16 * 1024,
+        }
+    }
+}
+
 /// Bounds on one WebSocket session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionLimits {
@@ -105,7 +128,7 @@ pub struct SessionLimits {
 }
 
 /// How the program logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// Least severe level that is written.
     pub level: Level,
@@ -114,13 +137,14 @@ pub struct Log {
 }
 
 /// Log levels, most severe first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
     /// Failures that need a person.
     Error,
     /// What is wrong but survived.
     Warn,
     /// One line for each session and request.
+    #[default]
     Info,
     /// What a developer of pulsegate wants to see.
     Debug,
@@ -129,9 +153,10 @@ pub enum Level {
 }
 
 /// Shape of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Human on a terminal, JSON otherwise.
+    #[default]
     Auto,
     /// For people.
     Human,

@@ -1,0 +1,116 @@
+//! What is said beside the file: environment variables and command line flags.
+
+use std::ffi::{OsStr, OsString};
+
+use super::path::KeyPath;
+use super::report::{Finding, Place, Spot};
+
+/// The variables that speak to pulsegate: those whose name begins with `PULSEGATE__`, in any case.
+///
+/// The two underscores matter: a Kubernetes Service called `pulsegate` puts `PULSEGATE_PORT=tcp://…` into every pod.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: Vec<(String, OsString)>,
+}
+
+/// What command line flags say; each is text in the same form as in the file, and wins over every other layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct Overrides {
+    /// Address of the TLS port (`listen.address`)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where the app listens: `http://host:port` or `unix:/path` (`upstream.url`)
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// PEM file of the certificate chain (`tls.certificate`)
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<String>,
+    /// PEM file of the private key (`tls.private_key`)
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<String>,
+    /// Least severe log level that is written (`log.level`)
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Shape of a log line: auto, human or json (`log.format`)
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// One key set beside the file.
+#[derive(Clone, Debug)]
+pub(super) struct Assignment {
+    /// Who says it.
+    pub(super) place: Place,
+    /// The key.
+    pub(super) path: KeyPath,
+    /// The value as it was written.
+    pub(super) text: String,
+}
+
+const PREFIX: &str = "PULSEGATE__";
+const SEPARATOR: &str = "__";
+const DEPTH: usize = 8;
+
+impl Environment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// The assignments in the order of their names, and a finding for each value that is no text.
+    pub(super) fn assignments(&self) -> (Vec<Assignment>, Vec<Finding>) {
+        let mut assignments = Vec::new();
+        let mut findings = Vec::new();
+        for (name, value) in &self.variables {
+            let place = Place::Variable { variable: name.clone() };
+            let Some(text) = value.to_str() else {
+                let spot = Spot::whole(place, &value.to_string_lossy());
+                findings.push(Finding::new(spot, format!("the value of {name} is not UTF-8 text"), None));
+                continue;
+            };
+            let path = name[PREFIX.len()..].to_lowercase();
+            // Nothing lies deeper; what is left over stays one key, which nobody knows.
+            let path = path.splitn(DEPTH, SEPARATOR).collect();
+            assignments.push(Assignment { place, path, text: text.trim().to_owned() });
+        }
+        (assignments, findings)
+    }
+}
+
+impl<N: AsRef<OsStr>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
+    /// Keeps the variables that speak to pulsegate.
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let ours = variables.into_iter().filter_map(|(name, value)| {
+            let name = name.as_ref().to_string_lossy().into_owned();
+            let prefix = name.get(..PREFIX.len())?;
+            prefix.eq_ignore_ascii_case(PREFIX).then(|| (name, value.into()))
+        });
+        let mut variables: Vec<(String, OsString)> = ours.collect();
+        variables.sort();
+        Self { variables }
+    }
+}
+
+impl Overrides {
+    pub(super) fn assignments(&self) -> Vec<Assignment> {
+        let flags: [(&'static str, [&str; 2], &Option<String>); 6] = [
+            ("--listen", ["listen", "address"], &self.listen),
+            ("--upstream", ["upstream", "url"], &self.upstream),
+            ("--certificate", ["tls", "certificate"], &self.certificate),
+            ("--private-key", ["tls", "private_key"], &self.private_key),
+            ("--log-level", ["log", "level"], &self.log_level),
+            ("--log-format", ["log", "format"], &self.log_format),
+        ];
+        let said = flags.into_iter().filter_map(|(flag, path, text)| {
+            let text = text.clone()?;
+            Some(Assignment { place: Place::Flag { flag }, path: path.into_iter().collect(), text })
+        });
+        said.collect()
+    }
+}
+
+/// The variable that sets the key at `path`; none can reach into a list.
+pub(super) fn variable(path: &KeyPath) -> String {
+    let keys: Vec<String> = path.keys().map(str::to_uppercase).collect();
+    format!("{PREFIX}{}", keys.join(SEPARATOR))
+}

@@ -1,0 +1,168 @@
+//! The text of a configuration file: its values, and where each of them stands.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Value};
+use toml_edit::{ImDocument, Item, TableLike, TomlError};
+
+use super::path::KeyPath;
+use super::report::{Finding, Report, Spot};
+
+/// A TOML document, taken apart into plain values and their places.
+#[derive(Debug)]
+pub(super) struct Document {
+    name: String,
+    folder: PathBuf,
+    text: String,
+    values: Dict,
+    spans: BTreeMap<KeyPath, Spans>,
+}
+
+/// Where a key and its value stand, in bytes.
+#[derive(Clone, Debug)]
+struct Spans {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+/// Which part of an entry a finding points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The key, or the header of a table.
+    Key,
+    /// The value.
+    Value,
+}
+
+impl Document {
+    /// Reads the file at exactly `path`; no other folder is searched.
+    pub(super) fn read(path: &Path) -> Result<Self, Report> {
+        let file = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| {
+            let help = "give the path of the configuration file with -c".to_owned();
+            Report::of(Finding::new(Spot::file(&file), format!("cannot read {file}: {error}"), Some(help)))
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let help = Some("save the file as UTF-8".to_owned());
+            Report::of(Finding::new(Spot::span(&file, &text, at..at + 1), format!("{file} is not UTF-8 text"), help))
+        })?;
+        Self::parse(path, text)
+    }
+
+    /// Takes `text` apart; errors are said to stand in `path`, and relative paths start from its folder.
+    pub(super) fn parse(path: &Path, text: String) -> Result<Self, Report> {
+        let name = path.display().to_string();
+        let toml = match ImDocument::parse(text.as_str()) {
+            Ok(toml) => toml,
+            Err(error) => return Err(syntax(&name, &text, &error)),
+        };
+        let mut spans = BTreeMap::new();
+        let values = table(&mut spans, &KeyPath::default(), toml.as_table());
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { name, folder, text, values, spans })
+    }
+
+    /// The folder that relative paths in the document start from.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The document's path, as it was given.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The values without their places.
+    pub(super) fn values(&self) -> &Dict {
+        &self.values
+    }
+
+    /// The place of `path`, or of the table nearest above it that is written out, or the file as a whole.
+    pub(super) fn spot(&self, path: &KeyPath, part: Part) -> Spot {
+        if let Some(spans) = self.spans.get(path) {
+            let span = if part == Part::Key { &spans.key } else { &spans.value };
+            return Spot::span(&self.name, &self.text, span.clone());
+        }
+        match path.parent() {
+            Some(parent) => self.spot(&parent, Part::Key),
+            None => Spot::file(&self.name),
+        }
+    }
+}
+
+/// Reads `text` as a TOML value; text that is none stands for itself, so that `25s` needs no quotes in a variable.
+pub(super) fn loose(text: &str) -> Value {
+    match text.parse::<toml_edit::Value>() {
+        Ok(parsed) => value(&mut BTreeMap::new(), &KeyPath::default(), &parsed),
+        Err(_) => Value::from(text),
+    }
+}
+
+fn table(spans: &mut BTreeMap<KeyPath, Spans>, path: &KeyPath, from: &dyn TableLike) -> Dict {
+    let mut into = Dict::new();
+    for (name, _) in from.iter() {
+        let Some((key, entry)) = from.get_key_value(name) else { continue };
+        let path = path.key(name);
+        if let Some(key) = key.span() {
+            let value = entry.span().unwrap_or_else(|| key.clone());
+            spans.insert(path.clone(), Spans { key, value });
+        }
+        if let Some(read) = item(spans, &path, entry) {
+            into.insert(name.to_owned(), read);
+        }
+    }
+    into
+}
+
+fn item(spans: &mut BTreeMap<KeyPath, Spans>, path: &KeyPath, from: &Item) -> Option<Value> {
+    match from {
+        Item::None => None,
+        Item::Value(from) => Some(value(spans, path, from)),
+        Item::Table(from) => Some(Value::from(table(spans, path, from))),
+        Item::ArrayOfTables(from) => {
+            let tables = from.iter().enumerate().map(|(index, from)| {
+                let path = path.index(index);
+                if let Some(span) = from.span() {
+                    spans.insert(path.clone(), Spans { key: span.clone(), value: span });
+                }
+                table(spans, &path, from)
+            });
+            Some(Value::from(tables.collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn value(spans: &mut BTreeMap<KeyPath, Spans>, path: &KeyPath, from: &toml_edit::Value) -> Value {
+    match from {
+        toml_edit::Value::String(from) => Value::from(from.value().as_str()),
+        toml_edit::Value::Integer(from) => Value::from(*from.value()),
+        toml_edit::Value::Float(from) => Value::from(*from.value()),
+        toml_edit::Value::Boolean(from) => Value::from(*from.value()),
+        // No key takes a date; as text it is refused like any other text that does not fit.
+        toml_edit::Value::Datetime(from) => Value::from(from.value().to_string()),
+        toml_edit::Value::InlineTable(from) => Value::from(table(spans, path, from)),
+        toml_edit::Value::Array(from) => {
+            let values = from.iter().enumerate().map(|(index, from)| {
+                let path = path.index(index);
+                if let Some(span) = from.span() {
+                    spans.insert(path.clone(), Spans { key: span.clone(), value: span });
+                }
+                value(spans, &path, from)
+            });
+            Value::from(values.collect::<Vec<_>>())
+        }
+    }
+}
+
+fn syntax(name: &str, text: &str, error: &TomlError) -> Report {
+    let spot = match error.span() {
+        Some(span) => Spot::span(name, text, span),
+        None => Spot::file(name),
+    };
+    let message = error.message().trim().replace('\n', ", ");
+    Report::of(Finding::new(spot, format!("not valid TOML: {message}"), None))
+}

@@ -1,0 +1,195 @@
+//! The forms that values take: each reads one value, or says what it must be and how to write it.
+
+use std::fmt::{Debug, Display};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use super::suggest::nearest;
+
+/// A value as somebody has set it.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    /// The value as TOML reads it.
+    pub(super) value: &'a Value,
+    /// What a variable or flag said word for word, where it said this one value.
+    pub(super) literal: Option<&'a str>,
+    /// Where a relative path starts from.
+    pub(super) folder: &'a Path,
+}
+
+/// Why a value does not fit.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// Continues the name of the key: "must be …", "cannot be …".
+    pub(super) what: String,
+    /// How to mend it.
+    pub(super) help: Option<String>,
+}
+
+/// What reading one value comes to.
+pub(super) type Read<T> = Result<T, Problem>;
+
+impl Problem {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), help: None }
+    }
+
+    pub(super) fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+impl Given<'_> {
+    /// The value as text. In a variable or flag everything is text, even what looks like a number.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.value.as_str().or(match self.value {
+            Value::Dict(..) | Value::Array(..) => None,
+            _ => self.literal,
+        })
+    }
+
+    /// The value as a whole number.
+    pub(super) fn integer(&self) -> Option<i128> {
+        self.value.to_i128()
+    }
+}
+
+/// A duration above zero, with its unit.
+pub(super) fn duration(given: &Given<'_>) -> Read<Duration> {
+    // Beyond a year sums of deadlines could leave the range of a clock, and below a millisecond timers only spin.
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+    const SHORTEST: Duration = Duration::from_millis(1);
+    let misfit = || Problem::new("must be a duration such as \"25s\"");
+    if let Some(number) = given.integer() {
+        return Err(misfit().with_help(format!("write \"{number}s\"")));
+    }
+    let text = given.text().ok_or_else(misfit)?;
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err(Problem::new("must be longer than zero")),
+        Ok(duration) if duration < SHORTEST => Err(Problem::new("must be at least \"1ms\"")),
+        Ok(duration) if duration > LONGEST => Err(Problem::new("must be at most a year")),
+        Ok(duration) => Ok(duration),
+        Err(_) if text.parse::<f64>().is_ok() => Err(misfit().with_help(format!("write \"{text}s\""))),
+        Err(_) if text.starts_with(|c: char| c.is_ascii_digit()) => {
+            Err(misfit().with_help("units are ms, s, m, h and d, in small letters"))
+        }
+        Err(_) => Err(misfit()),
+    }
+}
+
+/// A number of bytes above zero, plain or with a unit.
+pub(super) fn size(given: &Given<'_>) -> Read<u64> {
+    const UNITS: [(&str, u64); 7] = [
+        ("B", 1),
+        ("kB", 1000),
+        ("KiB", 1 << 10),
+        ("MB", 1_000_000),
+        ("MiB", 1 << 20),
+        ("GB", 1_000_000_000),
+        ("GiB", 1 << 30),
+    ];
+    let misfit = || Problem::new("must be a size such as \"64KiB\"");
+    if let Some(number) = given.integer() {
+        return at_least_a_byte(u64::try_from(number).map_err(|_| misfit())?);
+    }
+    let text = given.text().ok_or_else(misfit)?;
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = digits.parse().map_err(|_| misfit())?;
+    let unit = unit.trim();
+    let factor = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit) || unit.is_empty());
+    let (_, factor) = factor.ok_or_else(|| misfit().with_help("units are B, KiB, MiB, GiB, kB, MB and GB"))?;
+    at_least_a_byte(number.checked_mul(*factor).ok_or_else(|| Problem::new("must be a size that 64 bits can hold"))?)
+}
+
+fn at_least_a_byte(bytes: u64) -> Read<u64> {
+    if bytes == 0 { Err(Problem::new("must be more than zero bytes")) } else { Ok(bytes) }
+}
+
+/// `"off"`, or what `form` reads.
+pub(super) fn off_or<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<Option<T>> {
+    move |given| match given.text() {
+        Some("off") => Ok(None),
+        _ => form(given).map(Some).map_err(|problem| {
+            let what = format!("{}, or \"off\"", problem.what);
+            Problem { what, ..problem }
+        }),
+    }
+}
+
+/// A whole number in `range`.
+pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&Given<'_>) -> Read<T>
+where
+    T: TryFrom<i128> + PartialOrd + Display,
+{
+    move |given| {
+        let number = given.integer().and_then(|number| T::try_from(number).ok());
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            Problem::new(format!("must be a whole number from {least} to {most}"))
+        })
+    }
+}
+
+/// A share of one.
+pub(super) fn share(given: &Given<'_>) -> Read<f64> {
+    let number = given.value.to_f64().or(match given.integer() {
+        Some(0) => Some(0.0),
+        Some(1) => Some(1.0),
+        _ => None,
+    });
+    number.filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| Problem::new("must be a number from 0 to 1"))
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(given: &Given<'_>) -> Read<bool> {
+    given.value.to_bool().ok_or_else(|| {
+        let problem = Problem::new("must be true or false");
+        match given.text().map(str::to_lowercase).and_then(|text| text.parse::<bool>().ok()) {
+            Some(meant) => problem.with_help(format!("write {meant}")),
+            None => problem,
+        }
+    })
+}
+
+/// The words that a key may be set to.
+#[derive(Debug)]
+pub(super) struct Words<T: 'static> {
+    /// Each word and what it stands for.
+    pub(super) all: &'static [(&'static str, T)],
+    /// Words that a later version will know.
+    pub(super) later: &'static [&'static str],
+}
+
+/// One of `words`.
+pub(super) fn one_of<T: Copy + Debug>(words: &'static Words<T>) -> impl Fn(&Given<'_>) -> Read<T> {
+    move |given| {
+        let names = || words.all.iter().map(|(name, _)| *name);
+        let list = || enumerate(names());
+        let text = given.text().ok_or_else(|| Problem::new(format!("must be {}", list())))?;
+        if let Some((_, meaning)) = words.all.iter().find(|(name, _)| *name == text) {
+            return Ok(*meaning);
+        }
+        if words.later.contains(&text) {
+            let problem = Problem::new(format!("cannot be \"{text}\" in this version of pulsegate"));
+            return Err(problem.with_help(format!("write {}", list())));
+        }
+        let problem = Problem::new(format!("must be {}", list()));
+        Err(match nearest(text, names()) {
+            Some(near) => problem.with_help(format!("did you mean \"{near}\"?")),
+            None => problem,
+        })
+    }
+}
+
+/// `"a", "b" or "c"`.
+fn enumerate<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    match words.pop() {
+        Some(last) if words.is_empty() => last,
+        Some(last) => format!("{} or {last}", words.join(", ")),
+        None => String::new(),
+    }
+}

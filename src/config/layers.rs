@@ -1,0 +1,111 @@
+//! The layers laid over each other: file < environment < flags. The defaults lie beneath them, in the code that reads.
+
+use std::path::Path;
+
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::beside::{Assignment, Environment, Overrides};
+use super::document::{Document, Part, loose};
+use super::path::KeyPath;
+use super::report::{Finding, Spot};
+
+/// One tree of values, each of which knows who said it.
+#[derive(Debug)]
+pub(super) struct Layers {
+    document: Document,
+    assignments: Vec<Assignment>,
+    merged: Figment,
+    values: Dict,
+}
+
+/// What one layer gives to figment, which stamps every value with a tag of the layer's own.
+struct Layer {
+    name: &'static str,
+    source: String,
+    values: Dict,
+}
+
+/// The layer's name for the file.
+const FILE: &str = "file";
+/// The layer's name for anything else; its source is the index of the assignment.
+const BESIDE: &str = "beside the file";
+
+impl Layers {
+    /// Lays the environment over the document, and the flags over both.
+    pub(super) fn new(document: Document, environment: &Environment, overrides: &Overrides) -> (Self, Vec<Finding>) {
+        let (mut assignments, mut findings) = environment.assignments();
+        assignments.extend(overrides.assignments());
+        let file = Layer { name: FILE, source: document.name().to_owned(), values: document.values().clone() };
+        let beside = assignments.iter().enumerate().map(|(index, assignment)| Layer {
+            name: BESIDE,
+            source: index.to_string(),
+            values: nest(assignment.path.keys(), loose(&assignment.text)),
+        });
+        let merged = beside.fold(Figment::from(file), Figment::merge);
+        let values = match merged.data() {
+            Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
+            Err(error) => {
+                findings.push(Finding::new(Spot::file(document.name()), error.to_string(), None));
+                Dict::new()
+            }
+        };
+        (Self { document, assignments, merged, values }, findings)
+    }
+
+    /// The merged tree.
+    pub(super) fn values(&self) -> &Dict {
+        &self.values
+    }
+
+    /// The text of a value that was set, as a whole, beside the file.
+    pub(super) fn literal(&self, path: &KeyPath, value: &Value) -> Option<&str> {
+        let assignment = self.assignment(value.tag())?;
+        (assignment.path == *path).then_some(assignment.text.as_str())
+    }
+
+    /// Where a relative path starts from: the file's folder in the file, the working directory anywhere else.
+    pub(super) fn folder(&self, value: &Value) -> &Path {
+        if self.assignment(value.tag()).is_some() { Path::new("") } else { self.document.folder() }
+    }
+
+    /// Where `value` was written, which the merged tree has at `path`.
+    pub(super) fn spot(&self, path: &KeyPath, value: &Value, part: Part) -> Spot {
+        match self.assignment(value.tag()) {
+            // The key is in the name of the variable, so that its value has no part in what is wrong.
+            Some(Assignment { place, path: set, .. }) if part == Part::Key && set.is_within(path) => {
+                Spot::nowhere(place.clone())
+            }
+            Some(assignment) => Spot::whole(assignment.place.clone(), &assignment.text),
+            None => self.document.spot(path, part),
+        }
+    }
+
+    /// Where a value would have to be written that nobody has set.
+    pub(super) fn gap(&self, path: &KeyPath) -> Spot {
+        self.document.spot(path, Part::Key)
+    }
+
+    fn assignment(&self, tag: Tag) -> Option<&Assignment> {
+        let metadata = self.merged.get_metadata(tag).filter(|metadata| metadata.name == BESIDE)?;
+        let index: usize = metadata.source.as_ref()?.custom()?.parse().ok()?;
+        self.assignments.get(index)
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::from(self.name, self.source.as_str())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// A tree in which `keys` lead to `value`.
+fn nest<'a>(keys: impl DoubleEndedIterator<Item = &'a str>, value: Value) -> Dict {
+    let tree = keys.rev().fold(value, |value, key| Value::from(Dict::from([(key.to_owned(), value)])));
+    // The prefix is always followed by at least one key, even if by an empty one.
+    tree.into_dict().unwrap_or_default()
+}

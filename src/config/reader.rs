@@ -1,0 +1,209 @@
+//! Reading the merged tree. Whoever asks for a key names it, its form and its default in one place; from what was
+//! asked follows what is known, so that a key that nobody asks for is an unknown one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Value};
+
+use super::beside;
+use super::document::Part;
+use super::form::{Given, Problem};
+use super::layers::Layers;
+use super::path::KeyPath;
+use super::report::{Finding, Report, Spot};
+use super::strangers::Strangers;
+use super::suggest::nearest;
+
+/// Collects what is wrong while the tree is read.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    layers: &'a Layers,
+    known: RefCell<BTreeMap<KeyPath, Kind>>,
+    findings: RefCell<Vec<Finding>>,
+}
+
+/// A table of the tree, or the place where it would be.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    reader: &'a Reader<'a>,
+    path: KeyPath,
+    values: Option<&'a Dict>,
+}
+
+/// What stands at a path that somebody has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One value.
+    Key,
+    /// A table of keys.
+    Table,
+    /// A list of tables.
+    List,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `layers` that has `findings` to begin with.
+    pub(super) fn new(layers: &'a Layers, findings: Vec<Finding>) -> Self {
+        Self { layers, known: RefCell::default(), findings: RefCell::new(findings) }
+    }
+
+    /// The table that all others stand in.
+    pub(super) fn root(&'a self) -> Table<'a> {
+        Table { reader: self, path: KeyPath::default(), values: Some(self.layers.values()) }
+    }
+
+    /// Ends the reading: what was `read`, or everything that is wrong, keys that nobody has asked for included.
+    pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Report> {
+        let mut findings = self.findings.into_inner();
+        let known = self.known.into_inner();
+        let strangers = Strangers { layers: self.layers, known: &known };
+        strangers.find(&KeyPath::default(), self.layers.values(), &mut findings);
+        // Whatever keeps a reading from its end has been reported.
+        read.filter(|_| findings.is_empty()).ok_or_else(|| Report::new(findings))
+    }
+
+    /// Every key that was asked for.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> Vec<KeyPath> {
+        let known = self.known.borrow();
+        known.iter().filter(|(_, kind)| **kind == Kind::Key).map(|(path, _)| path.clone()).collect()
+    }
+
+    fn report(&self, path: &KeyPath, spot: Spot, problem: Problem) {
+        let message = format!("`{path}` {}", problem.what);
+        self.findings.borrow_mut().push(Finding::new(spot, message, problem.help).about(path));
+    }
+}
+
+impl<'a> Table<'a> {
+    /// The value of `key`, or `default` where nobody sets it.
+    pub(super) fn or<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>, default: T) -> T {
+        self.asked(key, Kind::Key);
+        match self.value(key) {
+            Some(value) => self.read(key, value, form).unwrap_or(default),
+            None => default,
+        }
+    }
+
+    /// The value of `key`, which has no default; `what` says what is missing without it.
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        form: impl Fn(&Given<'_>) -> Result<T, Problem>,
+        what: &str,
+    ) -> Option<T> {
+        self.asked(key, Kind::Key);
+        if let Some(value) = self.value(key) {
+            return self.read(key, value, form);
+        }
+        let path = self.path.key(key);
+        let variable = if path.in_list() { String::new() } else { format!(", or {}", beside::variable(&path)) };
+        let help = format!("set `{key}` in {}{variable}", self.path.header());
+        let problem = Problem::new(format!("is missing: {what}")).with_help(help);
+        self.reader.report(&path, self.reader.layers.gap(&path), problem);
+        None
+    }
+
+    /// The table at `key`; it is empty where nobody sets it.
+    pub(super) fn table(&self, key: &str) -> Table<'a> {
+        self.asked(key, Kind::Table);
+        let path = self.path.key(key);
+        let values = match self.value(key) {
+            Some(Value::Dict(_, values)) => Some(values),
+            None => None,
+            Some(other) => {
+                let help = match other {
+                    Value::Array(..) => format!("write [{path}]"),
+                    _ => format!("write [{path}] and its keys below it, or {key} = {{ … }}"),
+                };
+                self.misfit(&path, other, Problem::new("must be a table").with_help(help));
+                None
+            }
+        };
+        Table { reader: self.reader, path, values }
+    }
+
+    /// The tables of the list at `key`.
+    pub(super) fn tables(&self, key: &str) -> Vec<Table<'a>> {
+        self.asked(key, Kind::List);
+        let path = self.path.key(key);
+        let elements = match self.value(key) {
+            Some(Value::Array(_, elements)) => elements.as_slice(),
+            None => &[],
+            Some(other) => {
+                let help = format!("write [[{path}]] in the file");
+                self.misfit(&path, other, Problem::new("must be a list of tables").with_help(help));
+                &[]
+            }
+        };
+        let tables = elements.iter().enumerate().filter_map(|(index, element)| {
+            let path = path.index(index);
+            self.reader.known.borrow_mut().insert(path.clone(), Kind::Table);
+            let Value::Dict(_, values) = element else {
+                self.misfit(&path, element, Problem::new("must be a table"));
+                return None;
+            };
+            Some(Table { reader: self.reader, path, values: Some(values) })
+        });
+        tables.collect()
+    }
+
+    /// Whether `key` is the plain word `word` rather than a table. Any other plain value is refused.
+    pub(super) fn is_word(&self, key: &str, word: &str) -> bool {
+        match self.value(key) {
+            None | Some(Value::Dict(..)) => false,
+            Some(value) => {
+                self.asked(key, Kind::Key);
+                if value.as_str() != Some(word) {
+                    let near = value.as_str().and_then(|text| nearest(text, [word]));
+                    let help = near.map(|near| format!("did you mean \"{near}\"?"));
+                    let problem = Problem { what: format!("must be \"{word}\" or a table"), help };
+                    self.misfit(&self.path.key(key), value, problem);
+                }
+                true
+            }
+        }
+    }
+
+    /// Refuses values of `keys` that do not go together; points at the first of them that is set here.
+    ///
+    /// Says nothing where none is (what is inherited is refused where it is set), and nothing of a value that has been
+    /// refused by itself, because a default stands in for it.
+    pub(super) fn refuse(&self, keys: &[&str], problem: Problem) {
+        let refused = |key: &&str| {
+            let path = self.path.key(key).to_string();
+            self.reader.findings.borrow().iter().any(|finding| finding.key.as_ref() == Some(&path))
+        };
+        let set = keys.iter().find_map(|key| Some((*key, self.value(key)?)));
+        if let Some((key, value)) = set
+            && !keys.iter().any(refused)
+        {
+            self.misfit(&self.path.key(key), value, problem);
+        }
+    }
+
+    /// Whether anybody has set anything here.
+    pub(super) fn is_set(&self) -> bool {
+        self.values.is_some()
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Value> {
+        self.values?.get(key)
+    }
+
+    fn read<T>(&self, key: &str, value: &Value, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Option<T> {
+        let path = self.path.key(key);
+        let layers = self.reader.layers;
+        let given = Given { value, literal: layers.literal(&path, value), folder: layers.folder(value) };
+        form(&given).map_err(|problem| self.misfit(&path, value, problem)).ok()
+    }
+
+    fn misfit(&self, path: &KeyPath, value: &Value, problem: Problem) {
+        self.reader.report(path, self.reader.layers.spot(path, value, Part::Value), problem);
+    }
+
+    fn asked(&self, key: &str, kind: Kind) {
+        self.reader.known.borrow_mut().insert(self.path.key(key), kind);
+    }
+}

@@ -1,0 +1,135 @@
+//! No text, no variable and no flag makes the reader panic, and every finding is drawn.
+
+use std::path::Path;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::REQUIRED;
+use crate::config::{Environment, Overrides, Report, Settings, from_str};
+
+/// Pieces from which broken configurations are put together.
+const PIECES: [&str; 40] = [
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "{",
+    "}",
+    "=",
+    ".",
+    ",",
+    "\"",
+    "'",
+    "\n",
+    "\r\n",
+    " ",
+    "#",
+    "\u{feff}",
+    "é",
+    "\u{0}",
+    "listen",
+    "tls",
+    "upstream",
+    "heartbeat",
+    "limits",
+    "log",
+    "route",
+    "path",
+    "on_miss",
+    "client",
+    "code",
+    "reason",
+    "interval",
+    "\"25s\"",
+    "\"off\"",
+    "\"disconnect\"",
+    "1006",
+    "-1",
+    "1e999",
+    "nan",
+    "2026-01-01",
+    "true",
+];
+
+/// Keys of every form.
+const KEYS: [&str; 19] = [
+    "LISTEN__ADDRESS",
+    "LISTEN__WORKERS",
+    "TLS__CERTIFICATE",
+    "UPSTREAM__URL",
+    "UPSTREAM__INTERVAL",
+    "UPSTREAM__TIMEOUT",
+    "HEARTBEAT__MODE",
+    "HEARTBEAT__INTERVAL",
+    "HEARTBEAT__JITTER",
+    "HEARTBEAT__ON_MISS",
+    "HEARTBEAT__ON_MISS__CLIENT__REASON",
+    "HEARTBEAT__ON_MISS__UPSTREAM",
+    "HEARTBEAT__MAX_MISSED",
+    "HEARTBEAT__ADAPTIVE",
+    "LIMITS__FRAME",
+    "LIMITS__HEADER_BYTES",
+    "LOG__LEVEL",
+    "LOG",
+    "ROUTE",
+];
+
+/// Whether it is accepted or refused, it is so in good order.
+fn in_order(result: Result<Settings, Report>) {
+    match result {
+        Ok(settings) => assert!(settings.routes.last().is_some_and(|route| &*route.path == "/")),
+        Err(report) => {
+            assert!(!report.findings().is_empty());
+            assert!(report.to_string().contains("error: "));
+            assert!(serde_json::to_string(report.findings()).is_ok());
+        }
+    }
+}
+
+fn any_of_pieces() -> impl Strategy<Value = String> {
+    vec(select(&PIECES), 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_text(text in any::<String>()) {
+        in_order(from_str(Path::new("a"), &text, &Environment::default(), &Overrides::default()));
+    }
+
+    #[test]
+    fn any_pieces(text in any_of_pieces()) {
+        in_order(from_str(Path::new("a"), &text, &Environment::default(), &Overrides::default()));
+        in_order(from_str(Path::new("a"), &format!("{REQUIRED}{text}"), &Environment::default(), &Overrides::default()));
+    }
+
+    #[test]
+    fn any_value_of_any_key(key in select(&KEYS), value in prop_oneof![any::<String>(), any_of_pieces()]) {
+        let environment = [(format!("PULSEGATE__{key}"), value.clone())].into_iter().collect();
+        let overrides = Overrides { upstream: Some(value), ..Overrides::default() };
+        in_order(from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default()));
+        in_order(from_str(Path::new("a"), REQUIRED, &Environment::default(), &overrides));
+    }
+
+    #[test]
+    fn any_variables(variables in vec(("(?i)PULSEGATE_{0,3}[a-z_.]{0,12}_{0,4}[a-z]{0,6}", any::<String>()), 0..6)) {
+        let environment = variables.into_iter().collect();
+        in_order(from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default()));
+    }
+}
+
+#[test]
+fn depth_has_an_end() {
+    let deep = [
+        format!("x = {}1{}", "[".repeat(10_000), "]".repeat(10_000)),
+        format!("x = {}1{}", "{a=".repeat(10_000), "}".repeat(10_000)),
+        format!("{}x = 1", "a.".repeat(10_000)),
+        format!("[{}x]", "a.".repeat(10_000)),
+    ];
+    for text in deep {
+        in_order(from_str(Path::new("a"), &text, &Environment::default(), &Overrides::default()));
+        let environment = [(format!("PULSEGATE__{}", "A__".repeat(10_000)), text)].into_iter().collect();
+        in_order(from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default()));
+    }
+}

@@ -1,0 +1,43 @@
+//! The configuration as a whole: what is refused and how it is said, which layer wins, and that the documented file
+//! and the code agree.
+
+mod documented;
+mod errors;
+mod hostile;
+mod layers;
+
+use std::path::Path;
+
+use super::{Environment, Overrides, Report, Settings, from_str};
+
+/// The required keys and nothing else.
+const REQUIRED: &str = r#"
+[tls]
+certificate = "tls.crt"
+private_key = "tls.key"
+
+[upstream]
+url = "http://127.0.0.1:3000"
+"#;
+
+fn read(text: &str) -> Result<Settings, Report> {
+    read_with(text, &[])
+}
+
+fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Report> {
+    let environment: Environment = variables.iter().copied().collect();
+    from_str(Path::new("config/proxy.toml"), text, &environment, &Overrides::default())
+}
+
+/// The settings of the required keys and `text`.
+fn settings(text: &str) -> Settings {
+    read(&format!("{REQUIRED}\n{text}")).unwrap_or_else(|report| panic!("refused:\n{report}"))
+}
+
+/// What is said of the required keys and `text`, which stands from line 1 on.
+fn refusal(text: &str) -> String {
+    match read(&format!("{text}\n{REQUIRED}")) {
+        Ok(settings) => panic!("accepted as {settings:#?}"),
+        Err(report) => report.to_string(),
+    }
+}

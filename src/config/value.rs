@@ -1,0 +1,159 @@
+//! The forms that only a proxy's configuration has: addresses, files, the upstream, Close frames, route prefixes.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+
+use http::Uri;
+
+use super::Target;
+use super::form::{Given, Problem, Read, size};
+
+/// An address and a port.
+pub(super) fn address(given: &Given<'_>) -> Read<SocketAddr> {
+    let misfit = || Problem::new("must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"");
+    let text = given.text().ok_or_else(misfit)?;
+    text.parse().map_err(|_| match text.strip_prefix(':') {
+        Some(port) => misfit().with_help(format!("write \"0.0.0.0:{port}\"")),
+        None if text.starts_with("localhost:") => {
+            misfit().with_help(format!("write \"{}\"", text.replacen("localhost", "127.0.0.1", 1)))
+        }
+        None => misfit(),
+    })
+}
+
+/// A number of worker threads. `"auto"` is what the machine, the CPU affinity and the cgroup's quota allow, all of
+/// which the standard library looks at.
+pub(super) fn workers(given: &Given<'_>) -> Read<NonZeroUsize> {
+    const MOST: usize = 1024;
+    if given.text() == Some("auto") {
+        return Ok(all_cores());
+    }
+    let number = given.integer().and_then(|number| usize::try_from(number).ok()).filter(|number| *number <= MOST);
+    let misfit = || Problem::new(format!("must be \"auto\" or a whole number from 1 to {MOST}"));
+    number.and_then(NonZeroUsize::new).ok_or_else(misfit)
+}
+
+/// What `"auto"` workers come to here.
+pub(super) fn all_cores() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A file's path.
+pub(super) fn file(given: &Given<'_>) -> Read<PathBuf> {
+    match given.text() {
+        Some(text) if !text.is_empty() && !text.contains('\0') => Ok(given.folder.join(text)),
+        _ => Err(Problem::new("must be the path of a file")),
+    }
+}
+
+/// Where the app listens.
+pub(super) fn upstream(given: &Given<'_>) -> Read<Target> {
+    let misfit = || Problem::new("must be \"http://host:port\" or \"unix:/path/to/socket\"");
+    let text = given.text().ok_or_else(misfit)?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket(given, path);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(match text {
+            "" => misfit(),
+            path if path.starts_with(['/', '.']) => misfit().with_help(format!("write \"unix:{path}\"")),
+            host => misfit().with_help(format!("write \"http://{host}\"")),
+        });
+    };
+    match scheme {
+        "http" => {}
+        "https" | "wss" => {
+            let problem = Problem::new("cannot be reached over TLS in this version of pulsegate");
+            return Err(problem.with_help("let the app listen for plain HTTP on loopback or a unix socket"));
+        }
+        "ws" => return Err(misfit().with_help(format!("write \"http://{rest}\": WebSockets start as HTTP"))),
+        _ => return Err(misfit()),
+    }
+    let uri: Uri = text.parse().map_err(|_| misfit())?;
+    let authority = uri.authority().ok_or_else(misfit)?;
+    if authority.as_str().contains('@') {
+        return Err(misfit().with_help("leave out the user: nobody would ask for it"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        let help = format!("write \"http://{authority}\": every path is passed on as it is");
+        return Err(Problem::new("must not have a path").with_help(help));
+    }
+    let port = match authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or_else(misfit)?,
+        None => 80,
+    };
+    let host = authority.host();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() {
+        return Err(misfit());
+    }
+    Ok(Target::Tcp { host: host.into(), port })
+}
+
+fn socket(given: &Given<'_>, path: &str) -> Read<Target> {
+    /// `sun_path` of unix(7), without its final zero byte.
+    const LONGEST: usize = 107;
+    if path.is_empty() || path.starts_with("//") || path.contains('\0') {
+        let help = format!("write \"unix:/{}\"", path.trim_start_matches('/'));
+        return Err(Problem::new("must name a socket such as \"unix:/run/app.sock\"").with_help(help));
+    }
+    let path = given.folder.join(path);
+    if path.as_os_str().len() > LONGEST {
+        return Err(Problem::new(format!(
+            "must be a path of at most {LONGEST} bytes: no unix socket has a longer one"
+        )));
+    }
+    Ok(Target::Unix(path))
+}
+
+/// The size of a request's head, within what hyper can be told to take.
+pub(super) fn header_bytes(given: &Given<'_>) -> Read<usize> {
+    const LEAST: u64 = 8 * 1024;
+    const MOST: u64 = 1024 * 1024;
+    let bytes = size(given)?;
+    if !(LEAST..=MOST).contains(&bytes) {
+        return Err(Problem::new("must be a size from \"8KiB\" to \"1MiB\""));
+    }
+    usize::try_from(bytes).map_err(|_| Problem::new("must be a size that can be counted"))
+}
+
+/// The code of a Close frame that may stand on a wire (RFC 6455 §7.4).
+pub(super) fn close_code(given: &Given<'_>) -> Read<u16> {
+    let misfit = || Problem::new("must be a close code: 1000 to 1014, or 3000 to 4999");
+    let code = given.integer().and_then(|code| u16::try_from(code).ok()).ok_or_else(misfit)?;
+    match code {
+        1005 | 1006 | 1015 => Err(Problem::new(format!("cannot be {code}: RFC 6455 keeps it off the wire"))),
+        1004 => Err(Problem::new("cannot be 1004: RFC 6455 gives it no meaning")),
+        1000..=1014 | 3000..=4999 => Ok(code),
+        _ => Err(misfit()),
+    }
+}
+
+/// The reason of a Close frame: what a control frame can hold beside the code (RFC 6455 §5.5).
+pub(super) fn close_reason(given: &Given<'_>) -> Read<Box<str>> {
+    const LONGEST: usize = 123;
+    let text = given.text().ok_or_else(|| Problem::new("must be text"))?;
+    if text.len() > LONGEST {
+        let problem = Problem::new(format!("must be at most {LONGEST} bytes: a Close frame holds no more"));
+        return Err(problem.with_help(format!("this is {} bytes", text.len())));
+    }
+    Ok(text.into())
+}
+
+/// The path prefix of a route.
+pub(super) fn prefix(given: &Given<'_>) -> Read<Box<str>> {
+    let text = given.text().ok_or_else(|| Problem::new("must be a path such as \"/socket.io/\""))?;
+    if !text.starts_with('/') {
+        return Err(Problem::new("must begin with \"/\"").with_help(format!("write \"/{text}\"")));
+    }
+    if let Some(stranger) = text.chars().find(|c| matches!(c, '?' | '#') || !c.is_ascii_graphic()) {
+        let problem = Problem::new(format!("must be a plain path, without {stranger:?}"));
+        return Err(problem.with_help("queries are not looked at, and other letters arrive percent-encoded"));
+    }
+    if text.split('/').skip(1).any(|part| matches!(part, "." | "..")) || text.contains("//") {
+        return Err(Problem::new("matches no request: paths are compared without \".\", \"..\" and \"//\""));
+    }
+    Ok(text.into())
+}
