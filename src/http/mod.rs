@@ -85,7 +85,7 @@ impl Edge {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
             upstream: Upstream::new(&settings.upstream, tracker.clone(), draining.clone()),
-            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker),
+            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker, draining.clone()),
             metrics,
             draining,
         }
@@ -207,6 +207,10 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
+        _ if !headers::at_most_chunked(request.headers()) => {
+            refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding", access)
+        }
         Some(host) => forward::forward(connection, access, host, request).await,
     }
 }

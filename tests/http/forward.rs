@@ -300,7 +300,13 @@ async fn an_app_that_is_down_is_a_502() {
 
 #[tokio::test]
 async fn an_app_that_talks_nonsense_is_a_502() {
-    for nonsense in ["SSH-2.0-OpenSSH\r\n\r\n", "", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"] {
+    for nonsense in [
+        "SSH-2.0-OpenSSH\r\n\r\n",
+        "",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+    ] {
         let app = App::start().await;
         let proxy = Proxy::before(&app);
         let mut client = proxy.connect();

@@ -49,18 +49,26 @@ async fn a_head_that_trickles_is_cut_off() {
 }
 
 #[tokio::test]
-async fn requests_without_one_host_get_400_and_connect_405() {
+async fn what_cannot_be_forwarded_is_refused_with_a_word() {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
     for (request, status, reason) in [
         ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request", "host"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request", "host"),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "501 Not Implemented",
+            "transfer_encoding",
+        ),
         ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "405 Method Not Allowed", "connect"),
     ] {
+        let log = LogPage::open();
         let mut client = proxy.connect();
         client.send(request).await;
         assert_eq!(client.head().await.line, format!("HTTP/1.1 {status}"), "{request:?}");
         client.expect(format!("{status}: {reason}\n")).await;
+        let line = log.line("http.access").await;
+        assert_eq!((&line["reason"], &line["complete"]), (&reason.into(), &true.into()), "{line}");
     }
     assert!(!app.is_dialled_within(Duration::from_millis(50)).await);
 }

@@ -240,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 count > 0
             }
             Ok(Err(_)) => false,
-            Err(_) => panic!("{}: nothing more comes after {}", self.name, self.seen()),
+            Err(elapsed) => panic!("{}: nothing more comes after {}: {elapsed}", self.name, self.seen()),
         }
     }
 
@@ -269,7 +269,8 @@ impl Head {
     pub fn without(&self, names: &[&str]) -> BTreeMap<&str, String> {
         let mut fields: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in self.fields.iter().filter(|(name, _)| !names.contains(&&**name)) {
-            fields.entry(name).and_modify(|joined| *joined += &format!(", {value}")).or_insert_with(|| value.clone());
+            let joined = fields.entry(name).or_default();
+            *joined = if joined.is_empty() { value.clone() } else { format!("{joined}, {value}") };
         }
         fields
     }

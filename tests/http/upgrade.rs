@@ -344,6 +344,19 @@ async fn the_end_of_a_session_is_told_once_and_nothing_remains() {
 }
 
 #[tokio::test]
+async fn a_session_that_the_drain_overtakes_ends_at_once() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+    proxy.draining.cancel();
+    upstream.send(switching("")).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 101 Switching Protocols");
+    client.expect([0x88]).await;
+    drop((client, upstream));
+    proxy.ended().await;
+}
+
+#[tokio::test]
 async fn an_extension_claims_its_bits_and_no_other() {
     for (accepted, frame, relayed) in [
         ("Sec-WebSocket-Extensions: permessage-deflate\r\n", [0xc1, 1, b'x'], true),
