@@ -1,4 +1,12 @@
 //! pulsegate: a TLS-terminating reverse proxy that takes WebSocket heartbeats off an app's hands.
+//!
+//! The path of a connection is the order of the stages; each is handed the next and knows none before it:
+//!
+//! ```text
+//! accept → tls → http → upgrade → relay ⇄ (ws scanner, heartbeat engine)
+//!                  ↘ forward (plain requests)      ↓
+//!                     upstream (dial, pool)     registry, telemetry
+//! ```
 
 #![warn(clippy::unwrap_used)]
 
@@ -12,7 +20,7 @@ mod pulse;
 pub mod registry;
 pub mod relay;
 pub mod server;
-pub mod tcp_info;
+mod tcp_info;
 pub mod telemetry;
 pub mod tls;
 pub mod upgrade;

@@ -1,5 +1,6 @@
 //! Wiring: settings become listeners, worker threads and the stages that a connection passes.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::pulse;
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
+use crate::upstream::pulse;
 
 /// How long the workers get to let go of what an abort leaves.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -142,11 +144,19 @@ impl Server {
                 result = supervise(&shared, bound, ends) => result,
                 never = pulse::keep(shared.settings.upstream.heartbeat, &shared.pulse, &shared.registry) => match never {},
                 never = signals.drive() => match never {},
+                never = watch_app(&shared) => match never {},
             }
         });
         log_totals(&shared, began.elapsed());
         result
     }
+}
+
+/// Watches the app's own liveness until the server ends.
+async fn watch_app(shared: &Shared) -> Infallible {
+    let (pulse, registry, metrics) = (&shared.pulse, &shared.registry, &shared.metrics);
+    pulse::watch(shared.settings.upstream.heartbeat, pulse, registry, metrics).await;
+    std::future::pending().await
 }
 
 /// Waits for the workers as the phases demand, and cuts off what does not end.
@@ -264,6 +274,7 @@ fn log_totals(shared: &Shared, uptime: Duration) {
         websockets = totals.websockets,
         rejections = totals.rejections,
         upstream_errors = totals.upstream_errors,
+        upstream_missed = totals.upstream_missed,
         clean = shared.shutdown.phase() == Phase::Draining,
         "stopped"
     );

@@ -21,6 +21,7 @@ pub(super) struct Access {
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
+    reason: Option<&'static str>,
     bytes_out: u64,
     complete: bool,
 }
@@ -33,6 +34,7 @@ impl Access {
             method: request.method().clone(),
             begun: Instant::now(),
             status: None,
+            reason: None,
             bytes_out: 0,
             complete: false,
         })
@@ -41,6 +43,12 @@ impl Access {
     /// The head of the answer is known.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
+    }
+
+    /// The answer is the proxy's own, for `reason`.
+    pub(super) fn explained(&mut self, status: StatusCode, reason: &'static str) {
+        self.status = Some(status);
+        self.reason = Some(reason);
     }
 
     /// A piece of the answer's body has been passed on.
@@ -62,6 +70,7 @@ impl Drop for Access {
             asked: &self.asked,
             method: self.method.as_str(),
             status,
+            reason: self.reason,
             bytes_out: self.bytes_out,
             complete: self.complete,
             duration: self.begun.elapsed(),

@@ -22,21 +22,26 @@ pub(super) async fn forward(
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
     let (status, reason) = match edge.upstream.send(outbound(request, host, connection)).await {
-        // To a request that did not ask to switch (RFC 9110 §15.2.2).
-        Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            (StatusCode::BAD_GATEWAY, "invalid_response")
-        }
-        Ok((response, lease)) => {
+        Ok((response, lease)) if relayable(&response) => {
             access.answered(response.status());
             return inbound(response, version, Some(lease), Some(access));
         }
+        Ok(_) => (StatusCode::BAD_GATEWAY, "invalid_response"),
         Err(failure) => {
             tracing::debug!(error = &failure as &dyn std::error::Error, "upstream.failure");
             (failure.status(), failure.reason())
         }
     };
-    edge.metrics.upstream_error(reason);
+    if status.is_server_error() {
+        edge.metrics.upstream_error(reason);
+    }
     reply::explain(status, reason, accept.as_ref(), Some(access))
+}
+
+/// Whether a response to a plain request makes sense: nobody asked to switch protocols (RFC 9110 §15.2.2), or for
+/// transfer codings (RFC 9112 §7.4).
+fn relayable(response: &Response<Incoming>) -> bool {
+    response.status() != StatusCode::SWITCHING_PROTOCOLS && headers::at_most_chunked(response.headers())
 }
 
 /// Turns the app's response into the one that the client gets, which spoke `version`.

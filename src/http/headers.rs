@@ -54,8 +54,7 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
     for name in &OURS {
         headers.remove(name);
     }
-    // The body's reader has told the client to go on by the time the app could (the 100 goes out when the app's
-    // connection asks for the first piece), and interim answers end at a hop.
+    // The expectation is met here: hyper sends the 100 when the app's connection asks for the first piece of the body.
     if headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         headers.remove(EXPECT);
     }
@@ -88,6 +87,13 @@ pub(super) fn frame_request(headers: &mut HeaderMap, body: &impl Body) {
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Whether `chunked` is all that was done to a body for its transfer. Another coding would have to be undone before
+/// the header that names it may be taken off.
+pub(super) fn at_most_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none()
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {

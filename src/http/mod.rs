@@ -85,7 +85,7 @@ impl Edge {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
             upstream: Upstream::new(&settings.upstream, tracker.clone(), draining.clone()),
-            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker),
+            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker, draining.clone()),
             metrics,
             draining,
         }
@@ -190,15 +190,15 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
 }
 
 async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
-    let client = request.extensions_mut().remove::<OnUpgrade>();
     let route = Arc::clone(connection.edge.routes.find(request.uri().path()));
     let host = authority(&request, connection);
-    if let Some(client) = client {
-        if upgrade::wanted(request.headers()) {
-            return switch::switch(connection, route, host, request, client).await;
-        }
-        // An upgrade to anything else (h2c, say) is not taken: RFC 9110 §7.8 leaves that to the server, and a client
-        // must be ready to go on in HTTP/1.1. The request is as good as any other without it.
+    if upgrade::wanted(request.headers()) {
+        let client = hyper::upgrade::on(&mut request);
+        return switch::switch(connection, route, host, request, client).await;
+    }
+    // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
+    // offers one must be ready to go on without: the request is as good as any other.
+    if let Some(client) = request.extensions_mut().remove::<OnUpgrade>() {
         connection.swap_fate(Fate::Asked(client));
     }
     let access = Access::begin(connection, route, &request);
@@ -207,6 +207,10 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
+        _ if !headers::at_most_chunked(request.headers()) => {
+            refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding", access)
+        }
         Some(host) => forward::forward(connection, access, host, request).await,
     }
 }

@@ -108,7 +108,7 @@ pub(super) fn explain(
     mut access: Option<Box<Access>>,
 ) -> Response<Reply> {
     if let Some(access) = &mut access {
-        access.answered(status);
+        access.explained(status, reason);
     }
     let (content_type, text) = if accept.is_some_and(prefers_html) {
         let page = format!("<!doctype html>\n<title>{status}</title>\n<h1>{status}</h1>\n<p>{reason}</p>\n");

@@ -41,7 +41,7 @@ impl Control {
 
     /// Takes the waiting order, if there is one.
     #[inline]
-    pub(super) fn take(&self) -> Option<Order> {
+    pub fn take(&self) -> Option<Order> {
         if !self.waiting.load(Ordering::Relaxed) {
             return None;
         }

@@ -164,7 +164,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.rules.engine.closing();
         let (client, upstream) = cause.farewells(&self.terms.policy.on_miss);
         let key = self.rules.key();
-        debug!(target: super::BEAT, conn_id = %self.terms.id, reason = cause.reason().as_str(), "heartbeat.teardown");
+        if let Cause::Verdict(_) = cause {
+            debug!(target: super::BEAT, conn_id = %self.terms.id, reason = cause.reason().as_str(), "heartbeat.teardown");
+        }
         self.closing = Some(Box::new(Closing {
             cause,
             until: now + self.terms.policy.close_grace,

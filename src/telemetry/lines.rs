@@ -54,6 +54,8 @@ pub struct Access<'a> {
     pub method: &'a str,
     /// The status it was answered with; 499 when the client left before there was one.
     pub status: u16,
+    /// Why, when the answer was the proxy's own.
+    pub reason: Option<&'static str>,
     /// Bytes of the response's body that were passed on.
     pub bytes_out: u64,
     /// Whether the response's body went out in whole.
@@ -141,6 +143,7 @@ pub fn http_access(access: &Access<'_>) {
         http.request.method = access.method,
         url.path = &*asked.path,
         http.response.status_code = access.status,
+        reason = access.reason,
         bytes_out = access.bytes_out,
         complete = access.complete,
         duration_s = access.duration.as_secs_f64(),

@@ -33,6 +33,8 @@ pub struct Totals {
     pub websockets: u64,
     /// Connects to the app that failed.
     pub upstream_errors: u64,
+    /// Probes of the app's own liveness that went unanswered.
+    pub upstream_missed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,7 @@ struct Families {
     websockets_closed: Family<Closed, Counter>,
     http_requests: Family<Code, Counter>,
     upstream_connect_errors: Family<Reason, Counter>,
+    upstream_missed: Counter,
     connections_active: Gauge,
     websockets_active: Gauge,
 }
@@ -140,6 +143,11 @@ impl Metrics {
         self.totals.upstream_errors.inc();
     }
 
+    /// A probe of the app's own liveness went unanswered.
+    pub fn upstream_missed(&self) {
+        self.families.upstream_missed.inc();
+    }
+
     /// A client connection was accepted; it counts as active until the place is dropped.
     #[must_use = "the connection counts as closed when this is dropped"]
     pub fn connection(&self) -> Active {
@@ -163,6 +171,7 @@ impl Metrics {
             rejections: self.totals.rejections.get(),
             websockets: self.totals.websockets.get(),
             upstream_errors: self.totals.upstream_errors.get(),
+            upstream_missed: self.families.upstream_missed.get(),
         }
     }
 
@@ -195,6 +204,11 @@ impl Families {
             "upstream_connect_errors",
             "Connects to the app that failed",
             self.upstream_connect_errors.clone(),
+        );
+        registry.register(
+            "upstream_missed",
+            "Probes of the app's own liveness that went unanswered",
+            self.upstream_missed.clone(),
         );
         registry.register("connections_active", "Open client connections", self.connections_active.clone());
         registry.register("websockets_active", "Live WebSocket sessions", self.websockets_active.clone());

@@ -24,8 +24,14 @@ impl Upstream {
     ///
     /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body.
     pub async fn send(&self, mut request: Request<Upload>) -> Result<(Response<Incoming>, Lease), Failure> {
+        let repeatable = repeatable(&request);
+        if !repeatable {
+            // A FIN that has arrived is known only once the runtime has looked. It looks before it comes back here,
+            // and the connection's driver runs first: this request has but one try.
+            tokio::task::yield_now().await;
+        }
         if let Some(lease) = self.pool.take() {
-            let spare = repeatable(&request).then(|| copy(&request));
+            let spare = repeatable.then(|| copy(&request));
             let read = Arc::clone(&lease.connection.read);
             let before = read.load(Ordering::Relaxed);
             let Broken { failure, unsent } = match self.exchange(lease, request).await {

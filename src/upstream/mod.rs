@@ -5,6 +5,7 @@ mod dial;
 mod exchange;
 mod failure;
 mod pool;
+pub mod pulse;
 mod stream;
 
 use std::sync::Arc;

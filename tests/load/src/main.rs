@@ -1,1 +1,87 @@
-fn main() {}
+//! Command line of the load generator; `tests/load/run` calls it.
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+
+use pulsegate_load::report::Runs;
+use pulsegate_load::scenario::{beat, echo, handshake, idle, silent};
+use pulsegate_load::{cert, upstream};
+
+/// Load generator of pulsegate's benchmark. A scenario prints `name value` lines.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Echo(echo::Echo),
+    Idle(idle::Idle),
+    Silent(silent::Silent),
+    Handshake(handshake::Handshake),
+    Beat(beat::Beat),
+    /// Serve as the app behind the proxy: a WebSocket echo on plain TCP
+    EchoUpstream {
+        /// Where to listen; port 0 takes any. The address is printed.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+    },
+    /// Make a certificate authority and a certificate for localhost
+    Cert {
+        /// Where ca.pem, cert.pem, key.pem and both.pem (certificate and key) are written
+        directory: PathBuf,
+    },
+    /// Print a TCP port that is free on 127.0.0.1
+    FreePort,
+    /// Make a Markdown table of `PEER CASE FIGURE VALUE` lines on the standard input
+    Report,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pulsegate-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(command: Command) -> Result<()> {
+    let figures = match command {
+        Command::Echo(options) => echo::run(&options).await?,
+        Command::Idle(options) => idle::run(&options).await?,
+        Command::Silent(options) => silent::run(&options).await?,
+        Command::Handshake(options) => handshake::run(&options).await?,
+        Command::Beat(options) => beat::run(&options).await?,
+        Command::EchoUpstream { listen } => return serve(listen).await,
+        Command::Cert { directory } => return Ok(cert::write(&directory)?),
+        Command::FreePort => {
+            println!("{}", TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port());
+            return Ok(());
+        }
+        Command::Report => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            print!("{}", Runs::parse(&text)?.table());
+            return Ok(());
+        }
+    };
+    print!("{figures}");
+    Ok(())
+}
+
+async fn serve(listen: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    println!("{}", listener.local_addr()?);
+    upstream::serve(listener).await?;
+    Ok(())
+}

@@ -1,82 +1,20 @@
-//! The WebSocket upgrade over HTTP/1.1: what the client must offer (RFC 6455 §4.2.1), what the app must answer
-//! (§4.1), and the session that both lead to.
+//! The handshake itself: the client's offer, and whether the app's answer fits it.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use futures_util::FutureExt;
 use hyper::body::Body;
 use hyper::header::{
     CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::{HeaderMap, Method, Request, Response, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_util::task::TaskTracker;
 
-use crate::config::Route;
-use crate::heartbeat::UpstreamPulse;
-use crate::registry::{ConnId, Registry};
-use crate::relay::{self, Control, Leg, Legs, Terms};
-use crate::telemetry::lines;
-use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Failure, UpstreamStream};
-use crate::ws::Limits;
+use super::Refusal;
 
 /// RSV1, which permessage-deflate claims (RFC 7692 §6).
 const RSV1: u8 = 0x40;
 
 /// All three RSV bits: an extension that is not known here may claim any.
 const RSV_ANY: u8 = 0x70;
-
-/// Why an upgrade was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Not a handshake as RFC 6455 §4.2.1 wants it.
-    #[error("{0}")]
-    BadRequest(&'static str),
-    /// A version other than 13 (RFC 6455 §4.4).
-    #[error("the only WebSocket version spoken is 13")]
-    Version,
-    /// The proxy shuts down.
-    #[error("the proxy is shutting down")]
-    Draining,
-    /// The app gave no answer.
-    #[error(transparent)]
-    Upstream(#[from] Failure),
-    /// The app's 101 breaks RFC 6455 §4.1.
-    #[error("{0}")]
-    Switch(&'static str),
-}
-
-impl Refusal {
-    /// The word for logs and metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::BadRequest(_) => "bad_request",
-            Self::Version => "version",
-            Self::Draining => "draining",
-            Self::Upstream(Failure::Timeout { .. }) => "upstream_timeout",
-            Self::Upstream(Failure::Dial(_)) => "upstream_unreachable",
-            Self::Upstream(_) => "upstream_closed",
-            Self::Switch(_) => "upstream_invalid",
-        }
-    }
-
-    /// The status of the answer.
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Upstream(failure) => failure.status(),
-            Self::Switch(_) => StatusCode::BAD_GATEWAY,
-        }
-    }
-}
 
 /// Whether a request asks for a WebSocket, well-formed or not.
 pub fn wanted(headers: &HeaderMap) -> bool {
@@ -166,86 +104,6 @@ pub struct Agreement {
     pub rsv: u8,
 }
 
-/// A session that lacks nothing but its client leg, which is free once the 101 has left.
-#[derive(Debug)]
-pub struct Prepared {
-    /// What its lines say.
-    pub facts: lines::Session,
-    /// RSV bits that its extensions claim.
-    pub rsv: u8,
-    /// The upstream leg.
-    pub upstream: UpstreamStream,
-    /// Read from the app behind its 101.
-    pub upstream_early: Bytes,
-}
-
-/// Takes a stream back from hyper behind a 101, with the bytes that were read too early. `None` if the connection
-/// broke before the 101 was through.
-pub async fn regain<S>(upgraded: OnUpgrade) -> Option<(S, Bytes)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    // A copy: a few bytes would hold the whole of hyper's buffer.
-    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
-}
-
-/// What all sessions of one worker share.
-#[derive(Debug)]
-pub struct Sessions {
-    registry: Arc<Registry>,
-    pulse: Arc<UpstreamPulse>,
-    metrics: Arc<Metrics>,
-    tracker: TaskTracker,
-}
-
-impl Sessions {
-    /// Sessions that are entered in `registry` and run as tasks of `tracker`.
-    pub fn new(
-        registry: Arc<Registry>,
-        pulse: Arc<UpstreamPulse>,
-        metrics: Arc<Metrics>,
-        tracker: TaskTracker,
-    ) -> Self {
-        Self { registry, pulse, metrics, tracker }
-    }
-
-    /// A name for a session that is about to open.
-    pub fn next_id(&self) -> ConnId {
-        self.registry.next_id()
-    }
-
-    /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
-    /// stages are large.
-    pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, rsv, upstream, upstream_early } = prepared;
-        let terms = self.terms(facts.id, &facts.asked.route, rsv);
-        let control = Arc::new(Control::default());
-        let entry = self.registry.enter(facts.id, Arc::clone(&control));
-        lines::ws_open(&facts);
-        // What only the end needs is one pointer in the task.
-        let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
-        let legs = Legs { client, client_early, upstream, upstream_early };
-        // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
-        self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
-            let (facts, entry, active, metrics) = *last;
-            drop((entry, active));
-            metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
-            lines::ws_close(&facts, &ending);
-        }));
-    }
-
-    fn terms(&self, id: ConnId, route: &Route, rsv: u8) -> Terms {
-        Terms {
-            policy: Arc::clone(&route.heartbeat),
-            limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv },
-            pulse: Arc::clone(&self.pulse),
-            id,
-            seed: fastrand::u64(..),
-        }
-    }
-}
-
 /// The only value of a header, or `None` if there is none or more than one.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
@@ -278,7 +136,10 @@ fn is_key(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
+    use bytes::Bytes;
     use http_body_util::{Empty, Full};
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -321,7 +182,7 @@ mod tests {
         assert_eq!(altered(|headers| drop(headers.remove(CONNECTION))).unwrap_err(), BAD);
         assert_eq!(altered(|headers| drop(headers.insert(CONNECTION, text("upgraded")))).unwrap_err(), BAD);
         assert_eq!(altered(|headers| drop(headers.remove(SEC_WEBSOCKET_KEY))).unwrap_err(), BAD);
-        assert_eq!(altered(|headers| drop(headers.append(SEC_WEBSOCKET_KEY, text(KEY)))).unwrap_err(), BAD);
+        assert_eq!(altered(|headers| assert!(headers.append(SEC_WEBSOCKET_KEY, text(KEY)))).unwrap_err(), BAD);
         for key in [
             "",
             "dGhlIHNhbXBsZSBub25jZQ",
@@ -345,7 +206,7 @@ mod tests {
         const VERSION: (u16, &str) = (426, "version");
         assert_eq!(altered(|headers| drop(headers.insert(SEC_WEBSOCKET_VERSION, text("8")))).unwrap_err(), VERSION);
         assert_eq!(altered(|headers| drop(headers.remove(SEC_WEBSOCKET_VERSION))).unwrap_err(), VERSION);
-        assert_eq!(altered(|headers| drop(headers.append(SEC_WEBSOCKET_VERSION, text("13")))).unwrap_err(), VERSION);
+        assert_eq!(altered(|headers| assert!(headers.append(SEC_WEBSOCKET_VERSION, text("13")))).unwrap_err(), VERSION);
     }
 
     fn agree(
@@ -378,14 +239,14 @@ mod tests {
         assert_eq!(agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "Chat")]), Err(INVALID));
         assert_eq!(agree(&[], &[(protocol.clone(), "chat")]), Err(INVALID));
         let twice = [(protocol.clone(), "soap"), (protocol.clone(), "chat")];
-        assert_eq!(agree(&twice, &twice), Ok(Agreement { subprotocol: None, rsv: 0 }).and(Err(INVALID)));
+        assert_eq!(agree(&twice, &twice), Err(INVALID));
 
         let deflate = (extension.clone(), "permessage-deflate; client_max_window_bits");
-        let taken = agree(&[deflate.clone()], &[(extension.clone(), "permessage-deflate; server_no_context_takeover")]);
+        let taken = agree(from_ref(&deflate), &[(extension.clone(), "permessage-deflate; server_no_context_takeover")]);
         assert_eq!(taken.unwrap().rsv, 0x40);
-        assert_eq!(agree(&[], &[deflate.clone()]), Err(INVALID));
+        assert_eq!(agree(&[], from_ref(&deflate)), Err(INVALID));
         let both = (extension.clone(), "permessage-deflate, x-own");
-        assert_eq!(agree(&[both.clone()], &[(extension, "x-own")]).unwrap().rsv, 0x70);
+        assert_eq!(agree(from_ref(&both), &[(extension, "x-own")]).unwrap().rsv, 0x70);
         assert_eq!(agree(&[deflate], &[both]), Err(INVALID));
     }
 

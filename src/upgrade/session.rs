@@ -1,0 +1,107 @@
+//! From two streams behind their 101s to a running session.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Route;
+use crate::heartbeat::UpstreamPulse;
+use crate::registry::{ConnId, Registry};
+use crate::relay::{self, Control, Leg, Legs, Order, Terms};
+use crate::telemetry::lines;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::UpstreamStream;
+use crate::ws::Limits;
+
+/// A session that lacks nothing but its client leg, which is free once the 101 has left.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What its lines say.
+    pub facts: lines::Session,
+    /// RSV bits that its extensions claim.
+    pub rsv: u8,
+    /// The upstream leg.
+    pub upstream: UpstreamStream,
+    /// Read from the app behind its 101.
+    pub upstream_early: Bytes,
+}
+
+/// What all sessions of one worker share.
+#[derive(Debug)]
+pub struct Sessions {
+    registry: Arc<Registry>,
+    pulse: Arc<UpstreamPulse>,
+    metrics: Arc<Metrics>,
+    tracker: TaskTracker,
+    draining: CancellationToken,
+}
+
+impl Sessions {
+    /// Sessions that are entered in `registry` and run as tasks of `tracker`; one that comes about after `draining`
+    /// was cancelled ends as it begins.
+    pub fn new(
+        registry: Arc<Registry>,
+        pulse: Arc<UpstreamPulse>,
+        metrics: Arc<Metrics>,
+        tracker: TaskTracker,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { registry, pulse, metrics, tracker, draining }
+    }
+
+    /// A name for a session that is about to open.
+    pub fn next_id(&self) -> ConnId {
+        self.registry.next_id()
+    }
+
+    /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
+    /// stages are large.
+    pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
+        let Prepared { facts, rsv, upstream, upstream_early } = prepared;
+        let terms = self.terms(facts.id, &facts.asked.route, rsv);
+        let control = Arc::new(Control::default());
+        let entry = self.registry.enter(facts.id, Arc::clone(&control));
+        if self.draining.is_cancelled() {
+            // The drain has called on everyone it found, perhaps a moment before this session was to be found.
+            control.give(Order::Drain);
+        }
+        lines::ws_open(&facts);
+        // What only the end needs is one pointer in the task.
+        let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
+        let legs = Legs { client, client_early, upstream, upstream_early };
+        // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
+        self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
+            let (facts, entry, active, metrics) = *last;
+            drop((entry, active));
+            metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
+            lines::ws_close(&facts, &ending);
+        }));
+    }
+
+    fn terms(&self, id: ConnId, route: &Route, rsv: u8) -> Terms {
+        Terms {
+            policy: Arc::clone(&route.heartbeat),
+            limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv },
+            pulse: Arc::clone(&self.pulse),
+            id,
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+/// Takes a stream back from hyper behind a 101, with the bytes that were read too early. `None` if the connection
+/// broke before the 101 was through.
+pub async fn regain<S>(upgraded: OnUpgrade) -> Option<(S, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    // A copy: a few bytes would hold the whole of hyper's buffer.
+    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+}

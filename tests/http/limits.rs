@@ -1,0 +1,84 @@
+//! Requests that are none, or too much.
+
+use std::time::Duration;
+
+use crate::support::{App, LogPage, Proxy};
+
+#[tokio::test]
+async fn garbage_gets_400_and_a_line() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let log = LogPage::open();
+    let mut client = proxy.connect();
+    client.send("\x16\x03\x01\x02\0\x01\0\x01\r\n\r\n").await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 400 Bad Request");
+    assert_eq!(client.rest().await, "");
+    let line = log.line("http.reject").await;
+    assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"malformed".into(), &400.into()));
+}
+
+#[tokio::test]
+async fn a_head_too_large_gets_431_though_the_client_is_still_sending() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let log = LogPage::open();
+    let mut client = proxy.connect_through(1024);
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Large: {}\r\n\r\n", "x".repeat(100_000));
+    // With a kilobyte of room on the way, sending succeeds only if the proxy reads all of it.
+    client.send(head).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 431 Request Header Fields Too Large");
+    assert_eq!(log.line("http.reject").await["reason"], "too_large");
+}
+
+#[tokio::test]
+async fn too_many_fields_get_431() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(100))).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 431 Request Header Fields Too Large");
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_is_cut_off() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.limits.header_read = Duration::from_millis(50));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost:").await;
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn what_cannot_be_forwarded_is_refused_with_a_word() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (request, status, reason) in [
+        ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request", "host"),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "501 Not Implemented",
+            "transfer_encoding",
+        ),
+        ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "405 Method Not Allowed", "connect"),
+    ] {
+        let log = LogPage::open();
+        let mut client = proxy.connect();
+        client.send(request).await;
+        assert_eq!(client.head().await.line, format!("HTTP/1.1 {status}"), "{request:?}");
+        client.expect(format!("{status}: {reason}\n")).await;
+        let line = log.line("http.access").await;
+        assert_eq!((&line["reason"], &line["complete"]), (&reason.into(), &true.into()), "{line}");
+    }
+    assert!(!app.is_dialled_within(Duration::from_millis(50)).await);
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_uploading() {
+    let gone = App::start().await.target();
+    let proxy = Proxy::with(gone, |_| {});
+    let mut client = proxy.connect_through(1024);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n").await;
+    client.send(vec![b'x'; 300_000]).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
+}

@@ -1,0 +1,7 @@
+//! The HTTP/1.1 side: a client over an in-memory stream, the proxy, and an app played by the test on a real socket.
+
+mod forward;
+mod limits;
+mod pool;
+mod support;
+mod upgrade;

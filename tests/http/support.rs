@@ -1,0 +1,335 @@
+//! The proxy between a client and an app that the test plays byte by byte.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pulsegate::config::{
+    EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Settings, Target, Tls, Upstream,
+};
+use pulsegate::heartbeat::{Policy, UpstreamPolicy, UpstreamPulse};
+use pulsegate::http::{self, Edge, Peer, TlsFacts};
+use pulsegate::registry::Registry;
+use pulsegate::relay::Leg;
+use pulsegate::telemetry::metrics::Metrics;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How long anything may take before a test says what it saw instead.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where the client seems to connect from.
+pub const CLIENT: &str = "192.0.2.7:40000";
+
+/// One worker's edge.
+pub struct Proxy {
+    edge: Arc<Edge>,
+    pub registry: Arc<Registry>,
+    pub draining: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Proxy {
+    /// A proxy before `app`.
+    pub fn before(app: &App) -> Self {
+        Self::with(app.target(), |_| {})
+    }
+
+    /// A proxy before `target` with altered settings.
+    pub fn with(target: Target, alter: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings(target);
+        alter(&mut settings);
+        let registry = Arc::new(Registry::new(1));
+        let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
+        let edge = Edge::new(
+            &settings,
+            Arc::clone(&registry),
+            Arc::new(UpstreamPulse::new(Instant::now())),
+            Arc::new(Metrics::new()),
+            tracker.clone(),
+            draining.clone(),
+        );
+        Self { edge: Arc::new(edge), registry, draining, tracker }
+    }
+
+    /// A client's connection to it.
+    pub fn connect(&self) -> Wire<DuplexStream> {
+        self.connect_through(64 * 1024)
+    }
+
+    /// As [`Self::connect`], with room for `bytes` under way in each direction.
+    pub fn connect_through(&self, bytes: usize) -> Wire<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(bytes);
+        let tls = TlsFacts { version: "1.3", group: Some("X25519MLKEM768"), sni: None };
+        let peer = Peer { address: CLIENT.parse().unwrap(), tls: Some(tls) };
+        self.tracker.spawn(http::serve(ClientLeg(theirs), peer, Arc::clone(&self.edge)));
+        Wire::new("client", ours)
+    }
+
+    /// Waits until every task has ended.
+    pub async fn ended(&self) {
+        self.draining.cancel();
+        self.tracker.close();
+        let left = || format!("{} tasks are left", self.tracker.len());
+        timeout(DEADLINE, self.tracker.wait()).await.unwrap_or_else(|_| panic!("{}", left()));
+    }
+}
+
+fn settings(target: Target) -> Settings {
+    let route = |path: &str| {
+        Arc::new(Route { path: path.into(), heartbeat: Arc::new(Policy::default()), limits: SessionLimits::default() })
+    };
+    Settings {
+        listen: Listen { address: "127.0.0.1:0".parse().unwrap(), workers: NonZeroUsize::MIN },
+        tls: Tls { certificate: "unused".into(), private_key: "unused".into() },
+        upstream: Upstream {
+            target,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(5),
+            heartbeat: UpstreamPolicy { interval: None, ..UpstreamPolicy::default() },
+        },
+        routes: vec![route("/chat/"), route("/")],
+        limits: EdgeLimits {
+            handshake: Duration::from_secs(5),
+            header_read: Duration::from_secs(5),
+            headers: 100,
+            header_bytes: 16 * 1024,
+        },
+        log: Log { level: Level::Info, format: LogFormat::Json },
+    }
+}
+
+/// The proxy's end of a client connection.
+struct ClientLeg(DuplexStream);
+
+impl Leg for ClientLeg {}
+
+impl AsyncRead for ClientLeg {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClientLeg {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// The app: a listener on a port of the system's choice.
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl App {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    pub fn target(&self) -> Target {
+        Target::Tcp { host: "127.0.0.1".into(), port: self.address.port() }
+    }
+
+    /// The authority that it answers to.
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The proxy's next connection.
+    pub async fn accept(&self) -> Wire<TcpStream> {
+        let accepted = timeout(DEADLINE, self.listener.accept()).await.expect("the proxy did not connect");
+        Wire::new("app", accepted.unwrap().0)
+    }
+
+    /// Whether the proxy has opened a connection that was not accepted yet.
+    pub async fn is_dialled_within(&self, time: Duration) -> bool {
+        timeout(time, self.listener.accept()).await.is_ok()
+    }
+}
+
+/// One end of a connection, spoken byte by byte.
+pub struct Wire<S> {
+    name: &'static str,
+    stream: S,
+    /// Read and not yet taken.
+    ahead: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub fn new(name: &'static str, stream: S) -> Self {
+        Self { name, stream, ahead: Vec::new() }
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let name = self.name;
+        let sent = timeout(DEADLINE, self.stream.write_all(bytes.as_ref())).await;
+        sent.unwrap_or_else(|_| panic!("{name}: nobody reads")).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// Reads the head of a message: its first line and its fields, names in lower case.
+    pub async fn head(&mut self) -> Head {
+        let end = loop {
+            if let Some(end) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end;
+            }
+            assert!(self.more().await, "{}: ended in a head: {}", self.name, self.seen());
+        };
+        let text = String::from_utf8(self.ahead.drain(..end + 4).collect()).unwrap();
+        let mut lines = text.trim_end().split("\r\n");
+        let line = lines.next().unwrap().to_owned();
+        let field = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?} in {text:?}"));
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        };
+        Head { line, fields: lines.map(field).collect() }
+    }
+
+    /// Reads exactly what is expected.
+    pub async fn expect(&mut self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        while self.ahead.len() < expected.len() && self.more().await {}
+        let came: Vec<u8> = self.ahead.drain(..expected.len().min(self.ahead.len())).collect();
+        let (came, expected) = (came.escape_ascii().to_string(), expected.escape_ascii().to_string());
+        assert_eq!(came, expected, "{}: then {}", self.name, self.seen());
+    }
+
+    /// Reads to the end of the stream; a reset is an end as well.
+    pub async fn rest(&mut self) -> String {
+        while self.more().await {}
+        String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
+    }
+
+    /// Whether nothing at all comes for `time`, not even an end.
+    pub async fn is_silent_for(&mut self, time: Duration) -> bool {
+        let mut byte = [0];
+        match timeout(time, self.stream.read(&mut byte)).await {
+            Ok(Ok(count)) => {
+                self.ahead.extend_from_slice(&byte[..count]);
+                false
+            }
+            Ok(Err(_)) => false,
+            Err(_) => self.ahead.is_empty(),
+        }
+    }
+
+    async fn more(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        match timeout(DEADLINE, self.stream.read(&mut buffer)).await {
+            Ok(Ok(count)) => {
+                self.ahead.extend_from_slice(&buffer[..count]);
+                count > 0
+            }
+            Ok(Err(_)) => false,
+            Err(elapsed) => panic!("{}: nothing more comes after {}: {elapsed}", self.name, self.seen()),
+        }
+    }
+
+    fn seen(&self) -> String {
+        format!("\"{}\"", self.ahead.escape_ascii())
+    }
+}
+
+/// The head of a request or a response.
+#[derive(Debug)]
+pub struct Head {
+    pub line: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Head {
+    /// The only value of a field, or `None` without it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut values = self.fields.iter().filter(|(field, _)| field == name).map(|(_, value)| &**value);
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} comes twice in {self:?}");
+        value
+    }
+
+    /// All fields but those named, for comparison; a field that repeats is joined.
+    pub fn without(&self, names: &[&str]) -> BTreeMap<&str, String> {
+        let mut fields: BTreeMap<&str, String> = BTreeMap::new();
+        for (name, value) in self.fields.iter().filter(|(name, _)| !names.contains(&&**name)) {
+            let joined = fields.entry(name).or_default();
+            *joined = if joined.is_empty() { value.clone() } else { format!("{joined}, {value}") };
+        }
+        fields
+    }
+}
+
+/// Log lines of this thread as JSON, from now on until it is dropped.
+pub struct LogPage {
+    page: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl LogPage {
+    pub fn open() -> Self {
+        let page = Arc::<Mutex<Vec<u8>>>::default();
+        let subscriber =
+            tracing_subscriber::fmt().json().flatten_event(true).with_writer(PageWriter(Arc::clone(&page))).finish();
+        Self { page, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// Waits for the line `name` and returns it.
+    pub async fn line(&self, name: &str) -> serde_json::Value {
+        let find = || {
+            let page = self.page.lock().unwrap();
+            let lines = std::str::from_utf8(&page).unwrap().lines();
+            lines
+                .map(|line| serde_json::from_str(line).unwrap())
+                .find(|line: &serde_json::Value| line["message"] == name)
+        };
+        let waited = timeout(DEADLINE, async {
+            loop {
+                if let Some(line) = find() {
+                    break line;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let page = || String::from_utf8_lossy(&self.page.lock().unwrap()).into_owned();
+        waited.await.unwrap_or_else(|_| panic!("no {name} in {}", page()))
+    }
+}
+
+#[derive(Clone)]
+struct PageWriter(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for PageWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for PageWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,379 @@
+//! WebSocket upgrades: what is refused and how, what the app is asked, what becomes of its answer.
+
+use std::time::Duration;
+
+use tokio::io::DuplexStream;
+use tokio::net::TcpStream;
+
+use crate::support::{App, Head, LogPage, Proxy, Wire};
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// A valid handshake for `/chat/room` with more fields.
+fn handshake(fields: &str) -> String {
+    format!(
+        "GET /chat/room?token=secret HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{fields}\r\n"
+    )
+}
+
+/// A valid 101 with more fields.
+fn switching(fields: &str) -> String {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n{fields}\r\n"
+    )
+}
+
+/// A handshake that has come as far as the app.
+async fn asked(proxy: &Proxy, app: &App, request: &str) -> (Wire<DuplexStream>, Wire<TcpStream>, Head) {
+    let mut client = proxy.connect();
+    client.send(request).await;
+    let mut upstream = app.accept().await;
+    let head = upstream.head().await;
+    (client, upstream, head)
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_refused_before_the_app_hears_of_it() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let valid = handshake("");
+    for (request, status, reason) in [
+        (valid.replace("GET", "POST"), "400 Bad Request", "bad_request"),
+        (valid.replace("HTTP/1.1", "HTTP/1.0"), "400 Bad Request", "bad_request"),
+        (valid.replace("Connection: Upgrade", "Connection: keep-alive"), "400 Bad Request", "bad_request"),
+        (valid.replace("Host: app.example\r\n", ""), "400 Bad Request", "bad_request"),
+        (valid.replace("Version: 13", "Version: 12"), "426 Upgrade Required", "version"),
+        (valid.replace("Sec-WebSocket-Version: 13\r\n", ""), "426 Upgrade Required", "version"),
+        (valid.replace(KEY, "c2hvcnQ="), "400 Bad Request", "bad_request"),
+        (valid.replace(&format!("Sec-WebSocket-Key: {KEY}\r\n"), ""), "400 Bad Request", "bad_request"),
+        (handshake("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"), "400 Bad Request", "bad_request"),
+        (handshake("Content-Length: 5\r\n") + "hello", "400 Bad Request", "bad_request"),
+        (handshake("Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", "400 Bad Request", "bad_request"),
+    ] {
+        let log = LogPage::open();
+        let mut client = proxy.connect();
+        client.send(&request).await;
+        let head = client.head().await;
+        // An HTTP/1.0 client is answered in its own version.
+        assert_eq!(head.line.split_once(' ').unwrap().1, status, "{request}");
+        let version = (reason == "version").then_some("13");
+        assert_eq!(head.get("sec-websocket-version"), version, "{request}");
+        client.expect(format!("{status}: {reason}\n")).await;
+        let line = log.line("ws.reject").await;
+        assert_eq!(line["reason"], reason, "{line}");
+        assert_eq!(line["http.response.status_code"], status[..3].parse::<u16>().unwrap(), "{line}");
+        assert!(line["detail"].is_string(), "{line}");
+    }
+    assert!(!app.is_dialled_within(Duration::from_millis(50)).await);
+}
+
+#[tokio::test]
+async fn the_connection_goes_on_after_a_refusal() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    client.send(handshake("").replace("Version: 13", "Version: 12")).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 426 Upgrade Required");
+    client.expect("426 Upgrade Required: version\n").await;
+    client.send(handshake("")).await;
+    app.accept().await.head().await;
+}
+
+#[tokio::test]
+async fn the_app_is_asked_what_the_client_asked() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let request = handshake(
+        "Origin: https://app.example\r\nSec-WebSocket-Protocol: soap, chat\r\nCookie: a=1\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nX-Pulsegate-Connection-Id: 7\r\n",
+    );
+    let (_client, _upstream, head) = asked(&proxy, &app, &request).await;
+    assert_eq!(head.line, "GET /chat/room?token=secret HTTP/1.1");
+    for (field, value) in [
+        ("host", "app.example"),
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", KEY),
+        ("sec-websocket-protocol", "soap, chat"),
+        ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
+        ("origin", "https://app.example"),
+        ("cookie", "a=1"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "app.example"),
+        ("x-pulsegate-connection-id", "0000000100000001"),
+    ] {
+        assert_eq!(head.get(field), Some(value), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_follows_the_request_until_the_app_has_agreed() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let request = handshake("") + "\u{1}early";
+    let (mut client, mut upstream, _) = asked(&proxy, &app, &request).await;
+    assert!(upstream.is_silent_for(Duration::from_millis(100)).await);
+    upstream.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 403 Forbidden");
+    assert_eq!(upstream.rest().await, "", "and nothing after a refusal");
+}
+
+#[tokio::test]
+async fn the_apps_refusal_is_relayed_with_its_body_as_it_comes() {
+    for status in ["401 Unauthorized", "404 Not Found", "200 OK"] {
+        let app = App::start().await;
+        let proxy = Proxy::before(&app);
+        let log = LogPage::open();
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+        upstream
+            .send(format!(
+                "HTTP/1.1 {status}\r\nWWW-Authenticate: Basic\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n"
+            ))
+            .await;
+        let head = client.head().await;
+        assert_eq!(head.line, format!("HTTP/1.1 {status}"));
+        assert_eq!(head.get("www-authenticate"), Some("Basic"));
+        client.expect("2\r\nno\r\n").await;
+        upstream.send("3\r\nway\r\n0\r\n\r\n").await;
+        client.expect("3\r\nway\r\n0\r\n\r\n").await;
+        assert_eq!(upstream.rest().await, "", "its connection is not kept");
+        let line = log.line("ws.reject").await;
+        assert_eq!(line["reason"], "upstream_refused", "{line}");
+        assert!(proxy.registry.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_101_that_does_not_fit_is_a_502() {
+    let offer = handshake("Sec-WebSocket-Protocol: chat\r\n");
+    for answer in [
+        switching("").replace(ACCEPT, "AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        switching("").replace(&format!("Sec-WebSocket-Accept: {ACCEPT}\r\n"), ""),
+        switching("").replace("Upgrade: websocket", "Upgrade: h2c"),
+        switching("").replace("Connection: Upgrade\r\n", ""),
+        switching("Sec-WebSocket-Protocol: soap\r\n"),
+        switching("Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+    ] {
+        let app = App::start().await;
+        let proxy = Proxy::before(&app);
+        let log = LogPage::open();
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &offer).await;
+        upstream.send(&answer).await;
+        assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway", "{answer}");
+        client.expect("502 Bad Gateway: upstream_invalid\n").await;
+        assert_eq!(upstream.rest().await, "");
+        assert_eq!(log.line("ws.reject").await["reason"], "upstream_invalid", "{answer}");
+        assert!(proxy.registry.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_is_down_or_hangs_or_hangs_up() {
+    let app = App::start().await;
+    let gone = App::start().await.target();
+    let down = Proxy::with(gone, |_| {});
+    let mut client = down.connect();
+    client.send(handshake("")).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
+    client.expect("502 Bad Gateway: upstream_unreachable\n").await;
+
+    let hasty = Proxy::with(app.target(), |settings| settings.upstream.response_timeout = Duration::from_millis(50));
+    let (mut client, mut upstream, _) = asked(&hasty, &app, &handshake("")).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 504 Gateway Timeout");
+    client.expect("504 Gateway Timeout: upstream_timeout\n").await;
+    assert_eq!(upstream.rest().await, "");
+
+    let proxy = Proxy::before(&app);
+    let (mut client, upstream, _) = asked(&proxy, &app, &handshake("")).await;
+    drop(upstream);
+    assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
+    client.expect("502 Bad Gateway: upstream_closed\n").await;
+}
+
+#[tokio::test]
+async fn a_draining_proxy_refuses() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let request = handshake("");
+    // With so little room, the first part has gone only when the proxy has begun to read.
+    let mut client = proxy.connect_through(16);
+    client.send(&request[..60]).await;
+    proxy.draining.cancel();
+    client.send(&request[60..]).await;
+    let head = client.head().await;
+    assert_eq!(head.line, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(head.get("retry-after"), Some("1"));
+    assert!(client.rest().await.starts_with("503 Service Unavailable: draining\n"));
+}
+
+#[tokio::test]
+async fn an_upgrade_to_anything_else_is_a_plain_request() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+        HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n";
+    let (mut client, mut upstream, head) = asked(&proxy, &app, request).await;
+    assert_eq!((head.get("upgrade"), head.get("connection"), head.get("http2-settings")), (None, None, None));
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 200 OK");
+    client.expect("ok").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_leaves_nothing_behind() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let (client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+    drop(client);
+    assert_eq!(upstream.rest().await, "");
+    assert!(proxy.registry.is_empty());
+    proxy.ended().await;
+}
+
+#[tokio::test]
+async fn a_session_begins_with_the_apps_answer() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let log = LogPage::open();
+    let request = handshake("Sec-WebSocket-Protocol: soap, chat\r\nUser-Agent: probe/1\r\n");
+    let (mut client, mut upstream, _) = asked(&proxy, &app, &request).await;
+    upstream
+        .send(switching("Sec-WebSocket-Protocol: chat\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 0\r\n"))
+        .await;
+    let head = client.head().await;
+    assert_eq!(head.line, "HTTP/1.1 101 Switching Protocols");
+    let expected = [
+        ("connection", "Upgrade"),
+        ("sec-websocket-accept", ACCEPT),
+        ("sec-websocket-protocol", "chat"),
+        ("set-cookie", "a, b"),
+        ("upgrade", "websocket"),
+    ];
+    assert_eq!(head.without(&["date"]), expected.map(|(name, value)| (name, value.to_owned())).into());
+    let line = log.line("ws.open").await;
+    for (field, value) in [
+        ("level", "INFO"),
+        ("conn_id", "0000000100000001"),
+        ("client.address", crate::support::CLIENT),
+        ("http.route", "/chat/"),
+        ("url.path", "/chat/room"),
+        ("user_agent", "probe/1"),
+        ("tls.version", "1.3"),
+        ("tls.group", "X25519MLKEM768"),
+        ("subprotocol", "chat"),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line}");
+    }
+    assert!(!line.to_string().contains("secret"), "{line}");
+    assert_eq!(proxy.registry.len(), 1);
+}
+
+/// A text frame as a client sends it, masked with a key of zeros (RFC 6455 §5.3).
+fn masked(text: &str) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(text.len()).unwrap();
+    [&[0x81, length, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+/// A text frame as a server sends it.
+fn plain(text: &str) -> Vec<u8> {
+    [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+}
+
+/// A Close as a client sends it, masked with a key of zeros.
+fn close(code: u16) -> Vec<u8> {
+    [&[0x88, 0x82, 0, 0, 0, 0], &code.to_be_bytes()[..]].concat()
+}
+
+#[tokio::test]
+async fn what_comes_too_early_is_not_lost() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    // The client does not wait for its 101, and the app sends right behind its own.
+    let request = [handshake("").as_bytes(), &masked("first")].concat();
+    let mut client = proxy.connect();
+    client.send(request).await;
+    let mut upstream = app.accept().await;
+    upstream.head().await;
+    upstream.send([switching("").as_bytes(), &plain("welcome")].concat()).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 101 Switching Protocols");
+    client.expect(plain("welcome")).await;
+    upstream.expect(masked("first")).await;
+    client.send(masked("second")).await;
+    upstream.expect(masked("second")).await;
+    upstream.send(plain("reply")).await;
+    client.expect(plain("reply")).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_told_once_and_nothing_remains() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let log = LogPage::open();
+    let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("User-Agent: probe/1\r\n")).await;
+    upstream.send(switching("")).await;
+    client.head().await;
+    client.send([masked("bye"), close(4001)].concat()).await;
+    upstream.expect([masked("bye"), close(4001)].concat()).await;
+    upstream.send([0x88, 2, 0x0f, 0xa1]).await;
+    client.expect([0x88, 2, 0x0f, 0xa1]).await;
+    drop((client, upstream));
+    let line = log.line("ws.close").await;
+    for (field, value) in [
+        ("conn_id", "0000000100000001"),
+        ("client.address", crate::support::CLIENT),
+        ("http.route", "/chat/"),
+        ("url.path", "/chat/room"),
+        ("user_agent", "probe/1"),
+        ("tls.version", "1.3"),
+        ("close.initiator", "client"),
+        ("close.reason", "normal"),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line}");
+    }
+    assert_eq!((&line["close.code"], &line["upstream.close_code"]), (&4001.into(), &4001.into()), "{line}");
+    assert_eq!((&line["bytes_in"], &line["msgs_in"]), (&17.into(), &1.into()), "{line}");
+    assert_eq!((&line["bytes_out"], &line["msgs_out"]), (&4.into(), &0.into()), "{line}");
+    assert!(line["duration_s"].is_f64(), "{line}");
+    assert!(proxy.registry.is_empty());
+    proxy.ended().await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_drain_overtakes_ends_at_once() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+    proxy.draining.cancel();
+    upstream.send(switching("")).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 101 Switching Protocols");
+    client.expect([0x88]).await;
+    drop((client, upstream));
+    proxy.ended().await;
+}
+
+#[tokio::test]
+async fn an_extension_claims_its_bits_and_no_other() {
+    for (accepted, frame, relayed) in [
+        ("Sec-WebSocket-Extensions: permessage-deflate\r\n", [0xc1, 1, b'x'], true),
+        ("Sec-WebSocket-Extensions: permessage-deflate\r\n", [0xa1, 1, b'x'], false),
+        ("Sec-WebSocket-Extensions: x-own\r\n", [0xa1, 1, b'x'], true),
+        ("", [0xc1, 1, b'x'], false),
+    ] {
+        let app = App::start().await;
+        let proxy = Proxy::before(&app);
+        let offer = handshake("Sec-WebSocket-Extensions: permessage-deflate, x-own\r\n");
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &offer).await;
+        upstream.send([switching(accepted).as_bytes(), &frame].concat()).await;
+        client.head().await;
+        if relayed {
+            client.expect(frame).await;
+        } else {
+            client.expect([0x88]).await;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+# Starts and stops the proxies that tests/load compares, and the echo upstream behind them. Sourced, not run.
+#
+# After `prepare` and `start PEER`, $proxy_pid and $proxy_port are those of the running proxy; `stop` ends it and its
+# upstream. Everything lives in $work, which the trap removes with all processes.
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+load=${CARGO_TARGET_DIR:-$root/target}/release/pulsegate-load
+pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate}
+install_command="apt-get install -y nginx-light haproxy"
+
+work=
+proxy_pid=
+upstream_pid=
+# What runs before a proxy's command, e.g. valgrind; and how long a start may take.
+wrapper=()
+start_deadline=15
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+note() {
+    printf '%s\n' "$*" >&2
+}
+
+# prepare PEER...: checks that the peers are there, builds, makes the certificate.
+prepare() {
+    local peer
+    for peer in "$@"; do
+        case $peer in
+        nginx | haproxy)
+            # Debian keeps both in /usr/sbin, which is not in every user's path.
+            PATH=$PATH:/usr/sbin command -v "$peer" >/dev/null ||
+                fail "$peer is not installed: run \`$install_command\` (or tests/load/run --install), or leave it out with --peers"
+            ;;
+        pulsegate) ;;
+        *) fail "unknown peer $peer: expected nginx, haproxy or pulsegate" ;;
+        esac
+    done
+    PATH=$PATH:/usr/sbin
+
+    note "building"
+    local packages=(-p pulsegate-load)
+    if [[ " $* " == *" pulsegate "* && -z ${PULSEGATE:-} ]]; then
+        packages+=(-p pulsegate)
+    fi
+    (cd "$root" && cargo build --release --quiet "${packages[@]}")
+
+    ulimit -n "$(ulimit -Hn)"
+    files=$(ulimit -n)
+    if [[ $files == unlimited ]] || ((files > 20000)); then
+        files=20000
+    fi
+
+    work=$(mktemp -d)
+    trap cleanup EXIT
+    trap 'exit 130' INT TERM
+    "$load" cert "$work"
+
+    # The proxy has a core to itself; the load and the upstream share another.
+    local cores
+    on_proxy=()
+    on_load=()
+    read -r -a cores < <(allowed_cores)
+    if ((${PIN:-1})) && command -v taskset >/dev/null && ((${#cores[@]} > 1)); then
+        on_proxy=(taskset -c "${cores[0]}")
+        on_load=(taskset -c "${cores[1]}")
+    fi
+}
+
+# The numbers of the cores that this shell may use: a container seldom has them from 0.
+allowed_cores() {
+    local ranges range core
+    IFS=, read -r -a ranges < <(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
+    for range in "${ranges[@]}"; do
+        for ((core = ${range%-*}; core <= ${range#*-}; core++)); do
+            printf '%s ' "$core"
+        done
+    done
+    printf '\n'
+}
+
+cleanup() {
+    stop
+    if [[ -n $work ]]; then
+        rm -rf "$work"
+    fi
+}
+
+# start PEER [NAME=VALUE...]: the proxy, with that environment, before a fresh upstream.
+start() {
+    local peer=$1 upstream_port config command=()
+    shift
+
+    : >"$work/upstream"
+    "${on_load[@]}" "$load" echo-upstream --listen 127.0.0.1:0 >"$work/upstream" &
+    upstream_pid=$!
+    wait_until "the echo upstream" "$upstream_pid" test -s "$work/upstream"
+    upstream_port=$(<"$work/upstream")
+    upstream_port=${upstream_port##*:}
+    proxy_port=$("$load" free-port)
+
+    case $peer in
+    nginx)
+        config=$work/nginx.conf
+        command=(nginx -e stderr -p "$work" -c "$config" ${NGINX_GLOBALS:+-g "$NGINX_GLOBALS"})
+        ;;
+    haproxy)
+        config=$work/haproxy.cfg
+        command=(haproxy -db -f "$config")
+        ;;
+    pulsegate)
+        config=$work/pulsegate.toml
+        command=("$pulsegate" run -c "$config")
+        ;;
+    esac
+    # HAProxy wants two files for a session and some for itself.
+    sed -e "s|@PORT@|$proxy_port|; s|@UPSTREAM@|$upstream_port|; s|@DIR@|$work|; s|@CONNECTIONS@|$files|" \
+        -e "s|@SESSIONS@|$((files / 2 - 100))|; s|@BUFFER@|${PROXY_BUFFER:-16k}|" \
+        "$here/${config##*/}" >"$config"
+
+    "${on_proxy[@]}" env "$@" "${wrapper[@]}" "${command[@]}" >"$work/$peer.log" 2>&1 &
+    proxy_pid=$!
+    proxy_log=$work/$peer.log
+    wait_until "$peer" "$proxy_pid" listens "$proxy_port"
+}
+
+# Ends the proxy and the upstream, first politely.
+stop() {
+    local pid tries
+    for pid in $proxy_pid $upstream_pid; do
+        for ((tries = 0; tries < 200; tries++)); do
+            # Asked again now and then: nginx without a master process may miss the first time under valgrind.
+            if ((tries % 50 == 0)); then
+                kill -TERM "$pid" 2>/dev/null || break
+            fi
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.05
+        done
+        if ((tries == 200)); then
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+        wait "$pid" 2>/dev/null || true
+    done
+    proxy_pid=
+    upstream_pid=
+}
+
+# wait_until WHAT PID COMMAND...: until the command succeeds, as long as the process lives.
+wait_until() {
+    local what=$1 pid=$2 deadline=$((SECONDS + start_deadline))
+    shift 2
+    until "$@" 2>/dev/null; do
+        if ! kill -0 "$pid" 2>/dev/null; then
+            fail "$what ended at its start: $(tail -n 5 "${proxy_log:-/dev/null}" 2>/dev/null)"
+        fi
+        if ((SECONDS >= deadline)); then
+            fail "$what is not ready after $start_deadline s: $(tail -n 5 "${proxy_log:-/dev/null}" 2>/dev/null)"
+        fi
+        sleep 0.05
+    done
+}
+
+listens() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1")
+}
+
+# generate SCENARIO [OPTION...]: one run against the running proxy; prints its figures.
+generate() {
+    local scenario=$1
+    shift
+    "${on_load[@]}" "$load" "$scenario" "wss://localhost:$proxy_port/" --ca "$work/ca.pem" --pid "$proxy_pid" \
+        --sources 8 "$@"
+}
+
+# The versions that were measured, for the reader of a table.
+describe() {
+    local peer versions=()
+    for peer in "$@"; do
+        case $peer in
+        nginx) versions+=("$(nginx -v 2>&1 | sed 's|.*nginx/|nginx |')") ;;
+        haproxy) versions+=("$(haproxy -v | sed -n '1s/^HAProxy version \([^ ]*\).*/HAProxy \1/p')") ;;
+        pulsegate) versions+=("$("$pulsegate" --version 2>/dev/null || echo pulsegate)") ;;
+        esac
+    done
+    local cpu
+    cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
+    printf '%s; ' "${versions[@]}"
+    printf '%s CPUs, %s; Linux %s\n' "$(nproc)" "${cpu:-unknown}" "$(uname -r)"
+}

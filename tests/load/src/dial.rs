@@ -1,0 +1,280 @@
+//! From a URL to an open session: TCP, TLS and the upgrade, each under a deadline.
+//!
+//! The client fixes what is negotiated, so that every proxy pays for the same cryptography: TLS 1.3,
+//! `TLS_AES_128_GCM_SHA256`, X25519, never a resumption.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tungstenite::handshake::client::generate_key;
+use tungstenite::handshake::derive_accept_key;
+
+use crate::head::{Head, HeadError};
+use crate::pattern::Pattern;
+use crate::session::{Manners, Session, SessionError};
+
+/// A session through a proxy.
+pub type TlsSession = Session<TlsStream<TcpStream>>;
+
+/// A `wss` URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let rest = text.strip_prefix("wss://").ok_or(UrlError::Scheme)?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = authority.rsplit_once(':').ok_or(UrlError::Port)?;
+        let port = port.parse().map_err(|_| UrlError::Port)?;
+        if host.is_empty() || host.contains(['[', ']', '@']) {
+            return Err(UrlError::Host);
+        }
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { host: host.into(), port, path: path.into() })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "wss://{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
+/// Why a text is no URL to dial.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum UrlError {
+    /// Only TLS is measured.
+    #[error("expected wss://HOST:PORT/PATH")]
+    Scheme,
+    /// The port is always written out.
+    #[error("expected a port, as in wss://localhost:8443/")]
+    Port,
+    /// A name or an IPv4 address.
+    #[error("expected a host name or an IPv4 address")]
+    Host,
+}
+
+/// Opens sessions to one address.
+#[derive(Debug)]
+pub struct Dialer {
+    url: Url,
+    address: SocketAddr,
+    name: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    sources: u8,
+    patience: Duration,
+    pattern: Arc<Pattern>,
+}
+
+impl Dialer {
+    /// A dialer that trusts the certificates in `authority` and leaves from `sources` loopback addresses in turn.
+    /// Every step of a dial may take `patience`. Messages have up to `largest` bytes.
+    pub async fn new(
+        url: Url,
+        authority: &Path,
+        sources: u8,
+        patience: Duration,
+        largest: usize,
+    ) -> Result<Self, DialError> {
+        let address = tokio::net::lookup_host((url.host.as_str(), url.port))
+            .await
+            .map_err(|source| DialError::Resolve { host: url.host.clone(), source })?
+            .find(SocketAddr::is_ipv4)
+            .ok_or_else(|| DialError::NoAddress { host: url.host.clone() })?;
+        let name = ServerName::try_from(url.host.clone())?;
+        let tls = Arc::new(client_config(authority)?);
+        Ok(Self { url, address, name, tls, sources, patience, pattern: Arc::new(Pattern::new(largest)) })
+    }
+
+    /// Opens the session number `index`.
+    pub async fn dial(&self, index: usize, manners: Manners) -> Result<TlsSession, DialError> {
+        let tcp = self.within("TCP connect", self.connect(index)).await?;
+        let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(self.name.clone(), tcp);
+        let tls = self.within("TLS handshake", async { tls.await.map_err(DialError::Tls) }).await?;
+        let (tls, early) = self.within("upgrade", self.upgrade(tls)).await?;
+        Ok(Session::new(tls, early, Arc::clone(&self.pattern), manners)?)
+    }
+
+    async fn within<T>(
+        &self,
+        step: &'static str,
+        work: impl Future<Output = Result<T, DialError>>,
+    ) -> Result<T, DialError> {
+        timeout(self.patience, work).await.unwrap_or(Err(DialError::Deadline { step, patience: self.patience }))
+    }
+
+    async fn connect(&self, index: usize) -> Result<TcpStream, DialError> {
+        let connect = async {
+            let socket = TcpSocket::new_v4()?;
+            if self.sources > 1 && self.address.ip().is_loopback() {
+                let last = u8::try_from(index % usize::from(self.sources)).unwrap_or(0) + 1;
+                // A port in TIME_WAIT may be used again: its last connection went to another port.
+                socket.set_reuseaddr(true)?;
+                socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0))?;
+            }
+            let stream = socket.connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        connect.await.map_err(|source| DialError::Connect { address: self.address, source })
+    }
+
+    async fn upgrade(&self, mut tls: TlsStream<TcpStream>) -> Result<(TlsStream<TcpStream>, Vec<u8>), DialError> {
+        let key = generate_key();
+        let Url { host, port, path } = &self.url;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nOrigin: https://{host}:{port}\r\n\r\n"
+        );
+        tls.write_all(request.as_bytes()).await.map_err(HeadError::Io)?;
+        tls.flush().await.map_err(HeadError::Io)?;
+        let (head, early) = Head::read(&mut tls).await?;
+        if head.status() != Some(101) {
+            return Err(DialError::Refused { status: head.start_line().into() });
+        }
+        if head.field("Sec-WebSocket-Accept") != Some(&derive_accept_key(key.as_bytes())) {
+            return Err(DialError::Accept);
+        }
+        Ok((tls, early))
+    }
+}
+
+fn client_config(authority: &Path) -> Result<ClientConfig, DialError> {
+    let unreadable = |source| DialError::Authority { path: authority.into(), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authority).map_err(unreadable)? {
+        roots.add(certificate.map_err(unreadable)?)?;
+    }
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Why there is no session.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// The host has no address.
+    #[error("cannot resolve {host}")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// The host has no IPv4 address.
+    #[error("{host} has no IPv4 address")]
+    NoAddress {
+        /// The host.
+        host: String,
+    },
+    /// The host is no name that a certificate could carry.
+    #[error("the host is no name for a certificate")]
+    Name(#[from] InvalidDnsNameError),
+    /// The file of trusted certificates.
+    #[error("cannot read the trusted certificates in {}; `pulsegate-load cert DIR` makes them", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// A trusted certificate or the TLS settings.
+    #[error("cannot set up the TLS client")]
+    Setup(#[from] rustls::Error),
+    /// TCP.
+    #[error("cannot connect to {address}{}", advice(source))]
+    Connect {
+        /// Where to.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// TLS.
+    #[error("the TLS handshake failed (TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 are offered, nothing else)")]
+    Tls(#[source] io::Error),
+    /// The answer to the upgrade.
+    #[error("the upgrade got no answer")]
+    Head(#[from] HeadError),
+    /// The upgrade was refused.
+    #[error("the upgrade was refused: {status}")]
+    Refused {
+        /// The status line.
+        status: String,
+    },
+    /// RFC 6455 §4.1.
+    #[error("the upgrade was answered with a wrong Sec-WebSocket-Accept")]
+    Accept,
+    /// What came right after the answer is not a WebSocket.
+    #[error("the session began badly")]
+    Early(#[from] SessionError),
+    /// A step took too long.
+    #[error("the {step} took longer than {patience:?}")]
+    Deadline {
+        /// The step.
+        step: &'static str,
+        /// What it was allowed.
+        patience: Duration,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ": is the proxy running?",
+        io::ErrorKind::AddrNotAvailable => ": no port is left; use more --sources",
+        // EMFILE has no kind of its own.
+        _ if error.raw_os_error() == Some(24) => ": too many open files; raise `ulimit -n`",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_to_the_letter() {
+        let url: Url = "wss://localhost:8443/socket?room=1".parse().expect("the URL is good");
+        assert_eq!(url, Url { host: "localhost".into(), port: 8443, path: "/socket?room=1".into() });
+        assert_eq!(url.to_string(), "wss://localhost:8443/socket?room=1");
+        assert_eq!("wss://127.0.0.1:1".parse::<Url>().map(|url| url.path), Ok("/".into()));
+    }
+
+    #[test]
+    fn what_is_no_url_is_explained() {
+        assert_eq!("ws://localhost:1/".parse::<Url>(), Err(UrlError::Scheme));
+        assert_eq!("wss://localhost/".parse::<Url>(), Err(UrlError::Port));
+        assert_eq!("wss://localhost:65536/".parse::<Url>(), Err(UrlError::Port));
+        assert_eq!("wss://:443/".parse::<Url>(), Err(UrlError::Host));
+        assert_eq!("wss://[::1]:443/".parse::<Url>(), Err(UrlError::Host));
+    }
+}

@@ -1,0 +1,156 @@
+//! Many sessions under common orders.
+//!
+//! Every session has a task of its own. It dials when its turn comes, reports, and then does what the scenario says,
+//! driven all the while: a session that waits for an order still answers pings.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
+
+use crate::dial::{Dialer, TlsSession};
+use crate::session::{Manners, SessionError, Turn};
+
+/// One session of a fleet, as its task sees it. `O` is the scenario's type of orders.
+#[derive(Debug)]
+pub struct Member<O> {
+    /// The session's number.
+    pub index: usize,
+    /// The session, open.
+    pub session: TlsSession,
+    orders: watch::Receiver<O>,
+    reports: Arc<watch::Sender<usize>>,
+}
+
+impl<O> Member<O> {
+    /// Drives the session until `wanted` finds what it wants in the order of the day.
+    pub async fn hold<T>(&mut self, wanted: impl Fn(&O) -> Option<T>) -> Result<T, SessionError> {
+        loop {
+            if let Some(found) = wanted(&self.orders.borrow_and_update()) {
+                return Ok(found);
+            }
+            tokio::select! {
+                changed = self.orders.changed() => if changed.is_err() {
+                    // Nobody is left to give orders: the scenario has failed elsewhere.
+                    std::future::pending::<()>().await;
+                },
+                turn = self.session.turn() => if turn? == Turn::Ended {
+                    return Err(self.session.ended());
+                },
+            }
+        }
+    }
+
+    /// Tells the fleet that another step is done. Opening was the first.
+    pub fn report(&self) {
+        self.reports.send_modify(|count| *count += 1);
+    }
+}
+
+/// How sessions are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// How many may be under way at once.
+    pub at_once: usize,
+    /// What the sessions do about pings.
+    pub manners: Manners,
+}
+
+/// The tasks of all members. Dropping it ends every session.
+#[derive(Debug)]
+pub struct Fleet<O, T> {
+    size: usize,
+    orders: watch::Sender<O>,
+    reports: watch::Receiver<usize>,
+    tasks: JoinSet<Result<T>>,
+    results: Vec<T>,
+}
+
+impl<O, T> Fleet<O, T>
+where
+    O: Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Opens the sessions `numbers` and has each do `work`, which finds the order `first` to begin with.
+    pub fn launch<F, W>(dialer: &Arc<Dialer>, numbers: Range<usize>, opening: Opening, first: O, work: F) -> Self
+    where
+        F: Fn(Member<O>) -> W + Clone + Send + 'static,
+        W: Future<Output = Result<T>> + Send,
+    {
+        let (orders, _) = watch::channel(first);
+        let (reports_in, reports) = watch::channel(0);
+        let reports_in = Arc::new(reports_in);
+        let permits = Arc::new(Semaphore::new(opening.at_once));
+        let mut tasks = JoinSet::new();
+        let size = numbers.len();
+        for index in numbers {
+            let dialer = Arc::clone(dialer);
+            let permits = Arc::clone(&permits);
+            let reports = Arc::clone(&reports_in);
+            let orders = orders.subscribe();
+            let work = work.clone();
+            tasks.spawn(async move {
+                let permit = permits.acquire().await?;
+                let session = dialer.dial(index, opening.manners).await.with_context(|| format!("session {index}"))?;
+                drop(permit);
+                let member = Member { index, session, orders, reports };
+                member.report();
+                work(member).await.with_context(|| format!("session {index}"))
+            });
+        }
+        Self { size, orders, reports, tasks, results: Vec::new() }
+    }
+
+    /// Waits until `count` reports have come in; fails with the first session that does.
+    pub async fn reported(&mut self, count: usize, patience: Duration) -> Result<()> {
+        let wait = async {
+            loop {
+                if *self.reports.borrow_and_update() >= count {
+                    return Ok(());
+                }
+                tokio::select! {
+                    changed = self.reports.changed() => changed.map_err(|_| anyhow!("all sessions ended too early"))?,
+                    Some(result) = self.tasks.join_next() => self.results.push(flatten(result)?),
+                }
+            }
+        };
+        match timeout(patience, wait).await {
+            Ok(result) => result,
+            Err(_) => bail!("after {patience:?}, {} of {count} sessions are ready", *self.reports.borrow()),
+        }
+    }
+
+    /// Waits until all sessions are open. Each dial has its own deadline, so that this one may be generous.
+    pub async fn opened(&mut self) -> Result<()> {
+        let each = Duration::from_millis(100) * u32::try_from(self.size)?;
+        self.reported(self.size, Duration::from_secs(60) + each).await.context("opening the sessions")
+    }
+
+    /// Gives every session the next order.
+    pub fn order(&self, order: O) {
+        self.orders.send_replace(order);
+    }
+
+    /// Waits for the end of all sessions' work and returns what they bring, in no order.
+    pub async fn finish(mut self, patience: Duration) -> Result<Vec<T>> {
+        let wait = async {
+            while let Some(result) = self.tasks.join_next().await {
+                self.results.push(flatten(result)?);
+            }
+            Ok(())
+        };
+        match timeout(patience, wait).await {
+            Ok(result) => result.map(|()| self.results),
+            Err(_) => bail!("after {patience:?}, {} of {} sessions have not finished", self.tasks.len(), self.size),
+        }
+    }
+}
+
+fn flatten<T>(joined: Result<Result<T>, JoinError>) -> Result<T> {
+    joined.context("a session's task failed")?
+}

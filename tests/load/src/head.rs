@@ -1,0 +1,119 @@
+//! The head of an HTTP/1.1 message: as much of HTTP as an upgrade takes.
+
+use std::io;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Bytes a head may have.
+const LIMIT: usize = 16 * 1024;
+
+/// A start line and header fields.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head {
+    text: String,
+}
+
+impl Head {
+    /// Reads up to the empty line. Returned beside the head: the bytes that came after it.
+    pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Self, Vec<u8>), HeadError> {
+        let mut bytes = Vec::with_capacity(1024);
+        loop {
+            let before = bytes.len();
+            if stream.read_buf(&mut bytes).await? == 0 {
+                return Err(HeadError::Cut { bytes: before });
+            }
+            // The end may straddle two reads.
+            let from = before.saturating_sub(3);
+            if let Some(at) = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n") {
+                let rest = bytes.split_off(from + at + 4);
+                let text = String::from_utf8(bytes).map_err(|_| HeadError::Encoding)?;
+                return Ok((Self { text }, rest));
+            }
+            if bytes.len() > LIMIT {
+                return Err(HeadError::TooLong);
+            }
+        }
+    }
+
+    /// The request or status line.
+    pub fn start_line(&self) -> &str {
+        self.text.lines().next().unwrap_or_default()
+    }
+
+    /// The status code of a response.
+    pub fn status(&self) -> Option<u16> {
+        self.start_line().strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+    }
+
+    /// The value of a field, its name in any case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.text
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .find(|(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+}
+
+/// Why no head was read.
+#[derive(Debug, Error)]
+pub enum HeadError {
+    /// The connection failed.
+    #[error("the connection failed in an HTTP head")]
+    Io(#[from] io::Error),
+    /// The connection ended early.
+    #[error("the connection ended after {bytes} bytes of an HTTP head")]
+    Cut {
+        /// How much had come.
+        bytes: usize,
+    },
+    /// Longer than any head of this benchmark.
+    #[error("an HTTP head is longer than {LIMIT} bytes")]
+    TooLong,
+    /// Not text.
+    #[error("an HTTP head is not UTF-8")]
+    Encoding,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_follows_the_head_is_kept() {
+        let (head, rest) = Head::read(&mut &b"HTTP/1.1 101 Switching\r\nUPGRADE:  websocket\r\n\r\n\x81\x00"[..])
+            .await
+            .expect("the head is whole");
+        assert_eq!(head.status(), Some(101));
+        assert_eq!(head.field("Upgrade"), Some("websocket"));
+        assert_eq!(head.field("Connection"), None);
+        assert_eq!(rest, b"\x81\x00");
+    }
+
+    #[tokio::test]
+    async fn a_head_may_come_byte_by_byte() {
+        let (mut near, mut far) = tokio::io::duplex(1);
+        let write = async {
+            tokio::io::AsyncWriteExt::write_all(&mut far, b"GET / HTTP/1.1\r\n\r\n")
+                .await
+                .expect("the reader reads on");
+        };
+        let ((head, rest), ()) = tokio::join!(async { Head::read(&mut near).await.expect("the head is whole") }, write);
+        assert_eq!(head.start_line(), "GET / HTTP/1.1");
+        assert!(rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_early_end_says_how_much_came() {
+        let error = Head::read(&mut &b"HTTP/1.1 101"[..]).await.expect_err("the head is cut");
+        assert_eq!(error.to_string(), "the connection ended after 12 bytes of an HTTP head");
+    }
+
+    #[tokio::test]
+    async fn an_endless_head_is_refused() {
+        let error = Head::read(&mut tokio::io::repeat(b'a')).await.expect_err("there is no end");
+        assert!(matches!(error, HeadError::TooLong), "{error}");
+    }
+}

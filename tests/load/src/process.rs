@@ -1,0 +1,210 @@
+//! What a process costs, read from `/proc`: the CPU time and the memory of a proxy and all its workers.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+
+/// Clock ticks in a second in `/proc/PID/stat`: `USER_HZ`, which is 100 in the ABI of every Linux port in use.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A process and its descendants: nginx's master and its worker are measured as one.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pids: Vec<u32>,
+}
+
+impl Tree {
+    /// The tree below `root` as it is now; a worker that starts later is not in it.
+    pub fn of(root: u32) -> Result<Self, ProcessError> {
+        let mut family: Vec<Stat> = Vec::new();
+        let listing = fs::read_dir("/proc").map_err(|source| ProcessError::Read { path: "/proc".into(), source })?;
+        for entry in listing.flatten() {
+            if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                // Processes come and go while we look: one that has gone is not ours.
+                family.extend(read_stat(pid).ok());
+            }
+        }
+        if !family.iter().any(|stat| stat.pid == root) {
+            return Err(ProcessError::Absent(root));
+        }
+        Ok(Self { pids: descendants(root, &family) })
+    }
+
+    /// User and system time of all threads since their start, in steps of 10 ms.
+    pub fn cpu(&self) -> Result<Duration, ProcessError> {
+        self.pids.iter().map(|&pid| Ok(read_stat(pid)?.cpu)).sum()
+    }
+
+    /// Proportional set size in bytes: memory of its own, and its share of what it shares.
+    pub fn pss(&self) -> Result<u64, ProcessError> {
+        self.pids
+            .iter()
+            .map(|pid| {
+                let path = format!("/proc/{pid}/smaps_rollup");
+                let text = read(&path)?;
+                parse_pss(&text).ok_or_else(|| ProcessError::Format { path: path.into() })
+            })
+            .sum()
+    }
+
+    /// The memory once it has held still for `calm`: neither up nor down by more than 0.5 %. After `patience` the last
+    /// reading counts, still or not.
+    pub async fn settled_pss(&self, calm: Duration, patience: Duration) -> Result<u64, ProcessError> {
+        let deadline = Instant::now() + patience;
+        let mut still_since = Instant::now();
+        let mut anchor = self.pss()?;
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            let reading = self.pss()?;
+            if reading.abs_diff(anchor) > anchor / 200 {
+                anchor = reading;
+                still_since = Instant::now();
+            }
+            if still_since.elapsed() >= calm || Instant::now() >= deadline {
+                return Ok(reading);
+            }
+        }
+    }
+
+    /// The CPU time once it has stopped growing: what a finished load still causes is done. After `patience` the last
+    /// reading counts.
+    pub async fn settled_cpu(&self, patience: Duration) -> Result<Duration, ProcessError> {
+        let deadline = Instant::now() + patience;
+        let mut last = self.cpu()?;
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            let reading = self.cpu()?;
+            if reading == last || Instant::now() >= deadline {
+                return Ok(reading);
+            }
+            last = reading;
+        }
+    }
+}
+
+/// The fields of `/proc/PID/stat` that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    pid: u32,
+    parent: u32,
+    cpu: Duration,
+}
+
+fn read_stat(pid: u32) -> Result<Stat, ProcessError> {
+    let path = format!("/proc/{pid}/stat");
+    let text = read(&path)?;
+    parse_stat(&text).ok_or_else(|| ProcessError::Format { path: path.into() })
+}
+
+fn read(path: &str) -> Result<String, ProcessError> {
+    fs::read_to_string(path).map_err(|source| ProcessError::Read { path: path.into(), source })
+}
+
+/// proc(5): the second field is the command in parentheses and may itself contain spaces and parentheses.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (pid, _) = text.split_once(' ')?;
+    let (_, rest) = text.rsplit_once(')')?;
+    // What follows begins with field 3, the state.
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let ticks = number(14)? + number(15)?;
+    Some(Stat {
+        pid: pid.parse().ok()?,
+        parent: u32::try_from(number(4)?).ok()?,
+        cpu: Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND),
+    })
+}
+
+fn parse_pss(rollup: &str) -> Option<u64> {
+    let value = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn descendants(root: u32, family: &[Stat]) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut known = HashSet::from([root]);
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(family.iter().filter(|stat| stat.parent == parent && known.insert(stat.pid)).map(|stat| stat.pid));
+        next += 1;
+    }
+    found
+}
+
+/// Why a process cannot be measured.
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    /// There is no such process.
+    #[error("there is no process {0} to measure: it has ended, or --pid is wrong")]
+    Absent(u32),
+    /// A file of `/proc` cannot be read.
+    #[error("cannot read {}: the process has ended, or belongs to another user", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A file of `/proc` looks unlike what proc(5) says.
+    #[error("cannot make sense of {}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_may_contain_anything() {
+        let text = "4242 (nginx: (worker) 9 9) S 4241 4242 4242 0 -1 4194624 1 2 3 4 150 75 6 7 20 0 1 0 88 1 2 3\n";
+        assert_eq!(parse_stat(text), Some(Stat { pid: 4242, parent: 4241, cpu: Duration::from_millis(2250) }));
+    }
+
+    #[test]
+    fn a_short_stat_is_no_stat() {
+        assert_eq!(parse_stat("1 (init) S 0 1 1 0 -1 0 1 2 3 4 150"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn pss_is_the_total_and_not_one_of_its_parts() {
+        let rollup = "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:    9000 kB\nPss:            1234 kB\n\
+                      Pss_Dirty:   10 kB\nPss_Anon:  20 kB\n";
+        assert_eq!(parse_pss(rollup), Some(1234 * 1024));
+        assert_eq!(parse_pss("Rss: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_through_generations_in_any_order() {
+        let stat = |pid, parent| Stat { pid, parent, cpu: Duration::ZERO };
+        let family = [stat(30, 20), stat(20, 10), stat(10, 1), stat(21, 10), stat(99, 1)];
+        let mut found = descendants(10, &family);
+        found.sort_unstable();
+        assert_eq!(found, [10, 20, 21, 30]);
+    }
+
+    #[test]
+    fn this_process_can_be_measured() {
+        let tree = Tree::of(std::process::id()).expect("we are running");
+        assert!(tree.pss().expect("our own memory is readable") > 100 * 1024);
+        let before = tree.cpu().expect("our own time is readable");
+        let mut spin = 0_u64;
+        while tree.cpu().expect("our own time is readable") < before + Duration::from_millis(30) {
+            spin = std::hint::black_box(spin.wrapping_add(1));
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_named() {
+        let error = Tree::of(u32::MAX).expect_err("no process has this number");
+        assert!(error.to_string().contains("4294967295"), "{error}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Many runs' figures as one Markdown table: medians over the rounds, ratios between the proxies, targets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use thiserror::Error;
+
+use crate::stats::median;
+
+/// The proxies in the order of the table's columns.
+const PEERS: [&str; 3] = ["nginx", "haproxy", OURS];
+/// The proxy that the targets are for.
+const OURS: &str = "pulsegate";
+
+/// A line of the table.
+struct Row {
+    case: &'static str,
+    figure: &'static str,
+    label: &'static str,
+    decimals: usize,
+    target: Target,
+}
+
+/// What pulsegate is held to.
+#[derive(Clone, Copy)]
+enum Target {
+    /// At most this share of the better peer's figure.
+    OfBetter(f64),
+    /// At most this share of nginx's figure.
+    OfNginx(f64),
+    /// At most this figure.
+    AtMost(f64),
+    /// None: shown for what it tells.
+    Shown,
+}
+
+const fn row(case: &'static str, figure: &'static str, label: &'static str, decimals: usize, target: Target) -> Row {
+    Row { case, figure, label, decimals, target }
+}
+
+const ROWS: [Row; 18] = [
+    row("echo-64", "cpu_us_per_message", "CPU per echoed message, 64 B (µs)", 2, Target::OfBetter(0.95)),
+    row("echo-4096", "cpu_us_per_message", "CPU per echoed message, 4 KiB (µs)", 2, Target::OfBetter(0.95)),
+    row("echo-65536", "cpu_us_per_message", "CPU per echoed message, 64 KiB (µs)", 2, Target::OfBetter(0.95)),
+    row("echo-64", "latency_p99_us", "p99 latency, 64 B (µs)", 0, Target::Shown),
+    row("echo-4096", "latency_p99_us", "p99 latency, 4 KiB (µs)", 0, Target::Shown),
+    row("echo-65536", "latency_p99_us", "p99 latency, 64 KiB (µs)", 0, Target::Shown),
+    row("idle", "pss_kib_per_session", "PSS per idle TLS session (KiB)", 2, Target::AtMost(10.0)),
+    row("idle", "pss_kib_per_session_at_margin", "the same at the margin (KiB)", 2, Target::Shown),
+    row("idle", "pss_growth_percent", "its growth after a 100 KB echo (%)", 1, Target::AtMost(10.0)),
+    row("handshake", "cpu_us_per_upgrade", "CPU per TLS handshake, upgrade and close (µs)", 0, Target::OfNginx(0.5)),
+    row("beat", "sessions", "sessions under a 1 s heartbeat", 0, Target::Shown),
+    row("beat", "pings_per_second", "pings answered per second", 0, Target::Shown),
+    row("beat", "false_teardowns", "live sessions torn down", 0, Target::AtMost(0.0)),
+    row("beat", "cpu_share_percent", "CPU of one core for it (%)", 1, Target::Shown),
+    row("silent", "sessions", "silent sessions, 1 s heartbeat and 1 s timeout", 0, Target::Shown),
+    row("silent", "still_open", "silent sessions not torn down", 0, Target::AtMost(0.0)),
+    row("silent", "close_s_median", "until their Close, median (s)", 2, Target::Shown),
+    row("silent", "close_s_max", "until their Close, longest (s)", 2, Target::Shown),
+];
+
+/// The figures of all runs.
+#[derive(Debug, Default)]
+pub struct Runs {
+    /// By case, figure and peer: one value of each round.
+    values: BTreeMap<(String, String, String), Vec<f64>>,
+}
+
+impl Runs {
+    /// Reads lines `PEER CASE FIGURE VALUE`.
+    pub fn parse(text: &str) -> Result<Self, ReportError> {
+        let mut runs = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let malformed = || ReportError { line: number + 1, text: line.into() };
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [peer, case, figure, value] = fields[..] else { return Err(malformed()) };
+            let value = value.parse().map_err(|_| malformed())?;
+            let key = (case.to_owned(), figure.to_owned(), peer.to_owned());
+            runs.values.entry(key).or_default().push(value);
+        }
+        Ok(runs)
+    }
+
+    /// The table. The last proxy is compared with the better of the others; of targets, only pulsegate's are judged.
+    pub fn table(&self) -> String {
+        let measured: BTreeSet<&str> = self.values.keys().map(|(_, _, peer)| peer.as_str()).collect();
+        let peers: Vec<&str> = PEERS.into_iter().filter(|peer| measured.contains(peer)).collect();
+        let Some((&last, others)) = peers.split_last() else { return "No figures.\n".into() };
+        let judged = last == OURS;
+
+        let mut out = format!("| measure | {} |", peers.join(" | "));
+        let mut columns = peers.len() + 2;
+        if !others.is_empty() {
+            let _ = write!(out, " {last} ÷ {} |", if others.len() > 1 { "the better" } else { others[0] });
+            columns += 1;
+        }
+        if judged {
+            out.push_str(" target | met |");
+            columns += 2;
+        }
+        let _ = writeln!(out, " spread |\n|---{}|", "|---:".repeat(columns - 1));
+
+        for row in ROWS.iter().filter(|row| peers.iter().any(|peer| self.median(row, peer).is_some())) {
+            let _ = write!(out, "| {} |", row.label);
+            for peer in &peers {
+                let _ = write!(out, " {} |", shown(self.median(row, peer), row.decimals));
+            }
+            let better = others.iter().filter_map(|peer| self.median(row, peer)).min_by(f64::total_cmp);
+            let ratio = |base: Option<f64>| Some(self.median(row, last)? / base.filter(|base| *base > 0.0)?);
+            if !others.is_empty() {
+                let _ = write!(out, " {} |", shown(ratio(better), 2));
+            }
+            if judged {
+                let nginx = self.median(row, "nginx");
+                let (target, met) = match row.target {
+                    Target::OfBetter(most) => (format!("≤ {most} of the better"), ratio(better).map(|is| is <= most)),
+                    Target::OfNginx(most) => (format!("≤ {most} of nginx"), ratio(nginx).map(|is| is <= most)),
+                    Target::AtMost(most) => (format!("≤ {most}"), self.median(row, last).map(|is| is <= most)),
+                    Target::Shown => (String::new(), None),
+                };
+                let _ = write!(out, " {target} | {} |", met.map_or("", |met| if met { "yes" } else { "**no**" }));
+            }
+            let spread = peers.iter().filter_map(|peer| self.spread(row, peer)).max_by(f64::total_cmp);
+            let _ = writeln!(out, " {} |", spread.map_or("–".into(), |spread| format!("{:.0} %", spread * 100.0)));
+        }
+        out
+    }
+
+    fn values(&self, row: &Row, peer: &str) -> Option<&[f64]> {
+        self.values.get(&(row.case.to_owned(), row.figure.to_owned(), peer.to_owned())).map(Vec::as_slice)
+    }
+
+    fn median(&self, row: &Row, peer: &str) -> Option<f64> {
+        median(self.values(row, peer)?)
+    }
+
+    /// How far the rounds lie apart, as a share of their median; [`None`] of a single round.
+    fn spread(&self, row: &Row, peer: &str) -> Option<f64> {
+        let values = self.values(row, peer).filter(|values| values.len() > 1)?;
+        let least = values.iter().copied().min_by(f64::total_cmp)?;
+        let most = values.iter().copied().max_by(f64::total_cmp)?;
+        let middle = median(values).filter(|middle| *middle != 0.0)?;
+        Some((most - least) / middle.abs())
+    }
+}
+
+fn shown(value: Option<f64>, decimals: usize) -> String {
+    value.map_or("–".into(), |value| format!("{value:.decimals$}"))
+}
+
+/// A line that is no figure.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("line {line} of the figures is not `PEER CASE FIGURE VALUE`: {text:?}")]
+pub struct ReportError {
+    line: usize,
+    text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> String {
+        Runs::parse(text).expect("the figures are well formed").table()
+    }
+
+    #[test]
+    fn medians_ratios_and_targets() {
+        let figures = "nginx echo-64 cpu_us_per_message 10\nnginx echo-64 cpu_us_per_message 30\n\
+                       nginx echo-64 cpu_us_per_message 20\nhaproxy echo-64 cpu_us_per_message 16\n\
+                       pulsegate echo-64 cpu_us_per_message 12\nnginx handshake cpu_us_per_upgrade 400\n\
+                       haproxy handshake cpu_us_per_upgrade 300\npulsegate handshake cpu_us_per_upgrade 210\n";
+        assert_eq!(
+            table(figures),
+            "| measure | nginx | haproxy | pulsegate | pulsegate ÷ the better | target | met | spread |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|\n\
+             | CPU per echoed message, 64 B (µs) | 20.00 | 16.00 | 12.00 | 0.75 | ≤ 0.95 of the better | yes | 100 % |\n\
+             | CPU per TLS handshake, upgrade and close (µs) | 400 | 300 | 210 | 0.70 | ≤ 0.5 of nginx | **no** | – |\n"
+        );
+    }
+
+    #[test]
+    fn a_peer_may_be_left_out() {
+        let figures = "haproxy idle pss_kib_per_session 19.5\nnginx idle pss_kib_per_session 39\n";
+        assert_eq!(
+            table(figures),
+            "| measure | nginx | haproxy | haproxy ÷ nginx | spread |\n|---|---:|---:|---:|---:|\n\
+             | PSS per idle TLS session (KiB) | 39.00 | 19.50 | 0.50 | – |\n"
+        );
+    }
+
+    #[test]
+    fn no_teardown_meets_the_target_of_none() {
+        let table = table("pulsegate beat false_teardowns 0\npulsegate beat false_teardowns 0\n");
+        assert!(table.ends_with("| live sessions torn down | 0 | ≤ 0 | yes | – |\n"), "{table}");
+    }
+
+    #[test]
+    fn a_malformed_line_is_named() {
+        let error = Runs::parse("nginx idle x 1\nnginx idle x\n").expect_err("the second line is short");
+        assert_eq!(error.to_string(), "line 2 of the figures is not `PEER CASE FIGURE VALUE`: \"nginx idle x\"");
+    }
+}

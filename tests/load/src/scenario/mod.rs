@@ -1,0 +1,99 @@
+//! The experiments. Each opens its sessions through the proxy, measures, and returns its figures.
+
+pub mod beat;
+pub mod echo;
+pub mod handshake;
+pub mod idle;
+pub mod silent;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::dial::{Dialer, Url};
+use crate::fleet::Opening;
+use crate::process::Tree;
+use crate::session::Manners;
+
+/// Whom to load and how.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// The proxy, as in <wss://localhost:8443/>
+    pub url: Url,
+    /// File with the certificates to trust
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// The proxy's process; its descendants are measured with it
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Loopback addresses to connect from, 127.0.0.1 and up: each has 28,000 ports
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..255))]
+    pub sources: u8,
+    /// How many sessions may be opening at once
+    #[arg(long, default_value_t = 64, value_name = "COUNT")]
+    pub at_once: usize,
+    /// How long any step of any session may take
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub patience: Duration,
+}
+
+impl Target {
+    /// A dialer for messages of up to `largest` bytes.
+    pub async fn dialer(&self, largest: usize) -> Result<Arc<Dialer>> {
+        let dialer = Dialer::new(self.url.clone(), &self.ca, self.sources, self.patience, largest).await;
+        dialer.map(Arc::new).with_context(|| format!("dialling {}", self.url))
+    }
+
+    /// The process to measure, if there is one.
+    pub fn measured(&self) -> Result<Option<Tree>> {
+        Ok(self.pid.map(Tree::of).transpose()?)
+    }
+
+    /// The process to measure, where a scenario is pointless without.
+    pub fn must_measure(&self) -> Result<Tree> {
+        self.measured()?.context("this scenario measures a process: --pid is missing")
+    }
+
+    fn opening(&self, manners: Manners) -> Opening {
+        Opening { at_once: self.at_once, manners }
+    }
+}
+
+/// What a scenario found: named numbers, shown one to a line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures(Vec<(&'static str, f64)>);
+
+impl Figures {
+    /// Adds a figure.
+    pub fn put(&mut self, name: &'static str, value: f64) {
+        self.0.push((name, value));
+    }
+
+    /// The figure of that name.
+    pub fn of(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| {
+            let decimals = if value.fract() == 0.0 { 0 } else { 3 };
+            writeln!(out, "{name} {value:.decimals$}")
+        })
+    }
+}
+
+/// Bytes as KiB.
+fn kib(bytes: f64) -> f64 {
+    bytes / 1024.0
+}
+
+/// A duration in microseconds.
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

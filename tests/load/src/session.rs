@@ -1,0 +1,326 @@
+//! The client's end of one WebSocket.
+//!
+//! A session is driven by [`Session::turn`], which may be dropped at any await: everything it knows is in the session,
+//! so that a scenario can wait for a session and for its orders at once. It reads and writes in the same turn: a client
+//! that only wrote until its message was out would deadlock with an echo that streams.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+
+use crate::frame::{self, Decoder, FrameError, Header, Opcode, Part};
+use crate::pattern::Pattern;
+
+/// Bytes read at once.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    /// All sessions of a thread read here, one after the other: 9,000 of them need no 9,000 buffers.
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// What a session does about the peer's Pings and Closes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manners {
+    /// Answers each, as RFC 6455 §5.5 demands.
+    #[default]
+    Answers,
+    /// Reads on but says nothing: what a heartbeat takes for a dead client.
+    Silent,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Bytes were read and dealt with; [`Session::seen`] tells what they were.
+    Progress,
+    /// The connection is over.
+    Ended,
+}
+
+/// A Close frame of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// When it came.
+    pub at: Instant,
+    /// Its code; [`None`] in an empty Close.
+    pub code: Option<u16>,
+}
+
+/// What has come so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Pings of the peer.
+    pub pings: u64,
+    /// The peer's Close.
+    pub close: Option<Close>,
+}
+
+/// One WebSocket over any byte stream.
+#[derive(Debug)]
+pub struct Session<S> {
+    stream: S,
+    manners: Manners,
+    decoder: Decoder,
+    /// Payload of the control frame that is just coming in.
+    control: Vec<u8>,
+    outbound: Outbound,
+    pattern: Arc<Pattern>,
+    /// What must still come back of the message under way: a place in the pattern.
+    expected: Option<Range<usize>>,
+    phase: Phase,
+    seen: Seen,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    CloseSent,
+}
+
+/// Bytes on their way out.
+#[derive(Debug, Default)]
+struct Outbound {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// A TLS stream may have taken bytes that it has not yet written.
+    flushed: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// A session on an upgraded stream; `early` is what was read after the upgrade's answer.
+    pub fn new(stream: S, mut early: Vec<u8>, pattern: Arc<Pattern>, manners: Manners) -> Result<Self, SessionError> {
+        let mut session = Self {
+            stream,
+            manners,
+            decoder: Decoder::default(),
+            control: Vec::new(),
+            outbound: Outbound { flushed: true, ..Outbound::default() },
+            pattern,
+            expected: None,
+            phase: Phase::Open,
+            seen: Seen::default(),
+        };
+        session.absorb(&mut early)?;
+        Ok(session)
+    }
+
+    /// What has come so far.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Sends the message number `sequence` of session `index` and waits until all of it came back unchanged.
+    pub async fn echo(&mut self, index: usize, sequence: u64, length: usize) -> Result<(), SessionError> {
+        let place = self.pattern.place(index, sequence, length);
+        let key = fastrand::u32(..).to_ne_bytes();
+        frame::encode_masked(Opcode::Binary, key, self.pattern.bytes(place.clone()), &mut self.outbound.bytes);
+        self.expected = Some(place);
+        while self.expected.is_some() {
+            if self.turn().await? == Turn::Ended {
+                return Err(self.ended());
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes with 1000, waits for the peer's Close and the end, then closes the stream.
+    pub async fn close(&mut self) -> Result<(), SessionError> {
+        self.queue_close(&1000_u16.to_be_bytes());
+        while self.turn().await? == Turn::Progress {}
+        if self.seen.close.is_none() {
+            return Err(SessionError::Ended { code: None });
+        }
+        // The peer has ended already: there is nobody left to tell, and nothing lost if telling fails.
+        let _ = self.stream.shutdown().await;
+        Ok(())
+    }
+
+    /// Writes what waits, then waits for bytes and deals with them. Safe to drop at any time.
+    pub async fn turn(&mut self) -> Result<Turn, SessionError> {
+        poll_fn(|context| self.poll_turn(context)).await
+    }
+
+    /// Gives back the memory of large messages.
+    pub fn shrink(&mut self) {
+        self.outbound.bytes.shrink_to_fit();
+    }
+
+    /// The error to report when the session ended although it was needed.
+    pub fn ended(&self) -> SessionError {
+        SessionError::Ended { code: self.seen.close.and_then(|close| close.code) }
+    }
+
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<Turn, SessionError>> {
+        let read = READ.with_borrow_mut(|scratch| {
+            if let Some(turn) = self.poll_send(context)? {
+                return Poll::Ready(Ok(turn));
+            }
+            let mut buffer = ReadBuf::new(scratch);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Err(error) => Poll::Ready(ending(error)),
+                Ok(()) if buffer.filled().is_empty() => Poll::Ready(Ok(Turn::Ended)),
+                Ok(()) => Poll::Ready(self.absorb(buffer.filled_mut()).map(|()| Turn::Progress)),
+            }
+        });
+        let turn = ready!(read)?;
+        // Answers leave in the turn that made them.
+        Poll::Ready(match turn {
+            Turn::Progress => self.poll_send(context).map(|end| end.unwrap_or(turn)),
+            Turn::Ended => Ok(turn),
+        })
+    }
+
+    /// Writes as much as the stream takes; a turn only if the stream is over.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Result<Option<Turn>, SessionError> {
+        let Outbound { bytes, sent, flushed } = &mut self.outbound;
+        while *sent < bytes.len() {
+            *flushed = false;
+            match Pin::new(&mut self.stream).poll_write(context, &bytes[*sent..]) {
+                Poll::Ready(Ok(written)) => *sent += written,
+                Poll::Ready(Err(error)) => return ending(error).map(Some),
+                Poll::Pending => return Ok(None),
+            }
+        }
+        bytes.clear();
+        *sent = 0;
+        if !*flushed {
+            match Pin::new(&mut self.stream).poll_flush(context) {
+                Poll::Ready(Ok(())) => *flushed = true,
+                Poll::Ready(Err(error)) => return ending(error).map(Some),
+                Poll::Pending => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn absorb(&mut self, mut input: &mut [u8]) -> Result<(), SessionError> {
+        while let Some(part) = self.decoder.next(&mut input)? {
+            match part {
+                Part::Header(header) if header.mask.is_some() => return Err(SessionError::Masked),
+                Part::Header(header) => self.begin(header)?,
+                Part::Payload { header, bytes, last } if header.opcode.is_control() => {
+                    self.control.extend_from_slice(bytes);
+                    if last {
+                        self.answer(header.opcode);
+                        self.control.clear();
+                    }
+                }
+                Part::Payload { header, bytes, last } => {
+                    let expected = self.expected.as_mut().ok_or(SessionError::Unasked)?;
+                    let place = expected.start..expected.start + bytes.len();
+                    if self.pattern.bytes(place) != bytes {
+                        return Err(SessionError::Differs);
+                    }
+                    expected.start += bytes.len();
+                    if last && header.fin {
+                        match expected.len() {
+                            0 => self.expected = None,
+                            missing => return Err(SessionError::Short { missing }),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what a header can tell: whether the frame may be part of the echo at all.
+    fn begin(&mut self, header: Header) -> Result<(), SessionError> {
+        match (header.opcode, &self.expected) {
+            (Opcode::Text, _) => Err(SessionError::Differs),
+            (Opcode::Binary | Opcode::Continuation, None) => Err(SessionError::Unasked),
+            (Opcode::Binary | Opcode::Continuation, Some(rest)) if header.length > rest.len() as u64 => {
+                Err(SessionError::Long { surplus: header.length - rest.len() as u64 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answer(&mut self, opcode: Opcode) {
+        match opcode {
+            Opcode::Ping => {
+                self.seen.pings += 1;
+                if self.manners == Manners::Answers && self.phase == Phase::Open {
+                    let key = fastrand::u32(..).to_ne_bytes();
+                    frame::encode_masked(Opcode::Pong, key, &self.control, &mut self.outbound.bytes);
+                }
+            }
+            Opcode::Close => {
+                let code = self.control.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+                self.seen.close.get_or_insert(Close { at: Instant::now(), code });
+                if self.manners == Manners::Answers {
+                    let echo = self.control.clone();
+                    self.queue_close(&echo);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn queue_close(&mut self, payload: &[u8]) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::CloseSent;
+            frame::encode_masked(Opcode::Close, fastrand::u32(..).to_ne_bytes(), payload, &mut self.outbound.bytes);
+        }
+    }
+}
+
+/// A connection that the peer cut off has ended; anything else that fails is an error.
+fn ending(error: io::Error) -> Result<Turn, SessionError> {
+    match error.kind() {
+        // rustls reports a TCP end without close_notify as an unexpected end.
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Ok(Turn::Ended),
+        _ => Err(SessionError::Io(error)),
+    }
+}
+
+/// What ends a session that should have gone on.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    /// The peer broke RFC 6455.
+    #[error("the proxy broke RFC 6455")]
+    Frame(#[from] FrameError),
+    /// A server must not mask.
+    #[error("the proxy sent a masked frame")]
+    Masked,
+    /// The peer ended it.
+    #[error("the session was ended from the other side ({})", code.map_or("no Close code".into(), |code| format!("Close {code}")))]
+    Ended {
+        /// The code of its Close, if there was one.
+        code: Option<u16>,
+    },
+    /// Data that nobody had asked for.
+    #[error("data came back although no message was under way")]
+    Unasked,
+    /// The echo is not what was sent.
+    #[error("an echo differs from the message that was sent")]
+    Differs,
+    /// The echo is too short.
+    #[error("an echo ended {missing} bytes too early")]
+    Short {
+        /// Bytes that did not come.
+        missing: usize,
+    },
+    /// The echo is too long.
+    #[error("an echo is {surplus} bytes too long")]
+    Long {
+        /// Bytes too many.
+        surplus: u64,
+    },
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

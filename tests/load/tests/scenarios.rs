@@ -1,0 +1,218 @@
+//! Every scenario against a TLS server that is tungstenite's and tokio-rustls' work, not ours: what the figures claim
+//! must be what happened.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Command, FromArgMatches};
+use futures_util::{SinkExt, StreamExt};
+use pulsegate_load::cert;
+use pulsegate_load::scenario::{beat, echo, handshake, idle, silent};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{interval, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the server does beside echoing.
+#[derive(Clone, Copy)]
+enum Habit {
+    /// Nothing.
+    Echo,
+    /// Flips a bit in every message.
+    Corrupt,
+    /// Pings so often, and closes with 1001 whoever leaves a ping unanswered for one period.
+    Beat(Duration),
+    /// Closes every session after a while, whatever it does.
+    CloseAfter(Duration),
+}
+
+/// A running server; its certificate's directory goes with it.
+struct Server {
+    address: SocketAddr,
+    directory: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Server {
+    async fn start(habit: Habit) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let directory = std::env::temp_dir().join(format!("pulsegate-load-{}-{}", std::process::id(), address.port()));
+        std::fs::create_dir(&directory).expect("the directory is new");
+        cert::write(&directory).expect("the directory is writable");
+        let chain = CertificateDer::pem_file_iter(directory.join("cert.pem")).expect("it was written");
+        let chain = chain.collect::<Result<_, _>>().expect("it is PEM");
+        let key = PrivateKeyDer::from_pem_file(directory.join("key.pem")).expect("it was written");
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has TLS 1.3")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("the key is the certificate's");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(acceptor.clone(), stream, habit));
+            }
+        });
+        Self { address, directory }
+    }
+
+    /// The options of a scenario against this server, which is measured in the test's own process.
+    fn options<T: Args + FromArgMatches>(&self, more: &[&str]) -> T {
+        let (url, ca) = (format!("wss://localhost:{}/", self.address.port()), self.directory.join("ca.pem"));
+        let pid = std::process::id().to_string();
+        let ca = ca.to_str().expect("temporary directories have plain names");
+        let all =
+            ["scenario", &url, "--ca", ca, "--pid", &pid, "--sources", "2"].into_iter().chain(more.iter().copied());
+        let matches =
+            T::augment_args(Command::new("scenario")).try_get_matches_from(all).expect("the options are right");
+        T::from_arg_matches(&matches).expect("the options are right")
+    }
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, habit: Habit) -> Option<()> {
+    let mut socket = accept_async(acceptor.accept(stream).await.ok()?).await.ok()?;
+    let period = match habit {
+        Habit::Beat(period) | Habit::CloseAfter(period) => period,
+        Habit::Echo | Habit::Corrupt => Duration::from_secs(3600),
+    };
+    let mut clock = interval(period);
+    clock.tick().await;
+    let mut unanswered = false;
+    loop {
+        tokio::select! {
+            message = socket.next() => match message?.ok()? {
+                Message::Binary(bytes) if matches!(habit, Habit::Corrupt) => {
+                    let flipped: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+                    socket.send(Message::Binary(Bytes::from(flipped))).await.ok()?;
+                }
+                message @ Message::Binary(_) => socket.send(message).await.ok()?,
+                Message::Pong(_) => unanswered = false,
+                _ => {}
+            },
+            _ = clock.tick() => {
+                if unanswered || matches!(habit, Habit::CloseAfter(_)) {
+                    socket.send(Message::Close(Some(CloseFrame { code: 1001.into(), reason: "".into() }))).await.ok()?;
+                    return None;
+                }
+                socket.send(Message::Ping(Bytes::from_static(b"beat"))).await.ok()?;
+                unanswered = true;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn echo_counts_exactly() {
+    let server = Server::start(Habit::Echo).await;
+    let options = server.options::<echo::Echo>(&["-n", "3", "-s", "70000", "-m", "50"]);
+    let figures = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect("the echoes are right");
+    assert_eq!(figures.of("messages"), Some(50.0), "{figures}");
+    assert!(figures.of("cpu_us_per_message").is_some_and(|cost| cost > 0.0), "{figures}");
+}
+
+#[tokio::test]
+async fn echo_measures_for_a_time() {
+    let server = Server::start(Habit::Beat(Duration::from_millis(50))).await;
+    let options = server.options::<echo::Echo>(&["-n", "4", "-d", "400ms", "--warm-up", "200ms"]);
+    let figures = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect("the echoes are right");
+    let messages = figures.of("messages").expect("they are counted");
+    assert!(messages > 0.0, "{figures}");
+    assert!(figures.of("messages_per_second").is_some_and(|rate| (rate - messages / 0.4).abs() < 1.0), "{figures}");
+    let (p50, p99) = (figures.of("latency_p50_us"), figures.of("latency_p99_us"));
+    assert!(p50 > Some(0.0) && p99 >= p50, "{figures}");
+}
+
+#[tokio::test]
+async fn a_corrupted_echo_fails_the_run() {
+    let server = Server::start(Habit::Corrupt).await;
+    let options = server.options::<echo::Echo>(&["-n", "2", "-m", "10"]);
+    let error = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect_err("every byte differs");
+    assert!(format!("{error:#}").ends_with("an echo differs from the message that was sent"), "{error:#}");
+}
+
+#[tokio::test]
+async fn idle_sessions_are_held_and_weighed() {
+    let server = Server::start(Habit::Beat(Duration::from_millis(500))).await;
+    let options = server.options::<idle::Idle>(&["-n", "40", "--warm-up", "5", "--wave", "7"]);
+    let figures = timeout(PATIENCE, idle::run(&options)).await.expect("in time").expect("all sessions are held");
+    // Client and server share the process here: the figure says nothing, but it must be one.
+    assert!(figures.of("pss_baseline_kib").is_some_and(|pss| pss > 100.0), "{figures}");
+    assert!(figures.of("pss_growth_percent").is_some_and(f64::is_finite), "{figures}");
+}
+
+#[tokio::test]
+async fn silent_sessions_are_timed_to_their_close() {
+    let server = Server::start(Habit::Beat(Duration::from_millis(200))).await;
+    let options = server.options::<silent::Silent>(&["-n", "20", "-w", "20s"]);
+    let figures = timeout(PATIENCE, silent::run(&options)).await.expect("in time").expect("they all end");
+    assert_eq!((figures.of("torn_down"), figures.of("still_open")), (Some(20.0), Some(0.0)), "{figures}");
+    assert_eq!(figures.of("pings_ignored"), Some(20.0), "{figures}");
+    // A ping after one period, the close after another; the upgrade is seen a moment later than it is done.
+    assert!(figures.of("close_s_min").is_some_and(|seconds| seconds > 0.3), "{figures}");
+    assert!(figures.of("gone_s_max") >= figures.of("close_s_max"), "{figures}");
+}
+
+#[tokio::test]
+async fn silent_sessions_that_nobody_ends_are_reported() {
+    let server = Server::start(Habit::Echo).await;
+    let options = server.options::<silent::Silent>(&["-n", "3", "-w", "100ms"]);
+    let figures = timeout(PATIENCE, silent::run(&options)).await.expect("in time").expect("that is a finding");
+    assert_eq!((figures.of("torn_down"), figures.of("still_open")), (Some(0.0), Some(3.0)), "{figures}");
+    assert_eq!(figures.of("gone_s_max"), None, "{figures}");
+}
+
+#[tokio::test]
+async fn handshakes_are_counted() {
+    let server = Server::start(Habit::Echo).await;
+    let options = server.options::<handshake::Handshake>(&["-m", "30", "--warm-up", "5", "-c", "4"]);
+    let figures = timeout(PATIENCE, handshake::run(&options)).await.expect("in time").expect("all upgrades succeed");
+    assert_eq!(figures.of("upgrades"), Some(30.0), "{figures}");
+    assert!(figures.of("cpu_us_per_upgrade").is_some_and(|cost| cost > 0.0), "{figures}");
+}
+
+#[tokio::test]
+async fn live_sessions_answer_and_live() {
+    let server = Server::start(Habit::Beat(Duration::from_millis(300))).await;
+    let options = server.options::<beat::Beat>(&["-n", "30", "-d", "2s"]);
+    let figures = timeout(PATIENCE, beat::run(&options)).await.expect("in time").expect("they all live");
+    assert_eq!(figures.of("false_teardowns"), Some(0.0), "{figures}");
+    assert!(figures.of("pings_of_the_least_beaten").is_some_and(|pings| pings >= 3.0), "{figures}");
+}
+
+#[tokio::test]
+async fn a_false_teardown_is_a_finding() {
+    let server = Server::start(Habit::CloseAfter(Duration::from_millis(500))).await;
+    let options = server.options::<beat::Beat>(&["-n", "5", "-d", "1500ms"]);
+    let figures = timeout(PATIENCE, beat::run(&options)).await.expect("in time").expect("that is a finding");
+    assert_eq!(figures.of("false_teardowns"), Some(5.0), "{figures}");
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_explained() {
+    let server = Server::start(Habit::Echo).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port is free").local_addr().expect("it is bound");
+    let url = format!("wss://localhost:{}/", free.port());
+    let ca = server.directory.join("ca.pem");
+    let arguments = ["scenario", &url, "--ca", ca.to_str().expect("plain")];
+    let matches = echo::Echo::augment_args(Command::new("scenario")).try_get_matches_from(arguments).expect("right");
+    let options = echo::Echo::from_arg_matches(&matches).expect("right");
+    let error = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect_err("nobody listens");
+    assert!(format!("{error:#}").contains("is the proxy running?"), "{error:#}");
+}
