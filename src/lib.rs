@@ -16,7 +16,6 @@ pub mod config;
 pub mod drain;
 pub mod heartbeat;
 pub mod http;
-mod pulse;
 pub mod registry;
 pub mod relay;
 pub mod server;

@@ -21,7 +21,6 @@ use crate::config::Settings;
 use crate::drain::{self, Outcome, Phase, Shutdown};
 use crate::heartbeat::UpstreamPulse;
 use crate::http::{self, Peer};
-use crate::pulse;
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
@@ -142,7 +141,6 @@ impl Server {
                 .collect::<Result<_, _>>()?;
             tokio::select! {
                 result = supervise(&shared, bound, ends) => result,
-                never = pulse::keep(shared.settings.upstream.heartbeat, &shared.pulse, &shared.registry) => match never {},
                 never = signals.drive() => match never {},
                 never = watch_app(&shared) => match never {},
             }
