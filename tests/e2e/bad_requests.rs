@@ -40,7 +40,7 @@ async fn a_head_of_100_kb_is_refused() {
 
 #[tokio::test]
 async fn a_thousand_header_fields_are_refused() {
-    let many: String = (0..1_000).map(|field| format!("X-{field}: a\r\n")).collect();
+    let many = "X-Again: a\r\n".repeat(1_000);
     let answer = refusal_of(&format!("{}{many}\r\n", upgrade_head("/ws"))).await;
     assert!(matches!(answer.status, 400 | 431), "{answer:?}");
 }

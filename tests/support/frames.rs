@@ -55,11 +55,11 @@ impl Frame {
         match (u8::try_from(length), u16::try_from(length)) {
             (Ok(length @ ..=125), _) => bytes.push(masked | length),
             (_, Ok(length)) => {
-                bytes.push(masked | 126);
+                bytes.push(masked | 0x7e);
                 bytes.extend(length.to_be_bytes());
             }
             _ => {
-                bytes.push(masked | 127);
+                bytes.push(masked | 0x7f);
                 bytes.extend((length as u64).to_be_bytes());
             }
         }
