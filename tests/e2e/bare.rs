@@ -1,0 +1,103 @@
+//! The app without a line of heartbeat code: the proxy alone finds the dead client.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::client::Neighbour;
+use crate::support::deadline::settles;
+use crate::support::node::{App, Client};
+use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let neighbour = Neighbour::join(&proxy, "/ws?name=neighbour").await;
+    let mut living = Client::connect(&proxy, "/ws?name=living", &[]).await;
+    let sockets = proxy.sockets();
+    let dead = Client::connect(&proxy, "/ws?name=dead", &[]).await;
+    app.event("open", |event| event["name"] == "dead").await;
+
+    let stopped = Instant::now();
+    dead.stop();
+    let close = app.close_of("dead").await;
+    let took = close.at - stopped;
+    assert!(took < BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert_eq!((&close.json["code"], &close.json["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!(line["close.initiator"], "proxy", "{line}");
+    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+    assert_eq!(line["close.code"], 1001, "{line}");
+    assert_eq!(line["upstream.close_code"], 4408, "{line}");
+    assert_eq!(line["missed"], 1, "{line}");
+    assert_eq!(line["url.path"], "/ws", "a query may hold secrets and stays out of the log: {line}");
+    proxy.releases_sockets(sockets).await;
+
+    neighbour.echoes().await;
+    living.tell(&json!({ "send": "still here" })).await;
+    living.event("message", |event| event["data"] == "still here").await;
+    assert_eq!(app.events("close").len(), 1, "{}", app.transcript());
+
+    dead.resume();
+    let close = dead.event("close", |_| true).await;
+    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()));
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn an_app_on_a_unix_socket_hears_of_a_dead_client_too() {
+    let dir = TempDir::new().expect("make a temporary directory");
+    let app = App::bare_on(&dir.path().join("app.sock")).await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let dead = Client::connect(&proxy, "/ws?name=dead", &[]).await;
+    app.event("open", |event| event["name"] == "dead").await;
+    dead.stop();
+    let close = app.close_of("dead").await.json;
+    assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+    dead.resume();
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_but_answers_pings_outlives_many_windows() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let mut quiet = Client::connect(&proxy, "/ws?name=quiet", &[]).await;
+    let pings = || quiet.events("ping").len();
+    settles("ten pings", pings, |count| *count >= 10).await;
+    quiet.tell(&json!({ "close": [1000, ""] })).await;
+
+    assert_eq!(app.close_of("quiet").await.json["code"], 1000);
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!(line["close.initiator"], "client", "{line}");
+    assert_eq!(line["close.reason"], "normal", "{line}");
+    assert_eq!(line["missed"], 0, "{line}");
+    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0 && rtt < 1.0), "{line}");
+    assert!(line["duration_s"].as_f64().is_some_and(|duration| duration > 2.0), "{line}");
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_route_that_switches_the_heartbeat_off_leaves_a_stopped_client_alone() {
+    let app = App::bare().await;
+    let route = "[[route]]\npath = \"/sink\"\n[route.heartbeat]\nmode = \"off\"\n";
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with(route)).await;
+    let spared = Client::connect(&proxy, "/sink?name=spared", &[]).await;
+    let dead = Client::connect(&proxy, "/ws?name=dead", &[]).await;
+    app.event("open", |event| event["name"] == "dead").await;
+    spared.stop();
+    dead.stop();
+    app.close_of("dead").await;
+    // The route's own client has been silent for just as long, and for one whole window more.
+    tokio::time::sleep(BOUND).await;
+    assert_eq!(app.events("close").len(), 1, "{}", app.transcript());
+    spared.resume();
+    dead.resume();
+    proxy.finish().await;
+}

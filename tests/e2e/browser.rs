@@ -1,0 +1,80 @@
+//! A real browser as the client: the page has no heartbeat code, Chromium answers pings by itself.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::support::node::{App, project};
+use crate::support::process::{Process, send};
+use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+
+/// Chromium on one page.
+struct Browser(Process);
+
+impl Browser {
+    async fn visit(proxy: &Proxy, path: &str) -> Self {
+        let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+        assert!(Path::new(&chromium).exists(), "no {chromium}: apt-get install -y chromium, or set CHROMIUM");
+        let mut command = Command::new("node");
+        command.arg("visit.js").arg(proxy.https(path)).arg("--certificate").arg(&proxy.pki.certificate);
+        let browser = Self(Process::start("visit.js", command.current_dir(project("browser"))));
+        let loaded = browser.event("loaded", |_| true).await;
+        assert_eq!(loaded["status"], 200, "{loaded}");
+        browser
+    }
+
+    /// Chromium keeps all sockets in one process of its own.
+    fn network_service(&self) -> rustix::process::Pid {
+        let found = self.descendants(|command| command.contains("--utility-sub-type=network.mojom.NetworkService"));
+        let [network_service] = found[..] else { panic!("one network service expected: {found:?}") };
+        network_service
+    }
+}
+
+impl Deref for Browser {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+impl DerefMut for Browser {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.0
+    }
+}
+
+#[tokio::test]
+async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let mut browser = Browser::visit(&proxy, "/?name=chromium").await;
+    browser.event("open", |_| true).await;
+
+    // The page is silent for many windows and lives.
+    sleep(BOUND * 5).await;
+    assert!(browser.events("close").is_empty(), "{}", browser.transcript());
+    browser.tell(&json!({ "send": "still here" })).await;
+    browser.event("message", |event| event["data"] == "still here").await;
+
+    // Nothing answers while Chromium's own network process is stopped, as on a laptop whose lid is closed.
+    let network_service = browser.network_service();
+    send(network_service, Signal::STOP);
+    let at_app = app.close_of("chromium").await.json;
+    assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
+
+    send(network_service, Signal::CONT);
+    let close = browser.event("close", |_| true).await;
+    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    browser.tell(&json!({ "read": "#log li" })).await;
+    assert_eq!(browser.event("read", |_| true).await["lines"], json!(["open", "message", "close"]));
+    proxy.finish().await;
+}

@@ -1,0 +1,108 @@
+//! What arrives on the TLS port and is no TLS, or never becomes a request.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::frames::noise;
+use crate::support::client::Neighbour;
+use crate::support::deadline::soon;
+use crate::support::node::App;
+use crate::support::proxy::{Config, Proxy};
+
+/// A client that never finishes what it began loses its place after this long.
+const LIMITS: &str = "[limits]\nhandshake = \"600ms\"\nheader_read = \"600ms\"\n";
+const LIMIT: Duration = Duration::from_millis(600);
+/// How early a timer may look from the outside.
+const GRAIN: Duration = Duration::from_millis(50);
+
+struct Scene {
+    _app: App,
+    proxy: Proxy,
+    neighbour: Neighbour,
+    sockets: usize,
+}
+
+impl Scene {
+    async fn open() -> Self {
+        let app = App::bare().await;
+        let proxy = Proxy::start(Config::to(&app.url).with(LIMITS)).await;
+        let neighbour = Neighbour::join(&proxy, "/ws").await;
+        let sockets = proxy.sockets();
+        Self { _app: app, proxy, neighbour, sockets }
+    }
+
+    /// The neighbour is well, no socket is left behind, nothing panicked.
+    async fn survives(self) {
+        self.neighbour.echoes().await;
+        self.proxy.releases_sockets(self.sockets).await;
+        self.proxy.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn plain_http_on_the_tls_port_is_turned_away() {
+    let scene = Scene::open().await;
+    let mut stream = scene.proxy.tcp().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("the kernel takes it");
+    let answer = until_the_end(&mut stream).await;
+    assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+    scene.survives().await;
+}
+
+#[tokio::test]
+async fn garbage_on_the_tls_port_is_turned_away() {
+    let scene = Scene::open().await;
+    for size in [1, 5, 4_096, 100_000] {
+        let mut stream = scene.proxy.tcp().await;
+        // The proxy may hang up before it has taken everything.
+        let _ = stream.write_all(&noise(size)).await;
+        until_the_end(&mut stream).await;
+    }
+    scene.survives().await;
+}
+
+#[tokio::test]
+async fn a_tls_client_that_never_finishes_is_hung_up_on() {
+    let scene = Scene::open().await;
+    // The first half of a ClientHello record, or nothing at all.
+    for beginning in [&[][..], &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03][..]] {
+        let began = Instant::now();
+        let mut stream = scene.proxy.tcp().await;
+        stream.write_all(beginning).await.expect("the kernel takes it");
+        until_the_end(&mut stream).await;
+        let took = began.elapsed();
+        assert!(took + GRAIN >= LIMIT, "hung up after {took:?} already");
+    }
+    scene.survives().await;
+}
+
+#[tokio::test]
+async fn a_request_head_that_never_ends_is_hung_up_on() {
+    let scene = Scene::open().await;
+    let mut stream = scene.proxy.tls().await;
+    stream.write_all(b"GET /request HTTP/1.1\r\nHost: loc").await.expect("the session lives");
+    stream.flush().await.expect("the session lives");
+    let answer = until_the_end(&mut stream).await;
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    scene.survives().await;
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_nobody_here_does_no_harm() {
+    let scene = Scene::open().await;
+    let stranger = Proxy::start(Config::to("http://127.0.0.1:9")).await;
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a valid name");
+    let connector = tokio_rustls::TlsConnector::from(stranger.pki.client());
+    let handshake = connector.connect(name, scene.proxy.tcp().await);
+    soon("the handshake fails", handshake).await.expect_err("an unknown authority");
+    stranger.finish().await;
+    scene.survives().await;
+}
+
+/// What comes until the other side hangs up, by FIN or by RST.
+async fn until_the_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = soon("the proxy hangs up", stream.read_to_end(&mut bytes)).await;
+    bytes
+}

@@ -1,0 +1,21 @@
+//! The built binary in front of a real Express app, real clients and fakes that misbehave; all of it on loopback.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_frames;
+mod bad_requests;
+mod bad_upstream;
+mod bare;
+mod browser;
+mod classic;
+mod deflate;
+mod edge;
+mod frames;
+mod passthrough;
+mod sessions;
+mod shutdown;
+mod streaming;
+mod suspended;
+mod upgrade;
+mod uploading;

@@ -1,0 +1,78 @@
+//! Many sessions at once, none of which gets another one's bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::sync::{Barrier, Semaphore};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::client::echo;
+use crate::support::deadline::within;
+use crate::support::node::App;
+use crate::support::proxy::{Config, Proxy};
+
+const SESSIONS: usize = 1_000;
+const ROUNDS: usize = 4;
+/// One runs out of patience only when nothing moves: all of them share two cores with the app and the proxy.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn a_thousand_sessions_echo_random_sizes() {
+    raise_the_limit_of_open_files();
+    let app = App::bare().await;
+    let proxy = Arc::new(Proxy::start(Config::to(&app.url).with("[limits]\nhandshake = \"60s\"\n")).await);
+    let idle = proxy.sockets();
+    let all_open = Arc::new(Barrier::new(SESSIONS));
+    let handshakes = Arc::new(Semaphore::new(64));
+
+    let mut sessions = JoinSet::new();
+    for session in 0..SESSIONS {
+        let (proxy, all_open, handshakes) = (Arc::clone(&proxy), Arc::clone(&all_open), Arc::clone(&handshakes));
+        sessions.spawn(async move {
+            let turn = handshakes.acquire().await.expect("never closed");
+            let mut websocket = proxy.websocket(&format!("/ws?name={session}")).await;
+            drop(turn);
+            all_open.wait().await;
+            let mut random = fastrand::Rng::with_seed(session as u64);
+            for _ in 0..ROUNDS {
+                let mut payload = vec![0; size(&mut random)];
+                random.fill(&mut payload);
+                echo(&mut websocket, Message::binary(payload)).await.expect("the session lives");
+            }
+            websocket.close(None).await.expect("the session lives");
+        });
+    }
+    within(LIMIT, "all sessions echo", async {
+        while let Some(session) = sessions.join_next().await {
+            session.expect("no session fails");
+        }
+    })
+    .await;
+
+    proxy.line("the last ws.close", |_| proxy.logged("ws.close").len() == SESSIONS).await;
+    proxy.releases_sockets(idle).await;
+    assert!(app.events("close").iter().all(|event| event["code"] == 1005), "an empty Close stays empty");
+    Arc::into_inner(proxy).expect("all sessions are over").finish().await;
+}
+
+/// Mostly chat-sized, some large: the sizes of an ordinary app, with every header length among them.
+fn size(random: &mut fastrand::Rng) -> usize {
+    match random.u8(..4) {
+        0 => random.usize(..126),
+        1 | 2 => random.usize(..4_096),
+        _ => random.usize(..100_000),
+    }
+}
+
+/// Every session takes two descriptors in the proxy, which inherits the limit.
+fn raise_the_limit_of_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
+    assert!(
+        limit.current.is_none_or(|files| files > 4_096),
+        "too few open files: raise the limit with ulimit -Hn 8192"
+    );
+}

@@ -1,0 +1,52 @@
+//! SIGTERM: stop accepting, Close 1012 to every session, both legs closed, exit 0.
+
+use std::io::ErrorKind;
+
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
+
+use crate::support::client::close_of;
+use crate::support::deadline::{PATIENCE, settles, soon};
+use crate::support::frames::{CLOSE, Frame};
+use crate::support::node::{App, Client};
+use crate::support::proxy::{Config, Proxy};
+
+#[tokio::test]
+async fn sigterm_closes_every_session_with_1012_and_exits_0() {
+    const SESSIONS: usize = 30;
+    let app = App::bare().await;
+    let mut proxy = Proxy::start(Config::to(&app.url)).await;
+    let mut websockets = join_all((0..SESSIONS).map(|_| proxy.websocket("/ws"))).await;
+    let client = Client::connect(&proxy, "/ws?name=node", &[]).await;
+    let mut deaf = proxy.upgraded("/ws?name=deaf").await;
+    settles("the app has all sessions", || app.events("open").len(), |count| *count == SESSIONS + 2).await;
+
+    proxy.terminate();
+    for (code, reason) in join_all(websockets.iter_mut().map(close_of)).await {
+        assert_eq!(code, 1012, "{reason}");
+    }
+    assert_eq!(client.event("close", |_| true).await["code"], 1012);
+    // One client reads its Close and never answers; it must not hold the proxy up.
+    let close = soon("the deaf client's Close", Frame::read(&mut deaf)).await.expect("a frame before the end");
+    assert_eq!((close.opcode(), close.close().map(|(code, _)| code)), (CLOSE, Some(1012)));
+
+    let status = proxy.exit_within(PATIENCE).await;
+    assert_eq!(status.code(), Some(0), "{status}; it wrote:\n{}", proxy.transcript());
+    proxy.has_not_panicked();
+    settles("the app's close events", || app.events("close").len(), |count| *count == SESSIONS + 2).await;
+    assert!(app.events("close").iter().all(|event| event["code"] == 1012), "{}", app.transcript());
+    let closes = proxy.logged("ws.close");
+    assert_eq!(closes.len(), SESSIONS + 2, "one line for each session");
+    assert!(closes.iter().all(|line| line["close.reason"] == "drain" && line["close.initiator"] == "proxy"));
+    let refused = TcpStream::connect(proxy.address).await.expect_err("nobody listens any more");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn sigterm_without_a_session_exits_0_at_once() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url)).await;
+    // A connection that never says anything is no reason to wait.
+    let _silent = proxy.tls().await;
+    proxy.finish().await;
+}

@@ -1,0 +1,68 @@
+//! The proxy itself is stopped for longer than every window.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
+
+use crate::support::client::{Neighbour, Tls};
+use crate::support::deadline::soon;
+use crate::support::frames::{FIN, Frame, PING, PONG, TEXT};
+use crate::support::node::App;
+use crate::support::proxy::{Config, Proxy};
+
+const HEARTBEAT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\n";
+/// Three times `interval + timeout`, and far over `stall_guard`.
+const STOPPED: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(HEARTBEAT)).await;
+    let mut neighbours = Vec::new();
+    for _ in 0..20 {
+        neighbours.push(Neighbour::join(&proxy, "/ws").await);
+    }
+    // These hold back their pongs until the proxy is stopped, so that every one of them waits in the kernel.
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut stream = proxy.upgraded("/ws").await;
+        let ping = next_ping(&mut stream).await;
+        held.push((stream, ping));
+    }
+    // This one is dead all the time; its end proves that the heartbeat went on afterwards.
+    let mut dead = proxy.upgraded("/ws?name=dead").await;
+    let dead_ping = next_ping(&mut dead).await;
+
+    proxy.stop();
+    for (stream, ping) in &mut held {
+        stream.write_all(&Frame::client(FIN | PONG, ping.clone()).bytes()).await.expect("the kernel takes it");
+        stream.flush().await.expect("the kernel takes it");
+    }
+    sleep(STOPPED).await;
+    proxy.resume();
+
+    for (stream, first) in &mut held {
+        let ping = next_ping(stream).await;
+        assert_ne!(&ping, first, "a new probe has a new payload");
+        stream.write_all(&Frame::client(FIN | PONG, ping).bytes()).await.expect("the session lives");
+        stream.write_all(&Frame::client(FIN | TEXT, "still here").bytes()).await.expect("the session lives");
+        let echo = soon("the echo", Frame::read_past_pings(stream)).await.expect("the session lives");
+        assert_eq!(echo, Frame::server(FIN | TEXT, "still here"));
+    }
+    for neighbour in &neighbours {
+        neighbour.echoes().await;
+    }
+    let close = app.close_of("dead").await.json;
+    assert_eq!(close["code"], 4408, "{close}; its ping was {dead_ping:?}");
+    let closes = proxy.logged("ws.close");
+    assert!(closes.len() <= 1, "only the dead client may go: {closes:?}");
+    proxy.finish().await;
+}
+
+/// The payload of the next ping. Nothing else may come before it.
+async fn next_ping(stream: &mut Tls) -> Vec<u8> {
+    let frame = soon("a ping", Frame::read(stream)).await.expect("the session lives");
+    assert_eq!(frame.first, FIN | PING, "{frame:?}");
+    frame.payload
+}

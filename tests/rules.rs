@@ -1,0 +1,388 @@
+//! The rules of the code base that a compiler does not check: who may import what, what lies where, and under which
+//! licences our dependencies come.
+
+#[path = "support/imports.rs"]
+mod imports;
+#[path = "support/spdx.rs"]
+mod spdx;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use imports::Import;
+use serde_json::Value;
+
+/// A rule of dependency: what a source file may not name.
+struct Rule {
+    /// Its number in ARCHITECTURE.md, and its words.
+    says: &'static str,
+    /// Whether this import, in the file with this module path, breaks it.
+    breaks: fn(module: &str, import: &str) -> bool,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        says: "1: ws and heartbeat import std, bytes and tungstenite's frame types at most",
+        breaks: |module, import| {
+            let pure = ["std", "core", "alloc", "bytes", FRAME_TYPES, "crate::ws", "crate::heartbeat"];
+            within_any(module, &["crate::ws", "crate::heartbeat"]) && !within_any(import, &pure)
+        },
+    },
+    Rule {
+        says: "1: in ws and heartbeat, time and nonces are arguments",
+        breaks: |module, import| {
+            let world = [
+                "std::time::Instant::now",
+                "std::time::SystemTime",
+                "std::thread",
+                "std::net",
+                "std::fs",
+                "std::io::stdout",
+                "std::io::stderr",
+            ];
+            within_any(module, &["crate::ws", "crate::heartbeat"]) && within_any(import, &world)
+        },
+    },
+    Rule {
+        says: "2: config names heartbeat's and ws' types and nothing else of this crate",
+        breaks: |module, import| {
+            let allowed = ["crate::config", "crate::heartbeat", "crate::ws"];
+            within(module, "crate::config") && within(import, "crate") && !within_any(import, &allowed)
+        },
+    },
+    Rule {
+        says: "2: figment and the raw types stay inside config",
+        breaks: |module, import| {
+            !within(module, "crate::config") && within_any(import, &["figment", "crate::config::raw"])
+        },
+    },
+    Rule {
+        says: "3: a stage never imports an earlier stage; it is handed the next one",
+        breaks: |module, import| {
+            let stage = |path| STAGES.iter().position(|stage| within(path, stage));
+            matches!((stage(module), stage(import)), (Some(own), Some(other)) if other < own)
+        },
+    },
+    Rule {
+        says: "4: relay is generic over its byte streams: no hyper, no rustls, no tokio::net",
+        breaks: |module, import| {
+            let streams = ["hyper", "hyper_util", "http_body_util", "rustls", "tokio_rustls", "tokio::net", "std::net"];
+            within(module, "crate::relay") && within_any(import, &streams)
+        },
+    },
+    Rule {
+        says: "5: rustls only in tls and upstream",
+        breaks: |module, import| {
+            !within_any(module, &["crate::tls", "crate::upstream"])
+                && within_any(import, &["rustls", "tokio_rustls", "rustls_native_certs", "rustls_pki_types"])
+        },
+    },
+    Rule {
+        says: "5: hyper only in http, upgrade, upstream and admin",
+        breaks: |module, import| {
+            !within_any(module, &["crate::http", "crate::upgrade", "crate::upstream", "crate::admin"])
+                && within_any(import, &["hyper", "hyper_util"])
+        },
+    },
+    Rule {
+        says: "6: tasks are spawned through the task tracker",
+        breaks: |_, import| {
+            within_any(
+                import,
+                &["tokio::spawn", "tokio::task::spawn", "tokio::task::spawn_local", "tokio::task::JoinSet"],
+            )
+        },
+    },
+    Rule {
+        says: "6: signals only in drain",
+        breaks: |module, import| !within(module, "crate::drain") && within(import, "tokio::signal"),
+    },
+    Rule {
+        says: "6: the environment only in config",
+        breaks: |module, import| {
+            let reads = ["var", "var_os", "vars", "vars_os", "set_var", "remove_var"];
+            let named = import.strip_prefix("std::env::").is_some_and(|name| reads.contains(&name));
+            !within(module, "crate::config") && (named || within(import, "figment::providers::Env"))
+        },
+    },
+    Rule {
+        says: "6: exit only in main",
+        breaks: |module, import| module != MAIN && within_any(import, &["std::process::exit", "std::process::abort"]),
+    },
+    Rule {
+        says: "7: nothing but server imports admin",
+        breaks: |module, import| {
+            !within_any(module, &["crate::server", "crate::admin"]) && within(import, "crate::admin")
+        },
+    },
+];
+
+/// The path of a connection, first stage first.
+const STAGES: &[&str] = &["crate::accept", "crate::tls", "crate::http", "crate::upgrade", "crate::relay"];
+/// Where tungstenite keeps them.
+const FRAME_TYPES: &str = "tokio_tungstenite::tungstenite::protocol::frame";
+/// The module path of `src/main.rs`.
+const MAIN: &str = "crate::main";
+
+fn within(path: &str, module: &str) -> bool {
+    path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn within_any(path: &str, modules: &[&str]) -> bool {
+    modules.iter().any(|module| within(path, module))
+}
+
+/// `file:line: import: rule` for every break in one file.
+fn breaks(file: &str, source: &str) -> Vec<String> {
+    let module = imports::module_path(Path::new(file));
+    let imports = imports::of(source, &module, &crates()).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let mut found = Vec::new();
+    for Import { path, line } in imports {
+        let broken = RULES.iter().filter(|rule| (rule.breaks)(&module, &path));
+        found.extend(broken.map(|rule| format!("src/{file}:{line}: {path}: rule {}", rule.says)));
+    }
+    found
+}
+
+/// The names by which the source may know other crates.
+fn crates() -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest is readable");
+    let manifest: toml_edit::DocumentMut = manifest.parse().expect("the manifest is TOML");
+    let sections = ["dependencies", "dev-dependencies"].map(|section| manifest[section].as_table().expect("a table"));
+    let names = sections.into_iter().flat_map(|section| section.iter()).map(|(name, _)| name.replace('-', "_"));
+    names.chain(["std", "core", "alloc"].map(String::from)).collect()
+}
+
+#[test]
+fn the_source_keeps_the_rules_of_dependency() {
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for file in imports::sources(&root().join("src")) {
+        let source = fs::read_to_string(root().join("src").join(&file)).expect("the source is readable");
+        found.extend(breaks(&file, &source));
+        seen += 1;
+    }
+    assert!(seen > 5, "the source was not found");
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_rule_is_broken_by_its_own_sample() {
+    let samples: &[(&str, &str, &str)] = &[
+        ("ws/scanner.rs", "use tokio::io::AsyncRead;", "1"),
+        ("ws/mod.rs", "fn f() { tracing::info!(\"x\"); }", "1"),
+        ("heartbeat/engine.rs", "use std::time::Instant;\nfn f() -> Instant { Instant::now() }", "1"),
+        ("heartbeat/engine.rs", "use crate::config::Settings;", "1"),
+        ("heartbeat/engine.rs", "use super::super::config;", "1"),
+        ("config/load.rs", "use crate::server;", "2"),
+        ("server.rs", "use figment::Figment;", "2"),
+        ("server.rs", "use crate::config::{Settings, raw::Raw};", "2"),
+        ("relay/pump.rs", "fn f(_: crate::upgrade::Session) {}", "3"),
+        ("http/serve.rs", "use super::super::accept::Accept;", "3"),
+        ("upgrade.rs", "use crate as us;\nuse us::http::route;", "3"),
+        ("relay/mod.rs", "use tokio::{io, net::TcpStream};", "4"),
+        ("relay/mod.rs", "use tokio as t;\nfn f(_: t::net::TcpStream) {}", "4"),
+        ("server.rs", "use rustls::ServerConfig;", "5"),
+        ("relay/mod.rs", "use hyper::upgrade::Upgraded;", "5"),
+        ("accept.rs", "fn f() { tokio::spawn(async {}); }", "6"),
+        ("accept.rs", "use tokio::spawn;", "6"),
+        ("accept.rs", "async fn f() { tokio::select! { _ = tokio::task::spawn(g()) => {} } }", "6"),
+        ("server.rs", "use tokio::signal::unix::signal;", "6"),
+        ("cli/dev.rs", "use std::env;\nfn f() { env::var(\"X\"); }", "6"),
+        ("cli/dev.rs", "use std::process;\nfn f() { process::exit(1) }", "6"),
+        ("http/mod.rs", "use crate::admin::Api;", "7"),
+    ];
+    for (file, source, number) in samples {
+        let found = breaks(file, source);
+        let expected = format!("rule {number}:");
+        assert!(found.iter().any(|found| found.contains(&expected)), "{file} {source:?}: {found:?}");
+    }
+    let line = breaks("ws/mod.rs", "//! x\n\nuse std::fmt;\nuse hyper::Uri;\n");
+    assert!(line[0].starts_with("src/ws/mod.rs:4: hyper::Uri: rule 1:"), "{line:?}");
+}
+
+#[test]
+fn what_the_rules_allow_is_not_reported() {
+    let samples: &[(&str, &str)] = &[
+        (
+            "ws/scanner.rs",
+            "use std::fmt;\nuse bytes::Bytes;\nuse super::Header;\nfn f() -> Kind { Kind::Text }\nenum Kind { Text }",
+        ),
+        ("ws/close.rs", "use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;"),
+        ("ws/mod.rs", "mod bytes_seen {}\nuse bytes_seen as b;"),
+        ("heartbeat/engine.rs", "use std::time::Instant;\nfn f(now: Instant) -> Instant { now }"),
+        (
+            "heartbeat/engine.rs",
+            "#[cfg(test)]\nmod tests { use proptest::prelude::*; fn f() { std::time::Instant::now(); } }",
+        ),
+        ("config/load.rs", "use figment::providers::Env;\nuse crate::heartbeat::Policy;\nuse super::raw::Raw;"),
+        ("http/mod.rs", "use crate::upgrade;\nuse hyper::body::Incoming;"),
+        ("upstream/mod.rs", "use rustls::ClientConfig;\nuse tokio::net::TcpStream;"),
+        ("drain.rs", "use tokio::signal::unix::signal;"),
+        ("main.rs", "fn main() { std::process::exit(0) }"),
+        ("cli/mod.rs", "use std::env;\nfn f() { env::args(); }"),
+        (
+            "server.rs",
+            "use crate::admin;\nuse tokio_util::task::TaskTracker;\nfn f(t: TaskTracker) { t.spawn(async {}); }",
+        ),
+    ];
+    for (file, source) in samples {
+        assert_eq!(breaks(file, source), Vec::<String>::new(), "{file} {source:?}");
+    }
+}
+
+#[test]
+fn a_test_module_in_a_file_of_its_own_is_no_source() {
+    let dir = tempfile::TempDir::new().expect("make a temporary directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("in the directory")).expect("make a directory");
+        fs::write(path, text).expect("write a file");
+    };
+    write("lib.rs", "pub mod ws;");
+    write("ws/mod.rs", "mod scanner;\n#[cfg(test)]\nmod tests;");
+    write("ws/tests.rs", "use proptest::prelude::*;");
+    write("ws/scanner.rs", "#[cfg(test)]\nmod model;");
+    write("ws/scanner/model.rs", "use rand::random;");
+    assert_eq!(imports::sources(dir.path()), ["lib.rs", "ws/mod.rs", "ws/scanner.rs"]);
+}
+
+#[test]
+fn the_top_level_holds_what_it_should_and_nothing_else() {
+    let names = tracked("").iter().map(|path| first_part(path)).collect::<BTreeSet<_>>();
+    let known = ["Cargo.toml", "Cargo.lock", "src", "config", "tests", "deploy", "README.md", "ARCHITECTURE.md"];
+    let others = names.iter().filter(|name| {
+        let licence = name.starts_with("LICENSE");
+        !(known.contains(&name.as_str()) || *name == "CHANGELOG.md" || licence || name.starts_with('.'))
+    });
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new());
+    assert!(names.contains("src") && names.contains("Cargo.toml"), "{names:?}");
+}
+
+#[test]
+fn the_source_tree_is_the_one_that_is_documented() {
+    let names = tracked("src/").iter().map(|path| first_part(&path["src/".len()..])).collect::<BTreeSet<_>>();
+    let known = [
+        "main.rs",
+        "lib.rs",
+        "cli",
+        "config",
+        "server.rs",
+        "accept.rs",
+        "tls",
+        "http",
+        "upgrade",
+        "upgrade.rs",
+        "upstream",
+        "relay",
+        "ws",
+        "heartbeat",
+        "registry.rs",
+        "drain.rs",
+        "telemetry",
+        "admin",
+    ];
+    let others = names.iter().filter(|name| !known.contains(&name.as_str()));
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn no_source_file_is_longer_than_500_lines() {
+    for path in tracked("src/").into_iter().filter(|path| Path::new(path).extension().is_some_and(|kind| kind == "rs"))
+    {
+        let source = fs::read_to_string(root().join(&path)).expect("the source is readable");
+        let lines = source.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        let apart = path.contains("test");
+        assert!(apart || lines <= 500, "{path} has {lines} lines before its tests");
+    }
+}
+
+/// Licences under which a dependency may come; `.deny.toml` lists the same ones.
+const LICENCES: &[&str] = &[
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Zlib",
+];
+
+#[test]
+fn every_dependency_comes_under_a_permissive_licence() {
+    let packages = packages();
+    let refused: Vec<String> = packages
+        .iter()
+        .filter(|(_, licence)| !spdx::satisfied(licence, |licence| LICENCES.contains(&licence)))
+        .map(|(name, licence)| format!("{name}: {licence:?}"))
+        .collect();
+    assert!(packages.len() > 50, "the dependencies were not found: {packages:?}");
+    assert!(refused.is_empty(), "\n{}", refused.join("\n"));
+}
+
+#[test]
+fn openssl_is_nowhere_among_the_dependencies() {
+    let packages = packages();
+    let banned = packages.iter().filter(|(name, _)| {
+        let name = name.split(' ').next().unwrap_or_default();
+        ["openssl", "openssl-sys", "native-tls", "boring", "boring-sys"].contains(&name)
+    });
+    assert_eq!(banned.collect::<Vec<_>>(), Vec::<&(String, String)>::new());
+}
+
+#[test]
+fn cargo_deny_is_told_the_same_licences() {
+    let text = fs::read_to_string(root().join(".deny.toml")).expect("there is a .deny.toml");
+    let table: toml_edit::DocumentMut = text.parse().expect(".deny.toml is TOML");
+    let allowed = table["licenses"]["allow"].as_array().expect("licenses.allow is a list");
+    let allowed: BTreeSet<_> = allowed.iter().filter_map(toml_edit::Value::as_str).collect();
+    assert_eq!(allowed, LICENCES.iter().copied().collect());
+}
+
+/// All packages of the lock file as `name version`, each with its licence expression.
+fn packages() -> Vec<(String, String)> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["metadata", "--format-version", "1", "--locked"]).current_dir(root());
+    let output = command.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    packages
+        .iter()
+        .map(|package| (format!("{} {}", text(&package["name"]), text(&package["version"])), text(&package["license"])))
+        .collect()
+}
+
+/// The files below `under` that git keeps or would keep; in an archive without git, those that are there.
+fn tracked(under: &str) -> Vec<String> {
+    let mut command = Command::new("git");
+    command.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "."]).current_dir(root().join(under));
+    match command.output() {
+        Ok(output) if output.status.success() => {
+            let listed = String::from_utf8(output.stdout).expect("file names are UTF-8");
+            let listed = listed.lines().map(|path| format!("{under}{path}"));
+            // A file that was deleted and not yet committed is listed still.
+            listed.filter(|path| root().join(path).exists()).collect()
+        }
+        _ => {
+            let entries = fs::read_dir(root().join(under)).expect("the directory is readable").flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            names.filter(|name| name != "target").map(|name| format!("{under}{name}")).collect()
+        }
+    }
+}
+
+fn first_part(path: &str) -> String {
+    path.split('/').next().unwrap_or_default().to_owned()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,135 @@
+//! Upstreams that misbehave on purpose. On the path `/echo` each of them is a sound WebSocket echo, for a neighbour.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::plain::{header_lines, read_head};
+
+/// A listening fake.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    /// The upstream URL for the proxy's configuration.
+    pub(crate) url: String,
+    accepting: JoinHandle<()>,
+}
+
+/// The head of a request as the upstream got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Everything up to and including the empty line.
+    pub(crate) head: String,
+}
+
+/// A WebSocket that a fake has accepted: the frames are the test's own business.
+pub(crate) type Session = (Request, TcpStream);
+
+impl Fake {
+    /// Hands every connection to `misbehave`, together with the head of its first request.
+    pub(crate) async fn start<F, Fut>(misbehave: F) -> Self
+    where
+        F: Fn(Request, TcpStream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let misbehave = Arc::new(misbehave);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind to a port of the system's choice");
+        let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let misbehave = Arc::clone(&misbehave);
+                tokio::spawn(async move {
+                    let Some(head) = read_head(&mut stream).await else { return };
+                    let request = Request { head };
+                    if request.path() == "/echo" {
+                        echo(request, stream).await;
+                    } else {
+                        misbehave(request, stream).await;
+                    }
+                });
+            }
+        });
+        Self { url, accepting }
+    }
+
+    /// Writes `answer` to every request and leaves the connection open.
+    pub(crate) async fn answering(answer: &'static str) -> Self {
+        Self::start(move |_, mut stream| async move {
+            let _ = stream.write_all(answer.as_bytes()).await;
+            hold(stream).await;
+        })
+        .await
+    }
+
+    /// Accepts every WebSocket and hands it to the test.
+    pub(crate) async fn sessions() -> (Self, mpsc::UnboundedReceiver<Session>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let fake = Self::start(move |request, mut stream| {
+            let sender = sender.clone();
+            async move {
+                stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
+                // A test that is over takes no more sessions.
+                let _ = sender.send((request, stream));
+            }
+        })
+        .await;
+        (fake, receiver)
+    }
+
+    /// Stops listening; what was accepted lives on.
+    pub(crate) async fn go_down(&mut self) {
+        self.accepting.abort();
+        // The listener is closed when the task is gone.
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Request {
+    /// The path of the request line.
+    pub(crate) fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The first header of this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header_lines(&self.head).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// A sound 101 to this request.
+    pub(crate) fn accept(&self) -> String {
+        let key = self.header("sec-websocket-key").unwrap_or_default();
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            derive_accept_key(key.as_bytes())
+        )
+    }
+}
+
+/// Keeps a connection open until the other side closes it.
+pub(crate) async fn hold(mut stream: TcpStream) {
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+async fn echo(request: Request, mut stream: TcpStream) {
+    stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
+    let mut websocket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    while let Some(Ok(message)) = websocket.next().await {
+        if (message.is_text() || message.is_binary()) && websocket.send(message).await.is_err() {
+            return;
+        }
+    }
+}

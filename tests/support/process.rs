@@ -1,0 +1,208 @@
+//! A program under test: its lines, its signals, and its end.
+
+use std::fs;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::Notify;
+
+use super::deadline::{PATIENCE, within};
+
+/// A running program whose output is kept line by line. Dropping it kills it, with all that it started.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    pid: Pid,
+    stdin: Option<ChildStdin>,
+    output: Arc<Output>,
+}
+
+/// One line of output.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// As it was written.
+    pub(crate) text: String,
+    /// As JSON; null when it is none.
+    pub(crate) json: Value,
+    /// When it was read.
+    pub(crate) at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    lines: Mutex<Vec<Line>>,
+    more: Notify,
+}
+
+impl Process {
+    /// Starts `command`; both of its output streams are read from now on.
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("{name} does not start: {error}; ./tests/install installs what the tests need"),
+        };
+        let output = Arc::<Output>::default();
+        tokio::spawn(read(child.stdout.take().expect("stdout is piped"), Arc::clone(&output)));
+        tokio::spawn(read(child.stderr.take().expect("stderr is piped"), Arc::clone(&output)));
+        let id = child.id().expect("a child that was just started has an id");
+        let pid = Pid::from_raw(id.cast_signed()).expect("no process has the id 0");
+        Self { name: name.into(), pid, stdin: child.stdin.take(), child, output }
+    }
+
+    /// The first line that `matches`, among those already written or those to come within [`PATIENCE`].
+    pub(crate) async fn line(&self, what: &str, matches: impl Fn(&Line) -> bool) -> Line {
+        self.line_within(PATIENCE, what, matches).await
+    }
+
+    /// The first line that `matches`, among those already written or those to come within `limit`; a failure shows
+    /// every line there was.
+    pub(crate) async fn line_within(&self, limit: Duration, what: &str, matches: impl Fn(&Line) -> bool) -> Line {
+        let search = async {
+            loop {
+                let more = self.output.more.notified();
+                if let Some(line) = self.lines().into_iter().find(|line| matches(line)) {
+                    return line;
+                }
+                more.await;
+            }
+        };
+        let found = tokio::time::timeout(limit, search).await;
+        found.unwrap_or_else(|_| {
+            panic!("{}: no line within {limit:?}: {what}; it wrote:\n{}", self.name, self.transcript())
+        })
+    }
+
+    /// The first JSON event line of this kind that `matches`.
+    pub(crate) async fn event(&self, event: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        self.event_line(event, matches).await.json
+    }
+
+    /// As [`Self::event`], with the time at which it was read.
+    pub(crate) async fn event_line(&self, event: &str, matches: impl Fn(&Value) -> bool) -> Line {
+        self.line(&format!("event {event:?}"), |line| line.json["event"] == event && matches(&line.json)).await
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The JSON event lines of this kind so far.
+    pub(crate) fn events(&self, event: &str) -> Vec<Value> {
+        self.lines().into_iter().map(|line| line.json).filter(|json| json["event"] == event).collect()
+    }
+
+    /// Everything it wrote, for the message of a failure.
+    pub(crate) fn transcript(&self) -> String {
+        self.lines().into_iter().map(|line| line.text + "\n").collect()
+    }
+
+    /// Writes one line to its standard input.
+    pub(crate) async fn tell(&mut self, line: &Value) {
+        let stdin = self.stdin.as_mut().expect("stdin is piped");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("the process reads its input");
+        stdin.flush().await.expect("the process reads its input");
+    }
+
+    /// Stops it: its sockets stay open, nothing answers.
+    pub(crate) fn stop(&self) {
+        send(self.pid, Signal::STOP);
+    }
+
+    /// Lets it go on after [`Self::stop`].
+    pub(crate) fn resume(&self) {
+        send(self.pid, Signal::CONT);
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        send(self.pid, Signal::TERM);
+    }
+
+    /// Its end, which must come within `limit`.
+    pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+        within(limit, &format!("{} exits", self.name), self.child.wait()).await.expect("the child can be waited for")
+    }
+
+    /// How many sockets it holds.
+    pub(crate) fn sockets(&self) -> usize {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())) else { return 0 };
+        let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// What the kernel says about it (`/proc/[pid]/status` of proc(5)).
+    pub(crate) fn status(&self) -> String {
+        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        fs::read_to_string(path).expect("the process runs")
+    }
+
+    /// All processes below this one whose command line `matches`.
+    pub(crate) fn descendants(&self, matches: impl Fn(&str) -> bool) -> Vec<Pid> {
+        descendants(self.pid).into_iter().filter(|pid| matches(&command_line(*pid))).collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.child.id().is_some() {
+            let family = descendants(self.pid);
+            for pid in family.into_iter().chain([self.pid]) {
+                // A descendant may have ended in the meantime; that is all we want of it.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Sends `signal` to a process that must exist.
+pub(crate) fn send(pid: Pid, signal: Signal) {
+    if let Err(error) = kill_process(pid, signal) {
+        panic!("signal {signal:?} to process {pid:?}: {error}");
+    }
+}
+
+async fn read(stream: impl AsyncRead + Unpin, output: Arc<Output>) {
+    let mut lines = BufReader::new(stream).lines();
+    while let Ok(Some(text)) = lines.next_line().await {
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        output.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Line { text, json, at: Instant::now() });
+        output.more.notify_waiters();
+    }
+}
+
+/// Children, grandchildren and so on of `root`, nearest first.
+fn descendants(root: Pid) -> Vec<Pid> {
+    let parents: Vec<(Pid, Pid)> = processes().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&above) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, parent)| *parent == above).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    family.split_off(1)
+}
+
+fn processes() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name in parentheses may hold anything; the state and the parent follow the last one.
+    let (_, rest) = stat.rsplit_once(')')?;
+    Pid::from_raw(rest.split_whitespace().nth(1)?.parse().ok()?)
+}
+
+fn command_line(pid: Pid) -> String {
+    let raw = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    String::from_utf8_lossy(&raw).replace('\0', " ")
+}

@@ -1,0 +1,139 @@
+//! The built binary in front of an upstream.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::deadline::{PATIENCE, settles};
+use super::pki::Pki;
+use super::process::{Line, Process};
+
+/// A heartbeat that is quick enough for a test: a dead client is gone after [`BOUND`].
+pub(crate) const QUICK: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\n";
+
+/// `interval + timeout` of [`QUICK`].
+pub(crate) const BOUND: Duration = Duration::from_secs(1);
+
+/// A running `pulsegate run`, with a certificate and a configuration of its own.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    process: Process,
+    /// Its TLS port.
+    pub(crate) address: SocketAddr,
+    /// Who signed its certificate.
+    pub(crate) pki: Pki,
+    _dir: TempDir,
+}
+
+/// A configuration file in the making.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    upstream: String,
+    sections: String,
+}
+
+impl Config {
+    /// Everything by default, in front of the upstream at `url`.
+    pub(crate) fn to(url: &str) -> Self {
+        Self { upstream: format!("url = \"{url}\"\n"), sections: String::new() }
+    }
+
+    /// A line of the section `[upstream]`.
+    pub(crate) fn upstream(mut self, line: &str) -> Self {
+        writeln!(self.upstream, "{line}").expect("writing to a string");
+        self
+    }
+
+    /// Whole sections, headings included.
+    pub(crate) fn with(mut self, sections: &str) -> Self {
+        writeln!(self.sections, "{sections}").expect("writing to a string");
+        self
+    }
+
+    fn toml(&self, pki: &Pki) -> String {
+        let Self { upstream, sections } = self;
+        let (certificate, private_key) = (pki.certificate.display(), pki.private_key.display());
+        format!(
+            "[listen]\naddress = \"127.0.0.1:0\"\n\n\
+             [tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\n\n\
+             [upstream]\n{upstream}\n\
+             [log]\nlevel = \"info\"\nformat = \"json\"\n\n{sections}"
+        )
+    }
+}
+
+impl Proxy {
+    /// Starts the binary and waits until it listens.
+    pub(crate) async fn start(config: Config) -> Self {
+        let dir = TempDir::with_prefix("pulsegate-").expect("make a temporary directory");
+        let pki = Pki::make(dir.path());
+        let file = dir.path().join("proxy.toml");
+        fs::write(&file, config.toml(&pki)).expect("write the configuration");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        command.arg("run").arg("-c").arg(&file);
+        let process = Process::start("pulsegate", &mut command);
+        let listening = process.line("it listens", |line| line.json["message"] == "listening").await;
+        let address = listening.json["address"].as_str().and_then(|address| address.parse().ok());
+        let Some(address) = address else { panic!("no address in {}", listening.text) };
+        Self { process, address, pki, _dir: dir }
+    }
+
+    /// A wss URL to it.
+    pub(crate) fn wss(&self, path: &str) -> String {
+        format!("wss://localhost:{}{path}", self.address.port())
+    }
+
+    /// An https URL to it.
+    pub(crate) fn https(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.address.port())
+    }
+
+    /// The first `ws.close` line that `matches`.
+    pub(crate) async fn ws_close(&self, matches: impl Fn(&Value) -> bool) -> Line {
+        self.line("a ws.close", |line| line.json["message"] == "ws.close" && matches(&line.json)).await
+    }
+
+    /// The log lines so far whose message is `message`.
+    pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
+        self.lines().into_iter().map(|line| line.json).filter(|json| json["message"] == message).collect()
+    }
+
+    /// Waits until it holds no more sockets than `baseline`.
+    pub(crate) async fn releases_sockets(&self, baseline: usize) {
+        settles("the proxy closes its sockets", || self.sockets(), |count| *count <= baseline).await;
+    }
+
+    /// Ends it in order: it must exit with 0, and must not have panicked on the way.
+    pub(crate) async fn finish(mut self) {
+        self.process.terminate();
+        let status = self.process.exit_within(PATIENCE).await;
+        assert_eq!(status.code(), Some(0), "{status}; it wrote:\n{}", self.transcript());
+        self.has_not_panicked();
+    }
+
+    /// A panic is caught by the runtime, and survived; the log tells.
+    pub(crate) fn has_not_panicked(&self) {
+        let transcript = self.transcript();
+        assert!(!transcript.contains("panicked at"), "it panicked:\n{transcript}");
+    }
+}
+
+impl Deref for Proxy {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Proxy {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
