@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        let tls = TlsFacts { version: "1.3", group: None, sni: None };
+        let tls = TlsFacts { version: "1.3", group: None };
         Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
     }
 

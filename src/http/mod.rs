@@ -55,8 +55,6 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The key exchange group, as in `X25519MLKEM768`.
     pub group: Option<&'static str>,
-    /// The server name that the client asked for.
-    pub sni: Option<Box<str>>,
 }
 
 /// What all client connections of one worker share.

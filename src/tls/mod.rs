@@ -6,6 +6,7 @@
 pub mod client;
 mod identity;
 mod opening;
+mod records;
 mod stream;
 mod terminator;
 #[cfg(test)]

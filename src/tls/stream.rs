@@ -1,47 +1,144 @@
 //! The client's byte stream, decrypted, over a socket that knows how much went through it.
 
-use std::io::{self, IoSlice};
+use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
+use rustls::server::UnbufferedServerConnection;
+use rustls::{CommonState, ProtocolVersion};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
+use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
 use crate::relay::{Delivery, Leg};
 use crate::tcp_info;
 use crate::telemetry::metrics::Active;
 
-/// A client connection after its TLS handshake.
+/// Room for the largest read and for the largest write.
+const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
+/// The least that is asked of the socket, however little the reader wants.
+const LEAST_READ: usize = 4096;
+
+thread_local! {
+    /// Records are decrypted and encrypted in this worker's buffer; a connection holds one only while something of it
+    /// waits.
+    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// A client connection, encrypted on its outside.
 ///
 /// The end of the stream without the peer's `close_notify` (RFC 8446 §6.1) is an `UnexpectedEof`, not an end: bytes
 /// may have been cut off.
 #[derive(Debug)]
 pub struct ClientStream {
-    tls: TlsStream<Socket>,
+    socket: Socket,
+    records: Records,
+    /// Decrypted bytes that nobody has read yet.
+    unread: Unread,
+    outgoing: Outgoing,
+}
+
+/// Decrypted bytes in waiting; without an allocation when there are none.
+#[derive(Debug, Default)]
+struct Unread {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+/// Encrypted bytes on their way out.
+#[derive(Debug, Default)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Whether the socket refused to take more. Until then what rustls itself has to say (tickets, key updates) may
+    /// wait for the next write and share its system call.
+    blocked: bool,
+    close_queued: bool,
 }
 
 impl ClientStream {
-    pub(super) fn new(tls: TlsStream<Socket>) -> Self {
-        Self { tls }
+    pub(super) fn new(connection: UnbufferedServerConnection, tcp: TcpStream) -> Self {
+        Self {
+            socket: Socket { tcp, written: 0, place: None },
+            records: Records::new(connection),
+            unread: Unread::default(),
+            outgoing: Outgoing::default(),
+        }
+    }
+
+    /// Drives the handshake to its end.
+    ///
+    /// # Errors
+    ///
+    /// Of the socket as they are; those of TLS hold a [`rustls::Error`], and the peer has been told where it can be.
+    pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.records.common().is_handshaking() {
+            ready!(self.outgoing.poll_drain(&mut self.socket, cx))?;
+            if ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        match self.records.common().protocol_version() {
+            // What is left are tickets, which may wait for the first answer.
+            Some(ProtocolVersion::TLSv1_3) => Poll::Ready(Ok(())),
+            // Here it is our Finished, for which the client waits.
+            _ => self.outgoing.poll_drain(&mut self.socket, cx),
+        }
     }
 
     /// Keeps `place`, the connection's place in a gauge, for as long as its socket is open.
     pub fn hold(&mut self, place: Active) {
-        self.tls.get_mut().0.place = Some(place);
+        self.socket.place = Some(place);
     }
 
-    fn socket(&self) -> &Socket {
-        self.tls.get_ref().0
+    /// What the handshake agreed on.
+    pub(super) fn common(&self) -> &CommonState {
+        self.records.common()
+    }
+
+    pub(super) fn into_tcp(self) -> TcpStream {
+        self.socket.tcp
+    }
+
+    /// Reads from the socket once and decrypts what is whole: into `take`, which tells how much it took, and what it
+    /// did not take into `unread`. Returns how many encrypted bytes were read; 0 at the end of the connection.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> Poll<io::Result<usize>> {
+        with_buffer(|buffer| {
+            let behind = self.records.waiting();
+            let until = SCRATCH.min(behind + wanted.max(LEAST_READ));
+            let mut space = ReadBuf::new(&mut buffer[behind..until]);
+            ready!(Pin::new(&mut self.socket.tcp).poll_read(cx, &mut space))?;
+            let read = space.filled().len();
+            if read == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            let unread = &mut self.unread;
+            let decrypted = self.records.decrypt(&mut buffer[..behind + read], &mut self.outgoing.bytes, |plaintext| {
+                let taken = if unread.is_empty() { take(plaintext) } else { 0 };
+                unread.bytes.extend_from_slice(&plaintext[taken..]);
+            });
+            if let Err(error) = decrypted {
+                // One attempt to tell the peer; what matters is the error.
+                let _ = self.outgoing.poll_drain(&mut self.socket, cx);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            Poll::Ready(Ok(read))
+        })
     }
 }
 
 impl Leg for ClientStream {
     fn delivery(&self) -> Option<Delivery> {
-        let tcp = &self.socket().tcp;
+        let tcp = &self.socket.tcp;
         let acked = tcp_info::bytes_acked(tcp)?;
         // Encrypted bytes: whether a whole record is among them is not known, but the client did send.
         let unread = ioctl_fionread(tcp).is_ok_and(|bytes| bytes > 0);
@@ -49,48 +146,134 @@ impl Leg for ClientStream {
     }
 
     fn written(&self) -> u64 {
-        self.socket().written
+        self.socket.written
     }
 
     fn abort_on_drop(&mut self) {
         // Fails only on a socket that is no longer connected, which needs no abort.
-        let _ = SockRef::from(&self.socket().tcp).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&self.socket.tcp).set_linger(Some(Duration::ZERO));
     }
 
     fn set_user_timeout(&mut self, after: Duration) {
-        set_user_timeout(&self.socket().tcp, after);
+        set_user_timeout(&self.socket.tcp, after);
     }
 }
 
 impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_read(cx, buf)
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if !this.unread.is_empty() {
+            this.unread.read_into(buf);
+            return Poll::Ready(Ok(()));
+        }
+        while buf.filled().len() == before && buf.remaining() > 0 && !this.records.peer_closed() {
+            let wanted = buf.remaining();
+            let mut take = |plaintext: &[u8]| {
+                let taken = plaintext.len().min(buf.remaining());
+                buf.put_slice(&plaintext[..taken]);
+                taken
+            };
+            match this.poll_fill(cx, wanted, &mut take) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    // Nobody is about to write: what waits for company goes alone. A failure shows at the next write.
+                    let _ = this.outgoing.poll_drain(&mut this.socket, cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tls.is_write_vectored()
+        let this = &mut *self;
+        if this.outgoing.blocked {
+            ready!(this.outgoing.poll_drain(&mut this.socket, cx))?;
+        }
+        let plaintext = &buf[..buf.len().min(MAX_PLAINTEXT)];
+        with_buffer(|buffer| {
+            let filled = this.records.encrypt(plaintext, buffer, &mut this.outgoing.bytes).map_err(io::Error::other)?;
+            this.outgoing.send(&mut this.socket, cx, &buffer[..filled])?;
+            Poll::Ready(Ok(plaintext.len()))
+        })
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
+        let this = &mut *self;
+        this.outgoing.poll_drain(&mut this.socket, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_shutdown(cx)
+        let this = &mut *self;
+        if !this.outgoing.close_queued {
+            this.outgoing.close_queued = true;
+            // A connection that cannot say it is closed is closed all the same.
+            let _ = this.records.close(&mut this.outgoing.bytes);
+        }
+        ready!(this.outgoing.poll_drain(&mut this.socket, cx))?;
+        Pin::new(&mut this.socket.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Unread {
+    fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    fn read_into(&mut self, buf: &mut ReadBuf<'_>) {
+        let taken = buf.remaining().min(self.bytes.len() - self.taken);
+        buf.put_slice(&self.bytes[self.taken..self.taken + taken]);
+        self.taken += taken;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+impl Outgoing {
+    /// Writes `bytes` behind what waits, and keeps what the socket does not take.
+    fn send(&mut self, socket: &mut Socket, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            while !bytes.is_empty() {
+                match socket.poll_write(cx, bytes) {
+                    Poll::Ready(written) => bytes = &bytes[written?..],
+                    Poll::Pending => break,
+                }
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.blocked = true;
+        }
+        self.bytes.extend_from_slice(bytes);
+        match self.poll_drain(socket, cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Writes what waits.
+    fn poll_drain(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            match socket.poll_write(cx, &self.bytes[self.written..]) {
+                Poll::Ready(written) => self.written += written?,
+                Poll::Pending => {
+                    self.blocked = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+        if !self.bytes.is_empty() {
+            self.bytes = Vec::new();
+            self.written = 0;
+        }
+        self.blocked = false;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -106,59 +289,31 @@ pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
 
 /// A TCP connection that counts the bytes written to it: the scale on which the kernel counts acknowledgements.
 #[derive(Debug)]
-pub(super) struct Socket {
+struct Socket {
     tcp: TcpStream,
     written: u64,
     place: Option<Active>,
 }
 
 impl Socket {
-    pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, written: 0, place: None }
-    }
-
-    pub(super) fn into_tcp(self) -> TcpStream {
-        self.tcp
-    }
-
-    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.written += bytes as u64;
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        written
+        self.written += written as u64;
+        Poll::Ready(Ok(written))
     }
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
-    }
+/// Lends this worker's buffer to `f`. What is in it is left over from others.
+fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
+    let result = f(&mut buffer);
+    BUFFER.set(Some(buffer));
+    result
 }
 
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
-        self.count(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
-        self.count(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

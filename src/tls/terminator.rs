@@ -1,26 +1,25 @@
 //! The handshake: TLS 1.3 or 1.2, under a deadline, with an answer even for those who do not speak TLS.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{AlertDescription, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, CommonState, ProtocolVersion, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use super::opening::{self, Opening};
-use super::stream::Socket;
 use super::{ClientStream, Identity};
 use crate::http::TlsFacts;
 
 /// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
 pub struct Terminator {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
 }
 
 /// Why no [`Terminator`] could be made.
@@ -82,15 +81,7 @@ impl HandshakeError {
 impl Terminator {
     /// A terminator that presents `identity`.
     pub fn new(identity: Identity) -> Result<Self, TerminatorError> {
-        let mut config = ServerConfig::builder_with_provider(super::provider())
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Resumption by tickets alone: nothing is kept per client.
-        config.ticketer = Ticketer::new()?;
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self { config: server_config(identity)? })
     }
 
     /// Performs the handshake on a fresh connection, to be done by `deadline`.
@@ -128,14 +119,17 @@ impl Terminator {
         if let Some(error) = error {
             return Err(Box::new(Failure { error, tcp }));
         }
-        match self.acceptor.accept(Socket::new(tcp)).into_fallible().await {
-            Ok(stream) => {
-                let facts = facts(stream.get_ref().1);
-                Ok((ClientStream::new(stream), facts))
+        let connection = match UnbufferedServerConnection::new(Arc::clone(&self.config)) {
+            Ok(connection) => connection,
+            Err(error) => return Err(Box::new(Failure { error: HandshakeError::Refused(error), tcp })),
+        };
+        let mut stream = ClientStream::new(connection, tcp);
+        match poll_fn(|cx| stream.poll_handshake(cx)).await {
+            Ok(()) => {
+                let facts = facts(stream.common());
+                Ok((stream, facts))
             }
-            Err((error, socket)) => {
-                Err(Box::new(Failure { error: HandshakeError::of_library(error), tcp: socket.into_tcp() }))
-            }
+            Err(error) => Err(Box::new(Failure { error: HandshakeError::of_library(error), tcp: stream.into_tcp() })),
         }
     }
 }
@@ -146,14 +140,26 @@ struct Failure {
     tcp: TcpStream,
 }
 
-fn facts(session: &ServerConnection) -> TlsFacts {
+/// What every connection is offered.
+pub(super) fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(super::provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Resumption by tickets alone: nothing is kept per client.
+    config.ticketer = Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+fn facts(session: &CommonState) -> TlsFacts {
     TlsFacts {
         version: match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "1.3",
             _ => "1.2", // the only other one that is enabled
         },
         group: session.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
-        sni: session.server_name().map(Box::from),
     }
 }
 

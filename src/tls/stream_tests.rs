@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use rustls::ALL_VERSIONS;
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
+
+use super::super::Terminator;
+use super::super::testing::{Localhost, client, connect, listen, localhost};
+use super::*;
+
+/// Longer than anything here takes; a wait that reaches it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Versions = &'static [&'static rustls::SupportedProtocolVersion];
+
+static ONLY_1_3: Versions = &[&TLS13];
+static ONLY_1_2: Versions = &[&TLS12];
+
+async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// Both ends of a connection, after the handshake.
+async fn pair(versions: Versions) -> (ClientStream, TlsStream<TcpStream>) {
+    let Localhost { identity, certificate } = localhost();
+    let (listener, address) = listen().await;
+    let terminator = Terminator::new(identity).expect("terminator");
+    let config = Arc::new(client(&certificate, versions));
+    let server = async {
+        let (tcp, _) = listener.accept().await.expect("accept");
+        terminator.handshake(tcp, Instant::now() + PATIENCE).await.expect("handshake").0
+    };
+    let (server, client) = within("handshake", async { tokio::join!(server, connect(&config, address)) }).await;
+    (server, client.expect("connected"))
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(7).fill(&mut bytes);
+    bytes
+}
+
+fn holds_nothing(stream: &ClientStream) -> bool {
+    stream.records.waiting() + stream.unread.bytes.capacity() + stream.outgoing.bytes.capacity() == 0
+}
+
+#[tokio::test]
+async fn ten_megabytes_pass_each_way_whole_and_leave_nothing_behind() {
+    for versions in [ONLY_1_3, ONLY_1_2] {
+        let (mut server, client) = pair(versions).await;
+        let sent = noise(10_000_000);
+        let (mut reader, mut writer) = split(client);
+        let write = async {
+            writer.write_all(&sent).await.expect("write");
+            writer.flush().await.expect("flush");
+        };
+        let mut received = vec![0; sent.len()];
+        within("upload", async { tokio::join!(write, server.read_exact(&mut received)) }).await.1.expect("read");
+        assert!(received == sent, "bytes changed on the way up");
+
+        let write = async {
+            server.write_all(&sent).await.expect("write");
+            server.flush().await.expect("flush");
+        };
+        within("download", async { tokio::join!(write, reader.read_exact(&mut received)) }).await.1.expect("read");
+        assert!(received == sent, "bytes changed on the way down");
+        assert!(holds_nothing(&server), "{server:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_few_bytes_at_a_time_gets_them_all() {
+    let (mut server, mut client) = pair(ALL_VERSIONS).await;
+    let sent = noise(100_000);
+    let write = async {
+        client.write_all(&sent).await.expect("write");
+        client.flush().await.expect("flush");
+    };
+    let read = async {
+        let mut received = Vec::new();
+        let mut some = [0; 7];
+        while received.len() < sent.len() {
+            let read = server.read(&mut some).await.expect("read");
+            received.extend_from_slice(&some[..read]);
+        }
+        received
+    };
+    let ((), received) = within("trickle", async { tokio::join!(write, read) }).await;
+    assert!(received == sent);
+    assert!(holds_nothing(&server), "{server:?}");
+}
+
+#[tokio::test]
+async fn records_may_be_cut_anywhere() {
+    let Localhost { identity, certificate } = localhost();
+    let terminator = Terminator::new(identity).expect("terminator");
+    let (listener, address) = listen().await;
+    let (cutter, through) = listen().await;
+    // Between both ends stands somebody who passes on a few bytes at a time.
+    tokio::spawn(async move {
+        let (near, _) = cutter.accept().await.expect("accept");
+        let far = TcpStream::connect(address).await.expect("connect");
+        far.set_nodelay(true).expect("nodelay");
+        let (mut near_read, mut near_write) = near.into_split();
+        let (mut far_read, mut far_write) = far.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut far_read, &mut near_write).await });
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut some = [0; 600];
+        while let Ok(read @ 1..) = near_read.read(&mut some[..random.usize(1..600)]).await {
+            far_write.write_all(&some[..read]).await.expect("write");
+            tokio::task::yield_now().await;
+        }
+    });
+    let config = Arc::new(client(&certificate, ALL_VERSIONS));
+    let server = async {
+        let (tcp, _) = listener.accept().await.expect("accept");
+        terminator.handshake(tcp, Instant::now() + PATIENCE).await.expect("handshake").0
+    };
+    let (mut server, client) = within("handshake", async { tokio::join!(server, connect(&config, through)) }).await;
+    let mut client = client.expect("connected");
+    let sent = noise(200_000);
+    let mut received = vec![0; sent.len()];
+    let write = async {
+        client.write_all(&sent).await.expect("write");
+        client.flush().await.expect("flush");
+    };
+    within("cut records", async { tokio::join!(write, server.read_exact(&mut received)) }).await.1.expect("read");
+    assert!(received == sent);
+}
+
+#[tokio::test]
+async fn keys_may_be_renewed_in_the_middle() {
+    let (mut server, mut client) = pair(ONLY_1_3).await;
+    for round in 0..5u8 {
+        client.get_mut().1.refresh_traffic_keys().expect("refresh");
+        client.write_all(&[round; 1000]).await.expect("write");
+        client.flush().await.expect("flush");
+        let mut received = [0; 1000];
+        within("read", server.read_exact(&mut received)).await.expect("read");
+        assert_eq!(received, [round; 1000]);
+        server.write_all(&received).await.expect("write");
+        server.flush().await.expect("flush");
+        within("read", client.read_exact(&mut received)).await.expect("read");
+        assert_eq!(received, [round; 1000]);
+    }
+}
+
+#[tokio::test]
+async fn a_half_closed_client_still_hears() {
+    let (mut server, mut client) = pair(ALL_VERSIONS).await;
+    client.write_all(b"last").await.expect("write");
+    client.shutdown().await.expect("close_notify and FIN");
+    let mut received = Vec::new();
+    within("read", server.read_to_end(&mut received)).await.expect("an orderly end");
+    assert_eq!(received, b"last");
+    server.write_all(b"answer").await.expect("write");
+    server.shutdown().await.expect("shutdown");
+    received.clear();
+    within("read", client.read_to_end(&mut received)).await.expect("an orderly end");
+    assert_eq!(received, b"answer");
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_an_error() {
+    let (mut server, client) = pair(ALL_VERSIONS).await;
+    drop(client.into_inner().0);
+    let error = within("read", server.read(&mut [0; 10])).await.expect_err("cut off");
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test]
+async fn a_forged_record_is_an_error_and_the_peer_hears_of_it() {
+    let (mut server, client) = pair(ONLY_1_3).await;
+    let (mut tcp, mut session) = client.into_inner();
+    tcp.write_all(&[23, 3, 3, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.expect("write");
+    let error = within("read", server.read(&mut [0; 10])).await.expect_err("forged");
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    drop(server);
+    let mut answer = Vec::new();
+    let _ = within("the alert", tcp.read_to_end(&mut answer)).await;
+    let mut answer = &answer[..];
+    while !answer.is_empty() {
+        session.read_tls(&mut answer).expect("read");
+        if let Err(told) = session.process_new_packets() {
+            assert_eq!(told, rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac));
+            return;
+        }
+    }
+    unreachable!("no alert arrived");
+}
+
+#[tokio::test]
+async fn what_a_slow_client_does_not_take_is_bounded_and_arrives() {
+    let (mut server, mut client) = pair(ALL_VERSIONS).await;
+    let part = noise(MAX_PLAINTEXT);
+    let mut written = 0;
+    // The socket takes some megabytes; then one write's worth waits here, and no more is taken.
+    while let Ok(taken) = timeout(Duration::from_millis(200), server.write(&part)).await {
+        written += taken.expect("write");
+        assert!(written < 1 << 30, "somebody buffers without bounds");
+        assert!(server.outgoing.bytes.len() <= SCRATCH, "{} bytes wait", server.outgoing.bytes.len());
+    }
+    let mut received = vec![0; written];
+    let flush = async { server.flush().await.expect("flush") };
+    within("the rest", async { tokio::join!(flush, client.read_exact(&mut received)) }).await.1.expect("read");
+    assert!(received.chunks(MAX_PLAINTEXT).all(|chunk| chunk == part), "bytes changed");
+    assert!(holds_nothing(&server), "{server:?}");
+}
