@@ -99,8 +99,7 @@ pub struct Engine {
     paused_since: Option<Instant>,
     /// How long clocks have been frozen since the last sign of life.
     deferred: Duration,
-    /// When a relayed ping that ours overtook is sent again.
-    reissue_at: Option<Instant>,
+    reissue: Reissue,
     client_pings: PingRate,
 }
 
@@ -114,6 +113,16 @@ enum Phase {
     Sent { at: Instant, deadline: Instant, held_up: bool },
     /// No probes: a Close has passed, or the mode is off.
     Still,
+}
+
+/// The second sending of a relayed ping that ours overtook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reissue {
+    None,
+    /// Its own pong may come until then.
+    At(Instant),
+    /// It waits for a frame boundary.
+    Due,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +159,7 @@ impl Engine {
             frame_since: None,
             paused_since: None,
             deferred: Duration::ZERO,
-            reissue_at: None,
+            reissue: Reissue::None,
             client_pings: PingRate { second: now, seen: 0 },
             draw,
             policy,
@@ -204,9 +213,9 @@ impl Engine {
                     self.stats.rtt_last = Some(rtt);
                     self.rtt.sample(rtt);
                 }
-                if self.reissue_at.is_none() && self.ledger.may_reissue() {
+                if self.reissue == Reissue::None && self.phase != Phase::Still && self.ledger.may_reissue() {
                     let trail = self.rtt.smoothed().map_or(TRAIL, |srtt| TRAIL.max(srtt * 2));
-                    self.reissue_at = Some(now + trail.min(self.policy.timeout / 2));
+                    self.reissue = Reissue::At(now + trail.min(self.policy.timeout / 2));
                 }
                 PongFate::Swallow { owed }
             }
@@ -241,7 +250,7 @@ impl Engine {
     /// Whether [`Self::poll_transmit`] has a frame, to be asked at every frame boundary of the outbound stream.
     #[inline]
     pub fn wants_transmit(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Queued { handed: false, .. }) || self.reissue_at.is_some_and(|at| at <= now)
+        matches!(self.phase, Phase::Queued { handed: false, .. }) || self.reissue.is_due(now)
     }
 
     /// The next frame of the heartbeat's own for the client. It must go out at a frame boundary.
@@ -251,7 +260,10 @@ impl Engine {
             self.stats.pings += 1;
             return Some(ControlFrame::new(Opcode::PING, &self.ledger.own(), None));
         }
-        self.reissue_at.take_if(|at| *at <= now)?;
+        if !self.reissue.is_due(now) {
+            return None;
+        }
+        self.reissue = Reissue::None;
         Some(ControlFrame::new(Opcode::PING, &self.ledger.reissue()?, None))
     }
 
@@ -304,6 +316,7 @@ impl Engine {
     /// A Close has passed in either direction, or the end has been decided: no more probes.
     pub fn closing(&mut self) {
         self.phase = Phase::Still;
+        self.reissue = Reissue::None;
     }
 
     /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
@@ -313,8 +326,12 @@ impl Engine {
             return None;
         }
         let blocked = self.downlink.look_at(self.probe_has_deadline());
+        let reissue = match self.reissue {
+            Reissue::At(at) => Some(at),
+            Reissue::None | Reissue::Due => None,
+        };
         if let Some(since) = self.paused_since {
-            return earliest([Some(since + self.policy.max_deferral.saturating_sub(self.deferred)), blocked]);
+            return earliest([Some(since + self.policy.max_deferral.saturating_sub(self.deferred)), blocked, reissue]);
         }
         let phase = match self.phase {
             Phase::Quiet => self.probe_at(),
@@ -323,7 +340,7 @@ impl Engine {
             Phase::Still => return None,
         };
         let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
-        earliest([Some(phase), blocked, frame, self.reissue_at])
+        earliest([Some(phase), blocked, frame, reissue])
     }
 
     /// The timer fired.
@@ -335,6 +352,9 @@ impl Engine {
         }
         if let Some(verdict) = self.overdue(now) {
             return Due::End(verdict);
+        }
+        if self.reissue.is_due(now) {
+            self.reissue = Reissue::Due;
         }
         if self.phase == Phase::Quiet && self.paused_since.is_none() && self.probe_at() <= now {
             self.phase = Phase::Queued { since: now, handed: false };
@@ -458,6 +478,17 @@ impl Engine {
 
     fn window(&self) -> Duration {
         if self.policy.adaptive { self.rtt.window(self.policy.timeout) } else { self.policy.timeout }
+    }
+}
+
+impl Reissue {
+    #[inline]
+    fn is_due(self, now: Instant) -> bool {
+        match self {
+            Self::None => false,
+            Self::At(at) => at <= now,
+            Self::Due => true,
+        }
     }
 }
 
