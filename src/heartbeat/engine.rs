@@ -199,7 +199,7 @@ impl Engine {
         self.alive(now);
         match self.ledger.pong(payload, now) {
             Answer::Relayed => {
-                self.downlink.proven();
+                self.answered(now);
                 PongFate::Forward
             }
             Answer::Unknown => {
@@ -207,7 +207,7 @@ impl Engine {
                 PongFate::Forward
             }
             Answer::Own { rtt, owed } => {
-                self.downlink.proven();
+                self.answered(now);
                 self.stats.pongs += 1;
                 if let Some(rtt) = rtt {
                     self.stats.rtt_last = Some(rtt);
@@ -280,11 +280,7 @@ impl Engine {
         }
         let window = self.window();
         self.ledger.left(now);
-        self.last_probe = now;
-        self.delays = Delays {
-            idle: self.draw.shorten(self.policy.interval, self.policy.jitter),
-            busy: self.draw.shorten(self.policy.probe_when_busy, self.policy.jitter),
-        };
+        self.schedule_next(now);
         self.downlink.probe_left(now, written, window);
         self.phase = Phase::Sent { at: now, deadline: now + window, held_up: false };
     }
@@ -392,6 +388,25 @@ impl Engine {
             }
             Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
         }
+    }
+
+    /// A ping was answered, which proves the way to the client. A client may be faster than the report that
+    /// everything behind the ping has left too: then no second answer is to be waited for.
+    fn answered(&mut self, now: Instant) {
+        self.downlink.proven();
+        if self.awaits_flush() {
+            self.schedule_next(now);
+            self.phase = Phase::Quiet;
+        }
+    }
+
+    /// A probe has left; draws when the next one is due.
+    fn schedule_next(&mut self, now: Instant) {
+        self.last_probe = now;
+        self.delays = Delays {
+            idle: self.draw.shorten(self.policy.interval, self.policy.jitter),
+            busy: self.draw.shorten(self.policy.probe_when_busy, self.policy.jitter),
+        };
     }
 
     fn miss(&mut self, now: Instant) -> Option<Verdict> {
