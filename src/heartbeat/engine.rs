@@ -377,6 +377,11 @@ impl Engine {
             return None;
         }
         match self.downlink.whereabouts(delivery) {
+            // The last few bytes of a backlog that was seen to move are no lone probe.
+            Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up };
+                None
+            }
             Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
             Whereabouts::Behind => {
                 self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
