@@ -387,6 +387,11 @@ impl Engine {
                 self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
                 None
             }
+            // Writes move, or `look` had ended it: the client reads slowly what stands before the probe.
+            Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                None
+            }
             Whereabouts::Arrived if held_up => {
                 self.phase = Phase::Sent { at, deadline: now + self.window(), held_up: false };
                 None
