@@ -303,9 +303,9 @@ impl Engine {
     /// The client is read again.
     pub fn reads_resumed(&mut self, now: Instant) {
         if let Some(since) = self.paused_since.take() {
-            let pause = now.saturating_duration_since(since);
-            self.deferred += pause;
-            self.shift(pause);
+            self.deferred += now.saturating_duration_since(since);
+            self.shift(since, now);
+            self.busy_not_before(now);
         }
     }
 
@@ -433,7 +433,11 @@ impl Engine {
         self.missed_in_a_row = 0;
         self.deferred = Duration::ZERO;
         match &mut self.phase {
-            Phase::Sent { .. } => self.phase = Phase::Quiet,
+            Phase::Sent { deadline, .. } => {
+                let promised = *deadline;
+                self.phase = Phase::Quiet;
+                self.busy_not_before(promised);
+            }
             Phase::Queued { since, .. } => *since = now,
             Phase::Quiet | Phase::Still => {}
         }
@@ -463,7 +467,7 @@ impl Engine {
             return;
         }
         self.deferred += late;
-        self.shift(late);
+        self.shift(now - late, now);
         self.downlink.thaw(late);
         if let Some(since) = &mut self.paused_since {
             *since += late;
@@ -475,16 +479,25 @@ impl Engine {
         }
     }
 
-    /// Moves every clock of the client's silence by `pause`.
-    fn shift(&mut self, pause: Duration) {
+    /// Moves every clock of the client's silence by the time that it stood still between `from` and `now`.
+    fn shift(&mut self, from: Instant, now: Instant) {
+        let pause = now.saturating_duration_since(from);
         self.last_byte += pause;
         if let Some(since) = &mut self.frame_since {
             *since += pause;
         }
         match &mut self.phase {
-            Phase::Sent { deadline, .. } => *deadline += pause,
-            Phase::Queued { since, .. } => *since += pause,
+            // A probe may have left, or been queued, in the middle of it.
+            Phase::Sent { at, deadline, .. } => *deadline += now.saturating_duration_since(from.max(*at)),
+            Phase::Queued { since, .. } => *since += now.saturating_duration_since(from.max(*since)),
             Phase::Quiet | Phase::Still => {}
+        }
+    }
+
+    /// A busy probe that came due while none could be sent is due at `at`, not late: nobody stopped the process.
+    fn busy_not_before(&mut self, at: Instant) {
+        if let Some(earliest) = at.checked_sub(self.delays.busy) {
+            self.last_probe = self.last_probe.max(earliest);
         }
     }
 
