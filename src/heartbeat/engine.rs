@@ -91,6 +91,8 @@ pub struct Engine {
     missed_in_a_row: u32,
     last_byte: Instant,
     last_probe: Instant,
+    /// When the timer was last answered, or the deadline last set otherwise than by a read.
+    checked: Instant,
     /// The jittered `interval` and `probe_when_busy` of the coming probe.
     delays: Delays,
     /// Since when the client is in the middle of one frame.
@@ -155,6 +157,7 @@ impl Engine {
             missed_in_a_row: 0,
             last_byte: now,
             last_probe: now,
+            checked: now,
             delays,
             frame_since: None,
             paused_since: None,
@@ -281,6 +284,7 @@ impl Engine {
         let window = self.window();
         self.ledger.left(now);
         self.schedule_next(now);
+        self.checked = now;
         self.downlink.probe_left(now, written, window);
         self.phase = Phase::Sent { at: now, deadline: now + window, held_up: false };
     }
@@ -306,6 +310,7 @@ impl Engine {
             self.deferred += now.saturating_duration_since(since);
             self.shift(since, now);
             self.busy_not_before(now);
+            self.checked = now;
         }
     }
 
@@ -336,12 +341,13 @@ impl Engine {
             Phase::Still => return None,
         };
         let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
-        earliest([Some(phase), blocked, frame, reissue])
+        earliest([Some(phase), Some(self.checked + self.reach()), blocked, frame, reissue])
     }
 
     /// The timer fired.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
+        self.checked = now;
         let late = now.saturating_duration_since(deadline);
         if late > self.policy.stall_guard {
             self.resume_from_suspension(now, late);
@@ -492,6 +498,13 @@ impl Engine {
             Phase::Queued { since, .. } => *since += now.saturating_duration_since(from.max(*since)),
             Phase::Quiet | Phase::Still => {}
         }
+    }
+
+    /// How far ahead the timer may be armed: a read starts a frame's clock, and in the middle of a window the clock
+    /// of the next probe.
+    fn reach(&self) -> Duration {
+        let frame = self.policy.frame_max_time;
+        if self.probe_has_deadline() { frame.min(self.delays.idle) } else { frame }
     }
 
     /// A busy probe that came due while none could be sent is due at `at`, not late: nobody stopped the process.
