@@ -97,8 +97,8 @@ pub struct Engine {
     delays: Delays,
     /// Since when the client is in the middle of one frame.
     frame_since: Option<Instant>,
-    /// Since when the client's bytes are not being read, because the app is slow.
-    paused_since: Option<Instant>,
+    /// The client's bytes are not being read, because the app is slow.
+    paused: Option<Paused>,
     /// How long clocks have been frozen since the last sign of life.
     deferred: Duration,
     reissue: Reissue,
@@ -125,6 +125,13 @@ enum Reissue {
     At(Instant),
     /// It waits for a frame boundary.
     Due,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Paused {
+    since: Instant,
+    /// When the app has had time enough.
+    until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +167,7 @@ impl Engine {
             checked: now,
             delays,
             frame_since: None,
-            paused_since: None,
+            paused: None,
             deferred: Duration::ZERO,
             reissue: Reissue::None,
             client_pings: PingRate { second: now, seen: 0 },
@@ -301,12 +308,13 @@ impl Engine {
 
     /// The client is not being read from here on, because the app takes no more.
     pub fn reads_paused(&mut self, now: Instant) {
-        self.paused_since.get_or_insert(now);
+        let until = now + self.policy.max_deferral.saturating_sub(self.deferred);
+        self.paused.get_or_insert(Paused { since: now, until });
     }
 
     /// The client is read again.
     pub fn reads_resumed(&mut self, now: Instant) {
-        if let Some(since) = self.paused_since.take() {
+        if let Some(Paused { since, .. }) = self.paused.take() {
             self.deferred += now.saturating_duration_since(since);
             self.shift(since, now);
             self.busy_not_before(now);
@@ -331,8 +339,8 @@ impl Engine {
             Reissue::At(at) => Some(at),
             Reissue::None | Reissue::Due => None,
         };
-        if let Some(since) = self.paused_since {
-            return earliest([Some(since + self.policy.max_deferral.saturating_sub(self.deferred)), blocked, reissue]);
+        if let Some(Paused { until, .. }) = self.paused {
+            return earliest([Some(until), blocked, reissue]);
         }
         let phase = match self.phase {
             Phase::Quiet => self.probe_at(),
@@ -358,7 +366,7 @@ impl Engine {
         if self.reissue.is_due(now) {
             self.reissue = Reissue::Due;
         }
-        if self.phase == Phase::Quiet && self.paused_since.is_none() && self.probe_at() <= now {
+        if self.phase == Phase::Quiet && self.paused.is_none() && self.probe_at() <= now {
             self.phase = Phase::Queued { since: now, handed: false };
         }
         let downlink = self.downlink.look_at(self.probe_has_deadline()).is_some_and(|at| at <= now);
@@ -374,7 +382,7 @@ impl Engine {
             return Some(Verdict::SlowReader);
         }
         let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
-        if deadline > now || self.paused_since.is_some() {
+        if deadline > now || self.paused.is_some() {
             return None;
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
@@ -451,9 +459,8 @@ impl Engine {
 
     /// Deadlines that nothing can put off any more.
     fn overdue(&self, now: Instant) -> Option<Verdict> {
-        if let Some(since) = self.paused_since {
-            let over = now >= since + self.policy.max_deferral.saturating_sub(self.deferred);
-            return over.then_some(Verdict::UpstreamStalled);
+        if let Some(Paused { until, .. }) = self.paused {
+            return (now >= until).then_some(Verdict::UpstreamStalled);
         }
         if self.frame_since.is_some_and(|since| now >= since + self.policy.frame_max_time) {
             return Some(Verdict::Trickle);
@@ -473,12 +480,14 @@ impl Engine {
             return;
         }
         self.deferred += late;
-        self.shift(now - late, now);
         self.downlink.thaw(late);
-        if let Some(since) = &mut self.paused_since {
-            *since += late;
-        }
         let window = self.window();
+        if let Some(Paused { until, .. }) = &mut self.paused {
+            // The clocks stand still already; it is the app that is owed the fresh window.
+            *until = (*until + late).max(now + window);
+            return;
+        }
+        self.shift(now - late, now);
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
             *at += late;
             *deadline = now + window;
@@ -520,7 +529,7 @@ impl Engine {
     }
 
     fn deadline_passed(&self, now: Instant) -> bool {
-        self.paused_since.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
+        self.paused.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
     }
 
     fn probe_has_deadline(&self) -> bool {
