@@ -35,7 +35,7 @@ pub(super) struct Downlink {
     blocked: Option<Blocked>,
     /// The last acknowledgement count seen, and when it was last seen to grow.
     acks: Option<(u64, Instant)>,
-    /// The newest probe, until its arrival is proven.
+    /// The probes since one was last proven to have arrived.
     flight: Option<Flight>,
 }
 
@@ -47,12 +47,23 @@ struct Blocked {
 
 #[derive(Clone, Copy, Debug)]
 struct Flight {
+    /// When the oldest of them left.
     sent: Instant,
-    /// Position of its last byte in the stream of bytes written.
+    /// Position of the newest one's last byte in the stream of bytes written.
     end: u64,
     look_at: Instant,
-    /// Whether the client has ended a frame since, and so could have answered.
-    could_answer: bool,
+    silence: Silence,
+}
+
+/// What the client's lack of a pong says where no kernel can be asked.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    /// Nothing before this: the probe may not have reached a client that ends one frame and begins another.
+    Excused { until: Instant },
+    /// A frame ended then, and the pong could have followed it.
+    Since(Instant),
+    /// Nothing: a pong came that answers no known ping, perhaps a damaged answer.
+    Unclear,
 }
 
 impl Downlink {
@@ -76,7 +87,12 @@ impl Downlink {
 
     /// A probe has left for the wire; its arrival is in doubt after `window`.
     pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration) {
-        self.flight = Some(Flight { sent: now, end, look_at: now + window, could_answer: false });
+        let fresh = Silence::Excused { until: now + window };
+        let flight = self.flight.get_or_insert(Flight { sent: now, end, look_at: now + window, silence: fresh });
+        flight.end = end;
+        if matches!(flight.silence, Silence::Unclear) {
+            flight.silence = fresh;
+        }
     }
 
     /// A probe was answered.
@@ -84,16 +100,25 @@ impl Downlink {
         self.flight = None;
     }
 
-    pub(super) fn frame_ended(&mut self) {
+    /// A pong came that answers no known ping.
+    pub(super) fn unclear(&mut self) {
         if let Some(flight) = &mut self.flight {
-            flight.could_answer = true;
+            flight.silence = Silence::Unclear;
         }
     }
 
-    /// When to look next. While a probe has a deadline of its own, its `flight` need not be asked after.
-    pub(super) fn look_at(&self, probe_has_deadline: bool) -> Option<Instant> {
+    pub(super) fn frame_ended(&mut self, now: Instant) {
+        if let Some(Flight { silence, .. }) = &mut self.flight
+            && matches!(silence, Silence::Excused { until } if *until <= now)
+        {
+            *silence = Silence::Since(now);
+        }
+    }
+
+    /// When to look next.
+    pub(super) fn look_at(&self) -> Option<Instant> {
         let blocked = self.blocked.map(|blocked| blocked.look_at);
-        let flight = self.flight.filter(|_| !probe_has_deadline).map(|flight| flight.look_at);
+        let flight = self.flight.map(|flight| flight.look_at);
         [blocked, flight].into_iter().flatten().min()
     }
 
@@ -106,6 +131,10 @@ impl Downlink {
         if let Some(flight) = &mut self.flight {
             flight.sent += pause;
             flight.look_at += pause;
+            match &mut flight.silence {
+                Silence::Excused { until: at } | Silence::Since(at) => *at += pause,
+                Silence::Unclear => {}
+            }
         }
         if let Some((_, moved)) = &mut self.acks {
             *moved += pause;
@@ -120,6 +149,7 @@ impl Downlink {
         {
             self.acks = Some((acked, now));
         }
+        self.flight = self.flight.filter(|flight| delivery.is_none_or(|delivery| delivery.acked < flight.end));
         let stuck_writes = self.blocked.is_some_and(|blocked| self.is_still(now, blocked.since, delivery));
         let stuck_flight = !probe_has_deadline && self.flight_is_stuck(now, delivery);
         let next = now + self.write_stall / LOOKS;
@@ -158,16 +188,13 @@ impl Downlink {
         now + self.write_stall / LOOKS
     }
 
-    fn flight_is_stuck(&mut self, now: Instant, delivery: Option<Delivery>) -> bool {
+    fn flight_is_stuck(&self, now: Instant, delivery: Option<Delivery>) -> bool {
         let Some(flight) = self.flight.filter(|flight| flight.look_at <= now) else { return false };
-        match delivery {
-            Some(Delivery { acked, .. }) if acked >= flight.end => {
-                self.flight = None;
-                false
-            }
-            Some(_) => self.is_still(now, flight.sent, delivery),
+        match (delivery, flight.silence) {
+            (Some(_), _) => self.is_still(now, flight.sent, delivery),
             // Without a kernel to ask, only the answer proves the way; a client in the middle of a frame cannot give it.
-            None => flight.could_answer && now.saturating_duration_since(flight.sent) >= self.write_stall,
+            (None, Silence::Since(at)) => now.saturating_duration_since(at) >= self.write_stall,
+            (None, Silence::Excused { .. } | Silence::Unclear) => false,
         }
     }
 }

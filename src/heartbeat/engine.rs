@@ -192,7 +192,7 @@ impl Engine {
             _ => Some(now),
         };
         if ended_frame {
-            self.downlink.frame_ended();
+            self.downlink.frame_ended(now);
         }
         let alive = match self.policy.liveness {
             Liveness::AnyBytes => true,
@@ -213,6 +213,7 @@ impl Engine {
                 PongFate::Forward
             }
             Answer::Unknown => {
+                self.downlink.unclear();
                 self.stats.strays += 1;
                 PongFate::Forward
             }
@@ -334,7 +335,7 @@ impl Engine {
         if self.phase == Phase::Still {
             return None;
         }
-        let blocked = self.downlink.look_at(self.probe_has_deadline());
+        let blocked = self.downlink.look_at();
         let reissue = match self.reissue {
             Reissue::At(at) => Some(at),
             Reissue::None | Reissue::Due => None,
@@ -369,7 +370,7 @@ impl Engine {
         if self.phase == Phase::Quiet && self.paused.is_none() && self.probe_at() <= now {
             self.phase = Phase::Queued { since: now, handed: false };
         }
-        let downlink = self.downlink.look_at(self.probe_has_deadline()).is_some_and(|at| at <= now);
+        let downlink = self.downlink.look_at().is_some_and(|at| at <= now);
         if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
     }
 
