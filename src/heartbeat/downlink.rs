@@ -122,22 +122,24 @@ impl Downlink {
         [blocked, flight].into_iter().flatten().min()
     }
 
-    /// The process stood still for `pause`.
-    pub(super) fn thaw(&mut self, pause: Duration) {
+    /// The process stood still between `from` and `now`.
+    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+        let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         if let Some(blocked) = &mut self.blocked {
-            blocked.since += pause;
-            blocked.look_at += pause;
+            blocked.look_at += pause(blocked.since);
+            blocked.since += pause(blocked.since);
         }
         if let Some(flight) = &mut self.flight {
-            flight.sent += pause;
-            flight.look_at += pause;
+            flight.look_at += pause(flight.sent);
             match &mut flight.silence {
-                Silence::Excused { until: at } | Silence::Since(at) => *at += pause,
+                Silence::Excused { until } => *until += pause(flight.sent),
+                Silence::Since(at) => *at += pause(*at),
                 Silence::Unclear => {}
             }
+            flight.sent += pause(flight.sent);
         }
         if let Some((_, moved)) = &mut self.acks {
-            *moved += pause;
+            *moved += pause(*moved);
         }
     }
 

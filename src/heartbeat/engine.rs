@@ -481,7 +481,7 @@ impl Engine {
             return;
         }
         self.deferred += late;
-        self.downlink.thaw(late);
+        self.downlink.thaw(now - late, now);
         let window = self.window();
         if let Some(Paused { until, .. }) = &mut self.paused {
             // The clocks stand still already; it is the app that is owed the fresh window.
@@ -497,15 +497,15 @@ impl Engine {
 
     /// Moves every clock of the client's silence by the time that it stood still between `from` and `now`.
     fn shift(&mut self, from: Instant, now: Instant) {
-        let pause = now.saturating_duration_since(from);
-        self.last_byte += pause;
+        // A clock that began in the middle of it, as when the relay woke and read first, stood still for less.
+        let pause = |since: Instant| now.saturating_duration_since(from.max(since));
+        self.last_byte += pause(self.last_byte);
         if let Some(since) = &mut self.frame_since {
-            *since += pause;
+            *since += pause(*since);
         }
         match &mut self.phase {
-            // A probe may have left, or been queued, in the middle of it.
-            Phase::Sent { at, deadline, .. } => *deadline += now.saturating_duration_since(from.max(*at)),
-            Phase::Queued { since, .. } => *since += now.saturating_duration_since(from.max(*since)),
+            Phase::Sent { at, deadline, .. } => *deadline += pause(*at),
+            Phase::Queued { since, .. } => *since += pause(*since),
             Phase::Quiet | Phase::Still => {}
         }
     }
