@@ -129,17 +129,25 @@ impl Downlink {
             blocked.look_at += pause(blocked.since);
             blocked.since += pause(blocked.since);
         }
+        self.unheard(from, now);
         if let Some(flight) = &mut self.flight {
             flight.look_at += pause(flight.sent);
-            match &mut flight.silence {
-                Silence::Excused { until } => *until += pause(flight.sent),
-                Silence::Since(at) => *at += pause(*at),
-                Silence::Unclear => {}
-            }
             flight.sent += pause(flight.sent);
         }
         if let Some((_, moved)) = &mut self.acks {
             *moved += pause(*moved);
+        }
+    }
+
+    /// The client was not read between `from` and `now`, so its silence says nothing.
+    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+        let pause = |since: Instant| now.saturating_duration_since(from.max(since));
+        if let Some(Flight { sent, silence, .. }) = &mut self.flight {
+            match silence {
+                Silence::Excused { until } => *until += pause(*sent),
+                Silence::Since(at) => *at += pause(*at),
+                Silence::Unclear => {}
+            }
         }
     }
 

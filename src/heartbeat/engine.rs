@@ -318,6 +318,7 @@ impl Engine {
         if let Some(Paused { since, .. }) = self.paused.take() {
             self.deferred += now.saturating_duration_since(since);
             self.shift(since, now);
+            self.downlink.unheard(since, now);
             self.busy_not_before(now);
             self.checked = now;
         }
