@@ -152,8 +152,8 @@ impl Downlink {
     }
 
     /// Takes in what the kernel says. Returns whether the way to the client is dead: nothing has moved on it for
-    /// `write_stall` although something should have.
-    pub(super) fn look(&mut self, now: Instant, delivery: Option<Delivery>, probe_has_deadline: bool) -> bool {
+    /// `write_stall` although something should have. `spare_flight`: a probe that did not arrive is no reason now.
+    pub(super) fn look(&mut self, now: Instant, delivery: Option<Delivery>, spare_flight: bool) -> bool {
         if let Some(Delivery { acked, .. }) = delivery
             && self.acks.is_none_or(|(seen, _)| acked > seen)
         {
@@ -161,7 +161,7 @@ impl Downlink {
         }
         self.flight = self.flight.filter(|flight| delivery.is_none_or(|delivery| delivery.acked < flight.end));
         let stuck_writes = self.blocked.is_some_and(|blocked| self.is_still(now, blocked.since, delivery));
-        let stuck_flight = !probe_has_deadline && self.flight_is_stuck(now, delivery);
+        let stuck_flight = !spare_flight && self.flight_is_stuck(now, delivery);
         let next = now + self.write_stall / LOOKS;
         if let Some(blocked) = &mut self.blocked {
             blocked.look_at = next;

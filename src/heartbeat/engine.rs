@@ -380,7 +380,9 @@ impl Engine {
         if self.phase == Phase::Still {
             return None;
         }
-        if self.downlink.look(now, delivery, self.probe_has_deadline()) {
+        // Without a kernel to ask, a client that is not being read cannot prove anything.
+        let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
+        if self.downlink.look(now, delivery, spare_flight) {
             return Some(Verdict::SlowReader);
         }
         let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
