@@ -561,5 +561,5 @@ fn earliest<const N: usize>(candidates: [Option<Instant>; N]) -> Option<Instant>
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
+#[path = "tests/mod.rs"]
 mod tests;
