@@ -358,9 +358,8 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
         self.checked = now;
-        let late = now.saturating_duration_since(deadline);
-        if late > self.policy.stall_guard {
-            self.resume_from_suspension(now, late);
+        if now.saturating_duration_since(deadline) > self.policy.stall_guard {
+            self.resume_from_suspension(deadline, now);
         }
         if let Some(verdict) = self.overdue(now) {
             return Due::End(verdict);
@@ -477,21 +476,22 @@ impl Engine {
         }
     }
 
-    /// The timer fired `late`: the process was stopped or starved. What waited meanwhile is read first, and a probe
+    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a probe
     /// on its way gets one fresh window. One such pause may be of any length; many in a row count together.
-    fn resume_from_suspension(&mut self, now: Instant, late: Duration) {
+    fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
+        let late = now.saturating_duration_since(from);
         if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {
             return;
         }
         self.deferred += late;
-        self.downlink.thaw(now - late, now);
+        self.downlink.thaw(from, now);
         let window = self.window();
         if let Some(Paused { until, .. }) = &mut self.paused {
             // The clocks stand still already; it is the app that is owed the fresh window.
             *until = (*until + late).max(now + window);
             return;
         }
-        self.shift(now - late, now);
+        self.shift(from, now);
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
             *at += late;
             *deadline = now + window;
