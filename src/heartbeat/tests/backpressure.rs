@@ -9,7 +9,7 @@ fn steady(backlog: u64, lasting: Duration) -> impl Fn(Duration, u64) -> u64 {
             return written;
         }
         let share = u128::from(backlog) * at.as_millis() / lasting.as_millis();
-        written.min(u64::try_from(share).unwrap())
+        written.min(u64::try_from(share).expect("a share of a u64"))
     }
 }
 
@@ -48,7 +48,7 @@ fn s13_a_pong_that_overtakes_the_flush_settles_the_probe() {
     let mut rig = Rig::new(exact());
     rig.boundary = false;
     rig.run(26 * SECOND);
-    let ping = rig.engine.poll_transmit(rig.now).unwrap();
+    let ping = rig.engine.poll_transmit(rig.now).expect("one is queued");
     rig.arrives(26 * SECOND + 50 * MS, Inbound::Pong(ping.as_bytes()[2..].to_vec()));
     rig.run(26 * SECOND + 60 * MS);
     assert_eq!(rig.fates.len(), 1);
@@ -194,7 +194,7 @@ fn s21_a_slow_reader_is_borne_with_for_max_deferral_at_most() {
 
 #[test]
 fn s22_a_full_write_queue_on_a_pulled_cable_is_gone_within_write_stall() {
-    for (mut rig, late) in [(Rig::new(exact()), 0 * LOOK), (Rig::new(exact()).kernel(|_, _| 50_000), LOOK)] {
+    for (mut rig, late) in [(Rig::new(exact()), Duration::ZERO), (Rig::new(exact()).kernel(|_, _| 50_000), LOOK)] {
         rig.written = 300_000;
         rig.run(5 * SECOND);
         rig.block();

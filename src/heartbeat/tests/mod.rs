@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 /// The default `write_stall`, after which death must be noticed within one look more.
 const WRITE_STALL: Duration = Duration::from_secs(45);
-const LOOK: Duration = Duration::from_micros(45_000_000 / 8);
+const LOOK: Duration = Duration::from_millis(5_625);
 
 /// The defaults, with every delay but the first exact.
 fn exact() -> Policy {

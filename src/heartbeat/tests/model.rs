@@ -2,6 +2,7 @@
 //! a live client is never torn down, a dead one always, within its bound.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 
@@ -160,9 +161,8 @@ impl World {
     /// The client sends something, if it lives and is not inside a frame.
     fn sends(&mut self, what: Inbound) {
         match (self.death, self.uploading, what) {
-            (Some(_), _, _) => {}
+            (Some(_), ..) | (None, Some(_), Inbound::Frame) => {}
             (None, Some(_), Inbound::Pong(payload)) => self.unsent_pongs.push(payload),
-            (None, Some(_), Inbound::Frame) => {}
             (None, _, what) => self.socket.push_back((self.now + self.scenario.rtt, what)),
         }
     }
@@ -351,7 +351,7 @@ impl World {
 }
 
 fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
-    (range.start * 4..range.end * 4).prop_map(|quarters| TICK * u32::try_from(quarters).unwrap())
+    (range.start * 4..range.end * 4).prop_map(|quarters| TICK * u32::try_from(quarters).expect("minutes at most"))
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -364,7 +364,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     (delays, 1_u32..=3, 0.0..=1.0, liveness, any::<bool>()).prop_map(
         |(delays, max_missed, jitter, liveness, adaptive)| {
             let (interval, timeout, probe_when_busy) = delays;
-            Policy { interval, timeout, probe_when_busy, max_missed, jitter, liveness, adaptive, ..Policy::default() }
+            Policy { interval, timeout, max_missed, jitter, liveness, probe_when_busy, adaptive, ..Policy::default() }
         },
     )
 }
@@ -395,12 +395,22 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     })
 }
 
+/// The same schedules in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(6455);
+        config.cases = 4_000;
+    }
+    config
+}
+
 fn length(scenario: &Scenario) -> Duration {
     scenario.events.iter().map(|(pause, _)| *pause).sum()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_live_client_is_never_torn_down(scenario in scenario()) {

@@ -11,7 +11,7 @@ fn gone(policy: Policy) -> Duration {
     rig.run(2000 * SECOND);
     let (at, why) = rig.end.unwrap_or_else(|| panic!("never gone: {:?}", rig.engine));
     assert_eq!(why, Verdict::Timeout);
-    at - last_byte
+    at.saturating_sub(last_byte)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn jitter_shortens_by_its_share_at_most_and_never_lengthens() {
         for seed in 0..200 {
             let mut rig = Rig::seeded(Policy { jitter, ..Policy::default() }, seed).answering(MS);
             rig.run(200 * SECOND);
-            gaps.extend(rig.pings.windows(2).map(|pair| (pair[1].0 - pair[0].0 - MS).as_secs_f64()));
+            gaps.extend(rig.pings.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0 + MS).as_secs_f64()));
         }
         let least = gaps.iter().copied().fold(f64::INFINITY, f64::min);
         let most = gaps.iter().copied().fold(0.0, f64::max);
@@ -80,7 +80,7 @@ fn jitter_holds_for_busy_probes_too() {
         let mut rig = Rig::seeded(Policy::default(), seed).answering(MS);
         rig.frames(SECOND, 1000 * SECOND, SECOND);
         rig.run(1000 * SECOND);
-        gaps.extend(rig.pings.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64()));
+        gaps.extend(rig.pings.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0).as_secs_f64()));
     }
     let least = gaps.iter().copied().fold(f64::INFINITY, f64::min);
     let most = gaps.iter().copied().fold(0.0, f64::max);
@@ -121,7 +121,7 @@ fn pong_only_finds_a_client_that_talks_but_never_answers() {
 #[test]
 fn probe_when_busy_is_the_time_between_probes_under_traffic() {
     for (busy, expected) in [(100, 10), (40, 25)] {
-        let mut rig = Rig::new(Policy { probe_when_busy: busy * SECOND, ..exact() }).answering(0 * MS);
+        let mut rig = Rig::new(Policy { probe_when_busy: busy * SECOND, ..exact() }).answering(Duration::ZERO);
         rig.frames(SECOND, 1000 * SECOND, SECOND);
         rig.run(1000 * SECOND);
         rig.assert_alive();
@@ -134,7 +134,8 @@ fn probe_when_busy_is_the_time_between_probes_under_traffic() {
 fn write_stall_is_how_long_nothing_may_move() {
     for stall in [10 * SECOND, 45 * SECOND, 200 * SECOND] {
         let policy = Policy { write_stall: stall, ..exact() };
-        for (mut rig, late) in [(Rig::new(policy.clone()), 0 * SECOND), (Rig::new(policy).kernel(|_, _| 5), stall / 8)]
+        for (mut rig, late) in
+            [(Rig::new(policy.clone()), Duration::ZERO), (Rig::new(policy).kernel(|_, _| 5), stall / 8)]
         {
             rig.written = 300_000;
             rig.block();

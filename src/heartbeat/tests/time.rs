@@ -11,13 +11,13 @@ fn s27_a_reconnect_storm_never_beats_in_step() {
     for seed in 0..SESSIONS {
         let connected = SECOND * seed / SESSIONS;
         let mut rig = Rig::starting_at(Policy::default(), u64::from(seed), base + connected).answering(20 * MS);
-        rig.run(25 * INTERVALS * SECOND - SECOND);
+        rig.run((25 * INTERVALS - 1) * SECOND);
         for (at, _) in &rig.pings {
-            buckets[usize::try_from((connected + *at).as_secs()).unwrap()] += 1;
+            buckets[usize::try_from((connected + *at).as_secs()).expect("minutes")] += 1;
         }
     }
     let mean = SESSIONS * 2 / (25 + 20);
-    let fullest = buckets.iter().max().copied().unwrap();
+    let fullest = buckets.iter().copied().max().unwrap_or_default();
     assert!(fullest <= 2 * mean, "{fullest} pings in one second where {mean} are the mean: {buckets:?}");
 }
 
@@ -97,8 +97,7 @@ fn s28_a_stop_while_writes_are_stuck_is_not_the_clients_fault() {
     rig.stop(100 * SECOND);
     rig.assert_alive();
     rig.run(1000 * SECOND);
-    let (ended, _) = rig.end.unwrap();
-    assert!(ended <= 110 * SECOND + WRITE_STALL + LOOK, "{ended:?}");
+    rig.assert_ended(Verdict::SlowReader, 110 * SECOND, 110 * SECOND + WRITE_STALL + LOOK);
 }
 
 #[test]
@@ -128,7 +127,7 @@ fn s29_no_clock_is_read() {
         include_str!("../upstream.rs"),
         include_str!("../policy.rs"),
     ] {
-        let code = source.split("#[cfg(test)]").next().unwrap();
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
         assert!(!code.contains("SystemTime") && !code.contains("Instant::now"), "time is an argument:\n{code}");
     }
 }
@@ -147,7 +146,8 @@ fn s30_a_long_round_trip_extends_an_adaptive_window_up_to_a_minute() {
     capped.rtt = None;
     let pinged = capped.run_to_ping();
     let again = capped.run_to_ping();
-    assert!((again - pinged).abs_diff(60 * SECOND) < SECOND, "{:?}", again - pinged);
+    let window = again.saturating_sub(pinged);
+    assert!(window.abs_diff(60 * SECOND) < SECOND, "{window:?}");
 }
 
 #[test]
