@@ -35,7 +35,7 @@ pub(super) struct Downlink {
     blocked: Option<Blocked>,
     /// The last acknowledgement count seen, and when it was last seen to grow.
     acks: Option<(u64, Instant)>,
-    /// The newest probe, until its arrival is proven.
+    /// The probes since one was last proven to have arrived.
     flight: Option<Flight>,
 }
 
@@ -47,14 +47,24 @@ struct Blocked {
 
 #[derive(Clone, Copy, Debug)]
 struct Flight {
+    /// When the oldest of them left.
     sent: Instant,
-    /// Position of its last byte in the stream of bytes written.
+    /// Position of the newest one's last byte in the stream of bytes written.
     end: u64,
     look_at: Instant,
-    /// Whether an answer would be for us to see: the app's pings are the app's business.
-    ours: bool,
-    /// Whether the client has ended a frame since, and so could have answered.
-    could_answer: bool,
+    silence: Silence,
+}
+
+/// What the client's lack of a pong says where no kernel can be asked.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    /// Nothing before this: the probe may not have reached a client that ends one frame and begins another.
+    Excused { until: Instant },
+    /// A frame ended then, and the pong could have followed it.
+    Since(Instant),
+    /// Nothing: a pong came that answers no known ping, perhaps a damaged answer; or only the app has pinged, and its
+    /// pongs are its own business.
+    Unclear,
 }
 
 impl Downlink {
@@ -78,7 +88,12 @@ impl Downlink {
 
     /// A probe has left for the wire; its arrival is in doubt after `window`.
     pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration, ours: bool) {
-        self.flight = Some(Flight { sent: now, end, look_at: now + window, ours, could_answer: false });
+        let fresh = if ours { Silence::Excused { until: now + window } } else { Silence::Unclear };
+        let flight = self.flight.get_or_insert(Flight { sent: now, end, look_at: now + window, silence: fresh });
+        flight.end = end;
+        if ours && matches!(flight.silence, Silence::Unclear) {
+            flight.silence = fresh;
+        }
     }
 
     /// A probe was answered.
@@ -86,44 +101,68 @@ impl Downlink {
         self.flight = None;
     }
 
-    pub(super) fn frame_ended(&mut self) {
+    /// A pong came that answers no known ping.
+    pub(super) fn unclear(&mut self) {
         if let Some(flight) = &mut self.flight {
-            flight.could_answer = true;
+            flight.silence = Silence::Unclear;
         }
     }
 
-    /// When to look next. While a probe has a deadline of its own, its `flight` need not be asked after.
-    pub(super) fn look_at(&self, probe_has_deadline: bool) -> Option<Instant> {
+    pub(super) fn frame_ended(&mut self, now: Instant) {
+        if let Some(Flight { silence, .. }) = &mut self.flight
+            && matches!(silence, Silence::Excused { until } if *until <= now)
+        {
+            *silence = Silence::Since(now);
+        }
+    }
+
+    /// When to look next.
+    pub(super) fn look_at(&self) -> Option<Instant> {
         let blocked = self.blocked.map(|blocked| blocked.look_at);
-        let flight = self.flight.filter(|_| !probe_has_deadline).map(|flight| flight.look_at);
+        let flight = self.flight.map(|flight| flight.look_at);
         [blocked, flight].into_iter().flatten().min()
     }
 
-    /// The process stood still for `pause`.
-    pub(super) fn thaw(&mut self, pause: Duration) {
+    /// The process stood still between `from` and `now`.
+    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+        let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         if let Some(blocked) = &mut self.blocked {
-            blocked.since += pause;
-            blocked.look_at += pause;
+            blocked.look_at += pause(blocked.since);
+            blocked.since += pause(blocked.since);
         }
+        self.unheard(from, now);
         if let Some(flight) = &mut self.flight {
-            flight.sent += pause;
-            flight.look_at += pause;
+            flight.look_at += pause(flight.sent);
+            flight.sent += pause(flight.sent);
         }
         if let Some((_, moved)) = &mut self.acks {
-            *moved += pause;
+            *moved += pause(*moved);
+        }
+    }
+
+    /// The client was not read between `from` and `now`, so its silence says nothing.
+    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+        let pause = |since: Instant| now.saturating_duration_since(from.max(since));
+        if let Some(Flight { sent, silence, .. }) = &mut self.flight {
+            match silence {
+                Silence::Excused { until } => *until += pause(*sent),
+                Silence::Since(at) => *at += pause(*at),
+                Silence::Unclear => {}
+            }
         }
     }
 
     /// Takes in what the kernel says. Returns whether the way to the client is dead: nothing has moved on it for
-    /// `write_stall` although something should have.
-    pub(super) fn look(&mut self, now: Instant, delivery: Option<Delivery>, probe_has_deadline: bool) -> bool {
+    /// `write_stall` although something should have. `spare_flight`: a probe that did not arrive is no reason now.
+    pub(super) fn look(&mut self, now: Instant, delivery: Option<Delivery>, spare_flight: bool) -> bool {
         if let Some(Delivery { acked, .. }) = delivery
             && self.acks.is_none_or(|(seen, _)| acked > seen)
         {
             self.acks = Some((acked, now));
         }
+        self.flight = self.flight.filter(|flight| delivery.is_none_or(|delivery| delivery.acked < flight.end));
         let stuck_writes = self.blocked.is_some_and(|blocked| self.is_still(now, blocked.since, delivery));
-        let stuck_flight = !probe_has_deadline && self.flight_is_stuck(now, delivery);
+        let stuck_flight = !spare_flight && self.flight_is_stuck(now, delivery);
         let next = now + self.write_stall / LOOKS;
         if let Some(blocked) = &mut self.blocked {
             blocked.look_at = next;
@@ -160,18 +199,13 @@ impl Downlink {
         now + self.write_stall / LOOKS
     }
 
-    fn flight_is_stuck(&mut self, now: Instant, delivery: Option<Delivery>) -> bool {
+    fn flight_is_stuck(&self, now: Instant, delivery: Option<Delivery>) -> bool {
         let Some(flight) = self.flight.filter(|flight| flight.look_at <= now) else { return false };
-        match delivery {
-            Some(Delivery { acked, .. }) if acked >= flight.end => {
-                self.flight = None;
-                false
-            }
-            Some(_) => self.is_still(now, flight.sent, delivery),
+        match (delivery, flight.silence) {
+            (Some(_), _) => self.is_still(now, flight.sent, delivery),
             // Without a kernel to ask, only the answer proves the way; a client in the middle of a frame cannot give it.
-            None => {
-                flight.ours && flight.could_answer && now.saturating_duration_since(flight.sent) >= self.write_stall
-            }
+            (None, Silence::Since(at)) => now.saturating_duration_since(at) >= self.write_stall,
+            (None, Silence::Excused { .. } | Silence::Unclear) => false,
         }
     }
 }

@@ -7,75 +7,13 @@ use super::downlink::{Delivery, Downlink, Whereabouts};
 use super::draw::Draw;
 use super::ledger::{Answer, Ledger};
 use super::rtt::Estimator;
-use super::{ClientPing, Liveness, Mode, Policy};
+use super::{ClientPing, Due, Liveness, Mode, PingFate, Policy, PongFate, Stats, Verdict};
 use crate::ws::{ControlFrame, Opcode};
 
 /// Pings of the client that are tolerated within one second.
 const CLIENT_PINGS: u32 = 20;
 /// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
 const TRAIL: Duration = Duration::from_secs(1);
-
-/// Heartbeat figures of one session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Own probes that left for the client.
-    pub pings: u64,
-    /// Answers to them.
-    pub pongs: u64,
-    /// Windows that passed without a sign of life.
-    pub missed: u64,
-    /// Pongs that answer no known ping: unsolicited, or with a damaged payload.
-    pub strays: u64,
-    /// The last measured round trip.
-    pub rtt_last: Option<Duration>,
-}
-
-/// Why the engine gives a session up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The window passed without a sign of life.
-    Timeout,
-    /// The client takes no bytes any more.
-    SlowReader,
-    /// One client frame took longer than `frame_max_time`.
-    Trickle,
-    /// The app has not taken the client's bytes for `max_deferral`.
-    UpstreamStalled,
-}
-
-/// What a passed deadline asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// Nothing, or only a probe that [`Engine::poll_transmit`] gives.
-    Nothing,
-    /// Read the client's socket once more, then tell [`Engine::looked`] what the kernel knows.
-    Look,
-    /// The end of the session.
-    End(Verdict),
-}
-
-/// What to do with a Pong of the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PongFate {
-    /// Relay it byte for byte.
-    Forward,
-    /// It is ours.
-    Swallow {
-        /// Payload of a Pong that the app is owed by RFC 6455 §5.5.3 and must be given instead.
-        owed: Option<Box<[u8]>>,
-    },
-}
-
-/// What to do with a Ping of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PingFate {
-    /// Relay it.
-    Forward,
-    /// Swallow it and answer in the app's place.
-    Answer,
-    /// End the session: more than 20 a second.
-    Flood,
-}
 
 /// One session's heartbeat on its client leg.
 #[derive(Debug)]
@@ -91,16 +29,17 @@ pub struct Engine {
     missed_in_a_row: u32,
     last_byte: Instant,
     last_probe: Instant,
+    /// When the timer was last answered, or the deadline last set otherwise than by a read.
+    checked: Instant,
     /// The jittered `interval` and `probe_when_busy` of the coming probe.
     delays: Delays,
     /// Since when the client is in the middle of one frame.
     frame_since: Option<Instant>,
-    /// Since when the client's bytes are not being read, because the app is slow.
-    paused_since: Option<Instant>,
+    /// The client's bytes are not being read, because the app is slow.
+    paused: Option<Paused>,
     /// How long clocks have been frozen since the last sign of life.
     deferred: Duration,
-    /// When a relayed ping that ours overtook is sent again.
-    reissue_at: Option<Instant>,
+    reissue: Reissue,
     client_pings: PingRate,
 }
 
@@ -121,6 +60,23 @@ enum Phase {
 enum Whose {
     Ours,
     Apps,
+}
+
+/// The second sending of a relayed ping that ours overtook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reissue {
+    None,
+    /// Its own pong may come until then.
+    At(Instant),
+    /// It waits for a frame boundary.
+    Due,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Paused {
+    since: Instant,
+    /// When the app has had time enough.
+    until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,11 +109,12 @@ impl Engine {
             missed_in_a_row: 0,
             last_byte: now,
             last_probe: now,
+            checked: now,
             delays,
             frame_since: None,
-            paused_since: None,
+            paused: None,
             deferred: Duration::ZERO,
-            reissue_at: None,
+            reissue: Reissue::None,
             client_pings: PingRate { second: now, seen: 0 },
             draw,
             policy,
@@ -180,7 +137,7 @@ impl Engine {
             _ => Some(now),
         };
         if ended_frame {
-            self.downlink.frame_ended();
+            self.downlink.frame_ended(now);
         }
         let alive = match self.policy.liveness {
             Liveness::AnyBytes => true,
@@ -197,23 +154,24 @@ impl Engine {
         self.alive(now);
         match self.ledger.pong(payload, now) {
             Answer::Relayed => {
-                self.downlink.proven();
+                self.answered(now);
                 PongFate::Forward
             }
             Answer::Unknown => {
+                self.downlink.unclear();
                 self.stats.strays += 1;
                 PongFate::Forward
             }
             Answer::Own { rtt, owed } => {
-                self.downlink.proven();
+                self.answered(now);
                 self.stats.pongs += 1;
                 if let Some(rtt) = rtt {
                     self.stats.rtt_last = Some(rtt);
                     self.rtt.sample(rtt);
                 }
-                if self.reissue_at.is_none() && self.ledger.may_reissue() {
+                if self.reissue == Reissue::None && self.phase != Phase::Still && self.ledger.may_reissue() {
                     let trail = self.rtt.smoothed().map_or(TRAIL, |srtt| TRAIL.max(srtt * 2));
-                    self.reissue_at = Some(now + trail.min(self.policy.timeout / 2));
+                    self.reissue = Reissue::At(now + trail.min(self.policy.timeout / 2));
                 }
                 PongFate::Swallow { owed }
             }
@@ -248,7 +206,7 @@ impl Engine {
     /// Whether [`Self::poll_transmit`] has a frame, to be asked at every frame boundary of the outbound stream.
     #[inline]
     pub fn wants_transmit(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue_at.is_some_and(|at| at <= now)
+        matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue.is_due(now)
     }
 
     /// The next frame of the heartbeat's own for the client. It must go out at a frame boundary.
@@ -258,7 +216,10 @@ impl Engine {
             self.stats.pings += 1;
             return Some(ControlFrame::new(Opcode::PING, &self.ledger.own(), None));
         }
-        self.reissue_at.take_if(|at| *at <= now)?;
+        if !self.reissue.is_due(now) {
+            return None;
+        }
+        self.reissue = Reissue::None;
         Some(ControlFrame::new(Opcode::PING, &self.ledger.reissue()?, None))
     }
 
@@ -273,11 +234,8 @@ impl Engine {
         let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
         let window = self.window();
         self.ledger.left(now);
-        self.last_probe = now;
-        self.delays = Delays {
-            idle: self.draw.shorten(self.policy.interval, self.policy.jitter),
-            busy: self.draw.shorten(self.policy.probe_when_busy, self.policy.jitter),
-        };
+        self.schedule_next(now);
+        self.checked = now;
         self.downlink.probe_left(now, written, window, whose == Whose::Ours);
         self.phase = Phase::Sent { at: now, deadline: now + window, held_up: false };
     }
@@ -294,21 +252,25 @@ impl Engine {
 
     /// The client is not being read from here on, because the app takes no more.
     pub fn reads_paused(&mut self, now: Instant) {
-        self.paused_since.get_or_insert(now);
+        let until = now + self.policy.max_deferral.saturating_sub(self.deferred);
+        self.paused.get_or_insert(Paused { since: now, until });
     }
 
     /// The client is read again.
     pub fn reads_resumed(&mut self, now: Instant) {
-        if let Some(since) = self.paused_since.take() {
-            let pause = now.saturating_duration_since(since);
-            self.deferred += pause;
-            self.shift(pause);
+        if let Some(Paused { since, .. }) = self.paused.take() {
+            self.deferred += now.saturating_duration_since(since);
+            self.shift(since, now);
+            self.downlink.unheard(since, now);
+            self.busy_not_before(now);
+            self.checked = now;
         }
     }
 
     /// A Close has passed in either direction, or the end has been decided: no more probes.
     pub fn closing(&mut self) {
         self.phase = Phase::Still;
+        self.reissue = Reissue::None;
     }
 
     /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
@@ -317,9 +279,13 @@ impl Engine {
         if self.phase == Phase::Still {
             return None;
         }
-        let blocked = self.downlink.look_at(self.probe_has_deadline());
-        if let Some(since) = self.paused_since {
-            return earliest([Some(since + self.policy.max_deferral.saturating_sub(self.deferred)), blocked]);
+        let blocked = self.downlink.look_at();
+        let reissue = match self.reissue {
+            Reissue::At(at) => Some(at),
+            Reissue::None | Reissue::Due => None,
+        };
+        if let Some(Paused { until, .. }) = self.paused {
+            return earliest([Some(until), blocked, reissue]);
         }
         let phase = match self.phase {
             Phase::Quiet => self.probe_at(),
@@ -328,23 +294,26 @@ impl Engine {
             Phase::Still => return None,
         };
         let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
-        earliest([Some(phase), blocked, frame, self.reissue_at])
+        earliest([Some(phase), Some(self.checked + self.reach()), blocked, frame, reissue])
     }
 
     /// The timer fired.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
-        let late = now.saturating_duration_since(deadline);
-        if late > self.policy.stall_guard {
-            self.resume_from_suspension(now, late);
+        self.checked = now;
+        if now.saturating_duration_since(deadline) > self.policy.stall_guard {
+            self.resume_from_suspension(deadline, now);
         }
         if let Some(verdict) = self.overdue(now) {
             return Due::End(verdict);
         }
-        if self.phase == Phase::Quiet && self.paused_since.is_none() && self.probe_at() <= now {
+        if self.reissue.is_due(now) {
+            self.reissue = Reissue::Due;
+        }
+        if self.phase == Phase::Quiet && self.paused.is_none() && self.probe_at() <= now {
             self.phase = Phase::Queued { since: now, handed: None };
         }
-        let downlink = self.downlink.look_at(self.probe_has_deadline()).is_some_and(|at| at <= now);
+        let downlink = self.downlink.look_at().is_some_and(|at| at <= now);
         if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
     }
 
@@ -353,11 +322,13 @@ impl Engine {
         if self.phase == Phase::Still {
             return None;
         }
-        if self.downlink.look(now, delivery, self.probe_has_deadline()) {
+        // Without a kernel to ask, a client that is not being read cannot prove anything.
+        let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
+        if self.downlink.look(now, delivery, spare_flight) {
             return Some(Verdict::SlowReader);
         }
         let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
-        if deadline > now || self.paused_since.is_some() {
+        if deadline > now || self.paused.is_some() {
             return None;
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
@@ -366,8 +337,18 @@ impl Engine {
             return None;
         }
         match self.downlink.whereabouts(delivery) {
+            // The last few bytes of a backlog that was seen to move are no lone probe.
+            Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up };
+                None
+            }
             Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
             Whereabouts::Behind => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                None
+            }
+            // Writes move, or `look` had ended it: the client reads slowly what stands before the probe.
+            Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
                 self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
                 None
             }
@@ -377,6 +358,25 @@ impl Engine {
             }
             Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
         }
+    }
+
+    /// A ping was answered, which proves the way to the client. A client may be faster than the report that
+    /// everything behind the ping has left too: then no second answer is to be waited for.
+    fn answered(&mut self, now: Instant) {
+        self.downlink.proven();
+        if self.awaits_flush() {
+            self.schedule_next(now);
+            self.phase = Phase::Quiet;
+        }
+    }
+
+    /// A probe has left; draws when the next one is due.
+    fn schedule_next(&mut self, now: Instant) {
+        self.last_probe = now;
+        self.delays = Delays {
+            idle: self.draw.shorten(self.policy.interval, self.policy.jitter),
+            busy: self.draw.shorten(self.policy.probe_when_busy, self.policy.jitter),
+        };
     }
 
     fn miss(&mut self, now: Instant) -> Option<Verdict> {
@@ -393,7 +393,11 @@ impl Engine {
         self.missed_in_a_row = 0;
         self.deferred = Duration::ZERO;
         match &mut self.phase {
-            Phase::Sent { .. } => self.phase = Phase::Quiet,
+            Phase::Sent { deadline, .. } => {
+                let promised = *deadline;
+                self.phase = Phase::Quiet;
+                self.busy_not_before(promised);
+            }
             Phase::Queued { since, .. } => *since = now,
             Phase::Quiet | Phase::Still => {}
         }
@@ -401,9 +405,8 @@ impl Engine {
 
     /// Deadlines that nothing can put off any more.
     fn overdue(&self, now: Instant) -> Option<Verdict> {
-        if let Some(since) = self.paused_since {
-            let over = now >= since + self.policy.max_deferral.saturating_sub(self.deferred);
-            return over.then_some(Verdict::UpstreamStalled);
+        if let Some(Paused { until, .. }) = self.paused {
+            return (now >= until).then_some(Verdict::UpstreamStalled);
         }
         if self.frame_since.is_some_and(|since| now >= since + self.policy.frame_max_time) {
             return Some(Verdict::Trickle);
@@ -416,35 +419,54 @@ impl Engine {
         }
     }
 
-    /// The timer fired `late`: the process was stopped or starved. What waited meanwhile is read first, and a probe
+    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a probe
     /// on its way gets one fresh window. One such pause may be of any length; many in a row count together.
-    fn resume_from_suspension(&mut self, now: Instant, late: Duration) {
+    fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
+        let late = now.saturating_duration_since(from);
         if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {
             return;
         }
         self.deferred += late;
-        self.shift(late);
-        self.downlink.thaw(late);
-        if let Some(since) = &mut self.paused_since {
-            *since += late;
-        }
+        self.downlink.thaw(from, now);
         let window = self.window();
+        if let Some(Paused { until, .. }) = &mut self.paused {
+            // The clocks stand still already; it is the app that is owed the fresh window.
+            *until = (*until + late).max(now + window);
+            return;
+        }
+        self.shift(from, now);
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
             *at += late;
             *deadline = now + window;
         }
     }
 
-    /// Moves every clock of the client's silence by `pause`.
-    fn shift(&mut self, pause: Duration) {
-        self.last_byte += pause;
+    /// Moves every clock of the client's silence by the time that it stood still between `from` and `now`.
+    fn shift(&mut self, from: Instant, now: Instant) {
+        // A clock that began in the middle of it, as when the relay woke and read first, stood still for less.
+        let pause = |since: Instant| now.saturating_duration_since(from.max(since));
+        self.last_byte += pause(self.last_byte);
         if let Some(since) = &mut self.frame_since {
-            *since += pause;
+            *since += pause(*since);
         }
         match &mut self.phase {
-            Phase::Sent { deadline, .. } => *deadline += pause,
-            Phase::Queued { since, .. } => *since += pause,
+            Phase::Sent { at, deadline, .. } => *deadline += pause(*at),
+            Phase::Queued { since, .. } => *since += pause(*since),
             Phase::Quiet | Phase::Still => {}
+        }
+    }
+
+    /// How far ahead the timer may be armed: a read starts a frame's clock, and in the middle of a window the clock
+    /// of the next probe.
+    fn reach(&self) -> Duration {
+        let frame = self.policy.frame_max_time;
+        if self.probe_has_deadline() { frame.min(self.delays.idle) } else { frame }
+    }
+
+    /// A busy probe that came due while none could be sent is due at `at`, not late: nobody stopped the process.
+    fn busy_not_before(&mut self, at: Instant) {
+        if let Some(earliest) = at.checked_sub(self.delays.busy) {
+            self.last_probe = self.last_probe.max(earliest);
         }
     }
 
@@ -454,7 +476,7 @@ impl Engine {
     }
 
     fn deadline_passed(&self, now: Instant) -> bool {
-        self.paused_since.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
+        self.paused.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
     }
 
     fn probe_has_deadline(&self) -> bool {
@@ -466,10 +488,21 @@ impl Engine {
     }
 }
 
+impl Reissue {
+    #[inline]
+    fn is_due(self, now: Instant) -> bool {
+        match self {
+            Self::None => false,
+            Self::At(at) => at <= now,
+            Self::Due => true,
+        }
+    }
+}
+
 fn earliest<const N: usize>(candidates: [Option<Instant>; N]) -> Option<Instant> {
     candidates.into_iter().flatten().min()
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
+#[path = "tests/mod.rs"]
 mod tests;

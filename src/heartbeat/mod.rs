@@ -17,12 +17,14 @@ mod downlink;
 mod draw;
 mod engine;
 mod ledger;
+mod outcome;
 mod policy;
 mod rtt;
 mod upstream;
 
 pub use downlink::Delivery;
-pub use engine::{Due, Engine, PingFate, PongFate, Stats, Verdict};
+pub use engine::Engine;
 pub use ledger::{Answer, Ledger, MAX_OUTSTANDING};
+pub use outcome::{Due, PingFate, PongFate, Stats, Verdict};
 pub use policy::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
 pub use upstream::{Tick, UpstreamPulse, Watch};

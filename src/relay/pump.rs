@@ -59,6 +59,10 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         {
             this.begin_teardown(cause, cx, now);
         }
+        if this.closing.is_some() {
+            // A deadline of the relay's may still be armed; once it fires it must give way to the end of the grace.
+            this.timer.fired(cx, now);
+        }
         if let Some(ending) = this.poll_closing(cx, now) {
             return Poll::Ready(ending);
         }

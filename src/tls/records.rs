@@ -257,7 +257,7 @@ mod tests {
             stream.extend(body);
             // A handshake message that is longer than its record waits for the next one.
             if let Some(message) = stream.get_mut(5..9)
-                && round % 2 == 0
+                && round.is_multiple_of(2)
             {
                 message.copy_from_slice(&[1, 0, random.u8(..4), random.u8(..)]);
                 stream[0] = 22;

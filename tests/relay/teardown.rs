@@ -181,3 +181,17 @@ async fn drain_tells_both_legs_1012() {
     assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Drain));
     assert!(ending.duration < SECOND, "both answered: {:?}", ending.duration);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
+    let mut rig = Rig::new();
+    // The app's ping goes unanswered, so the relay's timer is armed for its window; the drain comes just before.
+    rig.app.send(&Frame::new(PING, b"")).await;
+    assert_eq!(rig.client.expect().await.opcode(), PING);
+    tokio::time::sleep(19 * SECOND).await;
+    rig.control.give(Order::Drain);
+    let drained = rig.elapsed();
+    let ending = rig.ending().await;
+    let grace = ending.duration.saturating_sub(drained);
+    assert!(grace <= 2 * SECOND + SECOND / 10, "{grace:?}");
+}

@@ -1,0 +1,65 @@
+//! What the engine answers: figures, verdicts, and the fate of single frames.
+
+use std::time::Duration;
+
+/// Heartbeat figures of one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Own probes that left for the client.
+    pub pings: u64,
+    /// Answers to them.
+    pub pongs: u64,
+    /// Windows that passed without a sign of life.
+    pub missed: u64,
+    /// Pongs that answer no known ping: unsolicited, or with a damaged payload.
+    pub strays: u64,
+    /// The last measured round trip.
+    pub rtt_last: Option<Duration>,
+}
+
+/// Why the engine gives a session up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The window passed without a sign of life.
+    Timeout,
+    /// The client takes no bytes any more.
+    SlowReader,
+    /// One client frame took longer than `frame_max_time`.
+    Trickle,
+    /// The app has not taken the client's bytes for `max_deferral`.
+    UpstreamStalled,
+}
+
+/// What a passed deadline asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing, or only a probe that [`poll_transmit`](super::Engine::poll_transmit) gives.
+    Nothing,
+    /// Read the client's socket once more, then tell [`looked`](super::Engine::looked) what the kernel knows.
+    Look,
+    /// The end of the session.
+    End(Verdict),
+}
+
+/// What to do with a Pong of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PongFate {
+    /// Relay it byte for byte.
+    Forward,
+    /// It is ours.
+    Swallow {
+        /// Payload of a Pong that the app is owed by RFC 6455 §5.5.3 and must be given instead.
+        owed: Option<Box<[u8]>>,
+    },
+}
+
+/// What to do with a Ping of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingFate {
+    /// Relay it.
+    Forward,
+    /// Swallow it and answer in the app's place.
+    Answer,
+    /// End the session: more than 20 a second.
+    Flood,
+}

@@ -1,0 +1,280 @@
+//! The engine against its semantics, with invented instants.
+
+mod backpressure;
+mod identity;
+mod model;
+mod settings;
+mod time;
+
+use std::collections::VecDeque;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+/// The default `write_stall`, after which death must be noticed within one look more.
+const WRITE_STALL: Duration = Duration::from_secs(45);
+const LOOK: Duration = Duration::from_millis(5_625);
+
+/// The defaults, with every delay but the first exact.
+fn exact() -> Policy {
+    Policy { jitter: 0.0, ..Policy::default() }
+}
+
+/// What the client's socket gives to read.
+#[derive(Clone, Debug)]
+enum Inbound {
+    /// Part of a frame that goes on.
+    Inside,
+    /// The end of a frame, and nothing behind it.
+    Frame,
+    /// The end of a frame, and the beginning of the next.
+    FrameAndMore,
+    Pong(Vec<u8>),
+}
+
+/// What the kernel has seen acknowledged: of the time since the beginning and the bytes written so far.
+type Acked = Box<dyn Fn(Duration, u64) -> u64>;
+
+/// Drives an engine as the relay does: reads first, then the timer, then probes at a frame boundary. The timer is
+/// armed lazily, so a deadline that moves earlier by a read is missed here as it would be there.
+struct Rig {
+    base: Instant,
+    now: Instant,
+    engine: Engine,
+    timer: Option<Instant>,
+    /// Bytes of the client with their time of arrival.
+    socket: VecDeque<(Instant, Inbound)>,
+    /// Whether the client is read; not so while the app is slow.
+    reading: bool,
+    /// Whether the outbound stream stands at a frame boundary and the socket takes bytes.
+    boundary: bool,
+    written: u64,
+    acked: Option<Acked>,
+    /// How long after a ping the client's pong arrives; `None`: it answers nothing.
+    rtt: Option<Duration>,
+    /// Every ping that went out, with its payload, the app's included.
+    pings: Vec<(Duration, Vec<u8>)>,
+    fates: Vec<(Duration, PongFate)>,
+    end: Option<(Duration, Verdict)>,
+}
+
+impl Rig {
+    fn new(policy: Policy) -> Self {
+        Self::seeded(policy, 1)
+    }
+
+    fn seeded(policy: Policy, seed: u64) -> Self {
+        Self::starting_at(policy, seed, Instant::now())
+    }
+
+    fn starting_at(policy: Policy, seed: u64, base: Instant) -> Self {
+        let engine = Engine::new(Arc::new(policy), seed, base);
+        Self {
+            base,
+            now: base,
+            timer: engine.deadline(),
+            engine,
+            socket: VecDeque::new(),
+            reading: true,
+            boundary: true,
+            written: 0,
+            acked: None,
+            rtt: None,
+            pings: Vec::new(),
+            fates: Vec::new(),
+            end: None,
+        }
+    }
+
+    /// With a kernel behind the leg that tells what was acknowledged.
+    fn kernel(mut self, acked: impl Fn(Duration, u64) -> u64 + 'static) -> Self {
+        self.acked = Some(Box::new(acked));
+        self
+    }
+
+    /// With a client that answers each ping after `rtt`.
+    fn answering(mut self, rtt: Duration) -> Self {
+        self.rtt = Some(rtt);
+        self
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now - self.base
+    }
+
+    /// Bytes that the client's socket will have at `at`.
+    fn arrives(&mut self, at: Duration, what: Inbound) {
+        let at = self.base + at;
+        let behind = self.socket.partition_point(|(earlier, _)| *earlier <= at);
+        self.socket.insert(behind, (at, what));
+    }
+
+    /// A frame of the client every `step` in `times`.
+    fn frames(&mut self, mut from: Duration, to: Duration, step: Duration) {
+        while from <= to {
+            self.arrives(from, Inbound::Frame);
+            from += step;
+        }
+    }
+
+    /// Lets time pass, poll by poll, until `until` or the end of the session.
+    fn run(&mut self, until: Duration) {
+        let until = self.base + until;
+        while self.end.is_none() {
+            let readable = self.socket.front().filter(|_| self.reading).map(|(at, _)| *at);
+            match earliest([self.timer, readable]) {
+                Some(at) if at <= until => {
+                    self.now = self.now.max(at);
+                    self.poll();
+                }
+                _ => break,
+            }
+        }
+        if self.end.is_none() {
+            self.now = self.now.max(until);
+        }
+    }
+
+    /// Lets time pass until a ping has gone out, and tells when.
+    fn run_to_ping(&mut self) -> Duration {
+        let before = self.pings.len();
+        while self.pings.len() == before {
+            let timer = self.timer.unwrap_or_else(|| unreachable!("no timer, no ping: {:?}", self.engine));
+            self.run(timer - self.base);
+            assert!(self.end.is_none(), "ended before a ping: {:?}", self.end);
+        }
+        self.elapsed()
+    }
+
+    /// The process is stopped for `pause`; then the relay is polled once.
+    fn stop(&mut self, pause: Duration) {
+        self.now += pause;
+        self.poll();
+    }
+
+    fn poll(&mut self) {
+        self.read();
+        if self.timer.is_some_and(|timer| timer <= self.now) {
+            let verdict = match self.engine.handle_timeout(self.now) {
+                Due::Nothing => None,
+                Due::Look => {
+                    self.read();
+                    let delivery = self.delivery();
+                    self.engine.looked(self.now, delivery)
+                }
+                Due::End(verdict) => Some(verdict),
+            };
+            if let Some(verdict) = verdict {
+                self.end = Some((self.elapsed(), verdict));
+                self.engine.closing();
+            }
+            self.timer = None;
+        }
+        self.transmit();
+        let deadline = self.engine.deadline();
+        assert!(deadline.is_none_or(|at| at > self.now), "the relay would spin: {:?}", self.engine);
+    }
+
+    fn delivery(&self) -> Option<Delivery> {
+        let unread = self.reading && self.socket.front().is_some_and(|(at, _)| *at <= self.now);
+        self.acked.as_ref().map(|acked| Delivery { acked: acked(self.elapsed(), self.written), unread })
+    }
+
+    fn read(&mut self) {
+        while self.reading && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
+            let Some((_, inbound)) = self.socket.pop_front() else { return };
+            let before = self.engine.deadline();
+            let (ended, inside) = match inbound {
+                Inbound::Inside => (false, true),
+                Inbound::FrameAndMore => (true, true),
+                Inbound::Frame | Inbound::Pong(_) => (true, false),
+            };
+            self.engine.read(self.now, ended, inside);
+            let after = self.engine.deadline();
+            assert!(before <= after, "a read moved the deadline from {before:?} to {after:?}: {:?}", self.engine);
+            if let Inbound::Pong(payload) = inbound {
+                let fate = self.engine.pong(&payload, self.now);
+                self.fates.push((self.elapsed(), fate));
+                self.rearm();
+            }
+        }
+    }
+
+    fn transmit(&mut self) {
+        while self.boundary && self.engine.wants_transmit(self.now) {
+            let Some(frame) = self.engine.poll_transmit(self.now) else { break };
+            let bytes = frame.as_bytes();
+            assert_eq!(bytes[0], 0x89, "FIN, no RSV bit, opcode Ping");
+            assert_eq!(usize::from(bytes[1]), bytes.len() - 2, "no mask");
+            self.ping_leaves(bytes[2..].to_vec());
+        }
+        self.rearm();
+    }
+
+    /// A ping of the app goes through.
+    fn app_ping(&mut self, payload: &[u8]) {
+        self.engine.app_ping(payload, self.now);
+        self.ping_leaves(payload.to_vec());
+        self.rearm();
+    }
+
+    fn ping_leaves(&mut self, payload: Vec<u8>) {
+        self.written += payload.len() as u64 + 2;
+        if self.engine.awaits_flush() {
+            self.engine.flushed(self.now, self.written);
+        }
+        self.pings.push((self.elapsed(), payload.clone()));
+        if let Some(rtt) = self.rtt {
+            self.arrives(self.elapsed() + rtt, Inbound::Pong(payload));
+        }
+    }
+
+    /// The app takes no more, so the client is not read.
+    fn pause(&mut self) {
+        self.reading = false;
+        self.engine.reads_paused(self.now);
+        self.rearm();
+    }
+
+    fn resume(&mut self) {
+        self.reading = true;
+        self.engine.reads_resumed(self.now);
+        self.rearm();
+        self.poll();
+    }
+
+    /// Bytes for the client wait: the socket takes no more, or took a part just now.
+    fn block(&mut self) {
+        self.boundary = false;
+        self.engine.write_blocked(self.now);
+        self.rearm();
+    }
+
+    /// All bytes for the client are out, `more` of them since the last time.
+    fn clear(&mut self, more: u64) {
+        self.boundary = true;
+        self.written += more;
+        self.engine.write_clear();
+        self.rearm();
+        self.poll();
+    }
+
+    /// The relay arms its timer anew when the deadline has moved earlier, and otherwise when the timer has fired.
+    fn rearm(&mut self) {
+        self.timer = earliest([self.timer, self.engine.deadline()]);
+    }
+
+    #[track_caller]
+    fn assert_alive(&self) {
+        assert_eq!(self.end, None, "a live client was torn down: {:?}", self.engine);
+    }
+
+    /// The session ended for `verdict`, not before `from` and not after `to`.
+    #[track_caller]
+    fn assert_ended(&self, verdict: Verdict, from: Duration, to: Duration) {
+        let Some((at, why)) = self.end else { panic!("still open at {:?}: {:?}", self.elapsed(), self.engine) };
+        assert_eq!(why, verdict, "at {at:?}");
+        assert!((from..=to).contains(&at), "ended at {at:?}, not within {from:?}..={to:?}");
+    }
+}

@@ -1,0 +1,193 @@
+//! Storms, stopped processes, clocks and the bounds of time.
+
+use super::*;
+
+#[test]
+fn s27_a_reconnect_storm_never_beats_in_step() {
+    const SESSIONS: u32 = 10_000;
+    const INTERVALS: u32 = 10;
+    let base = Instant::now();
+    let mut buckets = vec![0_u32; 25 * INTERVALS as usize + 1];
+    for seed in 0..SESSIONS {
+        let connected = SECOND * seed / SESSIONS;
+        let mut rig = Rig::starting_at(Policy::default(), u64::from(seed), base + connected).answering(20 * MS);
+        rig.run((25 * INTERVALS - 1) * SECOND);
+        for (at, _) in &rig.pings {
+            buckets[usize::try_from((connected + *at).as_secs()).expect("minutes")] += 1;
+        }
+    }
+    let mean = SESSIONS * 2 / (25 + 20);
+    let fullest = buckets.iter().copied().max().unwrap_or_default();
+    assert!(fullest <= 2 * mean, "{fullest} pings in one second where {mean} are the mean: {buckets:?}");
+}
+
+#[test]
+fn s28_a_proxy_stopped_for_a_minute_tears_nobody_down() {
+    // Stopped at every moment of a heartbeat; the pongs were buffered meanwhile.
+    for tenth in 0..600 {
+        let mut rig = Rig::new(Policy::default()).answering(100 * MS);
+        rig.run(tenth * 100 * MS);
+        rig.stop(60 * SECOND);
+        rig.run(rig.elapsed() + 100 * SECOND);
+        rig.assert_alive();
+        assert_eq!(rig.engine.stats().missed, 0);
+    }
+}
+
+#[test]
+fn s28_after_the_stop_a_probe_gets_one_fresh_timeout() {
+    // The whole host stood still, so no pong waits: it comes on the way back, late but within a timeout.
+    for late in [MS, 19 * SECOND] {
+        let mut rig = Rig::new(exact()).kernel(|_, written| written);
+        let pinged = rig.run_to_ping();
+        rig.run(pinged + SECOND);
+        rig.stop(60 * SECOND);
+        rig.assert_alive();
+        let woken = rig.elapsed();
+        let ping = rig.pings[0].1.clone();
+        rig.arrives(woken + late, Inbound::Pong(ping));
+        rig.run(woken + 20 * SECOND);
+        rig.assert_alive();
+    }
+}
+
+#[test]
+fn s28_the_fresh_timeout_is_one_and_no_more() {
+    let mut rig = Rig::new(exact());
+    let pinged = rig.run_to_ping();
+    rig.run(pinged + SECOND);
+    rig.stop(60 * SECOND);
+    let woken = rig.elapsed();
+    rig.run(1000 * SECOND);
+    rig.assert_ended(Verdict::Timeout, woken + 20 * SECOND, woken + 20 * SECOND);
+}
+
+#[test]
+fn s28_stops_without_end_and_without_life_are_bounded() {
+    let mut rig = Rig::new(exact());
+    rig.run_to_ping();
+    while rig.end.is_none() {
+        rig.stop(30 * SECOND);
+        assert!(rig.elapsed() < 1000 * SECOND, "never ends: {:?}", rig.engine);
+    }
+}
+
+#[test]
+fn s28_a_stop_while_the_upstream_is_slow_gives_it_a_fresh_timeout() {
+    let mut rig = Rig::new(exact());
+    rig.run(SECOND);
+    rig.pause();
+    rig.run(250 * SECOND);
+    rig.stop(100 * SECOND);
+    rig.assert_alive();
+    rig.run(rig.elapsed() + SECOND);
+    rig.rtt = Some(MS);
+    rig.resume();
+    rig.run(600 * SECOND);
+    rig.assert_alive();
+}
+
+#[test]
+fn s28_a_stop_while_writes_are_stuck_is_not_the_clients_fault() {
+    let mut rig = Rig::new(exact()).kernel(|_, _| 1000);
+    rig.written = 300_000;
+    rig.run(SECOND);
+    rig.block();
+    rig.run(10 * SECOND);
+    rig.stop(100 * SECOND);
+    rig.assert_alive();
+    rig.run(1000 * SECOND);
+    rig.assert_ended(Verdict::SlowReader, 110 * SECOND, 110 * SECOND + WRITE_STALL + LOOK);
+}
+
+#[test]
+fn s29_only_the_difference_between_instants_matters() {
+    let trace = |base: Instant| {
+        let mut rig = Rig::starting_at(Policy::default(), 7, base).answering(3 * SECOND);
+        rig.run(100 * SECOND);
+        rig.app_ping(b"app");
+        rig.frames(101 * SECOND, 300 * SECOND, 7 * SECOND);
+        rig.run(290 * SECOND);
+        rig.rtt = None;
+        rig.run(1000 * SECOND);
+        (rig.pings, rig.fates, rig.end)
+    };
+    let now = Instant::now();
+    assert_eq!(trace(now), trace(now + 3600 * SECOND));
+}
+
+#[test]
+fn s29_no_clock_is_read() {
+    for source in [
+        include_str!("../engine.rs"),
+        include_str!("../downlink.rs"),
+        include_str!("../ledger.rs"),
+        include_str!("../rtt.rs"),
+        include_str!("../draw.rs"),
+        include_str!("../upstream.rs"),
+        include_str!("../policy.rs"),
+    ] {
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!code.contains("SystemTime") && !code.contains("Instant::now"), "time is an argument:\n{code}");
+    }
+}
+
+#[test]
+fn s30_a_long_round_trip_extends_an_adaptive_window_up_to_a_minute() {
+    for (adaptive, alive) in [(true, true), (false, false)] {
+        let mut rig = Rig::new(Policy { adaptive, ..exact() }).answering(15 * SECOND);
+        rig.run(100 * SECOND);
+        rig.rtt = Some(25 * SECOND);
+        rig.run(600 * SECOND);
+        assert_eq!(rig.end.is_none(), alive, "adaptive: {adaptive}, {:?}", rig.engine);
+    }
+    let mut capped = Rig::new(Policy { adaptive: true, max_missed: 9, ..exact() }).answering(55 * SECOND);
+    capped.run(300 * SECOND);
+    capped.rtt = None;
+    let pinged = capped.run_to_ping();
+    let again = capped.run_to_ping();
+    let window = again.saturating_sub(pinged);
+    assert!(window.abs_diff(60 * SECOND) < SECOND, "{window:?}");
+}
+
+#[test]
+fn s30_a_short_round_trip_never_shortens_the_window() {
+    let mut rig = Rig::new(Policy { adaptive: true, ..exact() }).answering(MS);
+    rig.run(300 * SECOND);
+    rig.rtt = None;
+    let pinged = rig.run_to_ping();
+    rig.run(1000 * SECOND);
+    rig.assert_ended(Verdict::Timeout, pinged + 20 * SECOND, pinged + 20 * SECOND);
+}
+
+#[test]
+fn the_bound_holds_whatever_the_ratio_of_interval_and_timeout() {
+    // With a window longer than the interval, a byte during the window makes the next probe due before its end.
+    for (interval, timeout) in [(1, 20), (5, 20), (20, 5), (25, 60)].map(|(i, t)| (i * SECOND, t * SECOND)) {
+        for seed in 0..20 {
+            let mut rig = Rig::seeded(Policy { interval, timeout, ..Policy::default() }, seed);
+            let pinged = rig.run_to_ping();
+            let last_byte = pinged + 100 * MS;
+            rig.arrives(last_byte, Inbound::Frame);
+            rig.run(300 * SECOND);
+            rig.assert_ended(Verdict::Timeout, last_byte + timeout, last_byte + interval + timeout);
+        }
+    }
+}
+
+#[test]
+fn a_slow_pong_is_no_sign_that_the_process_was_stopped() {
+    // A reader so slow that its pong comes after probe_when_busy; then its cable is pulled under a full queue.
+    let mut rig = Rig::new(exact())
+        .kernel(|at, written| if at < 150 * SECOND { at.as_secs() * 2000 } else { written.min(300_000) });
+    rig.written = 300_000;
+    rig.run_to_ping();
+    rig.run(150 * SECOND);
+    rig.assert_alive();
+    rig.written += 100_000;
+    rig.block();
+    let ping = rig.pings[0].1.clone();
+    rig.arrives(151 * SECOND, Inbound::Pong(ping));
+    rig.run(600 * SECOND);
+    rig.assert_ended(Verdict::SlowReader, 150 * SECOND + WRITE_STALL, 151 * SECOND + WRITE_STALL + LOOK);
+}
