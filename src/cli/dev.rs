@@ -49,13 +49,12 @@ pub struct Args {
 
 /// Runs until a signal ends it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // The app ends when this is dropped.
-    let (app, _echo) = match &args.to {
-        Some(url) => (url.clone(), None),
-        None => {
-            let echo = Echo::start(args.interval, args.timeout).context("cannot start the echo app")?;
-            (format!("http://{}", echo.address()), Some(echo))
-        }
+    // The built-in app runs as long as `_echo` lives.
+    let (app, _echo) = if let Some(url) = &args.to {
+        (url.clone(), None)
+    } else {
+        let echo = Echo::start(args.interval, args.timeout).context("cannot start the echo app")?;
+        (format!("http://{}", echo.address()), Some(echo))
     };
     let settings = settings(args, &app)?;
     telemetry::init(settings.log, Beats::Shown).context("cannot log")?;
