@@ -203,7 +203,7 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
     };
     let (status, text) = ping(&["-c", "2", "-i", "10ms", "--ca", &dev.authority.to_string_lossy()]).await;
     assert_eq!(status, Some(0), "{text}");
-    assert!(text.contains("TLSv1.3, X25519MLKEM768)"), "{text}");
+    assert!(text.contains("TLS 1.3, X25519MLKEM768)"), "{text}");
     assert!(text.contains("2 pings sent, 2 pongs received"), "{text}");
     let (status, text) = ping(&["-c", "1", "--insecure"]).await;
     assert_eq!(status, Some(0), "{text}");

@@ -235,7 +235,8 @@ impl Session<'_> {
             End::Closed(Some(CloseFrame { code, reason })) => {
                 say(format_args!("closed by the server: {} {:?}", u16::from(*code), reason.as_str()))?;
             }
-            End::Lost(error) => say(format_args!("connection lost without a Close (1006): {error}"))?,
+            End::Lost(WsError::Io(error)) => say(format_args!("connection lost (1006): {error}"))?,
+            End::Lost(error) => say(format_args!("connection lost (1006): {error}"))?,
         }
         say(format_args!("--- {} ---", self.args.url))?;
         let (sent, received, loss) = (self.probes.sent(), self.probes.received(), self.probes.loss());
