@@ -80,16 +80,24 @@ impl Dev {
         assert!(status.success());
     }
 
-    /// Ends it as Ctrl-C does.
-    async fn interrupt(mut self) -> ExitStatus {
+    /// Ends it as Ctrl-C does; its last words.
+    async fn interrupt(mut self) -> (ExitStatus, String) {
         self.signal("-INT");
-        // Nobody reads the log any more; the pipe must not fill up.
+        let mut words = String::new();
         let drained = async {
-            while let Ok(Some(_)) = self.stderr.next_line().await {}
+            while let Ok(Some(line)) = self.stderr.next_line().await {
+                words = format!("{words}{line}\n");
+            }
             while let Ok(Some(_)) = self.stdout.next_line().await {}
             self.child.wait().await.expect("waited for")
         };
-        within("its end", drained).await
+        (within("its end", drained).await, words)
+    }
+
+    /// [`Self::interrupt`] where it must end well.
+    async fn end(self) {
+        let (status, words) = self.interrupt().await;
+        assert!(status.success() && !words.contains("out of time"), "{status}: {words}");
     }
 }
 
@@ -165,7 +173,7 @@ async fn a_client_that_falls_silent_is_gone_from_both_legs() {
     };
     let Message::Close(Some(frame)) = farewell else { panic!("{farewell:?}") };
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1001, "heartbeat timeout"));
-    assert!(dev.interrupt().await.success());
+    dev.end().await;
 }
 
 #[tokio::test]
@@ -176,7 +184,18 @@ async fn a_client_that_answers_stays() {
         let message = within("a ping", socket.next()).await.expect("open").expect("a frame");
         assert!(matches!(message, Message::Ping(_)), "{message:?} after {seen} pings");
     }
-    assert!(dev.interrupt().await.success());
+    socket.close(None).await.expect("closing");
+    while within("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_ignores_its_close_does_not_hold_up_the_end() {
+    // Long enough for a ping to be unanswered when the end comes, and for its deadline to come soon after.
+    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "1s"]).await;
+    let _silent = dev.websocket().await;
+    dev.log_line("heartbeat.ping").await;
+    dev.end().await;
 }
 
 #[tokio::test]
@@ -210,8 +229,8 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
     let (status, text) = ping(&["-c", "1", "--ca", &stranger.authority.to_string_lossy()]).await;
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("certificate"), "{text}");
-    assert!(stranger.interrupt().await.success());
-    assert!(dev.interrupt().await.success());
+    stranger.end().await;
+    dev.end().await;
 }
 
 #[tokio::test]
@@ -227,7 +246,7 @@ async fn a_taken_port_is_left_to_its_owner() {
     assert_eq!(output.status.code(), Some(1), "a port that was asked for is not exchanged for another");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains(&format!("cannot listen on {asked}")), "{text}");
-    assert!(dev.interrupt().await.success());
+    dev.end().await;
 }
 
 #[tokio::test]
@@ -256,7 +275,7 @@ async fn it_stands_in_front_of_an_app_that_runs_already() {
     assert!(head.starts_with("get /some/path?q=1 http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\nhost: localhost\r\n") && head.contains("\r\nx-forwarded-proto: https\r\n"), "{head}");
 
-    assert!(dev.interrupt().await.success());
+    dev.end().await;
     assert!(authority.exists(), "what was asked for stays");
     std::fs::remove_file(authority).expect("removed");
 }

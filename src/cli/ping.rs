@@ -25,13 +25,14 @@ use crate::tls::client::Trust;
 /// How long the server's Close may take once ours is sent.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Opens a WebSocket, pings it, and prints every round trip.
-///
-/// A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless the route says
-/// `client_ping = "answer"`. Pings that the server sends are answered and shown too; a long --interval leaves the
-/// line quiet enough to see them. Ends at --count, at Ctrl-C, or when the server closes, with a summary; exits 0 if
-/// at least one pong came, 1 otherwise.
+/// Who shall be pinged, and how.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless its route says \
+client_ping = \"answer\". Pings that the server sends are answered and shown too; a long --interval leaves the line \
+quiet enough for them to come.
+
+Ends at --count, at Ctrl-C, or when the server closes. Exit codes: 0 at least one pong came, 1 none did, 2 wrong usage")]
 pub struct Args {
     /// Where to connect: `wss://host[:port]/path`, or `ws://…` for a server without TLS.
     url: Target,
