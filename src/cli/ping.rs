@@ -247,7 +247,7 @@ impl Session<'_> {
             say(format_args!("{round_trips}"))?;
         }
         if self.server_pings > 0 {
-            say(format_args!("{} pings from the server, all answered", self.server_pings))?;
+            say(format_args!("{} pings from the server", self.server_pings))?;
         }
         if self.messages > 0 {
             say(format_args!("{} messages from the server, not shown", self.messages))?;
