@@ -59,7 +59,8 @@ impl Dev {
 
     async fn websocket(&self) -> WebSocketStream<Stream<TcpStream>> {
         let url = word_after(&self.guide, "WebSocket  ");
-        within("the upgrade", client_async(url, self.trusted().await)).await.expect("upgraded").0
+        let stream = self.trusted().await;
+        within("the upgrade", Box::pin(client_async(url, stream))).await.expect("upgraded").0
     }
 
     /// The next line of the log that contains `part`; what was passed over is shown if none comes.
