@@ -24,11 +24,11 @@ use crate::tls::Identity;
 /// Where the proxy listens if nobody says otherwise.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
 
-/// Try it with nothing installed: a certificate, an echo app, and the proxy in front of it.
-///
-/// Everything is made for this run: a local CA whose key stays in memory, a certificate for localhost, and an app that
-/// has no heartbeat code. The heartbeat is faster than in production, so that there is something to see.
+/// What stands behind the proxy, and how it beats.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
+code. The heartbeat is faster than in production, so that there is something to see.")]
 pub struct Args {
     /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
@@ -49,13 +49,12 @@ pub struct Args {
 
 /// Runs until a signal ends it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // The app ends when this is dropped.
-    let (app, _echo) = match &args.to {
-        Some(url) => (url.clone(), None),
-        None => {
-            let echo = Echo::start(args.interval, args.timeout).context("cannot start the echo app")?;
-            (format!("http://{}", echo.address()), Some(echo))
-        }
+    // The built-in app runs as long as `_echo` lives.
+    let (app, _echo) = if let Some(url) = &args.to {
+        (url.clone(), None)
+    } else {
+        let echo = Echo::start(args.interval, args.timeout).context("cannot start the echo app")?;
+        (format!("http://{}", echo.address()), Some(echo))
     };
     let settings = settings(args, &app)?;
     telemetry::init(settings.log, Beats::Shown).context("cannot log")?;

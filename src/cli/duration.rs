@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest that a person may ask for; far below where adding it to a clock overflows.
-const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX: Duration = Duration::from_hours(24);
 
 /// Parses a duration between one millisecond and one day.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {

@@ -25,13 +25,14 @@ use crate::tls::client::Trust;
 /// How long the server's Close may take once ours is sent.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Opens a WebSocket, pings it, and prints every round trip.
-///
-/// A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless the route says
-/// `client_ping = "answer"`. Pings that the server sends are answered and shown too; a long --interval leaves the
-/// line quiet enough to see them. Ends at --count, at Ctrl-C, or when the server closes, with a summary; exits 0 if
-/// at least one pong came, 1 otherwise.
+/// Who shall be pinged, and how.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless its route says \
+client_ping = \"answer\". Pings that the server sends are answered and shown too; a long --interval leaves the line \
+quiet enough for them to come.
+
+Ends at --count, at Ctrl-C, or when the server closes. Exit codes: 0 at least one pong came, 1 none did, 2 wrong usage")]
 pub struct Args {
     /// Where to connect: `wss://host[:port]/path`, or `ws://…` for a server without TLS.
     url: Target,
@@ -235,7 +236,8 @@ impl Session<'_> {
             End::Closed(Some(CloseFrame { code, reason })) => {
                 say(format_args!("closed by the server: {} {:?}", u16::from(*code), reason.as_str()))?;
             }
-            End::Lost(error) => say(format_args!("connection lost without a Close (1006): {error}"))?,
+            End::Lost(WsError::Io(error)) => say(format_args!("connection lost (1006): {error}"))?,
+            End::Lost(error) => say(format_args!("connection lost (1006): {error}"))?,
         }
         say(format_args!("--- {} ---", self.args.url))?;
         let (sent, received, loss) = (self.probes.sent(), self.probes.received(), self.probes.loss());
@@ -245,7 +247,7 @@ impl Session<'_> {
             say(format_args!("{round_trips}"))?;
         }
         if self.server_pings > 0 {
-            say(format_args!("{} pings from the server, all answered", self.server_pings))?;
+            say(format_args!("{} pings from the server", self.server_pings))?;
         }
         if self.messages > 0 {
             say(format_args!("{} messages from the server, not shown", self.messages))?;

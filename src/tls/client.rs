@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
@@ -121,10 +121,14 @@ impl Client {
     }
 }
 
-/// Version and key exchange of a finished handshake, for a person to read: `TLSv1.3, X25519MLKEM768`.
+/// Version and key exchange of a finished handshake, for a person to read: `TLS 1.3, X25519MLKEM768`.
 pub fn negotiated<S>(stream: &Stream<S>) -> String {
     let (_, session) = stream.get_ref();
-    let version = session.protocol_version().and_then(|version| version.as_str());
+    let version = session.protocol_version().and_then(|version| match version {
+        ProtocolVersion::TLSv1_2 => Some("TLS 1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLS 1.3"),
+        other => other.as_str(),
+    });
     let group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
     [version, group].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

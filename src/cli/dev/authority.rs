@@ -15,9 +15,9 @@ use rcgen::{
 };
 
 /// Longer than anybody keeps a first run going.
-const VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const VALIDITY: Duration = Duration::from_hours(30 * 24);
 /// For clocks that are not quite alike, in containers and virtual machines.
-const SKEW: Duration = Duration::from_secs(60 * 60);
+const SKEW: Duration = Duration::from_hours(1);
 
 /// What one run needs: a certificate for loopback, its key, and the authority to be trusted.
 pub(super) struct Loopback {

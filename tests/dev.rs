@@ -1,0 +1,293 @@
+//! `pulsegate dev` as a process: the certificate, the page, the echo, and the end of a silent client.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use pulsegate::tls::client::{Client, HandshakeError, Stream, Trust};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+/// Longer than any of this takes on a machine that is busy with other things.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn within<F: Future>(what: &str, work: F) -> F::Output {
+    timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what}: nothing within {DEADLINE:?}"))
+}
+
+/// A running `pulsegate dev`.
+struct Dev {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+    /// What it printed before it began to serve.
+    guide: String,
+    port: u16,
+    authority: PathBuf,
+}
+
+impl Dev {
+    /// Starts it and reads what it has to say.
+    async fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments);
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut guide = String::new();
+        while !guide.contains("Ctrl-C ends it") {
+            let line = within("the guide", stdout.next_line()).await.expect("UTF-8");
+            guide += &line.unwrap_or_else(|| panic!("it ended after {guide}"));
+            guide.push('\n');
+        }
+        let port = word_after(&guide, "https://localhost:").trim_end_matches('/').parse().expect("a port");
+        let authority = PathBuf::from(word_after(&guide, "curl --cacert "));
+        Self { child, stdout, stderr, guide, port, authority }
+    }
+
+    async fn connect(&self, trust: &Trust, name: &str) -> Result<Stream<TcpStream>, HandshakeError> {
+        let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
+        within("a handshake", Client::new(trust).expect("authorities").handshake(name, tcp)).await
+    }
+
+    async fn trusted(&self) -> Stream<TcpStream> {
+        self.connect(&Trust::File(self.authority.clone()), "localhost").await.expect("the file makes it trusted")
+    }
+
+    async fn websocket(&self) -> WebSocketStream<Stream<TcpStream>> {
+        let url = word_after(&self.guide, "WebSocket  ");
+        let stream = self.trusted().await;
+        within("the upgrade", Box::pin(client_async(url, stream))).await.expect("upgraded").0
+    }
+
+    /// The next line of the log that contains `part`; what was passed over is shown if none comes.
+    async fn log_line(&mut self, part: &str) -> String {
+        let mut passed = String::new();
+        loop {
+            match timeout(DEADLINE, self.stderr.next_line()).await {
+                Ok(Ok(Some(line))) if line.contains(part) => return line,
+                Ok(Ok(Some(line))) => passed = passed + &line + "\n",
+                other => panic!("no {part:?} in the log, but {other:?} after\n{passed}"),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("running").to_string();
+        let status = std::process::Command::new("kill").args([name, &pid]).status().expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Ends it as Ctrl-C does; its last words.
+    async fn interrupt(mut self) -> (ExitStatus, String) {
+        self.signal("-INT");
+        let mut words = String::new();
+        let drained = async {
+            while let Ok(Some(line)) = self.stderr.next_line().await {
+                words = format!("{words}{line}\n");
+            }
+            while let Ok(Some(_)) = self.stdout.next_line().await {}
+            self.child.wait().await.expect("waited for")
+        };
+        (within("its end", drained).await, words)
+    }
+
+    /// [`Self::interrupt`] where it must end well.
+    async fn end(self) {
+        let (status, words) = self.interrupt().await;
+        assert!(status.success() && !words.contains("out of time"), "{status}: {words}");
+    }
+}
+
+fn command(arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_pulsegate"))
+        .arg("dev")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts")
+}
+
+fn word_after<'t>(text: &'t str, mark: &str) -> &'t str {
+    let rest = text.split_once(mark).unwrap_or_else(|| panic!("no {mark:?} in {text}")).1;
+    rest.split_whitespace().next().unwrap_or_default()
+}
+
+/// Sends a GET and reads the answer to its end.
+async fn get(mut stream: Stream<TcpStream>, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    within("an answer", stream.read_to_end(&mut answer)).await.expect("read");
+    String::from_utf8(answer).expect("UTF-8")
+}
+
+#[tokio::test]
+async fn the_page_and_the_echo_are_served_behind_a_certificate_that_can_be_trusted() {
+    let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
+    assert!(dev.guide.contains("a ping after 5s of silence, 5s to answer"), "{}", dev.guide);
+    let page = get(dev.trusted().await, "/").await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("pings this browser after 5s of"), "{page}");
+    for asset in ["src=", "url(", "@import", "http://"] {
+        assert!(!page.contains(asset), "the page needs nothing else, but has {asset:?}");
+    }
+    assert!(get(dev.trusted().await, "/other").await.starts_with("HTTP/1.1 404 "));
+
+    let mut socket = dev.websocket().await;
+    for message in [Message::from("text"), Message::from(vec![0_u8; 70_000])] {
+        socket.send(message.clone()).await.expect("sent");
+        assert_eq!(within("the echo", socket.next()).await.expect("open").expect("a frame"), message);
+    }
+
+    let authority = dev.authority.clone();
+    assert!(authority.exists());
+    dev.signal("-INT");
+    let close = within("a Close", socket.next()).await.expect("open").expect("a frame");
+    let Message::Close(Some(frame)) = close else { panic!("{close:?}") };
+    assert_eq!(u16::from(frame.code), 1012, "service restart");
+    while within("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
+    let mut dev = dev;
+    assert!(within("its end", dev.child.wait()).await.expect("waited for").success());
+    assert!(!authority.exists(), "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_is_gone_from_both_legs() {
+    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "300ms", "--timeout", "300ms"]).await;
+    let mut socket = dev.websocket().await;
+    // Pings are answered by reading; this client does not read.
+    let close = dev.log_line("app.close").await;
+    assert!(close.contains("4408") && close.contains("heartbeat timeout"), "{close}");
+    // The ping comes first, having waited in the client's kernel.
+    let farewell = loop {
+        match within("a Close", socket.next()).await.expect("open").expect("a frame") {
+            Message::Ping(_) => {}
+            other => break other,
+        }
+    };
+    let Message::Close(Some(frame)) = farewell else { panic!("{farewell:?}") };
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1001, "heartbeat timeout"));
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_answers_stays() {
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "2s"]).await;
+    let mut socket = dev.websocket().await;
+    for seen in 0..10 {
+        let message = within("a ping", socket.next()).await.expect("open").expect("a frame");
+        assert!(matches!(message, Message::Ping(_)), "{message:?} after {seen} pings");
+    }
+    socket.close(None).await.expect("closing");
+    while within("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_ignores_its_close_does_not_hold_up_the_end() {
+    // Long enough for a ping to be unanswered when the end comes, and for its deadline to come soon after.
+    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "1s"]).await;
+    let _silent = dev.websocket().await;
+    dev.log_line("heartbeat.ping").await;
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() {
+    let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
+    let trust = Trust::File(dev.authority.clone());
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        dev.connect(&trust, name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    let other = dev.connect(&trust, "example.com").await.expect_err("another name");
+    assert!(matches!(other, HandshakeError::Certificate(_)), "{other:?}");
+    // Another run's authority has the same name and another key.
+    let stranger = Dev::start(&["--listen", "127.0.0.1:0"]).await;
+    let refused = dev.connect(&Trust::File(stranger.authority.clone()), "localhost").await.expect_err("a stranger's");
+    assert!(matches!(refused, HandshakeError::UnknownAuthority | HandshakeError::Certificate(_)), "{refused:?}");
+
+    let url = format!("wss://localhost:{}/echo", dev.port);
+    let ping = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_pulsegate")).arg("ping").args(arguments).arg(&url).output();
+        async {
+            let output = within("ping", output).await.expect("it runs");
+            (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        }
+    };
+    let (status, text) = ping(&["-c", "2", "-i", "10ms", "--ca", &dev.authority.to_string_lossy()]).await;
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("TLS 1.3, X25519MLKEM768)"), "{text}");
+    assert!(text.contains("2 pings sent, 2 pongs received"), "{text}");
+    let (status, text) = ping(&["-c", "1", "--insecure"]).await;
+    assert_eq!(status, Some(0), "{text}");
+    let (status, text) = ping(&["-c", "1", "--ca", &stranger.authority.to_string_lossy()]).await;
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("certificate"), "{text}");
+    stranger.end().await;
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_left_to_its_owner() {
+    // Whoever has it, this test or somebody else, it is taken.
+    let _taken = TcpListener::bind("127.0.0.1:8443").await;
+    let dev = Dev::start(&[]).await;
+    assert_ne!(dev.port, 8443);
+    assert!(dev.guide.contains(&format!("Port 8443 is taken; this is port {}.", dev.port)), "{}", dev.guide);
+
+    let asked = format!("127.0.0.1:{}", dev.port);
+    let output = within("its end", command(&["--listen", &asked]).wait_with_output()).await.expect("waited for");
+    assert_eq!(output.status.code(), Some(1), "a port that was asked for is not exchanged for another");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&format!("cannot listen on {asked}")), "{text}");
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn it_stands_in_front_of_an_app_that_runs_already() {
+    let app = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
+    let url = format!("http://{}", app.local_addr().expect("bound"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let authority = folder.join(format!("dev-{}.pem", std::process::id()));
+    let wanted = authority.to_string_lossy();
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--to", &url, "--ca-out", &wanted]).await;
+    assert!(dev.guide.starts_with(&format!("TLS and heartbeats in front of {url}\n")), "{}", dev.guide);
+    assert_eq!(dev.authority, authority);
+
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = app.accept().await.expect("accepted");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.expect("read"), 0);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nmy app\n").await.expect("written");
+        String::from_utf8(head).expect("ASCII").to_lowercase()
+    });
+    let answer = get(dev.trusted().await, "/some/path?q=1").await;
+    assert!(answer.ends_with("\r\n\r\nmy app\n"), "{answer}");
+    let head = within("the request", serving).await.expect("no panic");
+    assert!(head.starts_with("get /some/path?q=1 http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nhost: localhost\r\n") && head.contains("\r\nx-forwarded-proto: https\r\n"), "{head}");
+
+    dev.end().await;
+    assert!(authority.exists(), "what was asked for stays");
+    std::fs::remove_file(authority).expect("removed");
+}
+
+#[tokio::test]
+async fn an_app_that_cannot_be_meant_is_refused_with_a_reason() {
+    for (to, expected) in [("https://127.0.0.1:3000", "TLS"), ("127.0.0.1:3000", "http://127.0.0.1:3000")] {
+        let child = command(&["--listen", "127.0.0.1:0", "--to", to]);
+        let output = within("its end", child.wait_with_output()).await.expect("waited for");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(expected), "{to} gave {text}");
+    }
+}

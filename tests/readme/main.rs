@@ -1,0 +1,338 @@
+//! The README is true: every command in it is run here or by a test that is named here, what its transcript shows is
+//! what comes out, and every file that it points to exists.
+
+mod program;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use program::Program;
+use rcgen::{CertificateParams, KeyPair};
+
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");
+
+/// Who tries a command of the README.
+enum Tried {
+    /// A test of this file.
+    Here(fn()),
+    /// Another test: this text stands in that file.
+    Elsewhere { file: &'static str, by: &'static str },
+}
+
+/// Every command of the README, as it stands there.
+const COMMANDS: &[(&str, Tried)] = &[
+    ("cargo run --release -- dev", Tried::Here(dev_leads_to_its_own_transcript)),
+    ("cargo run --release -- dev --to http://127.0.0.1:3000", Tried::Here(dev_stands_in_front_of_another_app)),
+    ("cargo build --release", Tried::Here(the_program_is_built)),
+    ("target/release/pulsegate check -c config/proxy.toml", Tried::Here(the_documented_configuration_is_valid)),
+    ("target/release/pulsegate run -c config/proxy.toml", Tried::Here(the_documented_configuration_runs)),
+    ("target/release/pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
+    (
+        "target/release/pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
+        Tried::Here(dev_leads_to_its_own_transcript),
+    ),
+    (
+        "docker build -f deploy/Dockerfile -t registry.example.com/pulsegate:0.1.0 .",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
+    ),
+    (
+        "kubectl create secret tls express-app-tls --cert=tls.crt --key=tls.key",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_files_stand_where_the_configuration_looks" },
+    ),
+    (
+        "kubectl apply -f deploy/kubernetes/",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_manifests_are_valid" },
+    ),
+    ("./tests/run", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).expect("there is a README")
+}
+
+/// The fenced blocks in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = readme();
+    let fence = format!("\n```{language}\n");
+    let blocks: Vec<_> = readme
+        .split(&fence)
+        .skip(1)
+        .map(|rest| rest.split_once("\n```\n").expect("the fence is closed").0.to_owned())
+        .collect();
+    assert!(!blocks.is_empty(), "no block in {language}");
+    blocks
+}
+
+/// Every command: each line of a `sh` block, and those behind a prompt in a `console` block.
+fn commands() -> Vec<String> {
+    let scripts = blocks("sh");
+    let transcripts = blocks("console");
+    let typed = transcripts.iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ "));
+    let lines = scripts.iter().flat_map(|block| block.lines()).chain(typed);
+    lines.map(|line| line.split_once(" #").map_or(line, |(command, _)| command).trim().to_owned()).collect()
+}
+
+#[test]
+fn every_command_is_tried() {
+    let commands = commands();
+    for command in &commands {
+        assert!(COMMANDS.iter().any(|(known, _)| known == command), "nobody tries {command:?}");
+    }
+    for (known, tried) in COMMANDS {
+        assert!(commands.iter().any(|command| command == known), "{known:?} is not in the README any more");
+        if let Tried::Elsewhere { file, by } = tried {
+            let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(text.contains(by), "{by:?}, which tries {known:?}, is not in {file}");
+        }
+    }
+    // One after the other: the port that the README names is free for one of them at a time.
+    let mut done: Vec<fn()> = Vec::new();
+    for (_, tried) in COMMANDS {
+        if let Tried::Here(test) = tried
+            && !done.iter().any(|other| std::ptr::fn_addr_eq(*other, *test))
+        {
+            test();
+            done.push(*test);
+        }
+    }
+}
+
+#[test]
+fn every_file_that_is_pointed_to_exists() {
+    let readme = readme();
+    let targets: Vec<_> = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.contains("://"))
+        .collect();
+    assert!(targets.len() > 5, "{targets:?}");
+    for target in targets {
+        assert!(root().join(target).exists(), "{target} does not exist");
+    }
+}
+
+#[test]
+fn keys_and_defaults_in_the_table_are_those_of_the_documented_file() {
+    let documented = fs::read_to_string(root().join("config/proxy.toml")).expect("it is there");
+    let mut seen = 0;
+    for line in readme().lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let Some((section, key)) = cells[1].split_once('.').filter(|(section, _)| !section.contains(' ')) else {
+            continue;
+        };
+        let text = documented.split(&format!("\n[{section}]\n")).nth(1).unwrap_or_else(|| panic!("no [{section}]"));
+        let text = text.split("\n[").next().unwrap_or_default();
+        let stands = |value: &str| text.lines().any(|line| line.trim_start_matches("# ") == format!("{key} = {value}"));
+        if key != "on_miss" {
+            let value = cells[2];
+            assert!(stands(value) || stands(&format!("\"{value}\"")), "{section}.{key} = {value} is not the default");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 4, "the table was not found");
+}
+
+#[test]
+fn the_toolchain_that_is_asked_for_is_the_one_of_the_manifest() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("it is there");
+    let version =
+        manifest.split("\nrust-version = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a version");
+    assert!(readme().contains(&format!("A Rust toolchain ({version} or later)")), "{version}");
+}
+
+/// `cargo test` has built what `cargo build` builds.
+fn the_program_is_built() {
+    assert!(Path::new(PULSEGATE).exists());
+}
+
+/// A folder of one test, with a certificate for the configuration to name.
+struct Certificate {
+    folder: PathBuf,
+}
+
+impl Certificate {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["localhost".to_owned()];
+        let certificate = CertificateParams::new(names).expect("a name").self_signed(&key).expect("a certificate");
+        fs::write(folder.join("tls.crt"), certificate.pem()).expect("written");
+        fs::write(folder.join("tls.key"), key.serialize_pem()).expect("written");
+        Self { folder }
+    }
+
+    /// Lays this certificate over the one that the file names.
+    fn give<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
+            .env("PULSEGATE__TLS__CERTIFICATE", self.folder.join("tls.crt"))
+            .env("PULSEGATE__TLS__PRIVATE_KEY", self.folder.join("tls.key"))
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        // Left in target/ if it cannot go.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// `pulsegate` with these arguments, from the root of the repository.
+fn pulsegate(arguments: &str) -> Command {
+    let mut command = Command::new(PULSEGATE);
+    // The README's reader has temporary files where most machines have them.
+    command.args(arguments.split(' ')).current_dir(root()).env("TMPDIR", "/tmp");
+    command
+}
+
+fn the_documented_configuration_is_valid() {
+    let certificate = Certificate::new("check");
+    for file in ["config/proxy.toml".to_owned(), proxy_toml_of_the_config_map(&certificate)] {
+        let mut command = pulsegate(&format!("check -c {file}"));
+        let output = certificate.give(&mut command).output().expect("it runs");
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    let without = pulsegate("check -c config/proxy.toml").output().expect("it runs");
+    assert_eq!(without.status.code(), Some(78), "no certificate is where the file says");
+}
+
+/// Takes the configuration out of the manifest: the block under `proxy.toml: |`, four spaces in.
+fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
+    let manifest = fs::read_to_string(root().join("deploy/kubernetes/configmap.yaml")).expect("it is there");
+    let (_, block) = manifest.split_once("  proxy.toml: |\n").expect("the file is in it");
+    let lines = block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
+    let path = certificate.folder.join("proxy.toml");
+    fs::write(&path, lines.collect::<Vec<_>>().join("\n")).expect("written");
+    path.to_string_lossy().into_owned()
+}
+
+fn the_documented_configuration_runs() {
+    let certificate = Certificate::new("run");
+    let mut command = pulsegate("run -c config/proxy.toml");
+    let mut program = Program::start(certificate.give(&mut command).env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0"));
+    program.line("listening");
+    program.signal("TERM");
+    assert!(program.end().success(), "SIGTERM is an orderly end");
+}
+
+fn dev_stands_in_front_of_another_app() {
+    let mut program = Program::start(&mut pulsegate("dev --to http://127.0.0.1:3000"));
+    program.line("in front of http://127.0.0.1:3000");
+    program.line("Ctrl-C ends it");
+    program.signal("INT");
+    assert!(program.end().success());
+}
+
+fn ping_prints_round_trips() {
+    let dev = Dev::start();
+    let mut ping = Program::start(&mut pulsegate(&format!("ping -c 3 --ca {} {}", dev.authority, dev.url)));
+    ping.line("3 pings sent, 3 pongs received, 0% lost");
+    assert!(ping.end().success());
+    dev.end();
+}
+
+/// A running `pulsegate dev`.
+struct Dev {
+    program: Program,
+    url: String,
+    authority: String,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let mut program = Program::start(&mut pulsegate("dev"));
+        let last_word = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
+        let url = last_word(&program.line("  WebSocket  wss://"));
+        let authority =
+            program.line("  CA  ").split_whitespace().nth(1).unwrap_or_default().trim_end_matches(',').to_owned();
+        program.line("Ctrl-C ends it");
+        Self { program, url, authority }
+    }
+
+    fn end(mut self) {
+        self.program.signal("INT");
+        assert!(self.program.end().success());
+    }
+}
+
+/// Plays the README's story: a client connects, is pinged, and is stopped as Ctrl-Z stops it. Whatever the README
+/// shows of it must have been printed, numbers apart.
+fn dev_leads_to_its_own_transcript() {
+    let mut dev = Dev::start();
+    let mut ping = Program::start(&mut pulsegate(&format!("ping --interval 1m --ca {} {}", dev.authority, dev.url)));
+    ping.line("answered, ");
+    ping.signal("STOP");
+    dev.program.line("ws.close");
+    ping.signal("CONT");
+    ping.end();
+    dev.program.signal("INT");
+    let end = dev.program.end();
+    assert!(end.success(), "{end}");
+
+    let printed: Vec<String> = [dev.program.transcript(), ping.transcript()]
+        .iter()
+        .flat_map(|text| text.lines())
+        .map(|line| shape(&line.replace(PULSEGATE, "target/release/pulsegate")))
+        .collect();
+    let mut shown = 0;
+    for line in blocks("console").iter().flat_map(|block| block.lines()) {
+        if line.is_empty() || line == "^Z" || line.starts_with("$ ") {
+            continue;
+        }
+        let found = printed.iter().any(|printed| shows(line, printed));
+        assert!(found, "the README shows\n{}\nbut what was printed is\n{}", shape(line), printed.join("\n"));
+        shown += 1;
+    }
+    assert!(shown > 10, "only {shown} lines of transcript");
+}
+
+/// Whether a line of the README is this one, in [`shape`]; each `…` stands for anything.
+fn shows(line: &str, printed: &str) -> bool {
+    let Some((first, rest)) = line.split_once('…') else { return shape(line) == printed };
+    let Some(mut printed) = printed.strip_prefix(&shape(first)) else { return false };
+    for part in rest.split('…') {
+        let part = shape(part);
+        let Some(at) = printed.find(&part) else { return false };
+        printed = &printed[at + part.len()..];
+    }
+    // What is not cut off at the end has to reach it.
+    rest.ends_with('…') || printed.is_empty()
+}
+
+/// The line without what differs from run to run: numbers, hexadecimal names, and the blanks that align them.
+fn shape(line: &str) -> String {
+    let mut shape = String::new();
+    for word in line.split_whitespace() {
+        let (name, value) = word.split_once('=').unwrap_or(("", word));
+        if name == "conn_id" {
+            shape += "conn_id=# ";
+            continue;
+        }
+        if !name.is_empty() {
+            shape = shape + name + "=";
+        }
+        // These are the same in every run, and wrong if they are not.
+        if ["code", "missed", "seq"].contains(&name) {
+            shape = shape + value + " ";
+            continue;
+        }
+        let mut in_number = false;
+        for character in value.chars() {
+            let digit = character.is_ascii_digit() || (in_number && character == '.');
+            if !digit {
+                shape.push(character);
+            } else if !in_number {
+                shape.push('#');
+            }
+            in_number = digit;
+        }
+        shape.push(' ');
+    }
+    shape.trim_end().to_owned()
+}
