@@ -52,7 +52,7 @@ impl DerefMut for Browser {
 #[tokio::test]
 async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
     let mut browser = Browser::visit(&proxy, "/?name=chromium").await;
     browser.event("open", |_| true).await;
 
@@ -67,13 +67,14 @@ async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     send(network_service, Signal::STOP);
     let at_app = app.close_of("chromium").await.json;
     assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
-    let line = proxy.ws_close(|_| true).await.json;
-    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
-    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
 
+    // It is opened again within `close_grace`.
     send(network_service, Signal::CONT);
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
     browser.tell(&json!({ "read": "#log li" })).await;
     assert_eq!(browser.event("read", |_| true).await["lines"], json!(["open", "message", "close"]));
     proxy.finish().await;
