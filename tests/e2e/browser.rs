@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -16,15 +17,21 @@ use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
 struct Browser(Process);
 
 impl Browser {
-    async fn visit(proxy: &Proxy, path: &str) -> Self {
+    async fn visit(url: &str, ca: &Path) -> Self {
         let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
         assert!(Path::new(&chromium).exists(), "no {chromium}: apt-get install -y chromium, or set CHROMIUM");
         let mut command = Command::new("node");
-        command.arg("visit.js").arg(proxy.https(path)).arg("--certificate").arg(&proxy.pki.certificate);
+        command.arg("visit.js").arg(url).arg("--ca").arg(ca);
         let browser = Self(Process::start("visit.js", command.current_dir(project("browser"))));
         let loaded = browser.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");
         browser
+    }
+
+    /// Waits until the page shows `text`.
+    async fn shows(&mut self, selector: &str, text: &str) {
+        self.tell(&json!({ "await": [selector, text] })).await;
+        self.event("shown", |event| event["selector"] == selector && event["text"] == text).await;
     }
 
     /// Chromium keeps all sockets in one process of its own.
@@ -53,7 +60,7 @@ impl DerefMut for Browser {
 async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
-    let mut browser = Browser::visit(&proxy, "/?name=chromium").await;
+    let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
     // The page is silent for many windows and lives.
@@ -78,4 +85,30 @@ async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     browser.tell(&json!({ "read": "#log li" })).await;
     assert_eq!(browser.event("read", |_| true).await["lines"], json!(["open", "message", "close"]));
     proxy.finish().await;
+}
+
+#[tokio::test]
+async fn the_page_of_dev_shows_a_heartbeat_kill_as_1001() {
+    let dir = TempDir::new().expect("make a temporary directory");
+    let ca = dir.path().join("ca.pem");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    command.args(["dev", "--listen", "127.0.0.1:0", "--interval", "400ms", "--timeout", "600ms", "--ca-out"]).arg(&ca);
+    let dev = Process::start("pulsegate dev", &mut command);
+    let guide = dev.line("the URL of the page", |line| line.text.trim_start().starts_with("https ")).await;
+    let url = guide.text.split_whitespace().last().expect("a URL stands at its end");
+    dev.line("the end of the guide", |line| line.text.contains("Ctrl-C ends it")).await;
+
+    let mut browser = Browser::visit(url, &ca).await;
+    browser.tell(&json!({ "click": "#connect" })).await;
+    browser.shows("#state", "open").await;
+    sleep(BOUND * 5).await;
+    assert_eq!(dev.count(|line| line.text.contains("app.close")), 0, "{}", dev.transcript());
+
+    let network_service = browser.network_service();
+    send(network_service, Signal::STOP);
+    dev.line("the app's close event", |line| line.text.contains("app.close") && line.text.contains("4408")).await;
+    send(network_service, Signal::CONT);
+    browser.shows("#code", "1001").await;
+    browser.shows("#reason", "heartbeat timeout").await;
+    browser.shows("#state", "closed").await;
 }
