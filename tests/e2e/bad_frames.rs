@@ -43,7 +43,7 @@ struct Scene {
     neighbour: Neighbour,
     client: Tls,
     upstream: TcpStream,
-    sockets: usize,
+    connections: usize,
 }
 
 impl Scene {
@@ -51,10 +51,10 @@ impl Scene {
         let (fake, mut sessions) = Fake::sessions().await;
         let proxy = Proxy::start(Config::to(&fake.url).with(sections)).await;
         let neighbour = Neighbour::join(&proxy, "/echo").await;
-        let sockets = proxy.sockets();
+        let connections = proxy.connections();
         let client = proxy.upgraded("/raw").await;
         let (_, upstream) = soon("the session reaches the app", sessions.recv()).await.expect("the fake runs");
-        Self { _fake: fake, proxy, neighbour, client, upstream, sockets }
+        Self { _fake: fake, proxy, neighbour, client, upstream, connections }
     }
 
     /// Both sides were told, the log says `reason`, the neighbour is well and nothing is left behind.
@@ -74,7 +74,7 @@ impl Scene {
         assert_eq!(line["close.code"], if matches!(offender, Offender::Client) { code } else { other_code }, "{line}");
         drop((self.client, self.upstream));
         self.neighbour.echoes().await;
-        self.proxy.releases_sockets(self.sockets).await;
+        self.proxy.releases(self.connections).await;
         self.proxy.finish().await;
     }
 }

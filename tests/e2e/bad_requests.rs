@@ -12,7 +12,7 @@ async fn refusal_of(request: &str) -> Answer {
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url)).await;
     let neighbour = Neighbour::join(&proxy, "/ws?name=neighbour").await;
-    let sockets = proxy.sockets();
+    let connections = proxy.connections();
     let answer = {
         let mut stream = proxy.tls().await;
         let answer = proxy.ask(&mut stream, request.as_bytes()).await;
@@ -20,10 +20,13 @@ async fn refusal_of(request: &str) -> Answer {
         let _ = stream.shutdown().await;
         answer
     };
+    // One line says which request was refused and why.
+    let line = proxy.line("the refusal", |line| line.json["http.response.status_code"] == answer.status).await.json;
+    assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
     neighbour.echoes().await;
     assert_eq!(app.events("open").len(), 1, "nothing of it reached the app: {}", app.transcript());
     assert!(answer.body.len() < 400, "a short body: {}", answer.body);
-    proxy.releases_sockets(sockets).await;
+    proxy.releases(connections).await;
     proxy.finish().await;
     answer
 }

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use crate::support::client::{Neighbour, upgrade_head};
 use crate::support::fake::{Fake, hold};
 use crate::support::plain::Answer;
+use crate::support::process::Line;
 use crate::support::proxy::{Config, Proxy};
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(700);
@@ -17,7 +18,7 @@ const GRAIN: Duration = Duration::from_millis(50);
 struct Scene {
     proxy: Proxy,
     neighbour: Neighbour,
-    sockets: usize,
+    connections: usize,
 }
 
 impl Scene {
@@ -25,8 +26,8 @@ impl Scene {
         let config = Config::to(&fake.url).upstream("connect_timeout = \"700ms\"\nresponse_timeout = \"700ms\"");
         let proxy = Proxy::start(config).await;
         let neighbour = Neighbour::join(&proxy, "/echo").await;
-        let sockets = proxy.sockets();
-        Self { proxy, neighbour, sockets }
+        let connections = proxy.connections();
+        Self { proxy, neighbour, connections }
     }
 
     async fn ask(&self, request: &str) -> Answer {
@@ -40,13 +41,20 @@ impl Scene {
         self.ask(&format!("{}\r\n", upgrade_head("/bad"))).await
     }
 
+    /// The log says that an upgrade came to nothing, and why.
+    async fn logs(&self, status: u16) {
+        let refused = |line: &Line| line.json["message"] == "ws.reject";
+        let says = |line: &Line| line.json["http.response.status_code"] == status && line.json["reason"].is_string();
+        self.proxy.line(&format!("a ws.reject with {status}"), |line| refused(line) && says(line)).await;
+    }
+
     async fn request(&self) -> Answer {
         self.ask("GET /bad HTTP/1.1\r\nHost: localhost\r\n\r\n").await
     }
 
     async fn survives(self) {
         self.neighbour.echoes().await;
-        self.proxy.releases_sockets(self.sockets).await;
+        self.proxy.releases(self.connections).await;
         self.proxy.finish().await;
     }
 }
@@ -66,6 +74,7 @@ async fn an_upstream_that_is_down_is_a_502() {
         assert_eq!(answer.status, 502, "{answer:?}");
         is_short_and_plain(&answer);
     }
+    scene.logs(502).await;
     scene.survives().await;
 }
 
@@ -80,6 +89,7 @@ async fn an_upstream_that_hangs_is_a_504() {
         is_short_and_plain(&answer);
         assert!(began.elapsed() + GRAIN >= RESPONSE_TIMEOUT, "too early: {:?}", began.elapsed());
     }
+    scene.logs(504).await;
     scene.survives().await;
 }
 
@@ -91,6 +101,7 @@ async fn an_upstream_that_hangs_up_is_a_502() {
         assert_eq!(answer.status, 502, "{answer:?}");
         is_short_and_plain(&answer);
     }
+    scene.logs(502).await;
     scene.survives().await;
 }
 
@@ -102,6 +113,7 @@ async fn an_answer_of_nonsense_is_a_502() {
         assert_eq!(answer.status, 502, "{answer:?}");
         is_short_and_plain(&answer);
     }
+    scene.logs(502).await;
     scene.survives().await;
 }
 
@@ -112,6 +124,7 @@ async fn a_200_to_an_upgrade_reaches_the_client_as_it_is() {
     let answer = scene.upgrade().await;
     assert_eq!((answer.status, &*answer.body), (200, "not here"), "{answer:?}");
     assert_eq!(answer.header("x-app"), Some("yes"), "{answer:?}");
+    scene.logs(200).await;
     scene.survives().await;
 }
 
@@ -130,6 +143,7 @@ async fn a_wrong_accept_is_a_502() {
         let answer = scene.upgrade().await;
         assert_eq!(answer.status, 502, "{answer:?}");
         is_short_and_plain(&answer);
+        scene.logs(502).await;
         scene.survives().await;
     }
 }

@@ -19,7 +19,7 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
     let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
     let neighbour = Neighbour::join(&proxy, "/ws?name=neighbour").await;
     let mut living = Client::connect(&proxy, "/ws?name=living", &[]).await;
-    let sockets = proxy.sockets();
+    let connections = proxy.connections();
     let dead = Client::connect(&proxy, "/ws?name=dead", &[]).await;
     app.event("open", |event| event["name"] == "dead").await;
 
@@ -37,16 +37,32 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
     assert_eq!(line["upstream.close_code"], 4408, "{line}");
     assert_eq!(line["missed"], 1, "{line}");
     assert_eq!(line["url.path"], "/ws", "a query may hold secrets and stays out of the log: {line}");
-    proxy.releases_sockets(sockets).await;
+    proxy.releases(connections).await;
 
     neighbour.echoes().await;
     living.tell(&json!({ "send": "still here" })).await;
     living.event("message", |event| event["data"] == "still here").await;
     assert_eq!(app.events("close").len(), 1, "{}", app.transcript());
 
+    // Its own leg is gone as well: it finds out as soon as it runs again.
     dead.resume();
-    let close = dead.event("close", |_| true).await;
+    dead.event("close", |_| true).await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_wakes_within_close_grace_learns_why() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
+    let late = Client::connect(&proxy, "/ws?name=late", &[]).await;
+    late.stop();
+    app.close_of("late").await;
+    late.resume();
+    let close = late.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()));
+    // The client has echoed the Close, so nobody waits for the rest of the grace.
+    let line = proxy.ws_close(|_| true).await.json;
+    assert!(line["duration_s"].as_f64().is_some_and(|duration| duration < 20.0), "{line}");
     proxy.finish().await;
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -16,15 +17,21 @@ use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
 struct Browser(Process);
 
 impl Browser {
-    async fn visit(proxy: &Proxy, path: &str) -> Self {
+    async fn visit(url: &str, ca: &Path) -> Self {
         let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
         assert!(Path::new(&chromium).exists(), "no {chromium}: apt-get install -y chromium, or set CHROMIUM");
         let mut command = Command::new("node");
-        command.arg("visit.js").arg(proxy.https(path)).arg("--certificate").arg(&proxy.pki.certificate);
+        command.arg("visit.js").arg(url).arg("--ca").arg(ca);
         let browser = Self(Process::start("visit.js", command.current_dir(project("browser"))));
         let loaded = browser.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");
         browser
+    }
+
+    /// Waits until the page shows `text`.
+    async fn shows(&mut self, selector: &str, text: &str) {
+        self.tell(&json!({ "await": [selector, text] })).await;
+        self.event("shown", |event| event["selector"] == selector && event["text"] == text).await;
     }
 
     /// Chromium keeps all sockets in one process of its own.
@@ -52,8 +59,8 @@ impl DerefMut for Browser {
 #[tokio::test]
 async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
-    let mut browser = Browser::visit(&proxy, "/?name=chromium").await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
+    let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
     // The page is silent for many windows and lives.
@@ -67,14 +74,41 @@ async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     send(network_service, Signal::STOP);
     let at_app = app.close_of("chromium").await.json;
     assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
-    let line = proxy.ws_close(|_| true).await.json;
-    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
-    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
 
+    // It is opened again within `close_grace`.
     send(network_service, Signal::CONT);
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
     browser.tell(&json!({ "read": "#log li" })).await;
     assert_eq!(browser.event("read", |_| true).await["lines"], json!(["open", "message", "close"]));
     proxy.finish().await;
+}
+
+#[tokio::test]
+async fn the_page_of_dev_shows_a_heartbeat_kill_as_1001() {
+    let dir = TempDir::new().expect("make a temporary directory");
+    let ca = dir.path().join("ca.pem");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    command.args(["dev", "--listen", "127.0.0.1:0", "--interval", "400ms", "--timeout", "600ms", "--ca-out"]).arg(&ca);
+    let dev = Process::start("pulsegate dev", &mut command);
+    let guide = dev.line("the URL of the page", |line| line.text.trim_start().starts_with("https ")).await;
+    let url = guide.text.split_whitespace().last().expect("a URL stands at its end");
+    dev.line("the end of the guide", |line| line.text.contains("Ctrl-C ends it")).await;
+
+    let mut browser = Browser::visit(url, &ca).await;
+    browser.tell(&json!({ "click": "#connect" })).await;
+    browser.shows("#state", "open").await;
+    sleep(BOUND * 5).await;
+    assert_eq!(dev.count(|line| line.text.contains("app.close")), 0, "{}", dev.transcript());
+
+    let network_service = browser.network_service();
+    send(network_service, Signal::STOP);
+    dev.line("the app's close event", |line| line.text.contains("app.close") && line.text.contains("4408")).await;
+    send(network_service, Signal::CONT);
+    browser.shows("#code", "1001").await;
+    browser.shows("#reason", "heartbeat timeout").await;
+    browser.shows("#state", "closed").await;
 }

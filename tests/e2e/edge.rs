@@ -8,6 +8,7 @@ use crate::frames::noise;
 use crate::support::client::Neighbour;
 use crate::support::deadline::soon;
 use crate::support::node::App;
+use crate::support::process::Line;
 use crate::support::proxy::{Config, Proxy};
 
 /// A client that never finishes what it began loses its place after this long.
@@ -20,7 +21,7 @@ struct Scene {
     _app: App,
     proxy: Proxy,
     neighbour: Neighbour,
-    sockets: usize,
+    connections: usize,
 }
 
 impl Scene {
@@ -28,14 +29,21 @@ impl Scene {
         let app = App::bare().await;
         let proxy = Proxy::start(Config::to(&app.url).with(LIMITS)).await;
         let neighbour = Neighbour::join(&proxy, "/ws").await;
-        let sockets = proxy.sockets();
-        Self { _app: app, proxy, neighbour, sockets }
+        let connections = proxy.connections();
+        Self { _app: app, proxy, neighbour, connections }
+    }
+
+    /// The log says why a handshake came to nothing.
+    async fn logs(&self, outcomes: &[&str]) {
+        let failed = |line: &Line| line.json["message"] == "tls.handshake_failed";
+        let known = |line: &Line| outcomes.iter().any(|outcome| line.json["outcome"] == *outcome);
+        self.proxy.line(&format!("a failed handshake, {outcomes:?}"), |line| failed(line) && known(line)).await;
     }
 
     /// The neighbour is well, no socket is left behind, nothing panicked.
     async fn survives(self) {
         self.neighbour.echoes().await;
-        self.proxy.releases_sockets(self.sockets).await;
+        self.proxy.releases(self.connections).await;
         self.proxy.finish().await;
     }
 }
@@ -46,7 +54,8 @@ async fn plain_http_on_the_tls_port_is_turned_away() {
     let mut stream = scene.proxy.tcp().await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("the kernel takes it");
     let answer = until_the_end(&mut stream).await;
-    assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+    scene.logs(&["plain_http"]).await;
     scene.survives().await;
 }
 
@@ -59,6 +68,7 @@ async fn garbage_on_the_tls_port_is_turned_away() {
         let _ = stream.write_all(&noise(size)).await;
         until_the_end(&mut stream).await;
     }
+    scene.logs(&["not_tls"]).await;
     scene.survives().await;
 }
 
@@ -74,6 +84,7 @@ async fn a_tls_client_that_never_finishes_is_hung_up_on() {
         let took = began.elapsed();
         assert!(took + GRAIN >= LIMIT, "hung up after {took:?} already");
     }
+    scene.logs(&["timeout"]).await;
     scene.survives().await;
 }
 
@@ -96,6 +107,7 @@ async fn a_client_that_trusts_nobody_here_does_no_harm() {
     let connector = tokio_rustls::TlsConnector::from(stranger.pki.client());
     let handshake = connector.connect(name, scene.proxy.tcp().await);
     soon("the handshake fails", handshake).await.expect_err("an unknown authority");
+    scene.logs(&["alert"]).await;
     stranger.finish().await;
     scene.survives().await;
 }

@@ -1,6 +1,7 @@
 //! What one end sends is what the other end gets, byte for byte.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use futures_util::SinkExt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -33,7 +34,7 @@ async fn every_size_of_frame_comes_back_whole() {
 
 #[tokio::test]
 async fn frames_of_64_mib_come_back_whole() {
-    const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url)).await;
     let mut websocket = proxy.websocket("/ws").await;

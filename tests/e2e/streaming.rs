@@ -1,5 +1,7 @@
 //! Bodies flow while they are made: no side waits for the other one's end.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::frames::noise;
@@ -8,6 +10,9 @@ use crate::support::deadline::{settles, soon, within};
 use crate::support::node::App;
 use crate::support::plain::{Answer, read_chunk, read_head};
 use crate::support::proxy::{Config, Proxy};
+
+/// What many megabytes may take.
+const LIMIT: Duration = Duration::from_mins(1);
 
 async fn send(stream: &mut Tls, bytes: &[u8]) {
     stream.write_all(bytes).await.expect("the connection lives");
@@ -60,7 +65,7 @@ async fn server_sent_events_arrive_one_by_one() {
     let request = b"POST /events/last HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     soon("the app counts no listener", async {
         while proxy.ask(&mut speaker, request).await.body != "{\"listeners\":0}" {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
@@ -94,7 +99,7 @@ async fn sixteen_megabytes_come_back_whole() {
             }
         };
         let both = async { tokio::join!(upload, download) };
-        let (uploaded, echoed) = within(std::time::Duration::from_secs(60), "16 MiB come back", both).await;
+        let (uploaded, echoed) = within(LIMIT, "16 MiB come back", both).await;
         uploaded.expect("the connection lives");
         echoed
     };
@@ -129,7 +134,7 @@ async fn a_reader_that_pauses_holds_the_app_back_instead_of_filling_memory() {
     // Written until nothing moves any more: the answer is not read, so the upload must come to a halt.
     let chunk = vec![7; 64 << 10];
     let mut written = 0;
-    while let Ok(result) = tokio::time::timeout(std::time::Duration::from_secs(1), writes.write(&chunk)).await {
+    while let Ok(result) = tokio::time::timeout(Duration::from_secs(1), writes.write(&chunk)).await {
         written += result.expect("the connection lives");
         assert!(written < SIZE, "the proxy or the app took everything without an end");
     }
@@ -169,7 +174,7 @@ async fn settle_upload(
         writes.flush().await
     };
     let both = async { tokio::join!(upload, download) };
-    let (uploaded, ()) = within(std::time::Duration::from_secs(60), "the rest passes", both).await;
+    let (uploaded, ()) = within(LIMIT, "the rest passes", both).await;
     uploaded.expect("the connection lives");
 }
 

@@ -122,10 +122,9 @@ async fn a_close_passes_with_its_code_and_reason_in_both_directions() {
             assert_eq!(end, None, "nothing comes after a Close");
         }
     }
-    let sent = payloads.len() * 2;
-    proxy.line("the last ws.close", |_| proxy.logged("ws.close").len() == sent).await;
-    let who: Vec<Value> = proxy.logged("ws.close").into_iter().map(|line| line["close.initiator"].clone()).collect();
-    assert_eq!(who.iter().filter(|who| *who == "client").count(), payloads.len(), "{who:?}");
-    assert_eq!(who.iter().filter(|who| *who == "upstream").count(), payloads.len(), "{who:?}");
+    let closes = proxy.ws_closes(payloads.len() * 2).await;
+    let who: Vec<&Value> = closes.iter().map(|line| &line["close.initiator"]).collect();
+    assert_eq!(who.iter().filter(|who| **who == "client").count(), payloads.len(), "{who:?}");
+    assert_eq!(who.iter().filter(|who| **who == "upstream").count(), payloads.len(), "{who:?}");
     proxy.finish().await;
 }

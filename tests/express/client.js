@@ -66,10 +66,10 @@ const orders = {
     expected = Buffer.alloc(size, 'all work and no play makes jack a dull boy. ');
     ws.send(expected);
   },
-  // Uploads without end, as fast as the socket takes it.
+  // Uploads without end, as fast as the socket takes it. A write that ends at once must not keep Node from reading.
   upload: (size) => {
     const chunk = randomBytes(size);
-    const next = () => ws.readyState === WebSocket.OPEN && ws.send(chunk, next);
+    const next = () => ws.readyState === WebSocket.OPEN && ws.send(chunk, () => setImmediate(next));
     next();
     report('uploading', {});
   },

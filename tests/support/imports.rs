@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, ItemUse, Macro, UseTree};
+use syn::{Attribute, Expr, ExprLit, Item, ItemMod, ItemUse, Lit, Macro, Meta, MetaNameValue, UseTree};
 
 /// One path that a file names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,13 +71,30 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
 fn test_modules(file: &Path) -> Vec<PathBuf> {
     let source = fs::read_to_string(file).expect("the source is readable");
     let parsed = syn::parse_file(&source).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let beside = file.parent().expect("a file is in a directory");
     let is_root = file.file_name().is_some_and(|name| name == "mod.rs" || name == "lib.rs" || name == "main.rs");
-    let dir = if is_root { file.parent().expect("a file is in a directory").into() } else { file.with_extension("") };
+    let below = if is_root { beside.into() } else { file.with_extension("") };
     let modules = parsed.items.iter().filter_map(|item| match item {
         Item::Mod(module) if module.content.is_none() && for_tests(&module.attrs) => Some(module),
         _ => None,
     });
-    modules.map(|module| dir.join(module.ident.to_string())).collect()
+    let place = |module: &ItemMod| match path_attribute(&module.attrs) {
+        // Relative to the file, not to the module (Rust reference, "The path attribute").
+        Some(path) => beside.join(path).with_extension(""),
+        None => below.join(module.ident.to_string()),
+    };
+    modules.map(place).collect()
+}
+
+fn path_attribute(attributes: &[Attribute]) -> Option<String> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("path")).find_map(|attribute| {
+        let Meta::NameValue(MetaNameValue { value: Expr::Lit(ExprLit { lit: Lit::Str(path), .. }), .. }) =
+            &attribute.meta
+        else {
+            return None;
+        };
+        Some(path.value())
+    })
 }
 
 fn for_tests(attributes: &[Attribute]) -> bool {

@@ -1,8 +1,9 @@
 //! A program under test: its lines, its signals, and its end.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -40,6 +41,12 @@ struct Output {
     more: Notify,
 }
 
+impl Output {
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Process {
     /// Starts `command`; both of its output streams are read from now on.
     pub(crate) fn start(name: &str, command: &mut Command) -> Self {
@@ -67,8 +74,8 @@ impl Process {
         let search = async {
             loop {
                 let more = self.output.more.notified();
-                if let Some(line) = self.lines().into_iter().find(|line| matches(line)) {
-                    return line;
+                if let Some(line) = self.output.lines().iter().find(|line| matches(line)) {
+                    return line.clone();
                 }
                 more.await;
             }
@@ -91,7 +98,7 @@ impl Process {
 
     /// All lines so far.
     pub(crate) fn lines(&self) -> Vec<Line> {
-        self.output.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.output.lines().clone()
     }
 
     /// The JSON event lines of this kind so far.
@@ -99,9 +106,18 @@ impl Process {
         self.lines().into_iter().map(|line| line.json).filter(|json| json["event"] == event).collect()
     }
 
-    /// Everything it wrote, for the message of a failure.
+    /// How many lines so far `matches` accepts.
+    pub(crate) fn count(&self, matches: impl Fn(&Line) -> bool) -> usize {
+        self.output.lines().iter().filter(|line| matches(line)).count()
+    }
+
+    /// Everything it wrote, for the message of a failure; of a long story, the end.
     pub(crate) fn transcript(&self) -> String {
-        self.lines().into_iter().map(|line| line.text + "\n").collect()
+        const SHOWN: usize = 100;
+        let lines = self.output.lines();
+        let (left_out, shown) = lines.split_at(lines.len().saturating_sub(SHOWN));
+        let note = if left_out.is_empty() { String::new() } else { format!("({} lines before)\n", left_out.len()) };
+        shown.iter().fold(note, |text, line| text + &line.text + "\n")
     }
 
     /// Writes one line to its standard input.
@@ -131,11 +147,24 @@ impl Process {
         within(limit, &format!("{} exits", self.name), self.child.wait()).await.expect("the child can be waited for")
     }
 
-    /// How many sockets it holds.
-    pub(crate) fn sockets(&self) -> usize {
+    /// How many TCP connections it holds, in whatever state: what is neither a listener nor a unix socket.
+    pub(crate) fn connections(&self) -> usize {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())) else { return 0 };
-        let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+        let mut sockets: BTreeSet<String> = descriptors
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .filter_map(|target| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+            .collect();
+        // Columns of proc(5): in tcp the state is the fourth and the inode the tenth, in unix the inode the seventh.
+        for (table, inode, state) in [("tcp", 9, Some("0A")), ("tcp6", 9, Some("0A")), ("unix", 6, None)] {
+            for line in fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default().lines() {
+                let columns: Vec<&str> = line.split_whitespace().collect();
+                if let Some(inode) = columns.get(inode).filter(|_| state.is_none_or(|state| columns[3] == state)) {
+                    sockets.remove(*inode);
+                }
+            }
+        }
+        sockets.len()
     }
 
     /// What the kernel says about it (`/proc/[pid]/status` of proc(5)).
@@ -173,7 +202,7 @@ async fn read(stream: impl AsyncRead + Unpin, output: Arc<Output>) {
     let mut lines = BufReader::new(stream).lines();
     while let Ok(Some(text)) = lines.next_line().await {
         let json = serde_json::from_str(&text).unwrap_or_default();
-        output.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Line { text, json, at: Instant::now() });
+        output.lines().push(Line { text, json, at: Instant::now() });
         output.more.notify_waiters();
     }
 }

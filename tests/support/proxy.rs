@@ -104,9 +104,16 @@ impl Proxy {
         self.lines().into_iter().map(|line| line.json).filter(|json| json["message"] == message).collect()
     }
 
-    /// Waits until it holds no more sockets than `baseline`.
-    pub(crate) async fn releases_sockets(&self, baseline: usize) {
-        settles("the proxy closes its sockets", || self.sockets(), |count| *count <= baseline).await;
+    /// Waits until `count` sessions have ended, and gives their `ws.close` lines.
+    pub(crate) async fn ws_closes(&self, count: usize) -> Vec<Value> {
+        let ended = || self.count(|line| line.json["message"] == "ws.close");
+        settles("every session has its ws.close", ended, |ended| *ended >= count).await;
+        self.logged("ws.close")
+    }
+
+    /// Waits until it holds no more connections than `baseline`.
+    pub(crate) async fn releases(&self, baseline: usize) {
+        settles("the proxy closes its connections", || self.connections(), |count| *count <= baseline).await;
     }
 
     /// Ends it in order: it must exit with 0, and must not have panicked on the way.
@@ -119,8 +126,7 @@ impl Proxy {
 
     /// A panic is caught by the runtime, and survived; the log tells.
     pub(crate) fn has_not_panicked(&self) {
-        let transcript = self.transcript();
-        assert!(!transcript.contains("panicked at"), "it panicked:\n{transcript}");
+        assert_eq!(self.count(|line| line.text.contains("panicked at")), 0, "it panicked:\n{}", self.transcript());
     }
 }
 
