@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::support::client::{Neighbour, upgrade_head};
+use crate::support::client::{Neighbour, close_of, upgrade_head};
+use crate::support::deadline::soon;
 use crate::support::fake::{Fake, hold};
 use crate::support::plain::Answer;
 use crate::support::process::Line;
@@ -167,8 +168,8 @@ async fn an_upstream_that_vanishes_in_a_session_is_a_1012_for_its_client() {
     let (fake, mut sessions) = Fake::sessions().await;
     let scene = Scene::open(&fake).await;
     let mut client = scene.proxy.websocket("/raw").await;
-    drop(crate::support::deadline::soon("the session", sessions.recv()).await);
-    let (code, reason) = crate::support::client::close_of(&mut client).await;
+    drop(soon("the session", sessions.recv()).await);
+    let (code, reason) = close_of(&mut client).await;
     assert_eq!((code, &*reason), (1012, "upstream lost"));
     let line = scene.proxy.ws_close(|line| line["close.reason"] == "upstream_lost").await.json;
     assert_eq!((&line["close.code"], &line["upstream.close_code"]), (&1012.into(), &1006.into()), "{line}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::deadline::settles;
 use crate::support::node::{App, Client, project};
 use crate::support::proxy::{Config, Proxy};
 
@@ -25,7 +26,7 @@ async fn a_client_that_answers_the_apps_heartbeats_lives() {
     let mut client = Client::connect(&proxy, "/ws?name=live", &["--answer"]).await;
 
     let beats = || app.events("answer").iter().filter(|event| event["name"] == "live").count();
-    crate::support::deadline::settles("ten answered heartbeats", beats, |count| *count >= 10).await;
+    settles("ten answered heartbeats", beats, |count| *count >= 10).await;
     assert!(app.events("close").is_empty(), "{}", app.transcript());
 
     client.tell(&serde_json::json!({ "close": [1000, "done"] })).await;

@@ -1,9 +1,10 @@
 //! A client that is busy sending still hears why it is closed.
 
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::support::node::{App, Client};
-use crate::support::proxy::{Config, Proxy, QUICK};
+use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
 
 /// Uploads count for nothing on this route: only a Pong does, and the client sends none.
 const ROUTE: &str = "\
@@ -48,7 +49,7 @@ async fn an_uploading_client_whose_bytes_count_is_not_closed() {
     let mut client = Client::connect(&proxy, "/sink?name=uploader", &["--mute"]).await;
     client.tell(&json!({ "upload": 1 << 20 })).await;
     client.event("uploading", |_| true).await;
-    tokio::time::sleep(crate::support::proxy::BOUND * 3).await;
+    sleep(BOUND * 3).await;
     assert!(client.events("close").is_empty(), "{}", client.transcript());
     client.terminate();
     app.close_of("uploader").await;
