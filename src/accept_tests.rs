@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustls::ALL_VERSIONS;

@@ -25,3 +25,9 @@ pub mod tls;
 pub mod upgrade;
 pub mod upstream;
 pub mod ws;
+
+/// Any instant, for tests that invent the ones after it.
+#[cfg(test)]
+fn any_instant() -> std::time::Instant {
+    std::time::Instant::now()
+}

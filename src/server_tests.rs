@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::sync::mpsc;

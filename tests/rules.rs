@@ -246,8 +246,11 @@ fn a_test_module_in_a_file_of_its_own_is_no_source() {
     write("ws/tests.rs", "use proptest::prelude::*;");
     write("ws/scanner.rs", "#[cfg(test)]\nmod model;\n#[cfg(test)]\n#[path = \"scanner_tests.rs\"]\nmod tests;");
     write("ws/scanner_tests.rs", "use proptest::prelude::*;");
+    write("heartbeat.rs", "#[cfg(test)]\n#[path = \"heartbeat/tests/mod.rs\"]\nmod tests;");
+    write("heartbeat/tests/mod.rs", "mod model;");
+    write("heartbeat/tests/model.rs", "use proptest::prelude::*;");
     write("ws/scanner/model.rs", "use rand::random;");
-    assert_eq!(imports::sources(dir.path()), ["lib.rs", "ws/mod.rs", "ws/scanner.rs"]);
+    assert_eq!(imports::sources(dir.path()), ["heartbeat.rs", "lib.rs", "ws/mod.rs", "ws/scanner.rs"]);
 }
 
 #[test]

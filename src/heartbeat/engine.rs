@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use super::downlink::{Delivery, Downlink, Whereabouts};
 use super::draw::Draw;
 use super::ledger::{Answer, Ledger};
+use super::rate::PingRate;
 use super::rtt::Estimator;
 use super::{ClientPing, Due, Liveness, Mode, PingFate, Policy, PongFate, Stats, Verdict};
 use crate::ws::{ControlFrame, Opcode};
 
-/// Pings of the client that are tolerated within one second.
-const CLIENT_PINGS: u32 = 20;
 /// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
 const TRAIL: Duration = Duration::from_secs(1);
 
@@ -85,12 +84,6 @@ struct Delays {
     busy: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct PingRate {
-    second: Instant,
-    seen: u32,
-}
-
 impl Engine {
     /// The heartbeat of a session that opens at `now`; `seed` gives its nonce and its jitter.
     pub fn new(policy: Arc<Policy>, seed: u64, now: Instant) -> Self {
@@ -115,7 +108,7 @@ impl Engine {
             paused: None,
             deferred: Duration::ZERO,
             reissue: Reissue::None,
-            client_pings: PingRate { second: now, seen: 0 },
+            client_pings: PingRate::new(now),
             draw,
             policy,
         }
@@ -180,12 +173,9 @@ impl Engine {
 
     /// A Ping of the client.
     pub fn client_ping(&mut self, now: Instant) -> PingFate {
-        if now.saturating_duration_since(self.client_pings.second) >= Duration::from_secs(1) {
-            self.client_pings = PingRate { second: now, seen: 0 };
-        }
-        self.client_pings.seen += 1;
+        let over = self.client_pings.count(now);
         match self.policy.client_ping {
-            _ if self.client_pings.seen > CLIENT_PINGS && self.policy.mode != Mode::Off => PingFate::Flood,
+            _ if over && self.policy.mode != Mode::Off => PingFate::Flood,
             ClientPing::Forward => PingFate::Forward,
             ClientPing::Answer => PingFate::Answer,
         }
@@ -419,8 +409,8 @@ impl Engine {
         }
     }
 
-    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a probe
-    /// on its way gets one fresh window. One such pause may be of any length; many in a row count together.
+    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a
+    /// probe on its way gets one fresh window. One such pause may be of any length; many in a row count together.
     fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
         let late = now.saturating_duration_since(from);
         if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {

@@ -19,6 +19,7 @@ mod engine;
 mod ledger;
 mod outcome;
 mod policy;
+mod rate;
 mod rtt;
 mod upstream;
 

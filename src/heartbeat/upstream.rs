@@ -173,7 +173,7 @@ mod tests {
 
     impl Rig {
         fn new() -> Self {
-            let base = Instant::now();
+            let base = crate::any_instant();
             Self { base, pulse: UpstreamPulse::new(base), watch: Watch::new(UpstreamPolicy::default(), base) }
         }
 

@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use std::sync::Arc;
 
 use rustls::ALL_VERSIONS;

@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use proptest::prelude::*;
 
 use super::super::{ControlFrame, RSV_DEFLATE, unmask};

@@ -1,11 +1,12 @@
 //! The proxy between a client and an app that the test plays byte by byte.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing_subscriber::fmt::MakeWriter;
 
 /// How long anything may take before a test says what it saw instead.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -141,6 +141,7 @@ pub struct App {
 
 impl App {
     pub async fn start() -> Self {
+        LogPage::install();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Self { listener, address }
@@ -276,60 +277,65 @@ impl Head {
     }
 }
 
-/// Log lines of this thread as JSON, from now on until it is dropped.
-pub struct LogPage {
-    page: Arc<Mutex<Vec<u8>>>,
-    _guard: tracing::subscriber::DefaultGuard,
+thread_local! {
+    /// What this test's thread has logged.
+    static PAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The log lines of this thread, as JSON.
+///
+/// One subscriber serves all threads of the process: a scoped one for each test would come and go while other tests'
+/// threads decide whether anybody listens.
+pub struct LogPage;
+
 impl LogPage {
+    /// A blank page.
     pub fn open() -> Self {
-        let page = Arc::<Mutex<Vec<u8>>>::default();
-        let subscriber =
-            tracing_subscriber::fmt().json().flatten_event(true).with_writer(PageWriter(Arc::clone(&page))).finish();
-        Self { page, _guard: tracing::subscriber::set_default(subscriber) }
+        Self::install();
+        PAGE.take();
+        Self
+    }
+
+    /// Makes every thread log to its page, from the first test on.
+    fn install() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| PageWriter).finish();
+            tracing::subscriber::set_global_default(subscriber).expect("the only subscriber");
+        });
     }
 
     /// Waits for the line `name` and returns it.
     pub async fn line(&self, name: &str) -> serde_json::Value {
-        let find = || {
-            let page = self.page.lock().unwrap();
-            let lines = std::str::from_utf8(&page).unwrap().lines();
-            lines
-                .map(|line| serde_json::from_str(line).unwrap())
-                .find(|line: &serde_json::Value| line["message"] == name)
-        };
         let waited = timeout(DEADLINE, async {
             loop {
-                if let Some(line) = find() {
+                if let Some(line) = Self::text().lines().map(parse).find(|line| line["message"] == name) {
                     break line;
                 }
                 tokio::task::yield_now().await;
             }
         });
-        let page = || String::from_utf8_lossy(&self.page.lock().unwrap()).into_owned();
-        waited.await.unwrap_or_else(|_| panic!("no {name} in {}", page()))
+        waited.await.unwrap_or_else(|_| panic!("no {name} in {}", Self::text()))
+    }
+
+    fn text() -> String {
+        PAGE.with_borrow(|page| String::from_utf8_lossy(page).into_owned())
     }
 }
 
-#[derive(Clone)]
-struct PageWriter(Arc<Mutex<Vec<u8>>>);
+fn parse(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}
+
+struct PageWriter;
 
 impl io::Write for PageWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        PAGE.with_borrow_mut(|page| page.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for PageWriter {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }

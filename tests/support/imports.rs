@@ -80,7 +80,8 @@ fn test_modules(file: &Path) -> Vec<PathBuf> {
     });
     let place = |module: &ItemMod| match path_attribute(&module.attrs) {
         // Relative to the file, not to the module (Rust reference, "The path attribute").
-        Some(path) => beside.join(path).with_extension(""),
+        // What `mod.rs` declares lies beside it.
+        Some(path) => beside.join(path.strip_suffix("/mod.rs").unwrap_or(&path)).with_extension(""),
         None => below.join(module.ident.to_string()),
     };
     modules.map(place).collect()

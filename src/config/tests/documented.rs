@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! config/proxy.toml against the code: every key stands in it, and every default it shows is the code's.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! How errors read, and that each form refuses what it must.
 
 use insta::assert_snapshot;

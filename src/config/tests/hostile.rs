@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! No text, no variable and no flag makes the reader panic, and every finding is drawn.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! Which layer wins, and where relative paths start from.
 
 use std::path::{Path, PathBuf};

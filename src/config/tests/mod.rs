@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! The configuration as a whole: what is refused and how it is said, which layer wins, and that the documented file
 //! and the code agree.
 

@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! Slow, stuck and dead paths in either direction.
 
 use super::*;

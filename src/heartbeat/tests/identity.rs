@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! Whose pong is it, and what passes when.
 
 use std::collections::HashSet;

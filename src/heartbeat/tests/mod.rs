@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! The engine against its semantics, with invented instants.
 
 mod backpressure;
@@ -65,7 +67,7 @@ impl Rig {
     }
 
     fn seeded(policy: Policy, seed: u64) -> Self {
-        Self::starting_at(policy, seed, Instant::now())
+        Self::starting_at(policy, seed, crate::any_instant())
     }
 
     fn starting_at(policy: Policy, seed: u64, base: Instant) -> Self {

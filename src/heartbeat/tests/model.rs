@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! Random schedules against a small model of a client, its network, the app, and a process that may be stopped:
 //! a live client is never torn down, a dead one always, within its bound.
 
@@ -82,7 +84,7 @@ struct World {
 
 impl World {
     fn new(scenario: Scenario) -> Self {
-        let base = Instant::now();
+        let base = crate::any_instant();
         let engine = Engine::new(Arc::new(scenario.policy.clone()), scenario.seed, base);
         Self {
             scenario,

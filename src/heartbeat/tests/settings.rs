@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
 //! Every setting has an effect, and the effect that it names.
 
 use super::*;
