@@ -40,6 +40,8 @@ pub struct Engine {
     deferred: Duration,
     reissue: Reissue,
     client_pings: PingRate,
+    /// Whether the deadline may have moved earlier since it was last asked for.
+    hurried: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,7 @@ impl Engine {
             deferred: Duration::ZERO,
             reissue: Reissue::None,
             client_pings: PingRate::new(now),
+            hurried: true,
             draw,
             policy,
         }
@@ -144,6 +147,7 @@ impl Engine {
 
     /// A Pong of the client, unmasked.
     pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongFate {
+        self.hurried = true;
         self.alive(now);
         match self.ledger.pong(payload, now) {
             Answer::Relayed => {
@@ -186,6 +190,7 @@ impl Engine {
         match self.phase {
             Phase::Still => return,
             Phase::Quiet | Phase::Queued { handed: None, .. } => {
+                self.hurried = true;
                 self.phase = Phase::Queued { since: now, handed: Some(Whose::Apps) };
             }
             Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
@@ -223,6 +228,7 @@ impl Engine {
     pub fn flushed(&mut self, now: Instant, written: u64) {
         let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
         let window = self.window();
+        self.hurried = true;
         self.ledger.left(now);
         self.schedule_next(now);
         self.checked = now;
@@ -232,6 +238,7 @@ impl Engine {
 
     /// Bytes for the client are waiting: the socket takes no more, or has just taken a part.
     pub fn write_blocked(&mut self, now: Instant) {
+        self.hurried = true;
         self.downlink.blocked(now);
     }
 
@@ -242,6 +249,7 @@ impl Engine {
 
     /// The client is not being read from here on, because the app takes no more.
     pub fn reads_paused(&mut self, now: Instant) {
+        self.hurried = true;
         let until = now + self.policy.max_deferral.saturating_sub(self.deferred);
         self.paused.get_or_insert(Paused { since: now, until });
     }
@@ -249,6 +257,7 @@ impl Engine {
     /// The client is read again.
     pub fn reads_resumed(&mut self, now: Instant) {
         if let Some(Paused { since, .. }) = self.paused.take() {
+            self.hurried = true;
             self.deferred += now.saturating_duration_since(since);
             self.shift(since, now);
             self.downlink.unheard(since, now);
@@ -287,8 +296,15 @@ impl Engine {
         earliest([Some(phase), Some(self.checked + self.reach()), blocked, frame, reissue])
     }
 
+    /// [`Self::deadline`], if it may have moved earlier since this was last asked, or the timer has fired since.
+    #[inline]
+    pub fn poll_deadline(&mut self) -> Option<Instant> {
+        if std::mem::take(&mut self.hurried) { self.deadline() } else { None }
+    }
+
     /// The timer fired.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        self.hurried = true;
         let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
         self.checked = now;
         if now.saturating_duration_since(deadline) > self.policy.stall_guard {

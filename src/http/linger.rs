@@ -15,7 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A socket that is closed with bytes unread answers with a reset, and a reset throws away what the client has not
 /// read yet: the 431 to a client that is still sending its headers, or the 502 to one that is still uploading.
 pub(super) async fn close<C: Leg>(stream: &mut C) {
+    close_with(stream, &[]).await;
+}
+
+/// As [`close`], with last words, for which the same two seconds must do.
+pub(super) async fn close_with<C: Leg>(stream: &mut C, words: &[u8]) {
     let closing = async {
+        stream.write_all(words).await?;
         stream.shutdown().await?;
         let mut discarded = vec![0; 4096];
         while stream.read(&mut discarded).await? > 0 {}

@@ -39,6 +39,14 @@ use route::Routes;
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
+/// The answer to a head that does not end; hyper gives none.
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    content-length: 39\r\n\
+    connection: close\r\n\
+    \r\n\
+    The head of the request took too long.\n";
+
 /// Whom a connection leads to.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -110,7 +118,7 @@ pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edg
             (&mut http).await
         }
     };
-    let remains = http.into_parts().map(|parts| parts.io.into_inner());
+    let remains = http.into_parts().map(|parts| (parts.io.into_inner(), !parts.read_buf.is_empty()));
     match (connection.swap_fate(Fate::Http), remains) {
         (Fate::Switched(client, prepared), None) => {
             if let Some((stream, early)) = upgrade::regain::<C>(client).await {
@@ -122,9 +130,9 @@ pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edg
                 linger::close(&mut stream).await;
             }
         }
-        (_, Some(mut stream)) => match outcome {
+        (_, Some((mut stream, unfinished))) => match outcome {
             Ok(()) => linger::close(&mut stream).await,
-            Err(error) => connection.failed(&error, &mut stream).await,
+            Err(error) => connection.failed(&error, &mut stream, unfinished).await,
         },
         (Fate::Http, None) => {}
     }
@@ -154,13 +162,15 @@ impl Connection {
         std::mem::replace(&mut *self.fate.lock().unwrap_or_else(PoisonError::into_inner), fate)
     }
 
-    /// Ends a connection whose HTTP went wrong: hyper has answered what it could not parse, and timed out in
-    /// silence; all else is the network's.
-    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C) {
+    /// Ends a connection whose HTTP went wrong: hyper has answered what it could not parse, and timed out in silence
+    /// (`unfinished`: in the middle of a head); all else is the network's.
+    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C, unfinished: bool) {
         let (reason, status) = if error.is_parse_too_large() {
             ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
         } else if error.is_parse() {
             ("malformed", StatusCode::BAD_REQUEST)
+        } else if error.is_timeout() && unfinished {
+            ("header_timeout", StatusCode::REQUEST_TIMEOUT)
         } else {
             tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection");
             if error.is_timeout() {
@@ -170,7 +180,8 @@ impl Connection {
         };
         self.edge.metrics.request(status.as_u16());
         lines::http_reject(self.peer.address, reason, status.as_u16());
-        linger::close(stream).await;
+        let parting = if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] };
+        linger::close_with(stream, parting).await;
     }
 }
 

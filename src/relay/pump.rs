@@ -66,7 +66,8 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         if let Some(ending) = this.poll_closing(cx, now) {
             return Poll::Ready(ending);
         }
-        this.timer.arm(this.deadline(), cx);
+        let deadline = this.poll_deadline();
+        this.timer.arm(deadline, cx);
         Poll::Pending
     }
 }
@@ -218,12 +219,12 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// When the pump must be polled even if no leg wakes it.
-    fn deadline(&self) -> Option<Instant> {
+    /// When the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
+    fn poll_deadline(&mut self) -> Option<Instant> {
         match (&self.closing, self.wound_up) {
             (Some(closing), _) => Some(closing.until),
             (None, Some(since)) => Some(since + self.terms.policy.timeout),
-            (None, None) => self.rules.engine.deadline(),
+            (None, None) => self.rules.engine.poll_deadline(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::time::{Sleep, sleep_until};
@@ -12,13 +12,17 @@ use tokio::time::{Sleep, sleep_until};
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
+    /// Whom the sleep wakes: while that is the same task, it need not be polled.
+    waker: Option<Waker>,
 }
 
 impl Timer {
-    /// Whether the armed instant has passed; the timer is disarmed then.
+    /// Whether the armed instant has passed; the timer is disarmed then, and must be armed anew.
+    #[inline]
     pub(super) fn fired(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(at) = self.armed else { return false };
-        let fired = at <= now || self.poll(cx).is_ready();
+        let is_registered = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let fired = at <= now || !is_registered && self.poll(cx).is_ready();
         if fired {
             self.armed = None;
         }
@@ -42,6 +46,7 @@ impl Timer {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker = Some(cx.waker().clone());
         self.sleep.as_mut().map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
     }
 }

@@ -264,7 +264,7 @@ impl Rig {
 
     /// The relay arms its timer anew when the deadline has moved earlier, and otherwise when the timer has fired.
     fn rearm(&mut self) {
-        self.timer = earliest([self.timer, self.engine.deadline()]);
+        self.timer = earliest([self.timer, self.engine.poll_deadline()]);
     }
 
     #[track_caller]

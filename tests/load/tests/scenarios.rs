@@ -124,7 +124,8 @@ async fn echo_counts_exactly() {
     let options = server.options::<echo::Echo>(&["-n", "3", "-s", "70000", "-m", "50"]);
     let figures = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect("the echoes are right");
     assert_eq!(figures.of("messages"), Some(50.0), "{figures}");
-    assert!(figures.of("cpu_us_per_message").is_some_and(|cost| cost > 0.0), "{figures}");
+    // Fifty messages may cost less than one tick of the CPU clock.
+    assert!(figures.of("cpu_us_per_message").is_some_and(|cost| cost >= 0.0), "{figures}");
 }
 
 #[tokio::test]
