@@ -96,7 +96,8 @@ async fn a_request_head_that_never_ends_is_hung_up_on() {
     stream.flush().await.expect("the session lives");
     let answer = until_the_end(&mut stream).await;
     assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
-    scene.logs(&["header_timeout"]).await;
+    let reason = |line: &Line| line.json["message"] == "http.reject" && line.json["reason"] == "header_timeout";
+    scene.proxy.line("an http.reject for the head", reason).await;
     scene.survives().await;
 }
 
