@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::downlink::{Delivery, Downlink, Whereabouts};
 use super::draw::Draw;
 use super::ledger::{Answer, Ledger};
+use super::phase::{Delays, Paused, Phase, Reissue, Whose};
 use super::rate::PingRate;
 use super::rtt::Estimator;
 use super::{ClientPing, Due, Liveness, Mode, PingFate, Policy, PongFate, Stats, Verdict};
@@ -42,48 +43,6 @@ pub struct Engine {
     client_pings: PingRate,
     /// Whether the deadline may have moved earlier since it was last asked for.
     hurried: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No probe is needed yet.
-    Quiet,
-    /// A probe is due, but it has not left for the wire; `handed`: whose ping is on its way there.
-    Queued { since: Instant, handed: Option<Whose> },
-    /// A probe is on its way. `held_up`: it was found behind a backlog, and its window begins when it arrives.
-    Sent { at: Instant, deadline: Instant, held_up: bool },
-    /// No probes: a Close has passed, or the mode is off.
-    Still,
-}
-
-/// Whose ping serves as the probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
-    Ours,
-    Apps,
-}
-
-/// The second sending of a relayed ping that ours overtook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reissue {
-    None,
-    /// Its own pong may come until then.
-    At(Instant),
-    /// It waits for a frame boundary.
-    Due,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Paused {
-    since: Instant,
-    /// When the app has had time enough.
-    until: Instant,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Delays {
-    idle: Duration,
-    busy: Duration,
 }
 
 impl Engine {
@@ -491,17 +450,6 @@ impl Engine {
 
     fn window(&self) -> Duration {
         if self.policy.adaptive { self.rtt.window(self.policy.timeout) } else { self.policy.timeout }
-    }
-}
-
-impl Reissue {
-    #[inline]
-    fn is_due(self, now: Instant) -> bool {
-        match self {
-            Self::None => false,
-            Self::At(at) => at <= now,
-            Self::Due => true,
-        }
     }
 }
 

@@ -18,6 +18,7 @@ mod draw;
 mod engine;
 mod ledger;
 mod outcome;
+mod phase;
 mod policy;
 mod rate;
 mod rtt;

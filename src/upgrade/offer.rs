@@ -9,12 +9,7 @@ use hyper::{HeaderMap, Method, Request, Response, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::Refusal;
-
-/// RSV1, which permessage-deflate claims (RFC 7692 §6).
-const RSV1: u8 = 0x40;
-
-/// All three RSV bits: an extension that is not known here may claim any.
-const RSV_ANY: u8 = 0x70;
+use crate::ws::{RSV_ALL, RSV_DEFLATE};
 
 /// Whether a request asks for a WebSocket, well-formed or not.
 pub fn wanted(headers: &HeaderMap) -> bool {
@@ -89,7 +84,7 @@ impl Offer {
             if !tokens(self.extensions.iter()).map(extension).any(|offered| offered.eq_ignore_ascii_case(accepted)) {
                 return Err(Refusal::Switch("the 101 accepted an extension that was not offered"));
             }
-            let claimed = if accepted.eq_ignore_ascii_case("permessage-deflate") { RSV1 } else { RSV_ANY };
+            let claimed = if accepted.eq_ignore_ascii_case("permessage-deflate") { RSV_DEFLATE } else { RSV_ALL };
             Ok(rsv | claimed)
         })
     }

@@ -13,9 +13,9 @@ pub use control::{ControlFrame, MAX_CONTROL_PAYLOAD, unmask};
 pub use header::{Header, MAX_HEADER, Opcode, Sender};
 pub use scanner::{Piece, Scanner};
 
-/// The RSV mask that says: an extension unknown to us rules this session's framing.
+/// The RSV bits of an extension that is not known here: all three, for it may claim any.
 pub const RSV_ALL: u8 = 0x70;
-/// The RSV mask of permessage-deflate alone (RFC 7692 §6).
+/// The RSV bit of permessage-deflate, RSV1 (RFC 7692 §6).
 pub const RSV_DEFLATE: u8 = 0x40;
 
 /// Frame rules of one session.
