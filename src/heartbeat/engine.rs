@@ -15,6 +15,9 @@ use crate::ws::{ControlFrame, Opcode};
 /// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
 const TRAIL: Duration = Duration::from_secs(1);
 
+/// A probe behind a backlog is looked after when this part of its window has passed.
+const FIRST_LOOK: u32 = 8;
+
 /// One session's heartbeat on its client leg.
 #[derive(Debug)]
 pub struct Engine {
@@ -183,8 +186,9 @@ impl Engine {
         matches!(self.phase, Phase::Queued { handed: Some(_), .. })
     }
 
-    /// Everything for the client has left for the wire; `written` is the position reached (see [`Delivery::acked`]).
-    pub fn flushed(&mut self, now: Instant, written: u64) {
+    /// Everything for the client has left for the wire, and with it a probe. `written` is the position reached, and
+    /// `delivery` tells how far the client's kernel has come (see [`Delivery::acked`]).
+    pub fn flushed(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) {
         let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
         let window = self.window();
         self.hurried = true;
@@ -192,7 +196,10 @@ impl Engine {
         self.schedule_next(now);
         self.checked = now;
         self.downlink.probe_left(now, written, window, whose == Whose::Ours);
-        self.phase = Phase::Sent { at: now, deadline: now + window, held_up: false };
+        // The kernel tells whether a probe has arrived, not when: one that has to wait its turn is looked after early.
+        let held_up = self.downlink.whereabouts(delivery) == Whereabouts::Behind;
+        let deadline = now + if held_up { window / FIRST_LOOK } else { window };
+        self.phase = Phase::Sent { at: now, deadline, held_up };
     }
 
     /// Bytes for the client are waiting: the socket takes no more, or has just taken a part.

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+/// Where the session stands between two probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// No probe is needed yet.
     Quiet,
     /// A probe is due, but it has not left for the wire; `handed`: whose ping is on its way there.
     Queued { since: Instant, handed: Option<Whose> },
-    /// A probe is on its way. `held_up`: it was found behind a backlog, and its window begins when it arrives.
+    /// A probe is on its way. `held_up`: it stood behind a backlog, and its window begins when it is seen to have
+    /// arrived; until then `deadline` is the next look.
     Sent { at: Instant, deadline: Instant, held_up: bool },
     /// No probes: a Close has passed, or the mode is off.
     Still,
@@ -31,6 +33,7 @@ pub(super) enum Reissue {
     Due,
 }
 
+/// The client is not being read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paused {
     pub(super) since: Instant,
@@ -38,9 +41,12 @@ pub(super) struct Paused {
     pub(super) until: Instant,
 }
 
+/// The jittered delays of one probe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delays {
+    /// After the last byte.
     pub(super) idle: Duration,
+    /// After the last probe, whatever comes in.
     pub(super) busy: Duration,
 }
 

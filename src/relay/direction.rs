@@ -96,7 +96,7 @@ impl Direction {
                 Drained::Clear
             }
         };
-        rules.drained(self.from, drained, now, sink.written());
+        rules.drained(self.from, drained, now, sink);
         Ok(drained)
     }
 

@@ -39,7 +39,7 @@ const BEAT: &str = "pulsegate::heartbeat";
 ///
 /// Sockets answer from the kernel; streams without a kernel behind them (tests, simulation) keep the defaults.
 pub trait Leg: AsyncRead + AsyncWrite + Unpin {
-    /// How far written bytes have come, or `None` where nobody knows. Asked at a deadline only.
+    /// How far written bytes have come, or `None` where nobody knows. Asked when a probe leaves and at its deadline only.
     fn delivery(&self) -> Option<Delivery> {
         None
     }

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::cause::Cause;
 use super::outbound::Drained;
-use super::{BEAT, Terms};
+use super::{BEAT, Leg, Terms};
 use crate::heartbeat::{Answer, Engine, Ledger, PingFate, PongFate, UpstreamPulse};
 use crate::registry::ConnId;
 use crate::ws::{Close, ControlFrame, Opcode, Sender};
@@ -148,9 +148,9 @@ impl Rules {
         }
     }
 
-    /// How the stream that `from` sends gets out to the other leg.
+    /// How the stream that `from` sends gets out to the other leg, `sink`.
     #[inline]
-    pub(super) fn drained(&mut self, from: Sender, drained: Drained, now: Instant, written: u64) {
+    pub(super) fn drained<T: Leg>(&mut self, from: Sender, drained: Drained, now: Instant, sink: &T) {
         match (from, drained) {
             (Sender::Client, Drained::Blocked { .. }) => {
                 self.stalled.client = true;
@@ -177,7 +177,7 @@ impl Rules {
                     self.engine.write_clear();
                 }
                 if self.engine.awaits_flush() {
-                    self.engine.flushed(now, written);
+                    self.engine.flushed(now, sink.written(), sink.delivery());
                 }
             }
         }

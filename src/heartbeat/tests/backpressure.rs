@@ -38,7 +38,7 @@ fn s13_the_timeout_starts_at_the_flush_not_at_the_hand_over() {
     assert!(rig.engine.poll_transmit(rig.now).is_some());
     assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.awaits_flush());
     rig.run(40 * SECOND);
-    rig.engine.flushed(rig.now, 10);
+    rig.engine.flushed(rig.now, 10, None);
     rig.rearm();
     rig.run(100 * SECOND);
     rig.assert_ended(Verdict::Timeout, 60 * SECOND, 60 * SECOND);
@@ -55,7 +55,7 @@ fn s13_a_pong_that_overtakes_the_flush_settles_the_probe() {
     rig.run(26 * SECOND + 60 * MS);
     assert_eq!(rig.fates.len(), 1);
     if rig.engine.awaits_flush() {
-        rig.engine.flushed(rig.now, 100_000);
+        rig.engine.flushed(rig.now, 100_000, None);
     }
     rig.rearm();
     rig.boundary = true;

@@ -279,7 +279,7 @@ fn s38_a_decided_miss_stays_decided() {
         rig.engine.read(rig.now, true, false);
         assert!(matches!(rig.engine.pong(&own, rig.now), PongFate::Swallow { .. }));
         rig.engine.app_ping(b"late", rig.now);
-        rig.engine.flushed(rig.now, 1000);
+        rig.engine.flushed(rig.now, 1000, None);
         assert_eq!(rig.engine.deadline(), None, "{second} s later");
         assert_eq!(rig.engine.handle_timeout(rig.now), Due::Nothing);
         assert_eq!(rig.engine.looked(rig.now, None), None);

@@ -224,7 +224,8 @@ impl Rig {
     fn ping_leaves(&mut self, payload: Vec<u8>) {
         self.written += payload.len() as u64 + 2;
         if self.engine.awaits_flush() {
-            self.engine.flushed(self.now, self.written);
+            let delivery = self.delivery();
+            self.engine.flushed(self.now, self.written, delivery);
         }
         self.pings.push((self.elapsed(), payload.clone()));
         if let Some(rtt) = self.rtt {

@@ -182,11 +182,12 @@ impl World {
         }
         while self.pings.front().is_some_and(|(end, _)| *end <= self.acked) {
             let Some((_, payload)) = self.pings.pop_front() else { return };
-            // A kernel tells whether a probe has arrived, not when. One that a backlog let through just before its
+            // Without a kernel to ask nobody knows that a probe had to wait. One that came through just before its
             // deadline could not be answered in time: such a client counts as live only if it answers at once.
             match self.engine.phase {
-                Phase::Sent { deadline, held_up: false, .. }
-                    if self.death.is_none()
+                Phase::Sent { deadline, .. }
+                    if !self.scenario.kernel
+                        && self.death.is_none()
                         && self.now <= deadline
                         && deadline <= self.now + self.scenario.rtt + TICK =>
                 {
@@ -221,7 +222,7 @@ impl World {
             let verdict = match due {
                 Due::Nothing => None,
                 Due::Look => {
-                    let delivery = self.scenario.kernel.then_some(Delivery { acked: self.acked, unread: false });
+                    let delivery = self.delivery();
                     self.engine.looked(self.now, delivery)
                 }
                 Due::End(verdict) => Some(verdict),
@@ -231,6 +232,10 @@ impl World {
         }
         self.write();
         self.rearm();
+    }
+
+    fn delivery(&self) -> Option<Delivery> {
+        self.scenario.kernel.then_some(Delivery { acked: self.acked, unread: false })
     }
 
     fn read(&mut self) {
@@ -277,7 +282,8 @@ impl World {
                 self.engine.write_clear();
             }
             if self.engine.awaits_flush() {
-                self.engine.flushed(self.now, self.written);
+                let delivery = self.delivery();
+                self.engine.flushed(self.now, self.written, delivery);
                 self.note("flushed");
             }
         }
