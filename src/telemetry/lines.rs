@@ -11,6 +11,9 @@ use crate::config::Route;
 use crate::registry::ConnId;
 use crate::relay::Ending;
 
+/// Whose lines these are: the program's, not a module's. (Behind it the macros want a field without dots first.)
+const TARGET: &str = "pulsegate";
+
 /// Bytes of a client's own words (path, user agent) that a line carries at most. A session keeps them to its end, so
 /// they are bounded for memory's sake too.
 const WORDS_MAX: usize = 256;
@@ -75,6 +78,7 @@ pub fn words(text: &[u8]) -> Box<str> {
 pub fn ws_open(session: &Session) {
     let Session { id, asked, tls_version, tls_group, subprotocol } = session;
     tracing::info!(
+        target: TARGET,
         conn_id = %id,
         client.address = %asked.client,
         http.route = &*asked.route.path,
@@ -92,6 +96,7 @@ pub fn ws_open(session: &Session) {
 pub fn ws_close(session: &Session, ending: &Ending) {
     let Session { id, asked, tls_version, subprotocol, .. } = session;
     tracing::info!(
+        target: TARGET,
         conn_id = %id,
         client.address = %asked.client,
         http.route = &*asked.route.path,
@@ -122,12 +127,13 @@ pub fn ws_close(session: &Session, ending: &Ending) {
 /// An upgrade was refused.
 pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Option<&str>) {
     tracing::info!(
+        target: TARGET,
+        reason,
         client.address = %asked.client,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
         trace_id = asked.trace_id.as_deref(),
-        reason,
         http.response.status_code = status,
         detail,
         "ws.reject"
@@ -138,12 +144,13 @@ pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Optio
 pub fn http_access(access: &Access<'_>) {
     let Access { asked, .. } = access;
     tracing::info!(
+        target: TARGET,
+        reason = access.reason,
         client.address = %asked.client,
         http.route = &*asked.route.path,
         http.request.method = access.method,
         url.path = &*asked.path,
         http.response.status_code = access.status,
-        reason = access.reason,
         bytes_out = access.bytes_out,
         complete = access.complete,
         duration_s = access.duration.as_secs_f64(),
@@ -155,7 +162,7 @@ pub fn http_access(access: &Access<'_>) {
 
 /// What came in is no request that could be answered on its merits.
 pub fn http_reject(client: SocketAddr, reason: &'static str, status: u16) {
-    tracing::info!(client.address = %client, reason, http.response.status_code = status, "http.reject");
+    tracing::info!(target: TARGET, reason, client.address = %client, http.response.status_code = status, "http.reject");
 }
 
 #[cfg(test)]

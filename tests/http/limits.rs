@@ -43,9 +43,20 @@ async fn too_many_fields_get_431() {
 async fn a_head_that_trickles_is_cut_off() {
     let app = App::start().await;
     let proxy = Proxy::with(app.target(), |settings| settings.limits.header_read = Duration::from_millis(50));
+    let log = LogPage::open();
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.1\r\nHost:").await;
-    assert_eq!(client.rest().await, "");
+    assert_eq!(client.head().await.line, "HTTP/1.1 408 Request Timeout");
+    assert_eq!(client.rest().await, "The head of the request took too long.\n");
+    assert_eq!(log.line("http.reject").await["reason"], "header_timeout");
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_is_closed_without_a_word() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.limits.header_read = Duration::from_millis(50));
+    let mut client = proxy.connect();
+    assert_eq!(client.rest().await, "", "browsers open connections ahead of time; that is no offence");
 }
 
 #[tokio::test]
