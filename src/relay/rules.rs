@@ -152,34 +152,43 @@ impl Rules {
     #[inline]
     pub(super) fn drained<T: Leg>(&mut self, from: Sender, drained: Drained, now: Instant, sink: &T) {
         match (from, drained) {
-            (Sender::Client, Drained::Blocked { .. }) => {
-                self.stalled.client = true;
-                self.engine.reads_paused(now);
+            (Sender::Client, Drained::Clear) if !self.stalled.client && self.app_probe != AppProbe::Handed => {}
+            (Sender::Server, Drained::Clear) if !self.stalled.server && !self.engine.awaits_flush() => {}
+            (Sender::Client, drained) => self.drained_to_app(drained, now),
+            (Sender::Server, drained) => self.drained_to_client(drained, now, sink),
+        }
+    }
+
+    #[cold]
+    fn drained_to_app(&mut self, drained: Drained, now: Instant) {
+        if let Drained::Blocked { .. } = drained {
+            self.stalled.client = true;
+            return self.engine.reads_paused(now);
+        }
+        if std::mem::take(&mut self.stalled.client) {
+            self.engine.reads_resumed(now);
+        }
+        if self.app_probe == AppProbe::Handed {
+            self.app_probe = AppProbe::No;
+            self.app_ledger.left(now);
+            self.pulse.probe_left(now);
+        }
+    }
+
+    #[cold]
+    fn drained_to_client<T: Leg>(&mut self, drained: Drained, now: Instant, sink: &T) {
+        if let Drained::Blocked { progress } = drained {
+            if progress || !self.stalled.server {
+                self.engine.write_blocked(now);
             }
-            (Sender::Client, Drained::Clear) => {
-                if std::mem::take(&mut self.stalled.client) {
-                    self.engine.reads_resumed(now);
-                }
-                if self.app_probe == AppProbe::Handed {
-                    self.app_probe = AppProbe::No;
-                    self.app_ledger.left(now);
-                    self.pulse.probe_left(now);
-                }
-            }
-            (Sender::Server, Drained::Blocked { progress }) => {
-                if progress || !self.stalled.server {
-                    self.engine.write_blocked(now);
-                }
-                self.stalled.server = true;
-            }
-            (Sender::Server, Drained::Clear) => {
-                if std::mem::take(&mut self.stalled.server) {
-                    self.engine.write_clear();
-                }
-                if self.engine.awaits_flush() {
-                    self.engine.flushed(now, sink.written(), sink.delivery());
-                }
-            }
+            self.stalled.server = true;
+            return;
+        }
+        if std::mem::take(&mut self.stalled.server) {
+            self.engine.write_clear();
+        }
+        if self.engine.awaits_flush() {
+            self.engine.flushed(now, sink.written(), sink.delivery());
         }
     }
 
