@@ -1,5 +1,5 @@
 //! One client connection that speaks HTTP/1.1: reading requests, routing them, and handing each on, to
-//! [`forward`] when it is plain, to [`switch`] when it asks for a WebSocket.
+//! `forward` when it is plain, to `switch` when it asks for a WebSocket.
 
 mod access;
 mod forward;

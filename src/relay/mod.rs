@@ -2,8 +2,8 @@
 //!
 //! Bytes are read into a buffer that belongs to the worker thread, their frame boundaries are found in place, and they
 //! are written to the other leg from there, masks and all. Only what the other leg does not take at once is kept, and
-//! while anything is kept nothing more is read. [`rules`](self) decide on control frames; the heartbeat engine decides
-//! on time; the pump performs both.
+//! while anything is kept nothing more is read. The rules decide on control frames, the heartbeat engine on time, and
+//! the pump performs what they say.
 
 mod cause;
 mod control;
@@ -39,7 +39,8 @@ const BEAT: &str = "pulsegate::heartbeat";
 ///
 /// Sockets answer from the kernel; streams without a kernel behind them (tests, simulation) keep the defaults.
 pub trait Leg: AsyncRead + AsyncWrite + Unpin {
-    /// How far written bytes have come, or `None` where nobody knows. Asked when a probe leaves and at its deadline only.
+    /// How far written bytes have come, or `None` where nobody knows. Asked when a probe leaves and at its deadline,
+    /// never on the way of a frame.
     fn delivery(&self) -> Option<Delivery> {
         None
     }

@@ -95,7 +95,7 @@ impl Offer {
 pub struct Agreement {
     /// The chosen subprotocol.
     pub subprotocol: Option<Box<str>>,
-    /// RSV bits that the accepted extensions claim, as in [`Limits::rsv`].
+    /// RSV bits that the accepted extensions claim, as in [`Limits::rsv`](crate::ws::Limits::rsv).
     pub rsv: u8,
 }
 
