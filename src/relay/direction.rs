@@ -11,7 +11,7 @@ use super::inbound::{Inbound, Payload, control_len};
 use super::outbound::{Drained, Outbound};
 use super::rules::{Fate, Rules};
 use super::{Leg, scratch};
-use crate::ws::{Header, Limits, Opcode, Piece, Scanner, Sender};
+use crate::ws::{Header, Limits, Opcode, Piece, Sender};
 
 /// What one peer sends, on its way to the other.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Direction {
         if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.ended {
             return Ok(Step::Idle);
         }
-        scratch::with(Scanner::MAX_REST, |scratch| match self.inbound.poll_read(source, cx, scratch) {
+        scratch::with(|scratch| match self.inbound.poll_read(source, cx, scratch) {
             Poll::Pending => Ok(Step::Idle),
             Poll::Ready(Ok(0)) => Ok(Step::More),
             Poll::Ready(Ok(filled)) => self.relay(&scratch[..filled], sink, rules, cx, now).map(|()| Step::More),

@@ -162,11 +162,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             self.wound_up = None;
         }
         let since = *self.wound_up.get_or_insert(now);
-        match self.up.outbound.is_broken() && !client.ended {
-            _ if now < since + self.terms.policy.timeout => Ok(()),
-            true => Err(Cause::UpstreamLost),
-            false => Err(Cause::Closed),
+        if now < since + self.terms.policy.timeout {
+            return Ok(());
         }
+        let app_is_gone = self.up.outbound.is_broken() && !client.ended;
+        Err(if app_is_gone { Cause::UpstreamLost } else { Cause::Closed })
     }
 
     fn begin_teardown(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {

@@ -12,7 +12,8 @@ use crate::heartbeat::{Answer, Engine, Ledger, PingFate, PongFate, UpstreamPulse
 use crate::registry::ConnId;
 use crate::ws::{Close, ControlFrame, Opcode, Sender};
 
-/// The part of a session that thinks: fed by the pump, free of input and output.
+/// The part of a session that thinks: fed by the pump, without input or output; of a leg it asks at most how far its
+/// bytes have come.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) engine: Engine,

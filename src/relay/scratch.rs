@@ -2,19 +2,22 @@
 
 use std::cell::Cell;
 
+use crate::ws::Scanner;
+
 /// The most that is read at once.
 pub(super) const CHUNK: usize = 64 * 1024;
+/// What was left over from the last read goes in front of the next one.
+const SIZE: usize = Scanner::MAX_REST + CHUNK;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// Lends this worker's scratch buffer of `headroom` + [`CHUNK`] bytes to `f`. What is in it is left over from others.
-pub(super) fn with<R>(headroom: usize, f: impl FnOnce(&mut [u8]) -> R) -> R {
-    let size = headroom + CHUNK;
-    let mut buffer =
-        SCRATCH.take().filter(|buffer| buffer.len() >= size).unwrap_or_else(|| vec![0; size].into_boxed_slice());
-    let result = f(&mut buffer[..size]);
+/// Lends this worker's scratch buffer of [`Scanner::MAX_REST`] + [`CHUNK`] bytes to `f`. What is in it is left over
+/// from others.
+pub(super) fn with<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+    let mut buffer = SCRATCH.take().unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
+    let result = f(&mut buffer);
     SCRATCH.set(Some(buffer));
     result
 }

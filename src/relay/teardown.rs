@@ -10,7 +10,7 @@ use super::inbound::Inbound;
 use super::outbound::{Drained, Outbound};
 use super::scratch;
 use crate::heartbeat::CloseSpec;
-use crate::ws::{ControlFrame, Scanner};
+use crate::ws::ControlFrame;
 
 /// How far one leg's end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl LegEnd {
 /// socket, closing it would reset the connection before the peer has read our Close.
 fn discard<L: Leg>(leg: &mut L, inbound: &mut Inbound, cx: &mut Context<'_>) {
     while !inbound.ended {
-        let read = scratch::with(Scanner::MAX_REST, |scratch| {
+        let read = scratch::with(|scratch| {
             let read = inbound.poll_read(leg, cx, scratch);
             if let Poll::Ready(Ok(filled)) = read {
                 inbound.seek_close(&scratch[..filled]);
