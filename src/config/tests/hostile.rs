@@ -12,7 +12,7 @@ use super::REQUIRED;
 use crate::config::{Environment, Overrides, Report, Settings, from_str};
 
 /// Pieces from which broken configurations are put together.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 55] = [
     "[",
     "]",
     "[[",
@@ -53,10 +53,25 @@ const PIECES: [&str; 40] = [
     "nan",
     "2026-01-01",
     "true",
+    "profile",
+    "mode",
+    "send",
+    "expect",
+    "opcode",
+    "match",
+    "max_len",
+    "\"passive\"",
+    "\"binary\"",
+    "\"json\"",
+    "\"0xzz\"",
+    "\"auto\"",
+    "\"engine.io\"",
+    "{\"type\":null}",
+    "4096",
 ];
 
 /// Keys of every form.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 28] = [
     "LISTEN__ADDRESS",
     "LISTEN__WORKERS",
     "TLS__CERTIFICATE",
@@ -64,6 +79,15 @@ const KEYS: [&str; 19] = [
     "UPSTREAM__INTERVAL",
     "UPSTREAM__TIMEOUT",
     "HEARTBEAT__MODE",
+    "HEARTBEAT__PROFILE",
+    "HEARTBEAT__PROFILE__SEND",
+    "HEARTBEAT__PROFILE__EXPECT",
+    "HEARTBEAT__PROFILE__OPCODE",
+    "HEARTBEAT__PROFILE__MATCH",
+    "HEARTBEAT__PROFILE__START_AFTER",
+    "HEARTBEAT__PROFILE__MAX_LEN",
+    "HEARTBEAT__PROFILE__FOO",
+    "HEARTBEAT__WINDOW",
     "HEARTBEAT__INTERVAL",
     "HEARTBEAT__JITTER",
     "HEARTBEAT__ON_MISS",
