@@ -221,7 +221,7 @@ heartbeat.mode = "off"
 
     #[test]
     fn each_heartbeat_is_explained_with_its_bound() {
-        let mut all = String::new();
+        let mut all = Vec::new();
         for (at, heartbeat) in [
             "mode = \"off\"",
             "max_missed = 2",
@@ -250,9 +250,9 @@ heartbeat.mode = "off"
         {
             let (human, machine) = told(&format!("told-{at}"), heartbeat);
             let facts = ["heartbeat", "profile", "detection_s", "compression"].map(|key| machine[key].to_string());
-            all += &format!("{}\n    {human}\n    {}\n", heartbeat.replace('\n', ", "), facts.join(" "));
+            all.push(format!("{}\n    {human}\n    {}", heartbeat.replace('\n', ", "), facts.join(" ")));
         }
-        assert_snapshot!(all, @r#"
+        assert_snapshot!(all.join("\n"), @r#"
     mode = "off"
         no heartbeat
         "off" null null true

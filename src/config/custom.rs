@@ -1,7 +1,7 @@
 //! A profile that the configuration spells out.
 
 use super::form::{Given, Problem, Read, Words, one_of, size};
-use super::reader::Table;
+use super::reader::{Refused, Table};
 use crate::heartbeat::{DEFAULT_MAX_LEN, DEFAULT_WINDOW, Matching, Pattern, PatternError, Profile, Proof, Role, Say};
 use crate::ws::Opcode;
 
@@ -44,18 +44,22 @@ pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
         Some(Role::App | Role::Passive) => heard(given).and_then(|_| message(given, opcode)),
         Some(Role::Answer) | None => message(given, opcode),
     };
-    let send = match role {
-        Some(Role::App) => t.required("send", said, "what the proxy asks the client").map(Some),
-        Some(Role::Answer) => t.required("send", said, "what the proxy answers to the client").map(Some),
-        Some(Role::Passive) | None => t.entry("send", said).optional(),
+    let needed = match role {
+        Some(Role::App) => Some("what the proxy asks the client"),
+        Some(Role::Answer) => Some("what the proxy answers to the client"),
+        Some(Role::Passive) | None => None,
+    };
+    let send = match needed {
+        Some(what) => t.required("send", said, what).map(Some).ok_or(Refused),
+        None => t.entry("send", said).optional(),
     };
     let expect = t.required("expect", heard, "what the client says");
     let start_after = t.entry("start_after", heard).optional();
 
     let lens = [
-        ("send", send.as_ref().and_then(|send| send.as_ref().map(|send| send.len()))),
+        ("send", send.as_ref().ok().and_then(|send| Some(send.as_ref()?.len()))),
         ("expect", expect.as_ref().map(|expect| expect.len)),
-        ("start_after", start_after.as_ref().and_then(|start| start.as_ref().map(|start| start.len))),
+        ("start_after", start_after.as_ref().ok().and_then(|start| Some(start.as_ref()?.len))),
     ];
     let too_long = |(key, len): &(&'static str, Option<usize>)| Some((*key, len.filter(|len| *len > max_len)?));
     for (key, len) in lens.iter().filter_map(too_long) {
@@ -63,8 +67,8 @@ pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
         let most = format!("no heartbeat may be longer than {MOST} bytes");
         t.refuse(&[key, "max_len"], problem.with_help(if len > MOST { most } else { format!("set max_len = {len}") }));
     }
-    let start_after = start_after?.map(|start| start.pattern);
-    Some(Custom { opcode, matching, send: send?, expect: expect?.pattern, start_after, max_len })
+    let start_after = start_after.ok()?.map(|start| start.pattern);
+    Some(Custom { opcode, matching, send: send.ok()?, expect: expect?.pattern, start_after, max_len })
 }
 
 impl Custom {
@@ -77,7 +81,10 @@ impl Custom {
             }
             (Role::App | Role::Passive, Some(send)) => {
                 let pattern = Pattern::new(self.opcode, send, self.matching);
-                Some(pattern.map_err(|error| cannot("it does not fit `send` in").with_help(format!("it {error}")))?)
+                Some(
+                    pattern
+                        .map_err(|error| cannot("it does not fit `send` in").with_help(format!("`send` {error}")))?,
+                )
             }
             (Role::Answer, Some(_)) | (Role::Passive, None) => None,
         };

@@ -52,13 +52,17 @@ pub(super) enum Entry<T> {
     Is(T),
 }
 
+/// What stands at a key has been refused, and reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
 impl<T> Entry<T> {
-    /// `None` where it was refused, and otherwise what stands there, if anything does.
-    pub(super) fn optional(self) -> Option<Option<T>> {
+    /// What stands there, if anything does.
+    pub(super) fn optional(self) -> Result<Option<T>, Refused> {
         match self {
-            Self::Unset => Some(None),
-            Self::Refused => None,
-            Self::Is(value) => Some(Some(value)),
+            Self::Unset => Ok(None),
+            Self::Refused => Err(Refused),
+            Self::Is(value) => Ok(Some(value)),
         }
     }
 }

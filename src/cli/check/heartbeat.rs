@@ -43,8 +43,9 @@ pub(super) fn facts(heartbeat: &Heartbeat) -> Map<String, Value> {
         facts.insert("shown_by".to_owned(), json!(shown));
         facts
     });
-    let (mode, profile, bound, compression) = ("auto", "auto", Value::Null, Value::Null);
-    let mut facts = members(mode, Some(profile), bound, compression);
+    // Neither is known before the upgrade.
+    let (bound, compression) = (Value::Null, Value::Null);
+    let mut facts = members("auto", Some("auto"), bound, compression);
     facts.insert("sessions".to_owned(), kinds.collect());
     facts
 }

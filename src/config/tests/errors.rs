@@ -4,19 +4,9 @@
 
 use insta::assert_snapshot;
 
-use super::{REQUIRED, read, read_with, refusal, settings};
+use super::{REQUIRED, messages, read, read_with, refusal, settings};
 use crate::config::{Place, Report};
 use crate::heartbeat::{CloseSpec, UpstreamEnd};
-
-/// The messages about `text`, one a line, without their drawings.
-fn messages(text: &str) -> Vec<String> {
-    let report = read(&format!("{text}\n{REQUIRED}")).expect_err(text);
-    let said = |finding: &super::super::Finding| match &finding.help {
-        Some(help) => format!("{} ({help})", finding.message),
-        None => finding.message.clone(),
-    };
-    report.findings().iter().map(said).collect()
-}
 
 #[test]
 fn all_errors_are_told_at_once_in_the_order_of_the_file() {

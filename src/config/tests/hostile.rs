@@ -118,6 +118,12 @@ fn any_of_pieces() -> impl Strategy<Value = String> {
     vec(select(&PIECES), 0..40).prop_map(|pieces| pieces.concat())
 }
 
+/// Texts of heartbeats, right and wrong, or none.
+fn text_of_a_profile() -> impl Strategy<Value = Option<String>> {
+    let fit = ["ping", "0xC000", "{\"type\":\"ping\"}", "[null,\"beat\"]", ""].map(str::to_owned);
+    proptest::option::weighted(0.8, prop_oneof![3 => select(fit.to_vec()), 1 => any::<String>(), 1 => any_of_pieces()])
+}
+
 proptest! {
     #[test]
     fn any_text(text in any::<String>()) {
@@ -136,6 +142,30 @@ proptest! {
         let overrides = Overrides { upstream: Some(value), ..Overrides::default() };
         in_order(from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default()));
         in_order(from_str(Path::new("a"), REQUIRED, &Environment::default(), &overrides));
+    }
+
+    #[test]
+    fn any_profile(
+        mode in select(&["", "app", "answer", "passive", "off"]),
+        opcode in select(&["text", "binary"]),
+        matching in select(&["exact", "prefix", "json"]),
+        texts in [text_of_a_profile(), text_of_a_profile(), text_of_a_profile()],
+        max_len in 0..5000_u32,
+    ) {
+        let [send, expect, start_after] = texts;
+        let keys = [
+            ("MODE", (!mode.is_empty()).then(|| mode.to_owned())),
+            ("PROFILE__SEND", send),
+            ("PROFILE__EXPECT", expect),
+            ("PROFILE__START_AFTER", start_after),
+            ("PROFILE__OPCODE", Some(opcode.to_owned())),
+            ("PROFILE__MATCH", Some(matching.to_owned())),
+            ("PROFILE__MAX_LEN", Some(max_len.to_string())),
+        ];
+        let set = keys.into_iter().filter_map(|(key, text)| Some((format!("PULSEGATE__HEARTBEAT__{key}"), text?)));
+        let roles = ["app", "answer", "passive"].map(|mode| format!("[[route]]\npath = \"/{mode}\"\nheartbeat.mode = \"{mode}\"\n"));
+        let text = format!("{REQUIRED}{}", roles.concat());
+        in_order(from_str(Path::new("a"), &text, &set.collect(), &Overrides::default()));
     }
 
     #[test]
