@@ -234,6 +234,7 @@ heartbeat.mode = "off"
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
             "profile = \"engine.io\"",
+            "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
             "profile = \"graphql-ws\"",
             "profile = \"signalr\"",
             "profile = \"signalr\"\nwindow = \"1m\"",
@@ -272,28 +273,31 @@ heartbeat.mode = "off"
         asked (custom) after 25s of quiet, a dead client is gone within 45 s (more where round trips are long), no compression
         "app" "custom" 45.0 false
     profile = { send = "a", expect = "b", start_after = "hello" }, mode = "answer", window = "10s"
-        answered (custom), a dead client is gone within 45 s, pinged until `start_after` has passed, no compression
+        answered (custom) once `start_after` has passed and pinged until then, a dead client is gone within 45 s, no compression
         "answer" "custom" 45.0 false
     profile = { expect = "b" }, mode = "passive", liveness = "pong_only"
-        watched (custom), a dead client is gone within 90 s, a compressed message, which cannot be read, counts as a heartbeat
+        watched (custom), a dead client is gone within 90 s, a compressed message whose content cannot be read counts as a heartbeat
         "passive" "custom" 90.0 true
     profile = { send = "a", expect = "b" }, mode = "passive"
         watched (custom), a dead client is gone within the app's own interval + 20 s
         "passive" "custom" null true
     profile = { send = "a", expect = "b" }, mode = "passive", max_missed = 2
-        watched (custom), a dead client is gone within 2 × the app's own interval + 20 s
+        watched (custom), a dead client is gone within 2 × (the app's own interval + 20 s)
         "passive" "custom" null true
     profile = "engine.io"
-        watched (engine.io), a dead client is gone within the app's own interval + timeout (25 s + 20 s by Socket.IO's defaults)
+        watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
+        "passive" "engine.io" null true
+    profile = "engine.io", liveness = "pong_only", timeout = "5s"
+        watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 5 s, a compressed message whose content cannot be read counts as a heartbeat
         "passive" "engine.io" null true
     profile = "graphql-ws"
         watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
         "passive" "graphql-ws" 45.0 true
     profile = "signalr"
-        watched (signalr), a dead client is gone within 30 s
+        watched (signalr), a dead client is gone within 30 s of the app's next word
         "passive" "signalr" 30.0 true
     profile = "signalr", window = "1m"
-        watched (signalr), a dead client is gone within 60 s
+        watched (signalr), a dead client is gone within 60 s of the app's next word
         "passive" "signalr" 60.0 true
     profile = "stomp"
         watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
@@ -324,14 +328,15 @@ heartbeat.mode = "off"
         let (human, machine) = told("auto", "profile = \"auto\"");
         assert_snapshot!(human, @"
     the heartbeat that the upgrade shows:
-                        query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval + timeout (25 s + 20 s by Socket.IO's defaults)
                         subprotocol graphql-transport-ws: asked (graphql-transport-ws) after 25s of quiet, a dead client is gone within 45 s, no compression
                         subprotocol graphql-ws: watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
                         subprotocol of STOMP: watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
                         subprotocol of MQTT: watched (mqtt), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 45 s while it is pinged
-                        path …/websocket, query vsn: watched (phoenix), a dead client is gone within 90 s
+                        subprotocol phoenix: watched (phoenix), a dead client is gone within 90 s
                         subprotocol actioncable-v1-json: watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
-                        path /app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+                        query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
+                        path …/websocket, query vsn: watched (phoenix), a dead client is gone within 90 s
+                        path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
                         anything else: pinged after 25s of quiet, a dead client is gone within 45 s
     ");
         assert_eq!(machine["heartbeat"], "auto");
@@ -343,14 +348,15 @@ heartbeat.mode = "off"
             })
             .collect();
         assert_snapshot!(sessions.join("\n"), @r#"
-    "query EIO=4&transport=websocket" "passive" "engine.io" null
     "subprotocol graphql-transport-ws" "app" "graphql-transport-ws" 45.0
     "subprotocol graphql-ws" "passive" "graphql-ws" 45.0
     "subprotocol of STOMP" "passive" "stomp" null
     "subprotocol of MQTT" "passive" "mqtt" null
-    "path …/websocket, query vsn" "passive" "phoenix" 90.0
+    "subprotocol phoenix" "passive" "phoenix" 90.0
     "subprotocol actioncable-v1-json" "passive" "actioncable" 45.0
-    "path /app/…, query protocol" "passive" "pusher" null
+    "query EIO=4&transport=websocket" "passive" "engine.io" null
+    "path …/websocket, query vsn" "passive" "phoenix" 90.0
+    "path …/app/…, query protocol" "passive" "pusher" null
     null "protocol" null 45.0
     "#);
     }
