@@ -233,6 +233,7 @@ heartbeat.mode = "off"
             "profile = { expect = \"b\" }\nmode = \"passive\"\nliveness = \"pong_only\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
+            "profile = { send = \"alive?\", expect = \"alive\" }\nmode = \"passive\"",
             "profile = \"engine.io\"",
             "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
             "profile = \"graphql-ws\"",
@@ -283,6 +284,9 @@ heartbeat.mode = "off"
         "passive" "custom" null true
     profile = { send = "a", expect = "b" }, mode = "passive", max_missed = 2
         watched (custom), a dead client is gone within 2 × (the app's own interval + 20 s)
+        "passive" "custom" null true
+    profile = { send = "alive?", expect = "alive" }, mode = "passive"
+        watched (custom), a dead client is gone within the app's own interval + 20 s, pinged instead where the app compresses its messages with context takeover
         "passive" "custom" null true
     profile = "engine.io"
         watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
