@@ -219,37 +219,37 @@ heartbeat.mode = "off"
         )
     }
 
+    /// Every kind of heartbeat that a file can ask for.
+    const HEARTBEATS: [&str; 23] = [
+        "mode = \"off\"",
+        "max_missed = 2",
+        "profile = \"express-text\"",
+        "profile = \"express-text\"\nmode = \"answer\"",
+        "profile = \"graphql-transport-ws\"\nmode = \"answer\"\nwindow = \"2m\"",
+        "profile = { send = \"a\", expect = \"b\" }\nadaptive = true",
+        "profile = { send = \"a\", expect = \"b\", start_after = \"hello\" }\nmode = \"answer\"\nwindow = \"10s\"",
+        "profile = { expect = \"b\" }\nmode = \"passive\"\nliveness = \"pong_only\"",
+        "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
+        "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
+        "profile = { send = \"alive?\", expect = \"alive\" }\nmode = \"passive\"",
+        "profile = \"engine.io\"",
+        "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
+        "profile = \"graphql-ws\"",
+        "profile = \"signalr\"",
+        "profile = \"signalr\"\nwindow = \"1m\"",
+        "profile = \"stomp\"",
+        "profile = \"stomp\"\nwindow = \"1m\"",
+        "profile = \"mqtt\"\ninterval = \"10s\"",
+        "profile = \"phoenix\"",
+        "profile = \"actioncable\"",
+        "profile = \"pusher\"",
+        "profile = \"pusher\"\nwindow = \"1m\"",
+    ];
+
     #[test]
     fn each_heartbeat_is_explained_with_its_bound() {
         let mut all = Vec::new();
-        for (at, heartbeat) in [
-            "mode = \"off\"",
-            "max_missed = 2",
-            "profile = \"express-text\"",
-            "profile = \"express-text\"\nmode = \"answer\"",
-            "profile = \"graphql-transport-ws\"\nmode = \"answer\"\nwindow = \"2m\"",
-            "profile = { send = \"a\", expect = \"b\" }\nadaptive = true",
-            "profile = { send = \"a\", expect = \"b\", start_after = \"hello\" }\nmode = \"answer\"\nwindow = \"10s\"",
-            "profile = { expect = \"b\" }\nmode = \"passive\"\nliveness = \"pong_only\"",
-            "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
-            "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
-            "profile = { send = \"alive?\", expect = \"alive\" }\nmode = \"passive\"",
-            "profile = \"engine.io\"",
-            "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
-            "profile = \"graphql-ws\"",
-            "profile = \"signalr\"",
-            "profile = \"signalr\"\nwindow = \"1m\"",
-            "profile = \"stomp\"",
-            "profile = \"stomp\"\nwindow = \"1m\"",
-            "profile = \"mqtt\"\ninterval = \"10s\"",
-            "profile = \"phoenix\"",
-            "profile = \"actioncable\"",
-            "profile = \"pusher\"",
-            "profile = \"pusher\"\nwindow = \"1m\"",
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (at, heartbeat) in HEARTBEATS.into_iter().enumerate() {
             let (human, machine) = told(&format!("told-{at}"), heartbeat);
             let facts = ["heartbeat", "profile", "detection_s", "compression"].map(|key| machine[key].to_string());
             all.push(format!("{}\n    {human}\n    {}", heartbeat.replace('\n', ", "), facts.join(" ")));
