@@ -299,10 +299,10 @@ heartbeat.mode = "off"
         "passive" "graphql-ws" 45.0 true
     profile = "signalr"
         watched (signalr), a dead client is gone within 30 s of the app's next word
-        "passive" "signalr" 30.0 true
+        "passive" "signalr" null true
     profile = "signalr", window = "1m"
         watched (signalr), a dead client is gone within 60 s of the app's next word
-        "passive" "signalr" 60.0 true
+        "passive" "signalr" null true
     profile = "stomp"
         watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
         "passive" "stomp" null true
@@ -313,8 +313,8 @@ heartbeat.mode = "off"
         watched (mqtt), pinged after 10s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 30 s while it is pinged
         "passive" "mqtt" null true
     profile = "phoenix"
-        watched (phoenix), a dead client is gone within 90 s
-        "passive" "phoenix" 90.0 true
+        watched (phoenix), a dead client is gone within 120 s
+        "passive" "phoenix" 120.0 true
     profile = "actioncable"
         watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
         "passive" "actioncable" 45.0 true
@@ -332,15 +332,14 @@ heartbeat.mode = "off"
         let (human, machine) = told("auto", "profile = \"auto\"");
         assert_snapshot!(human, @"
     the heartbeat that the upgrade shows:
+                        query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
                         subprotocol graphql-transport-ws: asked (graphql-transport-ws) after 25s of quiet, a dead client is gone within 45 s, no compression
                         subprotocol graphql-ws: watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
                         subprotocol of STOMP: watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
                         subprotocol of MQTT: watched (mqtt), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 45 s while it is pinged
-                        subprotocol phoenix: watched (phoenix), a dead client is gone within 90 s
+                        subprotocol phoenix, or path …/websocket and query vsn: watched (phoenix), a dead client is gone within 120 s
                         subprotocol actioncable-v1-json: watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
-                        query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
-                        path …/websocket, query vsn: watched (phoenix), a dead client is gone within 90 s
-                        path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+                        path …/app/… and query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
                         anything else: pinged after 25s of quiet, a dead client is gone within 45 s
     ");
         assert_eq!(machine["heartbeat"], "auto");
@@ -352,15 +351,14 @@ heartbeat.mode = "off"
             })
             .collect();
         assert_snapshot!(sessions.join("\n"), @r#"
+    "query EIO=4&transport=websocket" "passive" "engine.io" null
     "subprotocol graphql-transport-ws" "app" "graphql-transport-ws" 45.0
     "subprotocol graphql-ws" "passive" "graphql-ws" 45.0
     "subprotocol of STOMP" "passive" "stomp" null
     "subprotocol of MQTT" "passive" "mqtt" null
-    "subprotocol phoenix" "passive" "phoenix" 90.0
+    "subprotocol phoenix, or path …/websocket and query vsn" "passive" "phoenix" 120.0
     "subprotocol actioncable-v1-json" "passive" "actioncable" 45.0
-    "query EIO=4&transport=websocket" "passive" "engine.io" null
-    "path …/websocket, query vsn" "passive" "phoenix" 90.0
-    "path …/app/…, query protocol" "passive" "pusher" null
+    "path …/app/… and query protocol" "passive" "pusher" null
     null "protocol" null 45.0
     "#);
     }
