@@ -233,7 +233,9 @@ heartbeat.mode = "off"
             "profile = { expect = \"b\" }\nmode = \"passive\"\nliveness = \"pong_only\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
+            "profile = { send = \"alive?\", expect = \"alive\" }\nmode = \"passive\"",
             "profile = \"engine.io\"",
+            "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
             "profile = \"graphql-ws\"",
             "profile = \"signalr\"",
             "profile = \"signalr\"\nwindow = \"1m\"",
@@ -275,7 +277,7 @@ heartbeat.mode = "off"
         answered (custom) once `start_after` has passed and pinged until then, a dead client is gone within 45 s, no compression
         "answer" "custom" 45.0 false
     profile = { expect = "b" }, mode = "passive", liveness = "pong_only"
-        watched (custom), a dead client is gone within 90 s, a compressed message, which cannot be read, counts as a heartbeat
+        watched (custom), a dead client is gone within 90 s, a compressed message whose content cannot be read counts as a heartbeat
         "passive" "custom" 90.0 true
     profile = { send = "a", expect = "b" }, mode = "passive"
         watched (custom), a dead client is gone within the app's own interval + 20 s
@@ -283,18 +285,24 @@ heartbeat.mode = "off"
     profile = { send = "a", expect = "b" }, mode = "passive", max_missed = 2
         watched (custom), a dead client is gone within 2 × (the app's own interval + 20 s)
         "passive" "custom" null true
+    profile = { send = "alive?", expect = "alive" }, mode = "passive"
+        watched (custom), a dead client is gone within the app's own interval + 20 s, pinged instead where the app compresses its messages with context takeover
+        "passive" "custom" null true
     profile = "engine.io"
-        watched (engine.io), a dead client is gone within the app's own interval + 20 s
+        watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
+        "passive" "engine.io" null true
+    profile = "engine.io", liveness = "pong_only", timeout = "5s"
+        watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 5 s, a compressed message whose content cannot be read counts as a heartbeat
         "passive" "engine.io" null true
     profile = "graphql-ws"
         watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
         "passive" "graphql-ws" 45.0 true
     profile = "signalr"
         watched (signalr), a dead client is gone within 30 s of the app's next word
-        "passive" "signalr" null true
+        "passive" "signalr" 30.0 true
     profile = "signalr", window = "1m"
         watched (signalr), a dead client is gone within 60 s of the app's next word
-        "passive" "signalr" null true
+        "passive" "signalr" 60.0 true
     profile = "stomp"
         watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
         "passive" "stomp" null true
@@ -324,14 +332,15 @@ heartbeat.mode = "off"
         let (human, machine) = told("auto", "profile = \"auto\"");
         assert_snapshot!(human, @"
     the heartbeat that the upgrade shows:
-                        query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval + 20 s
                         subprotocol graphql-transport-ws: asked (graphql-transport-ws) after 25s of quiet, a dead client is gone within 45 s, no compression
                         subprotocol graphql-ws: watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
                         subprotocol of STOMP: watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
                         subprotocol of MQTT: watched (mqtt), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 45 s while it is pinged
-                        subprotocol phoenix, or path …/websocket and query vsn: watched (phoenix), a dead client is gone within 120 s
+                        subprotocol phoenix: watched (phoenix), a dead client is gone within 120 s
                         subprotocol actioncable-v1-json: watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
-                        path …/app/… and query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+                        query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
+                        path …/websocket, query vsn: watched (phoenix), a dead client is gone within 120 s
+                        path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
                         anything else: pinged after 25s of quiet, a dead client is gone within 45 s
     ");
         assert_eq!(machine["heartbeat"], "auto");
@@ -343,14 +352,15 @@ heartbeat.mode = "off"
             })
             .collect();
         assert_snapshot!(sessions.join("\n"), @r#"
-    "query EIO=4&transport=websocket" "passive" "engine.io" null
     "subprotocol graphql-transport-ws" "app" "graphql-transport-ws" 45.0
     "subprotocol graphql-ws" "passive" "graphql-ws" 45.0
     "subprotocol of STOMP" "passive" "stomp" null
     "subprotocol of MQTT" "passive" "mqtt" null
-    "subprotocol phoenix, or path …/websocket and query vsn" "passive" "phoenix" 120.0
+    "subprotocol phoenix" "passive" "phoenix" 120.0
     "subprotocol actioncable-v1-json" "passive" "actioncable" 45.0
-    "path …/app/… and query protocol" "passive" "pusher" null
+    "query EIO=4&transport=websocket" "passive" "engine.io" null
+    "path …/websocket, query vsn" "passive" "phoenix" 120.0
+    "path …/app/…, query protocol" "passive" "pusher" null
     null "protocol" null 45.0
     "#);
     }

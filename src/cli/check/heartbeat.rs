@@ -5,7 +5,10 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::{Map, Value, json};
 
-use crate::heartbeat::{Auto, Handshake, Heartbeat, Liveness, Mode, Policy, Profile, Proof, RECOGNISABLE};
+use crate::heartbeat::{
+    Auto, Builtin, Handshake, Heartbeat, Liveness, Mode, Policy, Profile, Proof, RECOGNISABLE, Signs,
+};
+use crate::ws::Coding;
 
 /// How long a client that has gone silent is held while its connection is idle.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,10 +77,21 @@ fn members(mode: &str, profile: Option<&str>, bound: Value, compression: Value) 
 fn sentence(policy: &Policy) -> String {
     let mut parts = vec![Some(does(policy)), held(policy)];
     parts.push(policy.mode.swallows().then(|| "no compression".to_owned()));
-    let guesses = matches!(policy.mode, Mode::Passive(_)) && policy.liveness == Liveness::PongOnly;
-    let guesses = guesses.then(|| "a compressed message, which cannot be read, counts as a heartbeat".to_owned());
-    parts.push(guesses);
+    parts.push(unreadable(policy).map(str::to_owned));
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What becomes of messages that must be read and cannot be.
+fn unreadable(policy: &Policy) -> Option<&'static str> {
+    let takeover = Coding::Deflate { client_takeover: true, server_takeover: true };
+    let plainest = Signs { subprotocols: &[], path: "/", query: "" };
+    if Heartbeat::from(policy.clone()).pick(&plainest, takeover).degraded.is_some() {
+        return Some("pinged instead where the app compresses its messages with context takeover");
+    }
+    let reads = policy.liveness == Liveness::PongOnly
+        && matches!(policy.mode, Mode::Passive(_))
+        && policy.proof() != Some(Proof::Pongs);
+    reads.then_some("a compressed message whose content cannot be read counts as a heartbeat")
 }
 
 /// What the proxy does.
@@ -105,10 +119,11 @@ fn held(policy: &Policy) -> Option<String> {
         Bound::Within(bound) => seconds(bound),
         Bound::Agreed(words) => words,
     };
-    let longer = policy.adaptive && (policy.proof() == Some(Proof::Pongs) || matches!(policy.mode, Mode::App(_)));
-    let longer = if longer { " (more where round trips are long)" } else { "" };
+    let asked = matches!(policy.proof(), Some(Proof::Pongs | Proof::Answers));
+    let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
         Some(Proof::SpeaksWhenQuiet(_)) => " of the last word of either side",
+        Some(Proof::SpeaksWhenSpokenTo(_)) => " of the app's next word",
         _ => "",
     };
     Some(format!("a dead client is gone within {within}{from}{longer}"))
@@ -117,43 +132,41 @@ fn held(policy: &Policy) -> Option<String> {
 fn bound(policy: &Policy) -> Bound {
     let pinged = policy.interval + policy.timeout * policy.max_missed;
     let Some(proof) = policy.proof() else { return Bound::None };
-    let Mode::Passive(profile) = &policy.mode else {
-        return Bound::Within(match proof {
-            Proof::Speaks(window) => with_start(policy, window, pinged),
-            _ => pinged,
-        });
+    let (watched, handshake) = match &policy.mode {
+        Mode::Passive(profile) => (true, profile.handshake),
+        _ => (false, None),
     };
-    match (proof, profile.handshake, policy.window) {
-        (Proof::Pongs, Some(Handshake::Stomp), None) => {
-            let until = seconds(pinged);
-            Bound::Agreed(format!("3 × the interval that it has agreed on, {until} while it is pinged"))
-        }
-        (Proof::Pongs, Some(Handshake::Mqtt), None) => {
-            let until = seconds(pinged);
-            Bound::Agreed(format!("1.5 × the keep-alive that it has agreed on, {until} while it is pinged"))
+    match (proof, handshake, policy.window) {
+        (Proof::Pongs, Some(handshake), None) => {
+            let agreed = match handshake {
+                Handshake::Stomp => "3 × the interval",
+                Handshake::Mqtt => "1.5 × the keep-alive",
+                Handshake::Pusher => "1.5 × the activity timeout",
+            };
+            Bound::Agreed(format!("{agreed} that it has agreed on, {} while it is pinged", seconds(pinged)))
         }
         (Proof::Pongs, Some(_), Some(window)) => Bound::Within(window.max(pinged)),
-        (Proof::Pongs, _, _) => Bound::Within(pinged),
-        (Proof::Answers, ..) => {
-            let question = format!("the app's own interval + {}", seconds(policy.timeout));
-            Bound::Agreed(match policy.max_missed {
-                1 => question,
-                many => format!("{many} × ({question})"),
-            })
-        }
+        (Proof::Answers, ..) if watched => Bound::Agreed(asked_by_app(policy)),
+        (Proof::Pongs | Proof::Answers, ..) => Bound::Within(pinged),
         (Proof::SpeaksWhenQuiet(window), Some(_), None) => {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }
-        (Proof::SpeaksWhenSpokenTo(window), ..) => Bound::Agreed(format!("{} of the app's next word", seconds(window))),
-        (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window), ..) => {
-            Bound::Within(with_start(policy, window, pinged))
+        (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window), ..) => {
+            // A session that begins with pings may die then.
+            Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })
         }
     }
 }
 
-/// `window`, or the bound of the pings that a session begins with where that is longer.
-fn with_start(policy: &Policy, window: Duration, pinged: Duration) -> Duration {
-    if starts_late(policy) { window.max(pinged) } else { window }
+/// The bound where the app asks, as often as it likes.
+fn asked_by_app(policy: &Policy) -> String {
+    let engine_io = policy.mode.profile().is_some_and(|profile| profile.name == Builtin::EngineIo.name());
+    let usual = if engine_io { " (25 s by Socket.IO's default)" } else { "" };
+    let question = format!("the app's own interval{usual} + {}", seconds(policy.timeout));
+    match policy.max_missed {
+        1 => question,
+        many => format!("{many} × ({question})"),
+    }
 }
 
 /// Whether a message has to pass before its profile comes into force.
