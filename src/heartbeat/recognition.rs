@@ -13,51 +13,51 @@ pub struct Signs<'a> {
     pub query: &'a str,
 }
 
-/// The profiles that an upgrade can show, and what shows them.
-pub const RECOGNISABLE: [(Builtin, &str); 8] = [
-    (Builtin::EngineIo, "query EIO=4&transport=websocket"),
+/// All that an upgrade can show, as [`recognise`] says it.
+pub const RECOGNISABLE: [(Builtin, &str); 9] = [
     (Builtin::GraphqlTransportWs, "subprotocol graphql-transport-ws"),
     (Builtin::GraphqlWs, "subprotocol graphql-ws"),
     (Builtin::Stomp, "subprotocol of STOMP"),
     (Builtin::Mqtt, "subprotocol of MQTT"),
-    (Builtin::Phoenix, "subprotocol phoenix, or path …/websocket and query vsn"),
+    (Builtin::Phoenix, "subprotocol phoenix"),
     (Builtin::ActionCable, "subprotocol actioncable-v1-json"),
-    (Builtin::Pusher, "path …/app/… and query protocol"),
+    (Builtin::EngineIo, "query EIO=4&transport=websocket"),
+    (Builtin::Phoenix, "path …/websocket, query vsn"),
+    (Builtin::Pusher, "path …/app/…, query protocol"),
 ];
 
 /// The profile of a session, and what shows it.
 pub fn recognise(signs: &Signs<'_>) -> Option<(Builtin, &'static str)> {
-    let shown = signs.subprotocols.iter().find_map(|name| by_subprotocol(name)).or_else(|| by_target(signs))?;
-    RECOGNISABLE.into_iter().find(|(builtin, _)| *builtin == shown)
+    signs.subprotocols.iter().find_map(|name| by_subprotocol(name)).or_else(|| by_target(signs))
 }
 
-fn by_subprotocol(name: &str) -> Option<Builtin> {
+fn by_subprotocol(name: &str) -> Option<(Builtin, &'static str)> {
     Some(match name {
-        "graphql-transport-ws" => Builtin::GraphqlTransportWs,
-        "graphql-ws" => Builtin::GraphqlWs,
-        "v10.stomp" | "v11.stomp" | "v12.stomp" => Builtin::Stomp,
-        "mqtt" | "mqttv3.1" => Builtin::Mqtt,
-        "phoenix" => Builtin::Phoenix,
-        "actioncable-v1-json" => Builtin::ActionCable,
+        "graphql-transport-ws" => (Builtin::GraphqlTransportWs, "subprotocol graphql-transport-ws"),
+        "graphql-ws" => (Builtin::GraphqlWs, "subprotocol graphql-ws"),
+        "v10.stomp" | "v11.stomp" | "v12.stomp" => (Builtin::Stomp, "subprotocol of STOMP"),
+        "mqtt" | "mqttv3.1" => (Builtin::Mqtt, "subprotocol of MQTT"),
+        "phoenix" => (Builtin::Phoenix, "subprotocol phoenix"),
+        "actioncable-v1-json" => (Builtin::ActionCable, "subprotocol actioncable-v1-json"),
         _ => return None,
     })
 }
 
-fn by_target(signs: &Signs<'_>) -> Option<Builtin> {
+fn by_target(signs: &Signs<'_>) -> Option<(Builtin, &'static str)> {
     let value = |name: &str| {
         let mut pairs = signs.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     };
     if value("EIO") == Some("4") && value("transport") == Some("websocket") {
-        return Some(Builtin::EngineIo);
+        return Some((Builtin::EngineIo, "query EIO=4&transport=websocket"));
     }
     if signs.path.ends_with("/websocket") && value("vsn").is_some() {
-        return Some(Builtin::Phoenix);
+        return Some((Builtin::Phoenix, "path …/websocket, query vsn"));
     }
     // Behind a prefix too, as Laravel Reverb is often put.
     let parent = signs.path.rsplit('/').nth(1);
     if parent == Some("app") && value("protocol").is_some() {
-        return Some(Builtin::Pusher);
+        return Some((Builtin::Pusher, "path …/app/…, query protocol"));
     }
     None
 }
@@ -96,6 +96,23 @@ mod tests {
         ] {
             assert_eq!(seen(&[], target), Some(profile), "{target}");
         }
+    }
+
+    #[test]
+    fn what_can_be_recognised_is_listed_and_nothing_else() {
+        let upgrades = [
+            ("graphql-transport-ws", "", ""),
+            ("graphql-ws", "", ""),
+            ("v11.stomp", "", ""),
+            ("mqttv3.1", "", ""),
+            ("phoenix", "", ""),
+            ("actioncable-v1-json", "", ""),
+            ("", "/", "EIO=4&transport=websocket"),
+            ("", "/socket/websocket", "vsn=2.0.0"),
+            ("", "/app/key", "protocol=7"),
+        ];
+        let recognised = upgrades.map(|(name, path, query)| recognise(&Signs { subprotocols: &[name], path, query }));
+        assert_eq!(recognised, RECOGNISABLE.map(Some));
     }
 
     #[test]
