@@ -1,0 +1,82 @@
+//! A page that beats every 25 s, in a hidden tab where Chromium lets its timers run once a minute only.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::browser::Browser;
+use crate::support::node::App;
+use crate::support::proxy::{Config, Proxy};
+
+/// Every route answers the page's "ping". One keeps the default window of 90 s; the other's is long enough for a
+/// page that beats every 25 s, and too short for one that is throttled.
+const ANSWER: &str = "[heartbeat]\nmode = \"answer\"\nprofile = { send = \"pong\", expect = \"ping\" }\n\n\
+                      [[route]]\npath = \"/default\"\n\n\
+                      [[route]]\npath = \"/narrow\"\n[route.heartbeat]\nwindow = \"45s\"\n";
+/// The page's own pace while it is not throttled.
+const EVERY: Duration = Duration::from_secs(25);
+/// A gap between two beats that only a throttled minute explains: far over the page's own pace, and over the narrow
+/// window.
+const THROTTLED: Duration = Duration::from_secs(55);
+/// When such a gap has been seen at the latest: a first beat, at most one gap that the alignment to Chromium's
+/// minutes happened to make shorter, one whole minute; and some seconds for a busy machine.
+const LIMIT: Duration = Duration::from_secs(25 + 55 + 60 + 20);
+
+#[tokio::test]
+async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_and_the_app_hears_nothing() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(ANSWER)).await;
+    let page = format!("/beating?every={}&path=/default&path=/narrow", EVERY.as_millis());
+    let mut browser = Browser::visit_to_hide(&proxy.https(&page), &proxy.pki.ca);
+    for path in ["/default", "/narrow"] {
+        browser.event("beat", |event| event["path"] == path && event["visibility"] == "visible").await;
+    }
+    browser.hide().await;
+
+    // Chromium throttles: the proof is in the page's own clock, and in its other timer, which should run every second.
+    let is_beat = |json: &Value| json["event"] == "beat" && json["path"] == "/default";
+    let after_a_gap = browser
+        .line_within(LIMIT, "a beat after a throttled minute", |line| {
+            let beats: Vec<Value> = browser.events("beat").into_iter().filter(is_beat).collect();
+            is_beat(&line.json) && gap_before(&beats, &line.json).is_some_and(|(gap, _)| gap >= THROTTLED)
+        })
+        .await
+        .json;
+    let beats: Vec<Value> = browser.events("beat").into_iter().filter(is_beat).collect();
+    let (gap, ticks) = gap_before(&beats, &after_a_gap).expect("it was just found");
+    assert!(ticks <= 3, "a timer of 1 s ran {ticks} times in {gap:?}");
+    assert_eq!(after_a_gap["visibility"], "hidden", "{after_a_gap}");
+    eprintln!("the hidden page's timer of {EVERY:?} fired after {gap:?}, its timer of 1 s ran {ticks} times meanwhile");
+
+    // The beat after the gap is answered by the proxy, as every one before it was.
+    let answered = |event: &Value| event["path"] == "/default" && at(event) > at(&after_a_gap);
+    let answer = browser.event("message", answered).await;
+    assert_eq!(answer["data"], "pong", "{answer}");
+    let pongs = browser.events("message").iter().filter(|event| event["path"] == "/default").count();
+    assert_eq!(pongs, beats.len(), "one pong for each ping: {}", browser.transcript());
+
+    // Such a minute is death where the window is shorter: the gap was no matter of the page's clock alone.
+    let narrow = app.close_of("/narrow").await.json;
+    assert_eq!((&narrow["code"], &narrow["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+    assert_eq!(narrow["payload"], 0, "{narrow}");
+    let close = browser.event("close", |_| true).await;
+    assert_eq!((&close["path"], &close["code"]), (&"/narrow".into(), &1001.into()), "{close}");
+    assert_eq!(proxy.logged("ws.close").len(), 1, "only the narrow route may end: {}", proxy.transcript());
+
+    // What the app has heard of the session that lives is nothing.
+    proxy.terminate();
+    let close = app.close_of("/default").await.json;
+    assert_eq!(close["payload"], 0, "the app heard of the page's beats: {close}");
+}
+
+/// How long before `beat` the one before it was, and how often the page's other timer ran in between.
+fn gap_before(beats: &[Value], beat: &Value) -> Option<(Duration, u64)> {
+    let before = beats.iter().rev().find(|other| at(other) < at(beat))?;
+    let ticks = beat["ticks"].as_u64()? - before["ticks"].as_u64()?;
+    Some((Duration::from_secs_f64((at(beat) - at(before)) / 1_000.0), ticks))
+}
+
+/// Milliseconds of the page's clock.
+fn at(event: &Value) -> f64 {
+    event["at"].as_f64().unwrap_or(f64::NAN)
+}
