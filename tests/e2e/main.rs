@@ -20,6 +20,7 @@ mod passthrough;
 mod recipe;
 mod sessions;
 mod shutdown;
+mod spoken;
 mod streaming;
 mod suspended;
 mod upgrade;
