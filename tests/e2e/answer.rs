@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::spoken::Spoken;
+use crate::support::deadline::settles;
 use crate::support::frames::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
 use crate::support::node::{App, Client};
 use crate::support::proxy::{Config, Proxy};
@@ -106,7 +107,7 @@ async fn a_beat_in_every_window_is_enough() {
     while opened.elapsed() < Duration::from_secs(9) {
         client.tell(&json!({ "send": "ping" })).await;
         beats += 1;
-        client.line("one more answer", |_| client.events("message").len() >= beats).await;
+        settles("one more answer", || client.events("message").len(), |answers| *answers >= beats).await;
         tokio::time::sleep(Duration::from_millis(750)).await;
     }
     let answers = client.events("message");

@@ -7,7 +7,7 @@ export const routes = new Router();
 
 // The page as browsers still have it after the app's own heartbeat is gone: the one of classic.js, word for word.
 const read = (file) => readFileSync(new URL(file, import.meta.url), 'utf8');
-const [, answering] = read('classic.js').split('`');
+const [, answering] = /const page = `(.*?)`;/s.exec(read('classic.js'));
 routes.get('/answering', (_request, response) => response.type('html').send(answering));
 
 // A page that beats by itself.

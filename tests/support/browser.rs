@@ -60,7 +60,7 @@ impl Browser {
     /// Puts another tab in front of the page, and waits until the page knows.
     pub(crate) async fn hide(&mut self) {
         self.tell(&Value::Null).await;
-        self.event("visibility", |event| event["visibility"] == "hidden").await;
+        self.event("visibility", |event| event["visibilityState"] == "hidden").await;
     }
 
     /// Chromium keeps all sockets in one process of its own.
