@@ -34,6 +34,37 @@ async fn an_answer_is_swallowed_and_everything_else_arrives_bit_for_bit() {
 }
 
 #[tokio::test]
+async fn an_answer_among_other_messages_in_one_write_is_found() {
+    let mut session = Spoken::open(ASKS).await;
+    session.client_hears_text("ping").await;
+    let [before, after] = ["before", "after"].map(|text| Frame::client(FIN | TEXT, text));
+    let written: Vec<u8> = [&before, &pong(TEXT), &after, &pong(TEXT)].into_iter().flat_map(Frame::bytes).collect();
+    session.client.write_all(&written).await.expect("the session lives");
+    session.client.flush().await.expect("the session lives");
+    // One question, one answer; the other answer is nobody's and passes.
+    for frame in [&before, &after, &pong(TEXT)] {
+        session.app_hears(frame).await;
+    }
+    session.lives().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_arrives_byte_by_byte_is_found() {
+    let mut session = Spoken::open(ASKS).await;
+    session.client_hears_text("ping").await;
+    let mark = Frame::client(FIN | TEXT, "mark");
+    for byte in [mark.bytes(), pong(TEXT).bytes(), mark.bytes()].concat() {
+        session.client.write_all(&[byte]).await.expect("the session lives");
+        // A record of its own for each byte.
+        session.client.flush().await.expect("the session lives");
+    }
+    session.app_hears(&mark).await;
+    session.app_hears(&mark).await;
+    session.app_hears_nothing_but_a_mark().await;
+    session.lives().await;
+}
+
+#[tokio::test]
 async fn any_message_is_life_whether_it_answers_or_not() {
     let mut session = Spoken::open(&STRICT.replace("600ms", "2s")).await;
     let chatter = Frame::client(FIN | TEXT, "busy");
