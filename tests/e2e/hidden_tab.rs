@@ -9,11 +9,14 @@ use crate::support::deadline::settles;
 use crate::support::node::App;
 use crate::support::proxy::{Config, Proxy};
 
-/// Every route answers the page's "ping". One keeps the default window of 90 s; the other's is long enough for a
-/// page that beats every 25 s, and too short for one that is throttled.
+/// Where the proxy answers the page's "ping", one route keeps the default window of 90 s; another's is long enough for a
+/// page that beats every 25 s, and too short for one that is throttled. On the third the proxy asks.
 const ANSWER: &str = "[heartbeat]\nmode = \"answer\"\nprofile = { send = \"pong\", expect = \"ping\" }\n\n\
                       [[route]]\npath = \"/default\"\n\n\
-                      [[route]]\npath = \"/narrow\"\n[route.heartbeat]\nwindow = \"45s\"\n";
+                      [[route]]\npath = \"/narrow\"\n[route.heartbeat]\nwindow = \"45s\"\n\n\
+                      [[route]]\npath = \"/asked\"\n[route.heartbeat]\nmode = \"app\"\n\
+                      interval = \"5s\"\ntimeout = \"5s\"\n\
+                      profile = { send = \"heartbeat\", expect = \"heartbeat\" }\n";
 /// The page's own pace while it is not throttled.
 const EVERY: Duration = Duration::from_secs(25);
 /// A gap between two beats that only a throttled minute explains: far over the page's own pace, and over the narrow
@@ -27,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(25 + 55 + 60 + 20);
 async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_and_the_app_hears_nothing() {
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url).with(ANSWER)).await;
-    let page = format!("/beating?every={}&path=/default&path=/narrow", EVERY.as_millis());
+    let page = format!("/beating?every={}&path=/default&path=/narrow&answering=/asked", EVERY.as_millis());
     let mut browser = Browser::visit_to_hide(&proxy.https(&page), &proxy.pki.ca);
     for path in ["/default", "/narrow"] {
         browser.event("beat", |event| event["path"] == path && event["visibilityState"] == "visible").await;
@@ -57,10 +60,17 @@ async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_a
     assert_eq!((&close["path"], &close["code"]), (&"/narrow".into(), &1001.into()), "{close}");
     assert_eq!(proxy.logged("ws.close").len(), 1, "only the narrow route may end: {}", proxy.transcript());
 
-    // What the app has heard of the session that lives is nothing.
+    // Messages wake a page whose timers sleep: it answered all the while.
+    let asked = browser.events("asked");
+    let hidden = asked.iter().filter(|event| event["visibilityState"] == "hidden").count();
+    assert!(hidden >= 5, "asked {hidden} times only: {}", browser.transcript());
+
+    // What the app has heard of the sessions that live is nothing.
     proxy.terminate();
-    let close = app.close_of("/default").await.json;
-    assert_eq!(close["payload"], 0, "the app heard of the page's beats: {close}");
+    for path in ["/default", "/asked"] {
+        let close = app.close_of(path).await.json;
+        assert_eq!(close["payload"], 0, "the app heard of the page's beats: {close}");
+    }
 }
 
 /// How long before this beat the one before it was, by the page's clock.
