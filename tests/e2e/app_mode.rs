@@ -197,27 +197,19 @@ async fn a_client_that_answers_with_megabytes_loses_none_of_them() {
     session.client_hears_text("ping").await;
     let chunks: Vec<&str> = ["po", "ng"].into_iter().chain(std::iter::repeat_n(&megabytes[..1 << 16], 64)).collect();
     for message in [fragments(&[&megabytes]), fragments(&chunks)] {
-        let bytes: Vec<u8> = message.iter().flat_map(Frame::bytes).collect();
-        let Spoken { client, app, .. } = &mut session;
-        let sending = async {
-            client.write_all(&bytes).await.expect("the session lives");
-            client.flush().await.expect("the session lives");
-        };
-        let arriving = async {
-            for sent in &message {
-                let heard = Frame::read_past_pings(app).await.expect("the session lives");
-                assert!(
-                    heard == *sent,
-                    "sent {:02x} of {}, the app heard {:02x} of {}",
-                    sent.first,
-                    sent.payload.len(),
-                    heard.first,
-                    heard.payload.len()
-                );
-            }
-        };
-        soon("every byte arrives", async { tokio::join!(sending, arriving) }).await;
+        passes(&mut session, &message).await;
     }
+    session.lives().await;
+}
+
+#[tokio::test]
+async fn an_answer_in_countless_empty_fragments_is_not_waited_for_and_passes() {
+    let parts: Vec<&str> = ["pon"].into_iter().chain(std::iter::repeat_n("", 5_000)).chain(["g"]).collect();
+    let mut session = Spoken::open(ASKS).await;
+    session.client_hears_text("ping").await;
+    passes(&mut session, &fragments(&parts)).await;
+    session.client_says("pong").await;
+    session.app_hears_nothing_but_a_mark().await;
     session.lives().await;
 }
 
@@ -282,4 +274,23 @@ fn fragments(parts: &[&str]) -> Vec<Frame> {
     let last = parts.len() - 1;
     let first = |index| if index == 0 { TEXT } else { CONTINUATION } | if index == last { FIN } else { 0 };
     parts.iter().enumerate().map(|(index, part)| Frame::client(first(index), *part)).collect()
+}
+
+/// Fails unless every frame of the client's arrives bit for bit, whoever is slow.
+async fn passes(session: &mut Spoken, frames: &[Frame]) {
+    let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
+    let Spoken { client, app, .. } = session;
+    let sending = async {
+        client.write_all(&bytes).await.expect("the session lives");
+        client.flush().await.expect("the session lives");
+    };
+    let arriving = async {
+        for sent in frames {
+            let heard = Frame::read_past_pings(app).await.expect("the session lives");
+            let [sent_size, heard_size] = [sent, &heard].map(|frame| frame.payload.len());
+            let firsts = (sent.first, heard.first);
+            assert!(heard == *sent, "sent {sent_size} bytes, the app heard {heard_size}; first bytes {firsts:02x?}");
+        }
+    };
+    soon("every byte arrives", async { tokio::join!(sending, arriving) }).await;
 }
