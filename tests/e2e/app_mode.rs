@@ -220,11 +220,11 @@ async fn an_answer_never_finished_ends_in_time_and_the_app_hears_no_part_of_it()
     session.client_sends(&Frame::client(TEXT, "po")).await;
     let silent = Instant::now();
     let end = session.ends(1001).await;
-    let took = end.line.at - silent;
+    let took = end.at - silent;
     assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
     assert_eq!(end.app_heard, [], "a part of a message reached the app");
-    assert_eq!(end.line.json["close.reason"], "heartbeat_timeout", "{}", end.line.json);
-    assert_eq!(end.line.json["upstream.close_code"], 4408, "{}", end.line.json);
+    assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
+    assert_eq!(end.line["upstream.close_code"], 4408, "{}", end.line);
 }
 
 #[tokio::test]
@@ -234,10 +234,10 @@ async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_hears_no_p
     session.client_sends(&Frame::client(TEXT, "po")).await;
     let began = Instant::now();
     let end = session.ends_amid(&[Frame::client(CONTINUATION, "")], 1001).await;
-    let took = end.line.at - began;
+    let took = end.at - began;
     assert!(took < Duration::from_secs(2) + SLACK, "torn down after {took:?}");
     assert_eq!(end.app_heard, [], "a part of a message reached the app");
-    assert_eq!(end.line.json["close.reason"], "trickle", "{}", end.line.json);
+    assert_eq!(end.line["close.reason"], "trickle", "{}", end.line);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn a_flood_of_answers_that_nobody_asked_for_gets_1008() {
     session.client.write_all(&flood).await.expect("the session lives");
     session.client.flush().await.expect("the session lives");
     let end = session.ends(1008).await;
-    assert_eq!(end.line.json["close.reason"], "rate", "{}", end.line.json);
+    assert_eq!(end.line["close.reason"], "rate", "{}", end.line);
     assert!(end.app_heard.len() <= 40, "the app heard {} of them", end.app_heard.len());
     assert!(end.app_heard.iter().all(|frame| *frame == pong(TEXT)), "{:?}", end.app_heard);
 }
@@ -258,9 +258,9 @@ async fn pongs_of_the_protocol_are_no_sign_of_life() {
     let began = Instant::now();
     let controls = [PONG, PING].map(|opcode| Frame::client(FIN | opcode, "alive"));
     let end = session.ends_amid(&controls, 1001).await;
-    let took = end.line.at - began;
+    let took = end.at - began;
     assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
-    assert_eq!(end.line.json["close.reason"], "heartbeat_timeout", "{}", end.line.json);
+    assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
     assert!(end.app_heard.iter().all(|frame| frame.opcode() == PONG), "{:?}", end.app_heard);
 }
 

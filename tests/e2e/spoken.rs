@@ -1,8 +1,9 @@
 //! One session on a route where the proxy speaks the application's heartbeat; both of its ends are the test's own.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -11,7 +12,6 @@ use crate::support::client::{Neighbour, Tls};
 use crate::support::deadline::soon;
 use crate::support::fake::Fake;
 use crate::support::frames::{CLOSE, FIN, Frame, TEXT};
-use crate::support::process::Line;
 use crate::support::proxy::{Config, Proxy};
 
 /// A client and an app with the proxy between them, and a session beside theirs.
@@ -100,6 +100,7 @@ impl Spoken {
             end = soon("the client's end", until_close(&mut reading)) => end,
             never = trickle(&mut writing, frames) => match never {},
         };
+        let at = Instant::now();
         self.client = reading.unsplit(writing);
         assert_eq!(told, Some(code), "the client heard {}", briefly(&client_heard));
         // Answered, as RFC 6455 §5.5.1 asks; the proxy may have hung up already.
@@ -111,15 +112,16 @@ impl Spoken {
         assert!(proper, "the app got {told:?}; it had heard {}", briefly(&app_heard));
         let _ = self.app.write_all(&Frame::server(FIN | CLOSE, code.to_be_bytes()).bytes()).await;
 
-        let line = self.proxy.ws_close(|line| line["url.path"] == "/raw").await;
-        assert_eq!(line.json["close.initiator"], "proxy", "{}", line.json);
-        assert_eq!(line.json["close.code"], code, "{}", line.json);
-        assert_eq!(line.json["upstream.close_code"].as_u64(), told.map(u64::from), "{}", line.json);
         drop((self.client, self.app));
+
+        let line = self.proxy.ws_close(|line| line["url.path"] == "/raw").await.json;
+        assert_eq!(line["close.initiator"], "proxy", "{line}");
+        assert_eq!(line["close.code"], code, "{line}");
+        assert_eq!(line["upstream.close_code"].as_u64(), told.map(u64::from), "{line}");
         self.neighbour.echoes().await;
         self.proxy.releases(self.connections).await;
         self.proxy.finish().await;
-        End { line, client_heard, app_heard }
+        End { at, line, client_heard, app_heard }
     }
 
     /// The session lives to its end: the neighbour is well, the proxy has closed nothing.
@@ -133,8 +135,10 @@ impl Spoken {
 /// How a session ended.
 #[derive(Debug)]
 pub(crate) struct End {
+    /// When the client was told.
+    pub(crate) at: Instant,
     /// Its `ws.close`.
-    pub(crate) line: Line,
+    pub(crate) line: Value,
     /// What the client heard before its Close.
     pub(crate) client_heard: Vec<Frame>,
     /// What the app heard before its Close, the proxy's own questions left out.
