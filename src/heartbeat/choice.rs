@@ -1,0 +1,188 @@
+//! Which heartbeat a session gets: the one of its route, or the one that its upgrade asks for.
+
+use std::sync::Arc;
+
+use super::{Builtin, Liveness, Mode, Policy, Proof, Role, Signs, recognise};
+use crate::ws::Coding;
+
+/// The heartbeat of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heartbeat {
+    /// The same for every session.
+    Fixed(Arc<Policy>),
+    /// The one that its upgrade shows, session by session.
+    Auto(Arc<Auto>),
+}
+
+/// The heartbeats that a session may turn out to speak.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auto {
+    fallback: Arc<Policy>,
+    /// In the order of [`Builtin::ALL`].
+    spoken: [Arc<Policy>; Builtin::ALL.len()],
+}
+
+/// The heartbeat of one session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picked {
+    /// What is asked of it.
+    pub policy: Arc<Policy>,
+    /// What showed it, where the upgrade was asked.
+    pub why: Option<&'static str>,
+    /// What it had to do without, where its messages cannot be read.
+    pub degraded: Option<&'static str>,
+}
+
+impl Heartbeat {
+    /// The heartbeat that each upgrade shows, with the settings of `base`; protocol pings where it shows none.
+    pub fn auto(base: &Policy) -> Self {
+        let with = |mode| Arc::new(Policy { mode, ..base.clone() });
+        let spoken = Builtin::ALL.map(|builtin| with(builtin.mode(builtin.roles()[0])));
+        Self::Auto(Arc::new(Auto { fallback: with(Mode::Protocol), spoken }))
+    }
+
+    /// The settings that all its sessions share, and the mode of those that show nothing.
+    pub fn policy(&self) -> &Arc<Policy> {
+        match self {
+            Self::Fixed(policy) => policy,
+            Self::Auto(auto) => &auto.fallback,
+        }
+    }
+
+    /// Whether a session whose upgrade shows `signs`, and whose app has yet to choose among the subprotocols, may turn
+    /// out to be one that messages are taken out of. It must not be compressed then.
+    pub fn may_swallow(&self, signs: &Signs<'_>) -> bool {
+        let swallows = |subprotocols| self.policy_for(&Signs { subprotocols, ..*signs }).0.mode.swallows();
+        swallows(&[]) || signs.subprotocols.chunks(1).any(swallows)
+    }
+
+    /// The heartbeat of a session whose upgrade shows `signs`, and whose payloads are under `coding`.
+    pub fn pick(&self, signs: &Signs<'_>, coding: Coding) -> Picked {
+        let (policy, why) = self.policy_for(signs);
+        match policy.readable(coding) {
+            None => Picked { policy: Arc::clone(policy), why, degraded: None },
+            Some((policy, degraded)) => Picked { policy: Arc::new(policy), why, degraded: Some(degraded) },
+        }
+    }
+
+    fn policy_for(&self, signs: &Signs<'_>) -> (&Arc<Policy>, Option<&'static str>) {
+        match self {
+            Self::Fixed(policy) => (policy, None),
+            Self::Auto(auto) => match recognise(signs) {
+                Some((builtin, why)) => (auto.policy(builtin), Some(why)),
+                None => (&auto.fallback, Some("nothing recognised")),
+            },
+        }
+    }
+}
+
+impl Policy {
+    /// What can be asked of a session instead whose payloads are under `coding`, if that hides what this policy has to
+    /// read, and what it then does without.
+    fn readable(&self, coding: Coding) -> Option<(Self, &'static str)> {
+        let Mode::Passive(profile) = &self.mode else { return None };
+        let refers_back = match coding {
+            Coding::Plain => return None,
+            Coding::Deflate { server_takeover, .. } => server_takeover,
+            Coding::Unknown => true,
+        };
+        let unknown = coding == Coding::Unknown;
+        // Two bytes are too short to be a reference to earlier ones, and can always be read.
+        let unreadable = |asks: &super::Pattern| unknown || refers_back && asks.longest() > 2;
+        if profile.proof == Proof::Answers && profile.asks.as_ref().is_some_and(unreadable) {
+            return Some((Self { mode: Mode::Protocol, ..self.clone() }, "compressed: the client is pinged"));
+        }
+        if unknown && self.liveness == Liveness::PongOnly {
+            let counts = Self { liveness: Liveness::AnyBytes, ..self.clone() };
+            return Some((counts, "unknown extension: any message counts"));
+        }
+        None
+    }
+}
+
+impl From<Policy> for Heartbeat {
+    fn from(policy: Policy) -> Self {
+        Self::Fixed(Arc::new(policy))
+    }
+}
+
+impl Auto {
+    /// The heartbeat of the sessions that show `builtin`.
+    pub fn policy(&self, builtin: Builtin) -> &Arc<Policy> {
+        &self.spoken[builtin as usize]
+    }
+}
+
+impl Builtin {
+    /// The mode with this profile and the proxy in `role`.
+    pub fn mode(self, role: Role) -> Mode {
+        role.with(Arc::new(self.profile(role)))
+    }
+}
+
+impl Role {
+    /// The mode in which the proxy has this role in the heartbeat `profile`.
+    pub fn with(self, profile: Arc<super::Profile>) -> Mode {
+        match self {
+            Self::App => Mode::App(profile),
+            Self::Answer => Mode::Answer(profile),
+            Self::Passive => Mode::Passive(profile),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_picks_what_the_upgrade_shows_and_pings_otherwise() {
+        let heartbeat = Heartbeat::auto(&Policy { max_missed: 3, ..Policy::default() });
+        for builtin in Builtin::ALL {
+            let Heartbeat::Auto(auto) = &heartbeat else { unreachable!() };
+            let profile = auto.policy(builtin).mode.profile().map(|profile| profile.name);
+            assert_eq!(profile, Some(builtin.name()));
+            assert_eq!(auto.policy(builtin).max_missed, 3);
+        }
+        let signs = Signs { subprotocols: &["graphql-transport-ws"], path: "/", query: "" };
+        let picked = heartbeat.pick(&signs, Coding::Plain);
+        assert_eq!(picked.policy.mode.as_str(), "app");
+        assert_eq!(picked.why, Some("subprotocol graphql-transport-ws"));
+        let picked = heartbeat.pick(&Signs { subprotocols: &[], path: "/chat", query: "" }, Coding::Plain);
+        assert_eq!(picked.policy.mode, Mode::Protocol);
+        assert_eq!(picked.why, Some("nothing recognised"));
+    }
+    #[test]
+    fn whoever_may_be_taken_messages_out_of_is_not_compressed() {
+        let heartbeat = Heartbeat::auto(&Policy::default());
+        let may = |subprotocols: &[&str]| heartbeat.may_swallow(&Signs { subprotocols, path: "/", query: "" });
+        assert!(may(&["graphql-transport-ws"]));
+        assert!(may(&["graphql-ws", "graphql-transport-ws"]), "the app may choose either");
+        assert!(!may(&["graphql-ws"]));
+        assert!(!may(&[]));
+        let app = Policy { mode: Builtin::ExpressText.mode(Role::App), ..Policy::default() };
+        assert!(Heartbeat::from(app).may_swallow(&Signs { subprotocols: &[], path: "/", query: "" }));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_done_without() {
+        let with = |mode, coding| {
+            let heartbeat = Heartbeat::from(Policy { mode, ..Policy::default() });
+            let picked = heartbeat.pick(&Signs { subprotocols: &[], path: "/", query: "" }, coding);
+            (picked.policy.mode.as_str(), picked.degraded.is_some())
+        };
+        let takeover = Coding::Deflate { client_takeover: true, server_takeover: true };
+        let none = Coding::Deflate { client_takeover: true, server_takeover: false };
+        let engine_io = || Builtin::EngineIo.mode(Role::Passive);
+        assert_eq!(with(engine_io(), takeover), ("passive", false), "one byte refers to nothing");
+        assert_eq!(with(engine_io(), Coding::Unknown), ("protocol", true));
+        let custom = || {
+            let asks = super::super::Pattern::new(crate::ws::Opcode::TEXT, b"alive?", super::super::Matching::Exact);
+            let engine_io = Builtin::EngineIo.profile(Role::Passive);
+            Mode::Passive(Arc::new(super::super::Profile { asks: asks.ok(), ..engine_io }))
+        };
+        assert_eq!(with(custom(), takeover), ("protocol", true));
+        assert_eq!(with(custom(), none), ("passive", false));
+        assert_eq!(with(Mode::Protocol, takeover), ("protocol", false));
+    }
+}
