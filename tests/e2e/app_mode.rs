@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::spoken::Spoken;
 use crate::support::deadline::soon;
-use crate::support::frames::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use crate::support::frames::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
 
 /// Asks soon, and is patient.
 const ASKS: &str = "interval = \"500ms\"\ntimeout = \"5s\"\nprofile = { send = \"ping\", expect = \"pong\" }\n";
@@ -262,6 +262,39 @@ async fn pongs_of_the_protocol_are_no_sign_of_life() {
     assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
     assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
     assert!(end.app_heard.iter().all(|frame| frame.opcode() == PONG), "{:?}", end.app_heard);
+}
+
+#[tokio::test]
+async fn only_the_answer_is_life_where_the_policy_says_so() {
+    // It is never quiet, and asked all the same.
+    let strictest = format!("{STRICT}liveness = \"pong_only\"\nprobe_when_busy = \"400ms\"\n");
+    let session = Spoken::open(&strictest).await;
+    let began = Instant::now();
+    let chatter = Frame::client(FIN | TEXT, "busy");
+    let end = session.ends_amid(std::slice::from_ref(&chatter), 1001).await;
+    let took = end.at - began;
+    assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
+    assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
+    assert!(!end.app_heard.is_empty() && end.app_heard.iter().all(|frame| *frame == chatter), "{:?}", end.app_heard);
+    let asked = Frame::server(FIN | TEXT, "ping");
+    assert!(end.client_heard.contains(&asked), "it was never asked: {:?}", end.client_heard);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_amid_an_answer_closes_at_the_app_too() {
+    let mut session = Spoken::open(ASKS).await;
+    session.client_hears_text("ping").await;
+    let begun = Frame::client(TEXT, "po");
+    let close = Frame::client(FIN | CLOSE, [&1000_u16.to_be_bytes()[..], b"enough"].concat());
+    session.client_sends(&begun).await;
+    session.client_sends(&close).await;
+    // As it would be without a proxy: what was begun is there, and no more.
+    session.app_hears(&begun).await;
+    session.app_hears(&close).await;
+    drop((session.client, session.app));
+    let line = session.proxy.ws_close(|line| line["url.path"] == "/raw").await.json;
+    assert_eq!((&line["close.initiator"], &line["close.code"]), (&"client".into(), &1000.into()), "{line}");
+    session.proxy.finish().await;
 }
 
 /// The whole message "pong" of this kind.

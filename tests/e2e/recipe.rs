@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::support::browser::Browser;
@@ -143,6 +143,10 @@ async fn s47_compression_is_not_agreed_where_messages_must_be_read() {
         let answer = proxy.ask(&mut stream, format!("{}{offer}", upgrade_head(path)).as_bytes()).await;
         assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, None), "{answer:?}");
     }
+    let _unasking = Client::connect(&proxy, "/deflate?name=unasking", &[]).await;
+    settles("every ws.open", || proxy.logged("ws.open").len(), |count| *count == 4).await;
+    let said: Vec<Value> = proxy.logged("ws.open").iter().map(|line| line["heartbeat.extensions"].clone()).collect();
+    assert_eq!(said, [json!("refused"), json!("refused"), json!("refused"), Value::Null], "{}", proxy.transcript());
     for name in ["app", "answer"] {
         let open = app.event("open", |event| event["name"] == name).await;
         assert!(open["headers"].get("sec-websocket-extensions").is_none(), "the offer reached the app: {open}");
