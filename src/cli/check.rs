@@ -233,6 +233,7 @@ heartbeat.mode = "off"
             "profile = { expect = \"b\" }\nmode = \"passive\"\nliveness = \"pong_only\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
             "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
+            "profile = { send = \"alive?\", expect = \"alive\" }\nmode = \"passive\"",
             "profile = \"engine.io\"",
             "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
             "profile = \"graphql-ws\"",
@@ -284,6 +285,9 @@ heartbeat.mode = "off"
     profile = { send = "a", expect = "b" }, mode = "passive", max_missed = 2
         watched (custom), a dead client is gone within 2 × (the app's own interval + 20 s)
         "passive" "custom" null true
+    profile = { send = "alive?", expect = "alive" }, mode = "passive"
+        watched (custom), a dead client is gone within the app's own interval + 20 s, pinged instead where the app compresses its messages with context takeover
+        "passive" "custom" null true
     profile = "engine.io"
         watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
         "passive" "engine.io" null true
@@ -309,8 +313,8 @@ heartbeat.mode = "off"
         watched (mqtt), pinged after 10s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 30 s while it is pinged
         "passive" "mqtt" null true
     profile = "phoenix"
-        watched (phoenix), a dead client is gone within 90 s
-        "passive" "phoenix" 90.0 true
+        watched (phoenix), a dead client is gone within 120 s
+        "passive" "phoenix" 120.0 true
     profile = "actioncable"
         watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
         "passive" "actioncable" 45.0 true
@@ -332,10 +336,10 @@ heartbeat.mode = "off"
                         subprotocol graphql-ws: watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
                         subprotocol of STOMP: watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
                         subprotocol of MQTT: watched (mqtt), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 45 s while it is pinged
-                        subprotocol phoenix: watched (phoenix), a dead client is gone within 90 s
+                        subprotocol phoenix: watched (phoenix), a dead client is gone within 120 s
                         subprotocol actioncable-v1-json: watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
                         query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
-                        path …/websocket, query vsn: watched (phoenix), a dead client is gone within 90 s
+                        path …/websocket, query vsn: watched (phoenix), a dead client is gone within 120 s
                         path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
                         anything else: pinged after 25s of quiet, a dead client is gone within 45 s
     ");
@@ -352,10 +356,10 @@ heartbeat.mode = "off"
     "subprotocol graphql-ws" "passive" "graphql-ws" 45.0
     "subprotocol of STOMP" "passive" "stomp" null
     "subprotocol of MQTT" "passive" "mqtt" null
-    "subprotocol phoenix" "passive" "phoenix" 90.0
+    "subprotocol phoenix" "passive" "phoenix" 120.0
     "subprotocol actioncable-v1-json" "passive" "actioncable" 45.0
     "query EIO=4&transport=websocket" "passive" "engine.io" null
-    "path …/websocket, query vsn" "passive" "phoenix" 90.0
+    "path …/websocket, query vsn" "passive" "phoenix" 120.0
     "path …/app/…, query protocol" "passive" "pusher" null
     null "protocol" null 45.0
     "#);

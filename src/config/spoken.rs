@@ -20,7 +20,7 @@ pub(super) enum Spoken {
     /// Whichever the upgrade shows, session by session.
     Auto,
     /// That of an application, with the proxy in one of its roles.
-    App(Source, Mode),
+    Profile(Source, Mode),
     /// What stood there was refused; nothing that builds on it is judged.
     Refused,
 }
@@ -89,7 +89,7 @@ impl Spoken {
     pub(super) fn heartbeat(&self, policy: &Policy) -> Heartbeat {
         let mode = match self {
             Self::Auto => return Heartbeat::auto(policy),
-            Self::App(_, mode) => mode.clone(),
+            Self::Profile(_, mode) => mode.clone(),
             Self::Off => Mode::Off,
             Self::Protocol | Self::Refused => Mode::Protocol,
         };
@@ -106,7 +106,7 @@ impl Word {
             Self::Role(role) => role,
         };
         match base {
-            Spoken::App(source, _) => source.spoken(role).map_err(|problem| {
+            Spoken::Profile(source, _) => source.spoken(role).map_err(|problem| {
                 let what = format!("{} of [heartbeat]", problem.what);
                 Problem { what, ..problem }
             }),
@@ -170,7 +170,7 @@ impl Source {
                 return Err(problem.with_help(format!("{name} is for {roles}; or name another `profile` here")));
             }
         };
-        Ok(Spoken::App(self.clone(), mode))
+        Ok(Spoken::Profile(self.clone(), mode))
     }
 }
 

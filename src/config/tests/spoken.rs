@@ -216,6 +216,22 @@ fn variables_set_profiles_too() {
 }
 
 #[test]
+fn a_mode_from_the_environment_meets_the_profile_of_the_file() {
+    let file = format!("{REQUIRED}[heartbeat]\nprofile = \"express-text\"");
+    let mode = |mode| read_with(&file, &[("PULSEGATE__HEARTBEAT__MODE", mode)]);
+    assert_eq!(spoken(&mode("answer").unwrap_or_else(|report| panic!("{report}"))), ["answer express-text"]);
+    assert_snapshot!(mode("off").expect_err("two heartbeats"), @r#"
+    error: `heartbeat.mode` cannot be "off" beside a profile: one of the two is meant
+    --> environment variable PULSEGATE__HEARTBEAT__MODE
+     |
+     | off
+     | ^^^ leave out `mode` to use the profile, or `profile` for "off"
+
+    1 error in the configuration
+    "#);
+}
+
+#[test]
 fn all_that_is_wrong_with_a_profile_is_told_at_its_place() {
     assert_snapshot!(refusal(r#"
 [heartbeat.profile]
