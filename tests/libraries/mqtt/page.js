@@ -1,0 +1,17 @@
+// A page that subscribes to a topic and publishes on it.
+import mqtt from 'mqtt';
+
+import { report, takeOrders, url } from '../page.js';
+import { WebSocket } from '../websocket.js';
+
+globalThis.WebSocket = WebSocket;
+
+const client = mqtt.connect(url, { forceNativeWebSocket: true, keepalive: 1 });
+client.subscribe('echo');
+client.on('connect', () => report('open', {}));
+client.on('packetreceive', ({ cmd }) => cmd === 'pingresp' && report('beat', {}));
+client.on('message', (_topic, payload) => report('message', { data: String(payload) }));
+client.on('error', ({ message }) => report('error', { message }));
+client.on('close', () => report('close', {}));
+
+takeOrders({ send: (text) => client.publish('echo', text) });

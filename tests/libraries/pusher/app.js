@@ -1,0 +1,38 @@
+// A server of the Pusher protocol, version 7, that gives every client event back to its sender.
+import { createServer } from 'node:http';
+
+import { WebSocketServer } from 'ws';
+
+import { listen, report } from '../../express/report.js';
+
+const ACTIVITY_TIMEOUT_S = 1;
+
+const server = createServer();
+new WebSocketServer({ server }).on('connection', (socket, { url }) => {
+  const send = (event, data, channel) => socket.send(JSON.stringify({ event, channel, data: JSON.stringify(data) }));
+  report('connection', { url });
+
+  const events = {
+    'pusher:ping': () => {
+      report('beat', {});
+      send('pusher:pong', {});
+    },
+    'pusher:subscribe': ({ data: { channel } }) => {
+      report('open', {});
+      send('pusher_internal:subscription_succeeded', {}, channel);
+    },
+    'client-echo': ({ channel, data: { data } }) => {
+      report('message', { data });
+      send('client-echo', { data }, channel);
+    },
+  };
+
+  socket.on('message', (message) => {
+    const { event, ...fields } = JSON.parse(message);
+    events[event](fields);
+  });
+  socket.on('error', ({ message }) => report('error', { message }));
+  socket.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
+  send('pusher:connection_established', { socket_id: '1.1', activity_timeout: ACTIVITY_TIMEOUT_S });
+});
+listen(server);

@@ -1,0 +1,32 @@
+// A page that listens to a channel and sends client events to it. With the flag `node` it is a server's client: the
+// library's build for Node, which has its own WebSocket and no thread beside it; else the build for web workers.
+import { createRequire } from 'node:module';
+
+import { flags, report, takeOrders, url } from '../page.js';
+import { WebSocket } from '../websocket.js';
+
+globalThis.self = globalThis;
+globalThis.WebSocket = WebSocket;
+const Pusher = createRequire(import.meta.url)(flags.includes('node') ? 'pusher-js' : 'pusher-js/worker');
+
+const { hostname, port } = new URL(url);
+const pusher = new Pusher('key', {
+  cluster: '',
+  wsHost: hostname,
+  wsPort: port,
+  wssPort: port,
+  forceTLS: url.startsWith('wss:'),
+  enabledTransports: ['ws', 'wss'],
+  pongTimeout: 2_000,
+});
+pusher.connection.bind('message', ({ event }) => event === 'pusher:pong' && report('beat', {}));
+pusher.connection.bind('error', ({ error }) => report('error', { error: error?.data ?? String(error) }));
+pusher.connection.bind('state_change', ({ previous, current }) => {
+  if (previous === 'connected') report('close', { current });
+});
+
+const channel = pusher.subscribe('echo');
+channel.bind('pusher:subscription_succeeded', () => report('open', {}));
+channel.bind('client-echo', ({ data }) => report('message', { data }));
+
+takeOrders({ send: (text) => channel.trigger('client-echo', { data: text }) });

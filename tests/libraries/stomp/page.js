@@ -1,0 +1,19 @@
+// A page that listens to a queue and sends to it.
+import { Client } from '@stomp/stompjs';
+
+import { report, takeOrders, url } from '../page.js';
+import { WebSocket } from '../websocket.js';
+
+globalThis.WebSocket = WebSocket;
+
+const client = new Client({ brokerURL: url, heartbeatIncoming: 500, heartbeatOutgoing: 500, reconnectDelay: 500 });
+client.onConnect = () => {
+  client.subscribe('/queue/echo', ({ body }) => report('message', { data: body }));
+  report('open', {});
+};
+client.onHeartbeatReceived = () => report('beat', {});
+client.onWebSocketClose = ({ code, reason }) => report('close', { code, reason });
+
+takeOrders({ send: (text) => client.publish({ destination: '/queue/echo', body: text }) });
+
+client.activate();
