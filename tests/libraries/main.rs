@@ -8,7 +8,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actioncable;
 mod library;
 mod matrix;
+mod mqtt;
+mod phoenix;
+mod pusher;
+mod signalr;
+mod stomp;
 mod table;
 mod ws;

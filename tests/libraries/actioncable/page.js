@@ -1,5 +1,5 @@
 // A page that is subscribed to a channel.
-import { ConnectionMonitor, adapters, createConsumer } from '@rails/actioncable';
+import { adapters, createConsumer } from '@rails/actioncable';
 
 import { report, takeOrders, url } from '../page.js';
 import { WebSocket } from '../websocket.js';
@@ -9,9 +9,14 @@ const shown = new EventTarget();
 globalThis.addEventListener = shown.addEventListener.bind(shown);
 globalThis.removeEventListener = shown.removeEventListener.bind(shown);
 globalThis.document = { visibilityState: 'visible' };
-adapters.WebSocket = WebSocket;
-// Seconds without a message from the app, 6 of its own accord, after which it looks for another connection.
-ConnectionMonitor.staleThreshold = 2;
+
+// It keeps the app's pings to itself.
+adapters.WebSocket = class extends WebSocket {
+  constructor(...how) {
+    super(...how);
+    this.addEventListener('message', ({ data }) => JSON.parse(data).type === 'ping' && report('beat', {}));
+  }
+};
 
 const subscription = createConsumer(url).subscriptions.create('EchoChannel', {
   connected: () => report('open', {}),

@@ -4,7 +4,7 @@ import { Socket } from 'phoenix';
 import { report, takeOrders, url } from '../page.js';
 import { WebSocket } from '../websocket.js';
 
-const socket = new Socket(url, { transport: WebSocket, heartbeatIntervalMs: 500 });
+const socket = new Socket(url, { transport: WebSocket, heartbeatIntervalMs: 1_500 });
 socket.onClose(({ code, reason }) => report('close', { code, reason }));
 socket.onMessage(({ topic, event }) => topic === 'phoenix' && event === 'phx_reply' && report('beat', {}));
 socket.connect();

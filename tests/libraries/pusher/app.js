@@ -5,7 +5,7 @@ import { WebSocketServer } from 'ws';
 
 import { listen, report } from '../../express/report.js';
 
-const ACTIVITY_TIMEOUT_S = 1;
+const ACTIVITY_TIMEOUT_S = 2;
 
 const server = createServer();
 new WebSocketServer({ server }).on('connection', (socket, { url }) => {

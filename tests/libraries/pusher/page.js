@@ -17,12 +17,13 @@ const pusher = new Pusher('key', {
   wssPort: port,
   forceTLS: url.startsWith('wss:'),
   enabledTransports: ['ws', 'wss'],
-  pongTimeout: 2_000,
 });
 pusher.connection.bind('message', ({ event }) => event === 'pusher:pong' && report('beat', {}));
-pusher.connection.bind('error', ({ error }) => report('error', { error: error?.data ?? String(error) }));
-pusher.connection.bind('state_change', ({ previous, current }) => {
-  if (previous === 'connected') report('close', { current });
+// A close is a change of state; some codes are an error too, and come before it.
+let code = null;
+pusher.connection.bind('error', ({ data }) => (code = data?.code ?? null));
+pusher.connection.bind('state_change', ({ previous, current: state }) => {
+  if (previous === 'connected') report('close', { state, code });
 });
 
 const channel = pusher.subscribe('echo');

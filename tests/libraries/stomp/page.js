@@ -6,7 +6,13 @@ import { WebSocket } from '../websocket.js';
 
 globalThis.WebSocket = WebSocket;
 
-const client = new Client({ brokerURL: url, heartbeatIncoming: 500, heartbeatOutgoing: 500, reconnectDelay: 500 });
+const client = new Client({
+  brokerURL: url,
+  // Longer than the app's interval, so that the longer of the two must be agreed on.
+  heartbeatOutgoing: 600,
+  heartbeatIncoming: 3_000,
+  reconnectDelay: 500,
+});
 client.onConnect = () => {
   client.subscribe('/queue/echo', ({ body }) => report('message', { data: body }));
   report('open', {});

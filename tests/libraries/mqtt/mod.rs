@@ -1,0 +1,34 @@
+//! MQTT over WebSockets, whose client names its keep-alive in CONNECT.
+
+use std::time::Duration;
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix;
+
+pub(crate) const LIBRARY: Library = Library {
+    title: "MQTT",
+    packages: &["mqtt", "aedes"],
+    folder: "mqtt",
+    path: "/mqtt",
+    flags: &[],
+    profile: "mqtt",
+    mode: "passive",
+    auto: Auto::Picks("MQTT"),
+    heartbeat: "",
+    // The page's keep-alive is 2 s.
+    hung: Hung::Page { bound: "1.5 × keep-alive", tried: Duration::from_secs(3) },
+    app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
+    // Its event has no arguments.
+    after_1001: After { hears: "{}", comes_back: ComesBack::Yes },
+    after_1012: After { hears: "{}", comes_back: ComesBack::Yes },
+};
+
+/// The client of a Node program: CONNECT comes in nine messages.
+pub(crate) const IN_NODE: Library = Library { title: "MQTT, in Node", flags: &["node"], ..LIBRARY };
+
+matrix::tests!(LIBRARY);
+
+#[tokio::test]
+async fn in_node_under_its_profile() {
+    matrix::under_its_profile(&IN_NODE).await;
+}
