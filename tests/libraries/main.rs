@@ -8,7 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod graphql_ws;
 mod library;
 mod matrix;
+mod socket_io;
+mod subscriptions_transport_ws;
 mod table;
 mod ws;

@@ -3,7 +3,13 @@
 use crate::library::Library;
 
 /// Every library that is tried, in the order of the table.
-pub(crate) const LIBRARIES: &[&Library] = &[&crate::ws::LIBRARY];
+pub(crate) const LIBRARIES: &[&Library] = &[
+    &crate::ws::LIBRARY,
+    &crate::socket_io::WEBSOCKET,
+    &crate::socket_io::POLLING,
+    &crate::graphql_ws::LIBRARY,
+    &crate::subscriptions_transport_ws::LIBRARY,
+];
 
 #[test]
 fn every_package_has_its_version_in_the_lock_file() {
