@@ -249,7 +249,7 @@ fn runtime() -> io::Result<Runtime> {
 
 /// The longest grace of any route, and the margin.
 fn drain_bound(settings: &Settings) -> Duration {
-    let grace = settings.routes.iter().map(|route| route.heartbeat.close_grace).max();
+    let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
     grace.unwrap_or_default() + drain::DRAIN_MARGIN
 }
 

@@ -30,7 +30,7 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
         },
         routes: vec![Arc::new(Route {
             path: "/".into(),
-            heartbeat: Arc::new(Policy { close_grace, ..Policy::default() }),
+            heartbeat: Policy { close_grace, ..Policy::default() }.into(),
             limits: SessionLimits::default(),
         })],
         limits: EdgeLimits {
@@ -158,7 +158,7 @@ fn the_drain_waits_for_the_longest_grace() {
     let patient = Policy { close_grace: Duration::from_secs(30), ..Policy::default() };
     settings.routes.insert(
         0,
-        Arc::new(Route { path: "/slow".into(), heartbeat: Arc::new(patient), limits: SessionLimits::default() }),
+        Arc::new(Route { path: "/slow".into(), heartbeat: patient.into(), limits: SessionLimits::default() }),
     );
     assert_eq!(drain_bound(&settings), Duration::from_secs(30) + drain::DRAIN_MARGIN);
 }

@@ -66,10 +66,7 @@ pub fn check(
 
 /// How long a client that has gone silent is held at most while its connection is idle; `None` is for ever.
 fn detection(policy: &Policy) -> Option<Duration> {
-    match policy.mode {
-        Mode::Protocol => Some(policy.interval + policy.timeout * policy.max_missed),
-        Mode::Off => None,
-    }
+    (policy.mode != Mode::Off).then(|| policy.interval + policy.timeout * policy.max_missed)
 }
 
 fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Result<()> {
@@ -99,7 +96,7 @@ fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Resul
 }
 
 fn outline(route: &Route) -> String {
-    let policy = &route.heartbeat;
+    let policy = route.heartbeat.policy();
     let heartbeat = match detection(policy) {
         None => "no heartbeat".to_owned(),
         Some(bound) => format!(
@@ -119,7 +116,7 @@ fn serves(settings: &Settings) -> Value {
     let routes: Vec<Value> = routes
         .iter()
         .map(|route| {
-            let bound = detection(&route.heartbeat);
+            let bound = detection(route.heartbeat.policy());
             json!({
                 "path": route.path,
                 "heartbeat": if bound.is_some() { "protocol" } else { "off" },

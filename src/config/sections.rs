@@ -8,10 +8,9 @@ use super::form::{Problem, Words, boolean, duration, off_or, one_of, share, size
 use super::reader::Table;
 use super::settings::{EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Settings, Tls, Upstream};
 use super::value::{address, all_cores, close_code, close_reason, file, header_bytes, prefix, upstream, workers};
-use crate::heartbeat::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
+use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
 
-const MODES: Words<Mode> =
-    Words { all: &[("protocol", Mode::Protocol), ("off", Mode::Off)], later: &["app", "answer", "passive"] };
+const MODES: Words<bool> = Words { all: &[("protocol", true), ("off", false)], later: &["app", "answer", "passive"] };
 const LIVENESS: Words<Liveness> = Words {
     all: &[("any_bytes", Liveness::AnyBytes), ("any_frame", Liveness::AnyFrame), ("pong_only", Liveness::PongOnly)],
     later: &[],
@@ -84,7 +83,8 @@ fn to_app(t: &Table<'_>) -> Option<Upstream> {
 /// The heartbeat of a route over that of `base`.
 fn heartbeat(t: &Table<'_>, base: &Policy) -> Policy {
     Policy {
-        mode: t.or("mode", one_of(&MODES), base.mode),
+        mode: if t.or("mode", one_of(&MODES), base.mode != Mode::Off) { Mode::Protocol } else { Mode::Off },
+        window: base.window,
         interval: t.or("interval", duration, base.interval),
         timeout: t.or("timeout", duration, base.timeout),
         max_missed: t.or("max_missed", whole(1..=1000), base.max_missed),
@@ -165,11 +165,15 @@ fn routes(tables: &[Table<'_>], policy: &Arc<Policy>, session_limits: SessionLim
         if routes.iter().any(|route| route.path == path) {
             t.refuse(&["path"], Problem::new("is that of an earlier route").with_help("make one route of both"));
         }
-        let heartbeat = if heartbeat == **policy { Arc::clone(policy) } else { Arc::new(heartbeat) };
+        let heartbeat = Heartbeat::Fixed(if heartbeat == **policy { Arc::clone(policy) } else { Arc::new(heartbeat) });
         routes.push(Arc::new(Route { path, heartbeat, limits }));
     }
     if routes.iter().all(|route| *route.path != *"/") {
-        routes.push(Arc::new(Route { path: "/".into(), heartbeat: Arc::clone(policy), limits: session_limits }));
+        routes.push(Arc::new(Route {
+            path: "/".into(),
+            heartbeat: Heartbeat::Fixed(Arc::clone(policy)),
+            limits: session_limits,
+        }));
     }
     routes.sort_by_key(|route| Reverse(route.path.len()));
     routes

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::heartbeat::{Policy, UpstreamPolicy};
+use crate::heartbeat::{Heartbeat, UpstreamPolicy};
 
 /// Everything `pulsegate run` needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,7 +89,7 @@ pub struct Route {
     /// The path prefix; begins with `/`.
     pub path: Box<str>,
     /// The heartbeat of its sessions.
-    pub heartbeat: Arc<Policy>,
+    pub heartbeat: Heartbeat,
     /// The limits of its sessions.
     pub limits: SessionLimits,
 }

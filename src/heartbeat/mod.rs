@@ -13,20 +13,30 @@
 //! not being read because the app is slow, or the probe is behind a backlog that still moves), and a process that was
 //! *suspended* (the timer fired much too late).
 
+mod choice;
 mod downlink;
 mod draw;
 mod engine;
+mod handshake;
 mod ledger;
 mod outcome;
+mod pattern;
 mod phase;
 mod policy;
+mod profile;
 mod rate;
+mod recognition;
 mod rtt;
 mod upstream;
 
+pub use choice::{Auto, Heartbeat, Picked};
 pub use downlink::Delivery;
 pub use engine::Engine;
+pub use handshake::{Agreed, Handshake, MAX_HANDSHAKE};
 pub use ledger::{Answer, Ledger, MAX_OUTSTANDING};
 pub use outcome::{Due, PingFate, PongFate, Stats, Verdict};
+pub use pattern::{Matching, Pattern, PatternError};
 pub use policy::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
+pub use profile::{Builtin, DEFAULT_MAX_LEN, DEFAULT_WINDOW, Profile, Proof, Role, Say};
+pub use recognition::{Signs, recognise};
 pub use upstream::{Tick, UpstreamPulse, Watch};

@@ -1,16 +1,51 @@
 //! What a route asks of the heartbeat: every setting, validated, with its default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::{DEFAULT_WINDOW, Profile, Proof};
+
 /// Which heartbeat the proxy speaks on the client leg.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Mode {
     /// RFC 6455 §5.5.2 Ping frames, answered by every conforming client on its own.
     #[default]
     Protocol,
+    /// Messages of the application's own that the proxy sends, and whose answers it swallows.
+    App(Arc<Profile>),
+    /// Messages of the application's own that the client sends, and that the proxy answers and swallows.
+    Answer(Arc<Profile>),
+    /// Heartbeats that client and app exchange, and that the proxy watches.
+    Passive(Arc<Profile>),
     /// No probes and no enforcement; frames are relayed and validated only.
     Off,
+}
+
+impl Mode {
+    /// The word for it, in the configuration and in log lines.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::App(_) => "app",
+            Self::Answer(_) => "answer",
+            Self::Passive(_) => "passive",
+            Self::Off => "off",
+        }
+    }
+
+    /// The application's heartbeat that it is about.
+    pub fn profile(&self) -> Option<&Arc<Profile>> {
+        match self {
+            Self::App(profile) | Self::Answer(profile) | Self::Passive(profile) => Some(profile),
+            Self::Protocol | Self::Off => None,
+        }
+    }
+
+    /// Whether messages of the client are taken out, which an extension that compresses them would not survive: the
+    /// app's window would lack what the client's has (RFC 7692 §7.2.3.2).
+    pub fn swallows(&self) -> bool {
+        matches!(self, Self::App(_) | Self::Answer(_))
+    }
 }
 
 /// What counts as a sign of life from the client.
@@ -87,6 +122,9 @@ pub struct Policy {
     pub interval: Duration,
     /// How long after a probe left for the wire a sign of life must be seen.
     pub timeout: Duration,
+    /// How long a client may be silent where it beats by itself; `None` is what its profile or the protocol's handshake
+    /// says, and otherwise [`DEFAULT_WINDOW`].
+    pub window: Option<Duration>,
     /// Probes in a row that may go unanswered before teardown; at least 1.
     pub max_missed: u32,
     /// Each delay is multiplied by a draw from `[1 - jitter, 1]`; 0 to 1.
@@ -119,6 +157,7 @@ impl Default for Policy {
             mode: Mode::Protocol,
             interval: Duration::from_secs(25),
             timeout: Duration::from_secs(20),
+            window: None,
             max_missed: 1,
             jitter: 0.2,
             liveness: Liveness::AnyBytes,
@@ -131,6 +170,28 @@ impl Default for Policy {
             client_ping: ClientPing::Forward,
             on_miss: OnMiss::default(),
             close_grace: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Policy {
+    /// What tells that a client is alive, before a handshake of the protocol agrees on something else.
+    pub fn proof(&self) -> Option<Proof> {
+        match &self.mode {
+            Mode::Off => None,
+            Mode::Protocol => Some(Proof::Pongs),
+            Mode::App(_) => Some(Proof::Answers),
+            Mode::Answer(_) => Some(Proof::Speaks(self.window.unwrap_or(DEFAULT_WINDOW))),
+            Mode::Passive(profile) => Some(self.proof_of(profile.proof)),
+        }
+    }
+
+    /// `proof` with the window that the configuration insists on.
+    pub(super) fn proof_of(&self, proof: Proof) -> Proof {
+        match (proof, self.window) {
+            (Proof::Speaks(_), Some(window)) => Proof::Speaks(window),
+            (Proof::SpeaksWhenQuiet(_), Some(window)) => Proof::SpeaksWhenQuiet(window),
+            (proof, _) => proof,
         }
     }
 }

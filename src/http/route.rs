@@ -76,12 +76,13 @@ fn decode_unreserved(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::Policy;
 
     fn routes(paths: &[&str]) -> Routes {
         let route = |path: &&str| {
             Arc::new(Route {
                 path: (*path).into(),
-                heartbeat: Arc::default(),
+                heartbeat: Policy::default().into(),
                 limits: crate::config::SessionLimits::default(),
             })
         };

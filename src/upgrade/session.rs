@@ -86,7 +86,7 @@ impl Sessions {
 
     fn terms(&self, id: ConnId, route: &Route, rsv: u8) -> Terms {
         Terms {
-            policy: Arc::clone(&route.heartbeat),
+            policy: Arc::clone(route.heartbeat.policy()),
             limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv },
             pulse: Arc::clone(&self.pulse),
             id,

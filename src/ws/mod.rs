@@ -6,11 +6,13 @@
 mod close;
 mod control;
 mod header;
+mod message;
 mod scanner;
 
 pub use close::{Close, may_be_sent};
 pub use control::{ControlFrame, MAX_CONTROL_PAYLOAD, unmask};
 pub use header::{Header, MAX_HEADER, Opcode, Sender};
+pub use message::message_frame;
 pub use scanner::{Piece, Scanner};
 
 /// The RSV bits of an extension that is not known here: all three, for it may claim any.

@@ -86,7 +86,7 @@ impl Proxy {
 
 fn settings(target: Target) -> Settings {
     let route = |path: &str| {
-        Arc::new(Route { path: path.into(), heartbeat: Arc::new(Policy::default()), limits: SessionLimits::default() })
+        Arc::new(Route { path: path.into(), heartbeat: Policy::default().into(), limits: SessionLimits::default() })
     };
     Settings {
         listen: Listen { address: "127.0.0.1:0".parse().unwrap(), workers: NonZeroUsize::MIN },

@@ -9,12 +9,15 @@
 mod support;
 
 mod actioncable;
+mod graphql_ws;
 mod library;
 mod matrix;
 mod mqtt;
 mod phoenix;
 mod pusher;
 mod signalr;
+mod socket_io;
 mod stomp;
+mod subscriptions_transport_ws;
 mod table;
 mod ws;

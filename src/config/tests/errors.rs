@@ -293,7 +293,7 @@ fn only_codes_that_may_stand_on_a_wire_are_taken() {
     let with = |code: u16| format!("[heartbeat]\non_miss.client = {{ code = {code} }}");
     for code in [1000, 1001, 1003, 1007, 1014, 3000, 4408, 4999] {
         let route = &settings(&with(code)).routes[0];
-        assert_eq!(route.heartbeat.on_miss.client, CloseSpec::new(code, "heartbeat timeout"));
+        assert_eq!(route.heartbeat.policy().on_miss.client, CloseSpec::new(code, "heartbeat timeout"));
     }
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
         assert_eq!(messages(&with(code)).len(), 1, "{code}");
@@ -304,12 +304,12 @@ fn only_codes_that_may_stand_on_a_wire_are_taken() {
 
 #[test]
 fn the_app_may_be_cut_off_without_a_close() {
-    let end = |text: &str| settings(text).routes[0].heartbeat.on_miss.upstream.clone();
+    let end = |text: &str| settings(text).routes[0].heartbeat.policy().on_miss.upstream.clone();
     assert_eq!(end("[heartbeat]\non_miss.upstream = \"disconnect\""), UpstreamEnd::Disconnect);
     let close = UpstreamEnd::Close(CloseSpec::new(4000, "heartbeat timeout"));
     assert_eq!(end("[heartbeat.on_miss]\nupstream = { code = 4000 }"), close);
     let back = "[heartbeat]\non_miss.upstream = \"disconnect\"\n[[route]]\npath = \"/a\"\n\
-                [route.heartbeat.on_miss.upstream]\ncode = 4000";
+                [route.heartbeat.policy().on_miss.upstream]\ncode = 4000";
     assert_eq!(end(back), close, "a route can turn it back into a Close");
     assert_snapshot!(messages("[heartbeat]\non_miss.upstream = \"disconect\"").join("; "), @r#"`heartbeat.on_miss.upstream` must be "disconnect" or a table (did you mean "disconnect"?)"#);
     assert_snapshot!(messages("[heartbeat]\non_miss.upstream = 4000").join("; "), @r#"`heartbeat.on_miss.upstream` must be "disconnect" or a table"#);

@@ -12,7 +12,7 @@ use crate::config::{Environment, Level, LogFormat, Overrides, Settings, Target, 
 use crate::heartbeat::{CloseSpec, Policy};
 
 fn interval(settings: &Settings) -> Duration {
-    settings.routes[0].heartbeat.interval
+    settings.routes[0].heartbeat.policy().interval
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn variables_are_read_whatever_their_case() {
     )
     .unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(interval(&settings), Duration::from_secs(10));
-    let policy = &settings.routes[1].heartbeat;
+    let policy = settings.routes[1].heartbeat.policy();
     assert_eq!(policy.on_miss.client, CloseSpec::new(1001, "1234"), "text stays text");
     assert_eq!((policy.max_missed, policy.adaptive), (3, true));
     assert_eq!(settings.routes[0].limits.frame, Some(10), "a list is set as a whole");
@@ -134,20 +134,23 @@ fn a_route_overrides_only_what_it_names() {
     let paths: Vec<&str> = settings.routes.iter().map(|route| &*route.path).collect();
     assert_eq!(paths, ["/a/b/", "/a/", "/"], "the longest prefix first, the default last");
     let [deep, shallow, default] = settings.routes.as_slice() else { panic!("{settings:?}") };
-    assert_eq!((deep.heartbeat.interval, deep.heartbeat.timeout), (Duration::from_secs(5), Duration::from_secs(7)));
-    assert_eq!(deep.heartbeat.on_miss.client, CloseSpec::new(1001, "too slow"));
+    assert_eq!(
+        (deep.heartbeat.policy().interval, deep.heartbeat.policy().timeout),
+        (Duration::from_secs(5), Duration::from_secs(7))
+    );
+    assert_eq!(deep.heartbeat.policy().on_miss.client, CloseSpec::new(1001, "too slow"));
     assert_eq!((deep.limits.frame, deep.limits.message), (Some(1024), Some(1 << 20)));
     assert_eq!(shallow.heartbeat, default.heartbeat);
     assert_eq!(interval(&settings), Duration::from_secs(5));
     let global = Policy { interval: Duration::from_secs(30), timeout: Duration::from_secs(7), ..Policy::default() };
-    assert_eq!(*default.heartbeat, global);
+    assert_eq!(**default.heartbeat.policy(), global);
 }
 
 #[test]
 fn a_route_for_everything_takes_the_place_of_the_default() {
     let settings = settings("[[route]]\npath = \"/\"\nheartbeat.mode = \"off\"");
     assert_eq!(settings.routes.len(), 1);
-    assert_ne!(settings.routes[0].heartbeat.mode, Policy::default().mode);
+    assert_ne!(settings.routes[0].heartbeat.policy().mode, Policy::default().mode);
 }
 
 #[test]
@@ -164,5 +167,5 @@ fn the_required_keys_suffice() {
     let settings = settings("");
     assert_eq!(settings.listen.address.to_string(), "0.0.0.0:8443");
     assert_eq!(settings.upstream.target, Target::Tcp { host: "127.0.0.1".into(), port: 3000 });
-    assert_eq!(*settings.routes[0].heartbeat, Policy::default());
+    assert_eq!(**settings.routes[0].heartbeat.policy(), Policy::default());
 }

@@ -13,7 +13,7 @@ pub(crate) const LIBRARY: Library = Library {
     mode: "passive",
     auto: Auto::Picks("actioncable-v1-json"),
     heartbeat: "",
-    hung: Hung::Process { bound: "interval + timeout", tried: BOUND },
+    hung: Hung::Process { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     // It tells neither code nor reason.
     after_1001: After { hears: r#"{ "willAttemptReconnect": true }"#, comes_back: ComesBack::Yes },

@@ -24,11 +24,16 @@ pub(crate) const LIBRARY: Library = Library {
 };
 
 /// The client of a Node program: CONNECT comes in nine messages.
-pub(crate) const IN_NODE: Library = Library { title: "MQTT, in Node", flags: &["node"], ..LIBRARY };
+pub(crate) const IN_NODE: Library = Library { title: "MQTT, in Node", flags: &["--node"], ..LIBRARY };
 
 matrix::tests!(LIBRARY);
 
 #[tokio::test]
 async fn in_node_under_its_profile() {
     matrix::under_its_profile(&IN_NODE).await;
+}
+
+#[tokio::test]
+async fn in_node_under_protocol_pings() {
+    matrix::under_protocol_pings_in_one_thread(&IN_NODE).await;
 }

@@ -1,13 +1,11 @@
-// A page that subscribes to a topic and publishes on it. With the flag `node` it is a server's client: the library's
+// A page that subscribes to a topic and publishes on it. With the flag --node it is a server's client: the library's
 // stream for Node, which sends each field of a packet as a message, and has no thread beside it.
+import '../browser.js';
+import { flags, report, takeOrders, url } from '../page.js';
+
 import mqtt from 'mqtt';
 
-import { flags, report, takeOrders, url } from '../page.js';
-import { WebSocket } from '../websocket.js';
-
-globalThis.WebSocket = WebSocket;
-
-const client = mqtt.connect(url, { forceNativeWebSocket: !flags.includes('node'), keepalive: 2 });
+const client = mqtt.connect(url, { forceNativeWebSocket: !flags.includes('--node'), keepalive: 2 });
 client.subscribe('echo');
 client.on('connect', () => report('open', {}));
 client.on('packetreceive', ({ cmd }) => cmd === 'pingresp' && report('beat', {}));

@@ -23,12 +23,22 @@ pub(crate) const LIBRARY: Library = Library {
     after_1012: After { hears: r#"{ "state": "connecting", "code": 1012 }"#, comes_back: ComesBack::Yes },
 };
 
-/// The client of a Node program, which has a WebSocket of its own.
-pub(crate) const IN_NODE: Library = Library { title: "Pusher, in Node", flags: &["node"], ..LIBRARY };
+/// The client of a Node program, which has a WebSocket of its own. For that a 1012 is a protocol error; it comes back.
+pub(crate) const IN_NODE: Library = Library {
+    title: "Pusher, in Node",
+    flags: &["--node"],
+    after_1012: After { hears: r#"{ "state": "connecting", "code": 1002 }"#, comes_back: ComesBack::Yes },
+    ..LIBRARY
+};
 
 matrix::tests!(LIBRARY);
 
 #[tokio::test]
 async fn in_node_under_its_profile() {
     matrix::under_its_profile(&IN_NODE).await;
+}
+
+#[tokio::test]
+async fn in_node_under_protocol_pings() {
+    matrix::under_protocol_pings_in_one_thread(&IN_NODE).await;
 }

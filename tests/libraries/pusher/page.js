@@ -1,13 +1,12 @@
-// A page that listens to a channel and sends client events to it. With the flag `node` it is a server's client: the
+// A page that listens to a channel and sends client events to it. With the flag --node it is a server's client: the
 // library's build for Node, which has its own WebSocket and no thread beside it; else the build for web workers.
 import { createRequire } from 'node:module';
 
+import '../browser.js';
 import { flags, report, takeOrders, url } from '../page.js';
-import { WebSocket } from '../websocket.js';
 
 globalThis.self = globalThis;
-globalThis.WebSocket = WebSocket;
-const Pusher = createRequire(import.meta.url)(flags.includes('node') ? 'pusher-js' : 'pusher-js/worker');
+const Pusher = createRequire(import.meta.url)(flags.includes('--node') ? 'pusher-js' : 'pusher-js/worker');
 
 const { hostname, port } = new URL(url);
 const pusher = new Pusher('key', {
@@ -21,7 +20,7 @@ const pusher = new Pusher('key', {
 pusher.connection.bind('message', ({ event }) => event === 'pusher:pong' && report('beat', {}));
 // A close is a change of state; some codes are an error too, and come before it.
 let code = null;
-pusher.connection.bind('error', ({ data }) => (code = data?.code ?? null));
+pusher.connection.bind('error', ({ data, error }) => (code = (data ?? error?.data)?.code ?? null));
 pusher.connection.bind('state_change', ({ previous, current: state }) => {
   if (previous === 'connected') report('close', { state, code });
 });

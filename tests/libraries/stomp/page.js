@@ -1,10 +1,8 @@
 // A page that listens to a queue and sends to it.
-import { Client } from '@stomp/stompjs';
-
+import '../browser.js';
 import { report, takeOrders, url } from '../page.js';
-import { WebSocket } from '../websocket.js';
 
-globalThis.WebSocket = WebSocket;
+import { Client } from '@stomp/stompjs';
 
 const client = new Client({
   brokerURL: url,

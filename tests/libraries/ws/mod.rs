@@ -13,7 +13,7 @@ pub(crate) const LIBRARY: Library = Library {
     mode: "app",
     auto: Auto::CannotTell,
     heartbeat: "",
-    hung: Hung::Page { bound: "interval + timeout", tried: BOUND },
+    hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::NotItsJob },
     after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::NotItsJob },

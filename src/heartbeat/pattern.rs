@@ -1,0 +1,222 @@
+//! What a message must look like to be a heartbeat.
+
+use serde_json::Value;
+
+use crate::ws::Opcode;
+
+/// The look of one heartbeat message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pattern {
+    opcode: Opcode,
+    content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Content {
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Json {
+        value: Value,
+        /// A text that stands in every message that fits, so that most others need not be parsed.
+        token: Box<[u8]>,
+    },
+}
+
+/// How a text of the configuration is compared with messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Matching {
+    /// The whole message, byte for byte.
+    #[default]
+    Exact,
+    /// The beginning of the message.
+    Prefix,
+    /// As JSON: the members of an object that are named must be there, others may be; the elements of an array must
+    /// be as many; `null` stands for any value.
+    Json,
+}
+
+/// Why a text is no pattern.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PatternError {
+    /// It has no bytes.
+    #[error("must not be empty")]
+    Empty,
+    /// It is to be compared as JSON, and is none.
+    #[error("must be JSON: {0}")]
+    NotJson(String),
+    /// It is JSON that any message would match, or that is no object or array.
+    #[error("must be a JSON object or array with at least one text in it")]
+    NoText,
+}
+
+impl Pattern {
+    /// Messages of the kind `opcode` (text or binary) that fit `text`.
+    pub fn new(opcode: Opcode, text: &[u8], matching: Matching) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        let content = match matching {
+            Matching::Exact => Content::Exact(text.into()),
+            Matching::Prefix => Content::Prefix(text.into()),
+            Matching::Json => {
+                let value = serde_json::from_slice(text).map_err(|error| PatternError::NotJson(error.to_string()))?;
+                let token = longest_text(&value).filter(|token| !token.is_empty()).ok_or(PatternError::NoText)?;
+                Content::Json { token: token.as_bytes().into(), value }
+            }
+        };
+        Ok(Self { opcode, content })
+    }
+
+    /// Whether a message of at least `at_least` bytes that begins with `start` can still match.
+    pub fn may_match(&self, opcode: Opcode, start: &[u8], at_least: usize) -> bool {
+        let agree = |text: &[u8]| start.iter().zip(text).all(|(a, b)| a == b);
+        self.opcode == opcode
+            && match &self.content {
+                Content::Exact(text) => at_least <= text.len() && agree(text),
+                Content::Prefix(text) => agree(text),
+                Content::Json { .. } => {
+                    start.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| matches!(byte, b'{' | b'['))
+                }
+            }
+    }
+
+    /// Whether the whole message `payload` is such a heartbeat.
+    pub fn matches(&self, opcode: Opcode, payload: &[u8]) -> bool {
+        self.opcode == opcode
+            && match &self.content {
+                Content::Exact(text) => payload == &**text,
+                Content::Prefix(text) => payload.starts_with(text),
+                Content::Json { value, token } => {
+                    // An escape may spell the token in other letters; then only parsing can tell.
+                    let may = payload.contains(&b'\\') || payload.windows(token.len()).any(|part| part == &**token);
+                    may && serde_json::from_slice(payload).is_ok_and(|message| covers(value, &message))
+                }
+            }
+    }
+
+    /// Bytes of the shortest message that matches.
+    pub fn shortest(&self) -> usize {
+        match &self.content {
+            Content::Exact(text) | Content::Prefix(text) => text.len(),
+            // The text between its quotes and brackets.
+            Content::Json { token, .. } => token.len() + 4,
+        }
+    }
+}
+
+/// Whether `message` has everything that `pattern` names.
+fn covers(pattern: &Value, message: &Value) -> bool {
+    match (pattern, message) {
+        (Value::Null, _) => true,
+        (Value::Object(pattern), Value::Object(message)) => {
+            pattern.iter().all(|(key, value)| message.get(key).is_some_and(|found| covers(value, found)))
+        }
+        (Value::Array(pattern), Value::Array(message)) => {
+            pattern.len() == message.len() && pattern.iter().zip(message).all(|(value, found)| covers(value, found))
+        }
+        (pattern, message) => pattern == message,
+    }
+}
+
+/// The longest text in an object or array, or its longest key where it has no text.
+fn longest_text(value: &Value) -> Option<&str> {
+    let (mut texts, mut keys) = (Vec::new(), Vec::new());
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::String(text) => texts.push(text.as_str()),
+            Value::Array(elements) => open.extend(elements),
+            Value::Object(members) => {
+                keys.extend(members.keys().map(String::as_str));
+                open.extend(members.values());
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    if !matches!(value, Value::Object(_) | Value::Array(_)) {
+        return None;
+    }
+    let candidates = if texts.is_empty() { keys } else { texts };
+    candidates.into_iter().max_by_key(|text| text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str, matching: Matching) -> Pattern {
+        Pattern::new(Opcode::TEXT, text.as_bytes(), matching).unwrap()
+    }
+
+    #[test]
+    fn an_exact_pattern_is_the_whole_message() {
+        let pong = text("pong", Matching::Exact);
+        assert!(pong.matches(Opcode::TEXT, b"pong"));
+        for other in ["", "pon", "pongs", "Pong", " pong"] {
+            assert!(!pong.matches(Opcode::TEXT, other.as_bytes()), "{other}");
+        }
+        assert!(pong.may_match(Opcode::TEXT, b"", 0));
+        assert!(pong.may_match(Opcode::TEXT, b"po", 4));
+        assert!(!pong.may_match(Opcode::TEXT, b"pi", 2));
+        assert!(!pong.may_match(Opcode::TEXT, b"po", 5), "it is too long already");
+    }
+
+    #[test]
+    fn s48_a_binary_message_does_not_match_a_text_pattern() {
+        let pong = text("pong", Matching::Exact);
+        assert!(!pong.matches(Opcode::BINARY, b"pong"));
+        assert!(!pong.may_match(Opcode::BINARY, b"po", 4));
+    }
+
+    #[test]
+    fn a_prefix_is_the_beginning_of_the_message() {
+        let pong = text("pong:", Matching::Prefix);
+        assert!(pong.matches(Opcode::TEXT, b"pong:17"));
+        assert!(!pong.matches(Opcode::TEXT, b"pong"));
+        assert!(pong.may_match(Opcode::TEXT, b"pong:1", 200));
+        assert!(!pong.may_match(Opcode::TEXT, b"pang", 200));
+    }
+
+    #[test]
+    fn json_matches_what_it_names_and_leaves_the_rest_free() {
+        let pong = text(r#"{"type":"pong"}"#, Matching::Json);
+        for fits in [
+            r#"{"type":"pong"}"#,
+            r#" { "payload": {"a": 1}, "type" : "pong" } "#,
+            r#"{"type":"\u0070ong"}"#,
+            r#"{"t\u0079pe":"p\u006fng"}"#,
+        ] {
+            assert!(pong.matches(Opcode::TEXT, fits.as_bytes()), "{fits}");
+        }
+        for other in [r#"{"type":"ping"}"#, r#"{"kind":"pong"}"#, r#"["pong"]"#, r#"{"type":"pong""#, "pong", ""] {
+            assert!(!pong.matches(Opcode::TEXT, other.as_bytes()), "{other}");
+        }
+        assert!(pong.may_match(Opcode::TEXT, b" {", 100));
+        assert!(!pong.may_match(Opcode::TEXT, b"4", 100));
+    }
+
+    #[test]
+    fn null_in_json_stands_for_any_value() {
+        let beat = text(r#"[null,null,"phoenix","heartbeat",null]"#, Matching::Json);
+        assert!(beat.matches(Opcode::TEXT, br#"[null,"17","phoenix","heartbeat",{}]"#));
+        assert!(!beat.matches(Opcode::TEXT, br#"[null,"17","phoenix","heartbeat"]"#));
+        assert!(!beat.matches(Opcode::TEXT, br#"["1","2","room","heartbeat",{}]"#));
+    }
+
+    #[test]
+    fn what_can_be_no_pattern_says_why() {
+        let refused = |text: &[u8], matching| Pattern::new(Opcode::TEXT, text, matching).unwrap_err();
+        assert_eq!(refused(b"", Matching::Exact), PatternError::Empty);
+        assert!(matches!(refused(b"{\"type\":", Matching::Json), PatternError::NotJson(_)));
+        for nothing in ["{}", "[]", "17", "\"pong\"", "[1,2]", "null"] {
+            assert_eq!(refused(nothing.as_bytes(), Matching::Json), PatternError::NoText, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn deep_json_is_no_match_and_no_overflow() {
+        let pong = text(r#"{"type":"pong"}"#, Matching::Json);
+        let deep = format!("{{\"type\":\"pong\",\"a\":{}", "[".repeat(100_000));
+        assert!(!pong.matches(Opcode::TEXT, deep.as_bytes()));
+    }
+}

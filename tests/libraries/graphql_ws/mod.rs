@@ -1,0 +1,22 @@
+//! graphql-ws, which speaks graphql-transport-ws: either side may ping, and the other answers.
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix::{self, BOUND};
+
+pub(crate) const LIBRARY: Library = Library {
+    title: "graphql-ws",
+    packages: &["graphql-ws"],
+    folder: "graphql_ws",
+    path: "/graphql",
+    flags: &[],
+    profile: "graphql-transport-ws",
+    mode: "app",
+    auto: Auto::Picks("graphql-transport-ws"),
+    heartbeat: "",
+    hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
+    app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
+    after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::Yes },
+    after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::Yes },
+};
+
+matrix::tests!(LIBRARY);
