@@ -1,16 +1,11 @@
 // A channel that echoes, as Action Cable has it: a welcome, pings that nobody answers, a subscription that is confirmed.
-import { createServer } from 'node:http';
-
-import { WebSocketServer } from 'ws';
-
-import { listen, report } from '../../express/report.js';
+import { report, serve } from '../serve.js';
 
 const INTERVAL_MS = 500;
 
-const server = createServer();
-new WebSocketServer({ server }).on('connection', (socket) => {
+serve((socket) => {
   const send = (message) => socket.send(JSON.stringify(message));
-  report('open', { protocol: socket.protocol });
+  report('open', {});
   send({ type: 'welcome' });
   const timer = setInterval(() => send({ type: 'ping', message: Math.floor(Date.now() / 1000) }), INTERVAL_MS);
 
@@ -27,10 +22,5 @@ new WebSocketServer({ server }).on('connection', (socket) => {
     const { command, ...fields } = JSON.parse(message);
     commands[command](fields);
   });
-  socket.on('error', ({ message }) => report('error', { message }));
-  socket.on('close', (code, reason) => {
-    clearInterval(timer);
-    report('close', { code, reason: String(reason) });
-  });
+  socket.on('close', () => clearInterval(timer));
 });
-listen(server);

@@ -1,10 +1,8 @@
 // A broker, aedes, whose own keep-alive is switched off: that is the proxy's business.
-import { createServer } from 'node:http';
-
 import { Aedes } from 'aedes';
-import { WebSocketServer, createWebSocketStream } from 'ws';
+import { createWebSocketStream } from 'ws';
 
-import { listen, report } from '../../express/report.js';
+import { report, serve } from '../serve.js';
 
 const broker = await Aedes.createBroker({
   preConnect: (_client, packet, done) => {
@@ -22,9 +20,4 @@ broker.on('ping', () => report('beat', {}));
 broker.on('clientDisconnect', ({ id }) => report('clientDisconnect', { id }));
 broker.on('clientError', (_client, { message }) => report('error', { message }));
 
-const server = createServer();
-new WebSocketServer({ server }).on('connection', (socket, request) => {
-  broker.handle(createWebSocketStream(socket), request);
-  socket.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
-});
-listen(server);
+serve((socket, request) => broker.handle(createWebSocketStream(socket), request));

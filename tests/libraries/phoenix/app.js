@@ -1,14 +1,7 @@
 // A channel that echoes, in the serializer of version 2: [join_ref, ref, topic, event, payload].
-import { createServer } from 'node:http';
+import { report, serve } from '../serve.js';
 
-import { WebSocketServer } from 'ws';
-
-import { listen, report } from '../../express/report.js';
-
-const server = createServer();
-new WebSocketServer({ server }).on('connection', (socket, { url }) => {
-  report('connection', { url });
-
+serve((socket) => {
   const responses = {
     heartbeat: () => {
       report('beat', {});
@@ -29,7 +22,4 @@ new WebSocketServer({ server }).on('connection', (socket, { url }) => {
     const response = responses[event](payload);
     socket.send(JSON.stringify([joinRef, ref, topic, 'phx_reply', { status: 'ok', response }]));
   });
-  socket.on('error', ({ message }) => report('error', { message }));
-  socket.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
 });
-listen(server);

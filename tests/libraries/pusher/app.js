@@ -1,17 +1,10 @@
 // A server of the Pusher protocol, version 7, that gives every client event back to its sender.
-import { createServer } from 'node:http';
-
-import { WebSocketServer } from 'ws';
-
-import { listen, report } from '../../express/report.js';
+import { report, serve } from '../serve.js';
 
 const ACTIVITY_TIMEOUT_S = 2;
 
-const server = createServer();
-new WebSocketServer({ server }).on('connection', (socket, { url }) => {
+serve((socket) => {
   const send = (event, data, channel) => socket.send(JSON.stringify({ event, channel, data: JSON.stringify(data) }));
-  report('connection', { url });
-
   const events = {
     'pusher:ping': () => {
       report('beat', {});
@@ -31,8 +24,5 @@ new WebSocketServer({ server }).on('connection', (socket, { url }) => {
     const { event, ...fields } = JSON.parse(message);
     events[event](fields);
   });
-  socket.on('error', ({ message }) => report('error', { message }));
-  socket.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
   send('pusher:connection_established', { socket_id: '1.1', activity_timeout: ACTIVITY_TIMEOUT_S });
 });
-listen(server);

@@ -9,7 +9,7 @@ pub(crate) const LIBRARY: Library = Library {
     title: "Pusher",
     packages: &["pusher-js"],
     folder: "pusher",
-    path: "",
+    path: "/app/key",
     flags: &[],
     profile: "pusher",
     mode: "passive",

@@ -8,8 +8,8 @@ import { flags, report, takeOrders, url } from '../page.js';
 globalThis.self = globalThis;
 const Pusher = createRequire(import.meta.url)(flags.includes('--node') ? 'pusher-js' : 'pusher-js/worker');
 
-const { hostname, port } = new URL(url);
-const pusher = new Pusher('key', {
+const { hostname, port, pathname } = new URL(url);
+const pusher = new Pusher(pathname.split('/').pop(), {
   cluster: '',
   wsHost: hostname,
   wsPort: port,

@@ -1,10 +1,6 @@
 // A hub that echoes, in the JSON hub protocol: records that end with 0x1e, the handshake first, pings both ways that
 // nobody answers.
-import { createServer } from 'node:http';
-
-import { WebSocketServer } from 'ws';
-
-import { listen, report } from '../../express/report.js';
+import { report, serve } from '../serve.js';
 
 const INTERVAL_MS = 500;
 const SEPARATOR = '\x1e';
@@ -12,8 +8,7 @@ const INVOCATION = 1;
 const COMPLETION = 3;
 const PING = 6;
 
-const server = createServer();
-new WebSocketServer({ server }).on('connection', (socket) => {
+serve((socket) => {
   const send = (record) => socket.send(JSON.stringify(record) + SEPARATOR);
   let timer;
 
@@ -37,10 +32,5 @@ new WebSocketServer({ server }).on('connection', (socket) => {
       else records[record.type]?.(record);
     }
   });
-  socket.on('error', ({ message }) => report('error', { message }));
-  socket.on('close', (code, reason) => {
-    clearInterval(timer);
-    report('close', { code, reason: String(reason) });
-  });
+  socket.on('close', () => clearInterval(timer));
 });
-listen(server);

@@ -1,22 +1,17 @@
 // A broker that gives every message back to its sender; heart-beats as the client and it agree on them.
-import { createServer } from 'node:http';
-
-import { WebSocketServer } from 'ws';
-
-import { listen, report } from '../../express/report.js';
+import { report, serve } from '../serve.js';
 import { EOL, frame, frames } from './frame.js';
 
 const INTERVAL_MS = 500;
 
-const server = createServer();
-new WebSocketServer({ server }).on('connection', (socket) => {
+serve((socket) => {
   const subscriptions = new Map();
   let timer;
 
   const commands = {
     CONNECT: ({ 'heart-beat': offered }) => {
       const [, wanted] = offered.split(',').map(Number);
-      report('open', { protocol: socket.protocol, offered });
+      report('open', { offered });
       socket.send(frame('CONNECTED', { version: '1.2', 'heart-beat': `${INTERVAL_MS},${INTERVAL_MS}` }));
       if (wanted !== 0) timer = setInterval(() => socket.send(EOL), Math.max(wanted, INTERVAL_MS));
     },
@@ -34,10 +29,5 @@ new WebSocketServer({ server }).on('connection', (socket) => {
       else report('beat', {});
     }
   });
-  socket.on('error', ({ message }) => report('error', { message }));
-  socket.on('close', (code, reason) => {
-    clearInterval(timer);
-    report('close', { code, reason: String(reason) });
-  });
+  socket.on('close', () => clearInterval(timer));
 });
-listen(server);
