@@ -78,13 +78,22 @@ pub(crate) struct After {
 /// Whether a library reconnects by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ComesBack {
-    /// It does.
+    /// It does, and goes on trying while it is refused.
     Yes,
+    /// It does, and gives up when its first try fails.
+    UnlessRefused,
     /// It could, and does not after this code.
     #[expect(dead_code, reason = "no library is like that so far")]
     No,
     /// The library has no such thing; its user writes it.
     NotItsJob,
+}
+
+impl ComesBack {
+    /// Whether a page is back where nothing is in its way.
+    pub(crate) fn comes(self) -> bool {
+        matches!(self, Self::Yes | Self::UnlessRefused)
+    }
 }
 
 impl Library {

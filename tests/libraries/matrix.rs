@@ -1,14 +1,16 @@
 //! The scenarios, the same for every library.
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::library::{After, Auto, ComesBack, Hung, Library};
-use crate::support::deadline::settles;
+use crate::support::deadline::{settles, soon};
 use crate::support::node::{App, project};
 use crate::support::process::Process;
 use crate::support::proxy::{Config, Proxy};
@@ -30,7 +32,7 @@ const MANY_BEATS: Duration = Duration::from_secs(6);
 const WINDOWS_LIVED: u32 = 4;
 
 /// How long a page that will not come back is watched. Every library that comes back does so in less.
-const NEVER: Duration = Duration::from_secs(8);
+const NEVER: Duration = Duration::from_secs(6);
 
 /// The heartbeats under which a library has to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +149,18 @@ impl Page {
         let close = self.event("close", |_| true).await;
         holds(&close, after.hears, what);
         match after.comes_back {
-            ComesBack::Yes => drop(settles("the page is back", || self.opens(), |opens| *opens == 2).await),
-            ComesBack::No => {
-                sleep(NEVER).await;
-                assert_eq!(self.opens(), 1, "{what}: it did come back:\n{}", self.transcript());
+            ComesBack::Yes | ComesBack::UnlessRefused => {
+                let transcript = || (self.opens(), self.transcript());
+                settles(&format!("{what}, the page is back"), transcript, |(opens, _)| *opens == 2).await;
             }
+            ComesBack::No => self.stays_away(what).await,
             ComesBack::NotItsJob => {}
         }
+    }
+
+    async fn stays_away(&self, what: &str) {
+        sleep(NEVER).await;
+        assert_eq!(self.opens(), 1, "{what}, it did come back:\n{}", self.transcript());
     }
 
     fn opens(&self) -> usize {
@@ -187,6 +194,7 @@ pub(crate) async fn under_protocol_pings(library: &Library) {
         lives(library, Heartbeat::Protocol),
         hangs_unnoticed(library, Heartbeat::Protocol),
         sees_a_restart(library),
+        is_refused_meanwhile(library),
     );
 }
 
@@ -230,7 +238,7 @@ async fn is_found_when_it_hangs(library: &Library) {
         (&"proxy".into(), &"heartbeat_timeout".into(), &1001.into(), &4408.into()),
         "{close}"
     );
-    if library.after_1001.comes_back == ComesBack::Yes {
+    if library.after_1001.comes_back.comes() {
         session.echoes("again").await;
     }
     session.finish().await;
@@ -255,10 +263,30 @@ async fn sees_a_restart(library: &Library) {
     session.echoes("first").await;
     session.proxy = session.proxy.restart().await;
     session.page.goes_on(library.after_1012, "after 1012").await;
-    if library.after_1012.comes_back == ComesBack::Yes {
+    if library.after_1012.comes_back.comes() {
         session.echoes("again").await;
     }
     session.finish().await;
+}
+
+/// The proxy is away for longer: the page's first try to reconnect fails.
+async fn is_refused_meanwhile(library: &Library) {
+    if !library.after_1012.comes_back.comes() {
+        return;
+    }
+    let mut session = Session::open(library, Heartbeat::Protocol).await;
+    session.proxy = session.proxy.restart_after(refuse_one).await;
+    match library.after_1012.comes_back {
+        ComesBack::Yes => session.page.goes_on(library.after_1012, "after a refusal").await,
+        _ => session.page.stays_away("after a refusal").await,
+    }
+    session.finish().await;
+}
+
+/// Waits for a connection, and ends it before it says a word.
+async fn refuse_one(address: SocketAddr) {
+    let listener = TcpListener::bind(address).await.expect("nobody listens there any more");
+    soon("the page's first try", listener.accept()).await.expect("the try is taken");
 }
 
 /// `event` has these fields, among others.

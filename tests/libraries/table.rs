@@ -52,6 +52,7 @@ fn row(library: &Library) -> String {
 fn then(after: After) -> &'static str {
     match after.comes_back {
         ComesBack::Yes => "reconnects",
+        ComesBack::UnlessRefused => "reconnects, unless its first try fails",
         ComesBack::No => "stays away",
         ComesBack::NotItsJob => "does not reconnect by itself",
     }

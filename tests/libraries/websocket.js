@@ -1,7 +1,6 @@
 // WebSocket as a browser has it: the socket lives on a thread of its own, beside the page's. A page that hangs goes on
-// answering pings and Closes, and learns of everything when it is awake again.
-//
-// An order of a few lines of the WHATWG's interface, as much of it as the libraries use.
+// answering pings and Closes, and learns of everything when it is awake again. As much of the WHATWG's interface as the
+// libraries use.
 import { Worker } from 'node:worker_threads';
 
 const CONNECTING = 0;

@@ -79,8 +79,14 @@ impl Proxy {
 
     /// Ends it in order, and starts it anew on the same port, with the same certificate and configuration. For a
     /// moment between the two nobody listens.
-    pub(crate) async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
+        self.restart_after(async |_| {}).await
+    }
+
+    /// As [`Self::restart`], with `meanwhile` between the end and the start; it is told the address.
+    pub(crate) async fn restart_after(mut self, meanwhile: impl AsyncFnOnce(SocketAddr)) -> Self {
         self.exits_in_order().await;
+        meanwhile(self.address).await;
         let Self { config, address, pki, dir, .. } = self;
         Self::listen(config, address, pki, dir).await
     }

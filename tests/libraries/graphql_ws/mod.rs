@@ -15,8 +15,15 @@ pub(crate) const LIBRARY: Library = Library {
     heartbeat: "",
     hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::Yes },
-    after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::Yes },
+    // Its default `shouldRetry` takes the failure of a connection for fatal, and a close, even 1006, for none.
+    after_1001: After {
+        hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#,
+        comes_back: ComesBack::UnlessRefused,
+    },
+    after_1012: After {
+        hears: r#"{ "code": 1012, "reason": "service restart" }"#,
+        comes_back: ComesBack::UnlessRefused,
+    },
 };
 
 matrix::tests!(LIBRARY);
