@@ -188,6 +188,18 @@ pub(crate) async fn under_its_profile(library: &Library) {
     tokio::join!(lives(library, Heartbeat::Profile), lives(library, Heartbeat::Auto), is_found_when_it_hangs(library),);
 }
 
+/// As [`under_its_profile`], at a path where the app agrees to compress.
+pub(crate) async fn under_its_profile_compressed(library: &Library) {
+    tokio::join!(is_compressed(library), under_its_profile(library));
+}
+
+async fn is_compressed(library: &Library) {
+    let session = Session::open(library, Heartbeat::Profile).await;
+    let connection = session.app.event("connection", |_| true).await;
+    assert_eq!(connection["extensions"], "permessage-deflate", "{connection}");
+    session.finish().await;
+}
+
 /// What has to hold where the proxy knows nothing of the library.
 pub(crate) async fn under_protocol_pings(library: &Library) {
     tokio::join!(

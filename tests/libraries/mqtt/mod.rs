@@ -29,6 +29,11 @@ pub(crate) const IN_NODE: Library = Library { title: "MQTT, in Node", flags: &["
 matrix::tests!(LIBRARY);
 
 #[tokio::test]
+async fn under_its_profile_compressed() {
+    matrix::under_its_profile_compressed(&Library { path: "/deflate", ..LIBRARY }).await;
+}
+
+#[tokio::test]
 async fn in_node_under_its_profile() {
     matrix::under_its_profile(&IN_NODE).await;
 }

@@ -22,3 +22,10 @@ pub(crate) const LIBRARY: Library = Library {
 };
 
 matrix::tests!(LIBRARY);
+
+/// Where only its heartbeat counts, one that is compressed is still recognised, or held for one.
+#[tokio::test]
+async fn by_its_heartbeat_alone_compressed() {
+    let heartbeat = "window = \"4s\"\nliveness = \"pong_only\"\n";
+    matrix::under_its_profile_compressed(&Library { path: "/deflate", heartbeat, ..LIBRARY }).await;
+}

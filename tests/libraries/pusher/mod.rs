@@ -34,6 +34,11 @@ pub(crate) const IN_NODE: Library = Library {
 matrix::tests!(LIBRARY);
 
 #[tokio::test]
+async fn under_its_profile_compressed() {
+    matrix::under_its_profile_compressed(&Library { path: "/app/deflate", ..LIBRARY }).await;
+}
+
+#[tokio::test]
 async fn in_node_under_its_profile() {
     matrix::under_its_profile(&IN_NODE).await;
 }

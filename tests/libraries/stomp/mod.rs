@@ -23,3 +23,8 @@ pub(crate) const LIBRARY: Library = Library {
 };
 
 matrix::tests!(LIBRARY);
+
+#[tokio::test]
+async fn under_its_profile_compressed() {
+    matrix::under_its_profile_compressed(&Library { path: "/deflate", ..LIBRARY }).await;
+}
