@@ -186,7 +186,8 @@ impl Builtin {
                     json(r#"[null,null,"phoenix","heartbeat",null]"#),
                     json(r#"{"topic":"phoenix","event":"heartbeat"}"#),
                 ],
-                proof: Proof::Speaks(DEFAULT_WINDOW),
+                // Every 30 s, and in a tab that has just been hidden a minute later.
+                proof: Proof::Speaks(120 * SECOND),
                 ..base
             },
             Self::ActionCable => base,
