@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Builtin, Mode, Policy, Role, Signs, recognise};
+use super::{Builtin, Liveness, Mode, Policy, Proof, Role, Signs, recognise};
+use crate::ws::Coding;
 
 /// The heartbeat of a route.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Picked {
     pub policy: Arc<Policy>,
     /// What showed it, where the upgrade was asked.
     pub why: Option<&'static str>,
+    /// What it had to do without, where its messages cannot be read.
+    pub degraded: Option<&'static str>,
 }
 
 impl Heartbeat {
@@ -46,15 +49,54 @@ impl Heartbeat {
         }
     }
 
-    /// The heartbeat of a session whose upgrade shows `signs`.
-    pub fn pick(&self, signs: &Signs<'_>) -> Picked {
+    /// Whether a session whose upgrade shows `signs`, and whose app has yet to choose among the subprotocols, may turn
+    /// out to be one that messages are taken out of. It must not be compressed then.
+    pub fn may_swallow(&self, signs: &Signs<'_>) -> bool {
+        let swallows = |subprotocols| self.policy_for(&Signs { subprotocols, ..*signs }).0.mode.swallows();
+        swallows(&[]) || signs.subprotocols.chunks(1).any(swallows)
+    }
+
+    /// The heartbeat of a session whose upgrade shows `signs`, and whose payloads are under `coding`.
+    pub fn pick(&self, signs: &Signs<'_>, coding: Coding) -> Picked {
+        let (policy, why) = self.policy_for(signs);
+        match policy.readable(coding) {
+            None => Picked { policy: Arc::clone(policy), why, degraded: None },
+            Some((policy, degraded)) => Picked { policy: Arc::new(policy), why, degraded: Some(degraded) },
+        }
+    }
+
+    fn policy_for(&self, signs: &Signs<'_>) -> (&Arc<Policy>, Option<&'static str>) {
         match self {
-            Self::Fixed(policy) => Picked { policy: Arc::clone(policy), why: None },
+            Self::Fixed(policy) => (policy, None),
             Self::Auto(auto) => match recognise(signs) {
-                Some((builtin, why)) => Picked { policy: Arc::clone(auto.policy(builtin)), why: Some(why) },
-                None => Picked { policy: Arc::clone(&auto.fallback), why: Some("nothing recognised") },
+                Some((builtin, why)) => (auto.policy(builtin), Some(why)),
+                None => (&auto.fallback, Some("nothing recognised")),
             },
         }
+    }
+}
+
+impl Policy {
+    /// What can be asked of a session instead whose payloads are under `coding`, if that hides what this policy has to
+    /// read, and what it then does without.
+    fn readable(&self, coding: Coding) -> Option<(Self, &'static str)> {
+        let Mode::Passive(profile) = &self.mode else { return None };
+        let refers_back = match coding {
+            Coding::Plain => return None,
+            Coding::Deflate { server_takeover, .. } => server_takeover,
+            Coding::Unknown => true,
+        };
+        let unknown = coding == Coding::Unknown;
+        // Two bytes are too short to be a reference to earlier ones, and can always be read.
+        let unreadable = |asks: &super::Pattern| unknown || refers_back && asks.longest() > 2;
+        if profile.proof == Proof::Answers && profile.asks.as_ref().is_some_and(unreadable) {
+            return Some((Self { mode: Mode::Protocol, ..self.clone() }, "compressed: the client is pinged"));
+        }
+        if unknown && self.liveness == Liveness::PongOnly {
+            let counts = Self { liveness: Liveness::AnyBytes, ..self.clone() };
+            return Some((counts, "unknown extension: any message counts"));
+        }
+        None
     }
 }
 
@@ -103,11 +145,44 @@ mod tests {
             assert_eq!(auto.policy(builtin).max_missed, 3);
         }
         let signs = Signs { subprotocols: &["graphql-transport-ws"], path: "/", query: "" };
-        let picked = heartbeat.pick(&signs);
+        let picked = heartbeat.pick(&signs, Coding::Plain);
         assert_eq!(picked.policy.mode.as_str(), "app");
         assert_eq!(picked.why, Some("subprotocol graphql-transport-ws"));
-        let picked = heartbeat.pick(&Signs { subprotocols: &[], path: "/chat", query: "" });
+        let picked = heartbeat.pick(&Signs { subprotocols: &[], path: "/chat", query: "" }, Coding::Plain);
         assert_eq!(picked.policy.mode, Mode::Protocol);
         assert_eq!(picked.why, Some("nothing recognised"));
+    }
+    #[test]
+    fn whoever_may_be_taken_messages_out_of_is_not_compressed() {
+        let heartbeat = Heartbeat::auto(&Policy::default());
+        let may = |subprotocols: &[&str]| heartbeat.may_swallow(&Signs { subprotocols, path: "/", query: "" });
+        assert!(may(&["graphql-transport-ws"]));
+        assert!(may(&["graphql-ws", "graphql-transport-ws"]), "the app may choose either");
+        assert!(!may(&["graphql-ws"]));
+        assert!(!may(&[]));
+        let app = Policy { mode: Builtin::ExpressText.mode(Role::App), ..Policy::default() };
+        assert!(Heartbeat::from(app).may_swallow(&Signs { subprotocols: &[], path: "/", query: "" }));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_done_without() {
+        let with = |mode, coding| {
+            let heartbeat = Heartbeat::from(Policy { mode, ..Policy::default() });
+            let picked = heartbeat.pick(&Signs { subprotocols: &[], path: "/", query: "" }, coding);
+            (picked.policy.mode.as_str(), picked.degraded.is_some())
+        };
+        let takeover = Coding::Deflate { client_takeover: true, server_takeover: true };
+        let none = Coding::Deflate { client_takeover: true, server_takeover: false };
+        let engine_io = || Builtin::EngineIo.mode(Role::Passive);
+        assert_eq!(with(engine_io(), takeover), ("passive", false), "one byte refers to nothing");
+        assert_eq!(with(engine_io(), Coding::Unknown), ("protocol", true));
+        let custom = || {
+            let asks = super::super::Pattern::new(crate::ws::Opcode::TEXT, b"alive?", super::super::Matching::Exact);
+            let engine_io = Builtin::EngineIo.profile(Role::Passive);
+            Mode::Passive(Arc::new(super::super::Profile { asks: asks.ok(), ..engine_io }))
+        };
+        assert_eq!(with(custom(), takeover), ("protocol", true));
+        assert_eq!(with(custom(), none), ("passive", false));
+        assert_eq!(with(Mode::Protocol, takeover), ("protocol", false));
     }
 }

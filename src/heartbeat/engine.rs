@@ -1,5 +1,8 @@
 //! The state machine of one session's heartbeat on its client leg.
 
+mod deadlines;
+mod messages;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,9 +10,10 @@ use super::downlink::{Delivery, Downlink, Whereabouts};
 use super::draw::Draw;
 use super::ledger::{Answer, Ledger};
 use super::phase::{Delays, Paused, Phase, Reissue, Whose};
-use super::rate::PingRate;
+use super::questions::Questions;
+use super::rate::Rate;
 use super::rtt::Estimator;
-use super::{ClientPing, Due, Liveness, Mode, PingFate, Policy, PongFate, Stats, Verdict};
+use super::{ClientPing, Gap, Liveness, Mode, PingFate, Policy, PongFate, Proof, Seen, Stats, Transmit};
 use crate::ws::{ControlFrame, Opcode};
 
 /// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
@@ -22,15 +26,23 @@ const FIRST_LOOK: u32 = 8;
 #[derive(Debug)]
 pub struct Engine {
     policy: Arc<Policy>,
+    /// What tells that the client is alive.
+    proof: Proof,
     draw: Draw,
     phase: Phase,
     ledger: Ledger,
+    questions: Questions,
     rtt: Estimator,
     downlink: Downlink,
     stats: Stats,
     /// Probes in a row that went unanswered.
     missed_in_a_row: u32,
+    /// When the client was last heard; where it has to speak by itself, when that last was a sign of life.
     last_byte: Instant,
+    /// How much longer than its window a client may be silent that has to speak by itself.
+    grace: Duration,
+    /// Whether the app has spoken since the client last was heard, where that matters.
+    spoken_to: bool,
     last_probe: Instant,
     /// When the timer was last answered, or the deadline last set otherwise than by a read.
     checked: Instant,
@@ -43,7 +55,10 @@ pub struct Engine {
     /// How long clocks have been frozen since the last sign of life.
     deferred: Duration,
     reissue: Reissue,
-    client_pings: PingRate,
+    /// Whether the last probe is a Ping although it should have been a message: there was no room for one.
+    pinged_instead: bool,
+    client_pings: Rate,
+    client_beats: Rate,
     /// Whether the deadline may have moved earlier since it was last asked for.
     hurried: bool,
 }
@@ -59,12 +74,19 @@ impl Engine {
         };
         Self {
             phase: if policy.mode == Mode::Off { Phase::Still } else { Phase::Quiet },
+            proof: match policy.mode.profile() {
+                Some(profile) if profile.start_after.is_some() => Proof::Pongs,
+                _ => policy.proof().unwrap_or(Proof::Pongs),
+            },
             ledger: Ledger::new(draw.nonce()),
+            questions: Questions::default(),
             rtt: Estimator::default(),
             downlink: Downlink::new(policy.write_stall),
             stats: Stats::default(),
             missed_in_a_row: 0,
             last_byte: now,
+            grace: Duration::ZERO,
+            spoken_to: false,
             last_probe: now,
             checked: now,
             delays,
@@ -72,7 +94,9 @@ impl Engine {
             paused: None,
             deferred: Duration::ZERO,
             reissue: Reissue::None,
-            client_pings: PingRate::new(now),
+            pinged_instead: false,
+            client_pings: Rate::new(now),
+            client_beats: Rate::new(now),
             hurried: true,
             draw,
             policy,
@@ -84,22 +108,27 @@ impl Engine {
         self.stats
     }
 
-    /// Bytes of the client were read. `ended_frame`: a frame ended within them; `inside_frame`: they leave off in
-    /// the middle of one.
+    /// Bytes of the client were read.
     #[inline]
-    pub fn read(&mut self, now: Instant, ended_frame: bool, inside_frame: bool) {
-        self.last_byte = now;
+    pub fn read(&mut self, now: Instant, seen: Seen) {
         self.frame_since = match self.frame_since {
-            _ if !inside_frame => None,
-            Some(since) if !ended_frame => Some(since),
+            _ if !seen.inside_frame => None,
+            Some(since) if !seen.ended_frame => Some(since),
             _ => Some(now),
         };
-        if ended_frame {
+        if seen.ended_frame {
             self.downlink.frame_ended(now);
+        }
+        // A control frame shows that the client's network code lives, which may be another process than its page.
+        if self.proof != Proof::Pongs && !seen.data {
+            return;
+        }
+        if !self.must_speak() {
+            self.last_byte = now;
         }
         let alive = match self.policy.liveness {
             Liveness::AnyBytes => true,
-            Liveness::AnyFrame => ended_frame,
+            Liveness::AnyFrame => seen.ended_frame,
             Liveness::PongOnly => false,
         };
         if alive {
@@ -110,7 +139,10 @@ impl Engine {
     /// A Pong of the client, unmasked.
     pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongFate {
         self.hurried = true;
-        self.alive(now);
+        if self.proof == Proof::Pongs || self.pinged_instead {
+            self.last_byte = now;
+            self.alive(now);
+        }
         match self.ledger.pong(payload, now) {
             Answer::Relayed => {
                 self.answered(now);
@@ -147,37 +179,37 @@ impl Engine {
         }
     }
 
-    /// A Ping of the app goes out to the client; it counts as the probe.
+    /// A Ping of the app goes out to the client; it counts as the probe where a Pong is what is waited for.
     pub fn app_ping(&mut self, payload: &[u8], now: Instant) {
-        match self.phase {
-            Phase::Still => return,
-            Phase::Quiet | Phase::Queued { handed: None, .. } => {
-                self.hurried = true;
-                self.phase = Phase::Queued { since: now, handed: Some(Whose::Apps) };
-            }
-            Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
+        if self.phase == Phase::Still {
+            return;
         }
         self.ledger.relayed(payload);
+        if self.proof == Proof::Pongs {
+            self.asked_by_app(now);
+        }
     }
 
-    /// Whether [`Self::poll_transmit`] has a frame, to be asked at every frame boundary of the outbound stream.
+    /// Whether [`Self::poll_transmit`] may have a frame, to be asked wherever the outbound stream has a gap.
     #[inline]
     pub fn wants_transmit(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue.is_due(now)
     }
 
-    /// The next frame of the heartbeat's own for the client. It must go out at a frame boundary.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<ControlFrame> {
-        if let Phase::Queued { handed: handed @ None, .. } = &mut self.phase {
-            *handed = Some(Whose::Ours);
+    /// The next frame of the heartbeat's own for the client, where the outbound stream has a `gap`.
+    pub fn poll_transmit(&mut self, now: Instant, gap: Gap) -> Option<Transmit> {
+        if let Phase::Queued { since, handed: None } = self.phase
+            && let Some(transmit) = self.probe(now, since, gap)
+        {
+            self.phase = Phase::Queued { since, handed: Some(Whose::Ours) };
             self.stats.pings += 1;
-            return Some(ControlFrame::new(Opcode::PING, &self.ledger.own(), None));
+            return Some(transmit);
         }
         if !self.reissue.is_due(now) {
             return None;
         }
         self.reissue = Reissue::None;
-        Some(ControlFrame::new(Opcode::PING, &self.ledger.reissue()?, None))
+        Some(Transmit::Control(ControlFrame::new(Opcode::PING, &self.ledger.reissue()?, None)))
     }
 
     /// Whether a probe was handed out that has not been reported as [`Self::flushed`].
@@ -193,6 +225,7 @@ impl Engine {
         let window = self.window();
         self.hurried = true;
         self.ledger.left(now);
+        self.questions.left(now);
         self.schedule_next(now);
         self.checked = now;
         self.downlink.probe_left(now, written, window, whose == Whose::Ours);
@@ -238,102 +271,19 @@ impl Engine {
         self.reissue = Reissue::None;
     }
 
-    /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
-    /// calls other than [`Self::read`].
-    pub fn deadline(&self) -> Option<Instant> {
-        if self.phase == Phase::Still {
-            return None;
-        }
-        let blocked = self.downlink.look_at();
-        let reissue = match self.reissue {
-            Reissue::At(at) => Some(at),
-            Reissue::None | Reissue::Due => None,
-        };
-        if let Some(Paused { until, .. }) = self.paused {
-            return earliest([Some(until), blocked, reissue]);
-        }
-        let phase = match self.phase {
-            Phase::Quiet => self.probe_at(),
-            Phase::Queued { since, .. } => since + self.policy.max_deferral,
-            Phase::Sent { deadline, .. } => deadline,
-            Phase::Still => return None,
-        };
-        let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
-        earliest([Some(phase), Some(self.checked + self.reach()), blocked, frame, reissue])
-    }
-
-    /// [`Self::deadline`], if it may have moved earlier since this was last asked, or the timer has fired since.
-    #[inline]
-    pub fn poll_deadline(&mut self) -> Option<Instant> {
-        if std::mem::take(&mut self.hurried) { self.deadline() } else { None }
-    }
-
-    /// The timer fired.
-    pub fn handle_timeout(&mut self, now: Instant) -> Due {
-        self.hurried = true;
-        let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
-        self.checked = now;
-        if now.saturating_duration_since(deadline) > self.policy.stall_guard {
-            self.resume_from_suspension(deadline, now);
-        }
-        if let Some(verdict) = self.overdue(now) {
-            return Due::End(verdict);
-        }
-        if self.reissue.is_due(now) {
-            self.reissue = Reissue::Due;
-        }
-        if self.phase == Phase::Quiet && self.paused.is_none() && self.probe_at() <= now {
-            self.phase = Phase::Queued { since: now, handed: None };
-        }
-        let downlink = self.downlink.look_at().is_some_and(|at| at <= now);
-        if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
-    }
-
-    /// What was found after [`Due::Look`]; `None` where no kernel stands behind the leg.
-    pub fn looked(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
-        if self.phase == Phase::Still {
-            return None;
-        }
-        // Without a kernel to ask, a client that is not being read cannot prove anything.
-        let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
-        if self.downlink.look(now, delivery, spare_flight) {
-            return Some(Verdict::SlowReader);
-        }
-        let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
-        if deadline > now || self.paused.is_some() {
-            return None;
-        }
-        let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
-        if may_defer && delivery.is_some_and(|delivery| delivery.unread) {
-            self.phase = Phase::Sent { at, deadline: now + self.policy.stall_guard, held_up };
-            return None;
-        }
-        match self.downlink.whereabouts(delivery) {
-            // The last few bytes of a backlog that was seen to move are no lone probe.
-            Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
-                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up };
-                None
+    /// The app has asked the client by itself, which counts as the probe.
+    fn asked_by_app(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Quiet | Phase::Queued { handed: None, .. } => {
+                self.hurried = true;
+                self.phase = Phase::Queued { since: now, handed: Some(Whose::Apps) };
             }
-            Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
-            Whereabouts::Behind => {
-                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
-                None
-            }
-            // Writes move, or `look` had ended it: the client reads slowly what stands before the probe.
-            Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
-                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
-                None
-            }
-            Whereabouts::Arrived if held_up => {
-                self.phase = Phase::Sent { at, deadline: now + self.window(), held_up: false };
-                None
-            }
-            Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
+            Phase::Still | Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
         }
     }
 
-    /// A ping was answered, which proves the way to the client. A client may be faster than the report that
-    /// everything behind the ping has left too: then no second answer is to be waited for.
+    /// A probe was answered, which proves the way to the client. A client may be faster than the report that
+    /// everything behind the probe has left too: then no second answer is to be waited for.
     fn answered(&mut self, now: Instant) {
         self.downlink.proven();
         if self.awaits_flush() {
@@ -351,19 +301,14 @@ impl Engine {
         };
     }
 
-    fn miss(&mut self, now: Instant) -> Option<Verdict> {
-        self.stats.missed += 1;
-        self.missed_in_a_row += 1;
-        if self.missed_in_a_row >= self.policy.max_missed {
-            return Some(Verdict::Timeout);
-        }
-        self.phase = Phase::Queued { since: now, handed: None };
-        None
-    }
-
     fn alive(&mut self, now: Instant) {
         self.missed_in_a_row = 0;
         self.deferred = Duration::ZERO;
+        if self.must_speak() {
+            self.last_byte = now;
+            self.grace = Duration::ZERO;
+            self.spoken_to = false;
+        }
         match &mut self.phase {
             Phase::Sent { deadline, .. } => {
                 let promised = *deadline;
@@ -372,44 +317,6 @@ impl Engine {
             }
             Phase::Queued { since, .. } => *since = now,
             Phase::Quiet | Phase::Still => {}
-        }
-    }
-
-    /// Deadlines that nothing can put off any more.
-    fn overdue(&self, now: Instant) -> Option<Verdict> {
-        if let Some(Paused { until, .. }) = self.paused {
-            return (now >= until).then_some(Verdict::UpstreamStalled);
-        }
-        if self.frame_since.is_some_and(|since| now >= since + self.policy.frame_max_time) {
-            return Some(Verdict::Trickle);
-        }
-        match self.phase {
-            Phase::Queued { since, .. } if now >= since + self.policy.max_deferral => {
-                Some(if self.downlink.is_blocked() { Verdict::SlowReader } else { Verdict::Timeout })
-            }
-            _ => None,
-        }
-    }
-
-    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a
-    /// probe on its way gets one fresh window. One such pause may be of any length; many in a row count together.
-    fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
-        let late = now.saturating_duration_since(from);
-        if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {
-            return;
-        }
-        self.deferred += late;
-        self.downlink.thaw(from, now);
-        let window = self.window();
-        if let Some(Paused { until, .. }) = &mut self.paused {
-            // The clocks stand still already; it is the app that is owed the fresh window.
-            *until = (*until + late).max(now + window);
-            return;
-        }
-        self.shift(from, now);
-        if let Phase::Sent { at, deadline, .. } = &mut self.phase {
-            *at += late;
-            *deadline = now + window;
         }
     }
 
@@ -428,31 +335,11 @@ impl Engine {
         }
     }
 
-    /// How far ahead the timer may be armed: a read starts a frame's clock, and in the middle of a window the clock
-    /// of the next probe.
-    fn reach(&self) -> Duration {
-        let frame = self.policy.frame_max_time;
-        if self.probe_has_deadline() { frame.min(self.delays.idle) } else { frame }
-    }
-
     /// A busy probe that came due while none could be sent is due at `at`, not late: nobody stopped the process.
     fn busy_not_before(&mut self, at: Instant) {
         if let Some(earliest) = at.checked_sub(self.delays.busy) {
             self.last_probe = self.last_probe.max(earliest);
         }
-    }
-
-    /// When the next probe is due: after quiet, or under traffic after long enough without one.
-    fn probe_at(&self) -> Instant {
-        (self.last_byte + self.delays.idle).min(self.last_probe + self.delays.busy)
-    }
-
-    fn deadline_passed(&self, now: Instant) -> bool {
-        self.paused.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
-    }
-
-    fn probe_has_deadline(&self) -> bool {
-        matches!(self.phase, Phase::Sent { .. })
     }
 
     fn window(&self) -> Duration {

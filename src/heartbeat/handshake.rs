@@ -1,4 +1,4 @@
-//! What the handshakes of application protocols agree on: how often a client beats, and how long it may take.
+//! What the handshakes of application protocols agree on: how often a client beats by itself.
 
 use std::time::Duration;
 
@@ -10,26 +10,15 @@ use crate::ws::Sender;
 /// Bytes of a handshake message that are looked at; what is agreed stands near the front.
 pub const MAX_HANDSHAKE: usize = 4096;
 
-/// A protocol that agrees on times in its first messages.
+/// A protocol that agrees in its first messages on how often the client beats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// The app's `open` packet has `pingTimeout`.
-    EngineIo,
     /// The header `heart-beat` of the client's CONNECT and the app's CONNECTED.
     Stomp,
     /// The keep-alive of the client's CONNECT, which an app of version 5 may overrule in its CONNACK.
     Mqtt,
     /// The app's `pusher:connection_established` has `activity_timeout`.
     Pusher,
-}
-
-/// What a handshake has agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Agreed {
-    /// The client answers the app's question within this time.
-    Timeout(Duration),
-    /// How it shows that the client is alive.
-    Proof(Proof),
 }
 
 /// Listens to one session's first messages.
@@ -63,7 +52,7 @@ impl Lesson {
     pub(super) fn new(of: Handshake) -> Self {
         let awaited = || Part::Awaited(Vec::new());
         match of {
-            Handshake::EngineIo | Handshake::Pusher => Self { of, client: Part::Unneeded, app: awaited() },
+            Handshake::Pusher => Self { of, client: Part::Unneeded, app: awaited() },
             Handshake::Stomp | Handshake::Mqtt => Self { of, client: awaited(), app: awaited() },
         }
     }
@@ -75,13 +64,12 @@ impl Lesson {
     }
 
     /// The next message of `from`, its first [`MAX_HANDSHAKE`] bytes at most.
-    pub(super) fn hear(&mut self, from: Sender, payload: &[u8]) -> Option<Agreed> {
+    pub(super) fn hear(&mut self, from: Sender, payload: &[u8]) -> Option<Proof> {
         let part = if from == Sender::Client { &mut self.client } else { &mut self.app };
         let Part::Awaited(said) = part else { return None };
         let room = MAX_HANDSHAKE.saturating_sub(said.len());
         said.extend_from_slice(&payload[..payload.len().min(room)]);
         let reading = match (self.of, from) {
-            (Handshake::EngineIo, _) => engine_io(said),
             (Handshake::Pusher, _) => pusher(said),
             (Handshake::Stomp, Sender::Client) => stomp(said, &[b"CONNECT", b"STOMP"]),
             (Handshake::Stomp, Sender::Server) => stomp(said, &[b"CONNECTED"]),
@@ -100,16 +88,13 @@ impl Lesson {
     }
 
     /// What follows once everything has been said.
-    fn agreed(&mut self) -> Option<Agreed> {
+    fn agreed(&mut self) -> Option<Proof> {
         let agreed = match (self.of, &self.client, &self.app) {
-            (Handshake::EngineIo, _, Part::Said(timeout_ms, _)) => Agreed::Timeout(millis(*timeout_ms)),
-            (Handshake::Pusher, _, Part::Said(activity_s, _)) => {
-                Agreed::Proof(Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2))
-            }
+            (Handshake::Pusher, _, Part::Said(activity_s, _)) => Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2),
             (Handshake::Stomp, Part::Said(can_ms, _), Part::Said(_, wants_ms)) => {
                 let beats = *can_ms > 0 && *wants_ms > 0;
                 let interval = millis((*can_ms).max(*wants_ms));
-                Agreed::Proof(if beats { Proof::Speaks(interval * 3) } else { Proof::Pongs })
+                if beats { Proof::Speaks(interval * 3) } else { Proof::Pongs }
             }
             (Handshake::Mqtt, Part::Said(keep_alive_s, version), app) => {
                 let keep_alive = match app {
@@ -119,20 +104,13 @@ impl Lesson {
                     _ => *keep_alive_s,
                 };
                 let interval = seconds(keep_alive);
-                Agreed::Proof(if keep_alive > 0 { Proof::Speaks(interval * 3 / 2) } else { Proof::Pongs })
+                if keep_alive > 0 { Proof::Speaks(interval * 3 / 2) } else { Proof::Pongs }
             }
             _ => return None,
         };
         (self.client, self.app) = (Part::Unneeded, Part::Unneeded);
         Some(agreed)
     }
-}
-
-/// `0{"sid":…,"pingInterval":25000,"pingTimeout":20000,…}`.
-fn engine_io(said: &[u8]) -> Reading {
-    let open = said.strip_prefix(b"0").and_then(|json| serde_json::from_slice::<Value>(json).ok());
-    let timeout = open.as_ref().and_then(|open| whole(&open["pingTimeout"]));
-    timeout.filter(|ms| *ms > 0).map_or(Reading::Strange, |ms| Reading::Said(ms, 0))
 }
 
 /// `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; the data are JSON in a text.
@@ -153,9 +131,9 @@ fn stomp(said: &[u8], commands: &[&[u8]]) -> Reading {
     if !lines.next().is_some_and(|command| commands.contains(&command)) {
         return Reading::Strange;
     }
-    let headers = lines.take_while(|line| !line.is_empty());
+    let mut headers = lines.take_while(|line| !line.is_empty());
     // Of a header that stands twice the first counts.
-    let value = headers.filter_map(|line| line.strip_prefix(b"heart-beat:")).next();
+    let value = headers.find_map(|line| line.strip_prefix(b"heart-beat:"));
     let Some(value) = value else { return Reading::Said(0, 0) };
     let numbers = std::str::from_utf8(value).ok().and_then(|value| value.split_once(','));
     match numbers.map(|(can, wants)| (can.trim().parse(), wants.trim().parse())) {
@@ -252,36 +230,23 @@ mod tests {
     use Sender::{Client, Server};
 
     /// What is agreed after these messages, in this order.
-    fn agreed(of: Handshake, messages: &[(Sender, &[u8])]) -> Option<Agreed> {
+    fn agreed(of: Handshake, messages: &[(Sender, &[u8])]) -> Option<Proof> {
         let mut lesson = Lesson::new(of);
         messages.iter().find_map(|(from, payload)| lesson.hear(*from, payload))
     }
 
-    fn speaks(ms: u64) -> Option<Agreed> {
-        Some(Agreed::Proof(Proof::Speaks(Duration::from_millis(ms))))
+    fn speaks(ms: u64) -> Proof {
+        Proof::Speaks(Duration::from_millis(ms))
     }
 
-    const PONGS: Option<Agreed> = Some(Agreed::Proof(Proof::Pongs));
-
-    #[test]
-    fn engine_io_names_its_timeout() {
-        let open = br#"0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":30000,"maxPayload":1000000}"#;
-        assert_eq!(agreed(Handshake::EngineIo, &[(Server, open)]), Some(Agreed::Timeout(Duration::from_secs(30))));
-    }
-
-    #[test]
-    fn a_session_that_was_polling_before_has_no_open_packet() {
-        let mut lesson = Lesson::new(Handshake::EngineIo);
-        assert_eq!(lesson.hear(Server, b"3probe"), None);
-        assert!(!lesson.awaits(Server) && !lesson.awaits(Client));
-    }
+    const PONGS: Option<Proof> = Some(Proof::Pongs);
 
     #[test]
     fn pusher_names_its_activity_timeout_in_a_text_of_json() {
         let open =
             br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}"#;
         let window = Proof::SpeaksWhenQuiet(Duration::from_secs(45));
-        assert_eq!(agreed(Handshake::Pusher, &[(Server, open)]), Some(Agreed::Proof(window)));
+        assert_eq!(agreed(Handshake::Pusher, &[(Server, open)]), Some(window));
     }
 
     #[test]
@@ -291,8 +256,8 @@ mod tests {
             let connected = format!("CONNECTED\r\nversion:1.2\r\nheart-beat:{app}\r\nheart-beat:1,1\r\n\r\n\0");
             agreed(Handshake::Stomp, &[(Client, connect.as_bytes()), (Server, connected.as_bytes())])
         };
-        assert_eq!(talk("10000,0", "0,20000"), speaks(60_000));
-        assert_eq!(talk("10000,10000", "10000, 5000 "), speaks(30_000));
+        assert_eq!(talk("10000,0", "0,20000"), Some(speaks(60_000)));
+        assert_eq!(talk("10000,10000", "10000, 5000 "), Some(speaks(30_000)));
         assert_eq!(talk("0,10000", "10000,10000"), PONGS, "the client cannot");
         assert_eq!(talk("10000,10000", "10000,0"), PONGS, "the app does not want it");
         assert_eq!(talk("soon,10000", "0,10000"), None);
@@ -315,8 +280,8 @@ mod tests {
 
     #[test]
     fn mqtt_takes_the_keep_alive_of_connect() {
-        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect(4, 60))]), speaks(90_000));
-        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect(4, 1))]), speaks(1_500));
+        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect(4, 60))]), Some(speaks(90_000)));
+        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect(4, 1))]), Some(speaks(1_500)));
         assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect(4, 0))]), PONGS);
     }
 
@@ -324,7 +289,7 @@ mod tests {
     fn mqtt_packets_may_be_cut_anywhere() {
         let packet = connect(4, 60);
         let pieces: Vec<(Sender, &[u8])> = packet.chunks(1).map(|piece| (Client, piece)).collect();
-        assert_eq!(agreed(Handshake::Mqtt, &pieces), speaks(90_000));
+        assert_eq!(agreed(Handshake::Mqtt, &pieces), Some(speaks(90_000)));
     }
 
     #[test]
@@ -332,19 +297,19 @@ mod tests {
         let connect = connect(5, 60);
         let accepted: &[u8] = &[0x20, 3, 0, 0, 0];
         assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect)]), None, "the app has not answered");
-        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, accepted)]), speaks(90_000));
+        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, accepted)]), Some(speaks(90_000)));
         let overruled: &[u8] =
             &[0x20, 18, 0, 0, 15, 0x21, 0, 9, 0x26, 0, 1, b'k', 0, 1, b'v', 0x24, 1, 0x13, 0, 10][..19];
         assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, overruled)]), None, "its end is missing");
         let overruled: &[u8] = &[0x20, 18, 0, 0, 15, 0x21, 0, 9, 0x26, 0, 1, b'k', 0, 1, b'v', 0x24, 1, 0x13, 0, 10];
-        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, overruled)]), speaks(15_000));
+        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, overruled)]), Some(speaks(15_000)));
     }
 
     #[test]
     fn what_is_no_handshake_teaches_nothing_and_ends_the_lesson() {
         let noise: [&[u8]; 6] =
             [b"", b"hello", b"{}", &[0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], &[0x30, 2, 0, 0], &[0; 5000]];
-        for of in [Handshake::EngineIo, Handshake::Stomp, Handshake::Mqtt, Handshake::Pusher] {
+        for of in [Handshake::Stomp, Handshake::Mqtt, Handshake::Pusher] {
             for (noise, from) in noise.iter().flat_map(|noise| [(noise, Client), (noise, Server)]) {
                 let mut lesson = Lesson::new(of);
                 assert_eq!(lesson.hear(from, noise), None, "{of:?} {noise:?}");

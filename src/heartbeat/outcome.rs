@@ -1,6 +1,49 @@
-//! What the engine answers: figures, verdicts, and the fate of single frames.
+//! What the engine is told of a read, and what it answers: figures, verdicts, and the fate of single frames.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::Profile;
+use crate::ws::ControlFrame;
+
+/// What was among the bytes that were read from the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes of a data message.
+    pub data: bool,
+    /// The end of a frame.
+    pub ended_frame: bool,
+    /// The beginning of a frame whose end is still to come, at their own end.
+    pub inside_frame: bool,
+}
+
+/// Where the stream to the client stands, and what may be put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Between two frames of one message: control frames only (RFC 6455 §5.4).
+    Frame,
+    /// Between two messages.
+    Message,
+}
+
+/// A frame of the heartbeat's own for the client.
+#[derive(Clone, Debug)]
+pub enum Transmit {
+    /// A Ping.
+    Control(ControlFrame),
+    /// What the proxy says in this profile.
+    Message(Arc<Profile>),
+}
+
+impl Transmit {
+    /// The frame as it goes on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Control(frame) => frame.as_bytes(),
+            Self::Message(profile) => profile.send.as_ref().map_or(&[], |say| say.as_bytes()),
+        }
+    }
+}
 
 /// Heartbeat figures of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +102,19 @@ pub enum PingFate {
     /// Relay it.
     Forward,
     /// Swallow it and answer in the app's place.
+    Answer,
+    /// End the session: more than 20 a second.
+    Flood,
+}
+
+/// What to do with a message of the client that its profile expects of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeatFate {
+    /// Relay it byte for byte.
+    Forward,
+    /// It answers the proxy's own question.
+    Swallow,
+    /// Swallow it and say what the profile says.
     Answer,
     /// End the session: more than 20 a second.
     Flood,

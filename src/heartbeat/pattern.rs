@@ -94,12 +94,11 @@ impl Pattern {
             }
     }
 
-    /// Bytes of the shortest message that matches.
-    pub fn shortest(&self) -> usize {
+    /// Bytes of the longest message that matches.
+    pub(super) fn longest(&self) -> usize {
         match &self.content {
-            Content::Exact(text) | Content::Prefix(text) => text.len(),
-            // The text between its quotes and brackets.
-            Content::Json { token, .. } => token.len() + 4,
+            Content::Exact(text) => text.len(),
+            Content::Prefix(_) | Content::Json { .. } => usize::MAX,
         }
     }
 }

@@ -191,6 +191,7 @@ impl Policy {
         match (proof, self.window) {
             (Proof::Speaks(_), Some(window)) => Proof::Speaks(window),
             (Proof::SpeaksWhenQuiet(_), Some(window)) => Proof::SpeaksWhenQuiet(window),
+            (Proof::SpeaksWhenSpokenTo(_), Some(window)) => Proof::SpeaksWhenSpokenTo(window),
             (proof, _) => proof,
         }
     }

@@ -18,7 +18,8 @@ pub struct Profile {
     pub name: &'static str,
     /// What the proxy says in `app` and `answer` mode.
     pub send: Option<Say>,
-    /// The app's own question of this kind: answered by the client, and in `passive` mode the only one.
+    /// The app's own question of this kind: answered by the client, and in `passive` mode the only one. `None` where it
+    /// is the client that asks.
     pub asks: Option<Pattern>,
     /// The client's heartbeat: its answer in `app` mode and to the app's questions, its question in `answer` mode.
     pub expect: Vec<Pattern>,
@@ -41,6 +42,8 @@ pub enum Proof {
     Speaks(Duration),
     /// It speaks at least once in this time, counted from the last word of either side.
     SpeaksWhenQuiet(Duration),
+    /// It speaks within this time once the app has spoken to it; what a frozen app does not ask for is not missed.
+    SpeaksWhenSpokenTo(Duration),
     /// Nothing that it says, for it never answers: it is pinged.
     Pongs,
 }
@@ -156,24 +159,20 @@ impl Builtin {
             proof: Proof::Pongs,
         };
         match self {
-            Self::EngineIo => Profile {
-                asks: Some(text("2")),
-                expect: vec![text("3")],
-                handshake: Some(Handshake::EngineIo),
-                proof: Proof::Answers,
-                ..base
-            },
+            Self::EngineIo => Profile { asks: Some(text("2")), expect: vec![text("3")], proof: Proof::Answers, ..base },
             Self::GraphqlTransportWs => {
-                let (ping, pong) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
+                let (question, answer) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
                 match role {
-                    Role::Answer => Profile { send: says(pong), expect: vec![json(ping)], ..base },
-                    _ => Profile { send: says(ping), asks: Some(json(ping)), expect: vec![json(pong)], ..base },
+                    Role::Answer => Profile { send: says(answer), expect: vec![json(question)], ..base },
+                    _ => {
+                        Profile { send: says(question), asks: Some(json(question)), expect: vec![json(answer)], ..base }
+                    }
                 }
             }
             Self::GraphqlWs => base,
             Self::Signalr => Profile {
                 expect: vec![text("{\"type\":6}\u{1e}"), binary(&[0x02, 0x91, 0x06])],
-                proof: Proof::Speaks(30 * SECOND),
+                proof: Proof::SpeaksWhenSpokenTo(30 * SECOND),
                 ..base
             },
             Self::Stomp => Profile {

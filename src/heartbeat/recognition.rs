@@ -24,6 +24,7 @@ fn by_subprotocol(name: &str) -> Option<(Builtin, &'static str)> {
         "graphql-ws" => (Builtin::GraphqlWs, "subprotocol graphql-ws"),
         "v10.stomp" | "v11.stomp" | "v12.stomp" => (Builtin::Stomp, "subprotocol of STOMP"),
         "mqtt" | "mqttv3.1" => (Builtin::Mqtt, "subprotocol of MQTT"),
+        "phoenix" => (Builtin::Phoenix, "subprotocol phoenix"),
         "actioncable-v1-json" => (Builtin::ActionCable, "subprotocol actioncable-v1-json"),
         _ => return None,
     })
@@ -40,8 +41,10 @@ fn by_target(signs: &Signs<'_>) -> Option<(Builtin, &'static str)> {
     if signs.path.ends_with("/websocket") && value("vsn").is_some() {
         return Some((Builtin::Phoenix, "path …/websocket, query vsn"));
     }
-    if signs.path.starts_with("/app/") && value("protocol").is_some() {
-        return Some((Builtin::Pusher, "path /app/…, query protocol"));
+    // Behind a prefix too, as Laravel Reverb is often put.
+    let parent = signs.path.rsplit('/').nth(1);
+    if parent == Some("app") && value("protocol").is_some() {
+        return Some((Builtin::Pusher, "path …/app/…, query protocol"));
     }
     None
 }
@@ -62,6 +65,7 @@ mod tests {
             ("graphql-ws", "graphql-ws"),
             ("v12.stomp", "stomp"),
             ("mqtt", "mqtt"),
+            ("phoenix", "phoenix"),
             ("actioncable-v1-json", "actioncable"),
         ] {
             assert_eq!(seen(&["chat", name], "/anywhere"), Some(profile));
@@ -75,6 +79,7 @@ mod tests {
             ("/any/path?x=1&transport=websocket&sid=abc&EIO=4", "engine.io"),
             ("/socket/websocket?token=t&vsn=2.0.0", "phoenix"),
             ("/app/key?protocol=7&client=js&version=8.4.0&flash=false", "pusher"),
+            ("/reverb/app/key?protocol=7&client=js", "pusher"),
         ] {
             assert_eq!(seen(&[], target), Some(profile), "{target}");
         }
@@ -88,6 +93,7 @@ mod tests {
             "/socket.io/?EIO=4&transport=polling",
             "/live/websocket",
             "/app/key",
+            "/app?protocol=7",
             "/chat?protocol=7",
             "/?xEIO=4&transport=websocket",
         ] {

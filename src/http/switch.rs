@@ -5,13 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::reply::{self, Reply};
 use super::{Connection, Fate, asked, forward, headers, origin_form};
 use crate::config::Route;
+use crate::heartbeat::Signs;
 use crate::registry::ConnId;
 use crate::telemetry::lines;
 use crate::upgrade::{self, Agreement, Offer, Prepared, Refusal};
@@ -86,13 +90,20 @@ async fn negotiate(
         _ if edge.draining.is_cancelled() => Err(Refusal::Draining),
         offer => offer,
     };
-    let (offer, host) = match (offer, host) {
+    let (mut offer, host) = match (offer, host) {
         (Ok(offer), Some(host)) => (offer, host),
         (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host"), asked)),
         (Err(refusal), _) => return Err((refusal, asked)),
     };
     let id = edge.sessions.next_id();
-    let request = outbound(request, host, connection, id);
+    let target = request.uri().clone();
+    let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
+    let mut request = outbound(request, host, connection, id);
+    let may_swallow = asked.route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
+    let extensions_refused = may_swallow && offer.without_extensions();
+    if extensions_refused {
+        request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+    }
     let mut response = match edge.upstream.send_upgrade(request).await {
         Ok(response) => response,
         Err(failure) => return Err((failure.into(), asked)),
@@ -100,22 +111,28 @@ async fn negotiate(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Verdict::Refused(response, asked));
     }
-    let Agreement { subprotocol, rsv } = match offer.check(&response) {
+    let Agreement { subprotocol, coding } = match offer.check(&response) {
         Ok(agreement) => agreement,
         Err(refusal) => return Err((refusal, asked)),
     };
     let Some((upstream, upstream_early)) = upgrade::regain(hyper::upgrade::on(&mut response)).await else {
         return Err((Refusal::Switch("the upstream closed behind its 101"), asked));
     };
+    let chosen: Vec<&str> = subprotocol.iter().map(|name| &**name).collect();
+    signs.subprotocols = &chosen;
+    let heartbeat = asked.route.heartbeat.pick(&signs, coding);
+    let policy = Arc::clone(&heartbeat.policy);
     let tls = connection.peer.tls.as_ref();
     let facts = lines::Session {
         id,
         asked,
         tls_version: tls.map(|tls| tls.version),
         tls_group: tls.and_then(|tls| tls.group),
+        heartbeat,
+        extensions_refused,
         subprotocol,
     };
-    let prepared = Prepared { facts, rsv, upstream, upstream_early };
+    let prepared = Prepared { facts, policy, coding, upstream, upstream_early };
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 

@@ -25,6 +25,8 @@ pub(super) enum Cause {
     Verdict(Verdict),
     /// The client pinged more than 20 times in a second.
     PingFlood,
+    /// The client sent more than 20 heartbeats of the application's in a second.
+    BeatFlood,
     /// A peer broke RFC 6455, or a limit.
     Violation { by: Sender, violation: Violation },
     /// The proxy shuts down.
@@ -77,7 +79,7 @@ impl Cause {
             Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => {
                 EndReason::UpstreamLost
             }
-            Self::PingFlood => EndReason::Rate,
+            Self::PingFlood | Self::BeatFlood => EndReason::Rate,
             Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
             Self::Violation { .. } => EndReason::ProtocolError,
             Self::Drain => EndReason::Drain,
@@ -89,6 +91,7 @@ impl Cause {
             Self::ClientLost { detail } => Some(detail),
             Self::Violation { violation, .. } => Some(violation.as_str()),
             Self::PingFlood => Some("more than 20 pings a second"),
+            Self::BeatFlood => Some("more than 20 heartbeats a second"),
             Self::UpstreamUnresponsive => Some("app silent for too long"),
             Self::Verdict(Verdict::UpstreamStalled) => Some("app takes no bytes"),
             _ => None,
@@ -109,6 +112,7 @@ impl Cause {
                 (close(RESTART, "upstream unresponsive"), close(RESTART, "upstream unresponsive"))
             }
             Self::PingFlood => (close(POLICY, "too many pings"), close(POLICY, "too many pings")),
+            Self::BeatFlood => (close(POLICY, "too many heartbeats"), close(POLICY, "too many heartbeats")),
             Self::Violation { by: Sender::Client, violation } => {
                 let told = close(violation.code(), violation.as_str());
                 (told.clone(), told)

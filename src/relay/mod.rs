@@ -14,6 +14,7 @@ mod outbound;
 mod pump;
 mod rules;
 mod scratch;
+mod tap;
 mod teardown;
 mod timer;
 

@@ -79,12 +79,13 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             legs.client.set_user_timeout(terms.policy.write_stall);
         }
         terms.pulse.heard(now);
+        let rules = Rules::new(&terms, now);
         Self {
             client: legs.client,
             upstream: legs.upstream,
-            up: Direction::new(Sender::Client, terms.limits, legs.client_early),
-            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early),
-            rules: Rules::new(&terms, now),
+            up: Direction::new(Sender::Client, terms.limits, legs.client_early, &rules),
+            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early, &rules),
+            rules,
             terms,
             control,
             timer: Timer::default(),

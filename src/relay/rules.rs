@@ -8,7 +8,9 @@ use tracing::debug;
 use super::cause::Cause;
 use super::outbound::Drained;
 use super::{BEAT, Leg, Terms};
-use crate::heartbeat::{Answer, Engine, Ledger, PingFate, PongFate, UpstreamPulse};
+use crate::heartbeat::{
+    Answer, BeatFate, Engine, Gap, Heard, Ledger, Listener, PingFate, PongFate, Profile, Seen, Transmit, UpstreamPulse,
+};
 use crate::registry::ConnId;
 use crate::ws::{Close, ControlFrame, Opcode, Sender};
 
@@ -17,6 +19,8 @@ use crate::ws::{Close, ControlFrame, Opcode, Sender};
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) engine: Engine,
+    /// What messages mean, where the heartbeat is made of messages.
+    pub(super) listener: Option<Box<Listener>>,
     id: ConnId,
     /// Pings that went to the app: the client's, and ours on behalf of the pulse.
     app_ledger: Ledger,
@@ -24,6 +28,8 @@ pub(super) struct Rules {
     app_probe: AppProbe,
     /// A Pong in the app's place, until it can go out.
     reply: Option<Box<ControlFrame>>,
+    /// The client's own heartbeats that are still to be answered in the app's place.
+    owed: Option<Box<Owed>>,
     keys: fastrand::Rng,
     /// Whose bytes wait for the other leg to take them.
     stalled: Stalled,
@@ -37,6 +43,16 @@ pub(super) struct FirstClose {
     pub(super) code: u16,
     pub(super) reason: Box<str>,
 }
+
+/// Answers to the client's heartbeats.
+#[derive(Debug)]
+struct Owed {
+    profile: Arc<Profile>,
+    count: usize,
+}
+
+/// More answers than this are not kept: a client that has to wait for them beats far too often.
+const MOST_OWED: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AppProbe {
@@ -66,11 +82,13 @@ impl Rules {
         let mut keys = fastrand::Rng::with_seed(!terms.seed);
         Self {
             engine: Engine::new(Arc::clone(&terms.policy), terms.seed, now),
+            listener: Listener::new(&terms.policy).map(Box::new),
             id: terms.id,
             app_ledger: Ledger::new(keys.u32(..).to_be_bytes()),
             pulse: Arc::clone(&terms.pulse),
             app_probe: AppProbe::No,
             reply: None,
+            owed: None,
             keys,
             stalled: Stalled::default(),
             first_close: None,
@@ -84,10 +102,35 @@ impl Rules {
         }
     }
 
+    /// Whether messages of `from` may matter to the heartbeat.
+    pub(super) fn attends(&self, from: Sender) -> bool {
+        self.listener.as_ref().is_some_and(|listener| listener.attends(from))
+    }
+
     /// Bytes were read from the app.
     #[inline]
-    pub(super) fn heard_app(&self, now: Instant) {
+    pub(super) fn heard_app(&mut self, now: Instant, seen: Seen) {
         self.pulse.heard(now);
+        if seen.data {
+            self.engine.app_spoke(now);
+        }
+    }
+
+    /// A message has turned out to matter to the heartbeat, or not.
+    pub(super) fn heard(&mut self, from: Sender, heard: Heard, now: Instant) -> Result<Fate, Cause> {
+        match heard {
+            Heard::Nothing => {}
+            Heard::Question => self.engine.question(now),
+            Heard::Beat => return self.beat(now),
+            Heard::Start => self.engine.start(now),
+            Heard::Agreed(proof) => {
+                debug!(target: BEAT, conn_id = %self.id, proof = ?proof, "heartbeat.agreed");
+                self.engine.agreed(proof, now);
+            }
+            Heard::Unreadable if from == Sender::Client => self.engine.perhaps_beat(now),
+            Heard::Unreadable => {}
+        }
+        Ok(Fate::Pass)
     }
 
     /// Judges a whole control frame.
@@ -116,6 +159,7 @@ impl Rules {
         self.engine.closing();
         self.app_probe = AppProbe::No;
         self.reply = None;
+        self.owed = None;
         self.first_close.get_or_insert_with(|| FirstClose { by, code, reason: close.reason.into() });
         code
     }
@@ -125,24 +169,29 @@ impl Rules {
     pub(super) fn wants_injection(&self, from: Sender, now: Instant) -> bool {
         match from {
             Sender::Client => self.app_probe == AppProbe::Wanted,
-            Sender::Server => self.reply.is_some() || self.engine.wants_transmit(now),
+            Sender::Server => self.reply.is_some() || self.owed.is_some() || self.engine.wants_transmit(now),
         }
     }
 
-    /// A frame of our own to put into the stream that `from` sends, at a frame boundary.
-    pub(super) fn injection(&mut self, from: Sender, now: Instant) -> Option<ControlFrame> {
+    /// A frame of our own to put into the stream that `from` sends, where it has a `gap`.
+    pub(super) fn injection(&mut self, from: Sender, gap: Gap, now: Instant) -> Option<Transmit> {
         match from {
             Sender::Client if self.app_probe == AppProbe::Wanted => {
                 self.app_probe = AppProbe::Handed;
                 let payload = self.app_ledger.own();
-                Some(ControlFrame::new(Opcode::PING, &payload, Some(self.key())))
+                Some(Transmit::Control(ControlFrame::new(Opcode::PING, &payload, Some(self.key()))))
             }
             Sender::Client => None,
             Sender::Server => {
                 if let Some(reply) = self.reply.take() {
-                    return Some(*reply);
+                    return Some(Transmit::Control(*reply));
                 }
-                let frame = self.engine.poll_transmit(now)?;
+                if gap == Gap::Message
+                    && let Some(answer) = self.answer()
+                {
+                    return Some(answer);
+                }
+                let frame = self.engine.poll_transmit(now, gap)?;
                 debug!(target: BEAT, conn_id = %self.id, "heartbeat.ping");
                 Some(frame)
             }
@@ -196,6 +245,39 @@ impl Rules {
     /// A masking key for a frame of our own to the app (RFC 6455 §5.3).
     pub(super) fn key(&mut self) -> [u8; 4] {
         self.keys.u32(..).to_be_bytes()
+    }
+
+    /// The client's heartbeat, or its answer to one.
+    fn beat(&mut self, now: Instant) -> Result<Fate, Cause> {
+        match self.engine.beat(now) {
+            BeatFate::Forward => Ok(Fate::Pass),
+            BeatFate::Flood => Err(Cause::BeatFlood),
+            BeatFate::Swallow => {
+                let rtt_s = self.engine.stats().rtt_last.map(|rtt| rtt.as_secs_f64());
+                debug!(target: BEAT, conn_id = %self.id, rtt_s, "heartbeat.pong");
+                Ok(Fate::Drop)
+            }
+            BeatFate::Answer => {
+                if let Some(owed) = &mut self.owed {
+                    owed.count = MOST_OWED.min(owed.count + 1);
+                } else if let Some(listener) = &self.listener {
+                    self.owed = Some(Box::new(Owed { profile: Arc::clone(listener.profile()), count: 1 }));
+                }
+                Ok(Fate::Drop)
+            }
+        }
+    }
+
+    /// The next answer that the client is owed.
+    fn answer(&mut self) -> Option<Transmit> {
+        let mut owed = self.owed.take()?;
+        let answer = Transmit::Message(Arc::clone(&owed.profile));
+        owed.count -= 1;
+        if owed.count > 0 {
+            self.owed = Some(owed);
+        }
+        debug!(target: BEAT, conn_id = %self.id, "heartbeat.answer");
+        Some(answer)
     }
 
     fn client_pong(&mut self, payload: &[u8], now: Instant) -> Fate {

@@ -45,7 +45,7 @@ impl LegEnd {
         let stage = match farewell {
             Farewell::Gone => Stage::Done,
             _ if towards.outbound.is_broken() => Stage::Done,
-            Farewell::Close(spec) if towards.may_inject() => {
+            Farewell::Close(spec) if towards.gap().is_some() => {
                 let frame = ControlFrame::close(spec.code, &spec.reason, key);
                 towards.outbound.send(leg, cx, frame.as_bytes());
                 return Self { stage: Stage::Closing, sent: Some(spec) };

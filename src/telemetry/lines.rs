@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Route;
+use crate::heartbeat::Picked;
 use crate::registry::ConnId;
 use crate::relay::Ending;
 
@@ -31,6 +32,10 @@ pub struct Session {
     pub tls_group: Option<&'static str>,
     /// The subprotocol that both ends agreed on.
     pub subprotocol: Option<Box<str>>,
+    /// The heartbeat that it was given.
+    pub heartbeat: Picked,
+    /// Whether the client offered extensions and the heartbeat could not do with any.
+    pub extensions_refused: bool,
 }
 
 /// What every line says about the request it began with.
@@ -76,7 +81,8 @@ pub fn words(text: &[u8]) -> Box<str> {
 
 /// A session begins.
 pub fn ws_open(session: &Session) {
-    let Session { id, asked, tls_version, tls_group, subprotocol } = session;
+    let Session { id, asked, tls_version, tls_group, subprotocol, heartbeat, extensions_refused } = session;
+    let mode = &heartbeat.policy.mode;
     tracing::info!(
         target: TARGET,
         conn_id = %id,
@@ -87,6 +93,11 @@ pub fn ws_open(session: &Session) {
         tls.version = tls_version,
         tls.group = tls_group,
         subprotocol = subprotocol.as_deref(),
+        heartbeat.mode = mode.as_str(),
+        heartbeat.profile = mode.profile().map(|profile| profile.name),
+        heartbeat.why = heartbeat.why,
+        heartbeat.degraded = heartbeat.degraded,
+        heartbeat.extensions = extensions_refused.then_some("refused"),
         trace_id = asked.trace_id.as_deref(),
         "ws.open"
     );

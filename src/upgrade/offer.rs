@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method, Request, Response, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::Refusal;
-use crate::ws::{RSV_ALL, RSV_DEFLATE};
+use crate::ws::Coding;
 
 /// Whether a request asks for a WebSocket, well-formed or not.
 pub fn wanted(headers: &HeaderMap) -> bool {
@@ -63,7 +63,17 @@ impl Offer {
         if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
             return Err(Refusal::Switch("the 101 has a wrong Sec-WebSocket-Accept"));
         }
-        Ok(Agreement { subprotocol: self.subprotocol(headers)?, rsv: self.rsv(headers)? })
+        Ok(Agreement { subprotocol: self.subprotocol(headers)?, coding: self.coding(headers)? })
+    }
+
+    /// The subprotocols that the client offers, its favourite first.
+    pub fn subprotocols(&self) -> Vec<&str> {
+        tokens(self.protocols.iter()).collect()
+    }
+
+    /// Takes the offer of extensions back; says whether there was one.
+    pub fn without_extensions(&mut self) -> bool {
+        !std::mem::take(&mut self.extensions).is_empty()
     }
 
     fn subprotocol(&self, answer: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
@@ -78,14 +88,22 @@ impl Offer {
         }
     }
 
-    /// The RSV bits that the accepted extensions claim.
-    fn rsv(&self, answer: &HeaderMap) -> Result<u8, Refusal> {
-        tokens(answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter()).map(extension).try_fold(0, |rsv, accepted| {
-            if !tokens(self.extensions.iter()).map(extension).any(|offered| offered.eq_ignore_ascii_case(accepted)) {
+    /// What the accepted extensions do to payloads.
+    fn coding(&self, answer: &HeaderMap) -> Result<Coding, Refusal> {
+        tokens(answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter()).try_fold(Coding::Plain, |coding, accepted| {
+            let name = extension(accepted);
+            if !tokens(self.extensions.iter()).map(extension).any(|offered| offered.eq_ignore_ascii_case(name)) {
                 return Err(Refusal::Switch("the 101 accepted an extension that was not offered"));
             }
-            let claimed = if accepted.eq_ignore_ascii_case("permessage-deflate") { RSV_DEFLATE } else { RSV_ALL };
-            Ok(rsv | claimed)
+            let has = |parameter| accepted.split(';').skip(1).any(|given| given.trim().eq_ignore_ascii_case(parameter));
+            Ok(if coding == Coding::Plain && name.eq_ignore_ascii_case("permessage-deflate") {
+                Coding::Deflate {
+                    client_takeover: !has("client_no_context_takeover"),
+                    server_takeover: !has("server_no_context_takeover"),
+                }
+            } else {
+                Coding::Unknown
+            })
         })
     }
 }
@@ -95,8 +113,8 @@ impl Offer {
 pub struct Agreement {
     /// The chosen subprotocol.
     pub subprotocol: Option<Box<str>>,
-    /// RSV bits that the accepted extensions claim, as in [`Limits::rsv`](crate::ws::Limits::rsv).
-    pub rsv: u8,
+    /// What the accepted extensions do to payloads.
+    pub coding: Coding,
 }
 
 /// The only value of a header, or `None` if there is none or more than one.
@@ -228,9 +246,9 @@ mod tests {
     fn the_apps_choice_must_have_been_offered() {
         const INVALID: &str = "upstream_invalid";
         let (protocol, extension) = (SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS);
-        assert_eq!(agree(&[], &[]), Ok(Agreement { subprotocol: None, rsv: 0 }));
+        assert_eq!(agree(&[], &[]), Ok(Agreement { subprotocol: None, coding: Coding::Plain }));
         let chat = agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "chat")]);
-        assert_eq!(chat, Ok(Agreement { subprotocol: Some("chat".into()), rsv: 0 }));
+        assert_eq!(chat, Ok(Agreement { subprotocol: Some("chat".into()), coding: Coding::Plain }));
         assert_eq!(agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "Chat")]), Err(INVALID));
         assert_eq!(agree(&[], &[(protocol.clone(), "chat")]), Err(INVALID));
         let twice = [(protocol.clone(), "soap"), (protocol.clone(), "chat")];
@@ -238,11 +256,23 @@ mod tests {
 
         let deflate = (extension.clone(), "permessage-deflate; client_max_window_bits");
         let taken = agree(from_ref(&deflate), &[(extension.clone(), "permessage-deflate; server_no_context_takeover")]);
-        assert_eq!(taken.unwrap().rsv, 0x40);
+        assert_eq!(taken.unwrap().coding, Coding::Deflate { client_takeover: true, server_takeover: false });
         assert_eq!(agree(&[], from_ref(&deflate)), Err(INVALID));
         let both = (extension.clone(), "permessage-deflate, x-own");
-        assert_eq!(agree(from_ref(&both), &[(extension, "x-own")]).unwrap().rsv, 0x70);
+        assert_eq!(agree(from_ref(&both), &[(extension.clone(), "x-own")]).unwrap().coding, Coding::Unknown);
+        assert_eq!(agree(from_ref(&both), from_ref(&both)).unwrap().coding, Coding::Unknown);
         assert_eq!(agree(&[deflate], &[both]), Err(INVALID));
+    }
+
+    #[test]
+    fn an_offer_that_was_taken_back_is_none() {
+        let deflate = (SEC_WEBSOCKET_EXTENSIONS, text("permessage-deflate"));
+        let mut offer = altered(|headers| headers.extend([deflate])).unwrap();
+        assert!(offer.without_extensions());
+        assert!(!offer.without_extensions());
+        let mut response = Response::new(());
+        response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, text("permessage-deflate"));
+        assert!(offer.coding(response.headers()).is_err());
     }
 
     #[test]

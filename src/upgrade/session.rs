@@ -11,21 +11,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Route;
-use crate::heartbeat::UpstreamPulse;
+use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Registry};
 use crate::relay::{self, Control, Leg, Legs, Order, Terms};
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::UpstreamStream;
-use crate::ws::Limits;
+use crate::ws::{Coding, Limits};
 
 /// A session that lacks nothing but its client leg, which is free once the 101 has left.
 #[derive(Debug)]
 pub struct Prepared {
     /// What its lines say.
     pub facts: lines::Session,
-    /// RSV bits that its extensions claim.
-    pub rsv: u8,
+    /// What is asked of its client.
+    pub policy: Arc<Policy>,
+    /// What its extensions do to payloads.
+    pub coding: Coding,
     /// The upstream leg.
     pub upstream: UpstreamStream,
     /// Read from the app behind its 101.
@@ -63,8 +65,8 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, rsv, upstream, upstream_early } = prepared;
-        let terms = self.terms(facts.id, &facts.asked.route, rsv);
+        let Prepared { facts, policy, coding, upstream, upstream_early } = prepared;
+        let terms = self.terms(facts.id, &facts.asked.route, policy, coding);
         let control = Arc::new(Control::default());
         let entry = self.registry.enter(facts.id, Arc::clone(&control));
         if self.draining.is_cancelled() {
@@ -84,10 +86,10 @@ impl Sessions {
         }));
     }
 
-    fn terms(&self, id: ConnId, route: &Route, rsv: u8) -> Terms {
+    fn terms(&self, id: ConnId, route: &Route, policy: Arc<Policy>, coding: Coding) -> Terms {
         Terms {
-            policy: Arc::clone(route.heartbeat.policy()),
-            limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv },
+            policy,
+            limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv: coding.rsv() },
             pulse: Arc::clone(&self.pulse),
             id,
             seed: fastrand::u64(..),

@@ -20,6 +20,34 @@ pub const RSV_ALL: u8 = 0x70;
 /// The RSV bit of permessage-deflate, RSV1 (RFC 7692 §6).
 pub const RSV_DEFLATE: u8 = 0x40;
 
+/// What the negotiated extensions do to the payloads of one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coding {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// permessage-deflate may compress any message (RFC 7692).
+    Deflate {
+        /// Whether the client's messages may refer to earlier ones (no `client_no_context_takeover`, §7.1.1.2).
+        client_takeover: bool,
+        /// Whether the app's messages may refer to earlier ones (no `server_no_context_takeover`, §7.1.1.1).
+        server_takeover: bool,
+    },
+    /// Something that is not known here.
+    Unknown,
+}
+
+impl Coding {
+    /// The RSV bits that the extensions claim, as in [`Limits::rsv`].
+    pub fn rsv(self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::Deflate { .. } => RSV_DEFLATE,
+            Self::Unknown => RSV_ALL,
+        }
+    }
+}
+
 /// Frame rules of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {

@@ -309,7 +309,7 @@ fn the_app_may_be_cut_off_without_a_close() {
     let close = UpstreamEnd::Close(CloseSpec::new(4000, "heartbeat timeout"));
     assert_eq!(end("[heartbeat.on_miss]\nupstream = { code = 4000 }"), close);
     let back = "[heartbeat]\non_miss.upstream = \"disconnect\"\n[[route]]\npath = \"/a\"\n\
-                [route.heartbeat.policy().on_miss.upstream]\ncode = 4000";
+                [route.heartbeat.on_miss.upstream]\ncode = 4000";
     assert_eq!(end(back), close, "a route can turn it back into a Close");
     assert_snapshot!(messages("[heartbeat]\non_miss.upstream = \"disconect\"").join("; "), @r#"`heartbeat.on_miss.upstream` must be "disconnect" or a table (did you mean "disconnect"?)"#);
     assert_snapshot!(messages("[heartbeat]\non_miss.upstream = 4000").join("; "), @r#"`heartbeat.on_miss.upstream` must be "disconnect" or a table"#);

@@ -35,7 +35,7 @@ fn s13_the_timeout_starts_at_the_flush_not_at_the_hand_over() {
     rig.boundary = false;
     rig.run(26 * SECOND);
     assert!(rig.engine.wants_transmit(rig.now) && !rig.engine.awaits_flush());
-    assert!(rig.engine.poll_transmit(rig.now).is_some());
+    assert!(rig.engine.poll_transmit(rig.now, Gap::Message).is_some());
     assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.awaits_flush());
     rig.run(40 * SECOND);
     rig.engine.flushed(rig.now, 10, None);
@@ -50,7 +50,7 @@ fn s13_a_pong_that_overtakes_the_flush_settles_the_probe() {
     let mut rig = Rig::new(exact());
     rig.boundary = false;
     rig.run(26 * SECOND);
-    let ping = rig.engine.poll_transmit(rig.now).expect("one is queued");
+    let ping = rig.engine.poll_transmit(rig.now, Gap::Message).expect("one is queued");
     rig.arrives(26 * SECOND + 50 * MS, Inbound::Pong(ping.as_bytes()[2..].to_vec()));
     rig.run(26 * SECOND + 60 * MS);
     assert_eq!(rig.fates.len(), 1);

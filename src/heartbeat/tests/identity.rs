@@ -245,7 +245,7 @@ fn s37_after_a_close_no_ping_goes_out() {
     assert!(queued.engine.wants_transmit(queued.now));
     queued.engine.closing();
     assert!(!queued.engine.wants_transmit(queued.now));
-    assert!(queued.engine.poll_transmit(queued.now).is_none());
+    assert!(queued.engine.poll_transmit(queued.now, Gap::Message).is_none());
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn s37_after_a_close_no_ping_of_the_app_is_reissued() {
         rig.engine.closing();
         rig.run(pinged + 10 * SECOND);
         assert!(!rig.engine.wants_transmit(rig.now));
-        assert!(rig.engine.poll_transmit(rig.now).is_none());
+        assert!(rig.engine.poll_transmit(rig.now, Gap::Message).is_none());
         assert_eq!(rig.pings.len(), 2, "{:?}", rig.pings);
     }
 }
@@ -276,13 +276,13 @@ fn s38_a_decided_miss_stays_decided() {
     let own = rig.pings[0].1.clone();
     for second in 1..200 {
         rig.now += SECOND;
-        rig.engine.read(rig.now, true, false);
+        rig.engine.read(rig.now, seen(true, false));
         assert!(matches!(rig.engine.pong(&own, rig.now), PongFate::Swallow { .. }));
         rig.engine.app_ping(b"late", rig.now);
         rig.engine.flushed(rig.now, 1000, None);
         assert_eq!(rig.engine.deadline(), None, "{second} s later");
         assert_eq!(rig.engine.handle_timeout(rig.now), Due::Nothing);
         assert_eq!(rig.engine.looked(rig.now, None), None);
-        assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.poll_transmit(rig.now).is_none());
+        assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.poll_transmit(rig.now, Gap::Message).is_none());
     }
 }

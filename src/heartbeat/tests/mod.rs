@@ -11,6 +11,7 @@ mod time;
 use std::collections::VecDeque;
 
 use super::*;
+use crate::heartbeat::{Due, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -21,6 +22,11 @@ const LOOK: Duration = Duration::from_millis(5_625);
 /// The defaults, with every delay but the first exact.
 fn exact() -> Policy {
     Policy { jitter: 0.0, ..Policy::default() }
+}
+
+/// A read in which there was data.
+fn seen(ended_frame: bool, inside_frame: bool) -> Seen {
+    Seen { data: true, ended_frame, inside_frame }
 }
 
 /// What the client's socket gives to read.
@@ -192,7 +198,7 @@ impl Rig {
                 Inbound::FrameAndMore => (true, true),
                 Inbound::Frame | Inbound::Pong(_) => (true, false),
             };
-            self.engine.read(self.now, ended, inside);
+            self.engine.read(self.now, seen(ended, inside));
             let after = self.engine.deadline();
             assert!(before <= after, "a read moved the deadline from {before:?} to {after:?}: {:?}", self.engine);
             if let Inbound::Pong(payload) = inbound {
@@ -205,7 +211,7 @@ impl Rig {
 
     fn transmit(&mut self) {
         while self.boundary && self.engine.wants_transmit(self.now) {
-            let Some(frame) = self.engine.poll_transmit(self.now) else { break };
+            let Some(frame) = self.engine.poll_transmit(self.now, Gap::Message) else { break };
             let bytes = frame.as_bytes();
             assert_eq!(bytes[0], 0x89, "FIN, no RSV bit, opcode Ping");
             assert_eq!(usize::from(bytes[1]), bytes.len() - 2, "no mask");

@@ -242,7 +242,7 @@ impl World {
         while !self.paused && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
             let Some((_, inbound)) = self.socket.pop_front() else { return };
             let is_data = !matches!(inbound, Inbound::Pong(_));
-            self.engine.read(self.now, !matches!(inbound, Inbound::Inside), matches!(inbound, Inbound::Inside));
+            self.engine.read(self.now, seen(!matches!(inbound, Inbound::Inside), matches!(inbound, Inbound::Inside)));
             self.last_read = self.now;
             self.allowance = Duration::ZERO;
             if let Inbound::Pong(payload) = inbound {
@@ -293,7 +293,7 @@ impl World {
     fn fill(&mut self) {
         if self.frame_left == 0 {
             while self.engine.wants_transmit(self.now) {
-                let Some(frame) = self.engine.poll_transmit(self.now) else { break };
+                let Some(frame) = self.engine.poll_transmit(self.now, Gap::Message) else { break };
                 self.note("ping");
                 self.ping(frame.as_bytes()[2..].to_vec());
             }

@@ -1,0 +1,209 @@
+//! When the engine wants to be asked again, and what it makes of a deadline that has passed.
+
+use std::time::{Duration, Instant};
+
+use super::{Engine, Whose, earliest};
+use crate::heartbeat::downlink::{Delivery, Whereabouts};
+use crate::heartbeat::phase::{Paused, Phase, Reissue};
+use crate::heartbeat::{Due, Proof, Verdict};
+
+impl Engine {
+    /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
+    /// calls other than [`Self::read`].
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.phase == Phase::Still {
+            return None;
+        }
+        let blocked = self.downlink.look_at();
+        let reissue = match self.reissue {
+            Reissue::At(at) => Some(at),
+            Reissue::None | Reissue::Due => None,
+        };
+        if let Some(Paused { until, .. }) = self.paused {
+            return earliest([Some(until), blocked, reissue]);
+        }
+        let phase = match self.phase {
+            Phase::Quiet => self.quiet_until(),
+            Phase::Queued { since, handed } => Some(self.queued_until(since, handed)),
+            Phase::Sent { deadline, .. } => Some(deadline),
+            Phase::Still => return None,
+        };
+        let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
+        earliest([phase, Some(self.checked + self.reach()), blocked, frame, reissue])
+    }
+
+    /// [`Self::deadline`], if it may have moved earlier since this was last asked, or the timer has fired since.
+    #[inline]
+    pub fn poll_deadline(&mut self) -> Option<Instant> {
+        if std::mem::take(&mut self.hurried) { self.deadline() } else { None }
+    }
+
+    /// The timer fired.
+    pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        self.hurried = true;
+        let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
+        self.checked = now;
+        if now.saturating_duration_since(deadline) > self.policy.stall_guard {
+            self.resume_from_suspension(deadline, now);
+        }
+        if let Some(verdict) = self.overdue(now) {
+            return Due::End(verdict);
+        }
+        if self.reissue.is_due(now) {
+            self.reissue = Reissue::Due;
+        }
+        let quiet_is_over = self.paused.is_none() && self.quiet_until().is_some_and(|until| until <= now);
+        if self.phase == Phase::Quiet && quiet_is_over {
+            if self.must_speak() {
+                return Due::Look;
+            }
+            self.phase = Phase::Queued { since: now, handed: None };
+        }
+        let downlink = self.downlink.look_at().is_some_and(|at| at <= now);
+        if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
+    }
+
+    /// What was found after [`Due::Look`]; `None` where no kernel stands behind the leg.
+    pub fn looked(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+        if self.phase == Phase::Still {
+            return None;
+        }
+        // Without a kernel to ask, a client that is not being read cannot prove anything.
+        let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
+        if self.downlink.look(now, delivery, spare_flight) {
+            return Some(Verdict::SlowReader);
+        }
+        if self.phase == Phase::Quiet && self.paused.is_none() && self.silent_until().is_some_and(|until| until <= now)
+        {
+            return self.silent_for_too_long(now, delivery);
+        }
+        let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
+        if deadline > now || self.paused.is_some() {
+            return None;
+        }
+        let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
+        if may_defer && delivery.is_some_and(|delivery| delivery.unread) {
+            self.phase = Phase::Sent { at, deadline: now + self.policy.stall_guard, held_up };
+            return None;
+        }
+        match self.downlink.whereabouts(delivery) {
+            // The last few bytes of a backlog that was seen to move are no lone probe.
+            Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up };
+                None
+            }
+            Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
+            Whereabouts::Behind => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                None
+            }
+            // Writes move, or `look` had ended it: the client reads slowly what stands before the probe.
+            Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
+                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                None
+            }
+            Whereabouts::Arrived if held_up => {
+                self.phase = Phase::Sent { at, deadline: now + self.window(), held_up: false };
+                None
+            }
+            Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
+        }
+    }
+    fn miss(&mut self, now: Instant) -> Option<Verdict> {
+        self.stats.missed += 1;
+        self.missed_in_a_row += 1;
+        if self.missed_in_a_row >= self.policy.max_missed {
+            return Some(Verdict::Timeout);
+        }
+        let we_ask = self.proof == Proof::Pongs || self.asks_by_message();
+        self.phase = if we_ask { Phase::Queued { since: now, handed: None } } else { Phase::Quiet };
+        None
+    }
+
+    /// A client that has to speak by itself has not, unless it is just about to be heard.
+    fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+        if delivery.is_some_and(|delivery| delivery.unread) && self.grace < self.policy.max_deferral {
+            self.spare(now, self.policy.stall_guard);
+            return None;
+        }
+        self.stats.missed += 1;
+        Some(Verdict::Timeout)
+    }
+
+    /// Deadlines that nothing can put off any more.
+    fn overdue(&self, now: Instant) -> Option<Verdict> {
+        if let Some(Paused { until, .. }) = self.paused {
+            return (now >= until).then_some(Verdict::UpstreamStalled);
+        }
+        if self.frame_since.is_some_and(|since| now >= since + self.policy.frame_max_time) {
+            return Some(Verdict::Trickle);
+        }
+        match self.phase {
+            Phase::Queued { since, .. } if now >= since + self.policy.max_deferral => {
+                Some(if self.downlink.is_blocked() { Verdict::SlowReader } else { Verdict::Timeout })
+            }
+            _ => None,
+        }
+    }
+
+    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a
+    /// probe on its way gets one fresh window. One such pause may be of any length; many in a row count together.
+    fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
+        let late = now.saturating_duration_since(from);
+        if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {
+            return;
+        }
+        self.deferred += late;
+        self.downlink.thaw(from, now);
+        let window = self.window();
+        if let Some(Paused { until, .. }) = &mut self.paused {
+            // The clocks stand still already; it is the app that is owed the fresh window.
+            *until = (*until + late).max(now + window);
+            return;
+        }
+        self.shift(from, now);
+        if self.silent_until().is_some_and(|until| until <= now) {
+            self.spare(now, window);
+        }
+        if let Phase::Sent { at, deadline, .. } = &mut self.phase {
+            *at += late;
+            *deadline = now + window;
+        }
+    }
+
+    /// How far ahead the timer may be armed: a read starts a frame's clock, and in the middle of a window the clock
+    /// of the next probe.
+    fn reach(&self) -> Duration {
+        let frame = self.policy.frame_max_time;
+        if self.probe_has_deadline() { frame.min(self.delays.idle) } else { frame }
+    }
+
+    /// When something must happen although nothing is under way.
+    fn quiet_until(&self) -> Option<Instant> {
+        let we_ask = self.proof == Proof::Pongs || self.asks_by_message();
+        if we_ask { Some(self.probe_at()) } else { self.silent_until() }
+    }
+
+    /// How long a probe may wait for its turn.
+    fn queued_until(&self, since: Instant, handed: Option<Whose>) -> Instant {
+        // A message that finds no room between two others gives way to a Ping.
+        let gives_way = since + self.window();
+        if handed.is_none() && self.asks_by_message() && gives_way > self.checked {
+            return gives_way;
+        }
+        since + self.policy.max_deferral
+    }
+
+    /// When the next probe is due: after quiet, or under traffic after long enough without one.
+    fn probe_at(&self) -> Instant {
+        (self.last_byte + self.delays.idle).min(self.last_probe + self.delays.busy)
+    }
+
+    fn deadline_passed(&self, now: Instant) -> bool {
+        self.paused.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
+    }
+
+    fn probe_has_deadline(&self) -> bool {
+        matches!(self.phase, Phase::Sent { .. })
+    }
+}

@@ -1,0 +1,157 @@
+//! Heartbeats that are messages: the questions and answers of applications.
+
+use std::time::{Duration, Instant};
+
+use super::{Engine, Whose};
+use crate::heartbeat::phase::Phase;
+use crate::heartbeat::questions::Answered;
+use crate::heartbeat::{BeatFate, Gap, Mode, Proof, Transmit};
+use crate::ws::{ControlFrame, Opcode};
+
+impl Engine {
+    /// A question of the app's own goes out to the client; it counts as the probe.
+    pub fn question(&mut self, now: Instant) {
+        if self.proof == Proof::Answers && self.phase != Phase::Still {
+            self.questions.apps(now, self.window());
+            self.asked_by_app(now);
+        }
+    }
+
+    /// The client has sent the message that its profile expects of it.
+    pub fn beat(&mut self, now: Instant) -> BeatFate {
+        self.hurried = true;
+        match (&self.policy.mode, self.proof) {
+            (Mode::Answer(_), Proof::Speaks(_)) => {
+                self.alive(now);
+                if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
+            }
+            (Mode::App(_) | Mode::Passive(_), Proof::Answers) => self.answer(now),
+            _ => {
+                self.alive(now);
+                BeatFate::Forward
+            }
+        }
+    }
+
+    /// The message has passed with which the profile comes into force.
+    pub fn start(&mut self, now: Instant) {
+        if let Some(proof) = self.policy.proof() {
+            self.adopt(proof, now);
+        }
+    }
+
+    /// The protocol's own handshake has agreed on how it shows that the client is alive.
+    pub fn agreed(&mut self, proof: Proof, now: Instant) {
+        self.adopt(self.policy.proof_of(proof), now);
+    }
+
+    /// The client has sent a message that may be what its profile expects of it, but cannot be read.
+    pub fn perhaps_beat(&mut self, now: Instant) {
+        if self.must_speak() {
+            self.alive(now);
+        }
+    }
+
+    /// Bytes of the app were read.
+    #[inline]
+    pub fn app_spoke(&mut self, now: Instant) {
+        match self.proof {
+            Proof::SpeaksWhenQuiet(_) => self.last_byte = now,
+            Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => {
+                self.spoken_to = true;
+                self.last_byte = now;
+                self.hurried = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the client has to speak without being asked.
+    #[inline]
+    pub(super) fn must_speak(&self) -> bool {
+        matches!(self.proof, Proof::Speaks(_) | Proof::SpeaksWhenQuiet(_) | Proof::SpeaksWhenSpokenTo(_))
+    }
+
+    /// Whether the probes are messages.
+    pub(super) fn asks_by_message(&self) -> bool {
+        self.proof == Proof::Answers && matches!(self.policy.mode, Mode::App(_))
+    }
+
+    /// Until when a client that has to speak by itself may be silent.
+    pub(super) fn silent_until(&self) -> Option<Instant> {
+        match self.proof {
+            Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => None,
+            Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window) => {
+                Some(self.last_byte + window + self.grace)
+            }
+            Proof::Answers | Proof::Pongs => None,
+        }
+    }
+
+    /// Gives a client that has to speak by itself `time` from now at least.
+    pub(super) fn spare(&mut self, now: Instant, time: Duration) {
+        if let Some(until) = self.silent_until() {
+            self.grace += (now + time).saturating_duration_since(until);
+        }
+    }
+
+    /// The probe that has waited since `since`, in the form that fits into `gap`.
+    pub(super) fn probe(&mut self, now: Instant, since: Instant, gap: Gap) -> Option<Transmit> {
+        self.pinged_instead = false;
+        if !self.asks_by_message() {
+            return Some(self.ping());
+        }
+        match (gap, self.policy.mode.profile()) {
+            (Gap::Message, Some(profile)) => {
+                self.questions.ours(now);
+                Some(Transmit::Message(profile.clone()))
+            }
+            // The app leaves a message open: a Pong is a weaker proof, but better than none.
+            (Gap::Frame, _) if now >= since + self.window() => {
+                self.pinged_instead = true;
+                Some(self.ping())
+            }
+            _ => None,
+        }
+    }
+
+    fn ping(&mut self) -> Transmit {
+        Transmit::Control(ControlFrame::new(Opcode::PING, &self.ledger.own(), None))
+    }
+
+    /// An answer, which belongs to the oldest question.
+    fn answer(&mut self, now: Instant) -> BeatFate {
+        self.alive(now);
+        let Some(Answered { ours, rtt }) = self.questions.answered(now) else {
+            // To the app it is a message like any other; who sends too many of them asks for trouble.
+            let asks = self.asks_by_message();
+            return if asks && self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Forward };
+        };
+        self.answered(now);
+        if let Some(rtt) = rtt {
+            self.stats.rtt_last = Some(rtt);
+            self.rtt.sample(rtt);
+        }
+        if !ours {
+            return BeatFate::Forward;
+        }
+        self.stats.pongs += 1;
+        BeatFate::Swallow
+    }
+
+    /// From now on `proof` tells that the client is alive, and its clock begins anew.
+    fn adopt(&mut self, proof: Proof, now: Instant) {
+        if self.proof == proof {
+            return;
+        }
+        self.proof = proof;
+        self.hurried = true;
+        self.last_byte = now;
+        self.grace = Duration::ZERO;
+        self.spoken_to = false;
+        match self.phase {
+            Phase::Queued { handed: None | Some(Whose::Ours), .. } | Phase::Sent { .. } => self.phase = Phase::Quiet,
+            Phase::Queued { handed: Some(Whose::Apps), .. } | Phase::Quiet | Phase::Still => {}
+        }
+    }
+}
