@@ -256,6 +256,19 @@ async fn is_found_when_it_hangs(library: &Library) {
     session.finish().await;
 }
 
+/// The app freezes for several bounds of its library's profile and goes on: a page that beats only when it is spoken
+/// to was silent all that time, and nobody blames it.
+pub(crate) async fn outlives_a_frozen_app(library: &Library) {
+    let mut session = Session::open(library, Heartbeat::Profile).await;
+    session.echoes("first").await;
+    session.app.stop();
+    sleep(library.bound() * 3).await;
+    session.app.resume();
+    session.echoes("last").await;
+    session.is_the_first();
+    session.finish().await;
+}
+
 /// Protocol pings say nothing about the page: it may hang, and its network answers. So where a page that hangs is
 /// found, the profile has found it; and where it is not, no live one is torn down.
 async fn hangs_unnoticed(library: &Library, heartbeat: Heartbeat) {

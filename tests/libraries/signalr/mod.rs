@@ -28,3 +28,8 @@ pub(crate) const LIBRARY: Library = Library {
 };
 
 matrix::tests!(LIBRARY);
+
+#[tokio::test]
+async fn outlives_a_frozen_hub() {
+    matrix::outlives_a_frozen_app(&LIBRARY).await;
+}
