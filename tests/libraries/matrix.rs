@@ -190,7 +190,7 @@ pub(crate) async fn under_its_profile(library: &Library) {
 
 /// As [`under_its_profile`], at a path where the app agrees to compress.
 pub(crate) async fn under_its_profile_compressed(library: &Library) {
-    tokio::join!(is_compressed(library), under_its_profile(library));
+    tokio::join!(is_compressed(library), Box::pin(under_its_profile(library)));
 }
 
 async fn is_compressed(library: &Library) {
