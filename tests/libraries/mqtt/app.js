@@ -3,6 +3,7 @@ import { Aedes } from 'aedes';
 import { createWebSocketStream } from 'ws';
 
 import { report, serve } from '../serve.js';
+import { serveVersion5 } from './version5.js';
 
 const broker = await Aedes.createBroker({
   preConnect: (_client, packet, done) => {
@@ -20,4 +21,7 @@ broker.on('ping', () => report('beat', {}));
 broker.on('clientDisconnect', ({ id }) => report('clientDisconnect', { id }));
 broker.on('clientError', (_client, { message }) => report('error', { message }));
 
-serve((socket, request) => broker.handle(createWebSocketStream(socket), request));
+serve((socket, request) => {
+  if (request.url === '/version5') return serveVersion5(socket);
+  broker.handle(createWebSocketStream(socket), request);
+});

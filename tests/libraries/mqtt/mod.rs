@@ -42,3 +42,16 @@ async fn in_node_under_its_profile() {
 async fn in_node_under_protocol_pings() {
     matrix::under_protocol_pings_in_one_thread(&IN_NODE).await;
 }
+
+/// The page says 60 s, and the broker's word counts: the same bound.
+#[tokio::test]
+async fn under_the_keep_alive_of_its_broker() {
+    matrix::under_its_profile(&Library { path: "/version5", flags: &["--version5"], ..LIBRARY }).await;
+}
+
+/// A page that will not beat does not because its broker wants it either, against MQTT 5 §3.2.2.3.14; it is alive.
+#[tokio::test]
+async fn silent_whatever_its_broker_says() {
+    let flags = &["--version5", "--silent"];
+    matrix::outlives_a_frozen_app(&Library { path: "/version5", flags, ..LIBRARY }).await;
+}
