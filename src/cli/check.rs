@@ -300,10 +300,10 @@ heartbeat.mode = "off"
         "passive" "graphql-ws" 45.0 true
     profile = "signalr"
         watched (signalr), a dead client is gone within 30 s of the app's next word
-        "passive" "signalr" 30.0 true
+        "passive" "signalr" null true
     profile = "signalr", window = "1m"
         watched (signalr), a dead client is gone within 60 s of the app's next word
-        "passive" "signalr" 60.0 true
+        "passive" "signalr" null true
     profile = "stomp"
         watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
         "passive" "stomp" null true

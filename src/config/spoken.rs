@@ -124,7 +124,9 @@ impl Word {
     /// Mode and profile in one table.
     fn beside(self, named: &Named) -> Result<Spoken, Problem> {
         match (self, named) {
-            (Self::Protocol | Self::Off, _) => {
+            // A switch for the night: a variable may turn off what the file says at length.
+            (Self::Off, _) => Ok(Spoken::Off),
+            (Self::Protocol, _) => {
                 let problem = Problem::new(format!("cannot be \"{self}\" beside a profile: one of the two is meant"));
                 Err(problem.with_help(format!("leave out `mode` to use the profile, or `profile` for \"{self}\"")))
             }

@@ -123,7 +123,6 @@ fn held(policy: &Policy) -> Option<String> {
     let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
         Some(Proof::SpeaksWhenQuiet(_)) => " of the last word of either side",
-        Some(Proof::SpeaksWhenSpokenTo(_)) => " of the app's next word",
         _ => "",
     };
     Some(format!("a dead client is gone within {within}{from}{longer}"))
@@ -151,7 +150,9 @@ fn bound(policy: &Policy) -> Bound {
         (Proof::SpeaksWhenQuiet(window), Some(_), None) => {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }
-        (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window), ..) => {
+        // Nothing is asked of a client that the app does not speak to.
+        (Proof::SpeaksWhenSpokenTo(window), ..) => Bound::Agreed(format!("{} of the app's next word", seconds(window))),
+        (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window), ..) => {
             // A session that begins with pings may die then.
             Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })
         }

@@ -220,12 +220,13 @@ fn a_mode_from_the_environment_meets_the_profile_of_the_file() {
     let file = format!("{REQUIRED}[heartbeat]\nprofile = \"express-text\"");
     let mode = |mode| read_with(&file, &[("PULSEGATE__HEARTBEAT__MODE", mode)]);
     assert_eq!(spoken(&mode("answer").unwrap_or_else(|report| panic!("{report}"))), ["answer express-text"]);
-    assert_snapshot!(mode("off").expect_err("two heartbeats"), @r#"
-    error: `heartbeat.mode` cannot be "off" beside a profile: one of the two is meant
+    assert_eq!(spoken(&mode("off").unwrap_or_else(|report| panic!("{report}"))), ["off"]);
+    assert_snapshot!(mode("protocol").expect_err("two heartbeats"), @r#"
+    error: `heartbeat.mode` cannot be "protocol" beside a profile: one of the two is meant
     --> environment variable PULSEGATE__HEARTBEAT__MODE
      |
-     | off
-     | ^^^ leave out `mode` to use the profile, or `profile` for "off"
+     | protocol
+     | ^^^^^^^^ leave out `mode` to use the profile, or `profile` for "protocol"
 
     1 error in the configuration
     "#);
@@ -368,7 +369,11 @@ fn mode_and_profile_must_go_together() {
     assert_snapshot!(of("mode = \"app\"\nprofile = \"engine.io\""), @r#"`heartbeat.mode` cannot be "app" with profile "engine.io" (engine.io is for "passive"; or name another `profile` here)"#);
     assert_snapshot!(of("mode = \"passive\"\nprofile = \"express-text\""), @r#"`heartbeat.mode` cannot be "passive" with profile "express-text" (express-text is for "app" or "answer"; or name another `profile` here)"#);
     assert_snapshot!(of("mode = \"passive\"\nprofile = \"auto\""), @r#"`heartbeat.mode` cannot be "passive" with profile "auto", where each upgrade shows its mode (leave out `mode`, or name a `profile` other than "auto")"#);
-    assert_snapshot!(of("mode = \"off\"\nprofile = \"auto\""), @r#"`heartbeat.mode` cannot be "off" beside a profile: one of the two is meant (leave out `mode` to use the profile, or `profile` for "off")"#);
+    assert_eq!(
+        spoken(&settings("[heartbeat]\nmode = \"off\"\nprofile = \"auto\"")),
+        ["off"],
+        "a switch that always fits"
+    );
     assert_snapshot!(of("mode = \"protocol\"\nprofile = { expect = \"a\" }"), @r#"`heartbeat.mode` cannot be "protocol" beside a profile: one of the two is meant (leave out `mode` to use the profile, or `profile` for "protocol")"#);
     assert_snapshot!(of("mode = \"app\"\nprofile = { expect = \"a\" }"), @"`heartbeat.profile.send` is missing: what the proxy asks the client (set `send` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__SEND)");
     assert_snapshot!(refused_over("", "mode = \"answer\""), @r#"`route[0].heartbeat.mode` cannot be "answer" without a profile (set `profile` beside it: "graphql-transport-ws" or "express-text", or { send = …, expect = … })"#);
