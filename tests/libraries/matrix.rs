@@ -188,6 +188,18 @@ pub(crate) async fn under_its_profile(library: &Library) {
     tokio::join!(lives(library, Heartbeat::Profile), lives(library, Heartbeat::Auto), is_found_when_it_hangs(library),);
 }
 
+/// As [`under_its_profile`], for a client whose network does not live on when it hangs, with a bound well beyond that of
+/// pings. They would find it too, and sooner: what shows that they did not is that there were none, or the time.
+pub(crate) async fn under_its_profile_in_one_thread(library: &Library) {
+    let (.., (took, close)) = tokio::join!(
+        lives(library, Heartbeat::Profile),
+        lives(library, Heartbeat::Auto),
+        Box::pin(is_found_when_it_hangs(library)),
+    );
+    let between = (BOUND + library.bound()) / 2;
+    assert!(close["pings"] == 0 || took > between, "pings have found it, after {took:?}: {close}");
+}
+
 /// As [`under_its_profile`], at a path where the app agrees to compress.
 pub(crate) async fn under_its_profile_compressed(library: &Library) {
     tokio::join!(is_compressed(library), Box::pin(under_its_profile(library)));
@@ -231,8 +243,9 @@ async fn lives(library: &Library, heartbeat: Heartbeat) {
     session.finish().await;
 }
 
-/// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake.
-async fn is_found_when_it_hangs(library: &Library) {
+/// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake. Gives how
+/// long it took, and the `ws.close`.
+async fn is_found_when_it_hangs(library: &Library) -> (Duration, Value) {
     let mut session = Session::open(library, Heartbeat::Profile).await;
     session.echoes("first").await;
     let tried = library.bound();
@@ -254,6 +267,7 @@ async fn is_found_when_it_hangs(library: &Library) {
         session.echoes("again").await;
     }
     session.finish().await;
+    (took, close)
 }
 
 /// The app freezes for several bounds of its library's profile and goes on: a page that beats only when it is spoken

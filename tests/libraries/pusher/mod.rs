@@ -40,7 +40,7 @@ async fn under_its_profile_compressed() {
 
 #[tokio::test]
 async fn in_node_under_its_profile() {
-    matrix::under_its_profile(&IN_NODE).await;
+    matrix::under_its_profile_in_one_thread(&IN_NODE).await;
 }
 
 #[tokio::test]
