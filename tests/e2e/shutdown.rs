@@ -50,3 +50,17 @@ async fn sigterm_without_a_session_exits_0_at_once() {
     let _silent = proxy.tls().await;
     proxy.finish().await;
 }
+
+#[tokio::test]
+async fn it_can_be_started_again_at_once_on_the_same_port() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let address = proxy.address;
+    // Its end is begun by the proxy, so the proxy's port keeps a trace of it (TIME_WAIT).
+    let client = Client::connect(&proxy, "/ws", &[]).await;
+    let proxy = proxy.restart().await;
+    client.event("close", |_| true).await;
+    assert_eq!(proxy.address, address);
+    Client::connect(&proxy, "/ws", &[]).await;
+    proxy.finish().await;
+}

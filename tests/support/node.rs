@@ -15,7 +15,7 @@ pub(crate) fn project(name: &str) -> PathBuf {
     dir
 }
 
-/// An app of `tests/express` that listens.
+/// An app of a Node project that listens.
 #[derive(Debug)]
 pub(crate) struct App {
     process: Process,
@@ -26,24 +26,26 @@ pub(crate) struct App {
 impl App {
     /// The app whose heartbeat lines are all deleted, on a port of its own.
     pub(crate) async fn bare() -> Self {
-        Self::start("bare.js", &[]).await
+        Self::start("express", "bare.js", &[]).await
     }
 
     /// The classic recipe, with its own interval and timeout.
     pub(crate) async fn classic(interval_ms: u32, timeout_ms: u32) -> Self {
         let interval = interval_ms.to_string();
         let timeout = timeout_ms.to_string();
-        Self::start("classic.js", &[("HEARTBEAT_INTERVAL_MS", &interval), ("HEARTBEAT_TIMEOUT_MS", &timeout)]).await
+        let environment = [("HEARTBEAT_INTERVAL_MS", &*interval), ("HEARTBEAT_TIMEOUT_MS", &*timeout)];
+        Self::start("express", "classic.js", &environment).await
     }
 
     /// The bare app on a unix socket.
     pub(crate) async fn bare_on(socket: &Path) -> Self {
-        Self::start("bare.js", &[("LISTEN", socket.to_str().expect("temporary paths are UTF-8"))]).await
+        Self::start("express", "bare.js", &[("LISTEN", socket.to_str().expect("temporary paths are UTF-8"))]).await
     }
 
-    async fn start(script: &str, environment: &[(&str, &str)]) -> Self {
+    /// `script` of the project `name`, as soon as it has told where it listens.
+    pub(crate) async fn start(name: &str, script: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new("node");
-        command.arg(script).current_dir(project("express")).envs(environment.iter().copied());
+        command.arg(script).current_dir(project(name)).envs(environment.iter().copied());
         let process = Process::start(script, &mut command);
         let listening = process.line("the app listens", |line| line.text.starts_with("listening ")).await;
         let address = listening.text.trim_start_matches("listening ");

@@ -28,7 +28,8 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     /// Who signed its certificate.
     pub(crate) pki: Pki,
-    _dir: TempDir,
+    config: Config,
+    dir: TempDir,
 }
 
 /// A configuration file in the making.
@@ -56,11 +57,11 @@ impl Config {
         self
     }
 
-    fn toml(&self, pki: &Pki) -> String {
+    fn toml(&self, address: SocketAddr, pki: &Pki) -> String {
         let Self { upstream, sections } = self;
         let (certificate, private_key) = (pki.certificate.display(), pki.private_key.display());
         format!(
-            "[listen]\naddress = \"127.0.0.1:0\"\n\n\
+            "[listen]\naddress = \"{address}\"\n\n\
              [tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\n\n\
              [upstream]\n{upstream}\n\
              [log]\nlevel = \"info\"\nformat = \"json\"\n\n{sections}"
@@ -73,15 +74,33 @@ impl Proxy {
     pub(crate) async fn start(config: Config) -> Self {
         let dir = TempDir::with_prefix("pulsegate-").expect("make a temporary directory");
         let pki = Pki::make(dir.path());
+        Self::listen(config, SocketAddr::from(([127, 0, 0, 1], 0)), pki, dir).await
+    }
+
+    /// Ends it in order, and starts it anew on the same port, with the same certificate and configuration. For a
+    /// moment between the two nobody listens.
+    pub(crate) async fn restart(self) -> Self {
+        self.restart_after(async |_| {}).await
+    }
+
+    /// As [`Self::restart`], with `meanwhile` between the end and the start; it is told the address.
+    pub(crate) async fn restart_after(mut self, meanwhile: impl AsyncFnOnce(SocketAddr)) -> Self {
+        self.exits_in_order().await;
+        meanwhile(self.address).await;
+        let Self { config, address, pki, dir, .. } = self;
+        Self::listen(config, address, pki, dir).await
+    }
+
+    async fn listen(config: Config, address: SocketAddr, pki: Pki, dir: TempDir) -> Self {
         let file = dir.path().join("proxy.toml");
-        fs::write(&file, config.toml(&pki)).expect("write the configuration");
+        fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
         command.arg("run").arg("-c").arg(&file);
         let process = Process::start("pulsegate", &mut command);
         let listening = process.line("it listens", |line| line.json["message"] == "listening").await;
         let address = listening.json["address"].as_str().and_then(|address| address.parse().ok());
         let Some(address) = address else { panic!("no address in {}", listening.text) };
-        Self { process, address, pki, _dir: dir }
+        Self { process, address, pki, config, dir }
     }
 
     /// A wss URL to it.
@@ -118,6 +137,10 @@ impl Proxy {
 
     /// Ends it in order: it must exit with 0, and must not have panicked on the way.
     pub(crate) async fn finish(mut self) {
+        self.exits_in_order().await;
+    }
+
+    async fn exits_in_order(&mut self) {
         self.process.terminate();
         let status = self.process.exit_within(PATIENCE).await;
         assert_eq!(status.code(), Some(0), "{status}; it wrote:\n{}", self.transcript());

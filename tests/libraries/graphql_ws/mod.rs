@@ -1,0 +1,29 @@
+//! graphql-ws, which speaks graphql-transport-ws: either side may ping, and the other answers.
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix::{self, BOUND};
+
+pub(crate) const LIBRARY: Library = Library {
+    title: "graphql-ws",
+    packages: &["graphql-ws"],
+    folder: "graphql_ws",
+    path: "/graphql",
+    flags: &[],
+    profile: "graphql-transport-ws",
+    mode: "app",
+    auto: Auto::Picks("graphql-transport-ws"),
+    heartbeat: "",
+    hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
+    app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
+    // Its default `shouldRetry` takes the failure of a connection for fatal, and a close, even 1006, for none.
+    after_1001: After {
+        hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#,
+        comes_back: ComesBack::UnlessRefused,
+    },
+    after_1012: After {
+        hears: r#"{ "code": 1012, "reason": "service restart" }"#,
+        comes_back: ComesBack::UnlessRefused,
+    },
+};
+
+matrix::tests!(LIBRARY);

@@ -1,0 +1,23 @@
+//! Real libraries, a real app and a real page of each, with the built binary between them: which heartbeat the proxy
+//! speaks to which library, what it finds out, and what the library does then. The README's table is made of it.
+//!
+//! A library is a folder: `mod.rs` says what is expected of it, `app.js` and `page.js` are its two ends (`page.js` of
+//! this folder says what they have in common). It is tried by the scenarios of `matrix.rs`.
+
+#[expect(dead_code, reason = "the end-to-end tests use the rest")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod actioncable;
+mod graphql_ws;
+mod library;
+mod matrix;
+mod mqtt;
+mod phoenix;
+mod pusher;
+mod signalr;
+mod socket_io;
+mod stomp;
+mod subscriptions_transport_ws;
+mod table;
+mod ws;

@@ -1,0 +1,353 @@
+//! The scenarios, the same for every library.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::support::deadline::{settles, soon};
+use crate::support::node::{App, project};
+use crate::support::process::Process;
+use crate::support::proxy::{Config, Proxy};
+
+/// The windows of every mode. A busy machine may stand still for a second, and nobody is dead then.
+/// A client that was stopped may be woken in the grace, and then reads the Close.
+pub(crate) const WINDOWS: &str = "interval = \"400ms\"\ntimeout = \"1600ms\"\nclose_grace = \"30s\"\n";
+
+/// `interval + timeout` of [`WINDOWS`].
+pub(crate) const BOUND: Duration = Duration::from_secs(2);
+
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// How long a live client has to live: beats of `interval` by the dozen, and [`WINDOWS_LIVED`] if that is longer.
+const MANY_BEATS: Duration = Duration::from_secs(6);
+
+/// How many times the library's bound a live client has to live.
+const WINDOWS_LIVED: u32 = 4;
+
+/// How long a page that will not come back is watched. Every library that comes back does so in less.
+const NEVER: Duration = Duration::from_secs(6);
+
+/// The heartbeats under which a library has to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heartbeat {
+    Profile,
+    Auto,
+    Protocol,
+}
+
+impl Heartbeat {
+    fn section(self, library: &Library) -> String {
+        let Library { profile, heartbeat, .. } = library;
+        match self {
+            Self::Profile => format!("[heartbeat]\nprofile = \"{profile}\"\n{WINDOWS}{heartbeat}"),
+            Self::Auto => format!("[heartbeat]\nprofile = \"auto\"\n{WINDOWS}{heartbeat}"),
+            Self::Protocol => format!("[heartbeat]\nmode = \"protocol\"\n{WINDOWS}"),
+        }
+    }
+
+    /// What the session's `ws.open` must say.
+    fn is_told(self, library: &Library, open: &Value) {
+        let picked = match (self, library.auto) {
+            (Self::Profile, _) | (Self::Auto, Auto::Picks(_)) => Some((library.mode, library.profile)),
+            (Self::Auto, Auto::CannotTell) | (Self::Protocol, _) => None,
+        };
+        match picked {
+            Some((mode, profile)) => {
+                assert_eq!((&open["heartbeat.mode"], &open["heartbeat.profile"]), (&mode.into(), &profile.into()));
+            }
+            None => assert!(open["heartbeat.profile"].is_null(), "{open}"),
+        }
+        if self == Self::Auto {
+            let why = open["heartbeat.why"].as_str().unwrap_or_else(|| panic!("it does not say why: {open}"));
+            let expected = if let Auto::Picks(words) = library.auto { words } else { "" };
+            assert!(why.contains(expected), "{expected:?} is not in {why:?}");
+        }
+    }
+}
+
+/// A library's app and page, with the proxy between them, in an open session.
+struct Session {
+    app: App,
+    proxy: Proxy,
+    page: Page,
+}
+
+impl Session {
+    async fn open(library: &Library, heartbeat: Heartbeat) -> Self {
+        let app = App::start("libraries", &format!("{}/app.js", library.folder), &[]).await;
+        let proxy = Proxy::start(Config::to(&app.url).with(&heartbeat.section(library))).await;
+        let page = Page::start(library, &proxy);
+        page.event("open", |_| true).await;
+        app.event("open", |_| true).await;
+        let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await;
+        heartbeat.is_told(library, &open.json);
+        Self { app, proxy, page }
+    }
+
+    /// A message goes from the page to the app and back.
+    async fn echoes(&mut self, text: &str) {
+        self.page.tell(&json!({ "send": text })).await;
+        self.page.event("message", |event| event["data"] == text).await;
+    }
+
+    /// Nobody has seen an end, nor a second beginning.
+    fn is_the_first(&self) {
+        for end in [&*self.app, &*self.page] {
+            let (opens, closes) = (end.events("open").len(), end.events("close").len());
+            assert_eq!((opens, closes), (1, 0), "{}\n{}", end.transcript(), self.proxy.transcript());
+        }
+    }
+
+    async fn finish(self) {
+        self.proxy.finish().await;
+    }
+}
+
+/// A library's page.
+#[derive(Debug)]
+struct Page(Process);
+
+impl Page {
+    fn start(library: &Library, proxy: &Proxy) -> Self {
+        let script = format!("{}/page.js", library.folder);
+        let mut command = Command::new("node");
+        command.arg(&script).arg(proxy.wss(library.path)).args(library.flags);
+        command.env("NODE_EXTRA_CA_CERTS", &proxy.pki.ca).current_dir(project("libraries"));
+        Self(Process::start(&script, &mut command))
+    }
+
+    /// It hangs as the library's profile is meant to find it; gives the moment.
+    async fn hang(&mut self, hung: Hung) -> Instant {
+        match hung {
+            Hung::Page { .. } => {
+                self.tell(&json!({ "hang": true })).await;
+                self.event_line("hung", |_| true).await.at
+            }
+            Hung::Process { .. } => {
+                self.stop();
+                Instant::now()
+            }
+        }
+    }
+
+    async fn wake(&mut self, hung: Hung) {
+        match hung {
+            Hung::Page { .. } => self.tell(&json!({})).await,
+            Hung::Process { .. } => self.resume(),
+        }
+    }
+
+    /// It has heard what it should of its end, and does what it should.
+    async fn goes_on(&self, after: After, what: &str) {
+        let close = self.event("close", |_| true).await;
+        holds(&close, after.hears, what);
+        match after.comes_back {
+            ComesBack::Yes | ComesBack::UnlessRefused => {
+                let transcript = || (self.opens(), self.transcript());
+                settles(&format!("{what}, the page is back"), transcript, |(opens, _)| *opens == 2).await;
+            }
+            ComesBack::No => self.stays_away(what).await,
+            ComesBack::NotItsJob => {}
+        }
+    }
+
+    async fn stays_away(&self, what: &str) {
+        sleep(NEVER).await;
+        assert_eq!(self.opens(), 1, "{what}, it did come back:\n{}", self.transcript());
+    }
+
+    fn opens(&self) -> usize {
+        self.events("open").len()
+    }
+}
+
+impl Deref for Page {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.0
+    }
+}
+
+impl DerefMut for Page {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.0
+    }
+}
+
+/// What has to hold where the proxy speaks the library's heartbeat. The cases run beside one another, for most of the
+/// time they wait.
+pub(crate) async fn under_its_profile(library: &Library) {
+    tokio::join!(lives(library, Heartbeat::Profile), lives(library, Heartbeat::Auto), is_found_when_it_hangs(library),);
+}
+
+/// As [`under_its_profile`], for a client whose network does not live on when it hangs, with a bound well beyond that of
+/// pings. They would find it too, and sooner: what shows that they did not is that there were none, or the time.
+pub(crate) async fn under_its_profile_in_one_thread(library: &Library) {
+    let (.., (took, close)) = tokio::join!(
+        lives(library, Heartbeat::Profile),
+        lives(library, Heartbeat::Auto),
+        Box::pin(is_found_when_it_hangs(library)),
+    );
+    let between = (BOUND + library.bound()) / 2;
+    assert!(close["pings"] == 0 || took > between, "pings have found it, after {took:?}: {close}");
+}
+
+/// As [`under_its_profile`], at a path where the app agrees to compress.
+pub(crate) async fn under_its_profile_compressed(library: &Library) {
+    tokio::join!(is_compressed(library), Box::pin(under_its_profile(library)));
+}
+
+async fn is_compressed(library: &Library) {
+    let session = Session::open(library, Heartbeat::Profile).await;
+    let connection = session.app.event("connection", |_| true).await;
+    assert_eq!(connection["extensions"], "permessage-deflate", "{connection}");
+    session.finish().await;
+}
+
+/// What has to hold where the proxy knows nothing of the library.
+pub(crate) async fn under_protocol_pings(library: &Library) {
+    tokio::join!(
+        lives(library, Heartbeat::Protocol),
+        hangs_unnoticed(library, Heartbeat::Protocol),
+        sees_a_restart(library),
+        is_refused_meanwhile(library),
+    );
+}
+
+/// As [`under_protocol_pings`], for a client whose network does not live on when it hangs: pings find it too.
+pub(crate) async fn under_protocol_pings_in_one_thread(library: &Library) {
+    tokio::join!(lives(library, Heartbeat::Protocol), sees_a_restart(library));
+}
+
+/// A live page lives for many windows, with the library's own heartbeat beside; the app sees what the page has sent
+/// and nothing else.
+async fn lives(library: &Library, heartbeat: Heartbeat) {
+    let mut session = Session::open(library, heartbeat).await;
+    session.echoes("first").await;
+    sleep(MANY_BEATS.max(library.bound() * WINDOWS_LIVED)).await;
+    session.echoes("last").await;
+    session.is_the_first();
+    let Session { app, page, .. } = &session;
+    let beats = app.events("beat").len() + page.events("beat").len();
+    assert!(beats >= 2, "{heartbeat:?}: {beats} beats of its own:\n{}\n{}", app.transcript(), page.transcript());
+    let heard: Vec<Value> = app.events("message").into_iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(heard, ["first", "last"], "{heartbeat:?}: the app sees its own messages alone");
+    session.finish().await;
+}
+
+/// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake. Gives how
+/// long it took, and the `ws.close`.
+async fn is_found_when_it_hangs(library: &Library) -> (Duration, Value) {
+    let mut session = Session::open(library, Heartbeat::Profile).await;
+    session.echoes("first").await;
+    let tried = library.bound();
+    let hung = session.page.hang(library.hung).await;
+    let close = session.app.event_line("close", |_| true).await;
+    let took = close.at - hung;
+    assert!(took < tried + SLACK, "the app heard of it after {took:?} instead of {tried:?}");
+    holds(&close.json, library.app_hears, "the app");
+
+    session.page.wake(library.hung).await;
+    session.page.goes_on(library.after_1001, "after 1001").await;
+    let close = session.proxy.ws_close(|_| true).await.json;
+    assert_eq!(
+        (&close["close.initiator"], &close["close.reason"], &close["close.code"], &close["upstream.close_code"]),
+        (&"proxy".into(), &"heartbeat_timeout".into(), &1001.into(), &4408.into()),
+        "{close}"
+    );
+    if library.after_1001.comes_back.comes() {
+        session.echoes("again").await;
+    }
+    session.finish().await;
+    (took, close)
+}
+
+/// The app freezes for several bounds of its library's profile and goes on: a page that beats only when it is spoken
+/// to was silent all that time, and nobody blames it.
+pub(crate) async fn outlives_a_frozen_app(library: &Library) {
+    let mut session = Session::open(library, Heartbeat::Profile).await;
+    session.echoes("first").await;
+    session.app.stop();
+    sleep(library.bound() * 3).await;
+    session.app.resume();
+    session.echoes("last").await;
+    session.is_the_first();
+    session.finish().await;
+}
+
+/// Protocol pings say nothing about the page: it may hang, and its network answers. So where a page that hangs is
+/// found, the profile has found it; and where it is not, no live one is torn down.
+async fn hangs_unnoticed(library: &Library, heartbeat: Heartbeat) {
+    let mut session = Session::open(library, heartbeat).await;
+    let hang = Hung::Page { bound: "", tried: BOUND };
+    session.page.hang(hang).await;
+    sleep(BOUND + SLACK).await;
+    session.page.wake(hang).await;
+    session.echoes("awake").await;
+    session.is_the_first();
+    session.finish().await;
+}
+
+/// The proxy restarts: its farewell is 1012, for a moment it is not there, and then it is again.
+async fn sees_a_restart(library: &Library) {
+    let mut session = Session::open(library, Heartbeat::Protocol).await;
+    session.echoes("first").await;
+    session.proxy = session.proxy.restart().await;
+    session.page.goes_on(library.after_1012, "after 1012").await;
+    if library.after_1012.comes_back.comes() {
+        session.echoes("again").await;
+    }
+    session.finish().await;
+}
+
+/// The proxy is away for longer: the page's first try to reconnect fails.
+async fn is_refused_meanwhile(library: &Library) {
+    if !library.after_1012.comes_back.comes() {
+        return;
+    }
+    let mut session = Session::open(library, Heartbeat::Protocol).await;
+    session.proxy = session.proxy.restart_after(refuse_one).await;
+    match library.after_1012.comes_back {
+        ComesBack::Yes => session.page.goes_on(library.after_1012, "after a refusal").await,
+        _ => session.page.stays_away("after a refusal").await,
+    }
+    session.finish().await;
+}
+
+/// Waits for a connection, and ends it before it says a word.
+async fn refuse_one(address: SocketAddr) {
+    let listener = TcpListener::bind(address).await.expect("nobody listens there any more");
+    soon("the page's first try", listener.accept()).await.expect("the try is taken");
+}
+
+/// `event` has these fields, among others.
+fn holds(event: &Value, fields: &str, what: &str) {
+    let fields: Value = serde_json::from_str(fields).expect("fields are written as JSON");
+    for (name, value) in fields.as_object().expect("fields are an object") {
+        assert_eq!(&event[name], value, "{what}: {name} in {event}");
+    }
+}
+
+/// The tests of one library.
+macro_rules! tests {
+    ($library:expr) => {
+        #[tokio::test]
+        async fn under_its_profile() {
+            crate::matrix::under_its_profile(&$library).await;
+        }
+
+        #[tokio::test]
+        async fn under_protocol_pings() {
+            crate::matrix::under_protocol_pings(&$library).await;
+        }
+    };
+}
+pub(crate) use tests;

@@ -1,0 +1,30 @@
+//! Socket.IO, from its bundle for browsers: with WebSocket from the beginning, and with polling that is upgraded.
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix::BOUND;
+
+pub(crate) const WEBSOCKET: Library = Library {
+    title: "Socket.IO, WebSocket only",
+    packages: &["socket.io-client", "socket.io"],
+    folder: "socket_io",
+    path: "/",
+    flags: &["--websocket"],
+    profile: "engine.io",
+    mode: "passive",
+    auto: Auto::Picks("EIO=4"),
+    heartbeat: "",
+    hung: Hung::Page { bound: "the app's `pingInterval` + `timeout`", tried: BOUND },
+    app_hears: r#"{ "reason": "transport close" }"#,
+    after_1001: After { hears: r#"{ "reason": "transport close" }"#, comes_back: ComesBack::Yes },
+    after_1012: After { hears: r#"{ "reason": "transport close" }"#, comes_back: ComesBack::Yes },
+};
+
+pub(crate) const POLLING: Library = Library { title: "Socket.IO, polling first", flags: &[], ..WEBSOCKET };
+
+mod websocket {
+    crate::matrix::tests!(super::WEBSOCKET);
+}
+
+mod polling {
+    crate::matrix::tests!(super::POLLING);
+}

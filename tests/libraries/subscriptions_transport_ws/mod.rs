@@ -1,0 +1,23 @@
+//! subscriptions-transport-ws, the older GraphQL protocol: the app says `ka` on a timer, and nobody answers.
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix::{self, BOUND};
+
+pub(crate) const LIBRARY: Library = Library {
+    title: "subscriptions-transport-ws",
+    packages: &["subscriptions-transport-ws"],
+    folder: "subscriptions_transport_ws",
+    path: "/graphql",
+    flags: &[],
+    profile: "graphql-ws",
+    mode: "passive",
+    auto: Auto::Picks("graphql-ws"),
+    heartbeat: "",
+    hung: Hung::Process { bound: "`interval` + `timeout`", tried: BOUND },
+    app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
+    // It tells its user of an end, and not of a code.
+    after_1001: After { hears: "{}", comes_back: ComesBack::Yes },
+    after_1012: After { hears: "{}", comes_back: ComesBack::Yes },
+};
+
+matrix::tests!(LIBRARY);

@@ -1,0 +1,64 @@
+// WebSocket as a browser has it: the socket lives on a thread of its own, beside the page's. A page that hangs goes on
+// answering pings and Closes, and learns of everything when it is awake again. As much of the WHATWG's interface as the
+// libraries use.
+import { Worker } from 'node:worker_threads';
+
+const CONNECTING = 0;
+const OPEN = 1;
+const CLOSING = 2;
+const CLOSED = 3;
+
+export class WebSocket extends EventTarget {
+  static CONNECTING = CONNECTING;
+  static OPEN = OPEN;
+  static CLOSING = CLOSING;
+  static CLOSED = CLOSED;
+  CONNECTING = CONNECTING;
+  OPEN = OPEN;
+  CLOSING = CLOSING;
+  CLOSED = CLOSED;
+
+  url;
+  protocol = '';
+  extensions = '';
+  readyState = CONNECTING;
+  bufferedAmount = 0;
+  binaryType = 'blob';
+  #network;
+
+  constructor(url, protocols = []) {
+    super();
+    this.url = String(url);
+    this.#network = new Worker(new URL('network.js', import.meta.url), { workerData: { url: this.url, protocols } });
+    this.#network.on('message', (heard) => this.#hear(heard));
+  }
+
+  send(data) {
+    if (this.readyState === CONNECTING) throw new DOMException('still connecting', 'InvalidStateError');
+    this.#network.postMessage({ order: 'send', data });
+  }
+
+  close(code, reason) {
+    if (this.readyState >= CLOSING) return;
+    this.readyState = CLOSING;
+    this.#network.postMessage({ order: 'close', code, reason });
+  }
+
+  // Handlers like `onopen` are called before the listeners.
+  dispatchEvent(event) {
+    this[`on${event.type}`]?.(event);
+    return super.dispatchEvent(event);
+  }
+
+  #hear({ type, data, ...fields }) {
+    if (type === 'open') Object.assign(this, fields, { readyState: OPEN });
+    if (type === 'message') fields.data = this.#received(data);
+    if (type === 'close') this.readyState = CLOSED;
+    this.dispatchEvent(Object.assign(new Event(type), fields));
+  }
+
+  #received(data) {
+    if (typeof data === 'string' || this.binaryType === 'arraybuffer') return data;
+    return new Blob([data]);
+  }
+}

@@ -1,0 +1,22 @@
+//! Plain `ws`, whose page answers "ping" with "pong" as many a page does.
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix::{self, BOUND};
+
+pub(crate) const LIBRARY: Library = Library {
+    title: "ws",
+    packages: &["ws"],
+    folder: "ws",
+    path: "/",
+    flags: &[],
+    profile: "express-text",
+    mode: "app",
+    auto: Auto::CannotTell,
+    heartbeat: "",
+    hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
+    app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
+    after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::NotItsJob },
+    after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::NotItsJob },
+};
+
+matrix::tests!(LIBRARY);
