@@ -22,6 +22,7 @@ pub mod server;
 mod tcp_info;
 pub mod telemetry;
 pub mod tls;
+mod unbuilt;
 pub mod upgrade;
 pub mod upstream;
 pub mod ws;

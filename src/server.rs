@@ -24,6 +24,7 @@ use crate::http::{self, Peer};
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
+use crate::unbuilt;
 use crate::upstream::pulse;
 
 /// How long the workers get to let go of what an abort leaves.
@@ -48,6 +49,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A setting that nothing in the proxy heeds yet.
+    #[error("{0} is not in this version of pulsegate: leave it out of the configuration")]
+    Unbuilt(&'static str),
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
@@ -80,6 +84,9 @@ struct Shared {
 impl Server {
     /// Opens the listening port, once for each worker.
     pub fn bind(settings: Settings, identity: Identity) -> Result<Self, StartError> {
+        if let Some(setting) = unbuilt::first(&settings) {
+            return Err(StartError::Unbuilt(setting));
+        }
         let terminator = Arc::new(Terminator::new(identity)?);
         let at = settings.listen.address;
         let opened = accept::listeners(at, settings.listen.workers)
@@ -131,7 +138,7 @@ impl Server {
             tracing::info!(
                 address = %self.address,
                 workers = self.listeners.len(),
-                upstream = %shared.settings.upstream.target,
+                upstream = %shared.settings.upstream,
                 open_files = raise_file_limit(),
                 "listening"
             );

@@ -9,36 +9,37 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Target, Tls, Upstream};
-use crate::heartbeat::{Policy, UpstreamPolicy};
+use crate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::heartbeat::Policy;
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings(workers: usize, close_grace: Duration) -> Settings {
+    let upstream = Arc::new(Upstream {
+        connect_timeout: Duration::from_secs(1),
+        response_timeout: Duration::from_secs(1),
+        ..Upstream::at(Target::Tcp { host: "127.0.0.1".into(), port: 1 })
+    });
     Settings {
         listen: Listen {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             workers: NonZeroUsize::new(workers).expect("at least one"),
+            proxy_protocol: None,
+            redirect: None,
         },
-        tls: Tls { certificate: "unused".into(), private_key: "unused".into() },
-        upstream: Upstream {
-            target: Target::Tcp { host: "127.0.0.1".into(), port: 1 },
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(1),
-            heartbeat: UpstreamPolicy::default(),
-        },
+        tls: Tls::of("unused", "unused"),
         routes: vec![Arc::new(Route {
-            path: "/".into(),
             heartbeat: Policy { close_grace, ..Policy::default() }.into(),
-            limits: SessionLimits::default(),
+            ..Route::to(Arc::clone(&upstream))
         })],
+        upstream,
         limits: EdgeLimits {
             handshake: Duration::from_secs(5),
             header_read: Duration::from_secs(5),
-            headers: 100,
-            header_bytes: 16 * 1024,
+            ..EdgeLimits::default()
         },
+        forwarded: Forwarded::default(),
         log: Log { level: Level::Info, format: LogFormat::Json },
     }
 }
@@ -158,7 +159,11 @@ fn the_drain_waits_for_the_longest_grace() {
     let patient = Policy { close_grace: Duration::from_secs(30), ..Policy::default() };
     settings.routes.insert(
         0,
-        Arc::new(Route { path: "/slow".into(), heartbeat: patient.into(), limits: SessionLimits::default() }),
+        Arc::new(Route {
+            path: "/slow".into(),
+            heartbeat: patient.into(),
+            ..Route::to(Arc::clone(&settings.upstream))
+        }),
     );
     assert_eq!(drain_bound(&settings), Duration::from_secs(30) + drain::DRAIN_MARGIN);
 }

@@ -73,7 +73,7 @@ fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Resul
     writeln!(out, "{} is valid.", path.display())?;
     writeln!(out, "  listens on   {} for https and wss, {workers}", listen.address)?;
     writeln!(out, "  presents     {}", tls.certificate.display())?;
-    write!(out, "  passes on to {}, ", upstream.target)?;
+    write!(out, "  passes on to {upstream}, ")?;
     match upstream.heartbeat.interval {
         Some(interval) => writeln!(
             out,
@@ -119,7 +119,7 @@ fn serves(settings: &Settings) -> Value {
         "listen": listen.address,
         "workers": listen.workers,
         "certificate": tls.certificate.display().to_string(),
-        "upstream": upstream.target.to_string(),
+        "upstream": upstream.to_string(),
         "routes": routes,
     })
 }

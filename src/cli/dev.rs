@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -15,7 +16,7 @@ use humantime::format_duration;
 
 use self::authority::{Loopback, Published};
 use self::echo::Echo;
-use crate::config::{self, Environment, Overrides, Settings, Target};
+use crate::config::{self, Environment, Overrides, Settings, Upstream};
 use crate::drain::Shutdown;
 use crate::server::{Server, StartError};
 use crate::telemetry::{self, Beats};
@@ -61,11 +62,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
-    let target = settings.upstream.target.clone();
+    let app = Arc::clone(&settings.upstream);
     let server = bind(settings, identity, args.listen.is_none())?;
     let authority = publish(args.ca_out.as_deref(), server.address().port(), &authority)?;
 
-    let guide = Guide { args, target, address: server.address(), authority: authority.path() };
+    let guide = Guide { args, app, address: server.address(), authority: authority.path() };
     tell(&guide).context("cannot print")?;
     server.run(Shutdown::on_signals())?;
     Ok(ExitCode::SUCCESS)
@@ -124,7 +125,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 /// What a person needs to know to begin.
 struct Guide<'a> {
     args: &'a Args,
-    target: Target,
+    app: Arc<Upstream>,
     address: SocketAddr,
     authority: &'a Path,
 }
@@ -138,7 +139,7 @@ impl Display for Guide<'_> {
         let ca = self.authority.display();
         let (interval, timeout) = (format_duration(self.args.interval), format_duration(self.args.timeout));
         let bound = format_duration(self.args.interval + self.args.timeout);
-        let app = if built_in { "the built-in echo app".to_owned() } else { self.target.to_string() };
+        let app = if built_in { "the built-in echo app".to_owned() } else { self.app.to_string() };
 
         writeln!(f, "TLS and heartbeats in front of {app}")?;
         if self.args.listen.is_none() && port != ADDRESS.port() {

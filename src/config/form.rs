@@ -142,6 +142,19 @@ where
     }
 }
 
+/// `"off"`, or a whole number from 1 to `most`.
+pub(super) fn bounded<T>(most: T) -> impl Fn(&Given<'_>) -> Read<Option<T>>
+where
+    T: TryFrom<i128> + PartialOrd + Display + From<bool> + Clone,
+{
+    off_or(move |given| {
+        whole(T::from(true)..=most.clone())(given).map_err(|problem| match given.integer() {
+            Some(0) => problem.with_help("write \"off\" for no limit"),
+            _ => problem,
+        })
+    })
+}
+
 /// A share of one.
 pub(super) fn share(given: &Given<'_>) -> Read<f64> {
     let number = given.value.to_f64().or(match given.integer() {

@@ -8,14 +8,21 @@
 //! ```
 //!
 //! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
-//! merged. `sections` asks the `reader` for every key by name, form and default, and is the one place where they stand
-//! (`spoken` and `custom` have those that say which heartbeat is spoken); a key that nobody asks for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
+//! merged. `sections` asks the `reader` for every key by name, form and default (`edge` for those of the client's side,
+//! `app` for the app's, `spoken` and `custom` for which heartbeat is spoken); they stand nowhere else, and a key that
+//! nobody asks for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
 
+mod app;
 mod beside;
+mod cidr;
 mod custom;
 mod document;
+mod edge;
 mod form;
+mod host;
 mod layers;
+mod names;
+mod origins;
 mod path;
 mod reader;
 mod report;
@@ -32,6 +39,9 @@ mod tests;
 use std::path::Path;
 
 pub use beside::{Environment, Overrides};
+pub use cidr::{Cidr, CidrError};
+pub use host::{HostPattern, bare as bare_host};
+pub use origins::{AllowedOrigin, OriginPolicy};
 pub use report::{Finding, Place, Report};
 pub use settings::*;
 

@@ -142,12 +142,52 @@ impl<'a> Table<'a> {
         if let Some(value) = self.value(key) {
             return self.read(key, value, form);
         }
-        let path = self.path.key(key);
-        let variable = if path.in_list() { String::new() } else { format!(", or {}", beside::variable(&path)) };
-        let help = format!("set `{key}` in {}{variable}", self.path.header());
-        let problem = Problem::new(format!("is missing: {what}")).with_help(help);
-        self.reader.report(&path, self.reader.layers.gap(&self.path), problem);
+        self.missing(key, what);
         None
+    }
+
+    /// The values of the list at `key`, each of which `form` reads.
+    pub(super) fn list<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Entry<Vec<T>> {
+        self.asked(key, Kind::Key);
+        let path = self.path.key(key);
+        let elements = match self.value(key) {
+            None => return Entry::Unset,
+            Some(Value::Array(_, elements)) => elements,
+            Some(other) => {
+                let problem = Problem::new("must be a list");
+                let problem = match other.as_str() {
+                    Some(text) => problem.with_help(format!("write [\"{text}\"]")),
+                    None => problem,
+                };
+                self.misfit(&path, other, problem);
+                return Entry::Refused;
+            }
+        };
+        let read = elements.iter().enumerate().map(|(index, element)| self.read_at(&path.index(index), element, &form));
+        // Every element is read, so that every error is told.
+        let read: Vec<Option<T>> = read.collect();
+        read.into_iter().collect::<Option<_>>().map_or(Entry::Refused, Entry::Is)
+    }
+
+    /// The values of the list at `key`, which has no default and may not be empty; `what` says what is missing then.
+    pub(super) fn required_list<T>(
+        &self,
+        key: &str,
+        form: impl Fn(&Given<'_>) -> Result<T, Problem>,
+        what: &str,
+    ) -> Option<Vec<T>> {
+        match self.list(key, form) {
+            Entry::Is(values) if values.is_empty() => {
+                self.refuse(&[key], Problem::new(format!("must not be empty: {what}")));
+                None
+            }
+            Entry::Is(values) => Some(values),
+            Entry::Refused => None,
+            Entry::Unset => {
+                self.missing(key, what);
+                None
+            }
+        }
     }
 
     /// The table at `key`; it is empty where nobody sets it.
@@ -220,11 +260,22 @@ impl<'a> Table<'a> {
         self.values?.get(key)
     }
 
-    fn read<T>(&self, key: &str, value: &Value, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Option<T> {
+    fn missing(&self, key: &str, what: &str) {
         let path = self.path.key(key);
+        let variable = if path.in_list() { String::new() } else { format!(", or {}", beside::variable(&path)) };
+        let help = format!("set `{key}` in {}{variable}", self.path.header());
+        let problem = Problem::new(format!("is missing: {what}")).with_help(help);
+        self.reader.report(&path, self.reader.layers.gap(&self.path), problem);
+    }
+
+    fn read<T>(&self, key: &str, value: &Value, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Option<T> {
+        self.read_at(&self.path.key(key), value, form)
+    }
+
+    fn read_at<T>(&self, path: &KeyPath, value: &Value, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Option<T> {
         let layers = self.reader.layers;
-        let given = Given { value, literal: layers.literal(&path, value), folder: layers.folder(value) };
-        form(&given).map_err(|problem| self.misfit(&path, value, problem)).ok()
+        let given = Given { value, literal: layers.literal(path, value), folder: layers.folder(value) };
+        form(&given).map_err(|problem| self.misfit(path, value, problem)).ok()
     }
 
     fn misfit(&self, path: &KeyPath, value: &Value, problem: Problem) {

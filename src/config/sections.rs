@@ -2,14 +2,18 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::form::{Problem, Words, auto_or, boolean, duration, off_or, one_of, or_table, share, size, whole};
+use super::app::Apps;
+use super::edge;
+use super::form::{Problem, Words, auto_or, boolean, duration, one_of, or_table, share, whole};
+use super::host::HostPattern;
+use super::names::host;
+use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Settings, Tls, Upstream};
+use super::settings::{Level, Log, LogFormat, Route, SessionLimits, Settings, Tls};
 use super::spoken::{Spoken, spoken};
-use super::value::{address, all_cores, close_code, close_reason, file, header_bytes, prefix, upstream, workers};
-use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
+use super::value::{close_code, close_reason, prefix};
+use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
 
 const LIVENESS: Words<Liveness> =
     &[("any_bytes", Liveness::AnyBytes), ("any_frame", Liveness::AnyFrame), ("pong_only", Liveness::PongOnly)];
@@ -34,59 +38,29 @@ struct Common {
     /// Both together.
     heartbeat: Heartbeat,
     limits: SessionLimits,
+    origins: Arc<OriginPolicy>,
 }
 
 /// Every section. `None` where something required is missing; values that do not fit are reported by the reader,
 /// and their defaults stand in for them.
 pub(super) fn settings(root: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<Settings> {
-    let listen = listen(&root.table("listen"));
-    let tls = tls(&root.table("tls"), certificates);
-    let upstream = to_app(&root.table("upstream"));
+    let listen = edge::listen(&root.table("listen"));
+    let tls = edge::tls(&root.table("tls"), certificates);
+    let (mut apps, is_known) = Apps::read(&root.table("upstream"));
     let table = root.table("heartbeat");
     let spoken = spoken(&table, &Spoken::Protocol);
     let policy = policy(&table, &Policy::default());
     let heartbeat = spoken.heartbeat(&policy);
     let table = root.table("limits");
-    let limits = edge(&table);
-    let common = Common { spoken, policy, heartbeat, limits: session(&table, SessionLimits::default()) };
+    let limits = edge::limits(&table);
+    let session = edge::session_limits(&table, SessionLimits::default());
+    let origins = edge::origins(&root.table("origins"), &Arc::default());
+    let common = Common { spoken, policy, heartbeat, limits: session, origins };
+    let forwarded = edge::forwarded(&root.table("forwarded"));
     let log = log(&root.table("log"));
-    let routes = routes(&root.tables("route"), &common);
-    Some(Settings { listen, tls: tls?, upstream: upstream?, routes, limits, log })
-}
-
-fn listen(t: &Table<'_>) -> Listen {
-    Listen {
-        address: t.or("address", address, ([0, 0, 0, 0], 8443).into()),
-        workers: t.or("workers", workers, all_cores()),
-    }
-}
-
-fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<Tls> {
-    let certificate = t.required("certificate", file, "the PEM file of the server's certificate chain");
-    let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
-    let tls = Tls { certificate: certificate?, private_key: private_key? };
-    if let Err(error) = certificates(&tls) {
-        t.refuse(&["certificate"], Problem::new(format!("and its key cannot be used: {error}")));
-    }
-    Some(tls)
-}
-
-fn to_app(t: &Table<'_>) -> Option<Upstream> {
-    let base = UpstreamPolicy::default();
-    let target = t.required("url", upstream, "where the app listens");
-    let connect_timeout = t.or("connect_timeout", duration, Duration::from_secs(5));
-    let response_timeout = t.or("response_timeout", duration, Duration::from_secs(60));
-    let heartbeat = UpstreamPolicy {
-        interval: t.or("interval", off_or(duration), base.interval),
-        timeout: t.or("timeout", duration, base.timeout),
-        give_up: t.or("give_up", duration, base.give_up),
-    };
-    if heartbeat.give_up <= heartbeat.timeout {
-        let [give_up, timeout] = [heartbeat.give_up, heartbeat.timeout].map(humantime::format_duration);
-        let what = format!("does not fit: give_up ({give_up}) must be longer than timeout ({timeout})");
-        t.refuse(&["give_up", "timeout"], Problem::new(what));
-    }
-    Some(Upstream { target: target?, connect_timeout, response_timeout, heartbeat })
+    let routes = routes(&root.tables("route"), &common, &mut apps);
+    let upstream = is_known.then(|| Arc::clone(apps.default()));
+    Some(Settings { listen, tls: tls?, upstream: upstream?, routes, limits, forwarded, log })
 }
 
 /// The settings of a route's heartbeat over those of `base`, whichever is spoken.
@@ -134,55 +108,47 @@ fn close(t: &Table<'_>, base: &CloseSpec) -> CloseSpec {
     CloseSpec { code: t.or("code", close_code, base.code), reason: t.or("reason", close_reason, base.reason.clone()) }
 }
 
-fn edge(t: &Table<'_>) -> EdgeLimits {
-    let base = EdgeLimits::default();
-    EdgeLimits {
-        handshake: t.or("handshake", duration, base.handshake),
-        header_read: t.or("header_read", duration, base.header_read),
-        headers: t.or("headers", whole(1..=4096), base.headers),
-        header_bytes: t.or("header_bytes", header_bytes, base.header_bytes),
-    }
-}
-
-/// The limits of a route's sessions over those of `base`.
-fn session(t: &Table<'_>, base: SessionLimits) -> SessionLimits {
-    let limits = SessionLimits {
-        frame: t.or("frame", off_or(size), base.frame),
-        message: t.or("message", off_or(size), base.message),
-    };
-    if let (Some(frame), Some(message)) = (limits.frame, limits.message)
-        && frame > message
-    {
-        let what = format!("does not fit: a frame ({frame} bytes) may not be larger than a message ({message} bytes)");
-        t.refuse(&["frame", "message"], Problem::new(what));
-    }
-    limits
-}
-
 fn log(t: &Table<'_>) -> Log {
     let base = Log::default();
     Log { level: t.or("level", one_of(LEVELS), base.level), format: t.or("format", one_of(FORMATS), base.format) }
 }
 
-/// The routes, longest prefix first, and behind them the one for everything else.
-fn routes(tables: &[Table<'_>], common: &Common) -> Vec<Arc<Route>> {
+/// The routes in the order in which they are tried, and behind them the one for everything else.
+fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps) -> Vec<Arc<Route>> {
     let mut routes: Vec<Arc<Route>> = Vec::new();
     for t in tables {
         let path = t.required("path", prefix, "the prefix of the paths that the route is for");
+        let host = t.entry("host", host).optional();
+        let upstream = apps.of_route(t);
         let heartbeat = heartbeat(&t.table("heartbeat"), common);
-        let limits = session(&t.table("limits"), common.limits);
-        let Some(path) = path else { continue };
-        if routes.iter().any(|route| route.path == path) {
+        let limits = edge::session_limits(&t.table("limits"), common.limits);
+        let origins = edge::origins(&t.table("origins"), &common.origins);
+        let (Some(path), Ok(host)) = (path, host) else { continue };
+        if routes.iter().any(|route| route.path == path && route.host == host) {
             t.refuse(&["path"], Problem::new("is that of an earlier route").with_help("make one route of both"));
         }
-        routes.push(Arc::new(Route { path, heartbeat, limits }));
+        routes.push(Arc::new(Route { path, host, upstream, heartbeat, limits, origins }));
     }
-    if routes.iter().all(|route| *route.path != *"/") {
-        let heartbeat = common.heartbeat.clone();
-        routes.push(Arc::new(Route { path: "/".into(), heartbeat, limits: common.limits }));
+    if !routes.iter().any(|route| *route.path == *"/" && route.host.is_none()) {
+        routes.push(Arc::new(Route {
+            heartbeat: common.heartbeat.clone(),
+            limits: common.limits,
+            origins: Arc::clone(&common.origins),
+            ..Route::to(Arc::clone(apps.default()))
+        }));
     }
-    routes.sort_by_key(|route| Reverse(route.path.len()));
+    routes.sort_by_key(|route| precedence(route));
     routes
+}
+
+/// Less for what is tried earlier: one host before many before all, then the longer prefix.
+fn precedence(route: &Route) -> impl Ord + use<> {
+    let host = match &route.host {
+        Some(HostPattern::Exact(_)) => (0, Reverse(0)),
+        Some(HostPattern::Subdomains(suffix)) => (1, Reverse(suffix.len())),
+        None => (2, Reverse(0)),
+    };
+    (host, Reverse(route.path.len()))
 }
 
 /// The heartbeat of a route over the common one, which is shared where the route says nothing else.

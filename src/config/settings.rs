@@ -2,29 +2,48 @@
 //! [`super::load`]; a value of these types needs no further check.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::heartbeat::{Heartbeat, UpstreamPolicy};
+use super::cidr::Cidr;
+use super::host::HostPattern;
+use super::origins::OriginPolicy;
+use crate::heartbeat::{Heartbeat, Policy, UpstreamPolicy};
 
 /// Everything `pulsegate run` needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Where connections are accepted.
     pub listen: Listen,
-    /// What the TLS handshake presents.
+    /// What the TLS handshake presents and asks for.
     pub tls: Tls,
-    /// The app behind the proxy.
-    pub upstream: Upstream,
-    /// Routes, longest prefix first; the last one is the default route with the prefix `/`.
+    /// The app behind the proxy, for every route that names no other.
+    pub upstream: Arc<Upstream>,
+    /// Routes in the order in which they are tried: those of one host, those of a wildcard (the longer first), those of
+    /// any host, and among each the longest prefix first. The last one takes every host and every path.
     pub routes: Vec<Arc<Route>>,
     /// Bounds that hold before a route is known.
     pub limits: EdgeLimits,
+    /// What is told and believed about the client's address.
+    pub forwarded: Forwarded,
     /// How the program logs.
     pub log: Log,
+}
+
+impl Settings {
+    /// Every app there is, the default one first, each once; equal ones are one `Arc`.
+    pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
+        let mut all = vec![&self.upstream];
+        for route in &self.routes {
+            if !all.iter().any(|known| Arc::ptr_eq(known, &route.upstream)) {
+                all.push(&route.upstream);
+            }
+        }
+        all
+    }
 }
 
 /// The listening side.
@@ -34,34 +53,134 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Worker threads, one runtime and one listener each.
     pub workers: NonZeroUsize,
+    /// Who must tell the client's address before the handshake; `None` where nobody does.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The address of a plain HTTP port that sends everybody to https; `None` is no such port.
+    pub redirect: Option<SocketAddr>,
 }
 
-/// PEM files of the server's certificate.
+/// The PROXY protocol, v1 and v2: every connection must begin with its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Peers whose header is believed, never none; all others are refused.
+    pub trusted: Vec<Cidr>,
+}
+
+/// What the TLS handshake presents and asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificate chain, leaf first.
+    /// Certificate chain for names that no other certificate is for, PEM, leaf first.
     pub certificate: PathBuf,
     /// PKCS#8, PKCS#1 or SEC1 key that belongs to the leaf.
     pub private_key: PathBuf,
+    /// Certificates for certain names.
+    pub sni: Vec<SniCertificate>,
+    /// Whether a handshake without a name, or with one that no certificate is for, is refused.
+    pub strict_sni: bool,
+    /// Whether nothing older than TLS 1.3 is spoken.
+    pub modern: bool,
+    /// Whether clients are asked for a certificate.
+    pub client_auth: ClientAuth,
+    /// `max-age` of the `Strict-Transport-Security` that responses get (RFC 6797 §6.1.1), in whole seconds; `None` adds
+    /// none.
+    pub hsts: Option<Duration>,
 }
 
-/// The app behind the proxy.
+impl Tls {
+    /// One certificate for all names, and everything else as it is by default.
+    pub fn of(certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: certificate.into(),
+            private_key: private_key.into(),
+            sni: Vec::new(),
+            strict_sni: false,
+            modern: false,
+            client_auth: ClientAuth::Off,
+            hsts: None,
+        }
+    }
+}
+
+/// A certificate that is presented to those who ask for one of its names (RFC 6066 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SniCertificate {
+    /// DNS names in lower case, never none and no name in two certificates; `*.` in front stands for exactly one label.
+    pub names: Vec<Box<str>>,
+    /// Certificate chain, PEM, leaf first.
+    pub certificate: PathBuf,
+    /// The key that belongs to the leaf.
+    pub private_key: PathBuf,
+}
+
+/// Whether clients are asked for a certificate, and the PEM file of the authorities that may have signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not.
+    Off,
+    /// They are, and may have none; one that is wrong is refused.
+    Optional(PathBuf),
+    /// They are, and must have one.
+    Required(PathBuf),
+}
+
+/// An app behind the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where it listens.
     pub target: Target,
-    /// How long a connect may take, name resolution included.
+    /// How TLS is spoken with it; `None` is plain HTTP. Never set for a unix socket.
+    pub tls: Option<UpstreamTls>,
+    /// How long a connect may take, name resolution and TLS handshake included.
     pub connect_timeout: Duration,
     /// How long the head of a response may take.
     pub response_timeout: Duration,
+    /// Own addresses that connections are spread over; the kernel chooses where there is none. Always empty for a unix
+    /// socket.
+    pub source_addresses: Vec<IpAddr>,
     /// The app's own liveness.
     pub heartbeat: UpstreamPolicy,
+}
+
+impl Upstream {
+    /// The app at `target`, in plain HTTP and with everything else as it is by default.
+    pub fn at(target: Target) -> Self {
+        Self {
+            target,
+            tls: None,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            source_addresses: Vec::new(),
+            heartbeat: UpstreamPolicy::default(),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    /// Its URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        match &self.target {
+            Target::Tcp { .. } => write!(f, "{scheme}://{}", self.target),
+            Target::Unix(_) => self.target.fmt(f),
+        }
+    }
+}
+
+/// How TLS is spoken with an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities that may have signed its certificate; `None` is those of the system.
+    pub ca: Option<PathBuf>,
+    /// PEM files of the certificate chain and the key that the proxy shows when it is asked.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name (or IP address) that its certificate must have, and that it is asked for; `None` is the host of its URL.
+    pub server_name: Option<Box<str>>,
 }
 
 /// Where an upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// `http://host:port`; the host is a name or an address without brackets.
+    /// `http://host:port` or `https://host:port`; the host is a name or an address without brackets.
     Tcp {
         /// Host name or IP address.
         host: Box<str>,
@@ -73,25 +192,45 @@ pub enum Target {
 }
 
 impl fmt::Display for Target {
-    /// The way it is written in the configuration.
+    /// `host:port`, or `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
-/// One route: what begins with `path` is treated as it says.
+/// One route: what is for `host` and begins with `path` is treated as it says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// The path prefix; begins with `/`.
     pub path: Box<str>,
+    /// The hosts; `None` is any.
+    pub host: Option<HostPattern>,
+    /// The app that its requests go to; shared with every route that has an equal one.
+    pub upstream: Arc<Upstream>,
     /// The heartbeat of its sessions.
     pub heartbeat: Heartbeat,
     /// The limits of its sessions.
     pub limits: SessionLimits,
+    /// Whose pages may open its sessions.
+    pub origins: Arc<OriginPolicy>,
+}
+
+impl Route {
+    /// The route of everything to `upstream`, with everything else as it is by default.
+    pub fn to(upstream: Arc<Upstream>) -> Self {
+        Self {
+            path: "/".into(),
+            host: None,
+            upstream,
+            heartbeat: Policy::default().into(),
+            limits: SessionLimits::default(),
+            origins: Arc::default(),
+        }
+    }
 }
 
 /// Bounds on a connection before its route is known.
@@ -105,6 +244,19 @@ pub struct EdgeLimits {
     pub headers: usize,
     /// Bytes of one request's head.
     pub header_bytes: usize,
+    /// Client connections of the whole process; `None` is unlimited.
+    pub connections: Option<usize>,
+    /// Client connections of one IPv4 address or one IPv6 /64; `None` is unlimited.
+    pub connections_per_ip: Option<usize>,
+    /// TLS handshakes a second that one IPv4 address or one IPv6 /64 may begin; `None` is unlimited.
+    pub handshakes_per_ip: Option<u32>,
+    /// Bytes that all sessions together may hold for slow peers; while there are more, upgrades are refused. `None` is
+    /// unlimited.
+    pub memory: Option<u64>,
+    /// Streams that one HTTP/2 connection may have open at once.
+    pub streams: u32,
+    /// Streams that an HTTP/2 client may reset within 10 s.
+    pub resets: u32,
 }
 
 impl Default for EdgeLimits {
@@ -114,6 +266,12 @@ impl Default for EdgeLimits {
             header_read: Duration::from_secs(10),
             headers: 100,
             header_bytes: 16 * 1024,
+            connections: None,
+            connections_per_ip: None,
+            handshakes_per_ip: None,
+            memory: None,
+            streams: 100,
+            resets: 100,
         }
     }
 }
@@ -125,6 +283,17 @@ pub struct SessionLimits {
     pub frame: Option<u64>,
     /// Largest payload of one message, all fragments together, in bytes; `None` is unlimited.
     pub message: Option<u64>,
+    /// Messages a second that the client may send; `None` is unlimited.
+    pub messages_per_second: Option<u32>,
+}
+
+/// What is told to the app about the client's address, and what is believed of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are kept and added to; everybody else's are replaced.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
+    pub rfc7239: bool,
 }
 
 /// How the program logs.

@@ -1,13 +1,10 @@
-//! The forms that only a proxy's configuration has: addresses, files, the upstream, Close frames, route prefixes.
+//! The forms that only a proxy's configuration has: addresses, files, Close frames, route prefixes.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 
-use http::Uri;
-
-use super::Target;
 use super::form::{Given, Problem, Read, size};
 
 /// An address and a port.
@@ -46,66 +43,6 @@ pub(super) fn file(given: &Given<'_>) -> Read<PathBuf> {
         Some(text) if !text.is_empty() && !text.contains('\0') => Ok(given.folder.join(text)),
         _ => Err(Problem::new("must be the path of a file")),
     }
-}
-
-/// Where the app listens.
-pub(super) fn upstream(given: &Given<'_>) -> Read<Target> {
-    let misfit = || Problem::new("must be \"http://host:port\" or \"unix:/path/to/socket\"");
-    let text = given.text().ok_or_else(misfit)?;
-    if let Some(path) = text.strip_prefix("unix:") {
-        return socket(given, path);
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(match text {
-            "" => misfit(),
-            path if path.starts_with(['/', '.']) => misfit().with_help(format!("write \"unix:{path}\"")),
-            host => misfit().with_help(format!("write \"http://{host}\"")),
-        });
-    };
-    match scheme {
-        "http" => {}
-        "https" | "wss" => {
-            let problem = Problem::new("cannot be reached over TLS in this version of pulsegate");
-            return Err(problem.with_help("let the app listen for plain HTTP on loopback or a unix socket"));
-        }
-        "ws" => return Err(misfit().with_help(format!("write \"http://{rest}\": WebSockets start as HTTP"))),
-        _ => return Err(misfit()),
-    }
-    let uri: Uri = text.parse().map_err(|_| misfit())?;
-    let authority = uri.authority().ok_or_else(misfit)?;
-    if authority.as_str().contains('@') {
-        return Err(misfit().with_help("leave out the user: nobody would ask for it"));
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        let help = format!("write \"http://{authority}\": every path is passed on as it is");
-        return Err(Problem::new("must not have a path").with_help(help));
-    }
-    let port = match authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-        Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or_else(misfit)?,
-        None => 80,
-    };
-    let host = authority.host();
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() {
-        return Err(misfit());
-    }
-    Ok(Target::Tcp { host: host.into(), port })
-}
-
-fn socket(given: &Given<'_>, path: &str) -> Read<Target> {
-    /// `sun_path` of unix(7), without its final zero byte.
-    const LONGEST: usize = 107;
-    if path.is_empty() || path.starts_with("//") || path.contains('\0') {
-        let help = format!("write \"unix:/{}\"", path.trim_start_matches('/'));
-        return Err(Problem::new("must name a socket such as \"unix:/run/app.sock\"").with_help(help));
-    }
-    let path = given.folder.join(path);
-    if path.as_os_str().len() > LONGEST {
-        return Err(Problem::new(format!(
-            "must be a path of at most {LONGEST} bytes: no unix socket has a longer one"
-        )));
-    }
-    Ok(Target::Unix(path))
 }
 
 /// The size of a request's head, within what hyper can be told to take.

@@ -199,8 +199,9 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
 }
 
 async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
-    let route = Arc::clone(connection.edge.routes.find(request.uri().path()));
-    let host = authority(&request, connection);
+    let named = Named::by(&request);
+    let route = Arc::clone(connection.edge.routes.find(named.host(), request.uri().path()));
+    let host = named.or_of(&connection.edge.upstream);
     if upgrade::wanted(request.headers()) {
         let client = hyper::upgrade::on(&mut request);
         return switch::switch(connection, route, host, request, client).await;
@@ -224,20 +225,47 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
     }
 }
 
-/// The authority that a request is for: that of an absolute target, else its one Host (RFC 9112 §3.2). HTTP/1.0 may
-/// do without and gets the upstream's own. `None` if there is no Host, or more than one.
-fn authority(request: &Request<Incoming>, connection: &Connection) -> Option<HeaderValue> {
-    if let Some(authority) = request.uri().authority() {
-        let host = authority.as_str();
-        return HeaderValue::from_str(host.rsplit_once('@').map_or(host, |(_, host)| host)).ok();
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Some(host.clone()),
-        (None, _) if request.version() == Version::HTTP_10 => {
-            HeaderValue::try_from(upstream::authority(connection.edge.upstream.target())).ok()
+/// The authority that a request names: that of an absolute target, else its one Host (RFC 9112 §3.2).
+#[derive(Debug)]
+enum Named {
+    /// This one.
+    As(HeaderValue),
+    /// None, as HTTP/1.0 may.
+    Nothing,
+    /// None although there must be one, or several.
+    Wrongly,
+}
+
+impl Named {
+    fn by(request: &Request<Incoming>) -> Self {
+        if let Some(authority) = request.uri().authority() {
+            let host = authority.as_str();
+            let host = HeaderValue::from_str(host.rsplit_once('@').map_or(host, |(_, host)| host));
+            return host.map_or(Self::Wrongly, Self::As);
         }
-        _ => None,
+        let mut hosts = request.headers().get_all(HOST).iter();
+        match (hosts.next(), hosts.next()) {
+            (Some(host), None) => Self::As(host.clone()),
+            (None, _) if request.version() == Version::HTTP_10 => Self::Nothing,
+            _ => Self::Wrongly,
+        }
+    }
+
+    /// What a route may be for.
+    fn host(&self) -> Option<&str> {
+        match self {
+            Self::As(host) => host.to_str().ok(),
+            Self::Nothing | Self::Wrongly => None,
+        }
+    }
+
+    /// What the app is told: its own authority where the client may do without. `None` is a bad request.
+    fn or_of(self, upstream: &Upstream) -> Option<HeaderValue> {
+        match self {
+            Self::As(host) => Some(host),
+            Self::Nothing => HeaderValue::try_from(upstream::authority(upstream.target())).ok(),
+            Self::Wrongly => None,
+        }
     }
 }
 

@@ -3,24 +3,35 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::config::Route;
+use crate::config::{Route, bare_host};
 
-/// The routes, longest prefix first, the default route last.
+/// The routes in the order in which they are tried, the one for every host and path last.
 #[derive(Debug)]
 pub(super) struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
     pub(super) fn new(routes: Vec<Arc<Route>>) -> Self {
-        debug_assert!(routes.last().is_some_and(|route| &*route.path == "/"), "there is a default route");
+        let is_default = |route: &Arc<Route>| &*route.path == "/" && route.host.is_none();
+        debug_assert!(routes.last().is_some_and(is_default), "there is a default route");
         Self(routes)
     }
 
-    /// The route with the longest prefix of `path`. The path is normalised for the comparison only; what goes to the
-    /// app are the bytes that the client sent.
-    pub(super) fn find(&self, path: &str) -> &Arc<Route> {
+    /// The route of a request for `path` on `host`, the authority that it names if any: of the routes for exactly this
+    /// host, else of those for a wildcard that it falls under, else of those for any, the one with the longest prefix.
+    /// Both are normalised for the comparison only; what goes to the app are the bytes that the client sent.
+    pub(super) fn find(&self, host: Option<&str>, path: &str) -> &Arc<Route> {
         let path = normalise(path);
+        let host = host.map(bare_host);
+        let fits = |route: &&Arc<Route>| {
+            let is_host = match (&route.host, &host) {
+                (None, _) => true,
+                (Some(pattern), Some(host)) => pattern.matches(host),
+                (Some(_), None) => false,
+            };
+            is_host && path.starts_with(&*route.path)
+        };
         let (default, others) = self.0.split_last().expect("settings always hold the default route");
-        others.iter().find(|route| path.starts_with(&*route.path)).unwrap_or(default)
+        others.iter().find(fits).unwrap_or(default)
     }
 }
 
@@ -76,16 +87,14 @@ fn decode_unreserved(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heartbeat::Policy;
+    use crate::config::{Target, Upstream};
+
+    fn app() -> Arc<Upstream> {
+        Arc::new(Upstream::at(Target::Unix("/app.sock".into())))
+    }
 
     fn routes(paths: &[&str]) -> Routes {
-        let route = |path: &&str| {
-            Arc::new(Route {
-                path: (*path).into(),
-                heartbeat: Policy::default().into(),
-                limits: crate::config::SessionLimits::default(),
-            })
-        };
+        let route = |path: &&str| Arc::new(Route { path: (*path).into(), ..Route::to(app()) });
         Routes::new(paths.iter().map(route).collect())
     }
 
@@ -100,7 +109,7 @@ mod tests {
             ("/", "/"),
             ("*", "/"),
         ] {
-            assert_eq!(&*routes.find(path).path, expected, "{path}");
+            assert_eq!(&*routes.find(None, path).path, expected, "{path}");
         }
     }
 
@@ -120,10 +129,10 @@ mod tests {
             "/admin/.",
             "/admin/x/..",
         ] {
-            assert_eq!(&*routes.find(path).path, "/admin/", "{path}");
+            assert_eq!(&*routes.find(None, path).path, "/admin/", "{path}");
         }
         for path in ["/admin/../x", "/x/admin/", "/%2561dmin/x", "/admin%2Fx", "/%", "/%6", "/%zz", "/%+1"] {
-            assert_eq!(&*routes.find(path).path, "/", "{path}");
+            assert_eq!(&*routes.find(None, path).path, "/", "{path}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pulsegate::config::Target;
 use tokio::net::UnixListener;
 
-use crate::support::{App, LogPage, Proxy, Wire};
+use crate::support::{App, LogPage, Proxy, Wire, alter_app};
 
 const GET: &str = "GET /page?token=1 HTTP/1.1\r\nHost: app.example\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -322,7 +322,9 @@ async fn an_app_that_talks_nonsense_is_a_502() {
 #[tokio::test]
 async fn an_app_that_hangs_is_a_504() {
     let app = App::start().await;
-    let proxy = Proxy::with(app.target(), |settings| settings.upstream.response_timeout = Duration::from_millis(50));
+    let proxy = Proxy::with(app.target(), |settings| {
+        alter_app(settings, |app| app.response_timeout = Duration::from_millis(50));
+    });
     let mut client = proxy.connect();
     client.send(GET).await;
     let mut upstream = app.accept().await;
@@ -336,7 +338,9 @@ async fn an_app_that_hangs_is_a_504() {
 async fn an_upload_may_take_longer_than_an_answer() {
     let app = App::start().await;
     let limit = Duration::from_millis(600);
-    let proxy = Proxy::with(app.target(), |settings| settings.upstream.response_timeout = limit);
+    let proxy = Proxy::with(app.target(), |settings| {
+        alter_app(settings, |app| app.response_timeout = limit);
+    });
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n").await;
     let mut upstream = app.accept().await;

@@ -10,10 +10,8 @@ use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pulsegate::config::{
-    EdgeLimits, Level, Listen, Log, LogFormat, Route, SessionLimits, Settings, Target, Tls, Upstream,
-};
-use pulsegate::heartbeat::{Policy, UpstreamPolicy, UpstreamPulse};
+use pulsegate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream};
+use pulsegate::heartbeat::{UpstreamPolicy, UpstreamPulse};
 use pulsegate::http::{self, Edge, Peer, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
@@ -84,26 +82,38 @@ impl Proxy {
     }
 }
 
+/// Alters the app of every route.
+pub fn alter_app(settings: &mut Settings, alter: impl Fn(&mut Upstream)) {
+    alter(Arc::make_mut(&mut settings.upstream));
+    for route in &mut settings.routes {
+        Arc::make_mut(route).upstream = Arc::clone(&settings.upstream);
+    }
+}
+
 fn settings(target: Target) -> Settings {
-    let route = |path: &str| {
-        Arc::new(Route { path: path.into(), heartbeat: Policy::default().into(), limits: SessionLimits::default() })
-    };
+    let upstream = Arc::new(Upstream {
+        connect_timeout: Duration::from_secs(5),
+        response_timeout: Duration::from_secs(5),
+        heartbeat: UpstreamPolicy { interval: None, ..UpstreamPolicy::default() },
+        ..Upstream::at(target)
+    });
+    let route = |path: &str| Arc::new(Route { path: path.into(), ..Route::to(Arc::clone(&upstream)) });
     Settings {
-        listen: Listen { address: "127.0.0.1:0".parse().unwrap(), workers: NonZeroUsize::MIN },
-        tls: Tls { certificate: "unused".into(), private_key: "unused".into() },
-        upstream: Upstream {
-            target,
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(5),
-            heartbeat: UpstreamPolicy { interval: None, ..UpstreamPolicy::default() },
+        listen: Listen {
+            address: "127.0.0.1:0".parse().unwrap(),
+            workers: NonZeroUsize::MIN,
+            proxy_protocol: None,
+            redirect: None,
         },
+        tls: Tls::of("unused", "unused"),
         routes: vec![route("/chat/"), route("/")],
+        upstream,
         limits: EdgeLimits {
             handshake: Duration::from_secs(5),
             header_read: Duration::from_secs(5),
-            headers: 100,
-            header_bytes: 16 * 1024,
+            ..EdgeLimits::default()
         },
+        forwarded: Forwarded::default(),
         log: Log { level: Level::Info, format: LogFormat::Json },
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 
-use crate::support::{App, Head, LogPage, Proxy, Wire};
+use crate::support::{App, Head, LogPage, Proxy, Wire, alter_app};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -182,7 +182,9 @@ async fn an_app_that_is_down_or_hangs_or_hangs_up() {
     assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
     client.expect("502 Bad Gateway: upstream_unreachable\n").await;
 
-    let hasty = Proxy::with(app.target(), |settings| settings.upstream.response_timeout = Duration::from_millis(50));
+    let hasty = Proxy::with(app.target(), |settings| {
+        alter_app(settings, |app| app.response_timeout = Duration::from_millis(50));
+    });
     let (mut client, mut upstream, _) = asked(&hasty, &app, &handshake("")).await;
     assert_eq!(client.head().await.line, "HTTP/1.1 504 Gateway Timeout");
     client.expect("504 Gateway Timeout: upstream_timeout\n").await;

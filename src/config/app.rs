@@ -1,0 +1,205 @@
+//! The app: where it listens, how it is reached, and the apps of single routes.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Uri;
+
+use super::form::{Given, Problem, Read, duration, off_or, or_table};
+use super::names::{server_name, source_address};
+use super::reader::{Entry, Table};
+use super::settings::{Target, Upstream, UpstreamTls};
+use super::value::file;
+use crate::heartbeat::UpstreamPolicy;
+
+/// What a URL says.
+#[derive(Debug)]
+struct Url {
+    target: Target,
+    /// Set for https, with nothing in it.
+    tls: Option<UpstreamTls>,
+}
+
+/// All apps, each once.
+#[derive(Debug)]
+pub(super) struct Apps(Vec<Arc<Upstream>>);
+
+impl Apps {
+    /// The app of the section `t`, and whether it is known where that listens.
+    pub(super) fn read(t: &Table<'_>) -> (Self, bool) {
+        let url = t.required("url", url, "where the app listens");
+        let known = url.is_some();
+        // What stands in for a URL that was refused is handed to nobody.
+        let base = Upstream::at(Target::Unix(PathBuf::new()));
+        (Self(vec![Arc::new(upstream(t, url, &base))]), known)
+    }
+
+    /// The app of every route that names no other.
+    pub(super) fn default(&self) -> &Arc<Upstream> {
+        &self.0[0]
+    }
+
+    /// The app of a route: its `upstream` is a URL or a table, laid over the section.
+    pub(super) fn of_route(&mut self, route: &Table<'_>) -> Arc<Upstream> {
+        let base = self.default();
+        let own = match route.table_or("upstream", or_table(url)) {
+            Ok(t) => upstream(&t, t.entry("url", url).optional().ok().flatten(), base),
+            Err(Entry::Is(url)) => url.over(base),
+            Err(Entry::Unset | Entry::Refused) => return Arc::clone(base),
+        };
+        if let Some(known) = self.0.iter().find(|known| ***known == own) {
+            return Arc::clone(known);
+        }
+        let own = Arc::new(own);
+        self.0.push(Arc::clone(&own));
+        own
+    }
+}
+
+impl Url {
+    /// An app at this URL with the timing of `base`. Its TLS and source addresses are about another place.
+    fn over(self, base: &Upstream) -> Upstream {
+        Upstream { target: self.target, tls: self.tls, source_addresses: Vec::new(), ..base.clone() }
+    }
+}
+
+/// The app that the table `t` tells of, over `base`; `url` is the one in it.
+fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
+    let base = url.map_or_else(|| base.clone(), |url| url.over(base));
+    let tls = tls(&t.table("tls"), base.tls.as_ref());
+    if base.tls.is_none() && tls.is_some() {
+        let problem = Problem::new(format!("is for an app that is reached by https; this is {base}"));
+        t.refuse(&["tls", "url"], problem.with_help("write url = \"https://…\", or leave out `tls`"));
+    }
+    let connect_timeout = t.or("connect_timeout", duration, base.connect_timeout);
+    let response_timeout = t.or("response_timeout", duration, base.response_timeout);
+    let source_addresses = match t.list("source_addresses", source_address) {
+        Entry::Is(addresses) => addresses,
+        Entry::Unset | Entry::Refused => base.source_addresses.clone(),
+    };
+    if let Some(problem) = out_of_reach(&base.target, &source_addresses) {
+        t.refuse(&["source_addresses", "url"], problem);
+    }
+    let heartbeat = UpstreamPolicy {
+        interval: t.or("interval", off_or(duration), base.heartbeat.interval),
+        timeout: t.or("timeout", duration, base.heartbeat.timeout),
+        give_up: t.or("give_up", duration, base.heartbeat.give_up),
+    };
+    if heartbeat.give_up <= heartbeat.timeout {
+        let [give_up, timeout] = [heartbeat.give_up, heartbeat.timeout].map(humantime::format_duration);
+        let what = format!("does not fit: give_up ({give_up}) must be longer than timeout ({timeout})");
+        t.refuse(&["give_up", "timeout"], Problem::new(what));
+    }
+    let tls = base.tls.map(|base| tls.unwrap_or(base));
+    Upstream { target: base.target, tls, connect_timeout, response_timeout, source_addresses, heartbeat }
+}
+
+/// What the table `t` says, key by key over `base`; `None` where nobody has written one.
+fn tls(t: &Table<'_>, base: Option<&UpstreamTls>) -> Option<UpstreamTls> {
+    if !t.is_set() {
+        return None;
+    }
+    let base = base.cloned().unwrap_or_default();
+    let certificate = t.entry("certificate", file);
+    let private_key = t.entry("private_key", file);
+    let identity = match (certificate, private_key) {
+        (Entry::Is(certificate), Entry::Is(private_key)) => Some((certificate, private_key)),
+        (Entry::Is(_), Entry::Unset) => {
+            t.required("private_key", file, "the PEM file of the certificate's key").and(None)
+        }
+        (Entry::Unset, Entry::Is(_)) => {
+            t.required("certificate", file, "the PEM file of the certificate that the key is for").and(None)
+        }
+        (Entry::Unset, Entry::Unset) => base.identity,
+        (Entry::Refused, _) | (_, Entry::Refused) => None,
+    };
+    Some(UpstreamTls {
+        ca: t.entry("ca", file).optional().ok().flatten().or(base.ca),
+        identity,
+        server_name: t.entry("server_name", server_name).optional().ok().flatten().or(base.server_name),
+    })
+}
+
+/// Why `target` cannot be reached from `sources`, if so.
+fn out_of_reach(target: &Target, sources: &[IpAddr]) -> Option<Problem> {
+    let host = match target {
+        _ if sources.is_empty() => return None,
+        Target::Unix(_) => {
+            let problem = Problem::new("is for TCP: a unix socket has no addresses");
+            return Some(problem.with_help("leave it out"));
+        }
+        Target::Tcp { host, .. } => host,
+    };
+    // What a name stands for is known when it is dialled.
+    let host: IpAddr = host.parse().ok()?;
+    let stranger = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
+    Some(Problem::new(format!("does not fit: no connection leads from {stranger} to {host}")))
+}
+
+/// Where an app listens.
+fn url(given: &Given<'_>) -> Read<Url> {
+    let misfit = || Problem::new("must be \"http://host:port\", \"https://host:port\" or \"unix:/path/to/socket\"");
+    let text = given.text().ok_or_else(misfit)?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(Url { target: socket(given, path)?, tls: None });
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(match text {
+            "" => misfit(),
+            path if path.starts_with(['/', '.']) => misfit().with_help(format!("write \"unix:{path}\"")),
+            host => misfit().with_help(format!("write \"http://{host}\"")),
+        });
+    };
+    let (port, tls) = match scheme {
+        "http" => (80, None),
+        "https" => (443, Some(UpstreamTls::default())),
+        "ws" => return Err(misfit().with_help(format!("write \"http://{rest}\": WebSockets start as HTTP"))),
+        "wss" => return Err(misfit().with_help(format!("write \"https://{rest}\": WebSockets start as HTTP"))),
+        _ => return Err(misfit()),
+    };
+    if rest.starts_with("unix:") {
+        let problem = Problem::new("cannot be a unix socket and have a scheme: TLS is not spoken on sockets");
+        return Err(problem.with_help(format!("write \"{rest}\"")));
+    }
+    Ok(Url { target: origin(text, scheme, port, misfit)?, tls })
+}
+
+/// The host and port of a URL that has nothing else.
+fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem) -> Read<Target> {
+    let uri: Uri = text.parse().map_err(|_| misfit())?;
+    let authority = uri.authority().ok_or_else(&misfit)?;
+    if authority.as_str().contains('@') {
+        return Err(misfit().with_help("leave out the user: nobody would ask for it"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        let help = format!("write \"{scheme}://{authority}\": every path is passed on as it is");
+        return Err(Problem::new("must not have a path").with_help(help));
+    }
+    let port = match authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or_else(&misfit)?,
+        None => own_port,
+    };
+    let host = authority.host();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() {
+        return Err(misfit());
+    }
+    Ok(Target::Tcp { host: host.into(), port })
+}
+
+fn socket(given: &Given<'_>, path: &str) -> Read<Target> {
+    /// `sun_path` of unix(7), without its final zero byte.
+    const LONGEST: usize = 107;
+    if path.is_empty() || path.starts_with("//") || path.contains('\0') {
+        let help = format!("write \"unix:/{}\"", path.trim_start_matches('/'));
+        return Err(Problem::new("must name a socket such as \"unix:/run/app.sock\"").with_help(help));
+    }
+    let path = given.folder.join(path);
+    if path.as_os_str().len() > LONGEST {
+        return Err(Problem::new(format!(
+            "must be a path of at most {LONGEST} bytes: no unix socket has a longer one"
+        )));
+    }
+    Ok(Target::Unix(path))
+}

@@ -1,0 +1,180 @@
+//! The client's side: listening, TLS, the limits of connections, origins, what is told of addresses.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::form::{Given, Problem, Read, Words, boolean, bounded, duration, off_or, one_of, or_table, size, whole};
+use super::names::{cidr, origin, sni};
+use super::origins::OriginPolicy;
+use super::reader::{Entry, Table};
+use super::settings::{ClientAuth, EdgeLimits, Forwarded, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls};
+use super::value::{address, all_cores, file, header_bytes, workers};
+
+/// What `tls.client_auth.mode` says.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Off,
+    Optional,
+    Required,
+}
+
+const OFF: Words<()> = &[("off", ())];
+const CLIENT_AUTH: Words<Asked> = &[("off", Asked::Off), ("optional", Asked::Optional), ("required", Asked::Required)];
+
+/// More than any machine has memory for.
+const MOST_CONNECTIONS: usize = 100_000_000;
+/// More than any client does in a second.
+const MOST_A_SECOND: u32 = 1_000_000;
+
+pub(super) fn listen(t: &Table<'_>) -> Listen {
+    let listen = Listen {
+        address: t.or("address", address, ([0, 0, 0, 0], 8443).into()),
+        workers: t.or("workers", workers, all_cores()),
+        proxy_protocol: proxy_protocol(t),
+        redirect: t.or("redirect", off_or(address), None),
+    };
+    if let Some(redirect) = listen.redirect
+        && collide(redirect, listen.address)
+    {
+        let problem = Problem::new(format!("does not fit: {redirect} is taken by the TLS port, {}", listen.address));
+        t.refuse(&["redirect", "address"], problem.with_help("choose another port: plain HTTP is usually 80 or 8080"));
+    }
+    listen
+}
+
+pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<Tls> {
+    let certificate = t.required("certificate", file, "the PEM file of the server's certificate chain");
+    let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
+    let sni = named_certificates(&t.tables("sni"));
+    let strict_sni = t.or("strict_sni", boolean, false);
+    let modern = t.or("modern", boolean, false);
+    let client_auth = client_auth(&t.table("client_auth"));
+    let hsts = t.or("hsts", off_or(max_age), None);
+    let tls =
+        Tls { certificate: certificate?, private_key: private_key?, sni: sni?, strict_sni, modern, client_auth, hsts };
+    if let Err(error) = certificates(&tls) {
+        t.refuse(&["certificate"], Problem::new(format!("and its key cannot be used: {error}")));
+    }
+    Some(tls)
+}
+
+pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
+    let base = EdgeLimits::default();
+    let limits = EdgeLimits {
+        handshake: t.or("handshake", duration, base.handshake),
+        header_read: t.or("header_read", duration, base.header_read),
+        headers: t.or("headers", whole(1..=4096), base.headers),
+        header_bytes: t.or("header_bytes", header_bytes, base.header_bytes),
+        connections: t.or("connections", bounded(MOST_CONNECTIONS), base.connections),
+        connections_per_ip: t.or("connections_per_ip", bounded(MOST_CONNECTIONS), base.connections_per_ip),
+        handshakes_per_ip: t.or("handshakes_per_ip", bounded(MOST_A_SECOND), base.handshakes_per_ip),
+        memory: t.or("memory", off_or(size), base.memory),
+        streams: t.or("streams", whole(1..=10_000), base.streams),
+        resets: t.or("resets", whole(1..=1_000_000), base.resets),
+    };
+    if let (Some(one), Some(all)) = (limits.connections_per_ip, limits.connections)
+        && one > all
+    {
+        let what = format!("does not fit: one address may not have more connections ({one}) than all together ({all})");
+        t.refuse(&["connections_per_ip", "connections"], Problem::new(what));
+    }
+    limits
+}
+
+/// The limits of a route's sessions over those of `base`.
+pub(super) fn session_limits(t: &Table<'_>, base: SessionLimits) -> SessionLimits {
+    let limits = SessionLimits {
+        frame: t.or("frame", off_or(size), base.frame),
+        message: t.or("message", off_or(size), base.message),
+        messages_per_second: t.or("messages_per_second", bounded(MOST_A_SECOND), base.messages_per_second),
+    };
+    if let (Some(frame), Some(message)) = (limits.frame, limits.message)
+        && frame > message
+    {
+        let what = format!("does not fit: a frame ({frame} bytes) may not be larger than a message ({message} bytes)");
+        t.refuse(&["frame", "message"], Problem::new(what));
+    }
+    limits
+}
+
+/// Whose pages may open the sessions of a route, or `base`, which is shared.
+pub(super) fn origins(t: &Table<'_>, base: &Arc<OriginPolicy>) -> Arc<OriginPolicy> {
+    match t.list("allow", origin) {
+        Entry::Is(allowed) => Arc::new(OriginPolicy::Only(allowed)),
+        Entry::Unset | Entry::Refused => Arc::clone(base),
+    }
+}
+
+pub(super) fn forwarded(t: &Table<'_>) -> Forwarded {
+    let trusted_proxies = match t.list("trusted_proxies", cidr) {
+        Entry::Is(networks) => networks,
+        Entry::Unset | Entry::Refused => Vec::new(),
+    };
+    Forwarded { trusted_proxies, rfc7239: t.or("rfc7239", boolean, false) }
+}
+
+fn proxy_protocol(t: &Table<'_>) -> Option<ProxyProtocol> {
+    // A header that is believed from anybody lets anybody be anybody; so there is no default for whom to trust.
+    let t = t.table_or("proxy_protocol", or_table(one_of(OFF))).ok()?;
+    let trusted = t.required_list("trusted", cidr, "the networks of the load balancers that send the header")?;
+    Some(ProxyProtocol { trusted })
+}
+
+/// Whether no two sockets can listen at `one` and `other`.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && (everywhere || one.ip() == other.ip())
+}
+
+/// The certificates for certain names; `None` where one of them was refused.
+fn named_certificates(tables: &[Table<'_>]) -> Option<Vec<SniCertificate>> {
+    let mut all: Option<Vec<SniCertificate>> = Some(Vec::new());
+    for t in tables {
+        let names = t.required_list("names", sni, "the names that the certificate is for");
+        let certificate = t.required("certificate", file, "the PEM file of the certificate chain for these names");
+        let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
+        let taken =
+            names.iter().flatten().find(|name| all.iter().flatten().any(|earlier| earlier.names.contains(name)));
+        if let Some(name) = taken {
+            t.refuse(&["names"], Problem::new(format!("cannot have \"{name}\": an earlier certificate is for it")));
+        }
+        all = match (all, names, certificate, private_key) {
+            (Some(mut all), Some(names), Some(certificate), Some(private_key)) => {
+                all.push(SniCertificate { names, certificate, private_key });
+                Some(all)
+            }
+            _ => None,
+        };
+    }
+    all
+}
+
+fn client_auth(t: &Table<'_>) -> ClientAuth {
+    let with = |made: fn(PathBuf) -> ClientAuth| {
+        let ca = t.required("ca", file, "the PEM file of the authorities that sign the clients' certificates");
+        ca.map_or(ClientAuth::Off, made)
+    };
+    match t.entry("mode", one_of(CLIENT_AUTH)) {
+        Entry::Is(Asked::Optional) => return with(ClientAuth::Optional),
+        Entry::Is(Asked::Required) => return with(ClientAuth::Required),
+        Entry::Is(Asked::Off) | Entry::Refused => drop(t.entry("ca", file)),
+        Entry::Unset => {
+            if let Entry::Is(_) = t.entry("ca", file) {
+                let problem = Problem::new("is of no use without `mode`: no client is asked for a certificate");
+                t.refuse(&["ca"], problem.with_help("set mode = \"required\" or mode = \"optional\" beside it"));
+            }
+        }
+    }
+    ClientAuth::Off
+}
+
+/// How long a browser remembers that this host speaks https: whole seconds.
+fn max_age(given: &Given<'_>) -> Read<Duration> {
+    let age = duration(given)?;
+    if age.subsec_nanos() > 0 {
+        return Err(Problem::new("must be whole seconds"));
+    }
+    Ok(age)
+}

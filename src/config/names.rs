@@ -1,0 +1,176 @@
+//! The forms of names: hosts, the names of certificates, origins, networks.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::cidr::{Cidr, CidrError};
+use super::form::{Given, Problem, Read};
+use super::host::{HostPattern, split_port};
+use super::origins::{AllowedOrigin, Origin};
+use super::suggest::nearest;
+
+const WILDCARD: &str = "*.";
+
+/// A host, or `*.` and a domain.
+pub(super) fn host(given: &Given<'_>) -> Read<HostPattern> {
+    let misfit = || Problem::new("must be a host such as \"app.example\" or \"*.app.example\"");
+    pattern(given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?)
+}
+
+/// A name that a certificate is presented for: no address, because nobody asks for one (RFC 6066 §3).
+pub(super) fn sni(given: &Given<'_>) -> Read<Box<str>> {
+    let misfit = || Problem::new("must be a name such as \"app.example\" or \"*.app.example\"");
+    let pattern = pattern(given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?)?;
+    match &pattern {
+        HostPattern::Exact(name) if is_address(name) => {
+            Err(misfit().with_help("clients do not tell addresses: they get the certificate of [tls]"))
+        }
+        _ => Ok(pattern.to_string().into()),
+    }
+}
+
+/// The name or address in an app's certificate.
+pub(super) fn server_name(given: &Given<'_>) -> Read<Box<str>> {
+    let misfit = || Problem::new("must be the name or address in the app's certificate, such as \"app.internal\"");
+    let text = given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?;
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_string().into());
+    }
+    match pattern(text)? {
+        HostPattern::Exact(name) => Ok(name.trim_matches(['[', ']']).into()),
+        HostPattern::Subdomains(_) => Err(misfit().with_help("write one name that the wildcard stands for")),
+    }
+}
+
+/// Whose pages are let in.
+pub(super) fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
+    const WORDS: [&str; 2] = ["same-host", "null"];
+    let misfit = || {
+        Problem::new(
+            "must be an origin such as \"https://app.example\", \"https://*.app.example\", \"same-host\" or \"null\"",
+        )
+    };
+    let text = given.text().ok_or_else(misfit)?;
+    match text {
+        "same-host" => return Ok(AllowedOrigin::SameHost),
+        "null" => return Ok(AllowedOrigin::Null),
+        "*" => return Err(misfit().with_help("to let every page in, leave out `allow`")),
+        _ => {}
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(match nearest(text, WORDS) {
+            Some(word) => misfit().with_help(format!("did you mean \"{word}\"?")),
+            None if text.contains('.') || text.starts_with("localhost") => {
+                misfit().with_help(format!("write \"https://{}\"", text.trim_end_matches('/')))
+            }
+            None => misfit(),
+        });
+    };
+    if let "ws" | "wss" = scheme {
+        let page = scheme.replacen("ws", "http", 1);
+        return Err(misfit().with_help(format!("write \"{page}://{rest}\": it is the page that has an origin")));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    if authority != rest && !authority.is_empty() {
+        let problem = Problem::new("must be an origin, which has no path");
+        return Err(problem.with_help(format!("write \"{scheme}://{authority}\"")));
+    }
+    let (name, port) = split_port(authority);
+    if name.is_empty() || authority.contains('@') {
+        return Err(misfit());
+    }
+    let pattern = pattern(name)?;
+    let host = match &pattern {
+        HostPattern::Exact(name) => name,
+        HostPattern::Subdomains(suffix) => suffix,
+    };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let Origin { scheme, host, port } = Origin::parse(&format!("{scheme}://{host}{port}")).ok_or_else(misfit)?;
+    Ok(match pattern {
+        HostPattern::Exact(_) => AllowedOrigin::Exact(Origin { scheme, host, port }.to_string().into()),
+        HostPattern::Subdomains(suffix) => AllowedOrigin::Subdomains { scheme, suffix, port },
+    })
+}
+
+/// A network.
+pub(super) fn cidr(given: &Given<'_>) -> Read<Cidr> {
+    let text = given.text().unwrap_or_default();
+    text.parse().map_err(|error: CidrError| {
+        let problem = Problem::new(error.to_string());
+        match error {
+            CidrError::Within(network) => {
+                let address = text.split('/').next().unwrap_or(text);
+                problem.with_help(format!("write \"{network}\", or \"{address}\" for this one address"))
+            }
+            CidrError::Form | CidrError::Prefix(_) => problem,
+        }
+    })
+}
+
+/// One of this machine's addresses.
+pub(super) fn source_address(given: &Given<'_>) -> Read<IpAddr> {
+    let misfit = || Problem::new("must be an IP address such as \"127.0.0.2\"");
+    let address: IpAddr = given.text().and_then(|text| text.parse().ok()).ok_or_else(misfit)?;
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(Problem::new("must be an address that a connection can come from"));
+    }
+    Ok(address)
+}
+
+fn pattern(text: &str) -> Read<HostPattern> {
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
+        return Ok(HostPattern::Exact(format!("[{address}]").into()));
+    }
+    host_alone(text)?;
+    let name = text.to_ascii_lowercase();
+    match name.strip_prefix(WILDCARD) {
+        Some(domain) => {
+            domain_name(domain)?;
+            Ok(HostPattern::Subdomains(format!(".{domain}").into()))
+        }
+        None => {
+            domain_name(&name)?;
+            Ok(HostPattern::Exact(name.into()))
+        }
+    }
+}
+
+/// That nothing stands round the host that belongs to a URL.
+fn host_alone(text: &str) -> Read<()> {
+    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let (host, port) = split_port(authority);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let what = match (scheme, port) {
+        _ if host == text => return Ok(()),
+        (Some(_), _) => "a scheme",
+        (None, _) if authority != rest => "a path",
+        (None, Some(_)) => "a port",
+        (None, None) => "a dot at the end",
+    };
+    Err(Problem::new(format!("must be a host alone, without {what}")).with_help(format!("write \"{host}\"")))
+}
+
+/// A name as it stands in DNS, in lower case; numbers and dots, which are an address, are one too.
+fn domain_name(name: &str) -> Read<()> {
+    if name.contains('*') {
+        let problem = Problem::new("may have a wildcard only as its whole first label");
+        let domain = name.rsplit_once("*.").map_or("app.example", |(_, domain)| domain);
+        return Err(problem.with_help(format!("write \"{WILDCARD}{domain}\" for all names below {domain}")));
+    }
+    if !name.is_ascii() {
+        let problem = Problem::new("must be a name as it stands in DNS");
+        return Err(problem.with_help("write it in Punycode, which begins with \"xn--\""));
+    }
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if name.len() > 253 || !name.split('.').all(fits) {
+        return Err(Problem::new("must be a name as it stands in DNS: letters, digits and hyphens between dots"));
+    }
+    Ok(())
+}
+
+fn is_address(name: &str) -> bool {
+    name.starts_with('[') || name.parse::<IpAddr>().is_ok()
+}

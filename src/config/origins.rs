@@ -1,0 +1,140 @@
+//! Whose pages may open WebSockets: the one protection that a browser leaves to the server (RFC 6455 §10.2).
+
+use std::fmt;
+
+use super::host::{bare, is_below, split_port};
+
+/// The origins whose pages may open WebSockets. A request without `Origin` comes from no browser and is no case for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OriginPolicy {
+    /// Every origin.
+    #[default]
+    Any,
+    /// Those that one of these allows.
+    Only(Vec<AllowedOrigin>),
+}
+
+/// One entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// This origin: `scheme://host[:port]` in lower case, the port left out where it is the scheme's own.
+    Exact(Box<str>),
+    /// Every origin below a domain, at any depth but not the domain itself.
+    Subdomains {
+        /// In lower case.
+        scheme: Box<str>,
+        /// The domain with a dot in front, in lower case.
+        suffix: Box<str>,
+        /// `None` is the scheme's own.
+        port: Option<u16>,
+    },
+    /// The https origin of the very host, port included, that the request is for.
+    SameHost,
+    /// `null`: sandboxed frames and local files. Any page can make itself one of these.
+    Null,
+}
+
+/// An origin taken apart (RFC 6454 §7.1), in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) scheme: Box<str>,
+    /// An IPv6 address is in brackets.
+    pub(super) host: Box<str>,
+    /// `None` where it is the scheme's own.
+    pub(super) port: Option<u16>,
+}
+
+impl OriginPolicy {
+    /// Whether a page of `origin`, the value of the header, may open a WebSocket to `host`, the authority of the
+    /// request. What cannot be read as one origin is allowed by [`Any`](Self::Any) alone.
+    pub fn allows(&self, origin: &str, host: &str) -> bool {
+        let allowed = match self {
+            Self::Any => return true,
+            Self::Only(allowed) => allowed,
+        };
+        if origin == "null" {
+            return allowed.contains(&AllowedOrigin::Null);
+        }
+        let Some(origin) = Origin::parse(origin) else { return false };
+        let text = origin.to_string();
+        allowed.iter().any(|allowed| allowed.fits(&origin, &text, host))
+    }
+}
+
+impl AllowedOrigin {
+    fn fits(&self, origin: &Origin, text: &str, authority: &str) -> bool {
+        match self {
+            Self::Exact(allowed) => **allowed == *text,
+            Self::Subdomains { scheme, suffix, port } => {
+                origin.scheme == *scheme && origin.port == *port && is_below(&origin.host, suffix)
+            }
+            Self::SameHost => {
+                let port = match split_port(authority).1 {
+                    Some(port) => port.parse().ok(),
+                    None => own_port("https"),
+                };
+                let same_port = port.is_some_and(|port| origin.port.unwrap_or(443) == port);
+                &*origin.scheme == "https" && *origin.host == *bare(authority) && same_port
+            }
+            Self::Null => false,
+        }
+    }
+}
+
+impl fmt::Display for AllowedOrigin {
+    /// The way it is written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => f.write_str(text),
+            Self::Subdomains { scheme, suffix, port } => {
+                write!(f, "{scheme}://*{suffix}")?;
+                port.map_or(Ok(()), |port| write!(f, ":{port}"))
+            }
+            Self::SameHost => f.write_str("same-host"),
+            Self::Null => f.write_str("null"),
+        }
+    }
+}
+
+impl Origin {
+    /// Reads `scheme://host[:port]`, nothing more and nothing less.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let (host, port) = split_port(authority);
+        let stranger = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | '\\' | ',');
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        if !is_scheme(scheme) || host.is_empty() || host.contains(stranger) || (host.contains(':') && !bracketed) {
+            return None;
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let port = match port {
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+            Some(_) => return None,
+            None => None,
+        };
+        let port = port.filter(|port| own_port(&scheme) != Some(*port));
+        Some(Self { scheme: scheme.into(), host: bare(host).into(), port })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// The port that an origin of `scheme` has when it names none.
+fn own_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
+    }
+}
+
+/// RFC 3986 §3.1. Apps in a shell of their own have schemes of their own: `capacitor`, `tauri`, `chrome-extension`.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
