@@ -178,6 +178,8 @@ pub(crate) async fn supervise<T>(
 ) -> Outcome<T> {
     let mut work = std::pin::pin!(work);
     tokio::select! {
+        // Two requests in a row may have ended the work before this is polled: that was an abort.
+        biased;
         () = shutdown.draining().cancelled() => {}
         result = &mut work => return Outcome::Ended(result),
     }

@@ -98,7 +98,8 @@ impl Lesson {
             }
             (Handshake::Mqtt, Part::Said(keep_alive_s, version), app) => {
                 let keep_alive = match app {
-                    Part::Said(overruled_s, 1) => *overruled_s,
+                    // A client whose own keep-alive is off may not beat whatever the app says (mqtt.js does not).
+                    Part::Said(overruled_s, 1) if *keep_alive_s > 0 => *overruled_s,
                     // Before version 5 the app has no say; in it, its word is waited for.
                     Part::Awaited(_) if *version >= 5 => return None,
                     _ => *keep_alive_s,
@@ -113,12 +114,15 @@ impl Lesson {
     }
 }
 
-/// `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; the data are JSON in a text.
+/// `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; the data are JSON in a text, or
+/// from some servers an object.
 fn pusher(said: &[u8]) -> Reading {
     let established = serde_json::from_slice::<Value>(said).ok();
     let event = established.filter(|event| event["event"] == "pusher:connection_established");
-    let data = event.as_ref().and_then(|event| serde_json::from_str::<Value>(event["data"].as_str()?).ok());
-    let activity = data.as_ref().and_then(|data| whole(&data["activity_timeout"]));
+    let activity = event.and_then(|event| match &event["data"] {
+        Value::String(data) => whole(&serde_json::from_str::<Value>(data).ok()?["activity_timeout"]),
+        data => whole(&data["activity_timeout"]),
+    });
     activity.filter(|seconds| *seconds > 0).map_or(Reading::Strange, |seconds| Reading::Said(seconds, 0))
 }
 
@@ -245,8 +249,10 @@ mod tests {
     fn pusher_names_its_activity_timeout_in_a_text_of_json() {
         let open =
             br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}"#;
+        let object = br#"{"event":"pusher:connection_established","data":{"activity_timeout":30}}"#;
         let window = Proof::SpeaksWhenQuiet(Duration::from_secs(45));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, open)]), Some(window));
+        assert_eq!(agreed(Handshake::Pusher, &[(Server, object)]), Some(window));
     }
 
     #[test]
@@ -302,6 +308,8 @@ mod tests {
             &[0x20, 18, 0, 0, 15, 0x21, 0, 9, 0x26, 0, 1, b'k', 0, 1, b'v', 0x24, 1, 0x13, 0, 10][..19];
         assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, overruled)]), None, "its end is missing");
         let overruled: &[u8] = &[0x20, 18, 0, 0, 15, 0x21, 0, 9, 0x26, 0, 1, b'k', 0, 1, b'v', 0x24, 1, 0x13, 0, 10];
+        let silent = self::connect(5, 0);
+        assert_eq!(agreed(Handshake::Mqtt, &[(Client, &silent), (Server, overruled)]), PONGS);
         assert_eq!(agreed(Handshake::Mqtt, &[(Client, &connect), (Server, overruled)]), Some(speaks(15_000)));
     }
 

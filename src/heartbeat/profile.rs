@@ -14,7 +14,7 @@ pub const DEFAULT_MAX_LEN: usize = 256;
 /// One heartbeat as an application speaks it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Its name, or `custom` for one that the configuration spells out.
+    /// Its name, or [`Self::CUSTOM`] for one that the configuration spells out.
     pub name: &'static str,
     /// What the proxy says in `app` and `answer` mode.
     pub send: Option<Say>,
@@ -31,6 +31,11 @@ pub struct Profile {
     pub handshake: Option<Handshake>,
     /// What tells in `passive` mode that a client is alive.
     pub proof: Proof,
+}
+
+impl Profile {
+    /// The name of profiles that the configuration spells out.
+    pub const CUSTOM: &str = "custom";
 }
 
 /// What tells in `passive` mode that a client is alive.
@@ -75,6 +80,17 @@ pub enum Role {
     Answer,
     /// It watches.
     Passive,
+}
+
+impl Role {
+    /// The word for it, which is that of the mode.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Answer => "answer",
+            Self::Passive => "passive",
+        }
+    }
 }
 
 /// The profiles that need not be spelled out.
@@ -186,7 +202,8 @@ impl Builtin {
                     json(r#"[null,null,"phoenix","heartbeat",null]"#),
                     json(r#"{"topic":"phoenix","event":"heartbeat"}"#),
                 ],
-                proof: Proof::Speaks(DEFAULT_WINDOW),
+                // Every 30 s, and in a tab that has just been hidden a minute later.
+                proof: Proof::Speaks(120 * SECOND),
                 ..base
             },
             Self::ActionCable => base,

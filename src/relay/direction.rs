@@ -182,7 +182,10 @@ impl Direction {
                                 self.outbound.send(sink, cx, &bytes[run..from]);
                                 run = at;
                             }
-                            Err(cause) => break Err(cause),
+                            Err(cause) => {
+                                at = from;
+                                break Err(cause);
+                            }
                         }
                     }
                     // A message that is held back is one long frame: what takes too long is its whole.

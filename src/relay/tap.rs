@@ -147,7 +147,8 @@ impl Tap {
             let payload = std::mem::take(&mut gathering.payload);
             return self.judge(opcode, compressed, &payload[..payload.len().min(limit)], !over, listener);
         }
-        let coming = payload.len() as u64 + 1;
+        // The last fragment may be empty.
+        let coming = payload.len() as u64;
         let start = (!compressed).then_some(payload.as_slice());
         let wire = limit + MOST_FRAGMENTS * MAX_HEADER;
         if !listener.may_matter(self.from, opcode, start, coming) || gathering.held.len() > wire {

@@ -1,60 +1,15 @@
 //! A real browser as the client: the page has no heartbeat code, Chromium answers pings by itself.
 
-use std::ops::{Deref, DerefMut};
-use std::path::Path;
-
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::support::node::{App, project};
+use crate::support::browser::Browser;
+use crate::support::node::App;
 use crate::support::process::{Process, send};
 use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
-
-/// Chromium on one page.
-struct Browser(Process);
-
-impl Browser {
-    async fn visit(url: &str, ca: &Path) -> Self {
-        let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
-        assert!(Path::new(&chromium).exists(), "no {chromium}: apt-get install -y chromium, or set CHROMIUM");
-        let mut command = Command::new("node");
-        command.arg("visit.js").arg(url).arg("--ca").arg(ca);
-        let browser = Self(Process::start("visit.js", command.current_dir(project("browser"))));
-        let loaded = browser.event("loaded", |_| true).await;
-        assert_eq!(loaded["status"], 200, "{loaded}");
-        browser
-    }
-
-    /// Waits until the page shows `text`.
-    async fn shows(&mut self, selector: &str, text: &str) {
-        self.tell(&json!({ "await": [selector, text] })).await;
-        self.event("shown", |event| event["selector"] == selector && event["text"] == text).await;
-    }
-
-    /// Chromium keeps all sockets in one process of its own.
-    fn network_service(&self) -> rustix::process::Pid {
-        let found = self.descendants(|command| command.contains("--utility-sub-type=network.mojom.NetworkService"));
-        let [network_service] = found[..] else { panic!("one network service expected: {found:?}") };
-        network_service
-    }
-}
-
-impl Deref for Browser {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.0
-    }
-}
-
-impl DerefMut for Browser {
-    fn deref_mut(&mut self) -> &mut Process {
-        &mut self.0
-    }
-}
 
 #[tokio::test]
 async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {

@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answer;
+mod app_mode;
 mod bad_frames;
 mod bad_requests;
 mod bad_upstream;
@@ -12,9 +14,13 @@ mod classic;
 mod deflate;
 mod edge;
 mod frames;
+mod hidden_tab;
+mod hung_page;
 mod passthrough;
+mod recipe;
 mod sessions;
 mod shutdown;
+mod spoken;
 mod streaming;
 mod suspended;
 mod upgrade;

@@ -1,7 +1,18 @@
 // The plain HTTP side of the app: what an Express app does beside its WebSockets.
+import { readFileSync } from 'node:fs';
+
 import { Router } from 'express';
 
 export const routes = new Router();
+
+// The page as browsers still have it after the app's own heartbeat is gone: the one of classic.js, word for word.
+const read = (file) => readFileSync(new URL(file, import.meta.url), 'utf8');
+const [, answering] = /const page = `(.*?)`;/s.exec(read('classic.js'));
+routes.get('/answering', (_request, response) => response.type('html').send(answering));
+
+// A page that beats by itself.
+const beating = read('beating.html');
+routes.get('/beating', (_request, response) => response.type('html').send(beating));
 
 // The request as it arrived, header names and order untouched.
 routes.all('/request', (request, response) => {

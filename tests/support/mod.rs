@@ -1,5 +1,6 @@
 //! What the end-to-end tests stand on: real processes, real sockets, and waits that say what they saw.
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod deadline;
 pub(crate) mod fake;

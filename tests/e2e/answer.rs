@@ -1,0 +1,142 @@
+//! The client beats and the proxy answers; the app is left alone.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::spoken::Spoken;
+use crate::support::deadline::settles;
+use crate::support::frames::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use crate::support::node::{App, Client};
+use crate::support::proxy::{Config, Proxy};
+
+const ANSWERS: &str = "mode = \"answer\"\nwindow = \"2s\"\nprofile = { send = \"pong\", expect = \"ping\" }\n";
+/// The window of [`ANSWERS`].
+const WINDOW: Duration = Duration::from_secs(2);
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(2);
+/// How early a timer may look from the outside.
+const GRAIN: Duration = Duration::from_millis(50);
+
+#[tokio::test]
+async fn s50_a_beat_is_answered_and_the_app_hears_none_of_it() {
+    let mut session = Spoken::open(&ANSWERS.replace("2s", "30s")).await;
+    for _ in 0..10 {
+        session.client_says("ping").await;
+        session.client_hears_text("pong").await;
+    }
+    for frame in [Frame::client(TEXT, "pi"), Frame::client(FIN | CONTINUATION, "ng")] {
+        session.client_sends(&frame).await;
+    }
+    session.client_hears_text("pong").await;
+    session.app_hears_nothing_but_a_mark().await;
+    session.lives().await;
+}
+
+#[tokio::test]
+async fn only_the_beat_itself_is_taken_out() {
+    let mut session = Spoken::open(&ANSWERS.replace("2s", "30s")).await;
+    let others = [
+        Frame::client(FIN | BINARY, "ping"),
+        Frame::client(FIN | TEXT, "ping "),
+        Frame::client(FIN | TEXT, "PING"),
+        Frame::client(FIN | TEXT, "pong"),
+        Frame::client(FIN | TEXT, ""),
+    ];
+    for frame in &others {
+        session.client_sends(frame).await;
+        session.app_hears(frame).await;
+    }
+    // What the app says is its own business, even where it is the word that the proxy listens for.
+    session.app_sends(&Frame::server(FIN | TEXT, "ping")).await;
+    session.client_hears_text("ping").await;
+    session.lives().await;
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_the_end_of_a_fragmented_message() {
+    let mut session = Spoken::open(&ANSWERS.replace("2s", "30s")).await;
+    session.app_sends(&Frame::server(TEXT, "one ")).await;
+    assert_eq!(session.client_hears().await, Frame::server(TEXT, "one "));
+    session.client_says("ping").await;
+    // The mark is behind the beat, so that the proxy has seen both.
+    session.app_hears_nothing_but_a_mark().await;
+    session.app_sends(&Frame::server(FIN | CONTINUATION, "two")).await;
+    assert_eq!(session.client_hears().await, Frame::server(FIN | CONTINUATION, "two"));
+    session.client_hears_text("pong").await;
+    session.lives().await;
+}
+
+#[tokio::test]
+async fn s51_silence_for_a_window_ends_both_legs() {
+    let mut session = Spoken::open(ANSWERS).await;
+    session.client_says("ping").await;
+    let last_word = Instant::now();
+    session.client_hears_text("pong").await;
+    let end = session.ends(1001).await;
+    let took = end.at - last_word;
+    assert!(took + GRAIN > WINDOW, "torn down after {took:?} already");
+    assert!(took < WINDOW + SLACK, "torn down after {took:?}");
+    assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
+    assert_eq!(end.line["upstream.close_code"], 4408, "{}", end.line);
+    assert_eq!(end.app_heard, []);
+}
+
+#[tokio::test]
+async fn s51_control_frames_do_not_break_the_silence() {
+    let session = Spoken::open(ANSWERS).await;
+    let opened = Instant::now();
+    let controls = [PONG, PING].map(|opcode| Frame::client(FIN | opcode, "alive"));
+    let end = session.ends_amid(&controls, 1001).await;
+    let took = end.at - opened;
+    assert!(took < WINDOW + SLACK, "torn down after {took:?}");
+    assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
+    assert!(end.app_heard.iter().all(|frame| frame.opcode() == PONG), "{:?}", end.app_heard);
+}
+
+#[tokio::test]
+async fn a_beat_in_every_window_is_enough() {
+    let app = App::bare().await;
+    let answers = format!("[heartbeat]\n{}", ANSWERS.replace("2s", "3s"));
+    let proxy = Proxy::start(Config::to(&app.url).with(&answers)).await;
+    let mut client = Client::connect(&proxy, "/ws?name=beating", &[]).await;
+    let opened = Instant::now();
+    let mut beats = 0;
+    // For three windows, one beat after another; each must be answered before the next.
+    while opened.elapsed() < Duration::from_secs(9) {
+        client.tell(&json!({ "send": "ping" })).await;
+        beats += 1;
+        settles("one more answer", || client.events("message").len(), |answers| *answers >= beats).await;
+        tokio::time::sleep(Duration::from_millis(750)).await;
+    }
+    let answers = client.events("message");
+    assert!(answers.iter().all(|answer| answer["data"] == "pong"), "{}", client.transcript());
+    assert_eq!(answers.len(), beats, "{}", client.transcript());
+    client.tell(&json!({ "close": [1000, "done"] })).await;
+    let close = app.close_of("beating").await.json;
+    assert_eq!((&close["code"], &close["payload"]), (&1000.into(), &0.into()), "{close}");
+    assert_eq!(proxy.logged("ws.open")[0]["heartbeat.mode"], "answer", "{}", proxy.transcript());
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn twenty_beats_at_once_are_answered_and_a_flood_gets_1008() {
+    let mut session = Spoken::open(&ANSWERS.replace("2s", "30s")).await;
+    let beat = Frame::client(FIN | TEXT, "ping").bytes();
+    session.client.write_all(&beat.repeat(20)).await.expect("the session lives");
+    session.client.flush().await.expect("the session lives");
+    for _ in 0..20 {
+        session.client_hears_text("pong").await;
+    }
+    session.app_hears_nothing_but_a_mark().await;
+
+    session.client.write_all(&beat.repeat(200)).await.expect("the session lives");
+    session.client.flush().await.expect("the session lives");
+    let end = session.ends(1008).await;
+    assert_eq!(end.line["close.reason"], "rate", "{}", end.line);
+    assert_eq!(end.app_heard, [], "the app heard of the flood");
+    assert!(end.client_heard.len() <= 40, "{} answers to a flood", end.client_heard.len());
+    let pong = Frame::server(FIN | TEXT, "pong");
+    assert!(end.client_heard.iter().all(|frame| *frame == pong), "{:?}", end.client_heard);
+}

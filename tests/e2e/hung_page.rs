@@ -1,0 +1,88 @@
+//! A page whose only thread is blocked: to the network it is alive, to its user and its app it is not.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::support::browser::Browser;
+use crate::support::node::App;
+use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+
+/// The proxy speaks the heartbeat of the page, which has never heard of the proxy. A Chromium that shares a busy
+/// machine may take a second to answer.
+const SPOKEN: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"2s\"\nclose_grace = \"30s\"\n\
+                      profile = { send = \"heartbeat\", expect = \"heartbeat\" }\n";
+/// `interval + timeout` of [`SPOKEN`].
+const SPOKEN_BOUND: Duration = Duration::from_millis(2_400);
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(2);
+/// How long the page is blocked.
+const BLOCK: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn s23_a_hung_page_is_alive_in_protocol_mode() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
+    browser.event("open", |_| true).await;
+
+    let blocked = browser.block(BLOCK).await.at;
+    let unblocked = browser.event_line("unblocked", |_| true).await;
+    let lasted = unblocked.at - blocked;
+    assert!(lasted + SLACK > BLOCK && lasted > BOUND * 5, "the page was blocked for {lasted:?} only");
+    assert!(app.events("close").is_empty(), "{}", app.transcript());
+
+    browser.tell(&json!({ "send": "still here" })).await;
+    browser.event("message", |event| event["data"] == "still here").await;
+    assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN)).await;
+    let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
+    browser.event("open", |_| true).await;
+
+    // The page is silent for many windows, but for its answers, and lives; the app hears none of them.
+    sleep(SPOKEN_BOUND * 3).await;
+    browser.tell(&json!({ "send": "still here" })).await;
+    browser.event("message", |event| event["data"] == "still here").await;
+    assert!(app.events("close").is_empty(), "{}", app.transcript());
+    assert_eq!(browser.events("message").len(), 1, "only the app's echo is shown: {}", browser.transcript());
+
+    let blocked = browser.block(BLOCK).await.at;
+    let close = app.close_of("page").await;
+    let took = close.at - blocked;
+    assert!(took < SPOKEN_BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(browser.events("unblocked").is_empty(), "the page was not blocked any more");
+    let close = close.json;
+    assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+    assert_eq!(close["payload"], "still here".len(), "heartbeats reached the app: {close}");
+
+    // Within `close_grace` the page wakes, and learns why.
+    browser.event("unblocked", |_| true).await;
+    let close = browser.event("close", |_| true).await;
+    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+    assert_eq!(proxy.logged("ws.open")[0]["heartbeat.mode"], "app", "{}", proxy.transcript());
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_that_computes_for_less_than_the_window_keeps_its_session() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(&SPOKEN.replace("\"2s\"", "\"6s\""))).await;
+    let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
+    browser.event("open", |_| true).await;
+
+    browser.block(Duration::from_secs(3)).await;
+    browser.event("unblocked", |_| true).await;
+    browser.tell(&json!({ "send": "still here" })).await;
+    browser.event("message", |event| event["data"] == "still here").await;
+    assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
+    proxy.finish().await;
+}

@@ -1,0 +1,86 @@
+//! Headless Chromium, driven by a Node process.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::node::project;
+use super::process::{Line, Process};
+
+/// Chromium on one page. What the page logs as JSON are its events.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    process: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Opens the page at `url`, whose server `ca` vouches for, and waits until it is loaded.
+    pub(crate) async fn visit(url: &str, ca: &Path) -> Self {
+        let browser = Self::start("visit.js", url, ca);
+        let loaded = browser.event("loaded", |_| true).await;
+        assert_eq!(loaded["status"], 200, "{loaded}");
+        browser
+    }
+
+    /// The same, in a browser that [`Self::hide`] works on. Does not wait.
+    pub(crate) fn visit_to_hide(url: &str, ca: &Path) -> Self {
+        Self::start("hide.js", url, ca)
+    }
+
+    fn start(script: &str, url: &str, ca: &Path) -> Self {
+        let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+        assert!(Path::new(&chromium).exists(), "no {chromium}: apt-get install -y chromium, or set CHROMIUM");
+        let profile = TempDir::with_prefix("pulsegate-chromium-").expect("make a temporary directory");
+        let mut command = Command::new("node");
+        command.arg(script).arg(url).arg("--ca").arg(ca).current_dir(project("browser"));
+        if script == "hide.js" {
+            command.arg("--profile").arg(profile.path());
+        }
+        Self { process: Process::start(script, &mut command), _profile: profile }
+    }
+
+    /// Waits until the page shows `text`.
+    pub(crate) async fn shows(&mut self, selector: &str, text: &str) {
+        self.tell(&json!({ "await": [selector, text] })).await;
+        self.event("shown", |event| event["selector"] == selector && event["text"] == text).await;
+    }
+
+    /// Blocks the page's only thread for `time`, and waits until it is blocked.
+    pub(crate) async fn block(&mut self, time: Duration) -> Line {
+        self.tell(&json!({ "block": time.as_millis() })).await;
+        self.event_line("blocked", |_| true).await
+    }
+
+    /// Puts another tab in front of the page, and waits until the page knows.
+    pub(crate) async fn hide(&mut self) {
+        self.tell(&Value::Null).await;
+        self.event("visibility", |event| event["visibilityState"] == "hidden").await;
+    }
+
+    /// Chromium keeps all sockets in one process of its own.
+    pub(crate) fn network_service(&self) -> Pid {
+        let found = self.descendants(|command| command.contains("--utility-sub-type=network.mojom.NetworkService"));
+        let [network_service] = found[..] else { panic!("one network service expected: {found:?}") };
+        network_service
+    }
+}
+
+impl Deref for Browser {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Browser {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
