@@ -97,6 +97,12 @@ impl ComesBack {
 }
 
 impl Library {
+    /// How long a client that beats no more is held, with the settings of the test.
+    pub(crate) fn bound(&self) -> Duration {
+        let (Hung::Page { tried, .. } | Hung::Process { tried, .. }) = self.hung;
+        tried
+    }
+
     /// `package version` of each package, as the lock file has it.
     pub(crate) fn versions(&self) -> Vec<String> {
         let path = project("libraries").join("package-lock.json");

@@ -8,10 +8,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod actioncable;
 mod graphql_ws;
 mod library;
 mod matrix;
+mod mqtt;
+mod phoenix;
+mod pusher;
+mod signalr;
 mod socket_io;
+mod stomp;
 mod subscriptions_transport_ws;
 mod table;
 mod ws;

@@ -25,8 +25,11 @@ pub(crate) const BOUND: Duration = Duration::from_secs(2);
 /// What a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// How long a live client has to live: beats of `interval` by the dozen.
-const MANY_WINDOWS: Duration = Duration::from_secs(6);
+/// How long a live client has to live: beats of `interval` by the dozen, and [`WINDOWS_LIVED`] if that is longer.
+const MANY_BEATS: Duration = Duration::from_secs(6);
+
+/// How many times the library's bound a live client has to live.
+const WINDOWS_LIVED: u32 = 4;
 
 /// How long a page that will not come back is watched. Every library that comes back does so in less.
 const NEVER: Duration = Duration::from_secs(6);
@@ -189,12 +192,45 @@ impl DerefMut for Page {
 /// What has to hold where the proxy speaks the library's heartbeat. The cases run beside one another, for most of the
 /// time they wait.
 pub(crate) async fn under_its_profile(library: &Library) {
-    tokio::join!(lives(library, Heartbeat::Profile), lives(library, Heartbeat::Auto), is_found_when_it_hangs(library),);
+    tokio::join!(
+        lives(library, Heartbeat::Profile),
+        lives(library, Heartbeat::Auto),
+        Box::pin(is_found_when_it_hangs(library)),
+        async {
+            if let Hung::Process { .. } = library.hung {
+                hangs_unnoticed(library, Heartbeat::Profile).await;
+            }
+        },
+    );
 }
 
 /// What has to hold where the page beats and the proxy answers.
 pub(crate) async fn is_answered(library: &Library) {
     tokio::join!(lives(library, Heartbeat::Profile), is_found_when_it_hangs(library));
+}
+
+/// As [`under_its_profile`], for a client whose network does not live on when it hangs, with a bound well beyond that of
+/// pings. They would find it too, and sooner: what shows that they did not is that there were none, or the time.
+pub(crate) async fn under_its_profile_in_one_thread(library: &Library) {
+    let (.., (took, close)) = tokio::join!(
+        lives(library, Heartbeat::Profile),
+        lives(library, Heartbeat::Auto),
+        Box::pin(is_found_when_it_hangs(library)),
+    );
+    let between = (BOUND + library.bound()) / 2;
+    assert!(close["pings"] == 0 || took > between, "pings have found it, after {took:?}: {close}");
+}
+
+/// As [`under_its_profile`], at a path where the app agrees to compress.
+pub(crate) async fn under_its_profile_compressed(library: &Library) {
+    tokio::join!(is_compressed(library), Box::pin(under_its_profile(library)));
+}
+
+async fn is_compressed(library: &Library) {
+    let session = Session::open(library, Heartbeat::Profile).await;
+    let connection = session.app.event("connection", |_| true).await;
+    assert_eq!(connection["extensions"], "permessage-deflate", "{connection}");
+    session.finish().await;
 }
 
 /// What has to hold where the proxy knows nothing of the library.
@@ -207,12 +243,17 @@ pub(crate) async fn under_protocol_pings(library: &Library) {
     );
 }
 
+/// As [`under_protocol_pings`], for a client whose network does not live on when it hangs: pings find it too.
+pub(crate) async fn under_protocol_pings_in_one_thread(library: &Library) {
+    tokio::join!(lives(library, Heartbeat::Protocol), sees_a_restart(library));
+}
+
 /// A live page lives for many windows, with the library's own heartbeat beside; the app sees what the page has sent
 /// and nothing else.
 async fn lives(library: &Library, heartbeat: Heartbeat) {
     let mut session = Session::open(library, heartbeat).await;
     session.echoes("first").await;
-    sleep(MANY_WINDOWS).await;
+    sleep(MANY_BEATS.max(library.bound() * WINDOWS_LIVED)).await;
     session.echoes("last").await;
     session.is_the_first();
     let Session { app, page, .. } = &session;
@@ -234,11 +275,12 @@ async fn lives(library: &Library, heartbeat: Heartbeat) {
     }
 }
 
-/// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake.
-async fn is_found_when_it_hangs(library: &Library) {
+/// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake. Gives how
+/// long it took, and the `ws.close`.
+async fn is_found_when_it_hangs(library: &Library) -> (Duration, Value) {
     let mut session = Session::open(library, Heartbeat::Profile).await;
     session.echoes("first").await;
-    let (Hung::Page { tried, .. } | Hung::Process { tried, .. }) = library.hung;
+    let tried = library.bound();
     let hung = session.page.hang(library.hung).await;
     let close = session.app.event_line("close", |_| true).await;
     let took = close.at - hung;
@@ -256,6 +298,20 @@ async fn is_found_when_it_hangs(library: &Library) {
     if library.after_1001.comes_back.comes() {
         session.echoes("again").await;
     }
+    session.finish().await;
+    (took, close)
+}
+
+/// The app freezes for several bounds of its library's profile and goes on: a page that beats only when it is spoken
+/// to was silent all that time, and nobody blames it.
+pub(crate) async fn outlives_a_frozen_app(library: &Library) {
+    let mut session = Session::open(library, Heartbeat::Profile).await;
+    session.echoes("first").await;
+    session.app.stop();
+    sleep(library.bound() * 3).await;
+    session.app.resume();
+    session.echoes("last").await;
+    session.is_the_first();
     session.finish().await;
 }
 

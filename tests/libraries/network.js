@@ -6,7 +6,8 @@ import WebSocket from 'ws';
 const tell = (type, fields) => parentPort.postMessage({ type, ...fields });
 
 const { url, protocols } = workerData;
-const socket = new WebSocket(url, protocols);
+// Chromium compresses every message where the app agrees to it.
+const socket = new WebSocket(url, protocols, { perMessageDeflate: { threshold: 0 } });
 socket.binaryType = 'arraybuffer';
 socket.on('open', () => tell('open', { protocol: socket.protocol, extensions: socket.extensions }));
 socket.on('message', (data, isBinary) => tell('message', { data: isBinary ? data : data.toString() }));

@@ -14,6 +14,14 @@ const LIBRARIES: &[&Library] = &[
     &crate::graphql_ws::LIBRARY,
     &crate::graphql_ws::BEATS,
     &crate::subscriptions_transport_ws::LIBRARY,
+    &crate::signalr::LIBRARY,
+    &crate::stomp::LIBRARY,
+    &crate::mqtt::LIBRARY,
+    &crate::mqtt::IN_NODE,
+    &crate::phoenix::LIBRARY,
+    &crate::actioncable::LIBRARY,
+    &crate::pusher::LIBRARY,
+    &crate::pusher::IN_NODE,
 ];
 
 /// The section of the README in which the table stands.

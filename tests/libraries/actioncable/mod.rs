@@ -1,0 +1,23 @@
+//! Action Cable, whose client never answers: a page that hangs is not found, and whoever does not answer pings is.
+
+use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::matrix::{self, BOUND};
+
+pub(crate) const LIBRARY: Library = Library {
+    title: "Action Cable",
+    packages: &["@rails/actioncable"],
+    folder: "actioncable",
+    path: "/cable",
+    flags: &[],
+    profile: "actioncable",
+    mode: "passive",
+    auto: Auto::Picks("actioncable-v1-json"),
+    heartbeat: "",
+    hung: Hung::Process { bound: "`interval` + `timeout`", tried: BOUND },
+    app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
+    // It tells neither code nor reason.
+    after_1001: After { hears: r#"{ "willAttemptReconnect": true }"#, comes_back: ComesBack::Yes },
+    after_1012: After { hears: r#"{ "willAttemptReconnect": true }"#, comes_back: ComesBack::Yes },
+};
+
+matrix::tests!(LIBRARY);

@@ -1,0 +1,25 @@
+// A server of WebSockets that reports how each ends; with permessage-deflate for every message, however short, where
+// the target has the word `deflate` in it.
+import { createServer } from 'node:http';
+
+import { WebSocketServer } from 'ws';
+
+import { listen, report } from '../express/report.js';
+
+export { report };
+
+export function serve(session) {
+  const plain = new WebSocketServer({ noServer: true });
+  const compressed = new WebSocketServer({ noServer: true, perMessageDeflate: { threshold: 0 } });
+  const server = createServer();
+  server.on('upgrade', (request, upgraded, head) => {
+    const sockets = request.url.includes('deflate') ? compressed : plain;
+    sockets.handleUpgrade(request, upgraded, head, (socket) => {
+      report('connection', { url: request.url, protocol: socket.protocol, extensions: socket.extensions });
+      socket.on('error', ({ message }) => report('error', { message }));
+      socket.on('close', (code, reason) => report('close', { code, reason: String(reason) }));
+      session(socket, request);
+    });
+  });
+  listen(server);
+}

@@ -1,0 +1,22 @@
+// A page that calls a hub, and reconnects by the library's own policy.
+import { HttpTransportType, HubConnectionBuilder, LogLevel } from '@microsoft/signalr';
+
+import { report, takeOrders, url } from '../page.js';
+import { WebSocket } from '../websocket.js';
+
+const hub = new HubConnectionBuilder()
+  .withUrl(url.replace(/^ws/, 'http'), { transport: HttpTransportType.WebSockets, skipNegotiation: true, WebSocket })
+  .withAutomaticReconnect()
+  .withKeepAliveInterval(500)
+  .configureLogging(LogLevel.None)
+  .build();
+
+// It tells apart the end that it means to mend and the end that it leaves.
+hub.onreconnecting((error) => report('close', { message: error?.message }));
+hub.onreconnected(() => report('open', {}));
+hub.onclose((error) => report('close', { message: error?.message, final: true }));
+
+takeOrders({ send: async (text) => report('message', { data: await hub.invoke('echo', text) }) });
+
+await hub.start();
+report('open', {});
