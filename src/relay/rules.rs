@@ -51,8 +51,8 @@ struct Owed {
     count: usize,
 }
 
-/// More answers than this are not kept: a client that has to wait for them beats far too often.
-const MOST_OWED: usize = 16;
+/// More answers than a second tolerates heartbeats are not kept.
+const MOST_OWED: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AppProbe {
