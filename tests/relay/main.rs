@@ -1,7 +1,9 @@
 //! The relay over in-memory streams and paused time: what goes over each wire, byte for byte.
 
+mod answer;
 mod framing;
 mod identity;
+mod messages;
 mod rig;
 mod teardown;
 mod upstream;
