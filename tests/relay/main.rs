@@ -1,9 +1,11 @@
 //! The relay over in-memory streams and paused time: what goes over each wire, byte for byte.
 
 mod answer;
+mod deflate;
 mod framing;
 mod identity;
 mod messages;
+mod passive;
 mod rig;
 mod teardown;
 mod upstream;
