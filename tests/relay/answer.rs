@@ -114,6 +114,37 @@ async fn a_client_that_beats_and_never_reads_is_a_slow_reader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_to_a_client_that_does_not_read_do_not_pile_up() {
+    let mut rig = Rig::with(Plan { pipe: 64, ..plan() });
+    for _ in 0..30 {
+        rig.client.send_raw(&masked(&vec![text("ping"); 15])).await;
+        sleep(SECOND).await;
+    }
+    let mut answers = 0;
+    while let Ok(frame) = tokio::time::timeout(SECOND, rig.client.expect()).await {
+        assert_eq!(frame, text("pong"));
+        answers += 1;
+    }
+    // Twenty are kept, some were on their way when it stopped reading.
+    assert!((20..=50).contains(&answers), "{answers} of 450");
+    rig.client.send(&text("ping")).await;
+    assert_eq!(rig.client.expect().await, text("pong"), "it reads again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_beat_that_was_read_early_is_answered_too() {
+    let early = masked(&[text("one"), text("ping"), text("ping")]);
+    let (early, late) = early.split_at(early.len() - 3);
+    let mut rig = Rig::with(Plan { client_early: early.to_vec(), ..plan() });
+    assert_eq!(rig.client.expect().await, text("pong"));
+    rig.client.silent(SECOND).await;
+    rig.client.send_raw(late).await;
+    assert_eq!(rig.client.expect().await, text("pong"));
+    assert_eq!(rig.app.expect().await, text("one"));
+    rig.app.silent(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_beat_between_other_messages_is_taken_out_and_their_order_stays() {
     let mut rig = Rig::with(plan());
     let sent = [text("one"), text("ping"), fragment(TEXT, b"pi"), fragment(LAST, b"n"), text("ping"), text("two")];

@@ -22,6 +22,10 @@ impl Deflate {
     }
 
     pub fn payload(&mut self, payload: &[u8]) -> Vec<u8> {
+        // Of nothing the stream makes nothing; the message needs a block all the same (§7.2.3.6).
+        if payload.is_empty() {
+            return vec![0];
+        }
         let mut out = Vec::with_capacity(payload.len() * 2 + 64);
         self.stream.compress_vec(payload, &mut out, FlushCompress::Sync).expect("valid at any time");
         assert!(out.ends_with(&[0, 0, 0xFF, 0xFF]), "flushed");

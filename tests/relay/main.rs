@@ -5,6 +5,7 @@ mod deflate;
 mod framing;
 mod identity;
 mod messages;
+mod model;
 mod passive;
 mod rig;
 mod teardown;

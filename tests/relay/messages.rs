@@ -253,6 +253,23 @@ async fn s44_a_message_cut_in_the_middle_of_one_write_still_has_the_question_beh
 }
 
 #[tokio::test(start_paused = true)]
+async fn s44_a_message_that_the_app_leaves_open_gives_way_to_a_ping() {
+    let mut rig = rig(app());
+    rig.app.send(&fragment(TEXT, b"one")).await;
+    assert_eq!(rig.client.expect().await, fragment(TEXT, b"one"));
+    let ping = rig.client.expect().await;
+    assert_eq!(ping.opcode(), PING, "between the fragments no message may stand");
+    assert!(rig.elapsed() <= 46 * SECOND, "{:?}", rig.elapsed());
+    rig.client.send(&Frame::new(PONG, &ping.payload)).await;
+    sleep(SECOND).await;
+    rig.app.send(&fragment(LAST, b"two")).await;
+    assert_eq!(rig.client.expect().await, fragment(LAST, b"two"));
+    asked(&mut rig).await;
+    rig.client.send(&text("pong")).await;
+    nothing_more(&mut rig).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn s48_an_answer_in_fragments_is_reassembled_however_it_is_cut() {
     let mut rig = rig(app());
     let cuts: [&[&[u8]]; 7] = [
