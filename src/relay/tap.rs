@@ -228,3 +228,7 @@ fn inflate(payload: &[u8], whole: bool, limit: usize) -> Option<(Vec<u8>, bool)>
     inflated.truncate(limit);
     Some((inflated, all))
 }
+
+#[cfg(test)]
+#[path = "tap_tests.rs"]
+mod tests;
