@@ -7,7 +7,7 @@ use crate::heartbeat::{Heard, Listener};
 use crate::ws::{Header, Limits, Opcode, RSV_ALL, RSV_DEFLATE, Sender, unmask};
 
 /// Fragments without content that are held; whoever sends more of them sends no heartbeat.
-const MOST_EMPTY: usize = 16;
+const MOST_EMPTY: usize = 64;
 /// A message up to this size that has come whole needs no allocation.
 const SMALL: usize = 256;
 /// What a sender takes off the end of a compressed message (RFC 7692 §7.2.1).

@@ -18,7 +18,7 @@ use crate::rig::{BINARY, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT};
 const HOURS: Duration = Duration::from_secs(100_000);
 const MAX_LEN: usize = 256;
 /// Fragments without content, before the last, that an answer may have.
-const MOST_EMPTY: usize = 16;
+const MOST_EMPTY: usize = 64;
 
 const ANSWER: &[u8] = b"\x81\x04ping";
 
@@ -119,7 +119,7 @@ fn message() -> impl Strategy<Value = Message> {
         1 => (60_000usize..150_000).prop_map(Content::Huge),
     ];
     let filling = prop_oneof![Just(0), 0..30usize, 200..260usize];
-    let cuts = prop_oneof![4 => Just(Vec::new()), 4 => vec(any::<u16>(), 0..5), 1 => vec(any::<u16>(), 10..60)];
+    let cuts = prop_oneof![4 => Just(Vec::new()), 4 => vec(any::<u16>(), 0..5), 1 => vec(any::<u16>(), 30..130)];
     let control = (any::<usize>(), proptest::bool::weighted(0.2), vec(any::<u8>(), 0..=125));
     let kind = (proptest::bool::weighted(0.3), any::<bool>());
     (content, filling, kind, cuts, vec(control, 0..3), any::<u32>()).prop_map(
