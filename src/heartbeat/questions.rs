@@ -148,7 +148,11 @@ mod tests {
         questions.apps(base + STALE * 2, STALE);
         questions.ours(base + STALE * 4, STALE);
         let whose: Vec<_> = (0..4).map(|_| ours(&mut questions, base + STALE * 5)).collect();
-        assert_eq!(whose, [Some(true), Some(true), None, None], "the app's own was given up: it gets what is left over");
+        assert_eq!(
+            whose,
+            [Some(true), Some(true), None, None],
+            "the app's own was given up: it gets what is left over"
+        );
     }
 
     #[test]

@@ -129,7 +129,8 @@ impl Engine {
     fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.grace < self.policy.max_deferral {
             // Not for longer than what it says will give it: a read never moves the deadline earlier.
-            let moment = self.proof.window().map_or(self.policy.stall_guard, |window| window.min(self.policy.stall_guard));
+            let moment =
+                self.proof.window().map_or(self.policy.stall_guard, |window| window.min(self.policy.stall_guard));
             self.spare(now, moment);
             return None;
         }
