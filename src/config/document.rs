@@ -81,6 +81,11 @@ impl Document {
         &self.values
     }
 
+    /// Whether `path` is written out.
+    pub(super) fn writes(&self, path: &KeyPath) -> bool {
+        self.spans.contains_key(path)
+    }
+
     /// The place of `path`, or of the table nearest above it that is written out, or the file as a whole.
     pub(super) fn spot(&self, path: &KeyPath, part: Part) -> Spot {
         if let Some(spans) = self.spans.get(path) {

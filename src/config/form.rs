@@ -110,10 +110,19 @@ fn at_least_a_byte(bytes: u64) -> Read<u64> {
 
 /// `"off"`, or what `form` reads.
 pub(super) fn off_or<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<Option<T>> {
+    word_or("off", form)
+}
+
+/// `"auto"`, or what `form` reads.
+pub(super) fn auto_or<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<Option<T>> {
+    word_or("auto", form)
+}
+
+fn word_or<T>(word: &'static str, form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<Option<T>> {
     move |given| match given.text() {
-        Some("off") => Ok(None),
+        Some(text) if text == word => Ok(None),
         _ => form(given).map(Some).map_err(|problem| {
-            let what = format!("{}, or \"off\"", problem.what);
+            let what = format!("{}, or \"{word}\"", problem.what);
             Problem { what, ..problem }
         }),
     }
@@ -154,38 +163,34 @@ pub(super) fn boolean(given: &Given<'_>) -> Read<bool> {
     })
 }
 
-/// The words that a key may be set to.
-#[derive(Debug)]
-pub(super) struct Words<T: 'static> {
-    /// Each word and what it stands for.
-    pub(super) all: &'static [(&'static str, T)],
-    /// Words that a later version will know.
-    pub(super) later: &'static [&'static str],
+/// What `form` reads; a table, which somebody else reads, may stand there as well.
+pub(super) fn or_table<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<T> {
+    move |given| form(given).map_err(|problem| Problem { what: format!("{} or a table", problem.what), ..problem })
 }
 
+/// The words that a key may be set to, and what each of them stands for.
+pub(super) type Words<T> = &'static [(&'static str, T)];
+
 /// One of `words`.
-pub(super) fn one_of<T: Copy + Debug>(words: &'static Words<T>) -> impl Fn(&Given<'_>) -> Read<T> {
+pub(super) fn one_of<T: Copy + Debug>(words: Words<T>) -> impl Fn(&Given<'_>) -> Read<T> {
     move |given| {
-        let names = || words.all.iter().map(|(name, _)| *name);
-        let list = || enumerate(names());
-        let text = given.text().ok_or_else(|| Problem::new(format!("must be {}", list())))?;
-        if let Some((_, meaning)) = words.all.iter().find(|(name, _)| *name == text) {
-            return Ok(*meaning);
-        }
-        if words.later.contains(&text) {
-            let problem = Problem::new(format!("cannot be \"{text}\" in this version of pulsegate"));
-            return Err(problem.with_help(format!("write {}", list())));
-        }
-        let problem = Problem::new(format!("must be {}", list()));
-        Err(match nearest(text, names()) {
-            Some(near) => problem.with_help(format!("did you mean \"{near}\"?")),
-            None => problem,
-        })
+        let text = given.text();
+        let found = words.iter().find(|(name, _)| text == Some(name)).map(|(_, meaning)| *meaning);
+        found.ok_or_else(|| none_of("must be", text, words.iter().map(|(name, _)| *name)))
+    }
+}
+
+/// That a value is none of `words`, which follow `lead` in the message.
+pub(super) fn none_of<'a>(lead: &str, text: Option<&str>, words: impl Iterator<Item = &'a str> + Clone) -> Problem {
+    let problem = Problem::new(format!("{lead} {}", enumerate(words.clone())));
+    match text.and_then(|text| nearest(text, words)) {
+        Some(near) => problem.with_help(format!("did you mean \"{near}\"?")),
+        None => problem,
     }
 }
 
 /// `"a", "b" or "c"`.
-fn enumerate<'a>(words: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn enumerate<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let mut words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
     match words.pop() {
         Some(last) if words.is_empty() => last,

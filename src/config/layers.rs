@@ -81,9 +81,13 @@ impl Layers {
         }
     }
 
-    /// Where a value would have to be written that nobody has set.
+    /// Where a value would have to be written that is missing in the table at `path`.
     pub(super) fn gap(&self, path: &KeyPath) -> Spot {
-        self.document.spot(path, Part::Key)
+        let mut beside = self.assignments.iter().rev();
+        match beside.find(|assignment| !self.document.writes(path) && path.is_within(&assignment.path)) {
+            Some(assignment) => Spot::whole(assignment.place.clone(), &assignment.text),
+            None => self.document.spot(path, Part::Key),
+        }
     }
 
     fn assignment(&self, tag: Tag) -> Option<&Assignment> {

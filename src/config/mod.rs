@@ -8,10 +8,11 @@
 //! ```
 //!
 //! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
-//! merged. `sections` asks the `reader` for every key by name, form and default, and is the one place where they stand;
-//! a key that it does not ask for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
+//! merged. `sections` asks the `reader` for every key by name, form and default, and is the one place where they stand
+//! (`spoken` and `custom` have those that say which heartbeat is spoken); a key that nobody asks for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
 
 mod beside;
+mod custom;
 mod document;
 mod form;
 mod layers;
@@ -20,6 +21,7 @@ mod reader;
 mod report;
 mod sections;
 mod settings;
+mod spoken;
 mod strangers;
 mod suggest;
 mod value;

@@ -13,7 +13,6 @@ use super::layers::Layers;
 use super::path::KeyPath;
 use super::report::{Finding, Report, Spot};
 use super::strangers::Strangers;
-use super::suggest::nearest;
 
 /// Collects what is wrong while the tree is read.
 #[derive(Debug)]
@@ -40,6 +39,32 @@ pub(super) enum Kind {
     Table,
     /// A list of tables.
     List,
+}
+
+/// What is found at a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry<T> {
+    /// Nobody sets it.
+    Unset,
+    /// What stands there has been refused.
+    Refused,
+    /// This stands there.
+    Is(T),
+}
+
+/// What stands at a key has been refused, and reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
+impl<T> Entry<T> {
+    /// What stands there, if anything does.
+    pub(super) fn optional(self) -> Result<Option<T>, Refused> {
+        match self {
+            Self::Unset => Ok(None),
+            Self::Refused => Err(Refused),
+            Self::Is(value) => Ok(Some(value)),
+        }
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -79,10 +104,30 @@ impl<'a> Reader<'a> {
 impl<'a> Table<'a> {
     /// The value of `key`, or `default` where nobody sets it.
     pub(super) fn or<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>, default: T) -> T {
+        match self.entry(key, form) {
+            Entry::Is(value) => value,
+            Entry::Unset | Entry::Refused => default,
+        }
+    }
+
+    /// What is found at `key`, for those to whom it matters whether anybody sets it.
+    pub(super) fn entry<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Entry<T> {
         self.asked(key, Kind::Key);
         match self.value(key) {
-            Some(value) => self.read(key, value, form).unwrap_or(default),
-            None => default,
+            Some(value) => self.read(key, value, form).map_or(Entry::Refused, Entry::Is),
+            None => Entry::Unset,
+        }
+    }
+
+    /// The table at `key`, or the entry there where that is none.
+    pub(super) fn table_or<T>(
+        &self,
+        key: &str,
+        form: impl Fn(&Given<'_>) -> Result<T, Problem>,
+    ) -> Result<Table<'a>, Entry<T>> {
+        match self.value(key) {
+            Some(Value::Dict(..)) => Ok(self.table(key)),
+            _ => Err(self.entry(key, form)),
         }
     }
 
@@ -101,7 +146,7 @@ impl<'a> Table<'a> {
         let variable = if path.in_list() { String::new() } else { format!(", or {}", beside::variable(&path)) };
         let help = format!("set `{key}` in {}{variable}", self.path.header());
         let problem = Problem::new(format!("is missing: {what}")).with_help(help);
-        self.reader.report(&path, self.reader.layers.gap(&path), problem);
+        self.reader.report(&path, self.reader.layers.gap(&self.path), problem);
         None
     }
 
@@ -147,23 +192,6 @@ impl<'a> Table<'a> {
             Some(Table { reader: self.reader, path, values: Some(values) })
         });
         tables.collect()
-    }
-
-    /// Whether `key` is the plain word `word` rather than a table. Any other plain value is refused.
-    pub(super) fn is_word(&self, key: &str, word: &str) -> bool {
-        match self.value(key) {
-            None | Some(Value::Dict(..)) => false,
-            Some(value) => {
-                self.asked(key, Kind::Key);
-                if value.as_str() != Some(word) {
-                    let near = value.as_str().and_then(|text| nearest(text, [word]));
-                    let help = near.map(|near| format!("did you mean \"{near}\"?"));
-                    let problem = Problem { what: format!("must be \"{word}\" or a table"), help };
-                    self.misfit(&self.path.key(key), value, problem);
-                }
-                true
-            }
-        }
     }
 
     /// Refuses values of `keys` that do not go together; points at the first of them that is set here.

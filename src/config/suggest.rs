@@ -5,8 +5,9 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if word.len() > 64 {
         return None;
     }
-    let word = word.to_lowercase().replace('-', "_");
-    let slips = |candidate: &str| strsim::damerau_levenshtein(&word, candidate);
+    let plain = |text: &str| text.to_lowercase().replace('-', "_");
+    let word = plain(word);
+    let slips = |candidate: &str| strsim::damerau_levenshtein(&word, &plain(candidate));
     let near = candidates.into_iter().map(|candidate| (slips(candidate), candidate));
     // A third of the letters may be wrong: fewer would miss "certs", more would find a friend for every word.
     let near = near.filter(|(slips, candidate)| *slips <= (candidate.len() / 3).max(1));
@@ -25,6 +26,7 @@ mod tests {
         assert_eq!(nearest("any-bytes", words), Some("any_bytes"));
         assert_eq!(nearest("of", words), Some("off"));
         assert_eq!(nearest("drain", words), None);
+        assert_eq!(nearest("graphql_ws", ["pusher", "graphql-ws"]), Some("graphql-ws"));
     }
 
     #[test]

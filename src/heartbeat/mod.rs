@@ -41,5 +41,5 @@ pub use outcome::{BeatFate, Due, Gap, PingFate, PongFate, Seen, Stats, Transmit,
 pub use pattern::{Matching, Pattern, PatternError};
 pub use policy::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
 pub use profile::{Builtin, DEFAULT_MAX_LEN, DEFAULT_WINDOW, Profile, Proof, Role, Say};
-pub use recognition::{Signs, recognise};
+pub use recognition::{RECOGNISABLE, Signs, recognise};
 pub use upstream::{Tick, UpstreamPulse, Watch};

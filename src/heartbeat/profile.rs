@@ -14,7 +14,7 @@ pub const DEFAULT_MAX_LEN: usize = 256;
 /// One heartbeat as an application speaks it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Its name, or `custom` for one that the configuration spells out.
+    /// Its name, or [`Self::CUSTOM`] for one that the configuration spells out.
     pub name: &'static str,
     /// What the proxy says in `app` and `answer` mode.
     pub send: Option<Say>,
@@ -33,6 +33,11 @@ pub struct Profile {
     pub proof: Proof,
 }
 
+impl Profile {
+    /// The name of profiles that the configuration spells out.
+    pub const CUSTOM: &str = "custom";
+}
+
 /// What tells in `passive` mode that a client is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -46,6 +51,16 @@ pub enum Proof {
     SpeaksWhenSpokenTo(Duration),
     /// Nothing that it says, for it never answers: it is pinged.
     Pongs,
+}
+
+impl Proof {
+    /// How long a client may be silent that has to speak by itself.
+    pub fn window(self) -> Option<Duration> {
+        match self {
+            Self::Speaks(window) | Self::SpeaksWhenQuiet(window) | Self::SpeaksWhenSpokenTo(window) => Some(window),
+            Self::Answers | Self::Pongs => None,
+        }
+    }
 }
 
 /// A message of the proxy's own to the client.
@@ -75,6 +90,17 @@ pub enum Role {
     Answer,
     /// It watches.
     Passive,
+}
+
+impl Role {
+    /// The word for it, which is that of the mode.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Answer => "answer",
+            Self::Passive => "passive",
+        }
+    }
 }
 
 /// The profiles that need not be spelled out.
@@ -186,7 +212,8 @@ impl Builtin {
                     json(r#"[null,null,"phoenix","heartbeat",null]"#),
                     json(r#"{"topic":"phoenix","event":"heartbeat"}"#),
                 ],
-                proof: Proof::Speaks(DEFAULT_WINDOW),
+                // Every 30 s, and in a tab that has just been hidden a minute later.
+                proof: Proof::Speaks(120 * SECOND),
                 ..base
             },
             Self::ActionCable => base,

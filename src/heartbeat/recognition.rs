@@ -13,6 +13,19 @@ pub struct Signs<'a> {
     pub query: &'a str,
 }
 
+/// All that an upgrade can show, as [`recognise`] says it.
+pub const RECOGNISABLE: [(Builtin, &str); 9] = [
+    (Builtin::GraphqlTransportWs, "subprotocol graphql-transport-ws"),
+    (Builtin::GraphqlWs, "subprotocol graphql-ws"),
+    (Builtin::Stomp, "subprotocol of STOMP"),
+    (Builtin::Mqtt, "subprotocol of MQTT"),
+    (Builtin::Phoenix, "subprotocol phoenix"),
+    (Builtin::ActionCable, "subprotocol actioncable-v1-json"),
+    (Builtin::EngineIo, "query EIO=4&transport=websocket"),
+    (Builtin::Phoenix, "path …/websocket, query vsn"),
+    (Builtin::Pusher, "path …/app/…, query protocol"),
+];
+
 /// The profile of a session, and what shows it.
 pub fn recognise(signs: &Signs<'_>) -> Option<(Builtin, &'static str)> {
     signs.subprotocols.iter().find_map(|name| by_subprotocol(name)).or_else(|| by_target(signs))
@@ -83,6 +96,23 @@ mod tests {
         ] {
             assert_eq!(seen(&[], target), Some(profile), "{target}");
         }
+    }
+
+    #[test]
+    fn what_can_be_recognised_is_listed_and_nothing_else() {
+        let upgrades = [
+            ("graphql-transport-ws", "", ""),
+            ("graphql-ws", "", ""),
+            ("v11.stomp", "", ""),
+            ("mqttv3.1", "", ""),
+            ("phoenix", "", ""),
+            ("actioncable-v1-json", "", ""),
+            ("", "/", "EIO=4&transport=websocket"),
+            ("", "/socket/websocket", "vsn=2.0.0"),
+            ("", "/app/key", "protocol=7"),
+        ];
+        let recognised = upgrades.map(|(name, path, query)| recognise(&Signs { subprotocols: &[name], path, query }));
+        assert_eq!(recognised, RECOGNISABLE.map(Some));
     }
 
     #[test]

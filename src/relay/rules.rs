@@ -237,7 +237,7 @@ impl Rules {
             return;
         }
         if std::mem::take(&mut self.stalled.server) {
-            self.engine.write_clear();
+            self.engine.write_clear(now);
         }
         if self.engine.awaits_flush() {
             self.engine.flushed(now, sink.written(), sink.delivery());

@@ -35,7 +35,7 @@ prepare() {
             PATH=$PATH:/usr/sbin command -v "$peer" >/dev/null ||
                 fail "$peer is not installed: run \`$install_command\` (or tests/load/run --install), or leave it out with --peers"
             ;;
-        pulsegate) ;;
+        pulsegate | pulsegate+*) ;;
         *) fail "unknown peer $peer: expected nginx, haproxy or pulsegate" ;;
         esac
     done
@@ -43,7 +43,7 @@ prepare() {
 
     note "building"
     local packages=(-p pulsegate-load)
-    if [[ " $* " == *" pulsegate "* && -z ${PULSEGATE:-} ]]; then
+    if [[ " $* " == *" pulsegate"* && -z ${PULSEGATE:-} ]]; then
         packages+=(-p pulsegate)
     fi
     (cd "$root" && cargo build --release --quiet "${packages[@]}")
@@ -89,10 +89,15 @@ cleanup() {
     fi
 }
 
-# start PEER [NAME=VALUE...]: the proxy, with that environment, before a fresh upstream.
+# start PEER [NAME=VALUE...]: the proxy, with that environment, before a fresh upstream. pulsegate+PROFILE is pulsegate
+# with that heartbeat.
 start() {
     local peer=$1 upstream_port config command=()
     shift
+    if [[ $peer == pulsegate+* ]]; then
+        set -- PULSEGATE__HEARTBEAT__PROFILE="${peer#pulsegate+}" "$@"
+        peer=pulsegate
+    fi
 
     : >"$work/upstream"
     "${on_load[@]}" "$load" echo-upstream --listen 127.0.0.1:0 >"$work/upstream" &

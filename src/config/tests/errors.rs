@@ -4,19 +4,9 @@
 
 use insta::assert_snapshot;
 
-use super::{REQUIRED, read, read_with, refusal, settings};
+use super::{REQUIRED, messages, read, read_with, refusal, settings};
 use crate::config::{Place, Report};
 use crate::heartbeat::{CloseSpec, UpstreamEnd};
-
-/// The messages about `text`, one a line, without their drawings.
-fn messages(text: &str) -> Vec<String> {
-    let report = read(&format!("{text}\n{REQUIRED}")).expect_err(text);
-    let said = |finding: &super::super::Finding| match &finding.help {
-        Some(help) => format!("{} ({help})", finding.message),
-        None => finding.message.clone(),
-    };
-    report.findings().iter().map(said).collect()
-}
 
 #[test]
 fn all_errors_are_told_at_once_in_the_order_of_the_file() {
@@ -314,12 +304,6 @@ fn the_app_may_be_cut_off_without_a_close() {
     assert_snapshot!(messages("[heartbeat]\non_miss.upstream = \"disconect\"").join("; "), @r#"`heartbeat.on_miss.upstream` must be "disconnect" or a table (did you mean "disconnect"?)"#);
     assert_snapshot!(messages("[heartbeat]\non_miss.upstream = 4000").join("; "), @r#"`heartbeat.on_miss.upstream` must be "disconnect" or a table"#);
     assert_snapshot!(messages("[heartbeat]\non_miss = 4000").join("; "), @"`heartbeat.on_miss` must be a table (write [heartbeat.on_miss] and its keys below it, or on_miss = { … })");
-}
-
-#[test]
-fn modes_of_later_versions_are_known_but_refused() {
-    assert_snapshot!(messages("[heartbeat]\nmode = \"app\"").join("; "), @r#"`heartbeat.mode` cannot be "app" in this version of pulsegate (write "protocol" or "off")"#);
-    assert_snapshot!(messages("[heartbeat]\nmode = \"protocoll\"").join("; "), @r#"`heartbeat.mode` must be "protocol" or "off" (did you mean "protocol"?)"#);
 }
 
 #[test]

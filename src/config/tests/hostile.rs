@@ -12,7 +12,7 @@ use super::REQUIRED;
 use crate::config::{Environment, Overrides, Report, Settings, from_str};
 
 /// Pieces from which broken configurations are put together.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 55] = [
     "[",
     "]",
     "[[",
@@ -53,10 +53,25 @@ const PIECES: [&str; 40] = [
     "nan",
     "2026-01-01",
     "true",
+    "profile",
+    "mode",
+    "send",
+    "expect",
+    "opcode",
+    "match",
+    "max_len",
+    "\"passive\"",
+    "\"binary\"",
+    "\"json\"",
+    "\"0xzz\"",
+    "\"auto\"",
+    "\"engine.io\"",
+    "{\"type\":null}",
+    "4096",
 ];
 
 /// Keys of every form.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 28] = [
     "LISTEN__ADDRESS",
     "LISTEN__WORKERS",
     "TLS__CERTIFICATE",
@@ -64,6 +79,15 @@ const KEYS: [&str; 19] = [
     "UPSTREAM__INTERVAL",
     "UPSTREAM__TIMEOUT",
     "HEARTBEAT__MODE",
+    "HEARTBEAT__PROFILE",
+    "HEARTBEAT__PROFILE__SEND",
+    "HEARTBEAT__PROFILE__EXPECT",
+    "HEARTBEAT__PROFILE__OPCODE",
+    "HEARTBEAT__PROFILE__MATCH",
+    "HEARTBEAT__PROFILE__START_AFTER",
+    "HEARTBEAT__PROFILE__MAX_LEN",
+    "HEARTBEAT__PROFILE__FOO",
+    "HEARTBEAT__WINDOW",
     "HEARTBEAT__INTERVAL",
     "HEARTBEAT__JITTER",
     "HEARTBEAT__ON_MISS",
@@ -94,6 +118,12 @@ fn any_of_pieces() -> impl Strategy<Value = String> {
     vec(select(&PIECES), 0..40).prop_map(|pieces| pieces.concat())
 }
 
+/// Texts of heartbeats, right and wrong, or none.
+fn text_of_a_profile() -> impl Strategy<Value = Option<String>> {
+    let fit = ["ping", "0xC000", "{\"type\":\"ping\"}", "[null,\"beat\"]", ""].map(str::to_owned);
+    proptest::option::weighted(0.8, prop_oneof![3 => select(fit.to_vec()), 1 => any::<String>(), 1 => any_of_pieces()])
+}
+
 proptest! {
     #[test]
     fn any_text(text in any::<String>()) {
@@ -112,6 +142,30 @@ proptest! {
         let overrides = Overrides { upstream: Some(value), ..Overrides::default() };
         in_order(from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default()));
         in_order(from_str(Path::new("a"), REQUIRED, &Environment::default(), &overrides));
+    }
+
+    #[test]
+    fn any_profile(
+        mode in select(&["", "app", "answer", "passive", "off"]),
+        opcode in select(&["text", "binary"]),
+        matching in select(&["exact", "prefix", "json"]),
+        texts in [text_of_a_profile(), text_of_a_profile(), text_of_a_profile()],
+        max_len in 0..5000_u32,
+    ) {
+        let [send, expect, start_after] = texts;
+        let keys = [
+            ("MODE", (!mode.is_empty()).then(|| mode.to_owned())),
+            ("PROFILE__SEND", send),
+            ("PROFILE__EXPECT", expect),
+            ("PROFILE__START_AFTER", start_after),
+            ("PROFILE__OPCODE", Some(opcode.to_owned())),
+            ("PROFILE__MATCH", Some(matching.to_owned())),
+            ("PROFILE__MAX_LEN", Some(max_len.to_string())),
+        ];
+        let set = keys.into_iter().filter_map(|(key, text)| Some((format!("PULSEGATE__HEARTBEAT__{key}"), text?)));
+        let roles = ["app", "answer", "passive"].map(|mode| format!("[[route]]\npath = \"/{mode}\"\nheartbeat.mode = \"{mode}\"\n"));
+        let text = format!("{REQUIRED}{}", roles.concat());
+        in_order(from_str(Path::new("a"), &text, &set.collect(), &Overrides::default()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod documented;
 mod errors;
 mod hostile;
 mod layers;
+mod spoken;
 
 use std::path::Path;
 
@@ -34,6 +35,16 @@ fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Report>
 /// The settings of the required keys and `text`.
 fn settings(text: &str) -> Settings {
     read(&format!("{REQUIRED}\n{text}")).unwrap_or_else(|report| panic!("refused:\n{report}"))
+}
+
+/// The messages about `text`, one a line, without their drawings.
+fn messages(text: &str) -> Vec<String> {
+    let report = read(&format!("{text}\n{REQUIRED}")).expect_err(text);
+    let said = |finding: &super::Finding| match &finding.help {
+        Some(help) => format!("{} ({help})", finding.message),
+        None => finding.message.clone(),
+    };
+    report.findings().iter().map(said).collect()
 }
 
 /// What is said of the required keys and `text`, which stands from line 1 on.

@@ -91,13 +91,13 @@ pub struct Dialer {
 
 impl Dialer {
     /// A dialer that trusts the certificates in `authority` and leaves from `sources` loopback addresses in turn.
-    /// Every step of a dial may take `patience`. Messages have up to `largest` bytes.
+    /// Every step of a dial may take `patience`. Messages are cut from `pattern`.
     pub async fn new(
         url: Url,
         authority: &Path,
         sources: u8,
         patience: Duration,
-        largest: usize,
+        pattern: Pattern,
     ) -> Result<Self, DialError> {
         let address = tokio::net::lookup_host((url.host.as_str(), url.port))
             .await
@@ -106,7 +106,7 @@ impl Dialer {
             .ok_or_else(|| DialError::NoAddress { host: url.host.clone() })?;
         let name = ServerName::try_from(url.host.clone())?;
         let tls = Arc::new(client_config(authority)?);
-        Ok(Self { url, address, name, tls, sources, patience, pattern: Arc::new(Pattern::new(largest)) })
+        Ok(Self { url, address, name, tls, sources, patience, pattern: Arc::new(pattern) })
     }
 
     /// Opens the session number `index`.

@@ -3,13 +3,21 @@
 
 use std::ops::Range;
 
+use crate::frame::Opcode;
+
 /// Distinct places where a message may begin. A prime, so that sessions and sequences spread over all of them.
 const PLACES: usize = 1_048_573;
+
+/// What an application's message has around its noise.
+const JSON: (&[u8], &[u8]) = (br#"{"type":"next","data":""#, br#""}"#);
 
 /// A table of noise that all messages are cut from: no message is generated while the clock runs.
 #[derive(Debug)]
 pub struct Pattern {
     noise: Vec<u8>,
+    /// Where messages may begin: any byte, or the multiples of this.
+    grain: usize,
+    opcode: Opcode,
 }
 
 impl Pattern {
@@ -17,7 +25,30 @@ impl Pattern {
     pub fn new(largest: usize) -> Self {
         let mut noise = vec![0; PLACES + largest];
         fastrand::Rng::with_seed(0x9E37_79B9_7F4A_7C15).fill(&mut noise);
-        Self { noise }
+        Self { noise, grain: 1, opcode: Opcode::Binary }
+    }
+
+    /// A table of text messages of `length` bytes each, every one a JSON object.
+    ///
+    /// # Panics
+    ///
+    /// If an object has no room in `length`.
+    pub fn json(length: usize) -> Self {
+        let (head, tail) = JSON;
+        assert!(length > head.len() + tail.len(), "a JSON message has at least {} bytes", head.len() + tail.len() + 1);
+        let mut random = fastrand::Rng::with_seed(0x9E37_79B9_7F4A_7C15);
+        let mut noise = Vec::with_capacity(PLACES + length);
+        while noise.len() < PLACES {
+            noise.extend_from_slice(head);
+            noise.extend((head.len() + tail.len()..length).map(|_| random.alphanumeric() as u8));
+            noise.extend_from_slice(tail);
+        }
+        Self { noise, grain: length, opcode: Opcode::Text }
+    }
+
+    /// The kind of the messages.
+    pub fn opcode(&self) -> Opcode {
+        self.opcode
     }
 
     /// Where the message number `sequence` of a session lies.
@@ -28,6 +59,7 @@ impl Pattern {
     pub fn place(&self, session: usize, sequence: u64, length: usize) -> Range<usize> {
         let turn = usize::try_from(sequence).unwrap_or(usize::MAX);
         let start = session.wrapping_mul(7919).wrapping_add(turn.wrapping_mul(104_729)) % PLACES;
+        let start = start - start % self.grain;
         assert!(start + length <= self.noise.len(), "a message of {length} bytes is longer than the pattern allows");
         start..start + length
     }
@@ -55,6 +87,15 @@ mod tests {
                     "{session} {sequence}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_message_of_json_is_an_object() {
+        let pattern = Pattern::json(64);
+        for sequence in 0..PLACES as u64 {
+            let message = pattern.bytes(pattern.place(3, sequence, 64));
+            assert!(message.starts_with(JSON.0) && message.ends_with(JSON.1), "{}", String::from_utf8_lossy(message));
         }
     }
 

@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub async fn echo(&mut self, index: usize, sequence: u64, length: usize) -> Result<(), SessionError> {
         let place = self.pattern.place(index, sequence, length);
         let key = fastrand::u32(..).to_ne_bytes();
-        frame::encode_masked(Opcode::Binary, key, self.pattern.bytes(place.clone()), &mut self.outbound.bytes);
+        frame::encode_masked(self.pattern.opcode(), key, self.pattern.bytes(place.clone()), &mut self.outbound.bytes);
         self.expected = Some(place);
         while self.expected.is_some() {
             if self.turn().await? == Turn::Ended {

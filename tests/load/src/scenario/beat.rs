@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Figures, Target, micros};
 use crate::fleet::{Fleet, Member};
+use crate::pattern::Pattern;
 use crate::process::Tree;
 use crate::session::{Manners, SessionError};
 
@@ -42,7 +43,7 @@ enum Fate {
 
 /// Runs the scenario.
 pub async fn run(options: &Beat) -> Result<Figures> {
-    let dialer = options.target.dialer(0).await?;
+    let dialer = options.target.dialer(Pattern::new(0)).await?;
     let tree = options.target.measured()?;
     let opening = options.target.opening(Manners::Answers);
     let mut fleet = Fleet::launch(&dialer, 0..options.sessions, opening, Order::Hold, hold);

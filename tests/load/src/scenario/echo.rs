@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Figures, Target, micros};
 use crate::fleet::{Fleet, Member};
+use crate::pattern::Pattern;
 use crate::process::Tree;
 use crate::session::Manners;
 use crate::stats::percentile;
@@ -23,6 +24,9 @@ pub struct Echo {
     /// Payload bytes of a message
     #[arg(short, long, default_value_t = 64)]
     size: usize,
+    /// Text messages that are JSON objects, instead of binary noise
+    #[arg(long)]
+    json: bool,
     /// How long to measure
     #[arg(short, long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     duration: Duration,
@@ -51,7 +55,8 @@ type Latencies = Vec<Duration>;
 
 /// Runs the scenario.
 pub async fn run(options: &Echo) -> Result<Figures> {
-    let dialer = options.target.dialer(options.size).await?;
+    let pattern = if options.json { Pattern::json(options.size) } else { Pattern::new(options.size) };
+    let dialer = options.target.dialer(pattern).await?;
     let measured = options.target.measured()?;
     let Echo { sessions, size, .. } = *options;
     let opening = options.target.opening(Manners::Answers);

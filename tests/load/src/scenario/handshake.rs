@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Figures, Target, micros};
 use crate::dial::Dialer;
+use crate::pattern::Pattern;
 use crate::session::Manners;
 
 /// Open and close sessions, one after the other
@@ -33,7 +34,7 @@ pub struct Handshake {
 pub async fn run(options: &Handshake) -> Result<Figures> {
     let Handshake { upgrades, concurrency, warm_up, .. } = *options;
     let patience = options.target.patience;
-    let dialer = options.target.dialer(0).await?;
+    let dialer = options.target.dialer(Pattern::new(0)).await?;
     let measured = options.target.measured()?;
     churn(&dialer, warm_up, concurrency, patience).await.context("warming up")?;
     let before = match &measured {

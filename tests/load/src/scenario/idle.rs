@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{Figures, Target, handshake, kib};
 use crate::fleet::{Fleet, Member};
+use crate::pattern::Pattern;
 use crate::session::Manners;
 
 /// How long the memory must hold still to be read.
@@ -42,7 +43,7 @@ enum Order {
 pub async fn run(options: &Idle) -> Result<Figures> {
     let Idle { sessions, warm_up, wave, .. } = *options;
     let patience = options.target.patience;
-    let dialer = options.target.dialer(options.size).await?;
+    let dialer = options.target.dialer(Pattern::new(options.size)).await?;
     let tree = options.target.must_measure()?;
     handshake::churn(&dialer, warm_up, options.target.at_once, patience).await.context("warming up")?;
     let baseline = tree.settled_pss(CALM, patience).await?;

@@ -16,6 +16,7 @@ use clap::Args;
 
 use crate::dial::{Dialer, Url};
 use crate::fleet::Opening;
+use crate::pattern::Pattern;
 use crate::process::Tree;
 use crate::session::Manners;
 
@@ -42,9 +43,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// A dialer for messages of up to `largest` bytes.
-    pub async fn dialer(&self, largest: usize) -> Result<Arc<Dialer>> {
-        let dialer = Dialer::new(self.url.clone(), &self.ca, self.sources, self.patience, largest).await;
+    /// A dialer for messages of `pattern`.
+    pub async fn dialer(&self, pattern: Pattern) -> Result<Arc<Dialer>> {
+        let dialer = Dialer::new(self.url.clone(), &self.ca, self.sources, self.patience, pattern).await;
         dialer.map(Arc::new).with_context(|| format!("dialling {}", self.url))
     }
 

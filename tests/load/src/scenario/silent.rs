@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Figures, Target};
 use crate::fleet::{Fleet, Member};
+use crate::pattern::Pattern;
 use crate::session::{Manners, Turn};
 use crate::stats::{median, percentile};
 
@@ -36,7 +37,7 @@ struct End {
 
 /// Runs the scenario.
 pub async fn run(options: &Silent) -> Result<Figures> {
-    let dialer = options.target.dialer(0).await?;
+    let dialer = options.target.dialer(Pattern::new(0)).await?;
     let wait = options.wait;
     let opening = options.target.opening(Manners::Silent);
     let mut fleet = Fleet::launch(&dialer, 0..options.sessions, opening, (), move |member| listen(member, wait));

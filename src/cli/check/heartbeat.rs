@@ -1,0 +1,189 @@
+//! What a route's heartbeat does, in sentences and in seconds.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use serde_json::{Map, Value, json};
+
+use crate::heartbeat::{
+    Auto, Builtin, Handshake, Heartbeat, Liveness, Mode, Policy, Profile, Proof, RECOGNISABLE, Signs,
+};
+use crate::ws::Coding;
+
+/// How long a client that has gone silent is held while its connection is idle.
+#[derive(Clone, Debug, PartialEq)]
+enum Bound {
+    /// For ever.
+    None,
+    /// This long at most.
+    Within(Duration),
+    /// As long as app and client agree on, in words.
+    Agreed(String),
+}
+
+/// `heartbeat` in sentences: the first says what holds for the route, each other one what it is for one kind of session.
+pub(super) fn sentences(heartbeat: &Heartbeat) -> Vec<String> {
+    let auto = match heartbeat {
+        Heartbeat::Fixed(policy) => return vec![sentence(policy)],
+        Heartbeat::Auto(auto) => auto,
+    };
+    let lead = "the heartbeat that the upgrade shows:".to_owned();
+    let kinds = kinds(heartbeat, auto);
+    let kinds =
+        kinds.iter().map(|(shown, policy)| format!("{}: {}", shown.unwrap_or("anything else"), sentence(policy)));
+    [lead].into_iter().chain(kinds).collect()
+}
+
+/// `heartbeat` for machines: `heartbeat`, `profile`, `detection_s` and `compression`, of the route and, where they
+/// differ by what the upgrade shows, of each kind of session in `sessions`.
+pub(super) fn facts(heartbeat: &Heartbeat) -> Map<String, Value> {
+    let auto = match heartbeat {
+        Heartbeat::Fixed(policy) => return facts_of(policy),
+        Heartbeat::Auto(auto) => auto,
+    };
+    let kinds = kinds(heartbeat, auto).into_iter().map(|(shown, policy)| {
+        let mut facts = facts_of(policy);
+        facts.insert("shown_by".to_owned(), json!(shown));
+        facts
+    });
+    // Neither is known before the upgrade.
+    let (bound, compression) = (Value::Null, Value::Null);
+    let mut facts = members("auto", Some("auto"), bound, compression);
+    facts.insert("sessions".to_owned(), kinds.collect());
+    facts
+}
+
+/// What shows each kind of session, and its policy; the last kind shows nothing.
+fn kinds<'a>(heartbeat: &'a Heartbeat, auto: &'a Auto) -> Vec<(Option<&'static str>, &'a Policy)> {
+    let shown = RECOGNISABLE.into_iter().map(|(builtin, sign)| (Some(sign), &**auto.policy(builtin)));
+    shown.chain([(None, &**heartbeat.policy())]).collect()
+}
+
+fn facts_of(policy: &Policy) -> Map<String, Value> {
+    let bound = match bound(policy) {
+        Bound::Within(bound) => json!(bound.as_secs_f64()),
+        Bound::None | Bound::Agreed(_) => Value::Null,
+    };
+    let profile = policy.mode.profile().map(|profile| profile.name);
+    members(policy.mode.as_str(), profile, bound, json!(!policy.mode.swallows()))
+}
+
+fn members(mode: &str, profile: Option<&str>, bound: Value, compression: Value) -> Map<String, Value> {
+    let members =
+        [("heartbeat", json!(mode)), ("profile", json!(profile)), ("detection_s", bound), ("compression", compression)];
+    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn sentence(policy: &Policy) -> String {
+    let mut parts = vec![Some(does(policy)), held(policy)];
+    parts.push(policy.mode.swallows().then(|| "no compression".to_owned()));
+    parts.push(unreadable(policy).map(str::to_owned));
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What becomes of messages that must be read and cannot be.
+fn unreadable(policy: &Policy) -> Option<&'static str> {
+    let takeover = Coding::Deflate { client_takeover: true, server_takeover: true };
+    let plainest = Signs { subprotocols: &[], path: "/", query: "" };
+    if Heartbeat::from(policy.clone()).pick(&plainest, takeover).degraded.is_some() {
+        return Some("pinged instead where the app compresses its messages with context takeover");
+    }
+    let reads = policy.liveness == Liveness::PongOnly
+        && matches!(policy.mode, Mode::Passive(_))
+        && policy.proof() != Some(Proof::Pongs);
+    reads.then_some("a compressed message whose content cannot be read counts as a heartbeat")
+}
+
+/// What the proxy does.
+fn does(policy: &Policy) -> String {
+    let quiet = format!("after {} of quiet", format_duration(policy.interval));
+    let name = policy.mode.profile().map_or("", |profile| profile.name);
+    let does = match &policy.mode {
+        Mode::Off => "no heartbeat".to_owned(),
+        Mode::Protocol => format!("pinged {quiet}"),
+        Mode::App(_) => format!("asked ({name}) {quiet}"),
+        Mode::Answer(_) => format!("answered ({name})"),
+        Mode::Passive(profile) if is_pinged(policy, profile) => format!("watched ({name}) and pinged {quiet}"),
+        Mode::Passive(profile) if agrees_late(profile) => {
+            format!("watched ({name}), pinged {quiet} until the handshake has agreed on a heartbeat")
+        }
+        Mode::Passive(_) => format!("watched ({name})"),
+    };
+    if starts_late(policy) { format!("{does} once `start_after` has passed and pinged until then") } else { does }
+}
+
+/// When a dead client is gone.
+fn held(policy: &Policy) -> Option<String> {
+    let within = match bound(policy) {
+        Bound::None => return None,
+        Bound::Within(bound) => seconds(bound),
+        Bound::Agreed(words) => words,
+    };
+    let asked = matches!(policy.proof(), Some(Proof::Pongs | Proof::Answers));
+    let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
+    let from = match policy.proof() {
+        Some(Proof::SpeaksWhenQuiet(_)) => " of the last word of either side",
+        Some(Proof::SpeaksWhenSpokenTo(_)) => " of the app's next word",
+        _ => "",
+    };
+    Some(format!("a dead client is gone within {within}{from}{longer}"))
+}
+
+fn bound(policy: &Policy) -> Bound {
+    let pinged = policy.interval + policy.timeout * policy.max_missed;
+    let Some(proof) = policy.proof() else { return Bound::None };
+    let (watched, handshake) = match &policy.mode {
+        Mode::Passive(profile) => (true, profile.handshake),
+        _ => (false, None),
+    };
+    match (proof, handshake, policy.window) {
+        (Proof::Pongs, Some(handshake), None) => {
+            let agreed = match handshake {
+                Handshake::Stomp => "3 × the interval",
+                Handshake::Mqtt => "1.5 × the keep-alive",
+                Handshake::Pusher => "1.5 × the activity timeout",
+            };
+            Bound::Agreed(format!("{agreed} that it has agreed on, {} while it is pinged", seconds(pinged)))
+        }
+        (Proof::Pongs, Some(_), Some(window)) => Bound::Within(window.max(pinged)),
+        (Proof::Answers, ..) if watched => Bound::Agreed(asked_by_app(policy)),
+        (Proof::Pongs | Proof::Answers, ..) => Bound::Within(pinged),
+        (Proof::SpeaksWhenQuiet(window), Some(_), None) => {
+            Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
+        }
+        (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window), ..) => {
+            // A session that begins with pings may die then.
+            Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })
+        }
+    }
+}
+
+/// The bound where the app asks, as often as it likes.
+fn asked_by_app(policy: &Policy) -> String {
+    let engine_io = policy.mode.profile().is_some_and(|profile| profile.name == Builtin::EngineIo.name());
+    let usual = if engine_io { " (25 s by Socket.IO's default)" } else { "" };
+    let question = format!("the app's own interval{usual} + {}", seconds(policy.timeout));
+    match policy.max_missed {
+        1 => question,
+        many => format!("{many} × ({question})"),
+    }
+}
+
+/// Whether a message has to pass before its profile comes into force.
+fn starts_late(policy: &Policy) -> bool {
+    policy.mode.profile().is_some_and(|profile| profile.start_after.is_some())
+}
+
+/// Whether nothing else is ever asked of its clients.
+fn is_pinged(policy: &Policy, profile: &Profile) -> bool {
+    policy.proof() == Some(Proof::Pongs) && profile.handshake.is_none()
+}
+
+/// Whether its clients are pinged until app and client have agreed on something else.
+fn agrees_late(profile: &Profile) -> bool {
+    profile.proof == Proof::Pongs
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}

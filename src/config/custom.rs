@@ -1,0 +1,145 @@
+//! A profile that the configuration spells out.
+
+use super::form::{Given, Problem, Read, Words, one_of, size};
+use super::reader::{Refused, Table};
+use crate::heartbeat::{DEFAULT_MAX_LEN, DEFAULT_WINDOW, Matching, Pattern, PatternError, Profile, Proof, Role, Say};
+use crate::ws::Opcode;
+
+/// The heartbeat of an application, before it is known which role the proxy takes in it.
+#[derive(Clone, Debug)]
+pub(super) struct Custom {
+    opcode: Opcode,
+    matching: Matching,
+    /// Bytes of what goes to the client.
+    send: Option<Box<[u8]>>,
+    /// What comes from the client.
+    expect: Pattern,
+    start_after: Option<Pattern>,
+    max_len: usize,
+}
+
+/// A text that messages are compared with.
+#[derive(Debug)]
+struct Heard {
+    pattern: Pattern,
+    len: usize,
+}
+
+const OPCODES: Words<Opcode> = &[("text", Opcode::TEXT), ("binary", Opcode::BINARY)];
+const MATCHES: Words<Matching> = &[("exact", Matching::Exact), ("prefix", Matching::Prefix), ("json", Matching::Json)];
+/// Begins hexadecimal digits in a binary profile.
+const HEX: &str = "0x";
+/// The largest `max_len`: what is held of a message while it comes.
+const MOST: usize = 4096;
+
+/// The profile in the table `t`, which the proxy speaks in `role`; nothing is asked of it where that is not known.
+/// `None` where something in it was refused.
+pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
+    let opcode = t.or("opcode", one_of(OPCODES), Opcode::TEXT);
+    let matching = t.or("match", one_of(MATCHES), Matching::default());
+    let max_len = t.or("max_len", max_len, DEFAULT_MAX_LEN);
+    let heard = |given: &Given<'_>| heard(given, opcode, matching);
+    let said = |given: &Given<'_>| match role {
+        // The app asks in the same words, and is to be understood.
+        Some(Role::App | Role::Passive) => heard(given).and_then(|_| message(given, opcode)),
+        Some(Role::Answer) | None => message(given, opcode),
+    };
+    let needed = match role {
+        Some(Role::App) => Some("what the proxy asks the client"),
+        Some(Role::Answer) => Some("what the proxy answers to the client"),
+        Some(Role::Passive) | None => None,
+    };
+    let send = match needed {
+        Some(what) => t.required("send", said, what).map(Some).ok_or(Refused),
+        None => t.entry("send", said).optional(),
+    };
+    let expect = t.required("expect", heard, "what the client says");
+    let start_after = t.entry("start_after", heard).optional();
+
+    let lens = [
+        ("send", send.as_ref().ok().and_then(|send| Some(send.as_ref()?.len()))),
+        ("expect", expect.as_ref().map(|expect| expect.len)),
+        ("start_after", start_after.as_ref().ok().and_then(|start| Some(start.as_ref()?.len))),
+    ];
+    let too_long = |(key, len): &(&'static str, Option<usize>)| Some((*key, len.filter(|len| *len > max_len)?));
+    for (key, len) in lens.iter().filter_map(too_long) {
+        let problem = Problem::new(format!("is longer than `max_len`: it has {len} bytes, max_len is {max_len}"));
+        let most = format!("no heartbeat may be longer than {MOST} bytes");
+        t.refuse(&[key, "max_len"], problem.with_help(if len > MOST { most } else { format!("set max_len = {len}") }));
+    }
+    let start_after = start_after.ok()?.map(|start| start.pattern);
+    Some(Custom { opcode, matching, send: send.ok()?, expect: expect?.pattern, start_after, max_len })
+}
+
+impl Custom {
+    /// The profile for the proxy in `role`; `send` goes to the client and `expect` comes from it in each of them.
+    pub(super) fn profile(&self, role: Role) -> Result<Profile, Problem> {
+        let cannot = |why: &str| Problem::new(format!("cannot be \"{}\": {why} the profile", role.as_str()));
+        let asks = match (role, &self.send) {
+            (Role::App | Role::Answer, None) => {
+                return Err(cannot("there is no `send` in").with_help("set `send` there, or name a `profile` here"));
+            }
+            (Role::App | Role::Passive, Some(send)) => {
+                let pattern = Pattern::new(self.opcode, send, self.matching);
+                Some(
+                    pattern
+                        .map_err(|error| cannot("it does not fit `send` in").with_help(format!("`send` {error}")))?,
+                )
+            }
+            (Role::Answer, Some(_)) | (Role::Passive, None) => None,
+        };
+        let say = self.send.as_ref().filter(|_| role != Role::Passive);
+        Ok(Profile {
+            name: Profile::CUSTOM,
+            send: say.map(|send| Say::new(self.opcode, send)),
+            proof: if asks.is_some() { Proof::Answers } else { Proof::Speaks(DEFAULT_WINDOW) },
+            asks,
+            expect: vec![self.expect.clone()],
+            start_after: self.start_after.clone(),
+            max_len: self.max_len,
+            handshake: None,
+        })
+    }
+}
+
+fn heard(given: &Given<'_>, opcode: Opcode, matching: Matching) -> Read<Heard> {
+    let bytes = message(given, opcode)?;
+    let pattern = Pattern::new(opcode, &bytes, matching).map_err(|error| Problem::new(error.to_string()))?;
+    Ok(Heard { pattern, len: bytes.len() })
+}
+
+/// The bytes of a message: the text itself or, in a binary profile, what its hexadecimal digits stand for.
+fn message(given: &Given<'_>, opcode: Opcode) -> Read<Box<[u8]>> {
+    // Beside the file a text may look like anything, even like a TOML table: JSON often does.
+    let text = given.value.as_str().or(given.literal).ok_or_else(|| {
+        let problem = Problem::new("must be text");
+        match given.integer() {
+            Some(number) => problem.with_help(format!("write \"{number}\"")),
+            None => problem,
+        }
+    })?;
+    let bytes = match text.strip_prefix(HEX).filter(|_| opcode == Opcode::BINARY) {
+        Some(digits) => hexadecimal(digits)?,
+        None => text.as_bytes().to_vec(),
+    };
+    if bytes.is_empty() { Err(Problem::new(PatternError::Empty.to_string())) } else { Ok(bytes.into()) }
+}
+
+fn hexadecimal(digits: &str) -> Read<Vec<u8>> {
+    if let Some(stranger) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
+        let problem = Problem::new(format!("must have nothing but hexadecimal digits behind \"{HEX}\""));
+        return Err(problem.with_help(format!("{stranger:?} is none")));
+    }
+    if digits.len() % 2 == 1 {
+        let problem = Problem::new(format!("must have two hexadecimal digits for each byte behind \"{HEX}\""));
+        return Err(problem.with_help(format!("there are {}", digits.len())));
+    }
+    let digits: Vec<u8> = digits.chars().filter_map(|c| c.to_digit(16)).filter_map(|d| u8::try_from(d).ok()).collect();
+    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// The longest heartbeat message.
+fn max_len(given: &Given<'_>) -> Read<usize> {
+    let len = size(given).ok().and_then(|len| usize::try_from(len).ok());
+    len.filter(|len| *len <= MOST).ok_or_else(|| Problem::new(format!("must be a size from 1 to {MOST} bytes")))
+}

@@ -1,0 +1,209 @@
+//! `mode` and `profile`: which heartbeat a table asks for, laid over the one that it inherits.
+//!
+//! A profile alone implies its mode, and a mode alone is about the inherited profile. What does not go together is
+//! refused where it stands.
+
+use std::sync::Arc;
+
+use super::custom::{self, Custom};
+use super::form::{Given, Problem, Read, Words, enumerate, none_of, one_of};
+use super::reader::{Entry, Table};
+use crate::heartbeat::{Builtin, Heartbeat, Mode, Policy, Role};
+
+/// Which heartbeat a table asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Spoken {
+    /// RFC 6455's pings.
+    Protocol,
+    /// None.
+    Off,
+    /// Whichever the upgrade shows, session by session.
+    Auto,
+    /// That of an application, with the proxy in one of its roles.
+    Profile(Source, Mode),
+    /// What stood there was refused; nothing that builds on it is judged.
+    Refused,
+}
+
+/// Where the heartbeat of an application comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Builtin(Builtin),
+    Custom(Arc<Custom>),
+}
+
+/// What `mode` says.
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    Protocol,
+    Off,
+    Role(Role),
+}
+
+/// What `profile` says.
+#[derive(Clone, Debug)]
+enum Named {
+    Auto,
+    One(Source),
+}
+
+const AUTO: &str = "auto";
+
+const MODES: Words<Word> = &[
+    ("protocol", Word::Protocol),
+    ("app", Word::Role(Role::App)),
+    ("answer", Word::Role(Role::Answer)),
+    ("passive", Word::Role(Role::Passive)),
+    ("off", Word::Off),
+];
+
+/// Names under which built-in profiles are known elsewhere.
+const ALIASES: Words<Builtin> = &[
+    ("engineio", Builtin::EngineIo),
+    ("graphql", Builtin::GraphqlTransportWs),
+    ("rails", Builtin::ActionCable),
+    ("socket.io", Builtin::EngineIo),
+    ("socketio", Builtin::EngineIo),
+    ("subscriptions-transport-ws", Builtin::GraphqlWs),
+];
+
+/// What the table `t` asks for, over `base`.
+pub(super) fn spoken(t: &Table<'_>, base: &Spoken) -> Spoken {
+    let mode = t.entry("mode", one_of(MODES));
+    let asked = match (mode, profile(t, mode)) {
+        (Entry::Refused, _) | (_, Entry::Refused) => Ok(Spoken::Refused),
+        (Entry::Unset, Entry::Unset) => Ok(base.clone()),
+        (Entry::Unset, Entry::Is(Named::Auto)) => Ok(Spoken::Auto),
+        (Entry::Unset, Entry::Is(Named::One(source))) => source.spoken(source.role()),
+        (Entry::Is(word), Entry::Unset) => word.over(base),
+        (Entry::Is(word), Entry::Is(named)) => word.beside(&named),
+    };
+    asked.unwrap_or_else(|problem| {
+        t.refuse(&["mode", "profile"], problem);
+        Spoken::Refused
+    })
+}
+
+impl Spoken {
+    /// The heartbeat itself, with the settings of `policy`.
+    pub(super) fn heartbeat(&self, policy: &Policy) -> Heartbeat {
+        let mode = match self {
+            Self::Auto => return Heartbeat::auto(policy),
+            Self::Profile(_, mode) => mode.clone(),
+            Self::Off => Mode::Off,
+            Self::Protocol | Self::Refused => Mode::Protocol,
+        };
+        Policy { mode, ..policy.clone() }.into()
+    }
+}
+
+impl Word {
+    /// The mode alone: what it makes of the profile in `base`.
+    fn over(self, base: &Spoken) -> Result<Spoken, Problem> {
+        let role = match self {
+            Self::Protocol => return Ok(Spoken::Protocol),
+            Self::Off => return Ok(Spoken::Off),
+            Self::Role(role) => role,
+        };
+        match base {
+            Spoken::Profile(source, _) => source.spoken(role).map_err(|problem| {
+                let what = format!("{} of [heartbeat]", problem.what);
+                Problem { what, ..problem }
+            }),
+            Spoken::Auto => Err(self.with_auto(" of [heartbeat]")),
+            Spoken::Refused => Ok(Spoken::Refused),
+            Spoken::Protocol | Spoken::Off => {
+                let problem = Problem::new(format!("cannot be \"{self}\" without a profile"));
+                let fit = Builtin::ALL.into_iter().filter(|builtin| builtin.roles().contains(&role));
+                let fit = enumerate(fit.map(Builtin::name));
+                Err(problem.with_help(format!("set `profile` beside it: {fit}, or {{ send = …, expect = … }}")))
+            }
+        }
+    }
+
+    /// Mode and profile in one table.
+    fn beside(self, named: &Named) -> Result<Spoken, Problem> {
+        match (self, named) {
+            (Self::Protocol | Self::Off, _) => {
+                let problem = Problem::new(format!("cannot be \"{self}\" beside a profile: one of the two is meant"));
+                Err(problem.with_help(format!("leave out `mode` to use the profile, or `profile` for \"{self}\"")))
+            }
+            (Self::Role(_), Named::Auto) => Err(self.with_auto("")),
+            (Self::Role(role), Named::One(source)) => source.spoken(role),
+        }
+    }
+
+    fn with_auto(self, whose: &str) -> Problem {
+        let what = format!("cannot be \"{self}\" with profile \"{AUTO}\"{whose}, where each upgrade shows its mode");
+        Problem::new(what).with_help(format!("leave out `mode`, or name a `profile` other than \"{AUTO}\""))
+    }
+}
+
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => "protocol",
+            Self::Off => "off",
+            Self::Role(role) => role.as_str(),
+        })
+    }
+}
+
+impl Source {
+    /// The role that it implies.
+    fn role(&self) -> Role {
+        match self {
+            Self::Builtin(builtin) => builtin.roles()[0],
+            Self::Custom(_) => Role::App,
+        }
+    }
+
+    /// It, with the proxy in `role`.
+    fn spoken(&self, role: Role) -> Result<Spoken, Problem> {
+        let mode = match self {
+            Self::Custom(custom) => role.with(Arc::new(custom.profile(role)?)),
+            Self::Builtin(builtin) if builtin.roles().contains(&role) => builtin.mode(role),
+            Self::Builtin(builtin) => {
+                let name = builtin.name();
+                let problem = Problem::new(format!("cannot be \"{}\" with profile \"{name}\"", role.as_str()));
+                let roles = enumerate(builtin.roles().iter().map(|role| role.as_str()));
+                return Err(problem.with_help(format!("{name} is for {roles}; or name another `profile` here")));
+            }
+        };
+        Ok(Spoken::Profile(self.clone(), mode))
+    }
+}
+
+/// What `profile` says beside `mode`, which decides what a profile that is spelt out must have.
+fn profile(t: &Table<'_>, mode: Entry<Word>) -> Entry<Named> {
+    let role = match mode {
+        Entry::Unset => Some(Role::App),
+        Entry::Is(Word::Role(role)) => Some(role),
+        Entry::Is(Word::Protocol | Word::Off) | Entry::Refused => None,
+    };
+    match t.table_or("profile", name) {
+        Ok(table) => match custom::read(&table, role) {
+            Some(custom) => Entry::Is(Named::One(Source::Custom(Arc::new(custom)))),
+            None => Entry::Refused,
+        },
+        Err(named) => named,
+    }
+}
+
+/// `"auto"`, or the name of a built-in profile.
+fn name(given: &Given<'_>) -> Read<Named> {
+    let text = given.text();
+    let known = |name: &str| text.is_some_and(|text| text.eq_ignore_ascii_case(name));
+    if text == Some(AUTO) {
+        return Ok(Named::Auto);
+    }
+    if let Some(builtin) = Builtin::ALL.into_iter().find(|builtin| text == Some(builtin.name())) {
+        return Ok(Named::One(Source::Builtin(builtin)));
+    }
+    let names = [AUTO].into_iter().chain(Builtin::ALL.into_iter().map(Builtin::name));
+    let problem = none_of("must be a table, or", text, names);
+    Err(match ALIASES.iter().find(|(alias, _)| known(alias)) {
+        Some((_, builtin)) => problem.with_help(format!("did you mean \"{}\"?", builtin.name())),
+        None => problem,
+    })
+}
