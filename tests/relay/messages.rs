@@ -136,12 +136,12 @@ async fn s10_questions_of_both_are_never_mixed_up() {
 #[tokio::test(start_paused = true)]
 async fn s45_two_answers_go_to_whom_they_belong_in_wire_order() {
     for ours_first in [true, false] {
-        let mut rig = rig(app());
+        let mut rig = rig(Policy { interval: 10 * SECOND, ..app() });
         if ours_first {
             asked(&mut rig).await;
             rig.app.send(&text("ping")).await;
         } else {
-            sleep(5 * SECOND).await;
+            sleep(4 * SECOND).await;
             rig.app.send(&text("ping")).await;
             asked(&mut rig).await;
             // Data instead of the answer: alive, so that the proxy asks too while the app still waits.
