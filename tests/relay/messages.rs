@@ -204,7 +204,7 @@ async fn s23_a_hung_page_whose_browser_answers_pings_is_torn_down() {
 #[tokio::test(start_paused = true)]
 async fn s24_a_hung_page_that_takes_no_bytes_is_a_slow_reader() {
     let mut rig = Rig::with(Plan { policy: app(), pipe: 4096, ..Plan::default() });
-    rig.app.send_raw_soon(Frame::new(BINARY, &[7; 1_000_000]).encode(false));
+    rig.app.send_raw_soon(Frame::new(BINARY, &vec![7; 1_000_000]).encode(false));
     let ending = rig.ending().await;
     assert_eq!(ending.reason, EndReason::SlowReader);
     assert!(ending.duration >= 45 * SECOND && ending.duration <= 53 * SECOND, "{:?}", ending.duration);
