@@ -1,5 +1,6 @@
 //! The relay over in-memory streams and paused time: what goes over each wire, byte for byte.
 
+mod alive;
 mod answer;
 mod deflate;
 mod framing;

@@ -249,7 +249,7 @@ fn places(frames: &[Vec<u8>]) -> Vec<usize> {
     places
 }
 
-fn session<F: Future>(session: F) -> F::Output {
+pub fn session<F: Future>(session: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(session)
 }
@@ -407,7 +407,7 @@ fn pipe() -> impl Strategy<Value = usize> {
 }
 
 /// The same messages in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(6455);
