@@ -26,7 +26,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match u8::try_from(payload.len()) {
         Ok(len @ 0..=125) => frame.push(0x80 | len),
         _ => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7E);
             frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
         }
     }
