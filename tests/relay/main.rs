@@ -4,6 +4,7 @@ mod alive;
 mod answer;
 mod deflate;
 mod framing;
+mod held;
 mod identity;
 mod messages;
 mod model;
