@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Whose};
+use super::Engine;
 use crate::heartbeat::phase::Phase;
 use crate::heartbeat::questions::Answered;
 use crate::heartbeat::{BeatFate, Gap, Mode, Proof, Transmit};
@@ -47,7 +47,7 @@ impl Engine {
 
     /// The client has sent a message that may be what its profile expects of it, but cannot be read.
     pub fn perhaps_beat(&mut self, now: Instant) {
-        if self.must_speak() {
+        if self.proof != Proof::Pongs {
             self.alive(now);
         }
     }
@@ -56,20 +56,21 @@ impl Engine {
     #[inline]
     pub fn app_spoke(&mut self, now: Instant) {
         match self.proof {
-            Proof::SpeaksWhenQuiet(_) => self.last_byte = now,
+            Proof::SpeaksWhenQuiet(_) => {}
             Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => {
                 self.spoken_to = true;
-                self.last_byte = now;
                 self.hurried = true;
             }
-            _ => {}
+            _ => return,
         }
+        self.last_byte = now;
+        self.grace = Duration::ZERO;
     }
 
     /// Whether the client has to speak without being asked.
     #[inline]
     pub(super) fn must_speak(&self) -> bool {
-        matches!(self.proof, Proof::Speaks(_) | Proof::SpeaksWhenQuiet(_) | Proof::SpeaksWhenSpokenTo(_))
+        self.proof.window().is_some()
     }
 
     /// Whether the probes are messages.
@@ -81,10 +82,7 @@ impl Engine {
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
             Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => None,
-            Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window) => {
-                Some(self.last_byte + window + self.grace)
-            }
-            Proof::Answers | Proof::Pongs => None,
+            proof => proof.window().map(|window| self.last_byte + window + self.grace),
         }
     }
 
@@ -95,15 +93,25 @@ impl Engine {
         }
     }
 
+    /// Some of what the app has said is only now on its way to the client, so that one that answers it, or beats when it
+    /// hears nothing, may yet be silent for a whole window.
+    pub(super) fn not_yet_told(&mut self, now: Instant) {
+        if let Some(window) = self.proof.window()
+            && self.grace < self.policy.max_deferral
+        {
+            self.spare(now, window);
+        }
+    }
+
     /// The probe that has waited since `since`, in the form that fits into `gap`.
     pub(super) fn probe(&mut self, now: Instant, since: Instant, gap: Gap) -> Option<Transmit> {
-        self.pinged_instead = false;
         if !self.asks_by_message() {
             return Some(self.ping());
         }
         match (gap, self.policy.mode.profile()) {
             (Gap::Message, Some(profile)) => {
-                self.questions.ours(now);
+                self.questions.ours(now, self.window());
+                self.pinged_instead = false;
                 Some(Transmit::Message(profile.clone()))
             }
             // The app leaves a message open: a Pong is a weaker proof, but better than none.
@@ -149,9 +157,10 @@ impl Engine {
         self.last_byte = now;
         self.grace = Duration::ZERO;
         self.spoken_to = false;
-        match self.phase {
-            Phase::Queued { handed: None | Some(Whose::Ours), .. } | Phase::Sent { .. } => self.phase = Phase::Quiet,
-            Phase::Queued { handed: Some(Whose::Apps), .. } | Phase::Quiet | Phase::Still => {}
+        // What was asked before, by whomever, is no question that the new proof would see answered.
+        if self.phase != Phase::Still {
+            self.phase = Phase::Quiet;
+            self.schedule_next(now);
         }
     }
 }

@@ -279,7 +279,7 @@ impl World {
                 return;
             }
             if std::mem::take(&mut self.blocked) {
-                self.engine.write_clear();
+                self.engine.write_clear(self.now);
             }
             if self.engine.awaits_flush() {
                 let delivery = self.delivery();
