@@ -37,10 +37,10 @@ pub struct Engine {
     stats: Stats,
     /// Probes in a row that went unanswered.
     missed_in_a_row: u32,
-    /// When the client was last heard; where it has to speak by itself, when that last was a sign of life.
+    /// When the client was last heard; where it has to speak by itself, when its window began.
     last_byte: Instant,
-    /// How much longer than its window a client may be silent that has to speak by itself.
-    grace: Duration,
+    /// By how much that beginning has been put off since a sign of life.
+    put_off: Duration,
     /// Whether the app has spoken since the client last was heard, where that matters.
     spoken_to: bool,
     last_probe: Instant,
@@ -85,7 +85,7 @@ impl Engine {
             stats: Stats::default(),
             missed_in_a_row: 0,
             last_byte: now,
-            grace: Duration::ZERO,
+            put_off: Duration::ZERO,
             spoken_to: false,
             last_probe: now,
             checked: now,
@@ -314,7 +314,7 @@ impl Engine {
         self.deferred = Duration::ZERO;
         if self.must_speak() {
             self.last_byte = now;
-            self.grace = Duration::ZERO;
+            self.put_off = Duration::ZERO;
             self.spoken_to = false;
         }
         match &mut self.phase {

@@ -127,11 +127,8 @@ impl Engine {
 
     /// A client that has to speak by itself has not, unless it is just about to be heard.
     fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
-        if delivery.is_some_and(|delivery| delivery.unread) && self.grace < self.policy.max_deferral {
-            // Not for longer than what it says will give it: a read never moves the deadline earlier.
-            let moment =
-                self.proof.window().map_or(self.policy.stall_guard, |window| window.min(self.policy.stall_guard));
-            self.spare(now, moment);
+        if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
+            self.spare(now, self.policy.stall_guard);
             return None;
         }
         self.stats.missed += 1;

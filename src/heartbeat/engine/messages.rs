@@ -64,7 +64,7 @@ impl Engine {
             _ => return,
         }
         self.last_byte = now;
-        self.grace = Duration::ZERO;
+        self.put_off = Duration::ZERO;
     }
 
     /// Whether the client has to speak without being asked.
@@ -82,22 +82,24 @@ impl Engine {
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
             Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => None,
-            proof => proof.window().map(|window| self.last_byte + window + self.grace),
+            proof => proof.window().map(|window| self.last_byte + window),
         }
     }
 
-    /// Gives a client that has to speak by itself `time` from now at least.
+    /// Gives a client that has to speak by itself `time` from now at least, its window at most, as if it had been heard
+    /// when that would have given it as much.
     pub(super) fn spare(&mut self, now: Instant, time: Duration) {
-        if let Some(until) = self.silent_until() {
-            self.grace += (now + time).saturating_duration_since(until);
-        }
+        let Some((until, window)) = self.silent_until().zip(self.proof.window()) else { return };
+        let more = (now + time.min(window)).saturating_duration_since(until);
+        self.last_byte += more;
+        self.put_off += more;
     }
 
     /// Some of what the app has said is only now on its way to the client, so that one that answers it, or beats when it
     /// hears nothing, may yet be silent for a whole window.
     pub(super) fn not_yet_told(&mut self, now: Instant) {
         if let Some(window) = self.proof.window()
-            && self.grace < self.policy.max_deferral
+            && self.put_off < self.policy.max_deferral
         {
             self.spare(now, window);
         }
@@ -155,7 +157,7 @@ impl Engine {
         self.proof = proof;
         self.hurried = true;
         self.last_byte = now;
-        self.grace = Duration::ZERO;
+        self.put_off = Duration::ZERO;
         self.spoken_to = false;
         // What was asked before, by whomever, is no question that the new proof would see answered.
         if self.phase != Phase::Still {
