@@ -351,7 +351,11 @@ impl Engine {
     }
 
     fn window(&self) -> Duration {
-        if self.policy.adaptive { self.rtt.window(self.policy.timeout) } else { self.policy.timeout }
+        let timeout = match self.proof {
+            Proof::AnswersWithin(timeout) => timeout,
+            _ => self.policy.timeout,
+        };
+        if self.policy.adaptive { self.rtt.window(timeout) } else { timeout }
     }
 }
 

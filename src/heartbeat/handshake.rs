@@ -13,6 +13,8 @@ pub const MAX_HANDSHAKE: usize = 4096;
 /// A protocol that agrees in its first messages on how often the client beats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
+    /// The app's open packet has `pingTimeout`.
+    EngineIo,
     /// The header `heart-beat` of the client's CONNECT and the app's CONNECTED.
     Stomp,
     /// The keep-alive of the client's CONNECT, which an app of version 5 may overrule in its CONNACK.
@@ -52,7 +54,7 @@ impl Lesson {
     pub(super) fn new(of: Handshake) -> Self {
         let awaited = || Part::Awaited(Vec::new());
         match of {
-            Handshake::Pusher => Self { of, client: Part::Unneeded, app: awaited() },
+            Handshake::EngineIo | Handshake::Pusher => Self { of, client: Part::Unneeded, app: awaited() },
             Handshake::Stomp | Handshake::Mqtt => Self { of, client: awaited(), app: awaited() },
         }
     }
@@ -70,6 +72,7 @@ impl Lesson {
         let room = MAX_HANDSHAKE.saturating_sub(said.len());
         said.extend_from_slice(&payload[..payload.len().min(room)]);
         let reading = match (self.of, from) {
+            (Handshake::EngineIo, _) => engine_io(said),
             (Handshake::Pusher, _) => pusher(said),
             (Handshake::Stomp, Sender::Client) => stomp(said, &[b"CONNECT", b"STOMP"]),
             (Handshake::Stomp, Sender::Server) => stomp(said, &[b"CONNECTED"]),
@@ -90,6 +93,7 @@ impl Lesson {
     /// What follows once everything has been said.
     fn agreed(&mut self) -> Option<Proof> {
         let agreed = match (self.of, &self.client, &self.app) {
+            (Handshake::EngineIo, _, Part::Said(timeout_ms, _)) => Proof::AnswersWithin(millis(*timeout_ms)),
             (Handshake::Pusher, _, Part::Said(activity_s, _)) => Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2),
             (Handshake::Stomp, Part::Said(can_ms, _), Part::Said(_, wants_ms)) => {
                 let beats = *can_ms > 0 && *wants_ms > 0;
@@ -111,6 +115,13 @@ impl Lesson {
         (self.client, self.app) = (Part::Unneeded, Part::Unneeded);
         Some(agreed)
     }
+}
+
+/// `0{"sid":"…","pingInterval":25000,"pingTimeout":20000,…}`. A session that was opened by polling begins otherwise.
+fn engine_io(said: &[u8]) -> Reading {
+    let open = said.strip_prefix(b"0").and_then(|open| serde_json::from_slice::<Value>(open).ok());
+    let timeout = open.as_ref().and_then(|open| whole(&open["pingTimeout"]));
+    timeout.filter(|ms| *ms > 0).map_or(Reading::Strange, |ms| Reading::Said(ms, 0))
 }
 
 /// `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; the data are JSON in a text.
@@ -242,6 +253,16 @@ mod tests {
     const PONGS: Option<Proof> = Some(Proof::Pongs);
 
     #[test]
+    fn engine_io_names_its_ping_timeout_when_it_opens() {
+        let open = br#"0{"sid":"a","upgrades":[],"pingInterval":25000,"pingTimeout":5000,"maxPayload":1000000}"#;
+        let within = Proof::AnswersWithin(Duration::from_secs(5));
+        assert_eq!(agreed(Handshake::EngineIo, &[(Server, open)]), Some(within));
+        for other in [&b"3probe"[..], b"0{}", b"0{\"pingTimeout\":0}", b"40{\"sid\":\"b\"}"] {
+            assert_eq!(agreed(Handshake::EngineIo, &[(Server, other), (Server, open)]), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn pusher_names_its_activity_timeout_in_a_text_of_json() {
         let open =
             br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}"#;
@@ -309,7 +330,7 @@ mod tests {
     fn what_is_no_handshake_teaches_nothing_and_ends_the_lesson() {
         let noise: [&[u8]; 6] =
             [b"", b"hello", b"{}", &[0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], &[0x30, 2, 0, 0], &[0; 5000]];
-        for of in [Handshake::Stomp, Handshake::Mqtt, Handshake::Pusher] {
+        for of in [Handshake::EngineIo, Handshake::Stomp, Handshake::Mqtt, Handshake::Pusher] {
             for (noise, from) in noise.iter().flat_map(|noise| [(noise, Client), (noise, Server)]) {
                 let mut lesson = Lesson::new(of);
                 assert_eq!(lesson.hear(from, noise), None, "{of:?} {noise:?}");

@@ -43,6 +43,8 @@ impl Profile {
 pub enum Proof {
     /// It answers the app's question within `timeout`.
     Answers,
+    /// It answers the app's question within this time, which the app has named.
+    AnswersWithin(Duration),
     /// It speaks at least once in this time.
     Speaks(Duration),
     /// It speaks at least once in this time, counted from the last word of either side.
@@ -58,8 +60,13 @@ impl Proof {
     pub fn window(self) -> Option<Duration> {
         match self {
             Self::Speaks(window) | Self::SpeaksWhenQuiet(window) | Self::SpeaksWhenSpokenTo(window) => Some(window),
-            Self::Answers | Self::Pongs => None,
+            Self::Answers | Self::AnswersWithin(_) | Self::Pongs => None,
         }
+    }
+
+    /// Whether answers to questions are what tells.
+    pub fn is_answers(self) -> bool {
+        matches!(self, Self::Answers | Self::AnswersWithin(_))
     }
 }
 
@@ -185,7 +192,13 @@ impl Builtin {
             proof: Proof::Pongs,
         };
         match self {
-            Self::EngineIo => Profile { asks: Some(text("2")), expect: vec![text("3")], proof: Proof::Answers, ..base },
+            Self::EngineIo => Profile {
+                asks: Some(text("2")),
+                expect: vec![text("3")],
+                handshake: Some(Handshake::EngineIo),
+                proof: Proof::Answers,
+                ..base
+            },
             Self::GraphqlTransportWs => {
                 let (question, answer) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
                 match role {

@@ -119,7 +119,7 @@ fn held(policy: &Policy) -> Option<String> {
         Bound::Within(bound) => seconds(bound),
         Bound::Agreed(words) => words,
     };
-    let asked = matches!(policy.proof(), Some(Proof::Pongs | Proof::Answers));
+    let asked = matches!(policy.proof(), Some(Proof::Pongs | Proof::Answers | Proof::AnswersWithin(_)));
     let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
         Some(Proof::SpeaksWhenQuiet(_)) => " of the last word of either side",
@@ -141,13 +141,14 @@ fn bound(policy: &Policy) -> Bound {
             let agreed = match handshake {
                 Handshake::Stomp => "3 × the interval",
                 Handshake::Mqtt => "1.5 × the keep-alive",
+                Handshake::EngineIo => "the ping timeout",
                 Handshake::Pusher => "1.5 × the activity timeout",
             };
             Bound::Agreed(format!("{agreed} that it has agreed on, {} while it is pinged", seconds(pinged)))
         }
         (Proof::Pongs, Some(_), Some(window)) => Bound::Within(window.max(pinged)),
-        (Proof::Answers, ..) if watched => Bound::Agreed(asked_by_app(policy)),
-        (Proof::Pongs | Proof::Answers, ..) => Bound::Within(pinged),
+        (Proof::Answers | Proof::AnswersWithin(_), ..) if watched => Bound::Agreed(asked_by_app(policy)),
+        (Proof::Pongs | Proof::Answers | Proof::AnswersWithin(_), ..) => Bound::Within(pinged),
         (Proof::SpeaksWhenQuiet(window), Some(_), None) => {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }

@@ -11,7 +11,7 @@ use crate::ws::{ControlFrame, Opcode};
 impl Engine {
     /// A question of the app's own goes out to the client; it counts as the probe.
     pub fn question(&mut self, now: Instant) {
-        if self.proof == Proof::Answers && self.phase != Phase::Still {
+        if self.proof.is_answers() && self.phase != Phase::Still {
             self.questions.apps(now, self.window());
             self.asked_by_app(now);
         }
@@ -20,12 +20,12 @@ impl Engine {
     /// The client has sent the message that its profile expects of it.
     pub fn beat(&mut self, now: Instant) -> BeatFate {
         self.hurried = true;
-        match (&self.policy.mode, self.proof) {
-            (Mode::Answer(_), Proof::Speaks(_)) => {
+        match &self.policy.mode {
+            Mode::Answer(_) if self.must_speak() => {
                 self.alive(now);
                 if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
             }
-            (Mode::App(_) | Mode::Passive(_), Proof::Answers) => self.answer(now),
+            Mode::App(_) | Mode::Passive(_) if self.proof.is_answers() => self.answer(now),
             _ => {
                 self.alive(now);
                 BeatFate::Forward
@@ -75,7 +75,7 @@ impl Engine {
 
     /// Whether the probes are messages.
     pub(super) fn asks_by_message(&self) -> bool {
-        self.proof == Proof::Answers && matches!(self.policy.mode, Mode::App(_))
+        self.proof.is_answers() && matches!(self.policy.mode, Mode::App(_))
     }
 
     /// Until when a client that has to speak by itself may be silent.

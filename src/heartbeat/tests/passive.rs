@@ -172,10 +172,10 @@ fn the_window_of_the_configuration_overrules_the_handshake() {
 }
 
 /// `policy` with a message that has to pass before its profile comes into force.
-fn late(mode: Mode) -> Policy {
-    let profile = mode.profile().cloned().expect("a mode with a profile");
+fn late(mode: &Mode) -> Policy {
+    let profile = mode.profile().expect("a mode with a profile");
     let start = Pattern::new(crate::ws::Opcode::TEXT, b"hello", Matching::Exact).expect("a valid pattern");
-    let profile = Arc::new(Profile { start_after: Some(start), ..(*profile).clone() });
+    let profile = Arc::new(Profile { start_after: Some(start), ..(**profile).clone() });
     let mode = match mode {
         Mode::App(_) => Mode::App(profile),
         Mode::Answer(_) => Mode::Answer(profile),
@@ -187,7 +187,7 @@ fn late(mode: Mode) -> Policy {
 #[test]
 fn until_it_has_started_a_session_is_pinged_and_nothing_is_asked_or_answered() {
     for policy in [express(Role::App), express(Role::Answer), watched(Proof::Answers), watched(Proof::Speaks(WINDOW))] {
-        let mut rig = Rig::new(late(policy.mode)).answering(MS);
+        let mut rig = Rig::new(late(&policy.mode)).answering(MS);
         rig.frames(SECOND, 20 * SECOND, 7 * SECOND);
         rig.run(300 * SECOND);
         rig.assert_alive();
@@ -202,7 +202,7 @@ fn until_it_has_started_a_session_is_pinged_and_nothing_is_asked_or_answered() {
 
 #[test]
 fn once_it_has_started_the_profile_is_what_counts() {
-    let mut asked = Rig::new(late(express(Role::App).mode)).page(MS);
+    let mut asked = Rig::new(late(&express(Role::App).mode)).page(MS);
     asked.run(100 * SECOND);
     asked.engine.start(asked.now);
     asked.rearm();
@@ -214,7 +214,7 @@ fn once_it_has_started_the_profile_is_what_counts() {
     asked.run(1000 * SECOND);
     asked.assert_ended(Verdict::Timeout, 320 * SECOND, 345 * SECOND);
 
-    let mut answered = Rig::new(late(express(Role::Answer).mode)).answering(MS);
+    let mut answered = Rig::new(late(&express(Role::Answer).mode)).answering(MS);
     answered.run(100 * SECOND);
     answered.engine.start(answered.now);
     answered.rearm();
@@ -228,7 +228,7 @@ fn a_start_forgives_whatever_ping_is_outstanding_the_apps_too() {
     // The app pings and says hello in one breath: its ping is on its way out when the profile comes into force, and
     // the pong to it is no life any more. The client lives, and has nothing to say.
     for (policy, until) in [(express(Role::App), 25 * SECOND), (watched(Proof::Answers), 3600 * SECOND)] {
-        let mut rig = Rig::new(late(policy.mode));
+        let mut rig = Rig::new(late(&policy.mode));
         rig.run(5 * SECOND);
         rig.engine.app_ping(b"app", rig.now);
         rig.engine.start(rig.now);
@@ -244,7 +244,7 @@ fn a_start_forgives_whatever_ping_is_outstanding_the_apps_too() {
 
 #[test]
 fn a_start_in_the_middle_of_a_long_window_makes_nothing_overdue() {
-    let delays = Policy { timeout: 60 * SECOND, probe_when_busy: 20 * SECOND, ..late(express(Role::App).mode) };
+    let delays = Policy { timeout: 60 * SECOND, probe_when_busy: 20 * SECOND, ..late(&express(Role::App).mode) };
     let mut rig = Rig::new(delays);
     let pinged = rig.run_to_ping();
     rig.run(pinged + 50 * SECOND);
@@ -295,4 +295,22 @@ fn liveness_says_what_a_client_has_to_say() {
         rig.run(31 * SECOND);
         assert_eq!(rig.end.is_none(), *alive, "{proof:?}, {liveness:?} and {what:?}");
     }
+}
+
+#[test]
+fn an_app_that_names_how_long_an_answer_may_take_is_heard() {
+    let mut rig = Rig::new(watched(Proof::Answers));
+    rig.run(SECOND);
+    rig.engine.agreed(Proof::AnswersWithin(60 * SECOND), rig.now);
+    for _ in 0..5 {
+        rig.app_asks();
+        rig.arrives(rig.elapsed() + 59 * SECOND, Inbound::Beat);
+        rig.run(rig.elapsed() + 60 * SECOND);
+    }
+    rig.assert_alive();
+    assert!(rig.beats.iter().all(|(_, fate)| *fate == BeatFate::Forward), "{:?}", rig.beats);
+    rig.app_asks();
+    let asked = rig.elapsed();
+    rig.run(asked + 1000 * SECOND);
+    rig.assert_ended(Verdict::Timeout, asked + 60 * SECOND, asked + 60 * SECOND);
 }
