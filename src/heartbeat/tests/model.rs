@@ -3,13 +3,16 @@
 //! Random schedules against a small model of a client, its network, the app, and a process that may be stopped:
 //! a live client is never torn down, a dead one always, within its bound. In each mode, and for each proof of life.
 
+mod bound;
+mod scenario;
 mod world;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use super::*;
-use world::{Death, Event, Scenario, TICK, Way, World};
+use scenario::{Death, Event, Scenario, Way};
+use world::{TICK, World};
 
 fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     (range.start * 4..range.end * 4).prop_map(|quarters| TICK * u32::try_from(quarters).expect("minutes at most"))

@@ -2,6 +2,7 @@
 //!
 //! A small model of a client, its network, the app, and a process that may be stopped.
 
+use super::scenario::{Cargo, Death, Event, Scenario, Way};
 use super::*;
 
 /// The grain of the model's time, well under `stall_guard`.
@@ -11,117 +12,48 @@ const SEGMENT: u64 = 1460;
 const CHUNK: u64 = 64 << 10;
 const SEND_BUFFER: u64 = 256 << 10;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Event {
-    /// The client sends a small frame.
-    Speak,
-    /// The client sends one frame that lasts; it answers no ping meanwhile.
-    Upload(Duration),
-    /// The app sends one frame of so many bytes.
-    Download(u64),
-    /// The client reads so many bytes a second only.
-    ReadSlowly(u64, Duration),
-    /// The app takes nothing from the proxy.
-    AppIsSlow(Duration),
-    AppPings,
-    /// The app asks, or says something.
-    AppSpeaks,
-    /// The app leaves a message open between two fragments.
-    OpenMessage(Duration),
-    /// The client leaves the next question unanswered, and says something else.
-    Skip,
-    /// The process is stopped.
-    Stop(Duration),
-}
-
-/// What keeps a client of the model alive.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Way {
-    /// Its pongs.
-    Pings,
-    /// Its answers to the proxy's questions and the app's.
-    Asked,
-    /// Its answers to the app's questions, which come this often.
-    Watched { asks: Duration },
-    /// It beats this often; `waits`: after the answer to the last beat has come.
-    Beats { every: Duration, waits: bool },
-    /// It beats when it has heard nothing for so long.
-    BeatsWhenQuiet { after: Duration },
-    /// It beats so long after its last word, but only where it has been spoken to since, which happens this often.
-    BeatsWhenSpokenTo { after: Duration, spoken_to: Duration },
-}
-
-/// What is under way to the client.
-#[derive(Clone, Debug)]
-enum Cargo {
-    Ping(Vec<u8>),
-    Question { ours: bool },
-    Answer,
-    Word,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Death {
-    /// Nothing arrives any more, in either direction.
-    CablePulled,
-    /// The kernel goes on acknowledging, nobody is behind it; but where messages are the heartbeat, a browser that
-    /// answers pings.
-    Hung,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Scenario {
-    pub(super) way: Way,
-    pub(super) policy: Policy,
-    pub(super) seed: u64,
-    pub(super) kernel: bool,
-    pub(super) rtt: Duration,
-    /// Each after its pause.
-    pub(super) events: Vec<(Duration, Event)>,
-}
-
 pub(super) struct World {
-    scenario: Scenario,
-    base: Instant,
-    now: Instant,
-    engine: Engine,
-    timer: Option<Instant>,
+    pub(super) scenario: Scenario,
+    pub(super) base: Instant,
+    pub(super) now: Instant,
+    pub(super) engine: Engine,
+    pub(super) timer: Option<Instant>,
     pub(super) end: Option<(Duration, Verdict)>,
     pub(super) death: Option<Death>,
-    log: Vec<(Duration, String)>,
+    pub(super) log: Vec<(Duration, String)>,
     // From the client.
-    socket: VecDeque<(Instant, Inbound)>,
-    uploading: Option<Instant>,
-    unsent: Vec<Inbound>,
+    pub(super) socket: VecDeque<(Instant, Inbound)>,
+    pub(super) uploading: Option<Instant>,
+    pub(super) unsent: Vec<Inbound>,
     /// Whose questions the answers on their way belong to.
-    answers: VecDeque<bool>,
-    skips: u32,
-    next_beat: Option<Instant>,
-    spoke: Instant,
-    app_slow_until: Instant,
-    paused: bool,
-    stopped_until: Instant,
+    pub(super) answers: VecDeque<bool>,
+    pub(super) skips: u32,
+    pub(super) next_beat: Option<Instant>,
+    pub(super) spoke: Instant,
+    pub(super) app_slow_until: Instant,
+    pub(super) paused: bool,
+    pub(super) stopped_until: Instant,
     // To the client.
-    frames: VecDeque<u64>,
-    frame_left: u64,
-    app_pings: u32,
-    app_words: u32,
-    next_word: Instant,
-    owed: u32,
-    open_until: Instant,
-    pending: u64,
-    blocked: bool,
-    written: u64,
-    acked: u64,
-    cargo: VecDeque<(u64, Cargo)>,
-    slow: Option<(u64, Instant)>,
+    pub(super) frames: VecDeque<u64>,
+    pub(super) frame_left: u64,
+    pub(super) app_pings: u32,
+    pub(super) app_words: u32,
+    pub(super) next_word: Instant,
+    pub(super) owed: u32,
+    pub(super) open_until: Instant,
+    pub(super) pending: u64,
+    pub(super) blocked: bool,
+    pub(super) written: u64,
+    pub(super) acked: u64,
+    pub(super) cargo: VecDeque<(u64, Cargo)>,
+    pub(super) slow: Option<(u64, Instant)>,
     // What the bound is made of.
-    last_life: Instant,
-    last_word: Instant,
+    pub(super) last_life: Instant,
+    pub(super) last_word: Instant,
     /// Answers to the proxy's questions that the app got, less answers to the app's that it did not get.
     pub(super) leaked: i32,
-    allowance: Duration,
-    stalled: bool,
+    pub(super) allowance: Duration,
+    pub(super) stalled: bool,
 }
 
 impl World {
@@ -195,7 +127,7 @@ impl World {
         while self.end.is_none() && self.now - self.base < until {
             self.now += TICK;
             self.client();
-            self.bound();
+            self.grow_bound();
             if self.now >= self.stopped_until {
                 self.relay();
             }
@@ -260,7 +192,8 @@ impl World {
     fn receives(&mut self, cargo: Cargo) {
         match (cargo, self.scenario.way) {
             (Cargo::Ping(payload), _) => self.sends(Inbound::Pong(payload)),
-            (Cargo::Question { .. }, _) if self.skips > 0 => {
+            // What it says before the question is reported as gone was not said in answer to it.
+            (Cargo::Question { .. }, _) if self.skips > 0 && !self.engine.awaits_flush() => {
                 self.skips = 0;
                 self.note("skips");
                 self.sends(Inbound::Frame);
@@ -498,54 +431,6 @@ impl World {
 
     fn rearm(&mut self) {
         self.timer = earliest([self.timer, self.engine.deadline()]);
-    }
-
-    /// What the bound grows by in this tick: frozen time, and one fresh window for each thaw.
-    fn bound(&mut self) {
-        let window = self.window();
-        let stopped = self.now < self.stopped_until;
-        let backlog = self.pending > 0 || self.written - self.acked > 256;
-        let stalled = stopped || backlog && !matches!(self.death, Some(Death::CablePulled));
-        if stalled || self.paused {
-            self.allowance += TICK;
-        }
-        if stalled && !self.stalled {
-            self.allowance += window + LOOK;
-        }
-        self.stalled = stalled;
-    }
-
-    fn window(&self) -> Duration {
-        let Policy { timeout, adaptive, .. } = self.scenario.policy;
-        if let Some(window) = self.engine.proof.window() {
-            return window;
-        }
-        if adaptive { timeout.max(60 * SECOND) } else { timeout }
-    }
-
-    /// By when a client that is dead must be gone, as far as is known now.
-    pub(super) fn gone_by(&self) -> Duration {
-        let policy = &self.scenario.policy;
-        // A pulled cable under a backlog is a matter of write_stall.
-        let stuck =
-            matches!(self.death, Some(Death::CablePulled)) && (self.pending > 0 || self.written - self.acked > 256);
-        let stuck = if stuck { WRITE_STALL + LOOK } else { Duration::ZERO };
-        let (since, silence) = match self.scenario.way {
-            Way::Pings => (self.last_life, policy.interval + self.window() * policy.max_missed),
-            // Each probe may have to wait for its turn.
-            Way::Asked => {
-                let waits =
-                    if self.open_until > self.base { self.window() * policy.max_missed } else { Duration::ZERO };
-                (self.last_life.max(self.open_until), policy.interval + self.window() * policy.max_missed + waits)
-            }
-            Way::Watched { asks } => (self.last_life.max(self.open_until), asks + self.window() * policy.max_missed),
-            Way::Beats { .. } => (self.last_life, self.window()),
-            Way::BeatsWhenQuiet { .. } => (self.last_life.max(self.last_word), self.window()),
-            Way::BeatsWhenSpokenTo { spoken_to, .. } => {
-                (self.last_life.max(self.open_until), spoken_to + self.window())
-            }
-        };
-        (since - self.base) + silence + self.allowance + stuck + 4 * TICK
     }
 
     pub(super) fn story(&self) -> String {
