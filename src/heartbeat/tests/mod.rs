@@ -2,6 +2,7 @@
 //!
 //! The engine against its semantics, with invented instants.
 
+mod answered;
 mod asked;
 mod backpressure;
 mod identity;
