@@ -12,7 +12,7 @@ impl Engine {
     /// A question of the app's own goes out to the client; it counts as the probe.
     pub fn question(&mut self, now: Instant) {
         if self.proof == Proof::Answers && self.phase != Phase::Still {
-            self.questions.apps(now, self.window());
+            self.questions.apps(now, self.patience());
             self.asked_by_app(now);
         }
     }
@@ -20,12 +20,12 @@ impl Engine {
     /// The client has sent the message that its profile expects of it.
     pub fn beat(&mut self, now: Instant) -> BeatFate {
         self.hurried = true;
-        match (&self.policy.mode, self.proof) {
-            (Mode::Answer(_), Proof::Speaks(_)) => {
+        match &self.policy.mode {
+            Mode::Answer(_) if self.must_speak() => {
                 self.alive(now);
                 if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
             }
-            (Mode::App(_) | Mode::Passive(_), Proof::Answers) => self.answer(now),
+            Mode::App(_) | Mode::Passive(_) if self.proof == Proof::Answers => self.answer(now),
             _ => {
                 self.alive(now);
                 BeatFate::Forward
@@ -112,7 +112,7 @@ impl Engine {
         }
         match (gap, self.policy.mode.profile()) {
             (Gap::Message, Some(profile)) => {
-                self.questions.ours(now, self.window());
+                self.questions.ours(now, self.patience());
                 self.pinged_instead = false;
                 Some(Transmit::Message(profile.clone()))
             }
@@ -123,6 +123,13 @@ impl Engine {
             }
             _ => None,
         }
+    }
+
+    /// How long a question may go unanswered before another one is taken to be answered first: for ever where the
+    /// answer may be behind a frame that has not ended, or is not being read.
+    fn patience(&self) -> Duration {
+        let is_heard = self.paused.is_none() && self.frame_since.is_none();
+        if is_heard { self.window() } else { Duration::MAX }
     }
 
     fn ping(&mut self) -> Transmit {

@@ -5,15 +5,15 @@
 
 use super::*;
 
-fn app() -> Policy {
+pub(super) fn app() -> Policy {
     express(Role::App)
 }
 
-fn answer() -> Policy {
+pub(super) fn answer() -> Policy {
     express(Role::Answer)
 }
 
-fn fates(rig: &Rig) -> Vec<BeatFate> {
+pub(super) fn fates(rig: &Rig) -> Vec<BeatFate> {
     rig.beats.iter().map(|(_, fate)| *fate).collect()
 }
 
@@ -260,7 +260,7 @@ fn s12_app_more_than_twenty_heartbeats_a_second_are_a_flood() {
         for _ in 0..20 {
             rig.engine.beat(rig.now);
         }
-        assert_eq!(rig.engine.beat(rig.now + 999 * MS), Flood);
+        assert_eq!(rig.engine.beat(rig.now), Flood);
     }
 }
 
@@ -441,118 +441,36 @@ fn s46_app_a_pong_behind_a_lapsed_question_is_taken_for_its_answer_once() {
 }
 
 #[test]
-fn s50_answer_a_hidden_tab_that_beats_once_a_minute_is_answered_and_alive() {
-    let mut rig = Rig::new(answer());
-    for minute in 1..=60 {
-        rig.arrives(minute * 60 * SECOND, Inbound::Beat);
-    }
-    rig.run(3600 * SECOND);
-    rig.assert_alive();
-    assert_eq!(fates(&rig), [Answer; 60]);
-    assert_eq!((rig.pings.len(), rig.asked.len()), (0, 0), "nothing is asked of it");
-}
-
-#[test]
-fn s51_answer_ninety_seconds_of_silence_are_the_end() {
-    for window in [None, Some(10 * SECOND)] {
-        for beat in [Inbound::Beat, Inbound::Frame, Inbound::Inside] {
-            let mut rig = Rig::new(Policy { window, ..answer() }).answering(MS);
-            rig.arrives(7 * SECOND, beat);
-            rig.run(8 * SECOND);
-            // The browser goes on to answer the pings of the app.
-            for _ in 0..100 {
-                rig.app_ping(b"app");
-                rig.run(rig.elapsed() + SECOND);
-            }
-            let end = 7 * SECOND + window.unwrap_or(90 * SECOND);
-            rig.assert_ended(Verdict::Timeout, end, end);
-            assert_eq!(rig.engine.stats().missed, 1);
-        }
-    }
-}
-
-#[test]
-fn liveness_says_what_keeps_an_asked_client_alive() {
-    use Liveness::{AnyBytes, AnyFrame, PongOnly};
-    let pong = || Inbound::Pong(b"any".to_vec());
-    let cases = [
-        (AnyBytes, Inbound::Inside, true),
-        (AnyBytes, Inbound::Frame, true),
-        (AnyBytes, Inbound::Beat, true),
-        (AnyBytes, pong(), false),
-        (AnyFrame, Inbound::Inside, false),
-        (AnyFrame, Inbound::FrameAndMore, true),
-        (AnyFrame, Inbound::Beat, true),
-        (AnyFrame, pong(), false),
-        (PongOnly, Inbound::Inside, false),
-        (PongOnly, Inbound::Frame, false),
-        (PongOnly, Inbound::Beat, true),
-        (PongOnly, pong(), false),
-    ];
-    for (liveness, what, alive) in cases {
-        let mut rig = Rig::new(Policy { liveness, ..app() });
+fn s45_app_answers_behind_a_long_upload_or_a_slow_app_are_in_wire_order_still() {
+    for app_is_slow in [false, true] {
+        let mut rig = Rig::new(app());
         let asked = rig.run_to_question();
-        rig.arrives(asked + 10 * SECOND, what.clone());
-        rig.run(asked + 21 * SECOND);
-        assert_eq!(rig.end.is_none(), alive, "app, {liveness:?} and {what:?}");
-
-        let mut rig = Rig::new(Policy { liveness, ..answer() });
-        rig.arrives(80 * SECOND, what.clone());
-        rig.run(91 * SECOND);
-        assert_eq!(rig.end.is_none(), alive, "answer, {liveness:?} and {what:?}");
-    }
-}
-
-#[test]
-fn pong_only_finds_a_client_that_talks_but_never_answers() {
-    let mut app = Rig::new(Policy { liveness: Liveness::PongOnly, ..app() });
-    app.frames(SECOND, 300 * SECOND, SECOND);
-    app.run(300 * SECOND);
-    app.assert_ended(Verdict::Timeout, 120 * SECOND, 120 * SECOND);
-    let mut answer = Rig::new(Policy { liveness: Liveness::PongOnly, ..answer() });
-    answer.frames(SECOND, 300 * SECOND, SECOND);
-    answer.run(300 * SECOND);
-    answer.assert_ended(Verdict::Timeout, 90 * SECOND, 90 * SECOND);
-}
-
-#[test]
-fn probe_when_busy_asks_under_traffic_and_measures() {
-    let mut rig = Rig::new(Policy { probe_when_busy: 40 * SECOND, ..app() }).page(Duration::ZERO);
-    rig.frames(SECOND, 1000 * SECOND, SECOND);
-    rig.run(1000 * SECOND);
-    rig.assert_alive();
-    assert_eq!(rig.asked.len(), 25, "{:?}", rig.asked);
-    assert_eq!(fates(&rig), [Swallow; 25]);
-}
-
-#[test]
-fn a_client_that_talks_and_answers_nothing_is_alive_with_or_without_a_kernel() {
-    for mut rig in [Rig::new(app()), Rig::new(app()).kernel(|_, written| written)] {
-        rig.frames(SECOND, 2000 * SECOND, SECOND);
-        rig.run(2000 * SECOND);
+        rig.app_asks();
+        // One frame that lasts, or a client that is not read; its answers wait behind that.
+        if app_is_slow {
+            rig.pause();
+        } else {
+            rig.arrives(asked + SECOND, Inbound::Inside);
+        }
+        for second in 2..200 {
+            if !app_is_slow {
+                rig.arrives(asked + second * SECOND, Inbound::Inside);
+            }
+        }
+        rig.run(asked + 150 * SECOND);
+        rig.app_asks();
+        let questions = rig.asked.len() + rig.app_asked.len();
+        rig.arrives(asked + 200 * SECOND, Inbound::Frame);
+        for _ in 0..questions {
+            rig.arrives(asked + 200 * SECOND, Inbound::Beat);
+        }
+        rig.run(asked + 200 * SECOND);
+        if app_is_slow {
+            rig.resume();
+        }
         rig.assert_alive();
-        rig.run(3000 * SECOND);
-        rig.assert_ended(Verdict::Timeout, 2020 * SECOND, 2045 * SECOND);
-    }
-}
-
-#[test]
-fn max_missed_is_the_number_of_questions_in_a_row_that_may_go_unanswered() {
-    let mut rig = Rig::new(Policy { max_missed: 3, ..app() });
-    rig.arrives(SECOND, Inbound::Frame);
-    rig.run(500 * SECOND);
-    let end = SECOND + 25 * SECOND + 3 * 20 * SECOND;
-    rig.assert_ended(Verdict::Timeout, end - 13 * SECOND, end);
-    assert_eq!((rig.asked.len(), rig.engine.stats().missed), (3, 3));
-}
-
-#[test]
-fn a_slow_page_widens_an_adaptive_window_up_to_a_minute() {
-    for (adaptive, alive) in [(true, true), (false, false)] {
-        let mut rig = Rig::new(Policy { adaptive, ..app() }).page(15 * SECOND);
-        rig.run(100 * SECOND);
-        rig.page = Some(25 * SECOND);
-        rig.run(600 * SECOND);
-        assert_eq!(rig.end.is_none(), alive, "adaptive: {adaptive}, {:?}", rig.engine);
+        assert_eq!(fates(&rig)[..2], [Swallow, Forward], "slow app: {app_is_slow}");
+        let forwarded = fates(&rig).iter().filter(|fate| **fate == Forward).count();
+        assert_eq!((rig.beats.len(), forwarded), (questions, 2), "slow app: {app_is_slow}, {:?}", rig.beats);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The engine against its semantics, with invented instants.
 
+mod answered;
+mod asked;
 mod backpressure;
 mod identity;
 mod messages;

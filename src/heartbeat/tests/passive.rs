@@ -173,9 +173,9 @@ fn the_window_of_the_configuration_overrules_the_handshake() {
 
 /// `policy` with a message that has to pass before its profile comes into force.
 fn late(mode: &Mode) -> Policy {
-    let profile = mode.profile().cloned().expect("a mode with a profile");
+    let profile = mode.profile().expect("a mode with a profile");
     let start = Pattern::new(crate::ws::Opcode::TEXT, b"hello", Matching::Exact).expect("a valid pattern");
-    let profile = Arc::new(Profile { start_after: Some(start), ..(*profile).clone() });
+    let profile = Arc::new(Profile { start_after: Some(start), ..(**profile).clone() });
     let mode = match mode {
         Mode::App(_) => Mode::App(profile),
         Mode::Answer(_) => Mode::Answer(profile),

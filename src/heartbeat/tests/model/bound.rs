@@ -52,6 +52,8 @@ impl World {
                 (self.last_life.max(self.open_until), spoken_to + self.window())
             }
         };
-        (since - self.base) + silence + self.allowance + stuck + 4 * TICK
+        // A probe right behind other bytes is looked after early, and its window begins when it has arrived.
+        let early_look = self.window() / FIRST_LOOK;
+        (since - self.base) + silence + self.allowance + stuck + early_look + 4 * TICK
     }
 }
