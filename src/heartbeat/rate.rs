@@ -58,6 +58,6 @@ mod tests {
         assert!((0..PER_SECOND * 6).all(|_| !rate.count(base + 5 * SECOND)));
         assert!(rate.count(base + 5 * SECOND));
         let late = base + 86_400 * SECOND;
-        assert_eq!((0..).position(|_| rate.count(late)), Some(MOST as usize), "a day of silence is not saved up");
+        assert_eq!((0..=MOST).position(|_| rate.count(late)), Some(MOST as usize), "a day of silence is not saved up");
     }
 }
