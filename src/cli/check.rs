@@ -284,7 +284,7 @@ heartbeat.mode = "off"
         watched (custom), a dead client is gone within the app's own interval + 20 s
         "passive" "custom" null true
     profile = { send = "a", expect = "b" }, mode = "passive", max_missed = 2
-        watched (custom), a dead client is gone within 2 × (the app's own interval + 20 s)
+        watched (custom), a dead client is gone within the app's own interval + 2 × 20 s
         "passive" "custom" null true
     profile = { send = "alive?", expect = "alive" }, mode = "passive"
         watched (custom), a dead client is gone within the app's own interval + 20 s, pinged instead where the app compresses its messages with context takeover
