@@ -2,7 +2,7 @@
 //! for some of them are a protection that somebody relies on. Whoever builds one takes its lines out, and whoever builds
 //! the last one this file.
 
-use crate::config::{ClientAuth, OriginPolicy, Settings};
+use crate::config::{ClientAuth, Settings};
 
 /// The first setting that is not in this version.
 pub(crate) fn first(settings: &Settings) -> Option<&'static str> {
@@ -31,12 +31,6 @@ fn all(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("limits.connections", limits.connections.is_some()),
         ("limits.connections_per_ip", limits.connections_per_ip.is_some()),
         ("limits.handshakes_per_ip", limits.handshakes_per_ip.is_some()),
-        //
-        ("limits.memory", limits.memory.is_some()),
-        //
-        ("limits.messages_per_second", routes.iter().any(|route| route.limits.messages_per_second.is_some())),
-        //
-        ("origins.allow", routes.iter().any(|route| *route.origins != OriginPolicy::Any)),
         //
         ("forwarded.trusted_proxies", !forwarded.trusted_proxies.is_empty()),
         ("forwarded.rfc7239", forwarded.rfc7239),

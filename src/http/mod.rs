@@ -2,6 +2,7 @@
 //! `forward` when it is plain, to `switch` when it asks for a WebSocket.
 
 mod access;
+mod admit;
 mod forward;
 mod headers;
 mod linger;

@@ -268,6 +268,7 @@ impl Rig {
         let terms = Terms {
             policy: Arc::new(plan.policy),
             limits: plan.limits,
+            memory: Arc::default(),
             pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
             id: Registry::new(0).next_id(),
             seed: 42,
