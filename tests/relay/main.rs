@@ -2,6 +2,7 @@
 
 mod framing;
 mod identity;
+mod limits;
 mod rig;
 mod teardown;
 mod upstream;
