@@ -31,7 +31,7 @@ use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
-use crate::upgrade::{self, Prepared, Sessions};
+use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Upstream};
 use access::Access;
 use reply::Reply;
@@ -201,10 +201,18 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
 
 async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let named = Named::by(&request);
-    let route = Arc::clone(connection.edge.routes.find(named.host(), request.uri().path()));
+    let routes = &connection.edge.routes;
+    let found = routes.find(named.host(), request.uri().path());
+    let is_clear = found.is_some();
+    let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
     let host = named.or_of(&connection.edge.upstream);
     if upgrade::wanted(request.headers()) {
         let client = hyper::upgrade::on(&mut request);
+        if !is_clear {
+            connection.swap_fate(Fate::Asked(client));
+            let asked = asked(connection, route, &request);
+            return switch::refuse(connection, Refusal::Path, &asked, request.headers().get(ACCEPT));
+        }
         return switch::switch(connection, route, host, request, client).await;
     }
     // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
@@ -218,6 +226,7 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        _ if !is_clear => refuse(StatusCode::BAD_REQUEST, "path", access),
         // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
         _ if !headers::at_most_chunked(request.headers()) => {
             refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding", access)
