@@ -89,11 +89,7 @@ pub(super) fn refuse(
         }
         Refusal::Draining => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_DRAIN)),
         Refusal::Memory { .. } => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_MEMORY)),
-        Refusal::BadRequest(_)
-        | Refusal::Origin(_)
-        | Refusal::Path
-        | Refusal::Upstream(_)
-        | Refusal::Switch(_) => {}
+        Refusal::BadRequest(_) | Refusal::Origin(_) | Refusal::Path | Refusal::Upstream(_) | Refusal::Switch(_) => {}
     }
     response
 }
@@ -111,7 +107,7 @@ async fn negotiate(
     };
     let (mut offer, host) = match (offer, host) {
         (Ok(offer), Some(host)) => (offer, host),
-        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host"), asked)),
+        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host, which is a host"), asked)),
         (Err(refusal), _) => return Err((refusal, asked)),
     };
     if let Err(refusal) = admit(edge, &asked.route, request.headers(), &host) {

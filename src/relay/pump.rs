@@ -69,10 +69,7 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         if let Some(ending) = this.poll_closing(cx, now) {
             return Poll::Ready(ending);
         }
-        this.share.set(
-            this.up.kept() + this.client.read_ahead(),
-            this.down.kept() + this.upstream.read_ahead(),
-        );
+        this.share.set(this.up.kept() + this.client.read_ahead(), this.down.kept() + this.upstream.read_ahead());
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
         Poll::Pending

@@ -10,23 +10,25 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::patience::{Patient, UploadError};
+
 /// A request body that streams from the client, or none.
 #[derive(Debug, Default)]
 pub struct Upload(Option<Streaming>);
 
 #[derive(Debug)]
 struct Streaming {
-    incoming: Incoming,
+    incoming: Patient,
     progress: Arc<Progress>,
 }
 
 impl Upload {
-    /// Passes `incoming` on as it comes.
-    pub fn new(incoming: Incoming) -> Self {
+    /// Passes `incoming` on as it comes, as long as it brings 1 KiB `within` each such time, or its end.
+    pub fn new(incoming: Incoming, within: Duration) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
-        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()) }))
+        Self(Some(Streaming { incoming: Patient::new(incoming, within), progress: Arc::new(Progress::new()) }))
     }
 
     /// Whether there is nothing to send.
@@ -42,7 +44,7 @@ impl Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };

@@ -4,6 +4,7 @@ mod body;
 mod dial;
 mod exchange;
 mod failure;
+mod patience;
 mod pool;
 pub mod pulse;
 mod stream;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 pub use body::Upload;
 pub use dial::{DialError, authority};
 pub use failure::Failure;
+pub use patience::UploadError;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
 
