@@ -211,7 +211,7 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
         if !is_clear {
             connection.swap_fate(Fate::Asked(client));
             let asked = asked(connection, route, &request);
-            return switch::refuse(connection, Refusal::Path, &asked, request.headers().get(ACCEPT));
+            return switch::refuse(connection, &Refusal::Path, &asked, request.headers().get(ACCEPT));
         }
         return switch::switch(connection, route, host, request, client).await;
     }

@@ -62,7 +62,7 @@ pub(super) async fn switch(
         }
         Err((refusal, asked)) => {
             connection.swap_fate(Fate::Asked(client));
-            refuse(connection, refusal, &asked, accept.as_ref())
+            refuse(connection, &refusal, &asked, accept.as_ref())
         }
     }
 }
@@ -70,11 +70,11 @@ pub(super) async fn switch(
 /// Answers a handshake that comes to nothing; it is counted and logged.
 pub(super) fn refuse(
     connection: &Connection,
-    refusal: Refusal,
+    refusal: &Refusal,
     asked: &lines::Asked,
     accept: Option<&HeaderValue>,
 ) -> Response<Reply> {
-    if let Refusal::Upstream(failure) = &refusal {
+    if let Refusal::Upstream(failure) = refusal {
         connection.edge.metrics.upstream_error(failure.reason());
     }
     let (status, reason) = (refusal.status(), refusal.reason());

@@ -161,7 +161,7 @@ async fn each_route_has_limits_of_its_own() {
         let small = Route { path: "/small/".into(), limits: small, ..Route::to(Arc::clone(&settings.upstream)) };
         settings.routes.insert(0, Arc::new(small));
     });
-    let message = [&[0x82, 0x80 | 20, 0, 0, 0, 0][..], &[7; 20]].concat();
+    let message = [&[0x82, 0x94, 0, 0, 0, 0][..], &[7; 20]].concat();
     for (path, fits) in [("/small/ws", false), ("/large/ws", true)] {
         let mut client = proxy.connect();
         client.send(handshake("app.example", path, "")).await;
@@ -191,24 +191,24 @@ async fn over_the_ceiling_of_memory_there_are_no_new_sessions() {
     // The client takes nothing of it: a kilobyte is on its way, and what was read beyond that is held.
     let message = [&[0x82, 126, 0x75, 0x30][..], &[7; 30_000]].concat();
     upstream.send(&message).await;
-    let held = || proxy.metrics.memory().to_client();
-    eventually("the session holds something", || held() > 1000).await;
+    let kept = || proxy.metrics.memory().to_client();
+    eventually("the session holds something", || kept() > 1000).await;
 
     let log = LogPage::open();
     let mut client = proxy.connect();
     client.send(handshake("app.example", "/other", "")).await;
-    let head = client.head().await;
-    assert_eq!((&*head.line, head.get("retry-after")), ("HTTP/1.1 503 Service Unavailable", Some("5")));
+    let answer = client.head().await;
+    assert_eq!((&*answer.line, answer.get("retry-after")), ("HTTP/1.1 503 Service Unavailable", Some("5")));
     client.expect("503 Service Unavailable: memory\n").await;
     let line = log.line("ws.reject").await;
     assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"memory".into(), &503.into()), "{line}");
     assert!(proxy.counts(r#"pulsegate_upgrade_rejections_total{reason="memory"} 1"#));
-    assert!(proxy.counts(&format!(r#"pulsegate_buffered_bytes{{direction="out"}} {}"#, held())));
+    assert!(proxy.counts(&format!(r#"pulsegate_buffered_bytes{{direction="out"}} {}"#, kept())));
     assert!(!app.is_dialled_within(Duration::from_millis(50)).await);
 
     // The session itself goes on, and when it has caught up there is room.
     slow.expect(&message).await;
-    eventually("nothing is held", || held() == 0).await;
+    eventually("nothing is held", || kept() == 0).await;
     client.send(handshake("app.example", "/other", "")).await;
     app.accept().await.head().await;
 }
