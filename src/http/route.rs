@@ -29,8 +29,15 @@ impl Routes {
             (Some(pattern), Some(host)) => pattern.matches(host),
             (Some(_), None) => false,
         };
-        let routes = || self.0.iter().filter(is_host);
-        let route = routes().find(|route| path.starts_with(&*route.path)).unwrap_or_else(|| self.default());
+        // Behind a route that takes every path there is none to choose.
+        let routes = || {
+            let mut is_over = false;
+            let more = move |route: &&Arc<Route>| !std::mem::replace(&mut is_over, &*route.path == "/");
+            self.0.iter().filter(is_host).take_while(more)
+        };
+        // The `*` of OPTIONS has no prefix.
+        let fits = |route: &&Arc<Route>| path.starts_with(&*route.path) || &*route.path == "/";
+        let route = routes().find(fits).unwrap_or_else(|| self.default());
         if routes().nth(1).is_none() {
             return Some(route);
         }

@@ -35,32 +35,67 @@ fn the_longest_prefix_wins() {
     }
 }
 
+/// The routes `host/path`, which stand in the order in which they are tried.
+fn hosted(routes: &[&str]) -> Routes {
+    let route = |text: &&str| {
+        let (host, path) = text.split_at(text.find('/').expect("a path"));
+        let host = match host.strip_prefix('*') {
+            Some(suffix) => Some(HostPattern::Subdomains(suffix.into())),
+            None if host.is_empty() => None,
+            None => Some(HostPattern::Exact(host.into())),
+        };
+        route(host, path)
+    };
+    Routes::new(routes.iter().map(route).collect())
+}
+
+/// The route that a request takes, as [`hosted`] has it.
+fn taken_at(routes: &Routes, host: Option<&str>, path: &str) -> String {
+    let Some(route) = routes.find(host, path) else { return "?".to_owned() };
+    format!("{}{}", route.host.as_ref().map(HostPattern::to_string).unwrap_or_default(), route.path)
+}
+
 #[test]
-fn a_host_of_ones_own_comes_first() {
-    let exact = HostPattern::Exact("app.example".into());
-    let below = HostPattern::Subdomains(".app.example".into());
-    let routes = Routes::new(vec![
-        route(Some(exact), "/"),
-        route(Some(below.clone()), "/chat/"),
-        route(Some(below), "/"),
-        route(None, "/chat/"),
-        route(None, "/"),
-    ]);
-    for (host, path, index) in [
-        (Some("app.example"), "/chat/", 0),
-        (Some("App.Example.:8443"), "/chat/", 0),
-        (Some("a.app.example"), "/chat/", 1),
-        (Some("a.app.example"), "/other", 2),
-        (Some("other.example"), "/chat/", 3),
-        (Some("other.example"), "/other", 4),
-        (None, "/chat/", 3),
+fn a_host_counts_before_a_wildcard_before_any() {
+    let routes =
+        hosted(&["a.example/api/", "a.example/", "*.b.a.example/", "*.a.example/x/", "/api/v1/", "/api/", "/"]);
+    for (host, path, expected) in [
+        ("a.example", "/api/v1/users", "a.example/api/"),
+        ("a.example", "/other", "a.example/"),
+        ("a.example", "*", "a.example/"),
+        ("c.a.example", "/x/y", "*.a.example/x/"),
+        ("c.a.example", "/api/v1/users", "/api/v1/"),
+        ("c.b.a.example", "/x/y", "*.b.a.example/"),
+        ("b.a.example", "/x/y", "*.a.example/x/"),
+        ("b.a.example", "/y", "/"),
+        ("other.example", "/api/x", "/api/"),
+        ("a.example.evil", "/", "/"),
+        ("evila.example", "/", "/"),
+        ("", "/", "/"),
     ] {
-        let found = routes.find(host, path).expect("it can be told");
-        assert!(Arc::ptr_eq(found, &routes.0[index]), "{host:?} {path}: {found:?}");
+        assert_eq!(taken_at(&routes, Some(host), path), expected, "{host} {path}");
     }
-    // With one route for a host there is nothing to tell apart.
-    let one = Routes::new(vec![route(None, "/")]);
-    assert_eq!(taken(&one, "/a/../b%2Fc//d"), "/");
+    assert_eq!(taken_at(&routes, None, "/api/v1/users"), "/api/v1/", "no host is no host's");
+}
+
+#[test]
+fn no_spelling_of_a_host_dodges_its_route() {
+    let routes = hosted(&["a.example/", "[::1]/", "/"]);
+    for host in ["a.example", "A.EXAMPLE", "a.example:8443", "a.example.", "a.Example.:1", "a.example:"] {
+        assert_eq!(taken_at(&routes, Some(host), "/x"), "a.example/", "{host}");
+    }
+    for (host, expected) in [("[::1]:8443", "[::1]/"), ("[::1]", "[::1]/"), ("[::2]", "/"), ("::1", "/")] {
+        assert_eq!(taken_at(&routes, Some(host), "/"), expected, "{host}");
+    }
+}
+
+#[test]
+fn where_there_is_one_route_no_spelling_matters() {
+    let routes = hosted(&["a.example/", "*.a.example/", "/api/", "/"]);
+    let path = "//x/../api%2F/./%61pi/\\";
+    assert_eq!(taken_at(&routes, Some("a.example"), path), "a.example/");
+    assert_eq!(taken_at(&routes, Some("b.a.example"), path), "*.a.example/");
+    assert_eq!(taken_at(&routes, Some("b.example"), path), "?");
 }
 
 #[test]
