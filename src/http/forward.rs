@@ -66,7 +66,7 @@ pub(super) fn inbound(
 
 fn outbound(request: Request<Incoming>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
     let (mut head, body) = request.into_parts();
-    let upload = Upload::new(body, connection.edge.limits.header_read * BODY_PATIENCE);
+    let upload = Upload::new(body).within(connection.edge.limits.header_read * BODY_PATIENCE);
     headers::to_upstream(&mut head.headers, host, &connection.peer);
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);

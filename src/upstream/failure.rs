@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::{DialError, UploadError};
+use super::DialError;
+use super::patience::TooSlow;
 
 /// Why a request got no response from the app.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,5 @@ impl Failure {
 }
 
 fn is_too_slow(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    matches!(cause, Some(UploadError::TooSlow { .. }))
+    error.source().is_some_and(<dyn Error>::is::<TooSlow>)
 }

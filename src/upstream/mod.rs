@@ -18,7 +18,6 @@ use tokio_util::task::TaskTracker;
 pub use body::Upload;
 pub use dial::{DialError, authority};
 pub use failure::Failure;
-pub use patience::UploadError;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
 
