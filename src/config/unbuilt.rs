@@ -2,7 +2,7 @@
 //! for some of them are a protection that somebody relies on. Whoever builds one takes its lines out, and whoever builds
 //! the last one this file.
 
-use super::{ClientAuth, OriginPolicy, Settings};
+use super::{ClientAuth, Settings};
 
 impl Settings {
     /// The first setting that nothing heeds in this version.
@@ -34,12 +34,6 @@ fn all(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("limits.connections_per_ip", limits.connections_per_ip.is_some()),
         ("limits.handshakes_per_ip", limits.handshakes_per_ip.is_some()),
         //
-        ("limits.memory", limits.memory.is_some()),
-        //
-        ("limits.messages_per_second", routes.iter().any(|route| route.limits.messages_per_second.is_some())),
-        //
-        ("origins.allow", routes.iter().any(|route| *route.origins != OriginPolicy::Any)),
-        //
         ("forwarded.trusted_proxies", !forwarded.trusted_proxies.is_empty()),
         ("forwarded.rfc7239", forwarded.rfc7239),
     ]
@@ -70,9 +64,6 @@ mod tests {
             ("TLS__HSTS", "1h"),
             ("UPSTREAM__SOURCE_ADDRESSES", "['127.0.0.2']"),
             ("LIMITS__CONNECTIONS", "1"),
-            ("LIMITS__MEMORY", "1"),
-            ("LIMITS__MESSAGES_PER_SECOND", "1"),
-            ("ORIGINS__ALLOW", "[]"),
             ("FORWARDED__RFC7239", "true"),
         ] {
             let key = variable.to_lowercase().replace("__", ".");

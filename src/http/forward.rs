@@ -11,6 +11,9 @@ use super::reply::{self, Reply};
 use super::{Connection, headers, origin_form};
 use crate::upstream::{Lease, Upload};
 
+/// A body may take this many times what a head may, for each KiB.
+const BODY_PATIENCE: u32 = 6;
+
 /// Forwards `request` and relays what the app answers; a failure becomes a short answer of the proxy's own.
 pub(super) async fn forward(
     connection: &Arc<Connection>,
@@ -63,7 +66,7 @@ pub(super) fn inbound(
 
 fn outbound(request: Request<Incoming>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
     let (mut head, body) = request.into_parts();
-    let upload = Upload::new(body);
+    let upload = Upload::new(body).within(connection.edge.limits.header_read * BODY_PATIENCE);
     headers::to_upstream(&mut head.headers, host, &connection.peer);
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);

@@ -2,6 +2,7 @@
 //! `forward` when it is plain, to `switch` when it asks for a WebSocket.
 
 mod access;
+mod admit;
 mod forward;
 mod headers;
 mod linger;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HOST, HeaderValue};
-use hyper::http::uri::PathAndQuery;
+use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -30,7 +31,7 @@ use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
-use crate::upgrade::{self, Prepared, Sessions};
+use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Upstream};
 use access::Access;
 use reply::Reply;
@@ -200,10 +201,18 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
 
 async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let named = Named::by(&request);
-    let route = Arc::clone(connection.edge.routes.find(named.host(), request.uri().path()));
+    let routes = &connection.edge.routes;
+    let found = routes.find(named.host(), request.uri().path());
+    let is_clear = found.is_some();
+    let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
     let host = named.or_of(&connection.edge.upstream);
     if upgrade::wanted(request.headers()) {
         let client = hyper::upgrade::on(&mut request);
+        if !is_clear {
+            connection.swap_fate(Fate::Asked(client));
+            let asked = asked(connection, route, &request);
+            return switch::refuse(connection, &Refusal::Path, &asked, request.headers().get(ACCEPT));
+        }
         return switch::switch(connection, route, host, request, client).await;
     }
     // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
@@ -217,6 +226,7 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        _ if !is_clear => refuse(StatusCode::BAD_REQUEST, "path", access),
         // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
         _ if !headers::at_most_chunked(request.headers()) => {
             refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding", access)
@@ -225,7 +235,8 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
     }
 }
 
-/// The authority that a request names: that of an absolute target, else its one Host (RFC 9112 §3.2).
+/// The authority that a request names: that of an absolute target, else its one Host (RFC 9112 §3.2), which must be
+/// there either way.
 #[derive(Debug)]
 enum Named {
     /// This one.
@@ -238,16 +249,21 @@ enum Named {
 
 impl Named {
     fn by(request: &Request<Incoming>) -> Self {
-        if let Some(authority) = request.uri().authority() {
-            let host = authority.as_str();
-            let host = HeaderValue::from_str(host.rsplit_once('@').map_or(host, |(_, host)| host));
-            return host.map_or(Self::Wrongly, Self::As);
-        }
         let mut hosts = request.headers().get_all(HOST).iter();
-        match (hosts.next(), hosts.next()) {
-            (Some(host), None) => Self::As(host.clone()),
-            (None, _) if request.version() == Version::HTTP_10 => Self::Nothing,
-            _ => Self::Wrongly,
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) if is_authority(host.as_bytes()) => Some(host),
+            (None, _) if request.version() != Version::HTTP_11 => None,
+            _ => return Self::Wrongly,
+        };
+        match (request.uri().authority(), host) {
+            // Whatever Host says beside it (RFC 9112 §3.2.2).
+            (Some(target), _) if is_authority(target.as_str().as_bytes()) => {
+                HeaderValue::from_str(target.as_str()).map_or(Self::Wrongly, Self::As)
+            }
+            (Some(_), _) => Self::Wrongly,
+            (None, Some(host)) => Self::As(host.clone()),
+            (None, None) if request.version() == Version::HTTP_10 => Self::Nothing,
+            (None, None) => Self::Wrongly,
         }
     }
 
@@ -267,6 +283,22 @@ impl Named {
             Self::Wrongly => None,
         }
     }
+}
+
+/// Whether `text` is a host, a port behind it or not, and nothing else: a user before it would only hide which host it
+/// is (RFC 9110 §4.2.4).
+fn is_authority(text: &[u8]) -> bool {
+    // A port may be left out behind its colon (RFC 3986 §3.2.3).
+    let is_port = |port: &str| match port.strip_prefix(':') {
+        Some(digits) => {
+            digits.is_empty() || digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+        }
+        None => port.is_empty(),
+    };
+    Authority::try_from(text).is_ok_and(|authority| {
+        let (host, text) = (authority.host(), authority.as_str());
+        !host.is_empty() && text.strip_prefix(host).is_some_and(is_port)
+    })
 }
 
 /// The target of a request in origin form, its bytes untouched (RFC 9112 §3.2.1).

@@ -1,6 +1,5 @@
-//! Which route a path takes.
+//! Which route a request takes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{Route, bare_host};
@@ -18,182 +17,114 @@ impl Routes {
 
     /// The route of a request for `path` on `host`, the authority that it names if any: of the routes for exactly this
     /// host, else of those for a wildcard that it falls under, else of those for any, the one with the longest prefix.
-    /// Both are normalised for the comparison only; what goes to the app are the bytes that the client sent.
-    pub(super) fn find(&self, host: Option<&str>, path: &str) -> &Arc<Route> {
-        let path = normalise(path);
+    ///
+    /// What goes to the app are the bytes that the client sent, and apps differ in how they read them: `//admin/x` and
+    /// `/%61dmin/x` are `/admin/x` to some and something else to others. Where these readings lead to different routes,
+    /// the app's would be under another route's rules than it has: `None`. Of dot segments nobody knows where they lead:
+    /// they are `None` as soon as there are two routes to choose from. No client sends them (RFC 3986 §5.2.4).
+    pub(super) fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<Route>> {
         let host = host.map(bare_host);
-        let fits = |route: &&Arc<Route>| {
-            let is_host = match (&route.host, &host) {
-                (None, _) => true,
-                (Some(pattern), Some(host)) => pattern.matches(host),
-                (Some(_), None) => false,
-            };
-            is_host && path.starts_with(&*route.path)
+        let is_host = |route: &&Arc<Route>| match (&route.host, &host) {
+            (None, _) => true,
+            (Some(pattern), Some(host)) => pattern.matches(host),
+            (Some(_), None) => false,
         };
-        let (default, others) = self.0.split_last().expect("settings always hold the default route");
-        others.iter().find(fits).unwrap_or(default)
+        // Behind a route that takes every path there is none to choose.
+        let routes = || {
+            let mut is_over = false;
+            let more = move |route: &&Arc<Route>| !std::mem::replace(&mut is_over, &*route.path == "/");
+            self.0.iter().filter(is_host).take_while(more)
+        };
+        // The `*` of OPTIONS has no prefix.
+        let fits = |route: &&Arc<Route>| path.starts_with(&*route.path) || &*route.path == "/";
+        let route = routes().find(fits).unwrap_or_else(|| self.default());
+        if routes().nth(1).is_none() {
+            return Some(route);
+        }
+        let leads_here = |begins: &dyn Fn(&str) -> bool| {
+            let other = routes().find(|other| begins(&other.path));
+            other.is_none_or(|other| Arc::ptr_eq(other, route) || differ_in_case(other, route))
+        };
+        // The literal reading is one extreme, and these are the other: a reading in between, with some of the spellings
+        // resolved, leads to no route that neither of the two does.
+        let is_clear = if is_plain(path) {
+            leads_here(&|prefix| begins_in_any_case(path, prefix))
+        } else {
+            let loose = loosen(path);
+            !has_dot_segment(&loose)
+                && [merge(&loose), merge(behind_authority(&loose))]
+                    .iter()
+                    .all(|read| leads_here(&|prefix| read.starts_with(&merge(&loosen(prefix)))))
+        };
+        is_clear.then_some(route)
+    }
+
+    /// The route of what no other is for.
+    pub(super) fn default(&self) -> &Arc<Route> {
+        self.0.last().expect("settings always hold the default route")
     }
 }
 
-/// The path that `path` is equivalent to (RFC 3986 §6.2.2.2, §6.2.2.3): unreserved characters decoded, repeated
-/// slashes merged, dot segments resolved. Without it `/api/../admin`, `//admin` and `/%61dmin` would dodge the rules
-/// of `/admin`.
-fn normalise(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
-        return Cow::Borrowed(path);
-    }
-    let decoded = decode_unreserved(path);
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            segment => segments.push(segment),
-        }
-    }
-    let mut normal = String::with_capacity(decoded.len() + 1);
-    for segment in &segments {
-        normal.push('/');
-        normal.push_str(segment);
-    }
-    // What names a folder goes on naming a folder.
-    if normal.is_empty() || ["/", "/.", "/.."].iter().any(|end| decoded.ends_with(end)) {
-        normal.push('/');
-    }
-    Cow::Owned(normal)
+/// Whether there is one way to read `path`, but for its case: Express ignores that unless it is told otherwise.
+fn is_plain(path: &str) -> bool {
+    !path.contains(['%', '\\']) && !path.contains("//") && !path.contains("/.")
 }
 
-fn decode_unreserved(path: &str) -> String {
-    let mut decoded = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        decoded.push_str(&rest[..at]);
-        let code = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match code {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                decoded.push(char::from(byte));
-                rest = &rest[at + 3..];
-            }
-            _ => {
-                decoded.push('%');
-                rest = &rest[at + 1..];
-            }
-        }
+fn begins_in_any_case(path: &str, prefix: &str) -> bool {
+    path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// `path` with everything decoded, slashes among it, in lower case, and `\` as `/` (as URL parsers of browsers and of
+/// Node have it).
+fn loosen(path: &str) -> Vec<u8> {
+    let mut loose = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [byte, behind @ ..] = rest {
+        let decoded = match behind {
+            [high, low, behind @ ..] if *byte == b'%' => hexadecimal(*high, *low).map(|byte| (byte, behind)),
+            _ => None,
+        };
+        let (byte, behind) = decoded.unwrap_or((*byte, behind));
+        loose.push(if byte == b'\\' { b'/' } else { byte.to_ascii_lowercase() });
+        rest = behind;
     }
-    decoded.push_str(rest);
-    decoded
+    loose
+}
+
+/// `//` as `/`.
+fn merge(path: &[u8]) -> Vec<u8> {
+    let mut merged = path.to_vec();
+    merged.dedup_by(|byte, before| *byte == b'/' && *before == b'/');
+    merged
+}
+
+/// The path of what begins like `//name/path`, where `new URL(request.url, base)` takes the name for a host.
+fn behind_authority(path: &[u8]) -> &[u8] {
+    let name = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+    if name < 2 {
+        return path;
+    }
+    let end = path[name..].iter().position(|byte| *byte == b'/').map_or(path.len(), |len| name + len);
+    &path[end..]
+}
+
+/// Whether there is a `.` or `..` between slashes. What a servlet container takes for the parameters of a segment, as in
+/// `..;x`, hides it from the proxy only.
+fn has_dot_segment(loose: &[u8]) -> bool {
+    let mut segments = loose.split(|byte| *byte == b'/');
+    segments.any(|segment| matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b"..")))
+}
+
+/// Whether two routes are the same to whoever ignores case; the app then does not.
+fn differ_in_case(one: &Route, other: &Route) -> bool {
+    one.host == other.host && one.path.eq_ignore_ascii_case(&other.path)
+}
+
+fn hexadecimal(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(high)? << 4 | digit(low)?)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{HostPattern, Target, Upstream};
-
-    fn app() -> Arc<Upstream> {
-        Arc::new(Upstream::at(Target::Unix("/app.sock".into())))
-    }
-
-    fn routes(paths: &[&str]) -> Routes {
-        let route = |path: &&str| Arc::new(Route { path: (*path).into(), ..Route::to(app()) });
-        Routes::new(paths.iter().map(route).collect())
-    }
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let routes = routes(&["/api/chat/", "/api/", "/"]);
-        for (path, expected) in [
-            ("/api/chat/room", "/api/chat/"),
-            ("/api/chat", "/api/"),
-            ("/api/", "/api/"),
-            ("/apix", "/"),
-            ("/", "/"),
-            ("*", "/"),
-        ] {
-            assert_eq!(&*routes.find(None, path).path, expected, "{path}");
-        }
-    }
-
-    /// The routes `host/path`, which stand in the order in which they are tried.
-    fn hosted(routes: &[&str]) -> Routes {
-        let route = |route: &&str| {
-            let (host, path) = route.split_at(route.find('/').expect("a path"));
-            let host = match host.strip_prefix('*') {
-                Some(suffix) => Some(HostPattern::Subdomains(suffix.into())),
-                None if host.is_empty() => None,
-                None => Some(HostPattern::Exact(host.into())),
-            };
-            Arc::new(Route { path: path.into(), host, ..Route::to(app()) })
-        };
-        Routes::new(routes.iter().map(route).collect())
-    }
-
-    /// The route that a request takes, as [`hosted`] has it.
-    fn taken(routes: &Routes, host: Option<&str>, path: &str) -> String {
-        let route = routes.find(host, path);
-        format!("{}{}", route.host.as_ref().map(HostPattern::to_string).unwrap_or_default(), route.path)
-    }
-
-    #[test]
-    fn a_host_counts_before_a_wildcard_before_any() {
-        let routes =
-            hosted(&["a.example/api/", "a.example/", "*.b.a.example/", "*.a.example/x/", "/api/v1/", "/api/", "/"]);
-        for (host, path, expected) in [
-            ("a.example", "/api/v1/users", "a.example/api/"),
-            ("a.example", "/other", "a.example/"),
-            ("c.a.example", "/x/y", "*.a.example/x/"),
-            ("c.a.example", "/api/v1/users", "/api/v1/"),
-            ("c.b.a.example", "/x/y", "*.b.a.example/"),
-            ("b.a.example", "/x/y", "*.a.example/x/"),
-            ("b.a.example", "/y", "/"),
-            ("other.example", "/api/x", "/api/"),
-            ("a.example.evil", "/", "/"),
-            ("evila.example", "/", "/"),
-            ("", "/", "/"),
-        ] {
-            assert_eq!(taken(&routes, Some(host), path), expected, "{host} {path}");
-        }
-        assert_eq!(taken(&routes, None, "/api/v1/users"), "/api/v1/", "no host is no host's");
-    }
-
-    #[test]
-    fn no_spelling_of_a_host_dodges_its_route() {
-        let routes = hosted(&["a.example/", "[::1]/", "/"]);
-        for host in ["a.example", "A.EXAMPLE", "a.example:8443", "a.example.", "a.Example.:1", "a.example:"] {
-            assert_eq!(taken(&routes, Some(host), "//x/../y"), "a.example/", "{host}");
-        }
-        for (host, expected) in [("[::1]:8443", "[::1]/"), ("[::1]", "[::1]/"), ("[::2]", "/"), ("::1", "/")] {
-            assert_eq!(taken(&routes, Some(host), "/"), expected, "{host}");
-        }
-    }
-
-    #[test]
-    fn no_spelling_dodges_a_route() {
-        let routes = routes(&["/admin/", "/"]);
-        for path in [
-            "/admin/x",
-            "//admin/x",
-            "/admin//x",
-            "/%61dmin/x",
-            "/%61%64%6D%69%6e/",
-            "/public/../admin/x",
-            "/public/%2e%2E/admin/x",
-            "/./admin/./x",
-            "/../../admin/x",
-            "/admin/.",
-            "/admin/x/..",
-        ] {
-            assert_eq!(&*routes.find(None, path).path, "/admin/", "{path}");
-        }
-        for path in ["/admin/../x", "/x/admin/", "/%2561dmin/x", "/admin%2Fx", "/%", "/%6", "/%zz", "/%+1"] {
-            assert_eq!(&*routes.find(None, path).path, "/", "{path}");
-        }
-    }
-
-    #[test]
-    fn a_normal_path_is_not_copied() {
-        assert!(matches!(normalise("/socket.io/"), Cow::Borrowed("/socket.io/")));
-        assert_eq!(normalise("/a/b/.."), "/a/");
-        assert_eq!(normalise("/.."), "/");
-        assert_eq!(normalise("/%20b"), "/%20b");
-    }
-}
+#[path = "route_tests.rs"]
+mod tests;

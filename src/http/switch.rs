@@ -12,6 +12,7 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
+use super::admit::admit;
 use super::reply::{self, Reply};
 use super::{Connection, Fate, asked, forward, headers, origin_form};
 use crate::config::Route;
@@ -23,6 +24,9 @@ use crate::upgrade::{self, Agreement, Offer, Prepared, Refusal};
 /// Seconds after which a client that was refused by a draining proxy may come back; another instance has taken over
 /// by then.
 const RETRY_AFTER_DRAIN: HeaderValue = HeaderValue::from_static("1");
+
+/// As above, for want of memory: slow peers take their time to catch up.
+const RETRY_AFTER_MEMORY: HeaderValue = HeaderValue::from_static("5");
 
 /// What the app made of an upgrade request.
 enum Verdict {
@@ -58,25 +62,36 @@ pub(super) async fn switch(
         }
         Err((refusal, asked)) => {
             connection.swap_fate(Fate::Asked(client));
-            if let Refusal::Upstream(failure) = &refusal {
-                connection.edge.metrics.upstream_error(failure.reason());
-            }
-            let (status, reason) = (refusal.status(), refusal.reason());
-            reject(connection, &asked, reason, status, Some(&refusal.to_string()));
-            let mut response = reply::explain(status, reason, accept.as_ref(), None);
-            match refusal {
-                Refusal::Version => {
-                    response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-                    // RFC 9110 §15.5.22: a 426 says to what.
-                    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                }
-                Refusal::Draining => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_DRAIN)),
-                Refusal::BadRequest(_) | Refusal::Upstream(_) | Refusal::Switch(_) => {}
-            }
-            response
+            refuse(connection, &refusal, &asked, accept.as_ref())
         }
     }
+}
+
+/// Answers a handshake that comes to nothing; it is counted and logged.
+pub(super) fn refuse(
+    connection: &Connection,
+    refusal: &Refusal,
+    asked: &lines::Asked,
+    accept: Option<&HeaderValue>,
+) -> Response<Reply> {
+    if let Refusal::Upstream(failure) = refusal {
+        connection.edge.metrics.upstream_error(failure.reason());
+    }
+    let (status, reason) = (refusal.status(), refusal.reason());
+    reject(connection, asked, reason, status, Some(&refusal.to_string()));
+    let mut response = reply::explain(status, reason, accept, None);
+    match refusal {
+        Refusal::Version => {
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            // RFC 9110 §15.5.22: a 426 says to what.
+            response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        Refusal::Draining => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_DRAIN)),
+        Refusal::Memory { .. } => drop(response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_MEMORY)),
+        Refusal::BadRequest(_) | Refusal::Origin(_) | Refusal::Path | Refusal::Upstream(_) | Refusal::Switch(_) => {}
+    }
+    response
 }
 
 async fn negotiate(
@@ -92,9 +107,12 @@ async fn negotiate(
     };
     let (mut offer, host) = match (offer, host) {
         (Ok(offer), Some(host)) => (offer, host),
-        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host"), asked)),
+        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host, which is a host"), asked)),
         (Err(refusal), _) => return Err((refusal, asked)),
     };
+    if let Err(refusal) = admit(edge, &asked.route, request.headers(), &host) {
+        return Err((refusal, asked));
+    }
     let id = edge.sessions.next_id();
     let target = request.uri().clone();
     let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };

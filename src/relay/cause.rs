@@ -27,6 +27,8 @@ pub(super) enum Cause {
     PingFlood,
     /// The client sent more than 20 heartbeats of the application's in a second.
     BeatFlood,
+    /// The client sent more messages than its route allows.
+    MessageFlood,
     /// A peer broke RFC 6455, or a limit.
     Violation { by: Sender, violation: Violation },
     /// The proxy shuts down.
@@ -79,7 +81,7 @@ impl Cause {
             Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => {
                 EndReason::UpstreamLost
             }
-            Self::PingFlood | Self::BeatFlood => EndReason::Rate,
+            Self::PingFlood | Self::BeatFlood | Self::MessageFlood => EndReason::Rate,
             Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
             Self::Violation { .. } => EndReason::ProtocolError,
             Self::Drain => EndReason::Drain,
@@ -92,6 +94,7 @@ impl Cause {
             Self::Violation { violation, .. } => Some(violation.as_str()),
             Self::PingFlood => Some("more than 20 pings a second"),
             Self::BeatFlood => Some("more than 20 heartbeats a second"),
+            Self::MessageFlood => Some("more messages a second than the limit"),
             Self::UpstreamUnresponsive => Some("app silent for too long"),
             Self::Verdict(Verdict::UpstreamStalled) => Some("app takes no bytes"),
             _ => None,
@@ -113,6 +116,7 @@ impl Cause {
             }
             Self::PingFlood => (close(POLICY, "too many pings"), close(POLICY, "too many pings")),
             Self::BeatFlood => (close(POLICY, "too many heartbeats"), close(POLICY, "too many heartbeats")),
+            Self::MessageFlood => (close(POLICY, "too many messages"), close(POLICY, "too many messages")),
             Self::Violation { by: Sender::Client, violation } => {
                 let told = close(violation.code(), violation.as_str());
                 (told.clone(), told)

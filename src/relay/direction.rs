@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::allowance::Allowance;
 use super::cause::Cause;
 use super::inbound::{Inbound, Payload, control_len};
 use super::outbound::{Drained, Outbound};
@@ -23,6 +24,8 @@ pub(super) struct Direction {
     pub(super) outbound: Outbound,
     /// Where the heartbeat is made of messages.
     tap: Option<Box<Tap>>,
+    /// How many messages may come, where that is limited.
+    allowance: Option<Box<Allowance>>,
 }
 
 /// How a step went.
@@ -45,9 +48,17 @@ enum Passage {
 }
 
 impl Direction {
-    pub(super) fn new(from: Sender, limits: Limits, early: Bytes, rules: &Rules) -> Self {
+    pub(super) fn new(from: Sender, limits: Limits, early: Bytes, rules: &Rules, now: Instant) -> Self {
         let tap = rules.attends(from).then(|| Box::new(Tap::new(from)));
-        Self { from, inbound: Inbound::new(from, limits, early), outbound: Outbound::default(), tap }
+        let rate = limits.messages_per_second.filter(|_| from == Sender::Client);
+        let allowance = rate.map(|rate| Box::new(Allowance::new(rate, now)));
+        Self { from, inbound: Inbound::new(from, limits, early), outbound: Outbound::default(), tap, allowance }
+    }
+
+    /// The memory that is taken by what could not pass yet.
+    #[inline]
+    pub(super) fn kept(&self) -> usize {
+        self.outbound.kept() + self.tap.as_ref().map_or(0, |tap| tap.kept())
     }
 
     /// Gets out what waits, then reads once and relays what was read. While anything waits nothing is read: that is
@@ -60,10 +71,18 @@ impl Direction {
         now: Instant,
     ) -> Result<Step, Cause> {
         if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.ended {
+            if let Some(allowance) = &mut self.allowance {
+                allowance.hold_up(now);
+            }
             return Ok(Step::Idle);
         }
         scratch::with(|scratch| match self.inbound.poll_read(source, cx, scratch) {
-            Poll::Pending => Ok(Step::Idle),
+            Poll::Pending => {
+                if let Some(allowance) = &mut self.allowance {
+                    allowance.catch_up();
+                }
+                Ok(Step::Idle)
+            }
             Poll::Ready(Ok(0)) => Ok(Step::More),
             Poll::Ready(Ok(filled)) => {
                 let bytes = &scratch[..filled];
@@ -163,6 +182,12 @@ impl Direction {
         let outcome = loop {
             if self.inbound.close.is_some() {
                 break Ok(at);
+            }
+            if let Some(allowance) = &mut self.allowance
+                && self.inbound.scanner.begins_message(&bytes[at..])
+                && !allowance.take(now)
+            {
+                break Err(Cause::MessageFlood);
             }
             let starts_frame = TAPPED && self.inbound.scanner.at_boundary();
             match self.inbound.scanner.next(&bytes[at..]) {

@@ -32,7 +32,7 @@ pub enum EndReason {
     ProtocolError,
     /// A frame or message over the limit.
     TooBig,
-    /// Too many pings a second.
+    /// Too many pings, heartbeats or messages a second.
     Rate,
 }
 

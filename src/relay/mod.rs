@@ -5,11 +5,13 @@
 //! while anything is kept nothing more is read. The rules decide on control frames, the heartbeat engine on time, and
 //! the pump performs what they say.
 
+mod allowance;
 mod cause;
 mod control;
 mod direction;
 mod ending;
 mod inbound;
+mod memory;
 mod outbound;
 mod pump;
 mod rules;
@@ -27,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use control::{Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
+pub use memory::Memory;
 
 pub use crate::heartbeat::Delivery;
 use crate::heartbeat::{Policy, UpstreamPulse};
@@ -48,6 +51,11 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Bytes handed to the socket so far, encryption overhead included, on the scale of [`Delivery::acked`].
     fn written(&self) -> u64 {
+        0
+    }
+
+    /// Bytes that the leg has read ahead and keeps for the relay; counted as held, like what the relay keeps itself.
+    fn read_ahead(&self) -> usize {
         0
     }
 
@@ -80,6 +88,8 @@ pub struct Terms {
     pub policy: Arc<Policy>,
     /// Frame rules of both directions; which RSV bits an extension has claimed.
     pub limits: Limits,
+    /// Where it is counted what the session holds for slow peers; shared by all sessions.
+    pub memory: Arc<Memory>,
     /// The app's own liveness, shared by all sessions of one upstream.
     pub pulse: Arc<UpstreamPulse>,
     /// The session's name in log lines.

@@ -52,6 +52,12 @@ impl Outbound {
         self.waiting.len() - self.taken
     }
 
+    /// The memory that what waits takes.
+    #[inline]
+    pub(super) fn kept(&self) -> usize {
+        self.waiting.capacity()
+    }
+
     /// Gives up on the leg: nothing more goes out.
     pub(super) fn break_off(&mut self) {
         *self = Self { state: State::Broken, ..Self::default() };

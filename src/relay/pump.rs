@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::cause::Cause;
 use super::direction::{Direction, Step};
+use super::memory::Share;
 use super::rules::Rules;
 use super::teardown::LegEnd;
 use super::timer::Timer;
@@ -27,6 +28,8 @@ pub(super) struct Pump<C, U> {
     /// From the app to the client.
     down: Direction,
     rules: Rules,
+    /// What is held in both directions, as far as it is counted.
+    share: Share,
     terms: Terms,
     control: Arc<Control>,
     timer: Timer,
@@ -66,6 +69,7 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         if let Some(ending) = this.poll_closing(cx, now) {
             return Poll::Ready(ending);
         }
+        this.share.set(this.up.kept() + this.client.read_ahead(), this.down.kept() + this.upstream.read_ahead());
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
         Poll::Pending
@@ -83,9 +87,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         Self {
             client: legs.client,
             upstream: legs.upstream,
-            up: Direction::new(Sender::Client, terms.limits, legs.client_early, &rules),
-            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early, &rules),
+            up: Direction::new(Sender::Client, terms.limits, legs.client_early, &rules, now),
+            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early, &rules, now),
             rules,
+            share: Share::new(Arc::clone(&terms.memory)),
             terms,
             control,
             timer: Timer::default(),

@@ -70,6 +70,14 @@ impl Tap {
         matches!(&self.message, Message::Gathering(gathering) if !gathering.held.is_empty())
     }
 
+    /// The memory that a message takes whose end has not come.
+    pub(super) fn kept(&self) -> usize {
+        match &self.message {
+            Message::Gathering(gathering) => gathering.payload.capacity() + gathering.held.capacity(),
+            Message::Between | Message::Passing => 0,
+        }
+    }
+
     /// What was held back; it no longer is.
     pub(super) fn take_held(&mut self) -> Vec<u8> {
         match &mut self.message {

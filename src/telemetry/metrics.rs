@@ -2,13 +2,19 @@
 //!
 //! Labels take their values from small closed sets; never an address, a path or a connection's name.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::relay::Memory;
 
 /// All metrics of this process.
 #[derive(Debug)]
@@ -16,6 +22,7 @@ pub struct Metrics {
     registry: Registry,
     families: Families,
     totals: Sums,
+    memory: Arc<Memory>,
 }
 
 /// Totals over all labels since the start.
@@ -82,6 +89,26 @@ struct Closed {
     code: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+/// What sessions hold, asked for at each scrape: `in` on the way from clients, `out` on the way to them.
+#[derive(Debug)]
+struct Buffered(Arc<Memory>);
+
+impl Collector for Buffered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Bytes that sessions hold because a peer does not take them";
+        let mut family = encoder.encode_descriptor("buffered_bytes", help, None, MetricType::Gauge)?;
+        for (direction, bytes) in [("in", self.0.to_app()), ("out", self.0.to_client())] {
+            family.encode_family(&Direction { direction })?.encode_gauge(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
 /// One place in a gauge, given back when dropped.
 #[derive(Debug)]
 pub struct Active(Gauge<i64, AtomicI64>);
@@ -109,7 +136,10 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
         let families = Families::default();
-        Self { registry: families.registry(), families, totals: Sums::default() }
+        let memory = Arc::<Memory>::default();
+        let mut registry = families.registry();
+        registry.register_collector(Box::new(Buffered(Arc::clone(&memory))));
+        Self { registry, families, totals: Sums::default(), memory }
     }
 
     /// An upgrade was refused by the proxy itself; `reason` is one word.
@@ -160,6 +190,11 @@ impl Metrics {
     pub fn websocket(&self) -> Active {
         self.totals.websockets.inc();
         Active::enter(&self.families.websockets_active)
+    }
+
+    /// Where sessions count what they hold for slow peers.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// Totals over all labels since the start.
@@ -239,6 +274,8 @@ mod tests {
             r#"pulsegate_http_requests_total{code="200"} 2"#,
             r#"pulsegate_upstream_connect_errors_total{reason="refused"} 1"#,
             "pulsegate_connections_active 0",
+            r#"pulsegate_buffered_bytes{direction="in"} 0"#,
+            r#"pulsegate_buffered_bytes{direction="out"} 0"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in:\n{text}");

@@ -13,6 +13,20 @@ pub enum Refusal {
     /// A version other than 13 (RFC 6455 §4.4).
     #[error("the only WebSocket version spoken is 13")]
     Version,
+    /// A page of an origin that the route does not let in (RFC 6455 §10.2).
+    #[error("origin {0} is not allowed")]
+    Origin(Box<str>),
+    /// Its path can be read in several ways, which lead to different routes.
+    #[error("it cannot be told which route the path is for")]
+    Path,
+    /// The sessions that are open take more memory than they may.
+    #[error("sessions hold {held} bytes, more than {limit}")]
+    Memory {
+        /// Bytes held by all sessions.
+        held: u64,
+        /// `limits.memory`.
+        limit: u64,
+    },
     /// The proxy shuts down.
     #[error("the proxy is shutting down")]
     Draining,
@@ -30,6 +44,9 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => "bad_request",
             Self::Version => "version",
+            Self::Origin(_) => "origin",
+            Self::Path => "path",
+            Self::Memory { .. } => "memory",
             Self::Draining => "draining",
             Self::Upstream(Failure::Timeout { .. }) => "upstream_timeout",
             Self::Upstream(Failure::Dial(_)) => "upstream_unreachable",
@@ -41,9 +58,10 @@ impl Refusal {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Path => StatusCode::BAD_REQUEST,
             Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Draining | Self::Memory { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(failure) => failure.status(),
             Self::Switch(_) => StatusCode::BAD_GATEWAY,
         }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Route;
+use crate::config::{Route, SessionLimits};
 use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Registry};
 use crate::relay::{self, Control, Leg, Legs, Order, Terms};
@@ -89,12 +89,18 @@ impl Sessions {
     fn terms(&self, id: ConnId, route: &Route, policy: Arc<Policy>, coding: Coding) -> Terms {
         Terms {
             policy,
-            limits: Limits { frame: route.limits.frame, message: route.limits.message, rsv: coding.rsv() },
+            limits: limits(&route.limits, coding),
+            memory: Arc::clone(self.metrics.memory()),
             pulse: Arc::clone(&self.pulse),
             id,
             seed: fastrand::u64(..),
         }
     }
+}
+
+fn limits(of: &SessionLimits, coding: Coding) -> Limits {
+    let SessionLimits { frame, message, messages_per_second } = *of;
+    Limits { frame, message, messages_per_second, rsv: coding.rsv() }
 }
 
 /// Takes a stream back from hyper behind a 101, with the bytes that were read too early. `None` if the connection

@@ -1,5 +1,6 @@
 //! The body of a request on its way to the app.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,11 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::patience::Clock;
+
+/// Why a request body broke off.
+type Broken = Box<dyn Error + Send + Sync>;
+
 /// A request body that streams from the client, or none.
 #[derive(Debug, Default)]
 pub struct Upload(Option<Streaming>);
@@ -18,6 +24,8 @@ pub struct Upload(Option<Streaming>);
 struct Streaming {
     incoming: Incoming,
     progress: Arc<Progress>,
+    /// How long the client may take, where that is limited.
+    clock: Option<Clock>,
 }
 
 impl Upload {
@@ -26,7 +34,16 @@ impl Upload {
         if incoming.is_end_stream() {
             return Self(None);
         }
-        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()) }))
+        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()), clock: None }))
+    }
+
+    /// As long as it brings 1 KiB in each `time`, or its end. While nobody asks for more of it the time does not run.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        if let Some(streaming) = &mut self.0 {
+            streaming.clock = Some(Clock::new(time));
+        }
+        self
     }
 
     /// Whether there is nothing to send.
@@ -42,13 +59,24 @@ impl Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut streaming.incoming).poll_frame(cx));
+        let frame = Pin::new(&mut streaming.incoming).poll_frame(cx);
+        match (&frame, &mut streaming.clock) {
+            (Poll::Pending, Some(clock)) => {
+                let too_slow = ready!(clock.poll_over(cx));
+                return Poll::Ready(Some(Err(too_slow.into())));
+            }
+            (Poll::Ready(Some(Ok(frame))), Some(clock)) => {
+                clock.came(frame.data_ref().map_or(0, Bytes::len), Instant::now());
+            }
+            _ => {}
+        }
+        let frame = ready!(frame);
         streaming.progress.moved();
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

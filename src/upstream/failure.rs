@@ -1,10 +1,12 @@
 //! Why an exchange with the app came to nothing.
 
+use std::error::Error;
 use std::time::Duration;
 
 use hyper::StatusCode;
 
 use super::DialError;
+use super::patience::TooSlow;
 
 /// Why a request got no response from the app.
 #[derive(Debug, thiserror::Error)]
@@ -27,11 +29,15 @@ pub enum Failure {
     /// The client's own body broke off or was malformed; the app is not to blame.
     #[error("the client's request body is broken")]
     RequestBody(#[source] hyper::Error),
+    /// The client's body trickled.
+    #[error("the client's request body comes too slowly")]
+    RequestBodyTimeout(#[source] hyper::Error),
 }
 
 impl Failure {
     pub(super) fn from_exchange(error: hyper::Error) -> Self {
         match error {
+            error if error.is_user() && is_too_slow(&error) => Self::RequestBodyTimeout(error),
             error if error.is_user() => Self::RequestBody(error),
             error if error.is_parse() => Self::Invalid(error),
             error => Self::Closed(error),
@@ -46,15 +52,21 @@ impl Failure {
             Self::Invalid(_) => "invalid_response",
             Self::Timeout { .. } => "response_timeout",
             Self::RequestBody(_) => "request_body",
+            Self::RequestBodyTimeout(_) => "body_timeout",
         }
     }
 
-    /// The status with which the client learns of it (RFC 9110 §15.6.3, §15.6.5).
+    /// The status with which the client learns of it (RFC 9110 §15.5.9, §15.6.3, §15.6.5).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Dial(DialError::Timeout { .. }) | Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::RequestBody(_) => StatusCode::BAD_REQUEST,
+            Self::RequestBodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Dial(_) | Self::Closed(_) | Self::Invalid(_) => StatusCode::BAD_GATEWAY,
         }
     }
+}
+
+fn is_too_slow(error: &hyper::Error) -> bool {
+    error.source().is_some_and(<dyn Error>::is::<TooSlow>)
 }

@@ -4,6 +4,7 @@ mod body;
 mod dial;
 mod exchange;
 mod failure;
+mod patience;
 mod pool;
 pub mod pulse;
 mod stream;

@@ -55,6 +55,9 @@ pub struct Limits {
     pub frame: Option<u64>,
     /// Largest payload of one message in bytes; `None` is unlimited.
     pub message: Option<u64>,
+    /// Messages a second that the client may send; `None` is unlimited. The scanner, which knows no time, leaves it to
+    /// its caller.
+    pub messages_per_second: Option<u32>,
     /// RSV bits that negotiated extensions have claimed, as they stand in the first header byte
     /// ([`RSV_DEFLATE`], or [`RSV_ALL`] where an extension is unknown to us).
     pub rsv: u8,

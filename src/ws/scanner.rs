@@ -54,6 +54,13 @@ impl Scanner {
         self.at_boundary() && self.message.is_none()
     }
 
+    /// Whether `input`, which stands behind the bytes consumed so far, begins with the whole header of a new message.
+    pub fn begins_message(&self, input: &[u8]) -> bool {
+        let is_data = |header: Header| !header.opcode.is_control();
+        self.between_messages()
+            && Header::parse(input, self.from, &self.limits).is_ok_and(|header| header.is_some_and(is_data))
+    }
+
     /// Consumes what stands at the front of `input`; `None` where more bytes are needed first.
     ///
     /// # Errors

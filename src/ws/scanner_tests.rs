@@ -158,7 +158,7 @@ fn s15_compressed_fragments_carry_rsv1_on_the_first_only() {
 
 #[test]
 fn limits_hold_for_a_frame_and_for_a_message() {
-    let limits = Limits { frame: Some(4), message: Some(6), rsv: 0 };
+    let limits = Limits { frame: Some(4), message: Some(6), ..Limits::default() };
     let mut scanner = Scanner::new(Sender::Server, limits);
     assert_eq!(scanner.next(&[0x82, 5]), Err(Violation::FrameTooBig), "refused by its header alone");
     let mut scanner = Scanner::new(Sender::Server, limits);

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod answer;
 mod app_mode;
 mod bad_frames;
@@ -16,6 +17,7 @@ mod edge;
 mod frames;
 mod hidden_tab;
 mod hung_page;
+mod origins;
 mod passthrough;
 mod recipe;
 mod sessions;

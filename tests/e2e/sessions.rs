@@ -67,7 +67,7 @@ fn size(random: &mut fastrand::Rng) -> usize {
 }
 
 /// Every session takes two descriptors in the proxy, which inherits the limit.
-fn raise_the_limit_of_open_files() {
+pub(crate) fn raise_the_limit_of_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");

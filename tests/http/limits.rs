@@ -1,6 +1,6 @@
 //! Requests that are none, or too much.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{App, LogPage, Proxy};
 
@@ -66,6 +66,19 @@ async fn what_cannot_be_forwarded_is_refused_with_a_word() {
     for (request, status, reason) in [
         ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request", "host"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: :8443\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: user@a\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: a:port\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", "400 Bad Request", "host"),
+        ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", "400 Bad Request", "host"),
+        ("GET http://user:word@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request", "host"),
+        ("GET https://a@b/ HTTP/1.1\r\nHost: b\r\n\r\n", "400 Bad Request", "host"),
+        ("GET http://a/ HTTP/1.1\r\n\r\n", "400 Bad Request", "host"),
+        ("GET http://a/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "400 Bad Request", "host"),
         (
             "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "501 Not Implemented",
@@ -92,4 +105,65 @@ async fn a_refusal_reaches_a_client_that_is_still_uploading() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n").await;
     client.send(vec![b'x'; 300_000]).await;
     assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
+}
+
+#[tokio::test]
+async fn a_host_may_be_an_address_and_have_a_port() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for host in ["a", "my_app.internal:3000", "127.0.0.1:65535", "[::1]:8443", "[2001:db8::1]", "a.example.", "a:"] {
+        let mut client = proxy.connect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(app.accept().await.head().await.get("host"), Some(host));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_cut_off_with_408() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.limits.header_read = Duration::from_millis(50));
+    for framing in ["Content-Length: 100000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\n"] {
+        let log = LogPage::open();
+        let begun = Instant::now();
+        let mut client = proxy.connect();
+        client.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\n{framing}")).await;
+        let mut upstream = app.accept().await;
+        upstream.head().await;
+        // A byte now and then buys no time.
+        for _ in 0..3 {
+            client.send("x").await;
+            assert!(client.is_silent_for(Duration::from_millis(20)).await);
+        }
+        assert_eq!(client.head().await.line, "HTTP/1.1 408 Request Timeout", "{framing:?}");
+        assert!(begun.elapsed() >= Duration::from_millis(290), "after {:?} already", begun.elapsed());
+        assert!(client.rest().await.ends_with("408 Request Timeout: body_timeout\n"));
+        upstream.rest().await;
+        let line = log.line("http.access").await;
+        assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"body_timeout".into(), &408.into()));
+    }
+    assert!(proxy.counts(r#"pulsegate_http_requests_total{code="408"} 2"#), "{}", proxy.metrics.encode());
+    assert_eq!(proxy.metrics.totals().upstream_errors, 0, "the app is not to blame");
+}
+
+#[tokio::test]
+async fn a_body_that_the_app_does_not_take_is_nobodys_fault() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.limits.header_read = Duration::from_millis(50));
+    let mut client = proxy.connect_through(1024);
+    let body = vec![b'x'; 16_000_000];
+    let upload = async {
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+        client.send(&body).await;
+    };
+    let take = async {
+        let mut upstream = app.accept().await;
+        upstream.head().await;
+        // Longer than the client has: its bytes fill every buffer on the way meanwhile.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        upstream.expect(&body).await;
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        upstream
+    };
+    let _upstream = tokio::join!(upload, take);
+    assert_eq!(client.head().await.line, "HTTP/1.1 200 OK");
 }

@@ -3,5 +3,6 @@
 mod forward;
 mod limits;
 mod pool;
+mod routes;
 mod support;
 mod upgrade;

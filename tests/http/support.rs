@@ -32,6 +32,7 @@ pub const CLIENT: &str = "192.0.2.7:40000";
 pub struct Proxy {
     edge: Arc<Edge>,
     pub registry: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
     pub draining: CancellationToken,
     tracker: TaskTracker,
 }
@@ -48,15 +49,16 @@ impl Proxy {
         alter(&mut settings);
         let registry = Arc::new(Registry::new(1));
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new());
         let edge = Edge::new(
             &settings,
             Arc::clone(&registry),
             Arc::new(UpstreamPulse::new(Instant::now())),
-            Arc::new(Metrics::new()),
+            Arc::clone(&metrics),
             tracker.clone(),
             draining.clone(),
         );
-        Self { edge: Arc::new(edge), registry, draining, tracker }
+        Self { edge: Arc::new(edge), registry, metrics, draining, tracker }
     }
 
     /// A client's connection to it.
@@ -71,6 +73,11 @@ impl Proxy {
         let peer = Peer { address: CLIENT.parse().unwrap(), tls: Some(tls) };
         self.tracker.spawn(http::serve(ClientLeg(theirs), peer, Arc::clone(&self.edge)));
         Wire::new("client", ours)
+    }
+
+    /// Whether a scraper would read this line.
+    pub fn counts(&self, line: &str) -> bool {
+        self.metrics.encode().lines().any(|written| written == line)
     }
 
     /// Waits until every task has ended.

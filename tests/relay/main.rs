@@ -6,6 +6,7 @@ mod deflate;
 mod framing;
 mod held;
 mod identity;
+mod limits;
 mod messages;
 mod model;
 mod passive;

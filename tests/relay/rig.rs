@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Terms};
+use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Terms};
 use pulsegate::ws::Limits;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
@@ -236,6 +236,8 @@ pub struct Rig {
     /// What the client's kernel is said to have acknowledged.
     pub kernel: Arc<Mutex<Option<Delivery>>>,
     pub client_aborted: Arc<AtomicBool>,
+    /// What the session holds.
+    pub memory: Arc<Memory>,
     pub opened: Instant,
     session: JoinHandle<Ending>,
 }
@@ -275,10 +277,12 @@ impl Rig {
         let kernel = Arc::clone(&client_leg.kernel);
         let client_aborted = Arc::clone(&client_leg.aborted);
         let control = Arc::new(Control::default());
+        let memory = Arc::<Memory>::default();
         let opened = Instant::now();
         let terms = Terms {
             policy: Arc::new(plan.policy),
             limits: plan.limits,
+            memory: Arc::clone(&memory),
             pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
             id: Registry::new(0).next_id(),
             seed: 42,
@@ -296,6 +300,7 @@ impl Rig {
             control,
             kernel,
             client_aborted,
+            memory,
             opened,
             session,
         }

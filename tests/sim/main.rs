@@ -125,6 +125,7 @@ async fn proxy(policy: Policy, story: Story) -> turmoil::Result {
     let terms = Terms {
         policy: Arc::new(policy),
         limits: Limits::default(),
+        memory: Arc::default(),
         pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
         id: Registry::new(0).next_id(),
         seed: 3,

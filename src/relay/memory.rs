@@ -1,0 +1,89 @@
+//! What sessions hold because a peer does not take it: counted for the whole process, so that it can be bounded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that all sessions together hold: what a leg has not taken yet, and parts of messages that may be a heartbeat.
+///
+/// It is touched when a session's share changes, that is where something is kept or let go, never on the way of a frame.
+#[derive(Debug, Default)]
+pub struct Memory {
+    to_app: AtomicU64,
+    to_client: AtomicU64,
+}
+
+impl Memory {
+    /// Held on the way from clients to apps.
+    pub fn to_app(&self) -> u64 {
+        self.to_app.load(Ordering::Relaxed)
+    }
+
+    /// Held on the way from apps to clients.
+    pub fn to_client(&self) -> u64 {
+        self.to_client.load(Ordering::Relaxed)
+    }
+
+    /// Held in both directions.
+    pub fn total(&self) -> u64 {
+        self.to_app().saturating_add(self.to_client())
+    }
+}
+
+/// One session's share, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    of: Arc<Memory>,
+    to_app: usize,
+    to_client: usize,
+}
+
+impl Share {
+    pub(super) fn new(of: Arc<Memory>) -> Self {
+        Self { of, to_app: 0, to_client: 0 }
+    }
+
+    /// The session holds this much now.
+    #[inline]
+    pub(super) fn set(&mut self, to_app: usize, to_client: usize) {
+        if (to_app, to_client) != (self.to_app, self.to_client) {
+            self.change(to_app, to_client);
+        }
+    }
+
+    #[cold]
+    fn change(&mut self, to_app: usize, to_client: usize) {
+        replace(&self.of.to_app, &mut self.to_app, to_app);
+        replace(&self.of.to_client, &mut self.to_client, to_client);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
+}
+
+fn replace(total: &AtomicU64, share: &mut usize, new: usize) {
+    // New first: a reader in between may see a little too much, never less than nothing.
+    total.fetch_add(new as u64, Ordering::Relaxed);
+    total.fetch_sub(*share as u64, Ordering::Relaxed);
+    *share = new;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_the_sum_of_the_shares() {
+        let memory = Arc::new(Memory::default());
+        let (mut one, mut other) = (Share::new(Arc::clone(&memory)), Share::new(Arc::clone(&memory)));
+        one.set(100, 20);
+        other.set(0, 3);
+        assert_eq!((memory.to_app(), memory.to_client(), memory.total()), (100, 23, 123));
+        one.set(40, 20);
+        assert_eq!(memory.total(), 63);
+        drop(one);
+        assert_eq!((memory.to_app(), memory.to_client()), (0, 3), "a session that is gone holds nothing");
+    }
+}

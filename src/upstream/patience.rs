@@ -1,0 +1,117 @@
+//! Request bodies that trickle: how long the client may take.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A body must bring this many bytes, or its end, in the time it is given. Any link does that; who does not holds a
+/// connection to the app for no good.
+const LEAST: usize = 1024;
+
+/// A request's body trickled.
+#[derive(Debug, thiserror::Error)]
+#[error("the client sent less than {LEAST} bytes of its body within {within:?}")]
+pub(super) struct TooSlow {
+    within: Duration,
+}
+
+/// The client's time. It runs only while the client is waited for: when the app takes nothing, nobody asks.
+#[derive(Debug)]
+pub(super) struct Clock {
+    within: Duration,
+    /// What is left of it.
+    left: Duration,
+    /// What has come in it.
+    bytes: usize,
+    /// Since when the client is waited for.
+    waiting: Option<Instant>,
+    /// Armed lazily: it fires early rather than be set with each piece.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// A clock for a body that must bring 1 KiB `within` this time, and again.
+    pub(super) fn new(within: Duration) -> Self {
+        Self { within, left: within, bytes: 0, waiting: None, timer: None }
+    }
+
+    /// A piece of this many bytes has come.
+    pub(super) fn came(&mut self, bytes: usize, now: Instant) {
+        if let Some(since) = self.waiting.take() {
+            self.left = self.left.saturating_sub(now.saturating_duration_since(since));
+        }
+        self.bytes += bytes;
+        if self.bytes >= LEAST {
+            (self.bytes, self.left) = (0, self.within);
+        }
+    }
+
+    /// Waits for the client; ready once its time is over.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<TooSlow> {
+        let until = *self.waiting.get_or_insert_with(Instant::now) + self.left;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= until {
+                return Poll::Ready(TooSlow { within: self.within });
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn over(clock: &mut Clock) {
+        let TooSlow { .. } = poll_fn(|cx| clock.poll_over(cx)).await;
+    }
+
+    /// Waits for the client for `time`, and says whether that was too long.
+    async fn waits(clock: &mut Clock, time: Duration) -> bool {
+        timeout(time, over(clock)).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_nothing_has_its_time_and_no_more() {
+        let (mut clock, begun) = (Clock::new(60 * SECOND), Instant::now());
+        over(&mut clock).await;
+        assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_buys_no_time_and_a_kibibyte_does() {
+        let mut clock = Clock::new(60 * SECOND);
+        for _ in 0..5 {
+            assert!(!waits(&mut clock, 10 * SECOND).await);
+            clock.came(1, Instant::now());
+        }
+        assert!(waits(&mut clock, 11 * SECOND).await, "five bytes in a minute");
+
+        let mut clock = Clock::new(60 * SECOND);
+        for _ in 0..100 {
+            assert!(!waits(&mut clock, 50 * SECOND).await, "twenty bytes a second for an hour");
+            clock.came(LEAST, Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_app_takes_nothing_is_not_the_clients() {
+        let mut clock = Clock::new(60 * SECOND);
+        for _ in 0..3 {
+            assert!(!waits(&mut clock, 19 * SECOND).await);
+            clock.came(1, Instant::now());
+            sleep(600 * SECOND).await;
+        }
+        assert!(waits(&mut clock, 4 * SECOND).await, "a minute of waiting is over");
+    }
+}
