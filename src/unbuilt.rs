@@ -10,8 +10,7 @@ pub(crate) fn first(settings: &Settings) -> Option<&'static str> {
 }
 
 fn all(settings: &Settings) -> Vec<(&'static str, bool)> {
-    let Settings { listen, tls, upstream, routes, limits, forwarded, .. } = settings;
-    let mut upstreams = settings.upstreams().into_iter();
+    let Settings { listen, tls, routes, limits, .. } = settings;
     vec![
         ("listen.proxy_protocol", listen.proxy_protocol.is_some()),
         ("listen.redirect", listen.redirect.is_some()),
@@ -23,11 +22,6 @@ fn all(settings: &Settings) -> Vec<(&'static str, bool)> {
         //
         ("tls.hsts", tls.hsts.is_some()),
         //
-        ("TLS with the app (upstream.url = \"https://…\")", upstreams.clone().any(|app| app.tls.is_some())),
-        ("upstream.source_addresses", upstreams.any(|app| !app.source_addresses.is_empty())),
-        //
-        ("route.upstream", routes.iter().any(|route| route.upstream != *upstream)),
-        //
         ("limits.connections", limits.connections.is_some()),
         ("limits.connections_per_ip", limits.connections_per_ip.is_some()),
         ("limits.handshakes_per_ip", limits.handshakes_per_ip.is_some()),
@@ -37,8 +31,5 @@ fn all(settings: &Settings) -> Vec<(&'static str, bool)> {
         ("limits.messages_per_second", routes.iter().any(|route| route.limits.messages_per_second.is_some())),
         //
         ("origins.allow", routes.iter().any(|route| *route.origins != OriginPolicy::Any)),
-        //
-        ("forwarded.trusted_proxies", !forwarded.trusted_proxies.is_empty()),
-        ("forwarded.rfc7239", forwarded.rfc7239),
     ]
 }

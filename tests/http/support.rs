@@ -11,11 +11,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pulsegate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream};
-use pulsegate::heartbeat::{UpstreamPolicy, UpstreamPulse};
+use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
+use pulsegate::upstream::Apps;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -47,11 +48,12 @@ impl Proxy {
         let mut settings = settings(target);
         alter(&mut settings);
         let registry = Arc::new(Registry::new(1));
+        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
         let edge = Edge::new(
             &settings,
             Arc::clone(&registry),
-            Arc::new(UpstreamPulse::new(Instant::now())),
+            &apps,
             Arc::new(Metrics::new()),
             tracker.clone(),
             draining.clone(),
