@@ -119,7 +119,8 @@ mod tests {
         assert!(registry.after(None, &pulse).is_none(), "nobody to speak to yet");
         let ids: Vec<_> = (0..6).map(|_| registry.next_id()).collect();
         let app = |index| if index % 2 == 0 { &pulse } else { &other };
-        let entries: Vec<_> = ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
+        let entries: Vec<_> =
+            ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
         assert_eq!((registry.of(&pulse).len(), registry.all().len()), (3, 6));
         let mut at = None;
         let mut seen = Vec::new();

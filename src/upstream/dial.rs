@@ -101,12 +101,7 @@ impl Upstream {
     }
 }
 
-async fn encrypted(
-    client: &Client,
-    name: &str,
-    tcp: TcpStream,
-    target: &Target,
-) -> Result<UpstreamStream, DialError> {
+async fn encrypted(client: &Client, name: &str, tcp: TcpStream, target: &Target) -> Result<UpstreamStream, DialError> {
     match client.handshake(name, tcp).await {
         Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
         Err(source) => Err(DialError::Tls { place: authority(target).into(), source }),

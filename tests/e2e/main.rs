@@ -16,6 +16,7 @@ mod edge;
 mod frames;
 mod hidden_tab;
 mod hung_page;
+mod like_direct;
 mod passthrough;
 mod recipe;
 mod sessions;
