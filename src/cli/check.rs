@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use humantime::format_duration;
 use serde_json::{Value, json};
 
-use crate::config::{self, Overrides, Report, Route, Settings, Tls};
+use crate::config::{self, Overrides, Report, Route, Settings, Tls, Upstream};
 
 /// How the findings are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -42,15 +42,17 @@ impl From<Verdict> for ExitCode {
 /// Loads and validates the whole configuration without opening a listener, and writes to `out` everything that is
 /// wrong with it or, where nothing is, what would be served.
 ///
-/// `certificates` reads the TLS files and says why they cannot be used. Errors are those of `out`.
+/// `certificates` reads the TLS files and says why they cannot be used, `app` those for an app behind TLS. Errors are those
+/// of `out`.
 pub fn check(
     path: &Path,
     overrides: &Overrides,
     format: Format,
     certificates: impl Fn(&Tls) -> Result<(), String>,
+    app: impl Fn(&Upstream) -> Result<(), String>,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
-    let loaded = config::load_with(path, overrides, certificates);
+    let loaded = config::load_with(path, overrides, certificates, app);
     match (&loaded, format) {
         (Ok(settings), Format::Human) => describe(path, settings, out)?,
         (Err(report), Format::Human) => writeln!(out, "{report}")?,
@@ -146,9 +148,10 @@ mod tests {
         /// The verdict, and what was written with the file's path left out.
         fn check(&self, format: Format, certificates: Result<(), &str>) -> (Verdict, String) {
             let mut out = Vec::new();
+            let app = |app: &Upstream| certificates.map_err(|error| format!("{app}: {error}"));
             let certificates = |_: &Tls| certificates.map_err(str::to_owned);
-            let verdict =
-                check(&self.0, &Overrides::default(), format, certificates, &mut out).expect("memory takes all");
+            let checked = check(&self.0, &Overrides::default(), format, certificates, app, &mut out);
+            let verdict = checked.expect("memory takes all");
             let out = String::from_utf8(out).expect("text");
             (verdict, out.replace(&self.0.display().to_string(), "FILE"))
         }
@@ -389,6 +392,25 @@ heartbeat.mode = "off"
     }
 
     #[test]
+    fn the_files_for_apps_behind_tls_are_read() {
+        let apps = "[upstream]\nurl = \"https://one\"\n[[route]]\npath = \"/b/\"\nupstream = \"https://two\"\n\
+            [[route]]\npath = \"/c/\"\nupstream = { tls = { ca = \"/three.pem\" } }\n";
+        let file = File::new("apps", &format!("[tls]\ncertificate = \"/tls.crt\"\nprivate_key = \"/tls.key\"\n{apps}"));
+        let (verdict, out) = file.check(Format::Human, Err("no such file"));
+        assert_eq!(verdict, Verdict::Invalid);
+        let found: Vec<&str> = out.lines().filter(|line| line.starts_with("error")).skip(1).collect();
+        assert_eq!(
+            found,
+            [
+                "error: `upstream.url` cannot be used: https://one:443: no such file",
+                "error: `route[0].upstream` cannot be used: https://two:443: no such file",
+                "error: `route[1].upstream.tls` cannot be used: https://one:443: no such file",
+            ],
+            "{out}"
+        );
+    }
+
+    #[test]
     fn errors_are_objects_for_machines() {
         let file = File::new("errors-json", &VALID.replace("workers = 2", "wokers = 2\naddress = 1"));
         let (verdict, out) = file.check(Format::Json, Ok(()));
@@ -423,7 +445,7 @@ heartbeat.mode = "off"
     fn a_file_that_is_missing_is_an_error() {
         let mut out = Vec::new();
         let none = Path::new("src/none.toml");
-        let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), &mut out);
+        let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), |_| Ok(()), &mut out);
         assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
         assert_snapshot!(String::from_utf8_lossy(&out), @r#"
     error: cannot read src/none.toml: No such file or directory (os error 2)
