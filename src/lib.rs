@@ -22,7 +22,6 @@ pub mod server;
 mod tcp_info;
 pub mod telemetry;
 pub mod tls;
-mod unbuilt;
 pub mod upgrade;
 pub mod upstream;
 pub mod ws;

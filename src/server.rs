@@ -23,7 +23,6 @@ use crate::http::{self, Peer};
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
-use crate::unbuilt;
 use crate::upstream::{AppError, Apps, pulse};
 
 /// How long the workers get to let go of what an abort leaves.
@@ -87,7 +86,7 @@ struct Shared {
 impl Server {
     /// Opens the listening port, once for each worker.
     pub fn bind(settings: Settings, identity: Identity) -> Result<Self, StartError> {
-        if let Some(setting) = unbuilt::first(&settings) {
+        if let Some(setting) = settings.first_unbuilt() {
             return Err(StartError::Unbuilt(setting));
         }
         let terminator = Arc::new(Terminator::new(identity)?);

@@ -24,11 +24,11 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        says: "1: ws and heartbeat import std, bytes and tungstenite's frame types at most; heartbeat also serde_json",
+        says: "1: ws and heartbeat import std, bytes and tungstenite's frame types at most; heartbeat also memchr and serde_json",
         breaks: |module, import| {
             let pure = ["std", "core", "alloc", "bytes", FRAME_TYPES, "crate::ws", "crate::heartbeat"];
-            // Heartbeats may be JSON; a parser is a function of bytes like the rest.
-            let json = within_any(module, &["crate::heartbeat"]) && within_any(import, &["serde_json"]);
+            // Heartbeats may be JSON; a search and a parser are functions of bytes like the rest.
+            let json = within_any(module, &["crate::heartbeat"]) && within_any(import, &["memchr", "serde_json"]);
             within_any(module, &["crate::ws", "crate::heartbeat"]) && !within_any(import, &pure) && !json
         },
     },

@@ -29,6 +29,10 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
         }
     };
     telemetry::init(settings.log, Beats::AsLevel).context("cannot log")?;
+    let open = settings.open_routes().count();
+    if open > 0 {
+        tracing::warn!(routes = open, setting = "origins.allow", "open to pages of every origin");
+    }
     let server = Server::bind(settings, identity)?;
     server.run(Shutdown::on_signals())?;
     Ok(ExitCode::SUCCESS)

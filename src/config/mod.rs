@@ -31,6 +31,7 @@ mod settings;
 mod spoken;
 mod strangers;
 mod suggest;
+mod unbuilt;
 mod value;
 
 #[cfg(test)]

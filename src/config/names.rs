@@ -59,9 +59,8 @@ pub(super) fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(match nearest(text, WORDS) {
             Some(word) => misfit().with_help(format!("did you mean \"{word}\"?")),
-            None if text.contains('.') || text.starts_with("localhost") => {
-                misfit().with_help(format!("write \"https://{}\"", text.trim_end_matches('/')))
-            }
+            None if text.starts_with("localhost") => misfit().with_help(format!("write \"http://{text}\"")),
+            None if text.contains('.') => misfit().with_help(format!("write \"https://{text}\"")),
             None => misfit(),
         });
     };
@@ -154,8 +153,7 @@ fn host_alone(text: &str) -> Read<()> {
 fn domain_name(name: &str) -> Read<()> {
     if name.contains('*') {
         let problem = Problem::new("may have a wildcard only as its whole first label");
-        let domain = name.rsplit_once("*.").map_or("app.example", |(_, domain)| domain);
-        return Err(problem.with_help(format!("write \"{WILDCARD}{domain}\" for all names below {domain}")));
+        return Err(problem.with_help("as in \"*.app.example\""));
     }
     if !name.is_ascii() {
         let problem = Problem::new("must be a name as it stands in DNS");

@@ -138,3 +138,103 @@ fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(allowed: AllowedOrigin) -> OriginPolicy {
+        OriginPolicy::Only(vec![allowed])
+    }
+
+    #[test]
+    fn an_origin_is_compared_as_a_whole() {
+        let policy = only(AllowedOrigin::Exact("https://app.example".into()));
+        for origin in ["https://app.example", "https://app.example:443", "HTTPS://App.Example", "https://app.example."]
+        {
+            assert!(policy.allows(origin, "x"), "{origin}");
+        }
+        for origin in [
+            "http://app.example",
+            "https://app.example:8443",
+            "https://app.example.evil",
+            "https://evil-app.example",
+            "https://a.app.example",
+            "https://app.example@evil",
+            "https://evil/https://app.example",
+            "https://app.example/",
+            "https://app.example https://evil",
+            "https://app.example, https://evil",
+            "https://app.example:",
+            "https://app.example:+443",
+            "app.example",
+            "null",
+            "",
+        ] {
+            assert!(!policy.allows(origin, "app.example"), "{origin}");
+        }
+        let ported = only(AllowedOrigin::Exact("http://localhost:3000".into()));
+        assert!(ported.allows("http://localhost:3000", "x") && !ported.allows("http://localhost", "x"));
+        let own = only(AllowedOrigin::Exact("capacitor://localhost".into()));
+        assert!(own.allows("capacitor://localhost", "x") && !own.allows("https://localhost", "x"));
+        let address = only(AllowedOrigin::Exact("http://[::1]:3000".into()));
+        assert!(address.allows("http://[::1]:3000", "x") && !address.allows("http://::1:3000", "x"));
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_what_is_below() {
+        let policy =
+            only(AllowedOrigin::Subdomains { scheme: "https".into(), suffix: ".app.example".into(), port: None });
+        for origin in ["https://a.app.example", "https://b.a.app.example", "https://A.app.example:443"] {
+            assert!(policy.allows(origin, "x"), "{origin}");
+        }
+        for origin in [
+            "https://app.example",
+            "https://.app.example",
+            "https://evilapp.example",
+            "http://a.app.example",
+            "https://a.app.example:8443",
+            "https://a.app.example.evil",
+            "https://evil/.app.example",
+            "https://evil?.app.example",
+            "https://evil\\.app.example",
+        ] {
+            assert!(!policy.allows(origin, "x"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn the_same_host_is_the_host_that_is_asked() {
+        let policy = only(AllowedOrigin::SameHost);
+        for (origin, host) in [
+            ("https://app.example", "app.example"),
+            ("https://app.example", "App.Example:443"),
+            ("https://app.example:8443", "app.example:8443"),
+            ("https://[::1]:8443", "[::1]:8443"),
+        ] {
+            assert!(policy.allows(origin, host), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("https://evil.example", "app.example"),
+            ("https://app.example:8443", "app.example"),
+            ("https://app.example", "app.example:8443"),
+            // A page that came without TLS may be anybody's.
+            ("http://app.example", "app.example"),
+            ("http://app.example:443", "app.example"),
+            ("https://app.example", "app.example:x"),
+            ("https://app.example", ""),
+            ("null", "null"),
+        ] {
+            assert!(!policy.allows(origin, host), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn null_and_nobody_are_what_they_say() {
+        assert!(only(AllowedOrigin::Null).allows("null", "x"));
+        assert!(!only(AllowedOrigin::Null).allows("https://null", "x"));
+        let nobody = OriginPolicy::Only(Vec::new());
+        assert!(!nobody.allows("https://app.example", "app.example") && !nobody.allows("null", "x"));
+        assert!(OriginPolicy::Any.allows("anything at all", "x"));
+    }
+}

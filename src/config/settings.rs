@@ -44,6 +44,11 @@ impl Settings {
         }
         all
     }
+
+    /// The routes whose WebSockets a page of any origin may open.
+    pub fn open_routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter().filter(|route| *route.origins == OriginPolicy::Any)
+    }
 }
 
 /// The listening side.

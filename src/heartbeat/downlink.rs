@@ -62,8 +62,8 @@ enum Silence {
     Excused { until: Instant },
     /// A frame ended then, and the pong could have followed it.
     Since(Instant),
-    /// Nothing: a pong came that answers no known ping, perhaps a damaged answer; or only the app has pinged, and its
-    /// pongs are its own business.
+    /// Nothing: a pong came that answers no known ping, perhaps a damaged answer; or nothing was sent that the client
+    /// owes us an answer to.
     Unclear,
 }
 
@@ -86,12 +86,13 @@ impl Downlink {
         self.blocked.is_some()
     }
 
-    /// A probe has left for the wire; its arrival is in doubt after `window`.
-    pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration, ours: bool) {
-        let fresh = if ours { Silence::Excused { until: now + window } } else { Silence::Unclear };
+    /// A probe has left for the wire; its arrival is in doubt after `window`. Whether every live client `must_answer` it
+    /// decides what its silence says.
+    pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration, must_answer: bool) {
+        let fresh = if must_answer { Silence::Excused { until: now + window } } else { Silence::Unclear };
         let flight = self.flight.get_or_insert(Flight { sent: now, end, look_at: now + window, silence: fresh });
         flight.end = end;
-        if ours && matches!(flight.silence, Silence::Unclear) {
+        if must_answer && matches!(flight.silence, Silence::Unclear) {
             flight.silence = fresh;
         }
     }

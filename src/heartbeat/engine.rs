@@ -37,10 +37,10 @@ pub struct Engine {
     stats: Stats,
     /// Probes in a row that went unanswered.
     missed_in_a_row: u32,
-    /// When the client was last heard; where it has to speak by itself, when that last was a sign of life.
+    /// When the client was last heard; where it has to speak by itself, when its window began.
     last_byte: Instant,
-    /// How much longer than its window a client may be silent that has to speak by itself.
-    grace: Duration,
+    /// By how much that beginning has been put off since a sign of life.
+    put_off: Duration,
     /// Whether the app has spoken since the client last was heard, where that matters.
     spoken_to: bool,
     last_probe: Instant,
@@ -85,7 +85,7 @@ impl Engine {
             stats: Stats::default(),
             missed_in_a_row: 0,
             last_byte: now,
-            grace: Duration::ZERO,
+            put_off: Duration::ZERO,
             spoken_to: false,
             last_probe: now,
             checked: now,
@@ -139,22 +139,26 @@ impl Engine {
     /// A Pong of the client, unmasked.
     pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongFate {
         self.hurried = true;
-        if self.proof == Proof::Pongs || self.pinged_instead {
+        // Where the probe was a message, no Pong is an answer to it.
+        let answers_probe = self.proof == Proof::Pongs || std::mem::take(&mut self.pinged_instead);
+        if answers_probe {
             self.last_byte = now;
             self.alive(now);
         }
-        match self.ledger.pong(payload, now) {
-            Answer::Relayed => {
-                self.answered(now);
-                PongFate::Forward
-            }
+        let answer = self.ledger.pong(payload, now);
+        match answer {
+            Answer::Unknown => {}
+            _ if answers_probe => self.answered(now),
+            _ => self.downlink.proven(),
+        }
+        match answer {
+            Answer::Relayed => PongFate::Forward,
             Answer::Unknown => {
                 self.downlink.unclear();
                 self.stats.strays += 1;
                 PongFate::Forward
             }
             Answer::Own { rtt, owed } => {
-                self.answered(now);
                 self.stats.pongs += 1;
                 if let Some(rtt) = rtt {
                     self.stats.rtt_last = Some(rtt);
@@ -228,7 +232,9 @@ impl Engine {
         self.questions.left(now);
         self.schedule_next(now);
         self.checked = now;
-        self.downlink.probe_left(now, written, window, whose == Whose::Ours);
+        // A page may leave a question unanswered; only a Ping must be answered, and the app's are its own business.
+        let must_answer = whose == Whose::Ours && (self.pinged_instead || !self.asks_by_message());
+        self.downlink.probe_left(now, written, window, must_answer);
         // The kernel tells whether a probe has arrived, not when: one that has to wait its turn is looked after early.
         let held_up = self.downlink.whereabouts(delivery) == Whereabouts::Behind;
         let deadline = now + if held_up { window / FIRST_LOOK } else { window };
@@ -239,11 +245,13 @@ impl Engine {
     pub fn write_blocked(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.blocked(now);
+        self.not_yet_told(now);
     }
 
     /// Nothing waits for the client any more.
-    pub fn write_clear(&mut self) {
+    pub fn write_clear(&mut self, now: Instant) {
         self.downlink.clear();
+        self.not_yet_told(now);
     }
 
     /// The client is not being read from here on, because the app takes no more.
@@ -306,7 +314,7 @@ impl Engine {
         self.deferred = Duration::ZERO;
         if self.must_speak() {
             self.last_byte = now;
-            self.grace = Duration::ZERO;
+            self.put_off = Duration::ZERO;
             self.spoken_to = false;
         }
         match &mut self.phase {

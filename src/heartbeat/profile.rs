@@ -53,6 +53,16 @@ pub enum Proof {
     Pongs,
 }
 
+impl Proof {
+    /// How long a client may be silent that has to speak by itself.
+    pub fn window(self) -> Option<Duration> {
+        match self {
+            Self::Speaks(window) | Self::SpeaksWhenQuiet(window) | Self::SpeaksWhenSpokenTo(window) => Some(window),
+            Self::Answers | Self::Pongs => None,
+        }
+    }
+}
+
 /// A message of the proxy's own to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Say {

@@ -7,9 +7,15 @@ use super::MAX_OUTSTANDING;
 
 /// The questions that a client has yet to answer. Their answers all look alike, so they are attributed first in,
 /// first out.
+///
+/// A client may leave a question unanswered, and all later answers would be taken for those of the question before.
+/// So a question that is stale when the next one is asked counts no longer. Where it was the proxy's own its answer
+/// may still come, late; it is what is left over when all others have been answered, and must not reach the app.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     outstanding: VecDeque<Question>,
+    /// Own questions that count no longer and may still be answered; [`MAX_OUTSTANDING`] at most.
+    lapsed: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,19 +36,14 @@ pub(super) struct Answered {
 }
 
 impl Questions {
-    /// One of the proxy's own goes out.
-    pub(super) fn ours(&mut self, now: Instant) {
-        self.enter(Question { ours: true, asked: now, sent: None });
+    /// One of the proxy's own goes out; what was asked more than `stale` ago lapses.
+    pub(super) fn ours(&mut self, now: Instant, stale: Duration) {
+        self.enter(Question { ours: true, asked: now, sent: None }, stale);
     }
 
-    /// One of the app's goes out. What the proxy asked more than `stale` ago and nobody answered no longer counts: it
-    /// would take the app's answer.
+    /// One of the app's goes out; what was asked more than `stale` ago lapses.
     pub(super) fn apps(&mut self, now: Instant, stale: Duration) {
-        let is_stale = |question: &Question| question.ours && now.saturating_duration_since(question.asked) > stale;
-        while self.outstanding.front().is_some_and(is_stale) {
-            self.outstanding.pop_front();
-        }
-        self.enter(Question { ours: false, asked: now, sent: None });
+        self.enter(Question { ours: false, asked: now, sent: None }, stale);
     }
 
     /// Everything that was asked so far has left for the wire.
@@ -56,13 +57,18 @@ impl Questions {
 
     /// The client has answered the oldest one; `None` if it was asked nothing.
     pub(super) fn answered(&mut self, now: Instant) -> Option<Answered> {
-        let Question { ours, sent, .. } = self.outstanding.pop_front()?;
-        Some(Answered { ours, rtt: sent.map(|sent| now.saturating_duration_since(sent)) })
+        if let Some(Question { ours, sent, .. }) = self.outstanding.pop_front() {
+            return Some(Answered { ours, rtt: sent.map(|sent| now.saturating_duration_since(sent)) });
+        }
+        self.lapsed = self.lapsed.checked_sub(1)?;
+        Some(Answered { ours: true, rtt: None })
     }
 
-    fn enter(&mut self, question: Question) {
-        if self.outstanding.len() == MAX_OUTSTANDING {
-            self.outstanding.pop_front();
+    fn enter(&mut self, question: Question, stale: Duration) {
+        let lapses = |oldest: &Question| question.asked.saturating_duration_since(oldest.asked) > stale;
+        while self.outstanding.front().is_some_and(lapses) || self.outstanding.len() == MAX_OUTSTANDING {
+            let ours = self.outstanding.pop_front().is_some_and(|oldest| oldest.ours);
+            self.lapsed = MAX_OUTSTANDING.min(self.lapsed + usize::from(ours));
         }
         self.outstanding.push_back(question);
     }
@@ -82,10 +88,10 @@ mod tests {
     fn s45_answers_are_attributed_in_wire_order() {
         let mut questions = Questions::default();
         let now = crate::any_instant();
-        questions.ours(now);
+        questions.ours(now, STALE);
         questions.apps(now, STALE);
         questions.apps(now, STALE);
-        questions.ours(now);
+        questions.ours(now, STALE);
         let whose: Vec<_> = (0..5).map(|_| ours(&mut questions, now)).collect();
         assert_eq!(whose, [Some(true), Some(false), Some(false), Some(true), None]);
     }
@@ -95,11 +101,11 @@ mod tests {
         let mut questions = Questions::default();
         let base = crate::any_instant();
         let at = |ms| base + Duration::from_millis(ms);
-        questions.ours(at(0));
+        questions.ours(at(0), STALE);
         questions.left(at(5));
-        questions.ours(at(1000));
+        questions.ours(at(1000), STALE);
         questions.left(at(1010));
-        questions.ours(at(2000));
+        questions.ours(at(2000), STALE);
         let rtt = |questions: &mut Questions, ms| questions.answered(at(ms)).and_then(|answered| answered.rtt);
         assert_eq!(rtt(&mut questions, 1105), Some(Duration::from_millis(1100)));
         assert_eq!(rtt(&mut questions, 1110), Some(Duration::from_millis(100)));
@@ -107,23 +113,58 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_answered_does_not_take_the_apps_answer() {
+    fn what_was_never_answered_does_not_take_the_answer_to_a_later_question() {
+        let base = crate::any_instant();
+        let soon = Duration::from_millis(1);
+        for skipped_is_ours in [true, false] {
+            let mut questions = Questions::default();
+            questions.enter(Question { ours: skipped_is_ours, asked: base, sent: None }, STALE);
+            let now = base + STALE + soon;
+            questions.ours(now, STALE);
+            questions.left(now);
+            let answered = questions.answered(now + soon);
+            assert_eq!(answered, Some(Answered { ours: true, rtt: Some(soon) }), "{skipped_is_ours}");
+            questions.apps(now + soon * 2, STALE);
+            assert_eq!(ours(&mut questions, now + soon * 3), Some(false), "{skipped_is_ours}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_stale_may_still_be_answered() {
         let mut questions = Questions::default();
         let base = crate::any_instant();
-        questions.ours(base);
-        questions.apps(base + STALE + Duration::from_millis(1), STALE);
-        assert_eq!(ours(&mut questions, base + STALE * 2), Some(false));
-        questions.ours(base);
+        questions.ours(base, STALE);
         questions.apps(base + STALE, STALE);
-        assert_eq!(ours(&mut questions, base + STALE), Some(true), "it may still be answered");
+        assert_eq!(ours(&mut questions, base + STALE), Some(true));
+        assert_eq!(ours(&mut questions, base + STALE), Some(false));
+    }
+
+    #[test]
+    fn a_late_answer_to_an_own_question_is_ours_all_the_same() {
+        // The client was silent for three questions, the app's among them, and then answers all of them.
+        let mut questions = Questions::default();
+        let base = crate::any_instant();
+        questions.ours(base, STALE);
+        questions.apps(base + STALE * 2, STALE);
+        questions.ours(base + STALE * 4, STALE);
+        let whose: Vec<_> = (0..4).map(|_| ours(&mut questions, base + STALE * 5)).collect();
+        assert_eq!(
+            whose,
+            [Some(true), Some(true), None, None],
+            "the app's own was given up: it gets what is left over"
+        );
     }
 
     #[test]
     fn the_questions_are_bounded() {
         let mut questions = Questions::default();
+        let now = crate::any_instant();
         for _ in 0..1000 {
-            questions.apps(crate::any_instant(), STALE);
+            questions.apps(now, STALE);
+            questions.ours(now, STALE);
         }
         assert_eq!(questions.outstanding.len(), MAX_OUTSTANDING);
+        let answers = (0..1000).map_while(|_| questions.answered(now)).count();
+        assert_eq!(answers, 2 * MAX_OUTSTANDING);
     }
 }

@@ -87,7 +87,7 @@ fn decode_unreserved(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Target, Upstream};
+    use crate::config::{HostPattern, Target, Upstream};
 
     fn app() -> Arc<Upstream> {
         Arc::new(Upstream::at(Target::Unix("/app.sock".into())))
@@ -110,6 +110,59 @@ mod tests {
             ("*", "/"),
         ] {
             assert_eq!(&*routes.find(None, path).path, expected, "{path}");
+        }
+    }
+
+    /// The routes `host/path`, which stand in the order in which they are tried.
+    fn hosted(routes: &[&str]) -> Routes {
+        let route = |route: &&str| {
+            let (host, path) = route.split_at(route.find('/').expect("a path"));
+            let host = match host.strip_prefix('*') {
+                Some(suffix) => Some(HostPattern::Subdomains(suffix.into())),
+                None if host.is_empty() => None,
+                None => Some(HostPattern::Exact(host.into())),
+            };
+            Arc::new(Route { path: path.into(), host, ..Route::to(app()) })
+        };
+        Routes::new(routes.iter().map(route).collect())
+    }
+
+    /// The route that a request takes, as [`hosted`] has it.
+    fn taken(routes: &Routes, host: Option<&str>, path: &str) -> String {
+        let route = routes.find(host, path);
+        format!("{}{}", route.host.as_ref().map(HostPattern::to_string).unwrap_or_default(), route.path)
+    }
+
+    #[test]
+    fn a_host_counts_before_a_wildcard_before_any() {
+        let routes =
+            hosted(&["a.example/api/", "a.example/", "*.b.a.example/", "*.a.example/x/", "/api/v1/", "/api/", "/"]);
+        for (host, path, expected) in [
+            ("a.example", "/api/v1/users", "a.example/api/"),
+            ("a.example", "/other", "a.example/"),
+            ("c.a.example", "/x/y", "*.a.example/x/"),
+            ("c.a.example", "/api/v1/users", "/api/v1/"),
+            ("c.b.a.example", "/x/y", "*.b.a.example/"),
+            ("b.a.example", "/x/y", "*.a.example/x/"),
+            ("b.a.example", "/y", "/"),
+            ("other.example", "/api/x", "/api/"),
+            ("a.example.evil", "/", "/"),
+            ("evila.example", "/", "/"),
+            ("", "/", "/"),
+        ] {
+            assert_eq!(taken(&routes, Some(host), path), expected, "{host} {path}");
+        }
+        assert_eq!(taken(&routes, None, "/api/v1/users"), "/api/v1/", "no host is no host's");
+    }
+
+    #[test]
+    fn no_spelling_of_a_host_dodges_its_route() {
+        let routes = hosted(&["a.example/", "[::1]/", "/"]);
+        for host in ["a.example", "A.EXAMPLE", "a.example:8443", "a.example.", "a.Example.:1", "a.example:"] {
+            assert_eq!(taken(&routes, Some(host), "//x/../y"), "a.example/", "{host}");
+        }
+        for (host, expected) in [("[::1]:8443", "[::1]/"), ("[::1]", "[::1]/"), ("[::2]", "/"), ("::1", "/")] {
+            assert_eq!(taken(&routes, Some(host), "/"), expected, "{host}");
         }
     }
 

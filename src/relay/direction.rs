@@ -177,12 +177,15 @@ impl Direction {
                             Ok(Passage::Go) => {}
                             Ok(Passage::GoAfter(held)) => {
                                 self.outbound.send(sink, cx, &held);
+                                // What was held were whole frames, unless this goes on with the last of them.
+                                seen.ended_frame |= starts_frame;
                             }
                             Ok(Passage::Stop) => {
                                 self.outbound.send(sink, cx, &bytes[run..from]);
                                 run = at;
                             }
                             Err(cause) => {
+                                // The message that was too much must not pass, and of one that was held back not a part.
                                 at = from;
                                 break Err(cause);
                             }
@@ -193,7 +196,7 @@ impl Direction {
                 }
                 Ok(Some(Piece::Control(header))) => {
                     let end = at + control_len(&header);
-                    seen.ended_frame = true;
+                    seen.ended_frame |= !(TAPPED && self.holds());
                     match self.control(&header, &bytes[at..end], rules, now) {
                         Ok(Fate::Pass) => {
                             if TAPPED && self.inbound.close.is_some() {

@@ -186,7 +186,9 @@ impl Rules {
                 if let Some(reply) = self.reply.take() {
                     return Some(Transmit::Control(*reply));
                 }
+                // To a client that takes no bytes answers would only pile up.
                 if gap == Gap::Message
+                    && !self.stalled.server
                     && let Some(answer) = self.answer()
                 {
                     return Some(answer);
@@ -235,7 +237,7 @@ impl Rules {
             return;
         }
         if std::mem::take(&mut self.stalled.server) {
-            self.engine.write_clear();
+            self.engine.write_clear(now);
         }
         if self.engine.awaits_flush() {
             self.engine.flushed(now, sink.written(), sink.delivery());

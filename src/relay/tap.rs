@@ -4,10 +4,10 @@
 use flate2::{Decompress, FlushDecompress, Status};
 
 use crate::heartbeat::{Heard, Listener};
-use crate::ws::{Header, Limits, MAX_HEADER, Opcode, RSV_ALL, RSV_DEFLATE, Sender, unmask};
+use crate::ws::{Header, Limits, Opcode, RSV_ALL, RSV_DEFLATE, Sender, unmask};
 
-/// Fragments without content that are held; whoever sends more of them is no heartbeat.
-const MOST_FRAGMENTS: usize = 16;
+/// Fragments without content that are held; whoever sends more of them sends no heartbeat.
+const MOST_EMPTY: usize = 64;
 /// A message up to this size that has come whole needs no allocation.
 const SMALL: usize = 256;
 /// What a sender takes off the end of a compressed message (RFC 7692 §7.2.1).
@@ -37,9 +37,12 @@ struct Gathering {
     compressed: bool,
     /// What has come of it, unmasked.
     payload: Vec<u8>,
-    /// The key of the frame that the stream stands in, and how many of its bytes have passed.
+    /// The key of the frame that the stream stands in, how many of its bytes have come, and how many have not.
     mask: Option<[u8; 4]>,
     position: usize,
+    left: u64,
+    /// Its fragments without content.
+    empty: usize,
     /// Its frames as they came, where it is held back.
     held: Vec<u8>,
 }
@@ -131,6 +134,8 @@ impl Tap {
             payload: Vec::new(),
             mask: None,
             position: 0,
+            left: 0,
+            empty: 0,
             held: Vec::new(),
         };
         self.message = Message::Gathering(Box::new(gathering));
@@ -141,17 +146,16 @@ impl Tap {
         let Message::Gathering(gathering) = &mut self.message else { return Sight::Pass };
         let limit = listener.limit(self.from);
         gathering.add(piece, header, limit);
-        let Gathering { opcode, compressed, ref payload, .. } = **gathering;
+        let Gathering { opcode, compressed, ref payload, left, empty, .. } = **gathering;
         let over = payload.len() > limit;
         if ends || over {
             let payload = std::mem::take(&mut gathering.payload);
             return self.judge(opcode, compressed, &payload[..payload.len().min(limit)], !over, listener);
         }
-        // The last fragment may be empty.
-        let coming = payload.len() as u64;
+        // The frame has its end still to come; behind it a last one without content may end the message.
+        let at_least = left.saturating_add(payload.len() as u64);
         let start = (!compressed).then_some(payload.as_slice());
-        let wire = limit + MOST_FRAGMENTS * MAX_HEADER;
-        if !listener.may_matter(self.from, opcode, start, coming) || gathering.held.len() > wire {
+        if !listener.may_matter(self.from, opcode, start, at_least) || empty > MOST_EMPTY {
             return Sight::Release;
         }
         if listener.holds(self.from) {
@@ -171,7 +175,7 @@ impl Tap {
         listener: &mut Listener,
     ) -> Sight {
         Sight::Heard(if compressed {
-            match inflate(payload, listener.limit(self.from)) {
+            match inflate(payload, whole, listener.limit(self.from)) {
                 Some((inflated, all)) => listener.hear(self.from, opcode, &inflated, whole && all),
                 None => listener.cannot_read(self.from),
             }
@@ -189,6 +193,8 @@ impl Gathering {
             bytes = &piece[header.len..];
             self.mask = header.mask;
             self.position = 0;
+            self.left = header.payload;
+            self.empty += usize::from(header.payload == 0);
         }
         let from = self.payload.len();
         self.payload.extend_from_slice(&bytes[..bytes.len().min((limit + 1).saturating_sub(from))]);
@@ -197,6 +203,7 @@ impl Gathering {
             unmask(&mut self.payload[from..], key);
         }
         self.position += bytes.len();
+        self.left = self.left.saturating_sub(bytes.len() as u64);
     }
 }
 
@@ -206,12 +213,12 @@ fn header(piece: &[u8], from: Sender) -> Option<Header> {
     Header::parse(piece, from, &any).ok().flatten()
 }
 
-/// The first `limit` bytes of a compressed message, and whether those are all; `None` where it refers to messages
-/// before it.
-fn inflate(payload: &[u8], limit: usize) -> Option<(Vec<u8>, bool)> {
+/// The first `limit` bytes of a compressed message, or of its beginning if it is not `whole`, and whether those are all;
+/// `None` where it refers to messages before it.
+fn inflate(payload: &[u8], whole: bool, limit: usize) -> Option<(Vec<u8>, bool)> {
     let mut inflated = Vec::with_capacity(limit + 1);
     let mut stream = Decompress::new(false);
-    for part in [payload, &DEFLATE_TAIL] {
+    for part in [payload, if whole { &DEFLATE_TAIL } else { &[] }] {
         match stream.decompress_vec(part, &mut inflated, FlushDecompress::Sync) {
             Ok(Status::Ok | Status::BufError | Status::StreamEnd) => {}
             Err(_) => return None,
@@ -221,3 +228,7 @@ fn inflate(payload: &[u8], limit: usize) -> Option<(Vec<u8>, bool)> {
     inflated.truncate(limit);
     Some((inflated, all))
 }
+
+#[cfg(test)]
+#[path = "tap_tests.rs"]
+mod tests;

@@ -69,5 +69,6 @@ impl Failure {
 /// Whether rustls is at the bottom of `error`: through a stream its errors travel inside [`io::Error`].
 fn is_of_tls(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
+    let inner = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    inner.is_some()
 }

@@ -58,7 +58,11 @@ impl ControlFrame {
 
 /// Applies a masking key (§5.3), which both masks and unmasks; `payload` begins where the frame's payload begins.
 pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
-    for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
+    let (words, rest) = payload.as_chunks_mut::<4>();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
     }
 }

@@ -115,7 +115,7 @@ async fn reply(stream: impl AsyncRead + AsyncWrite, request: &[u8]) -> Reply {
         let _ = writes.write_all(request).await;
         let _ = writes.flush().await;
     };
-    let (_, ended) = tokio::join!(send, reads.read_to_end(&mut bytes));
+    let ((), ended) = tokio::join!(send, reads.read_to_end(&mut bytes));
     let seen = String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned();
     ended.unwrap_or_else(|error| panic!("{error} after {seen:?}"));
     parse(&bytes).unwrap_or_else(|| panic!("no answer: {seen:?}"))

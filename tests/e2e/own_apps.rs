@@ -19,18 +19,19 @@ async fn each_app_gets_what_is_meant_for_it() {
     let proxy = Proxy::start(config(&shop, &live)).await;
     let sessions = [("/live/ws?name=here", &live, &shop), ("/ws?name=there", &shop, &live)];
     for (path, own, other) in sessions {
+        let (bare, _) = path.split_once('?').expect("a name");
         let session = Neighbour::join(&proxy, path).await;
         assert_eq!((own.events("open").len(), other.events("close").len()), (1, 0), "{path}");
         drop(session);
-        proxy.ws_close(|line| line["url.path"] == path.split('?').next()).await;
+        proxy.ws_close(|line| line["url.path"] == bare).await;
         own.event("close", |_| true).await;
     }
     let mut stream = proxy.tls().await;
     // Whichever way the path is spelt.
     for (path, route) in [("/live/../request", "/"), ("/public/..//live/x", "/live/")] {
         proxy.ask(&mut stream, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
-        let line = proxy.line("its http.access", |line| line.json["url.path"] == path).await.json;
-        assert_eq!(line["http.route"], route, "{line}");
+        let access = proxy.line("its http.access", |line| line.json["url.path"] == path).await.json;
+        assert_eq!(access["http.route"], route, "{access}");
     }
     drop(stream);
     proxy.finish().await;

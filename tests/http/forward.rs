@@ -1,9 +1,10 @@
 //! Plain requests: what reaches the app, what comes back, and when.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::config::Target;
+use pulsegate::config::{HostPattern, Route, Target};
 use tokio::net::UnixListener;
 
 use crate::support::{App, LogPage, Proxy, Wire, alter_app};
@@ -243,6 +244,36 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
     drop(client);
     assert_eq!(upstream.rest().await, "");
     assert_eq!(log.line("http.access").await["http.response.status_code"], 499);
+}
+
+#[tokio::test]
+async fn a_route_is_chosen_by_the_host_that_the_request_names() {
+    for (request, expected) in [
+        ("GET /page/ HTTP/1.1\r\nHost: Shop.Example:8443\r\n\r\n", "/page/"),
+        ("GET https://shop.example/page/ HTTP/1.1\r\nHost: other.example\r\n\r\n", "/page/"),
+        ("GET https://other.example/page/ HTTP/1.1\r\nHost: shop.example\r\n\r\n", "/"),
+        ("GET /page/ HTTP/1.1\r\nHost: other.example\r\n\r\n", "/"),
+        ("GET /page/ HTTP/1.0\r\n\r\n", "/"),
+        ("GET /page/ HTTP/1.1\r\n\r\n", "/"),
+    ] {
+        let app = App::start().await;
+        let proxy = Proxy::with(app.target(), |settings| {
+            let host = HostPattern::Exact("shop.example".into());
+            let route = Route { path: "/page/".into(), host: Some(host), ..Route::to(Arc::clone(&settings.upstream)) };
+            settings.routes.insert(0, Arc::new(route));
+        });
+        let log = LogPage::open();
+        let mut client = proxy.connect();
+        client.send(request).await;
+        // Without the Host that HTTP/1.1 asks for there is nothing to pass on.
+        if request.contains("Host") || request.contains("HTTP/1.0") {
+            let mut upstream = app.accept().await;
+            upstream.head().await;
+            upstream.send(OK).await;
+        }
+        client.head().await;
+        assert_eq!(log.line("http.access").await["http.route"], expected, "{request}");
+    }
 }
 
 #[tokio::test]

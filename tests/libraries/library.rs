@@ -24,7 +24,7 @@ pub(crate) struct Library {
     pub(crate) profile: &'static str,
     /// The mode that the profile implies.
     pub(crate) mode: &'static str,
-    /// Whether `profile = "auto"` knows it.
+    /// Whether `profile = "auto"` leads to this profile and mode.
     pub(crate) auto: Auto,
     /// Lines of `[heartbeat]` beyond [`super::matrix::WINDOWS`] that make the bound short enough for a test.
     pub(crate) heartbeat: &'static str,
@@ -43,7 +43,7 @@ pub(crate) struct Library {
 pub(crate) enum Auto {
     /// It picks the profile, and says why in these words, among others.
     Picks(&'static str),
-    /// Nothing in the request gives the library away: protocol pings.
+    /// Nothing in the request gives the library away, or not that its page beats by itself.
     CannotTell,
 }
 

@@ -58,15 +58,14 @@ impl Heartbeat {
             (Self::Profile, _) | (Self::Auto, Auto::Picks(_)) => Some((library.mode, library.profile)),
             (Self::Auto, Auto::CannotTell) | (Self::Protocol, _) => None,
         };
-        match picked {
-            Some((mode, profile)) => {
-                assert_eq!((&open["heartbeat.mode"], &open["heartbeat.profile"]), (&mode.into(), &profile.into()));
-            }
-            None => assert!(open["heartbeat.profile"].is_null(), "{open}"),
-        }
+        let (mode, profile) = match picked {
+            Some((mode, profile)) => (mode.into(), profile.into()),
+            None => ("protocol".into(), Value::Null),
+        };
+        assert_eq!((&open["heartbeat.mode"], &open["heartbeat.profile"]), (&mode, &profile), "{self:?}: {open}");
         if self == Self::Auto {
             let why = open["heartbeat.why"].as_str().unwrap_or_else(|| panic!("it does not say why: {open}"));
-            let expected = if let Auto::Picks(words) = library.auto { words } else { "" };
+            let expected = if let Auto::Picks(words) = library.auto { words } else { "nothing recognised" };
             assert!(why.contains(expected), "{expected:?} is not in {why:?}");
         }
     }
@@ -107,6 +106,14 @@ impl Session {
 
     async fn finish(self) {
         self.proxy.finish().await;
+    }
+
+    /// As [`Self::finish`], and gives the session's `ws.close`.
+    async fn ends(self) -> Value {
+        drop(self.page);
+        let close = self.proxy.ws_close(|_| true).await.json;
+        self.proxy.finish().await;
+        close
     }
 }
 
@@ -185,7 +192,21 @@ impl DerefMut for Page {
 /// What has to hold where the proxy speaks the library's heartbeat. The cases run beside one another, for most of the
 /// time they wait.
 pub(crate) async fn under_its_profile(library: &Library) {
-    tokio::join!(lives(library, Heartbeat::Profile), lives(library, Heartbeat::Auto), is_found_when_it_hangs(library),);
+    tokio::join!(
+        lives(library, Heartbeat::Profile),
+        lives(library, Heartbeat::Auto),
+        Box::pin(is_found_when_it_hangs(library)),
+        async {
+            if let Hung::Process { .. } = library.hung {
+                hangs_unnoticed(library, Heartbeat::Profile).await;
+            }
+        },
+    );
+}
+
+/// What has to hold where the page beats and the proxy answers.
+pub(crate) async fn is_answered(library: &Library) {
+    tokio::join!(lives(library, Heartbeat::Profile), is_found_when_it_hangs(library));
 }
 
 /// As [`under_its_profile`], for a client whose network does not live on when it hangs, with a bound well beyond that of
@@ -236,11 +257,22 @@ async fn lives(library: &Library, heartbeat: Heartbeat) {
     session.echoes("last").await;
     session.is_the_first();
     let Session { app, page, .. } = &session;
-    let beats = app.events("beat").len() + page.events("beat").len();
-    assert!(beats >= 2, "{heartbeat:?}: {beats} beats of its own:\n{}\n{}", app.transcript(), page.transcript());
+    let (at_app, at_page) = (app.events("beat").len(), page.events("beat").len());
+    let transcripts = || format!("{heartbeat:?}; the app:\n{}the page:\n{}", app.transcript(), page.transcript());
+    assert!(at_app + at_page >= 2, "{at_app} and {at_page} beats of its own; {}", transcripts());
     let heard: Vec<Value> = app.events("message").into_iter().map(|event| event["data"].clone()).collect();
-    assert_eq!(heard, ["first", "last"], "{heartbeat:?}: the app sees its own messages alone");
-    session.finish().await;
+    assert_eq!(heard, ["first", "last"], "the app sees its own messages alone; {}", transcripts());
+    if heartbeat == Heartbeat::Profile {
+        let close = session.ends().await;
+        let answered = close["pongs"].as_u64().unwrap_or_default();
+        match library.mode {
+            "app" => assert!(answered >= 5, "the proxy asks, the page answers: {close}"),
+            "answer" => assert!(at_page >= 5, "the proxy answers: {at_page} beats at the page"),
+            _ => {}
+        }
+    } else {
+        session.finish().await;
+    }
 }
 
 /// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake. Gives how

@@ -8,9 +8,11 @@ use crate::library::{After, Auto, ComesBack, Hung, Library};
 /// Every library that is tried, in the order of the table.
 const LIBRARIES: &[&Library] = &[
     &crate::ws::LIBRARY,
+    &crate::ws::BEATS,
     &crate::socket_io::WEBSOCKET,
     &crate::socket_io::POLLING,
     &crate::graphql_ws::LIBRARY,
+    &crate::graphql_ws::BEATS,
     &crate::subscriptions_transport_ws::LIBRARY,
     &crate::signalr::LIBRARY,
     &crate::stomp::LIBRARY,
@@ -26,7 +28,7 @@ const LIBRARIES: &[&Library] = &[
 const SECTION: &str = "\n## Application heartbeats\n";
 
 const HEAD: &str = "\
-| library | tried with | `profile` | mode | `auto` knows it | a hung page is gone after | after 1001 | after 1012 |
+| library | tried with | `profile` | mode | `auto` picks it | a hung page is gone after | after 1001 | after 1012 |
 |---|---|---|---|---|---|---|---|
 ";
 

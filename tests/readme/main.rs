@@ -193,7 +193,10 @@ fn pulsegate(arguments: &str) -> Command {
 
 fn the_documented_configuration_is_valid() {
     let certificate = Certificate::new("check");
-    for file in ["config/proxy.toml".to_owned(), proxy_toml_of_the_config_map(&certificate)] {
+    let examples = certificate.folder.join("readme.toml");
+    fs::write(&examples, blocks("toml").join("\n")).expect("written");
+    let examples = examples.to_string_lossy().into_owned();
+    for file in ["config/proxy.toml".to_owned(), proxy_toml_of_the_config_map(&certificate), examples] {
         let mut command = pulsegate(&format!("check -c {file}"));
         let output = certificate.give(&mut command).output().expect("it runs");
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stdout));

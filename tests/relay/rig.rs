@@ -106,6 +106,17 @@ impl End {
         tokio::spawn(async move { held.write_all(&bytes).await });
     }
 
+    /// Sends in the background, with a moment between two chunks in which each is read by itself.
+    pub fn send_chunks_soon(&mut self, chunks: Vec<Vec<u8>>) -> JoinHandle<()> {
+        let out = Arc::clone(&self.out);
+        tokio::spawn(async move {
+            for chunk in chunks {
+                out.lock().await.write_all(&chunk).await.expect("the relay reads");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    }
+
     /// Ends the stream behind everything sent so far.
     pub fn fin_soon(&mut self) {
         let out = Arc::clone(&self.out);

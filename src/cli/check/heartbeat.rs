@@ -163,11 +163,11 @@ fn bound(policy: &Policy) -> Bound {
 fn asked_by_app(policy: &Policy) -> String {
     let engine_io = policy.mode.profile().is_some_and(|profile| profile.name == Builtin::EngineIo.name());
     let usual = if engine_io { " (25 s by Socket.IO's default)" } else { "" };
-    let question = format!("the app's own interval{usual} + {}", seconds(policy.timeout));
-    match policy.max_missed {
-        1 => question,
-        many => format!("{many} × ({question})"),
-    }
+    let missed = match policy.max_missed {
+        1 => String::new(),
+        many => format!("{many} × "),
+    };
+    format!("the app's own interval{usual} + {missed}{}", seconds(policy.timeout))
 }
 
 /// Whether a message has to pass before its profile comes into force.

@@ -3,6 +3,7 @@
 //! config/proxy.toml against the code: every key stands in it, and every default it shows is the code's.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use figment::value::{Dict, Value};
@@ -12,18 +13,19 @@ use crate::config::document::Document;
 use crate::config::layers::Layers;
 use crate::config::path::KeyPath;
 use crate::config::reader::Reader;
-use crate::config::{Environment, Overrides, Settings, sections};
+use crate::config::{AllowedOrigin, Environment, OriginPolicy, Overrides, Settings, sections};
 use crate::heartbeat::{Builtin, Heartbeat, RECOGNISABLE};
 
 const DOCUMENTED: &str = include_str!("../../../config/proxy.toml");
 
-/// Keys without a default; they stand in the examples alone.
-const NO_DEFAULT: [&str; 1] = ["heartbeat.profile"];
+/// Keys without a default; they stand in the examples and other forms alone.
+const NO_DEFAULT: [&str; 3] = ["heartbeat.profile", "origins.allow", "tls.client_auth.ca"];
 
 /// Whether `line` is a key or a header that is commented out, rather than prose.
 fn is_commented_out(line: &str) -> bool {
     let Some(rest) = line.strip_prefix("# ") else { return false };
-    let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || matches!(c, '_' | '.')).collect();
+    let name: String =
+        rest.chars().take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.')).collect();
     rest.starts_with('[') || (!name.is_empty() && rest[name.len()..].starts_with(" = "))
 }
 
@@ -32,6 +34,42 @@ fn uncommented(choose: impl Fn(usize) -> bool) -> String {
     let lines = DOCUMENTED.lines().enumerate().map(|(number, line)| match line.strip_prefix("# ") {
         Some(rest) if is_commented_out(line) && choose(number) => rest,
         _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The blocks of lines that show another form of a key (or a table) in place: indented, below a `#`.
+fn other_forms() -> Vec<Range<usize>> {
+    let lines: Vec<&str> = DOCUMENTED.lines().collect();
+    let is_form = |line: &str| {
+        let Some(rest) = line.strip_prefix("#   ") else { return false };
+        let key = rest.split(' ').next().unwrap_or_default();
+        let is_key = key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        rest.starts_with('[') || (is_key && rest[key.len()..].starts_with(" = "))
+    };
+    let mut forms: Vec<Range<usize>> = Vec::new();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| is_form(line)) {
+        match forms.last_mut() {
+            Some(form) if form.end == at => form.end += 1,
+            _ => {
+                assert_eq!(lines[at - 1], "#", "line {}: {line}", at + 1);
+                forms.push(at..at + 1);
+            }
+        }
+    }
+    forms
+}
+
+/// The file with one of these made real in the place of the key that it is another form of.
+fn reformed(form: &Range<usize>) -> String {
+    let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+    let forms: Vec<&str> = DOCUMENTED.lines().skip(form.start).take(form.len()).map(|line| &line[4..]).collect();
+    let plain: BTreeSet<String> =
+        if forms[0].starts_with('[') { BTreeSet::new() } else { forms.iter().filter_map(|line| key(line)).collect() };
+    let lines = DOCUMENTED.lines().enumerate().map(|(at, line)| match line {
+        _ if form.contains(&at) => &line[4..],
+        line if at < form.start && at + 12 > form.start && key(line).is_some_and(|key| plain.contains(&key)) => "",
+        line => line,
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -109,8 +147,32 @@ fn exemplified() -> BTreeSet<String> {
 }
 
 #[test]
+fn every_other_form_in_the_file_is_accepted_and_shows_every_key_that_it_may_have() {
+    let plain = settings(DOCUMENTED);
+    let base = asked("");
+    let forms = other_forms();
+    assert!(forms.len() > 12, "only {} other forms found", forms.len());
+    for form in &forms {
+        let text = reformed(form);
+        assert_ne!(settings(&text), plain, "line {} changes nothing", form.start + 1);
+        // A profile's keys are explained in prose, and stand in an example.
+        let more = asked(&text).into_iter().filter(|key| !base.contains(key) && !key.to_string().contains("profile"));
+        let shown = &DOCUMENTED.lines().collect::<Vec<_>>()[form.clone()].join("\n");
+        for key in more.filter_map(|key| key.name().map(str::to_owned)) {
+            assert!(shown.contains(&format!("{key} = ")), "{key} does not stand in line {}:\n{shown}", form.start + 1);
+        }
+    }
+}
+
+#[test]
 fn what_has_no_default_stands_in_an_example() {
-    let shown = exemplified();
+    let mut shown = exemplified();
+    for form in other_forms() {
+        let document = Document::parse(Path::new("a"), reformed(&form)).expect("TOML");
+        let mut keys = BTreeSet::new();
+        leaves(&KeyPath::default(), document.values(), &mut keys);
+        shown.extend(keys.iter().map(KeyPath::to_string));
+    }
     assert_eq!(NO_DEFAULT.iter().find(|key| !shown.contains(**key)), None);
     let profile = "heartbeat.profile.";
     let asked: Vec<String> = asked("heartbeat.profile = {}").iter().map(KeyPath::to_string).collect();
@@ -146,12 +208,15 @@ fn a_route_knows_what_the_sections_know_and_its_examples_work() {
         .collect();
     let sections: BTreeSet<String> = asked("").iter().map(KeyPath::to_string).collect();
     let own: Vec<&String> = route.difference(&sections).collect();
-    assert_eq!(own, ["path"]);
+    assert_eq!(own, ["host", "path", "upstream"]);
     let inherited = sections.iter().filter(|key| key.starts_with("heartbeat."));
     let missing: Vec<&String> = inherited.filter(|key| !route.contains(*key)).collect();
     assert_eq!(missing, Vec::<&String>::new());
 
-    let routes = settings(&uncommented(|_| true)).routes;
+    let text = uncommented(|_| true);
+    let missing = |path: &str| !text.contains(&format!("\n{path} = "));
+    assert_eq!(own.into_iter().find(|key| missing(key)), None, "an example has each");
+    let routes = settings(&text).routes;
     let heartbeats: Vec<String> = routes
         .iter()
         .map(|route| match &route.heartbeat {
@@ -163,7 +228,9 @@ fn a_route_knows_what_the_sections_know_and_its_examples_work() {
         })
         .collect();
     let expected = [
+        "/ protocol ",
         "/socket.io/ passive engine.io",
+        "/reports/ protocol ",
         "/board/ answer custom",
         "/live/ protocol ",
         "/chat/ app custom",
@@ -172,5 +239,9 @@ fn a_route_knows_what_the_sections_know_and_its_examples_work() {
     ];
     assert_eq!(heartbeats, expected);
     let default = routes.last().expect("the default route");
-    assert!(routes[..routes.len() - 1].iter().all(|route| route.heartbeat != default.heartbeat));
+    let (own, heartbeats) = (&routes[0], &routes[1..routes.len() - 1]);
+    assert!(heartbeats.iter().all(|route| route.heartbeat != default.heartbeat || route.upstream != default.upstream));
+    assert_eq!(own.host.as_ref().map(ToString::to_string).as_deref(), Some("admin.app.example"));
+    assert_eq!(own.upstream.to_string(), "unix:/run/admin.sock");
+    assert_eq!(*own.origins, OriginPolicy::Only(vec![AllowedOrigin::SameHost]));
 }

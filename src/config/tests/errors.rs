@@ -19,7 +19,7 @@ intervall = "10s"
 timeout = 20
 on_miss.client = { code = 1006, reson = "gone" }
 
-[origins]
+[orgins]
 allow = ["same-host"]
 
 [[route]]
@@ -56,11 +56,11 @@ heartbeat = { liveness = "any-bytes", handshake = "1s" }
     8 | on_miss.client = { code = 1006, reson = "gone" }
       |                                 ^^^^^ did you mean `reason`?
 
-    error: unknown key `origins`
+    error: unknown key `orgins`
       --> config/proxy.toml:10:2
        |
-    10 | [origins]
-       |  ^^^^^^^ known here: heartbeat, limits, listen, log, route, tls, upstream
+    10 | [orgins]
+       |  ^^^^^^ did you mean `origins`?
 
     error: `route[0].path` must begin with "/"
       --> config/proxy.toml:14:8
@@ -119,7 +119,7 @@ fn variables_are_named_as_they_are_spelt() {
     assert_snapshot!(report, @r#"
     error: unknown key ``
     --> environment variable PULSEGATE__
-     = help: known here: heartbeat, limits, listen, log, route, tls, upstream
+     = help: known here: forwarded, heartbeat, limits, listen, log, origins, route, tls, upstream
 
     error: unknown key `intervall` in [heartbeat]
     --> environment variable PULSEGATE__HEARTBEAT__INTERVALL
@@ -240,7 +240,7 @@ fn durations_have_a_unit_and_an_end() {
     assert_snapshot!(of("\"400days\""), @"`heartbeat.interval` must be at most a year");
     assert_snapshot!(of("2026-01-01"), @r#"`heartbeat.interval` must be a duration such as "25s" (units are ms, s, m, h and d, in small letters)"#);
     assert_snapshot!(of("[]"), @r#"`heartbeat.interval` must be a duration such as "25s""#);
-    assert_snapshot!(messages("[upstream.x]\n[heartbeat]\ninterval = \"off\"").join("; "), @r#"unknown key `x` in [upstream] (known here: connect_timeout, give_up, interval, response_timeout, timeout, url); `heartbeat.interval` must be a duration such as "25s""#);
+    assert_snapshot!(messages("[upstream.x]\n[heartbeat]\ninterval = \"off\"").join("; "), @r#"unknown key `x` in [upstream] (known here: connect_timeout, give_up, interval, response_timeout, source_addresses, timeout, tls, url); `heartbeat.interval` must be a duration such as "25s""#);
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn an_upstream_is_a_plain_origin_or_a_socket() {
     let of = |url: &str| {
         let text = REQUIRED.replace("http://127.0.0.1:3000", url);
         match read(&text) {
-            Ok(settings) => settings.upstream.target.to_string(),
+            Ok(settings) => settings.upstream.to_string(),
             Err(report) => match &report.findings()[0] {
                 finding if finding.help.is_some() => {
                     format!("{} ({})", finding.message, finding.help.as_deref().unwrap_or(""))
@@ -324,17 +324,17 @@ fn an_upstream_is_a_plain_origin_or_a_socket() {
     assert_eq!(of("http://[::1]:3000/"), "http://[::1]:3000");
     assert_eq!(of("unix:/run/app.sock"), "unix:/run/app.sock");
     assert_eq!(of("unix:app.sock"), "unix:config/app.sock");
-    assert_snapshot!(of("https://app:443"), @"`upstream.url` cannot be reached over TLS in this version of pulsegate (let the app listen for plain HTTP on loopback or a unix socket)");
-    assert_snapshot!(of("localhost:3000"), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket" (write "http://localhost:3000")"#);
-    assert_snapshot!(of("ws://app:3000"), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket" (write "http://app:3000": WebSockets start as HTTP)"#);
+    assert_snapshot!(of("https://app:443"), @"https://app:443");
+    assert_snapshot!(of("localhost:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://localhost:3000")"#);
+    assert_snapshot!(of("ws://app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://app:3000": WebSockets start as HTTP)"#);
     assert_snapshot!(of("http://app:3000/api"), @r#"`upstream.url` must not have a path (write "http://app:3000": every path is passed on as it is)"#);
-    assert_snapshot!(of("http://me:secret@app:3000"), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket" (leave out the user: nobody would ask for it)"#);
-    assert_snapshot!(of("http://app:0"), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket""#);
-    assert_snapshot!(of("http://app:99999"), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket""#);
+    assert_snapshot!(of("http://me:secret@app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (leave out the user: nobody would ask for it)"#);
+    assert_snapshot!(of("http://app:0"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket""#);
+    assert_snapshot!(of("http://app:99999"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket""#);
     assert_snapshot!(of("unix:///run/app.sock"), @r#"`upstream.url` must name a socket such as "unix:/run/app.sock" (write "unix:/run/app.sock")"#);
     assert_snapshot!(of(&format!("unix:/{}", "x".repeat(107))), @"`upstream.url` must be a path of at most 107 bytes: no unix socket has a longer one");
-    assert_snapshot!(of(""), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket""#);
-    assert_snapshot!(of("/run/app.sock"), @r#"`upstream.url` must be "http://host:port" or "unix:/path/to/socket" (write "unix:/run/app.sock")"#);
+    assert_snapshot!(of(""), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket""#);
+    assert_snapshot!(of("/run/app.sock"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "unix:/run/app.sock")"#);
 }
 
 #[test]

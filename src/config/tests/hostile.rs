@@ -9,10 +9,29 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::REQUIRED;
-use crate::config::{Environment, Overrides, Report, Settings, from_str};
+use crate::config::{AllowedOrigin, Environment, OriginPolicy, Overrides, Report, Settings, from_str};
 
 /// Pieces from which broken configurations are put together.
-const PIECES: [&str; 55] = [
+const PIECES: [&str; 74] = [
+    "origins",
+    "allow",
+    "forwarded",
+    "trusted_proxies",
+    "host",
+    "url",
+    "sni",
+    "names",
+    "source_addresses",
+    "[\"https://*.a.example:1\"]",
+    "\"same-host\"",
+    "\"10.0.0.0/8\"",
+    "\"::ffff:1.2.3.4/97\"",
+    "\"*.a.example\"",
+    "\"[::1]\"",
+    "\"https://[::1]:3000\"",
+    "://",
+    "*.",
+    "/",
     "[",
     "]",
     "[[",
@@ -71,7 +90,22 @@ const PIECES: [&str; 55] = [
 ];
 
 /// Keys of every form.
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 43] = [
+    "LISTEN__PROXY_PROTOCOL",
+    "LISTEN__PROXY_PROTOCOL__TRUSTED",
+    "LISTEN__REDIRECT",
+    "TLS__SNI",
+    "TLS__STRICT_SNI",
+    "TLS__CLIENT_AUTH",
+    "TLS__CLIENT_AUTH__MODE",
+    "TLS__HSTS",
+    "UPSTREAM__TLS",
+    "UPSTREAM__TLS__SERVER_NAME",
+    "UPSTREAM__SOURCE_ADDRESSES",
+    "LIMITS__CONNECTIONS_PER_IP",
+    "ORIGINS__ALLOW",
+    "FORWARDED__TRUSTED_PROXIES",
+    "FORWARDED__RFC7239",
     "LISTEN__ADDRESS",
     "LISTEN__WORKERS",
     "TLS__CERTIFICATE",
@@ -102,10 +136,20 @@ const KEYS: [&str; 28] = [
     "ROUTE",
 ];
 
+/// What stands for a host, an origin or a network, right or wrong.
+fn name() -> impl Strategy<Value = String> {
+    let pieces =
+        ["a", "A.example", "*.", "*", ".", ":", "//", "/", "[", "]", "::1", "10.0.0.1", "8", "é", "@", "https:", "-"];
+    prop_oneof![4 => vec(select(pieces.to_vec()), 0..8).prop_map(|pieces| pieces.concat()), 1 => any::<String>()]
+}
+
 /// Whether it is accepted or refused, it is so in good order.
 fn in_order(result: Result<Settings, Report>) {
     match result {
-        Ok(settings) => assert!(settings.routes.last().is_some_and(|route| &*route.path == "/")),
+        Ok(settings) => {
+            let last = settings.routes.last().expect("a route");
+            assert!(&*last.path == "/" && last.host.is_none());
+        }
         Err(report) => {
             assert!(!report.findings().is_empty());
             assert!(report.to_string().contains("error: "));
@@ -166,6 +210,38 @@ proptest! {
         let roles = ["app", "answer", "passive"].map(|mode| format!("[[route]]\npath = \"/{mode}\"\nheartbeat.mode = \"{mode}\"\n"));
         let text = format!("{REQUIRED}{}", roles.concat());
         in_order(from_str(Path::new("a"), &text, &set.collect(), &Overrides::default()));
+    }
+
+    #[test]
+    fn any_names(name in name(), other in name()) {
+        let list = format!("[{name:?}, {other:?}]");
+        let keys = [
+            ("LISTEN__PROXY_PROTOCOL__TRUSTED", list.clone()),
+            ("TLS__SNI", format!("[{{ names = {list}, certificate = 'a', private_key = 'b' }}]")),
+            ("UPSTREAM__URL", name.clone()),
+            ("UPSTREAM__TLS__SERVER_NAME", other.clone()),
+            ("UPSTREAM__SOURCE_ADDRESSES", list.clone()),
+            ("ORIGINS__ALLOW", list.clone()),
+            ("FORWARDED__TRUSTED_PROXIES", list),
+            ("ROUTE", format!("[{{ path = '/a', host = {name:?}, upstream = {other:?} }}]")),
+        ];
+        for (key, text) in keys {
+            let environment = [(format!("PULSEGATE__{key}"), text)].into_iter().collect();
+            in_order(from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default()));
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_is_let_in(name in name()) {
+        let environment = [("PULSEGATE__ORIGINS__ALLOW", format!("[{name:?}]"))].into_iter().collect();
+        let read = from_str(Path::new("a"), REQUIRED, &environment, &Overrides::default());
+        if let Ok(settings) = read && let OriginPolicy::Only(allowed) = &*settings.routes[0].origins {
+            for origin in allowed {
+                let written = origin.to_string().replace("*.", "a.");
+                let is_word = *origin == AllowedOrigin::SameHost;
+                assert_eq!(settings.routes[0].origins.allows(&written, "x"), !is_word, "{name} {written}");
+            }
+        }
     }
 
     #[test]

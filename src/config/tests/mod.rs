@@ -4,6 +4,7 @@
 //! and the code agree.
 
 mod documented;
+mod edge;
 mod errors;
 mod hostile;
 mod layers;

@@ -109,20 +109,25 @@ impl Engine {
             Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
         }
     }
+
     fn miss(&mut self, now: Instant) -> Option<Verdict> {
         self.stats.missed += 1;
         self.missed_in_a_row += 1;
         if self.missed_in_a_row >= self.policy.max_missed {
             return Some(Verdict::Timeout);
         }
-        let we_ask = self.proof == Proof::Pongs || self.asks_by_message();
-        self.phase = if we_ask { Phase::Queued { since: now, handed: None } } else { Phase::Quiet };
+        self.phase = if self.we_ask() {
+            Phase::Queued { since: now, handed: None }
+        } else {
+            // The app may wait for its answer before it asks again.
+            Phase::Sent { at: now, deadline: now + self.window(), held_up: false }
+        };
         None
     }
 
     /// A client that has to speak by itself has not, unless it is just about to be heard.
     fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
-        if delivery.is_some_and(|delivery| delivery.unread) && self.grace < self.policy.max_deferral {
+        if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
             self.spare(now, self.policy.stall_guard);
             return None;
         }
@@ -163,7 +168,7 @@ impl Engine {
         }
         self.shift(from, now);
         if self.silent_until().is_some_and(|until| until <= now) {
-            self.spare(now, window);
+            self.spare(now, self.proof.window().unwrap_or(window));
         }
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
             *at += late;
@@ -171,17 +176,25 @@ impl Engine {
         }
     }
 
-    /// How far ahead the timer may be armed: a read starts a frame's clock, and in the middle of a window the clock
-    /// of the next probe.
+    /// How far ahead the timer may be armed: a read starts a frame's clock, in the middle of a window the clock of the
+    /// next probe, and where a message waits for room the time that it waits.
     fn reach(&self) -> Duration {
         let frame = self.policy.frame_max_time;
-        if self.probe_has_deadline() { frame.min(self.delays.idle) } else { frame }
+        match self.phase {
+            Phase::Sent { .. } => frame.min(self.delays.idle),
+            Phase::Queued { handed: None, .. } if self.asks_by_message() => frame.min(self.window()),
+            _ => frame,
+        }
+    }
+
+    /// Whether the probes are the proxy's own.
+    fn we_ask(&self) -> bool {
+        self.proof == Proof::Pongs || self.asks_by_message()
     }
 
     /// When something must happen although nothing is under way.
     fn quiet_until(&self) -> Option<Instant> {
-        let we_ask = self.proof == Proof::Pongs || self.asks_by_message();
-        if we_ask { Some(self.probe_at()) } else { self.silent_until() }
+        if self.we_ask() { Some(self.probe_at()) } else { self.silent_until() }
     }
 
     /// How long a probe may wait for its turn.

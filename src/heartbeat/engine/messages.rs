@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Whose};
+use super::Engine;
 use crate::heartbeat::phase::Phase;
 use crate::heartbeat::questions::Answered;
 use crate::heartbeat::{BeatFate, Gap, Mode, Proof, Transmit};
@@ -12,7 +12,7 @@ impl Engine {
     /// A question of the app's own goes out to the client; it counts as the probe.
     pub fn question(&mut self, now: Instant) {
         if self.proof == Proof::Answers && self.phase != Phase::Still {
-            self.questions.apps(now, self.window());
+            self.questions.apps(now, self.patience());
             self.asked_by_app(now);
         }
     }
@@ -20,12 +20,12 @@ impl Engine {
     /// The client has sent the message that its profile expects of it.
     pub fn beat(&mut self, now: Instant) -> BeatFate {
         self.hurried = true;
-        match (&self.policy.mode, self.proof) {
-            (Mode::Answer(_), Proof::Speaks(_)) => {
+        match &self.policy.mode {
+            Mode::Answer(_) if self.must_speak() => {
                 self.alive(now);
                 if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
             }
-            (Mode::App(_) | Mode::Passive(_), Proof::Answers) => self.answer(now),
+            Mode::App(_) | Mode::Passive(_) if self.proof == Proof::Answers => self.answer(now),
             _ => {
                 self.alive(now);
                 BeatFate::Forward
@@ -47,7 +47,7 @@ impl Engine {
 
     /// The client has sent a message that may be what its profile expects of it, but cannot be read.
     pub fn perhaps_beat(&mut self, now: Instant) {
-        if self.must_speak() {
+        if self.proof != Proof::Pongs {
             self.alive(now);
         }
     }
@@ -56,20 +56,21 @@ impl Engine {
     #[inline]
     pub fn app_spoke(&mut self, now: Instant) {
         match self.proof {
-            Proof::SpeaksWhenQuiet(_) => self.last_byte = now,
+            Proof::SpeaksWhenQuiet(_) => {}
             Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => {
                 self.spoken_to = true;
-                self.last_byte = now;
                 self.hurried = true;
             }
-            _ => {}
+            _ => return,
         }
+        self.last_byte = now;
+        self.put_off = Duration::ZERO;
     }
 
     /// Whether the client has to speak without being asked.
     #[inline]
     pub(super) fn must_speak(&self) -> bool {
-        matches!(self.proof, Proof::Speaks(_) | Proof::SpeaksWhenQuiet(_) | Proof::SpeaksWhenSpokenTo(_))
+        self.proof.window().is_some()
     }
 
     /// Whether the probes are messages.
@@ -81,29 +82,38 @@ impl Engine {
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
             Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => None,
-            Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window) => {
-                Some(self.last_byte + window + self.grace)
-            }
-            Proof::Answers | Proof::Pongs => None,
+            proof => proof.window().map(|window| self.last_byte + window),
         }
     }
 
-    /// Gives a client that has to speak by itself `time` from now at least.
+    /// Gives a client that has to speak by itself `time` from now at least, its window at most, as if it had been heard
+    /// when that would have given it as much.
     pub(super) fn spare(&mut self, now: Instant, time: Duration) {
-        if let Some(until) = self.silent_until() {
-            self.grace += (now + time).saturating_duration_since(until);
+        let Some((until, window)) = self.silent_until().zip(self.proof.window()) else { return };
+        let more = (now + time.min(window)).saturating_duration_since(until);
+        self.last_byte += more;
+        self.put_off += more;
+    }
+
+    /// Some of what the app has said is only now on its way to the client, so that one that answers it, or beats when it
+    /// hears nothing, may yet be silent for a whole window.
+    pub(super) fn not_yet_told(&mut self, now: Instant) {
+        if let Some(window) = self.proof.window()
+            && self.put_off < self.policy.max_deferral
+        {
+            self.spare(now, window);
         }
     }
 
     /// The probe that has waited since `since`, in the form that fits into `gap`.
     pub(super) fn probe(&mut self, now: Instant, since: Instant, gap: Gap) -> Option<Transmit> {
-        self.pinged_instead = false;
         if !self.asks_by_message() {
             return Some(self.ping());
         }
         match (gap, self.policy.mode.profile()) {
             (Gap::Message, Some(profile)) => {
-                self.questions.ours(now);
+                self.questions.ours(now, self.patience());
+                self.pinged_instead = false;
                 Some(Transmit::Message(profile.clone()))
             }
             // The app leaves a message open: a Pong is a weaker proof, but better than none.
@@ -113,6 +123,13 @@ impl Engine {
             }
             _ => None,
         }
+    }
+
+    /// How long a question may go unanswered before another one is taken to be answered first: for ever where the
+    /// answer may be behind a frame that has not ended, or is not being read.
+    fn patience(&self) -> Duration {
+        let is_heard = self.paused.is_none() && self.frame_since.is_none();
+        if is_heard { self.window() } else { Duration::MAX }
     }
 
     fn ping(&mut self) -> Transmit {
@@ -147,11 +164,12 @@ impl Engine {
         self.proof = proof;
         self.hurried = true;
         self.last_byte = now;
-        self.grace = Duration::ZERO;
+        self.put_off = Duration::ZERO;
         self.spoken_to = false;
-        match self.phase {
-            Phase::Queued { handed: None | Some(Whose::Ours), .. } | Phase::Sent { .. } => self.phase = Phase::Quiet,
-            Phase::Queued { handed: Some(Whose::Apps), .. } | Phase::Quiet | Phase::Still => {}
+        // What was asked before, by whomever, is no question that the new proof would see answered.
+        if self.phase != Phase::Still {
+            self.phase = Phase::Quiet;
+            self.schedule_next(now);
         }
     }
 }

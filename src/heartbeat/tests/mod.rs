@@ -2,16 +2,21 @@
 //!
 //! The engine against its semantics, with invented instants.
 
+mod answered;
+mod asked;
 mod backpressure;
 mod identity;
+mod messages;
 mod model;
+mod overlays;
+mod passive;
 mod settings;
 mod time;
 
 use std::collections::VecDeque;
 
 use super::*;
-use crate::heartbeat::{Due, Verdict};
+use crate::heartbeat::{BeatFate, Builtin, Due, Profile, Role, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -29,6 +34,17 @@ fn seen(ended_frame: bool, inside_frame: bool) -> Seen {
     Seen { data: true, ended_frame, inside_frame }
 }
 
+/// A text `ping` that a text `pong` answers, with the proxy in `role`.
+fn express(role: Role) -> Policy {
+    Policy { mode: Builtin::ExpressText.mode(role), ..exact() }
+}
+
+/// A protocol that the proxy watches, in which `proof` tells that a client is alive.
+fn watched(proof: Proof) -> Policy {
+    let profile = Profile { proof, ..Builtin::EngineIo.profile(Role::Passive) };
+    Policy { mode: Mode::Passive(Arc::new(profile)), ..exact() }
+}
+
 /// What the client's socket gives to read.
 #[derive(Clone, Debug)]
 enum Inbound {
@@ -39,6 +55,8 @@ enum Inbound {
     /// The end of a frame, and the beginning of the next.
     FrameAndMore,
     Pong(Vec<u8>),
+    /// The message that the profile expects of the client.
+    Beat,
 }
 
 /// What the kernel has seen acknowledged: of the time since the beginning and the bytes written so far.
@@ -59,8 +77,16 @@ struct Rig {
     boundary: bool,
     written: u64,
     acked: Option<Acked>,
+    /// Whether the outbound stream, where it stands at a boundary, stands between two messages.
+    gap: Gap,
     /// How long after a ping the client's pong arrives; `None`: it answers nothing.
     rtt: Option<Duration>,
+    /// How long after a question the answer of the client's page arrives; `None`: it is hung.
+    page: Option<Duration>,
+    /// When the proxy's own questions went out, and the app's.
+    asked: Vec<Duration>,
+    app_asked: Vec<Duration>,
+    beats: Vec<(Duration, BeatFate)>,
     /// Every ping that went out, with its payload, the app's included.
     pings: Vec<(Duration, Vec<u8>)>,
     fates: Vec<(Duration, PongFate)>,
@@ -86,6 +112,11 @@ impl Rig {
             socket: VecDeque::new(),
             reading: true,
             boundary: true,
+            gap: Gap::Message,
+            page: None,
+            asked: Vec::new(),
+            app_asked: Vec::new(),
+            beats: Vec::new(),
             written: 0,
             acked: None,
             rtt: None,
@@ -105,6 +136,12 @@ impl Rig {
     fn answering(mut self, rtt: Duration) -> Self {
         self.rtt = Some(rtt);
         self
+    }
+
+    /// With a page that answers each question after `rtt`, and whose browser answers each ping at once.
+    fn page(mut self, rtt: Duration) -> Self {
+        self.page = Some(rtt);
+        self.answering(MS)
     }
 
     fn elapsed(&self) -> Duration {
@@ -155,6 +192,17 @@ impl Rig {
         self.elapsed()
     }
 
+    /// Lets time pass until a question of the proxy's own has gone out, and tells when.
+    fn run_to_question(&mut self) -> Duration {
+        let before = self.asked.len();
+        while self.asked.len() == before {
+            let timer = self.timer.unwrap_or_else(|| unreachable!("no timer, no question: {:?}", self.engine));
+            self.run(timer - self.base);
+            assert!(self.end.is_none(), "ended before a question: {:?}", self.end);
+        }
+        self.elapsed()
+    }
+
     /// The process is stopped for `pause`; then the relay is polled once.
     fn stop(&mut self, pause: Duration) {
         self.now += pause;
@@ -192,30 +240,49 @@ impl Rig {
     fn read(&mut self) {
         while self.reading && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
             let Some((_, inbound)) = self.socket.pop_front() else { return };
-            let before = self.engine.deadline();
+            // As in the relay, what a frame means is known before the read is over.
+            match &inbound {
+                Inbound::Pong(payload) => {
+                    let fate = self.engine.pong(payload, self.now);
+                    self.fates.push((self.elapsed(), fate));
+                }
+                Inbound::Beat => {
+                    let fate = self.engine.beat(self.now);
+                    self.beats.push((self.elapsed(), fate));
+                }
+                Inbound::Inside | Inbound::Frame | Inbound::FrameAndMore => {}
+            }
             let (ended, inside) = match inbound {
                 Inbound::Inside => (false, true),
                 Inbound::FrameAndMore => (true, true),
-                Inbound::Frame | Inbound::Pong(_) => (true, false),
+                Inbound::Frame | Inbound::Pong(_) | Inbound::Beat => (true, false),
             };
-            self.engine.read(self.now, seen(ended, inside));
+            let before = self.engine.deadline();
+            self.engine.read(self.now, Seen { data: !matches!(inbound, Inbound::Pong(_)), ..seen(ended, inside) });
             let after = self.engine.deadline();
-            assert!(before <= after, "a read moved the deadline from {before:?} to {after:?}: {:?}", self.engine);
-            if let Inbound::Pong(payload) = inbound {
-                let fate = self.engine.pong(&payload, self.now);
-                self.fates.push((self.elapsed(), fate));
-                self.rearm();
-            }
+            let later = after.is_none_or(|after| before.is_some_and(|before| before <= after));
+            assert!(later, "a read moved the deadline from {before:?} to {after:?}: {:?}", self.engine);
+            self.rearm();
         }
     }
 
     fn transmit(&mut self) {
         while self.boundary && self.engine.wants_transmit(self.now) {
-            let Some(frame) = self.engine.poll_transmit(self.now, Gap::Message) else { break };
+            let Some(frame) = self.engine.poll_transmit(self.now, self.gap) else { break };
             let bytes = frame.as_bytes();
-            assert_eq!(bytes[0], 0x89, "FIN, no RSV bit, opcode Ping");
             assert_eq!(usize::from(bytes[1]), bytes.len() - 2, "no mask");
-            self.ping_leaves(bytes[2..].to_vec());
+            match frame {
+                Transmit::Control(_) => {
+                    assert_eq!(bytes[0], 0x89, "FIN, no RSV bit, opcode Ping");
+                    self.ping_leaves(bytes[2..].to_vec());
+                }
+                Transmit::Message(_) => {
+                    assert_eq!(self.gap, Gap::Message, "between messages only");
+                    assert_eq!(bytes, b"\x81\x04ping", "one text frame");
+                    self.asked.push(self.elapsed());
+                    self.question_leaves();
+                }
+            }
         }
         self.rearm();
     }
@@ -227,15 +294,41 @@ impl Rig {
         self.rearm();
     }
 
+    /// The app asks the client by itself.
+    fn app_asks(&mut self) {
+        self.app_speaks();
+        self.engine.question(self.now);
+        self.app_asked.push(self.elapsed());
+        self.question_leaves();
+        self.rearm();
+    }
+
+    /// The app says something.
+    fn app_speaks(&mut self) {
+        self.engine.app_spoke(self.now);
+        self.rearm();
+    }
+
     fn ping_leaves(&mut self, payload: Vec<u8>) {
-        self.written += payload.len() as u64 + 2;
-        if self.engine.awaits_flush() {
-            let delivery = self.delivery();
-            self.engine.flushed(self.now, self.written, delivery);
-        }
+        self.leaves(payload.len() as u64 + 2);
         self.pings.push((self.elapsed(), payload.clone()));
         if let Some(rtt) = self.rtt {
             self.arrives(self.elapsed() + rtt, Inbound::Pong(payload));
+        }
+    }
+
+    fn question_leaves(&mut self) {
+        self.leaves(6);
+        if let Some(rtt) = self.page {
+            self.arrives(self.elapsed() + rtt, Inbound::Beat);
+        }
+    }
+
+    fn leaves(&mut self, bytes: u64) {
+        self.written += bytes;
+        if self.engine.awaits_flush() {
+            let delivery = self.delivery();
+            self.engine.flushed(self.now, self.written, delivery);
         }
     }
 
@@ -264,7 +357,7 @@ impl Rig {
     fn clear(&mut self, more: u64) {
         self.boundary = true;
         self.written += more;
-        self.engine.write_clear();
+        self.engine.write_clear(self.now);
         self.rearm();
         self.poll();
     }

@@ -1,5 +1,7 @@
 //! graphql-ws, which speaks graphql-transport-ws: either side may ping, and the other answers.
 
+use std::time::Duration;
+
 use crate::library::{After, Auto, ComesBack, Hung, Library};
 use crate::matrix::{self, BOUND};
 
@@ -26,4 +28,19 @@ pub(crate) const LIBRARY: Library = Library {
     },
 };
 
+/// The same page, whose pings the proxy answers in the app's place.
+pub(crate) const BEATS: Library = Library {
+    title: "graphql-ws, the page beats (`keepAlive`)",
+    mode: "answer",
+    auto: Auto::CannotTell,
+    heartbeat: "mode = \"answer\"\nwindow = \"2500ms\"\n",
+    hung: Hung::Page { bound: "`window`", tried: Duration::from_millis(2_500) },
+    ..LIBRARY
+};
+
 matrix::tests!(LIBRARY);
+
+#[tokio::test]
+async fn is_answered() {
+    matrix::is_answered(&BEATS).await;
+}

@@ -15,7 +15,7 @@ pub(crate) const LIBRARY: Library = Library {
     mode: "passive",
     auto: Auto::Picks("vsn"),
     heartbeat: "window = \"4s\"\n",
-    hung: Hung::Page { bound: "90 s, or `window`", tried: Duration::from_secs(4) },
+    hung: Hung::Page { bound: "120 s, or `window`", tried: Duration::from_secs(4) },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::Yes },
     after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::Yes },

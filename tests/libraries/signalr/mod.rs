@@ -15,7 +15,7 @@ pub(crate) const LIBRARY: Library = Library {
     mode: "passive",
     auto: Auto::CannotTell,
     heartbeat: "window = \"2s\"\n",
-    hung: Hung::Page { bound: "30 s, or `window`", tried: Duration::from_secs(2) },
+    hung: Hung::Page { bound: "30 s, or `window`, of the hub's next word", tried: Duration::from_secs(2) },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     after_1001: After {
         hears: r#"{ "message": "WebSocket closed with status code: 1001 (heartbeat timeout)." }"#,

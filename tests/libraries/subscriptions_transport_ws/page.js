@@ -13,7 +13,8 @@ class Watched extends WebSocket {
   }
 }
 
-const client = new transport.SubscriptionClient(url, { reconnect: true }, Watched);
+// By default it gives a connection one second, which a busy machine may take to start the other end.
+const client = new transport.SubscriptionClient(url, { reconnect: true, minTimeout: 10_000 }, Watched);
 client.onConnected(() => report('open', {}));
 client.onReconnected(() => report('open', {}));
 client.onDisconnected(() => report('close', {}));

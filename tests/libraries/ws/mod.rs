@@ -1,5 +1,7 @@
 //! Plain `ws`, whose page answers "ping" with "pong" as many a page does.
 
+use std::time::Duration;
+
 use crate::library::{After, Auto, ComesBack, Hung, Library};
 use crate::matrix::{self, BOUND};
 
@@ -19,4 +21,19 @@ pub(crate) const LIBRARY: Library = Library {
     after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::NotItsJob },
 };
 
+/// A page that beats by itself, which the proxy answers in the app's place.
+pub(crate) const BEATS: Library = Library {
+    title: "ws, the page beats",
+    flags: &["--beats"],
+    mode: "answer",
+    heartbeat: "mode = \"answer\"\nwindow = \"2500ms\"\n",
+    hung: Hung::Page { bound: "`window`", tried: Duration::from_millis(2_500) },
+    ..LIBRARY
+};
+
 matrix::tests!(LIBRARY);
+
+#[tokio::test]
+async fn is_answered() {
+    matrix::is_answered(&BEATS).await;
+}

@@ -236,8 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Checks what a header can tell: whether the frame may be part of the echo at all.
     fn begin(&mut self, header: Header) -> Result<(), SessionError> {
         match (header.opcode, &self.expected) {
-            (Opcode::Text, _) => Err(SessionError::Differs),
-            (Opcode::Binary | Opcode::Continuation, None) => Err(SessionError::Unasked),
+            (kind @ (Opcode::Text | Opcode::Binary), _) if kind != self.pattern.opcode() => Err(SessionError::Differs),
+            (Opcode::Text | Opcode::Binary | Opcode::Continuation, None) => Err(SessionError::Unasked),
             (Opcode::Binary | Opcode::Continuation, Some(rest)) if header.length > rest.len() as u64 => {
                 Err(SessionError::Long { surplus: header.length - rest.len() as u64 })
             }

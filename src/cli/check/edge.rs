@@ -1,0 +1,180 @@
+//! The client's side and the app's in sentences and facts: ports, certificates, limits, origins.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use serde_json::{Value, json};
+
+use crate::config::{
+    ClientAuth, EdgeLimits, Forwarded, Listen, OriginPolicy, Route, SessionLimits, Settings, Tls, Upstream,
+};
+
+/// What is said of every key that is not as it is by default: the first line of each, and those below it.
+pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
+    let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
+    let said = [
+        ("listens on", ports(listen)),
+        ("presents", certificates(tls)),
+        ("passes on to", app(upstream)),
+        ("believes", believed(forwarded)),
+        ("limits", bounds(limits)),
+    ];
+    said.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
+}
+
+/// Whose pages may open the sessions of a route.
+pub(super) fn pages(policy: &OriginPolicy) -> String {
+    match policy {
+        OriginPolicy::Any => "pages of any origin".to_owned(),
+        OriginPolicy::Only(none) if none.is_empty() => "no pages".to_owned(),
+        OriginPolicy::Only(allowed) => format!("pages of {}", list(allowed)),
+    }
+}
+
+/// What a route limits, each with a comma before it.
+pub(super) fn session_bounds(limits: &SessionLimits) -> String {
+    let SessionLimits { frame, message, messages_per_second } = *limits;
+    let bytes = |name, limit: Option<u64>| limit.map(|bytes| format!(", {name} up to {bytes} bytes"));
+    let rate = messages_per_second.map(|rate| format!(", {rate} messages a second"));
+    [bytes("frames", frame), bytes("messages", message), rate].into_iter().flatten().collect()
+}
+
+/// Everything but the routes, for machines.
+pub(super) fn facts(settings: &Settings) -> Value {
+    let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
+    let texts = |networks: &[crate::config::Cidr]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (client_auth, client_ca) = match &tls.client_auth {
+        ClientAuth::Off => ("off", None),
+        ClientAuth::Optional(ca) => ("optional", Some(ca)),
+        ClientAuth::Required(ca) => ("required", Some(ca)),
+    };
+    let sni =
+        tls.sni.iter().map(|one| json!({ "names": one.names, "certificate": one.certificate.display().to_string() }));
+    json!({
+        "listen": listen.address,
+        "workers": listen.workers,
+        "proxy_protocol": listen.proxy_protocol.as_ref().map(|proxy| texts(&proxy.trusted)),
+        "redirect": listen.redirect,
+        "certificate": tls.certificate.display().to_string(),
+        "sni": sni.collect::<Vec<_>>(),
+        "strict_sni": tls.strict_sni,
+        "modern": tls.modern,
+        "client_auth": client_auth,
+        "client_ca": client_ca.map(|ca| ca.display().to_string()),
+        "hsts_s": tls.hsts.map(|age| age.as_secs()),
+        "upstream": upstream.to_string(),
+        "trusted_proxies": texts(&forwarded.trusted_proxies),
+        "rfc7239": forwarded.rfc7239,
+        "limits": {
+            "handshake_s": limits.handshake.as_secs_f64(),
+            "header_read_s": limits.header_read.as_secs_f64(),
+            "headers": limits.headers,
+            "header_bytes": limits.header_bytes,
+            "connections": limits.connections,
+            "connections_per_ip": limits.connections_per_ip,
+            "handshakes_per_ip": limits.handshakes_per_ip,
+            "memory_bytes": limits.memory,
+            "streams": limits.streams,
+            "resets": limits.resets,
+        },
+    })
+}
+
+/// What is particular to a route beside its heartbeat, for machines.
+pub(super) fn route_facts(route: &Route) -> [(&'static str, Value); 7] {
+    let origins = match &*route.origins {
+        OriginPolicy::Any => Value::Null,
+        OriginPolicy::Only(allowed) => allowed.iter().map(ToString::to_string).collect(),
+    };
+    [
+        ("path", json!(route.path)),
+        ("host", json!(route.host.as_ref().map(ToString::to_string))),
+        ("upstream", json!(route.upstream.to_string())),
+        ("origins", origins),
+        ("frame_bytes", json!(route.limits.frame)),
+        ("message_bytes", json!(route.limits.message)),
+        ("messages_per_second", json!(route.limits.messages_per_second)),
+    ]
+}
+
+/// How an app is reached, and how it is probed.
+pub(super) fn app(upstream: &Upstream) -> Vec<String> {
+    let probed = match upstream.heartbeat.interval {
+        Some(interval) => format!(
+            "probed after {} of silence, given up after {}",
+            format_duration(interval),
+            format_duration(upstream.heartbeat.give_up)
+        ),
+        None => "never probed".to_owned(),
+    };
+    let tls = upstream.tls.as_ref().map(|tls| {
+        let ca = tls.ca.as_ref().map_or("the system's authorities".to_owned(), |ca| ca.display().to_string());
+        let name = tls.server_name.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();
+        let shown = tls.identity.as_ref().map(|(certificate, _)| format!(", shown {}", certificate.display()));
+        format!("trusted by {ca}{name}{}", shown.unwrap_or_default())
+    });
+    let usual = Upstream::at(upstream.target.clone());
+    let time =
+        |is: Duration, usual: Duration, to: &str| (is != usual).then(|| format!("{} to {to}", format_duration(is)));
+    let times = [
+        time(upstream.connect_timeout, usual.connect_timeout, "connect"),
+        time(upstream.response_timeout, usual.response_timeout, "answer"),
+    ];
+    let times: Vec<String> = times.into_iter().flatten().collect();
+    let times = (!times.is_empty()).then(|| format!("has {}", times.join(" and ")));
+    let sources = &upstream.source_addresses;
+    let sources = (!sources.is_empty()).then(|| format!("from {}", list(sources)));
+    [Some(format!("{upstream}, {probed}")), times, tls, sources].into_iter().flatten().collect()
+}
+
+fn ports(listen: &Listen) -> Vec<String> {
+    let workers = match listen.workers.get() {
+        1 => "1 worker".to_owned(),
+        many => format!("{many} workers"),
+    };
+    let proxied = listen.proxy_protocol.as_ref();
+    let proxied =
+        proxied.map(|proxy| format!("behind the PROXY protocol of {}, and of nobody else", list(&proxy.trusted)));
+    let redirect = listen.redirect.map(|address| format!("{address} for http, which is sent to https"));
+    let all = [Some(format!("{} for https and wss, {workers}", listen.address)), proxied, redirect];
+    all.into_iter().flatten().collect()
+}
+
+fn certificates(tls: &Tls) -> Vec<String> {
+    let mut lines = vec![tls.certificate.display().to_string()];
+    lines.extend(tls.sni.iter().map(|one| format!("{} to {}", one.certificate.display(), list(&one.names))));
+    if tls.strict_sni {
+        lines.push("nothing to those who ask for another name, or for none".to_owned());
+    }
+    if tls.modern {
+        lines.push("TLS 1.3 only".to_owned());
+    }
+    match &tls.client_auth {
+        ClientAuth::Off => {}
+        ClientAuth::Optional(ca) => lines.push(format!("clients may show a certificate of {}", ca.display())),
+        ClientAuth::Required(ca) => lines.push(format!("clients must show a certificate of {}", ca.display())),
+    }
+    lines.extend(tls.hsts.map(|age| format!("Strict-Transport-Security: max-age={}", age.as_secs())));
+    lines
+}
+
+fn believed(forwarded: &Forwarded) -> Vec<String> {
+    let trusted = &forwarded.trusted_proxies;
+    let believed = (!trusted.is_empty()).then(|| format!("what {} say of the client", list(trusted)));
+    believed.into_iter().collect()
+}
+
+fn bounds(limits: &EdgeLimits) -> Vec<String> {
+    let said = [
+        limits.connections.map(|most| format!("{most} connections")),
+        limits.connections_per_ip.map(|most| format!("{most} connections of one address")),
+        limits.handshakes_per_ip.map(|most| format!("{most} handshakes a second of one address")),
+        limits.memory.map(|bytes| format!("{bytes} bytes held by all sessions")),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    if said.is_empty() { said } else { vec![said.join(", ")] }
+}
+
+fn list<T: ToString>(all: &[T]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

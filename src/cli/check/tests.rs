@@ -1,0 +1,537 @@
+//! Compiled under `#[cfg(test)]` only.
+
+use std::fs;
+use std::path::PathBuf;
+
+use insta::assert_snapshot;
+
+use super::*;
+
+/// A configuration file that is gone when the test is.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pulsegate-{}-{name}.toml", std::process::id()));
+        fs::write(&path, text).expect("the temporary folder takes files");
+        Self(path)
+    }
+
+    /// The verdict, and what was written with the file's path left out.
+    fn check(&self, format: Format, certificates: Result<(), &str>) -> (Verdict, String) {
+        let mut out = Vec::new();
+        let app = |app: &Upstream| certificates.map_err(|error| format!("{app}: {error}"));
+        let certificates = |_: &Tls| certificates.map_err(str::to_owned);
+        let checked = check(&self.0, &Overrides::default(), format, certificates, app, &mut out);
+        let verdict = checked.expect("memory takes all");
+        let out = String::from_utf8(out).expect("text");
+        (verdict, out.replace(&self.0.display().to_string(), "FILE"))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+const VALID: &str = r#"
+[listen]
+workers = 2
+[tls]
+certificate = "/tls.crt"
+private_key = "/tls.key"
+[upstream]
+url = "unix:/run/app.sock"
+[[route]]
+path = "/live/"
+heartbeat = { interval = "1500ms", timeout = "1s", max_missed = 3, adaptive = true }
+limits = { message = "64KiB" }
+[[route]]
+path = "/raw/"
+heartbeat.mode = "off"
+"#;
+
+#[test]
+fn a_valid_configuration_is_told_in_a_few_lines() {
+    let (verdict, out) = File::new("valid", VALID).check(Format::Human, Ok(()));
+    assert_eq!(verdict, Verdict::Valid);
+    assert_snapshot!(out, @r#"
+FILE is valid.
+  listens on   0.0.0.0:8443 for https and wss, 2 workers
+  presents     /tls.crt
+  passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
+  route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+  route        /raw/   no heartbeat
+  route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+
+warning: any web page can open WebSockets in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+"#);
+}
+
+#[test]
+fn a_valid_configuration_is_an_object_for_machines() {
+    let (verdict, out) = File::new("valid-json", VALID).check(Format::Json, Ok(()));
+    assert_eq!(verdict, Verdict::Valid);
+    let object: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(object["valid"], true);
+    assert_eq!(object["errors"], json!([]));
+    let bounds = object["serves"]["routes"].as_array().expect("routes").iter();
+    let bounds: Vec<_> = bounds.map(|route| (route["path"].clone(), route["detection_s"].clone())).collect();
+    assert_eq!(bounds, [(json!("/live/"), json!(4.5)), (json!("/raw/"), json!(null)), (json!("/"), json!(45.0))]);
+}
+
+/// What is said of the route `/` where the file says `heartbeat` of all.
+fn told(name: &str, heartbeat: &str) -> (String, Value) {
+    let file = File::new(name, &format!("[heartbeat]\n{heartbeat}\n{}", &VALID[..VALID.find("[[").expect("a route")]));
+    let (verdict, human) = file.check(Format::Human, Ok(()));
+    assert_eq!(verdict, Verdict::Valid, "{heartbeat}\n{human}");
+    let (_, machine) = file.check(Format::Json, Ok(()));
+    let machine: Value = serde_json::from_str(&machine).expect("JSON");
+    let (_, route) = human.split_once("  route        /  ").expect("a route");
+    let (route, _) = route.split_once("\nwarning: ").expect("a warning of open origins");
+    (route.trim_end().to_owned(), machine["serves"]["routes"][0].clone())
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one line for each case, and two of what is said of it")]
+fn each_heartbeat_is_explained_with_its_bound() {
+    let mut all = Vec::new();
+    for (at, heartbeat) in [
+        "mode = \"off\"",
+        "max_missed = 2",
+        "profile = \"express-text\"",
+        "profile = \"express-text\"\nmode = \"answer\"",
+        "profile = \"graphql-transport-ws\"\nmode = \"answer\"\nwindow = \"2m\"",
+        "profile = { send = \"a\", expect = \"b\" }\nadaptive = true",
+        "profile = { send = \"a\", expect = \"b\", start_after = \"hello\" }\nmode = \"answer\"\nwindow = \"10s\"",
+        "profile = { expect = \"b\" }\nmode = \"passive\"\nliveness = \"pong_only\"",
+        "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"",
+        "profile = { send = \"a\", expect = \"b\" }\nmode = \"passive\"\nmax_missed = 2",
+        "profile = { send = \"alive?\", expect = \"alive\" }\nmode = \"passive\"",
+        "profile = \"engine.io\"",
+        "profile = \"engine.io\"\nliveness = \"pong_only\"\ntimeout = \"5s\"",
+        "profile = \"graphql-ws\"",
+        "profile = \"signalr\"",
+        "profile = \"signalr\"\nwindow = \"1m\"",
+        "profile = \"stomp\"",
+        "profile = \"stomp\"\nwindow = \"1m\"",
+        "profile = \"mqtt\"\ninterval = \"10s\"",
+        "profile = \"phoenix\"",
+        "profile = \"actioncable\"",
+        "profile = \"pusher\"",
+        "profile = \"pusher\"\nwindow = \"1m\"",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (human, machine) = told(&format!("told-{at}"), heartbeat);
+        let facts = ["heartbeat", "profile", "detection_s", "compression"].map(|key| machine[key].to_string());
+        all.push(format!("{}\n    {human}\n    {}", heartbeat.replace('\n', ", "), facts.join(" ")));
+    }
+    assert_snapshot!(all.join("\n"), @r#"
+mode = "off"
+    no heartbeat
+    "off" null null true
+max_missed = 2
+    pinged after 25s of quiet, a dead client is gone within 65 s
+    "protocol" null 65.0 true
+profile = "express-text"
+    asked (express-text) after 25s of quiet, a dead client is gone within 45 s, no compression
+    "app" "express-text" 45.0 false
+profile = "express-text", mode = "answer"
+    answered (express-text), a dead client is gone within 90 s, no compression
+    "answer" "express-text" 90.0 false
+profile = "graphql-transport-ws", mode = "answer", window = "2m"
+    answered (graphql-transport-ws), a dead client is gone within 120 s, no compression
+    "answer" "graphql-transport-ws" 120.0 false
+profile = { send = "a", expect = "b" }, adaptive = true
+    asked (custom) after 25s of quiet, a dead client is gone within 45 s (more where round trips are long), no compression
+    "app" "custom" 45.0 false
+profile = { send = "a", expect = "b", start_after = "hello" }, mode = "answer", window = "10s"
+    answered (custom) once `start_after` has passed and pinged until then, a dead client is gone within 45 s, no compression
+    "answer" "custom" 45.0 false
+profile = { expect = "b" }, mode = "passive", liveness = "pong_only"
+    watched (custom), a dead client is gone within 90 s, a compressed message whose content cannot be read counts as a heartbeat
+    "passive" "custom" 90.0 true
+profile = { send = "a", expect = "b" }, mode = "passive"
+    watched (custom), a dead client is gone within the app's own interval + 20 s
+    "passive" "custom" null true
+profile = { send = "a", expect = "b" }, mode = "passive", max_missed = 2
+    watched (custom), a dead client is gone within the app's own interval + 2 × 20 s
+    "passive" "custom" null true
+profile = { send = "alive?", expect = "alive" }, mode = "passive"
+    watched (custom), a dead client is gone within the app's own interval + 20 s, pinged instead where the app compresses its messages with context takeover
+    "passive" "custom" null true
+profile = "engine.io"
+    watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
+    "passive" "engine.io" null true
+profile = "engine.io", liveness = "pong_only", timeout = "5s"
+    watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 5 s, a compressed message whose content cannot be read counts as a heartbeat
+    "passive" "engine.io" null true
+profile = "graphql-ws"
+    watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
+    "passive" "graphql-ws" 45.0 true
+profile = "signalr"
+    watched (signalr), a dead client is gone within 30 s of the app's next word
+    "passive" "signalr" null true
+profile = "signalr", window = "1m"
+    watched (signalr), a dead client is gone within 60 s of the app's next word
+    "passive" "signalr" null true
+profile = "stomp"
+    watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
+    "passive" "stomp" null true
+profile = "stomp", window = "1m"
+    watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 60 s
+    "passive" "stomp" 60.0 true
+profile = "mqtt", interval = "10s"
+    watched (mqtt), pinged after 10s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 30 s while it is pinged
+    "passive" "mqtt" null true
+profile = "phoenix"
+    watched (phoenix), a dead client is gone within 120 s
+    "passive" "phoenix" 120.0 true
+profile = "actioncable"
+    watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
+    "passive" "actioncable" 45.0 true
+profile = "pusher"
+    watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+    "passive" "pusher" null true
+profile = "pusher", window = "1m"
+    watched (pusher), a dead client is gone within 60 s of the last word of either side
+    "passive" "pusher" 60.0 true
+"#);
+}
+
+#[test]
+fn auto_lists_what_each_session_may_be() {
+    let (human, machine) = told("auto", "profile = \"auto\"");
+    assert_snapshot!(human, @"
+the heartbeat that the upgrade shows:
+                    subprotocol graphql-transport-ws: asked (graphql-transport-ws) after 25s of quiet, a dead client is gone within 45 s, no compression
+                    subprotocol graphql-ws: watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
+                    subprotocol of STOMP: watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
+                    subprotocol of MQTT: watched (mqtt), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 1.5 × the keep-alive that it has agreed on, 45 s while it is pinged
+                    subprotocol phoenix: watched (phoenix), a dead client is gone within 120 s
+                    subprotocol actioncable-v1-json: watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
+                    query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
+                    path …/websocket, query vsn: watched (phoenix), a dead client is gone within 120 s
+                    path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+                    anything else: pinged after 25s of quiet, a dead client is gone within 45 s
+");
+    assert_eq!(machine["heartbeat"], "auto");
+    assert_eq!(machine["detection_s"], Value::Null, "it depends on the session");
+    let sessions = machine["sessions"].as_array().expect("a list").iter();
+    let sessions: Vec<String> = sessions
+        .map(|session| {
+            ["shown_by", "heartbeat", "profile", "detection_s"].map(|key| session[key].to_string()).join(" ")
+        })
+        .collect();
+    assert_snapshot!(sessions.join("\n"), @r#"
+"subprotocol graphql-transport-ws" "app" "graphql-transport-ws" 45.0
+"subprotocol graphql-ws" "passive" "graphql-ws" 45.0
+"subprotocol of STOMP" "passive" "stomp" null
+"subprotocol of MQTT" "passive" "mqtt" null
+"subprotocol phoenix" "passive" "phoenix" 120.0
+"subprotocol actioncable-v1-json" "passive" "actioncable" 45.0
+"query EIO=4&transport=websocket" "passive" "engine.io" null
+"path …/websocket, query vsn" "passive" "phoenix" 120.0
+"path …/app/…, query protocol" "passive" "pusher" null
+null "protocol" null 45.0
+"#);
+}
+
+/// Every key of the edge.
+const FULL: &str = r#"
+[listen]
+workers = 1
+proxy_protocol = { trusted = ["10.0.0.0/8"] }
+redirect = "0.0.0.0:8080"
+[tls]
+certificate = "/tls.crt"
+private_key = "/tls.key"
+strict_sni = true
+modern = true
+client_auth = { mode = "optional", ca = "/clients.pem" }
+hsts = "180d"
+[[tls.sni]]
+names = ["Shop.example", "*.shop.example"]
+certificate = "/shop.crt"
+private_key = "/shop.key"
+[upstream]
+url = "https://[::1]:3443"
+tls = { ca = "/ca.pem", certificate = "/proxy.crt", private_key = "/proxy.key", server_name = "app.internal" }
+source_addresses = ["::2"]
+interval = "off"
+[limits]
+connections = 20000
+connections_per_ip = 200
+handshakes_per_ip = 20
+messages_per_second = 50
+memory = "256MiB"
+[origins]
+allow = ["same-host", "https://*.app.example:443", "HTTP://localhost:3000"]
+[forwarded]
+trusted_proxies = ["10.0.0.1"]
+rfc7239 = true
+[[route]]
+path = "/"
+host = "Admin.app.example"
+upstream = "unix:/run/admin.sock"
+[[route]]
+path = "/api/"
+upstream = { response_timeout = "10m" }
+[[route]]
+path = "/public/"
+host = "*.app.example"
+origins = { allow = [] }
+"#;
+
+#[test]
+fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
+    let (_, out) = File::new("full", FULL).check(Format::Human, Ok(()));
+    assert_snapshot!(out, @"
+FILE is valid.
+  listens on   0.0.0.0:8443 for https and wss, 1 worker
+               behind the PROXY protocol of 10.0.0.0/8, and of nobody else
+               0.0.0.0:8080 for http, which is sent to https
+  presents     /tls.crt
+               /shop.crt to shop.example, *.shop.example
+               nothing to those who ask for another name, or for none
+               TLS 1.3 only
+               clients may show a certificate of /clients.pem
+               Strict-Transport-Security: max-age=15552000
+  passes on to https://[::1]:3443, never probed
+               trusted by /ca.pem for app.internal, shown /proxy.crt
+               from ::2
+  believes     what 10.0.0.1/32 say of the client
+  limits       20000 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
+  route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                        to unix:/run/admin.sock, never probed
+                                        lets in pages of same-host, https://*.app.example, http://localhost:3000
+  route        *.app.example/public/  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                        lets in no pages
+  route        /api/                  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                        to https://[::1]:3443, never probed
+                                        has 10m to answer
+                                        trusted by /ca.pem for app.internal, shown /proxy.crt
+                                        from ::2
+                                        lets in pages of same-host, https://*.app.example, http://localhost:3000
+  route        /                      pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                        lets in pages of same-host, https://*.app.example, http://localhost:3000
+  overlaps     admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host
+               admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any
+");
+}
+
+#[test]
+fn an_edge_is_an_object_for_machines() {
+    let (_, out) = File::new("full-json", FULL).check(Format::Json, Ok(()));
+    let mut object: Value = serde_json::from_str(&out).expect("JSON");
+    for route in object["serves"]["routes"].as_array_mut().expect("routes") {
+        let facts = route.as_object_mut().expect("an object");
+        facts.retain(|key, _| matches!(key.as_str(), "path" | "host" | "upstream" | "origins" | "messages_per_second"));
+    }
+    assert_snapshot!(format!("{object:#}"), @r#"
+{
+  "errors": [],
+  "serves": {
+    "certificate": "/tls.crt",
+    "client_auth": "optional",
+    "client_ca": "/clients.pem",
+    "hsts_s": 15552000,
+    "limits": {
+      "connections": 20000,
+      "connections_per_ip": 200,
+      "handshake_s": 5.0,
+      "handshakes_per_ip": 20,
+      "header_bytes": 16384,
+      "header_read_s": 10.0,
+      "headers": 100,
+      "memory_bytes": 268435456,
+      "resets": 100,
+      "streams": 100
+    },
+    "listen": "0.0.0.0:8443",
+    "modern": true,
+    "overlaps": [
+      "admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host",
+      "admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any"
+    ],
+    "proxy_protocol": [
+      "10.0.0.0/8"
+    ],
+    "redirect": "0.0.0.0:8080",
+    "rfc7239": true,
+    "routes": [
+      {
+        "host": "admin.app.example",
+        "messages_per_second": 50,
+        "origins": [
+          "same-host",
+          "https://*.app.example",
+          "http://localhost:3000"
+        ],
+        "path": "/",
+        "upstream": "unix:/run/admin.sock"
+      },
+      {
+        "host": "*.app.example",
+        "messages_per_second": 50,
+        "origins": [],
+        "path": "/public/",
+        "upstream": "https://[::1]:3443"
+      },
+      {
+        "host": null,
+        "messages_per_second": 50,
+        "origins": [
+          "same-host",
+          "https://*.app.example",
+          "http://localhost:3000"
+        ],
+        "path": "/api/",
+        "upstream": "https://[::1]:3443"
+      },
+      {
+        "host": null,
+        "messages_per_second": 50,
+        "origins": [
+          "same-host",
+          "https://*.app.example",
+          "http://localhost:3000"
+        ],
+        "path": "/",
+        "upstream": "https://[::1]:3443"
+      }
+    ],
+    "sni": [
+      {
+        "certificate": "/shop.crt",
+        "names": [
+          "shop.example",
+          "*.shop.example"
+        ]
+      }
+    ],
+    "strict_sni": true,
+    "trusted_proxies": [
+      "10.0.0.1/32"
+    ],
+    "upstream": "https://[::1]:3443",
+    "workers": 1
+  },
+  "valid": true,
+  "warnings": []
+}
+"#);
+}
+
+#[test]
+fn open_origins_are_warned_of_by_route() {
+    let file = File::new("open", &VALID.replace("path = \"/raw/\"", "path = \"/raw/\"\norigins.allow = [\"null\"]"));
+    let (verdict, out) = file.check(Format::Human, Ok(()));
+    assert_eq!(verdict, Verdict::Valid, "a warning is no error");
+    assert_snapshot!(out, @r#"
+FILE is valid.
+  listens on   0.0.0.0:8443 for https and wss, 2 workers
+  presents     /tls.crt
+  passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
+  route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+                         lets in pages of any origin
+  route        /raw/   no heartbeat
+                         lets in pages of null
+  route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+                         lets in pages of any origin
+
+warning: any web page can open WebSockets on /live/, / in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+"#);
+    let (_, out) = file.check(Format::Json, Ok(()));
+    let object: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(object["warnings"][0].as_str().is_some_and(|warning| warning.contains("on /live/, / in")), "{out}");
+}
+
+#[test]
+fn the_files_for_apps_behind_tls_are_read() {
+    let tls = "[tls]\ncertificate = \"/tls.crt\"\nprivate_key = \"/tls.key\"\n[upstream]\nurl = \"https://one\"\n";
+    let url = "[[route]]\npath = \"/b/\"\nupstream = \"https://two\"\n";
+    let table = "[[route]]\npath = \"/c/\"\nupstream = { tls = { ca = \"/three.pem\" } }\n";
+    let file = File::new("apps", &[tls, url, table].concat());
+    let (verdict, out) = file.check(Format::Human, Err("no such file"));
+    assert_eq!(verdict, Verdict::Invalid);
+    // The first one is about the proxy's own certificate.
+    let found: Vec<&str> = out.lines().filter(|line| line.starts_with("error")).skip(1).collect();
+    let expected = [
+        "error: `upstream.url` cannot be used: https://one:443: no such file",
+        "error: `route[0].upstream` cannot be used: https://two:443: no such file",
+        "error: `route[1].upstream.tls` cannot be used: https://one:443: no such file",
+    ];
+    assert_eq!(found, expected, "{out}");
+}
+
+#[test]
+fn certificates_are_read_even_where_something_else_is_wrong() {
+    let file = File::new("certificates", &VALID.replace("workers = 2", "workers = 0"));
+    let (verdict, out) = file.check(Format::Human, Err("/tls.key: no such file"));
+    assert_eq!(verdict, Verdict::Invalid);
+    assert_snapshot!(out, @r#"
+error: `listen.workers` must be "auto" or a whole number from 1 to 1024
+ --> FILE:3:11
+  |
+3 | workers = 0
+  |           ^
+
+error: `tls.certificate` and its key cannot be used: /tls.key: no such file
+ --> FILE:5:15
+  |
+5 | certificate = "/tls.crt"
+  |               ^^^^^^^^^^
+
+2 errors in the configuration
+"#);
+}
+
+#[test]
+fn errors_are_objects_for_machines() {
+    let file = File::new("errors-json", &VALID.replace("workers = 2", "wokers = 2\naddress = 1"));
+    let (verdict, out) = file.check(Format::Json, Ok(()));
+    assert_eq!(verdict, Verdict::Invalid);
+    assert_snapshot!(out, @r#"
+{
+  "errors": [
+    {
+      "column": 1,
+      "file": "FILE",
+      "help": "did you mean `workers`?",
+      "key": "listen.wokers",
+      "line": 3,
+      "message": "unknown key `wokers` in [listen]",
+      "text": "wokers"
+    },
+    {
+      "column": 11,
+      "file": "FILE",
+      "key": "listen.address",
+      "line": 4,
+      "message": "`listen.address` must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"",
+      "text": "1"
+    }
+  ],
+  "valid": false
+}
+"#);
+}
+
+#[test]
+fn a_file_that_is_missing_is_an_error() {
+    let mut out = Vec::new();
+    let none = Path::new("src/none.toml");
+    let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), |_| Ok(()), &mut out);
+    assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
+    assert_snapshot!(String::from_utf8_lossy(&out), @r#"
+error: cannot read src/none.toml: No such file or directory (os error 2)
+--> src/none.toml
+ = help: give the path of the configuration file with -c
+
+1 error in the configuration
+"#);
+}

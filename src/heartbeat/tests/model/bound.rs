@@ -1,0 +1,59 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
+//! By when a client of the model that is dead must be gone.
+
+use super::scenario::{Death, Way};
+use super::world::{TICK, World};
+use super::*;
+
+impl World {
+    /// What the bound grows by in this tick: frozen time, and one fresh window for each thaw.
+    pub(super) fn grow_bound(&mut self) {
+        let window = self.window();
+        let stopped = self.now < self.stopped_until;
+        let backlog = self.pending > 0 || self.written - self.acked > 256;
+        let stalled = stopped || backlog && !matches!(self.death, Some(Death::CablePulled));
+        if stalled || self.paused {
+            self.allowance += TICK;
+        }
+        if stalled && !self.stalled {
+            self.allowance += window + LOOK;
+        }
+        self.stalled = stalled;
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        let Policy { timeout, adaptive, .. } = self.scenario.policy;
+        if let Some(window) = self.engine.proof.window() {
+            return window;
+        }
+        if adaptive { timeout.max(60 * SECOND) } else { timeout }
+    }
+
+    /// By when a client that is dead must be gone, as far as is known now.
+    pub(super) fn gone_by(&self) -> Duration {
+        let policy = &self.scenario.policy;
+        // A pulled cable under a backlog is a matter of write_stall.
+        let stuck =
+            matches!(self.death, Some(Death::CablePulled)) && (self.pending > 0 || self.written - self.acked > 256);
+        let stuck = if stuck { WRITE_STALL + LOOK } else { Duration::ZERO };
+        let (since, silence) = match self.scenario.way {
+            Way::Pings => (self.last_life, policy.interval + self.window() * policy.max_missed),
+            // Each probe may have to wait for its turn.
+            Way::Asked => {
+                let waits =
+                    if self.open_until > self.base { self.window() * policy.max_missed } else { Duration::ZERO };
+                (self.last_life.max(self.open_until), policy.interval + self.window() * policy.max_missed + waits)
+            }
+            Way::Watched { asks } => (self.last_life.max(self.open_until), asks + self.window() * policy.max_missed),
+            Way::Beats { .. } => (self.last_life, self.window()),
+            Way::BeatsWhenQuiet { .. } => (self.last_life.max(self.last_word), self.window()),
+            Way::BeatsWhenSpokenTo { spoken_to, .. } => {
+                (self.last_life.max(self.open_until), spoken_to + self.window())
+            }
+        };
+        // A probe right behind other bytes is looked after early, and its window begins when it has arrived.
+        let early_look = self.window() / FIRST_LOOK;
+        (since - self.base) + silence + self.allowance + stuck + early_look + 4 * TICK
+    }
+}
