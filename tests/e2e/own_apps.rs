@@ -19,12 +19,13 @@ async fn each_app_gets_what_is_meant_for_it() {
     let proxy = Proxy::start(config(&shop, &live)).await;
     let sessions = [("/live/ws?name=here", &live, &shop), ("/ws?name=there", &shop, &live)];
     for (path, own, other) in sessions {
-        let (bare, _) = path.split_once('?').expect("a name");
+        let (bare, name) = path.split_once("?name=").expect("a name");
         let session = Neighbour::join(&proxy, path).await;
-        assert_eq!((own.events("open").len(), other.events("close").len()), (1, 0), "{path}");
+        own.event("open", |event| event["name"] == name).await;
+        assert!(other.events("open").iter().all(|event| event["name"] != name), "{}", other.transcript());
         drop(session);
         proxy.ws_close(|line| line["url.path"] == bare).await;
-        own.event("close", |_| true).await;
+        own.close_of(name).await;
     }
     let mut stream = proxy.tls().await;
     // Whichever way the path is spelt.
