@@ -220,6 +220,7 @@ impl Farewell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::UpstreamPulse;
 
     #[test]
     fn phases_only_move_forward() {
@@ -240,15 +241,16 @@ mod tests {
     async fn every_session_is_told_even_one_that_enters_late() {
         let shutdown = Shutdown::on_request();
         let registry = Arc::new(Registry::new(1));
+        let pulse = Arc::new(UpstreamPulse::new(std::time::Instant::now()));
         let early = Arc::new(Control::default());
         let late = Arc::new(Control::default());
-        let _early = registry.enter(registry.next_id(), Arc::clone(&early));
+        let _early = registry.enter(registry.next_id(), Arc::clone(&early), &pulse);
         let work = async {
             assert_eq!(early.take(), None, "nobody is told while serving");
             shutdown.advance();
             tokio::time::sleep(SWEEP_INTERVAL / 2).await;
             assert_eq!(early.take(), Some(Order::Drain), "told at once");
-            let _late = registry.enter(registry.next_id(), Arc::clone(&late));
+            let _late = registry.enter(registry.next_id(), Arc::clone(&late), &pulse);
             tokio::time::sleep(SWEEP_INTERVAL).await;
             assert_eq!(late.take(), Some(Order::Drain), "told at the next sweep");
             tokio::time::sleep(SWEEP_INTERVAL * 3).await;

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::heartbeat::UpstreamPulse;
 use crate::relay::Control;
 
 /// Names one session: unique in this process, and unlikely to repeat in another.
@@ -22,7 +23,21 @@ impl fmt::Display for ConnId {
 #[derive(Debug)]
 pub struct Registry {
     next: AtomicU64,
-    live: Mutex<BTreeMap<ConnId, Arc<Control>>>,
+    live: Mutex<BTreeMap<ConnId, Live>>,
+}
+
+/// A live session.
+#[derive(Debug)]
+struct Live {
+    control: Arc<Control>,
+    /// That of its app, which stands for the app.
+    pulse: Arc<UpstreamPulse>,
+}
+
+impl Live {
+    fn belongs_to(&self, pulse: &UpstreamPulse) -> bool {
+        std::ptr::eq(&raw const *self.pulse, pulse)
+    }
 }
 
 impl Registry {
@@ -36,9 +51,9 @@ impl Registry {
         ConnId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Enters a session; it leaves when the returned entry is dropped.
-    pub fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>) -> Entry {
-        self.live().insert(id, control);
+    /// Enters a session with the app that `pulse` is of; it leaves when the returned entry is dropped.
+    pub fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
+        self.live().insert(id, Live { control, pulse: Arc::clone(pulse) });
         Entry { id, registry: Arc::clone(self) }
     }
 
@@ -54,18 +69,26 @@ impl Registry {
 
     /// The handles of all live sessions, oldest first.
     pub fn all(&self) -> Vec<Arc<Control>> {
-        self.live().values().cloned().collect()
+        self.live().values().map(|live| Arc::clone(&live.control)).collect()
     }
 
-    /// The session that opened next after `id`, or the oldest one: walking with it takes all in turn.
-    pub fn after(&self, id: Option<ConnId>) -> Option<(ConnId, Arc<Control>)> {
+    /// As [`Self::all`], of those with the app that `pulse` is of.
+    pub fn of(&self, pulse: &UpstreamPulse) -> Vec<Arc<Control>> {
+        let live = self.live();
+        live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(&live.control)).collect()
+    }
+
+    /// Of the sessions with the app that `pulse` is of, the one that opened next after `id`, or the oldest one: walking
+    /// with it takes all in turn.
+    pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamPulse) -> Option<(ConnId, Arc<Control>)> {
         let live = self.live();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let found = live.range((from, Bound::Unbounded)).next().or_else(|| live.iter().next());
-        found.map(|(id, control)| (*id, Arc::clone(control)))
+        let mut in_turn = live.range((from, Bound::Unbounded)).chain(live.iter());
+        let found = in_turn.find(|(_, live)| live.belongs_to(pulse));
+        found.map(|(id, live)| (*id, Arc::clone(&live.control)))
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<ConnId, Arc<Control>>> {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<ConnId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,21 +108,27 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
     fn walking_takes_every_session_in_turn_and_begins_again() {
         let registry = Arc::new(Registry::new(7));
-        assert!(registry.after(None).is_none(), "nobody to speak to yet");
-        let ids: Vec<_> = (0..3).map(|_| registry.next_id()).collect();
-        let entries: Vec<_> = ids.iter().map(|id| registry.enter(*id, Arc::default())).collect();
+        let [pulse, other] = [(); 2].map(|()| Arc::new(UpstreamPulse::new(Instant::now())));
+        assert!(registry.after(None, &pulse).is_none(), "nobody to speak to yet");
+        let ids: Vec<_> = (0..6).map(|_| registry.next_id()).collect();
+        let app = |index| if index % 2 == 0 { &pulse } else { &other };
+        let entries: Vec<_> =
+            ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
+        assert_eq!((registry.of(&pulse).len(), registry.all().len()), (3, 6));
         let mut at = None;
         let mut seen = Vec::new();
         for _ in 0..4 {
-            at = registry.after(at).map(|(id, _)| id);
+            at = registry.after(at, &pulse).map(|(id, _)| id);
             seen.extend(at);
         }
-        assert_eq!(seen, [ids[0], ids[1], ids[2], ids[0]]);
+        assert_eq!(seen, [ids[0], ids[2], ids[4], ids[0]], "and none of another app");
         drop(entries);
         assert!(registry.is_empty());
     }

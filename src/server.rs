@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -19,12 +19,11 @@ use tokio_util::task::TaskTracker;
 use crate::accept::{self, Accept};
 use crate::config::Settings;
 use crate::drain::{self, Outcome, Phase, Shutdown};
-use crate::heartbeat::UpstreamPulse;
 use crate::http::{self, Peer};
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
-use crate::upstream::pulse;
+use crate::upstream::{AppError, Apps, pulse};
 
 /// How long the workers get to let go of what an abort leaves.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -33,6 +32,7 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 pub struct Server {
     settings: Settings,
     terminator: Arc<Terminator>,
+    apps: Apps,
     address: SocketAddr,
     listeners: Vec<StdListener>,
 }
@@ -54,6 +54,9 @@ pub enum StartError {
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
+    /// The app's side.
+    #[error(transparent)]
+    Upstream(#[from] AppError),
 }
 
 /// Why the proxy ended otherwise than asked.
@@ -75,7 +78,7 @@ struct Shared {
     settings: Settings,
     terminator: Arc<Terminator>,
     registry: Arc<Registry>,
-    pulse: Arc<UpstreamPulse>,
+    apps: Apps,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 }
@@ -87,11 +90,12 @@ impl Server {
             return Err(StartError::Unbuilt(setting));
         }
         let terminator = Arc::new(Terminator::new(identity)?);
+        let apps = Apps::open(&settings, Instant::now())?;
         let at = settings.listen.address;
         let opened = accept::listeners(at, settings.listen.workers)
             .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)));
         let (address, listeners) = opened.map_err(|source| StartError::Listen { address: at, source })?;
-        Ok(Self { settings, terminator, address, listeners })
+        Ok(Self { settings, terminator, apps, address, listeners })
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -105,7 +109,7 @@ impl Server {
             let edge = Arc::new(http::Edge::new(
                 &shared.settings,
                 Arc::clone(&shared.registry),
-                Arc::clone(&shared.pulse),
+                &shared.apps,
                 Arc::clone(&shared.metrics),
                 tracker,
                 draining,
@@ -127,7 +131,7 @@ impl Server {
             settings: self.settings,
             terminator: self.terminator,
             registry: Arc::new(Registry::new(fastrand::u32(..))),
-            pulse: Arc::new(UpstreamPulse::new(began)),
+            apps: self.apps,
             metrics: Arc::default(),
             shutdown,
         });
@@ -148,7 +152,7 @@ impl Server {
             tokio::select! {
                 result = supervise(&shared, bound, ends) => result,
                 never = signals.drive() => match never {},
-                never = watch_app(&shared) => match never {},
+                never = watch_apps(&shared) => match never {},
             }
         });
         log_totals(&shared, began.elapsed());
@@ -156,10 +160,9 @@ impl Server {
     }
 }
 
-/// Watches the app's own liveness until the server ends.
-async fn watch_app(shared: &Shared) -> Infallible {
-    let (pulse, registry, metrics) = (&shared.pulse, &shared.registry, &shared.metrics);
-    pulse::watch(shared.settings.upstream.heartbeat, pulse, registry, metrics).await;
+/// Watches each app's own liveness until the server ends.
+async fn watch_apps(shared: &Shared) -> Infallible {
+    join_all(shared.apps.iter().map(|app| pulse::watch(app, &shared.registry, &shared.metrics))).await;
     std::future::pending().await
 }
 

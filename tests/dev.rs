@@ -50,7 +50,7 @@ impl Dev {
 
     async fn connect(&self, trust: &Trust, name: &str) -> Result<Stream<TcpStream>, HandshakeError> {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
-        within("a handshake", Client::new(trust).expect("authorities").handshake(name, tcp)).await
+        within("a handshake", Client::new(trust, None).expect("authorities").handshake(name, tcp)).await
     }
 
     async fn trusted(&self) -> Stream<TcpStream> {

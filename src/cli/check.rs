@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::config::{self, OriginPolicy, Overrides, Report, Route, Settings, Tls};
+use crate::config::{self, OriginPolicy, Overrides, Report, Route, Settings, Tls, Upstream};
 
 /// How the findings are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,15 +43,17 @@ impl From<Verdict> for ExitCode {
 /// Loads and validates the whole configuration without opening a listener, and writes to `out` everything that is
 /// wrong with it or, where nothing is, what would be served.
 ///
-/// `certificates` reads the TLS files and says why they cannot be used. Errors are those of `out`.
+/// `certificates` reads the TLS files and says why they cannot be used, `app` those for an app behind TLS. Errors are those
+/// of `out`.
 pub fn check(
     path: &Path,
     overrides: &Overrides,
     format: Format,
     certificates: impl Fn(&Tls) -> Result<(), String>,
+    app: impl Fn(&Upstream) -> Result<(), String>,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
-    let loaded = config::load_with(path, overrides, certificates);
+    let loaded = config::load_with(path, overrides, certificates, app);
     match (&loaded, format) {
         (Ok(settings), Format::Human) => describe(path, settings, out)?,
         (Err(report), Format::Human) => writeln!(out, "{report}")?,

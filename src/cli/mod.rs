@@ -9,12 +9,15 @@ mod run;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Overrides, Tls};
+use crate::config::{Overrides, Tls, Upstream};
 use crate::tls::Identity;
+use crate::upstream::App;
 
 /// A TLS-terminating sidecar that takes WebSocket heartbeats off an Express app's hands.
 #[derive(Debug, Parser)]
@@ -62,7 +65,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(source) => run::run(&source),
         Command::Check(Check { source, format }) => {
-            check::check(&source.config, &source.overrides, format, certificates, &mut io::stdout().lock())
+            check::check(&source.config, &source.overrides, format, certificates, app, &mut io::stdout().lock())
                 .map(ExitCode::from)
                 .context("cannot print")
         }
@@ -80,12 +83,43 @@ fn certificates(files: &Tls) -> Result<(), String> {
     Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
 }
 
+/// Whether the TLS files for the app at `upstream` can be used.
+fn app(upstream: &Upstream) -> Result<(), String> {
+    let Err(error) = App::open(&Arc::new(upstream.clone()), Instant::now()) else { return Ok(()) };
+    let mut why = String::new();
+    // The finding names the app itself; and what says its cause already is not to say it twice.
+    for cause in anyhow::Error::new(error).chain().skip(1).map(ToString::to_string) {
+        if why.is_empty() {
+            why = cause;
+        } else if !why.ends_with(&cause) {
+            why = format!("{why}: {cause}");
+        }
+    }
+    Err(why)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;
+
+    #[test]
+    fn tls_files_for_an_app_are_looked_at() {
+        use crate::config::{Target, UpstreamTls};
+
+        let target = Target::Tcp { host: "app.test".into(), port: 443 };
+        let problem =
+            |tls| app(&Upstream { tls: Some(tls), ..Upstream::at(target.clone()) }).expect_err("no such file");
+        let ca = problem(UpstreamTls { ca: Some("/nowhere/ca.pem".into()), ..UpstreamTls::default() });
+        assert!(ca.starts_with("cannot read certificates from /nowhere/ca.pem: "), "{ca}");
+        let identity = Some(("/nowhere/tls.crt".into(), "/nowhere/tls.key".into()));
+        let identity = problem(UpstreamTls { identity, ..UpstreamTls::default() });
+        assert!(identity.starts_with("/nowhere/tls.crt: cannot be read: "), "{identity}");
+        assert_eq!(identity.matches("No such file").count(), 1, "{identity}");
+        assert_eq!(app(&Upstream::at(target)), Ok(()));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

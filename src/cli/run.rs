@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{Source, certificates};
+use super::{Source, app, certificates};
 use crate::config::{self, Report};
 use crate::drain::Shutdown;
 use crate::server::Server;
@@ -14,7 +14,7 @@ use crate::tls::Identity;
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     // Nobody knows yet how to log: plain text for whoever started the program, and everything that is wrong at once.
-    let settings = match config::load_with(&source.config, &source.overrides, certificates) {
+    let settings = match config::load_with(&source.config, &source.overrides, certificates, app) {
         Ok(settings) => settings,
         Err(report) => {
             eprintln!("{report}");

@@ -22,38 +22,59 @@ struct Url {
 }
 
 /// All apps, each once.
-#[derive(Debug)]
-pub(super) struct Apps(Vec<Arc<Upstream>>);
+pub(super) struct Apps<'a> {
+    all: Vec<Arc<Upstream>>,
+    /// Says why the TLS files of one cannot be used.
+    usable: &'a dyn Fn(&Upstream) -> Result<(), String>,
+}
 
-impl Apps {
-    /// The app of the section `t`, and whether it is known where that listens.
-    pub(super) fn read(t: &Table<'_>) -> (Self, bool) {
+impl<'a> Apps<'a> {
+    /// The app of the section `t`, and whether it is known where that listens. The TLS files of this and all further
+    /// apps are put before `usable`.
+    pub(super) fn read(t: &Table<'_>, usable: &'a dyn Fn(&Upstream) -> Result<(), String>) -> (Self, bool) {
         let url = t.required("url", url, "where the app listens");
         let known = url.is_some();
         // What stands in for a URL that was refused is handed to nobody.
         let base = Upstream::at(Target::Unix(PathBuf::new()));
-        (Self(vec![Arc::new(upstream(t, url, &base))]), known)
+        let mut apps = Self { all: Vec::new(), usable };
+        apps.enter(upstream(t, url, &base), t, &["tls", "url"]);
+        (apps, known)
     }
 
     /// The app of every route that names no other.
     pub(super) fn default(&self) -> &Arc<Upstream> {
-        &self.0[0]
+        &self.all[0]
     }
 
     /// The app of a route: its `upstream` is a URL or a table, laid over the section.
     pub(super) fn of_route(&mut self, route: &Table<'_>) -> Arc<Upstream> {
         let base = self.default();
-        let own = match route.table_or("upstream", or_table(url)) {
-            Ok(t) => upstream(&t, t.entry("url", url).optional().ok().flatten(), base),
-            Err(Entry::Is(url)) => url.over(base),
-            Err(Entry::Unset | Entry::Refused) => return Arc::clone(base),
-        };
-        if let Some(known) = self.0.iter().find(|known| ***known == own) {
+        match route.table_or("upstream", or_table(url)) {
+            Ok(t) => {
+                let own = upstream(&t, t.entry("url", url).optional().ok().flatten(), base);
+                self.enter(own, &t, &["tls", "url"])
+            }
+            Err(Entry::Is(url)) => {
+                let own = url.over(base);
+                self.enter(own, route, &["upstream"])
+            }
+            Err(Entry::Unset | Entry::Refused) => Arc::clone(base),
+        }
+    }
+
+    /// `app`, or the equal one that is known already. It stands in `t`, under one of `keys` the first of which is set.
+    fn enter(&mut self, app: Upstream, t: &Table<'_>, keys: &[&str]) -> Arc<Upstream> {
+        if let Some(known) = self.all.iter().find(|known| ***known == app) {
             return Arc::clone(known);
         }
-        let own = Arc::new(own);
-        self.0.push(Arc::clone(&own));
-        own
+        if app.tls.is_some()
+            && let Err(error) = (self.usable)(&app)
+        {
+            t.refuse(keys, Problem::new(format!("cannot be used: {error}")));
+        }
+        let app = Arc::new(app);
+        self.all.push(Arc::clone(&app));
+        app
     }
 }
 

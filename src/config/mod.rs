@@ -55,23 +55,25 @@ use reader::Reader;
 /// Relative paths in the file start from the file's folder; in variables and flags from the working directory.
 /// Whether the TLS files exist and fit each other is not looked at.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, Report> {
-    load_with(path, overrides, |_| Ok(()))
+    load_with(path, overrides, |_| Ok(()), |_| Ok(()))
 }
 
-/// [`load`], with the TLS files put before `certificates`, whose refusal becomes one of the findings.
+/// [`load`], with the TLS files put before `certificates`, and those for an app behind TLS before `app`; their refusals
+/// are among the findings.
 pub fn load_with(
     path: &Path,
     overrides: &Overrides,
     certificates: impl Fn(&Tls) -> Result<(), String>,
+    app: impl Fn(&Upstream) -> Result<(), String>,
 ) -> Result<Settings, Report> {
     let document = Document::read(path)?;
-    resolve(document, &Environment::of_process(), overrides, certificates)
+    resolve(document, &Environment::of_process(), overrides, certificates, app)
 }
 
 /// Reads `text` as the file at `path`, which need not exist, with `environment` and `overrides` laid over it.
 pub fn from_str(path: &Path, text: &str, environment: &Environment, overrides: &Overrides) -> Result<Settings, Report> {
     let document = Document::parse(path, text.to_owned())?;
-    resolve(document, environment, overrides, |_| Ok(()))
+    resolve(document, environment, overrides, |_| Ok(()), |_| Ok(()))
 }
 
 fn resolve(
@@ -79,9 +81,10 @@ fn resolve(
     environment: &Environment,
     overrides: &Overrides,
     certificates: impl Fn(&Tls) -> Result<(), String>,
+    app: impl Fn(&Upstream) -> Result<(), String>,
 ) -> Result<Settings, Report> {
     let (layers, findings) = Layers::new(document, environment, overrides);
     let reader = Reader::new(&layers, findings);
-    let settings = sections::settings(&reader.root(), certificates);
+    let settings = sections::settings(&reader.root(), certificates, app);
     reader.finish(settings)
 }

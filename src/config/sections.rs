@@ -10,7 +10,7 @@ use super::host::HostPattern;
 use super::names::host;
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{Level, Log, LogFormat, Route, SessionLimits, Settings, Tls};
+use super::settings::{Level, Log, LogFormat, Route, SessionLimits, Settings, Tls, Upstream};
 use super::spoken::{Spoken, spoken};
 use super::value::{close_code, close_reason, prefix};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
@@ -43,10 +43,14 @@ struct Common {
 
 /// Every section. `None` where something required is missing; values that do not fit are reported by the reader,
 /// and their defaults stand in for them.
-pub(super) fn settings(root: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<Settings> {
+pub(super) fn settings(
+    root: &Table<'_>,
+    certificates: impl Fn(&Tls) -> Result<(), String>,
+    app: impl Fn(&Upstream) -> Result<(), String>,
+) -> Option<Settings> {
     let listen = edge::listen(&root.table("listen"));
     let tls = edge::tls(&root.table("tls"), certificates);
-    let (mut apps, is_known) = Apps::read(&root.table("upstream"));
+    let (mut apps, is_known) = Apps::read(&root.table("upstream"), &app);
     let table = root.table("heartbeat");
     let spoken = spoken(&table, &Spoken::Protocol);
     let policy = policy(&table, &Policy::default());
@@ -114,7 +118,7 @@ fn log(t: &Table<'_>) -> Log {
 }
 
 /// The routes in the order in which they are tried, and behind them the one for everything else.
-fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps) -> Vec<Arc<Route>> {
+fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps<'_>) -> Vec<Arc<Route>> {
     let mut routes: Vec<Arc<Route>> = Vec::new();
     for t in tables {
         let path = t.required("path", prefix, "the prefix of the paths that the route is for");

@@ -9,6 +9,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use super::access::Access;
 use super::reply::{self, Reply};
 use super::{Connection, headers, origin_form};
+use crate::config::Route;
 use crate::upstream::{Lease, Upload};
 
 /// A body may take this many times what a head may, for each KiB.
@@ -18,13 +19,14 @@ const BODY_PATIENCE: u32 = 6;
 pub(super) async fn forward(
     connection: &Arc<Connection>,
     mut access: Box<Access>,
+    route: &Route,
     host: HeaderValue,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let edge = &connection.edge;
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let (status, reason) = match edge.upstream.send(outbound(request, host, connection)).await {
+    let (status, reason) = match edge.upstream(route).send(outbound(request, host, connection)).await {
         Ok((response, lease)) if relayable(&response) => {
             access.answered(response.status());
             return inbound(response, version, Some(lease), Some(access));
@@ -67,7 +69,7 @@ pub(super) fn inbound(
 fn outbound(request: Request<Incoming>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
     let (mut head, body) = request.into_parts();
     let upload = Upload::new(body).within(connection.edge.limits.header_read * BODY_PATIENCE);
-    headers::to_upstream(&mut head.headers, host, &connection.peer);
+    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;

@@ -1,14 +1,13 @@
 //! Header fields at the border: what ends here, and what the proxy adds.
 
-use std::net::IpAddr;
-
 use hyper::HeaderMap;
 use hyper::body::Body;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-use super::Peer;
+use super::{Peer, forwarded};
+use crate::config::Forwarded;
 
 /// Fields that concern one connection only (RFC 9110 §7.6.1) and end here whether `Connection` names them or not.
 /// `Trailer` is not among them: it announces fields that are passed on.
@@ -22,16 +21,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
-/// The session's name, for the app's own log lines.
+/// The session's name, for the app's own log lines; whoever else says one is lying.
 pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Fields that only the proxy may say; a client that sends them is lying.
-const OURS: [HeaderName; 3] = [FORWARDED, HeaderName::from_static("x-forwarded-client-cert"), CONNECTION_ID];
 
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -48,12 +39,10 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Turns the headers of a client's request into those that the app gets. `host` is the authority that the client
 /// asked for.
-pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer) {
+pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, settings: &Forwarded) {
     let trailers = accepts_trailers(headers);
     strip_hop_by_hop(headers);
-    for name in &OURS {
-        headers.remove(name);
-    }
+    headers.remove(CONNECTION_ID);
     // The expectation is met here: hyper sends the 100 when the app's connection asks for the first piece of the body.
     if headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         headers.remove(EXPECT);
@@ -62,11 +51,8 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    headers.insert(FORWARDED_FOR, address(peer.address.ip()));
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" }));
-    headers.insert(FORWARDED_HOST, host.clone());
+    forwarded::tell(settings, headers, &host, peer);
     headers.insert(HOST, host);
-    headers.entry(REQUEST_ID).or_insert_with(request_id);
 }
 
 /// Makes the framing fields say what `body` is, so that no two readers can disagree where it ends (RFC 9112 §6.3):
@@ -101,15 +87,6 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
     values.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// An address as X-Forwarded-For spells it; a v4 client of a dual-stack listener is a v4 client.
-fn address(ip: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(ip.to_canonical().to_string()).expect("an IP address is visible ASCII")
-}
-
-fn request_id() -> HeaderValue {
-    HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).expect("hexadecimal digits are visible ASCII")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +107,8 @@ mod tests {
 
     fn sent(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer());
+        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer(), &Forwarded::default());
+        assert!(headers.remove("x-request-id").is_some_and(|id| id.len() == 32));
         headers
     }
 
@@ -171,19 +149,11 @@ mod tests {
         let expected = map(&[
             ("host", "app.example"),
             ("origin", "https://app.example"),
-            ("x-request-id", "abc"),
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "app.example"),
         ]);
         assert_eq!(headers, expected);
-    }
-
-    #[test]
-    fn a_request_without_an_id_gets_one() {
-        let (one, other) = (sent(&[])[&REQUEST_ID].clone(), sent(&[])[&REQUEST_ID].clone());
-        assert_eq!(one.len(), 32);
-        assert_ne!(one, other);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod admit;
 mod forward;
+mod forwarded;
 mod headers;
 mod linger;
 mod reply;
@@ -25,14 +26,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{EdgeLimits, Route, Settings};
-use crate::heartbeat::UpstreamPulse;
+use crate::config::{EdgeLimits, Forwarded, Route, Settings};
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, Apps, Upstream};
 use access::Access;
 use reply::Reply;
 use route::Routes;
@@ -71,19 +71,20 @@ pub struct TlsFacts {
 pub struct Edge {
     limits: EdgeLimits,
     routes: Routes,
-    upstream: Upstream,
+    upstreams: Vec<Upstream>,
+    forwarded: Forwarded,
     sessions: Sessions,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
 }
 
 impl Edge {
-    /// The edge of one worker. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
+    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
     /// request in hand, upgrades are refused and idle upstream connections are closed.
     pub fn new(
         settings: &Settings,
         registry: Arc<Registry>,
-        pulse: Arc<UpstreamPulse>,
+        apps: &Apps,
         metrics: Arc<Metrics>,
         tracker: TaskTracker,
         draining: CancellationToken,
@@ -91,11 +92,18 @@ impl Edge {
         Self {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
-            upstream: Upstream::new(&settings.upstream, tracker.clone(), draining.clone()),
-            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker, draining.clone()),
+            upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
+            forwarded: settings.forwarded.clone(),
+            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker, draining.clone()),
             metrics,
             draining,
         }
+    }
+
+    /// The app of `route`.
+    fn upstream(&self, route: &Route) -> &Upstream {
+        let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(upstream.app().settings(), &route.upstream));
+        upstream.expect("the apps are those of the settings that the route comes from")
     }
 }
 
@@ -205,7 +213,7 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
     let found = routes.find(named.host(), request.uri().path());
     let is_clear = found.is_some();
     let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
-    let host = named.or_of(&connection.edge.upstream);
+    let host = named.or_of(connection.edge.upstream(&route));
     if upgrade::wanted(request.headers()) {
         let client = hyper::upgrade::on(&mut request);
         if !is_clear {
@@ -220,7 +228,7 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
     if let Some(client) = request.extensions_mut().remove::<OnUpgrade>() {
         connection.swap_fate(Fate::Asked(client));
     }
-    let access = Access::begin(connection, route, &request);
+    let access = Access::begin(connection, Arc::clone(&route), &request);
     let refuse = |status, reason, access| reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
     match host {
         // This is no forward proxy.
@@ -231,7 +239,7 @@ async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) ->
         _ if !headers::at_most_chunked(request.headers()) => {
             refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding", access)
         }
-        Some(host) => forward::forward(connection, access, host, request).await,
+        Some(host) => forward::forward(connection, access, &route, host, request).await,
     }
 }
 
@@ -309,7 +317,7 @@ fn origin_form(uri: &Uri) -> Uri {
 fn asked(connection: &Connection, route: Arc<Route>, request: &Request<Incoming>) -> lines::Asked {
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
-        client: connection.peer.address,
+        client: forwarded::client(&connection.edge.forwarded, connection.peer.address, request.headers()),
         route,
         path: lines::words(request.uri().path().as_bytes()),
         user_agent: header("user-agent").map(lines::words),

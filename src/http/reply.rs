@@ -67,7 +67,8 @@ impl Body for Reply {
         if let (Some(Ok(frame)), Some(access)) = (&frame, &mut this.access) {
             access.passed(frame.data_ref().map_or(0, Bytes::len));
         }
-        if frame.is_none() {
+        // Nothing comes behind trailers, and nobody asks whether something does.
+        if frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)) {
             this.finish();
         }
         Poll::Ready(frame)

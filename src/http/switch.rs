@@ -122,7 +122,8 @@ async fn negotiate(
     if extensions_refused {
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    let mut response = match edge.upstream.send_upgrade(request).await {
+    let app = edge.upstream(&asked.route);
+    let mut response = match app.send_upgrade(request).await {
         Ok(response) => response,
         Err(failure) => return Err((failure.into(), asked)),
     };
@@ -150,7 +151,8 @@ async fn negotiate(
         extensions_refused,
         subprotocol,
     };
-    let prepared = Prepared { facts, policy, coding, upstream, upstream_early };
+    let pulse = Arc::clone(app.app().pulse());
+    let prepared = Prepared { facts, policy, coding, pulse, upstream, upstream_early };
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 
@@ -162,7 +164,7 @@ fn outbound(
     id: ConnId,
 ) -> Request<Empty<Bytes>> {
     let (mut head, _) = request.into_parts();
-    headers::to_upstream(&mut head.headers, host, &connection.peer);
+    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -3,7 +3,8 @@
 //! Each is one event at INFO whose message is its name and whose fields are values. Field names follow OpenTelemetry
 //! where it has one. A path is logged without its query: tokens live there.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,11 +39,29 @@ pub struct Session {
     pub extensions_refused: bool,
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// From the other end of the connection.
+    Peer(SocketAddr),
+    /// From whom a trusted proxy at the other end names.
+    Forwarded(IpAddr),
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(address) => address.fmt(f),
+            Self::Forwarded(address) => address.fmt(f),
+        }
+    }
+}
+
 /// What every line says about the request it began with.
 #[derive(Debug)]
 pub struct Asked {
-    /// Where the client connected from.
-    pub client: SocketAddr,
+    /// Who the client is.
+    pub client: Client,
     /// The route that was taken.
     pub route: Arc<Route>,
     /// The path without its query, cut to [`words`].

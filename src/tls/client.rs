@@ -1,5 +1,6 @@
-//! TLS as a client: what `pulsegate ping` speaks.
+//! TLS as a client: what `pulsegate ping` speaks, and the proxy with an app behind https.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +9,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+
+use super::Identity;
 
 /// An encrypted stream, this side being the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
@@ -93,19 +97,24 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that believes whom `trust` names. Reads files.
+    /// A client that believes whom `trust` names, and shows `identity` to those who ask for a certificate. Reads files.
     #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
-    pub fn new(trust: &Trust) -> Result<Self, TrustError> {
+    pub fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, TrustError> {
         let provider = super::provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3");
-        let mut config = match trust {
+        let builder = match trust {
             Trust::System => builder.with_root_certificates(system_roots()?),
             Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
             Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
-        }
-        .with_no_client_auth();
+        };
+        let mut config = match identity {
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.key))))
+            }
+            None => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
@@ -118,6 +127,12 @@ impl Client {
     {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name { host: host.into() })?;
         self.connector.connect(name, stream).await.map_err(HandshakeError::from)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use crate::upstream::Failure;
+use crate::upstream::{DialError, Failure};
 
 /// Why an upgrade was refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,7 @@ impl Refusal {
             Self::Memory { .. } => "memory",
             Self::Draining => "draining",
             Self::Upstream(Failure::Timeout { .. }) => "upstream_timeout",
+            Self::Upstream(Failure::Dial(DialError::Tls { .. }) | Failure::Tls(_)) => "upstream_tls",
             Self::Upstream(Failure::Dial(_)) => "upstream_unreachable",
             Self::Upstream(_) => "upstream_closed",
             Self::Switch(_) => "upstream_invalid",

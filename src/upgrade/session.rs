@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Route, SessionLimits};
 use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Registry};
-use crate::relay::{self, Control, Leg, Legs, Order, Terms};
+use crate::relay::{self, Control, Leg, Legs, Memory, Order, Terms};
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::UpstreamStream;
@@ -28,6 +28,8 @@ pub struct Prepared {
     pub policy: Arc<Policy>,
     /// What its extensions do to payloads.
     pub coding: Coding,
+    /// The liveness of its app.
+    pub pulse: Arc<UpstreamPulse>,
     /// The upstream leg.
     pub upstream: UpstreamStream,
     /// Read from the app behind its 101.
@@ -38,7 +40,6 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Sessions {
     registry: Arc<Registry>,
-    pulse: Arc<UpstreamPulse>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     draining: CancellationToken,
@@ -49,12 +50,11 @@ impl Sessions {
     /// was cancelled ends as it begins.
     pub fn new(
         registry: Arc<Registry>,
-        pulse: Arc<UpstreamPulse>,
         metrics: Arc<Metrics>,
         tracker: TaskTracker,
         draining: CancellationToken,
     ) -> Self {
-        Self { registry, pulse, metrics, tracker, draining }
+        Self { registry, metrics, tracker, draining }
     }
 
     /// A name for a session that is about to open.
@@ -65,10 +65,11 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, policy, coding, upstream, upstream_early } = prepared;
-        let terms = self.terms(facts.id, &facts.asked.route, policy, coding);
+        let Prepared { facts, policy, coding, pulse, upstream, upstream_early } = prepared;
         let control = Arc::new(Control::default());
-        let entry = self.registry.enter(facts.id, Arc::clone(&control));
+        let entry = self.registry.enter(facts.id, Arc::clone(&control), &pulse);
+        let memory = Arc::clone(self.metrics.memory());
+        let terms = terms(facts.id, &facts.asked.route, policy, coding, memory, pulse);
         if self.draining.is_cancelled() {
             // The drain has called on everyone it found, perhaps a moment before this session was to be found.
             control.give(Order::Drain);
@@ -85,17 +86,17 @@ impl Sessions {
             lines::ws_close(&facts, &ending);
         }));
     }
+}
 
-    fn terms(&self, id: ConnId, route: &Route, policy: Arc<Policy>, coding: Coding) -> Terms {
-        Terms {
-            policy,
-            limits: limits(&route.limits, coding),
-            memory: Arc::clone(self.metrics.memory()),
-            pulse: Arc::clone(&self.pulse),
-            id,
-            seed: fastrand::u64(..),
-        }
-    }
+fn terms(
+    id: ConnId,
+    route: &Route,
+    policy: Arc<Policy>,
+    coding: Coding,
+    memory: Arc<Memory>,
+    pulse: Arc<UpstreamPulse>,
+) -> Terms {
+    Terms { policy, limits: limits(&route.limits, coding), memory, pulse, id, seed: fastrand::u64(..) }
 }
 
 fn limits(of: &SessionLimits, coding: Coding) -> Limits {

@@ -1,4 +1,5 @@
-//! Opening a connection to the app: name resolution, each address in turn, one deadline over all of it.
+//! Opening a connection to the app: name resolution, each address in turn, TLS where it is spoken, and one deadline over
+//! all of it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,8 +9,10 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
-use super::UpstreamStream;
+use super::source::Sources;
+use super::{Upstream, UpstreamStream};
 use crate::config::Target;
+use crate::tls::client::{Client, HandshakeError};
 
 /// Why the app could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,14 @@ pub enum DialError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The TLS handshake with it failed.
+    #[error("no TLS with the upstream at {place}")]
+    Tls {
+        /// The authority that was dialled.
+        place: Box<str>,
+        /// Why.
+        source: HandshakeError,
+    },
     /// It did not answer in time.
     #[error("the upstream at {place} did not accept a connection within {limit:?}")]
     Timeout {
@@ -47,6 +58,7 @@ impl DialError {
             Self::Resolve { .. } => "resolve",
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => "refused",
             Self::Connect { .. } => "unreachable",
+            Self::Tls { .. } => "upstream_tls",
             Self::Timeout { .. } => "connect_timeout",
         }
     }
@@ -61,18 +73,38 @@ pub fn authority(target: &Target) -> String {
     }
 }
 
-/// Connects to `target` within `limit`, name resolution included.
-pub(super) async fn dial(target: &Target, limit: Duration) -> Result<UpstreamStream, DialError> {
-    let deadline = Instant::now() + limit;
-    let connected = async {
-        match target {
-            Target::Tcp { host, port } => tcp(host, *port, deadline).await,
-            Target::Unix(path) => unix(path).await,
+impl Upstream {
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included.
+    pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
+        let settings = self.app.settings();
+        let limit = settings.connect_timeout;
+        let deadline = Instant::now() + limit;
+        let connected = async {
+            let (host, port) = match &settings.target {
+                Target::Tcp { host, port } => (host, *port),
+                Target::Unix(path) => return unix(path).await,
+            };
+            let tcp = tcp(host, port, deadline, &self.sources).await?;
+            match (&self.app.tls, &settings.tls) {
+                (Some(client), Some(tls)) => {
+                    let name = tls.server_name.as_ref().unwrap_or(host);
+                    // Boxed: a handshake is large, and most apps speak none.
+                    Box::pin(encrypted(client, name, tcp, &settings.target)).await
+                }
+                _ => Ok(UpstreamStream::Tcp(tcp)),
+            }
+        };
+        match timeout_at(deadline, connected).await {
+            Ok(result) => result,
+            Err(_) => Err(DialError::Timeout { place: authority(&settings.target).into(), limit }),
         }
-    };
-    match timeout_at(deadline, connected).await {
-        Ok(result) => result,
-        Err(_) => Err(DialError::Timeout { place: authority(target).into(), limit }),
+    }
+}
+
+async fn encrypted(client: &Client, name: &str, tcp: TcpStream, target: &Target) -> Result<UpstreamStream, DialError> {
+    match client.handshake(name, tcp).await {
+        Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
+        Err(source) => Err(DialError::Tls { place: authority(target).into(), source }),
     }
 }
 
@@ -83,7 +115,7 @@ async fn unix(path: &Path) -> Result<UpstreamStream, DialError> {
     }
 }
 
-async fn tcp(host: &str, port: u16, deadline: Instant) -> Result<UpstreamStream, DialError> {
+async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve { host: host.into(), source };
     let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(unresolved)?.collect();
     let mut failed = unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
@@ -92,11 +124,11 @@ async fn tcp(host: &str, port: u16, deadline: Instant) -> Result<UpstreamStream,
         // address without a route, say) leaves something for those behind it.
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let source = match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
+        let source = match timeout_at(Instant::now() + share, sources.connect(*address)).await {
             Ok(Ok(stream)) => {
                 // Small frames must not wait for the ACK of earlier ones. Without the option all works, later.
                 let _ = stream.set_nodelay(true);
-                return Ok(UpstreamStream::Tcp(stream));
+                return Ok(stream);
             }
             Ok(Err(source)) => source,
             Err(elapsed) => elapsed.into(),

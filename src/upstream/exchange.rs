@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -12,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::{Connection, Counted, Lease};
-use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream, dial};
+use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
 
 impl Upstream {
     /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
@@ -53,7 +54,7 @@ impl Upstream {
     /// [`hyper::upgrade::on`] as a [`TokioIo`] of [`UpstreamStream`]; it never sees the pool. After any other
     /// response it closes when the body has come in.
     pub async fn send_upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
-        let stream = dial::dial(&self.target, self.connect_timeout).await?;
+        let stream = self.dial().await?;
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(BUFFER).handshake(io).await.map_err(Failure::from_exchange)?;
@@ -62,15 +63,20 @@ impl Upstream {
                 tracing::debug!(error = %error, "upstream.connection");
             }
         });
-        match timeout_at(Instant::now() + self.response_timeout, sender.send_request(request)).await {
+        let limit = self.response_timeout();
+        match timeout_at(Instant::now() + limit, sender.send_request(request)).await {
             Ok(answered) => answered.map_err(Failure::from_exchange),
-            Err(_) => Err(Failure::Timeout { limit: self.response_timeout }),
+            Err(_) => Err(Failure::Timeout { limit }),
         }
+    }
+
+    fn response_timeout(&self) -> Duration {
+        self.app.settings().response_timeout
     }
 
     async fn connect(&self) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, read) = Counted::new(dial::dial(&self.target, self.connect_timeout).await?);
+        let (stream, read) = Counted::new(self.dial().await?);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
@@ -90,17 +96,17 @@ impl Upstream {
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Broken> {
         let progress = request.body().progress();
-        let mut deadline = Instant::now() + self.response_timeout;
+        let limit = self.response_timeout();
+        let mut deadline = Instant::now() + limit;
         // Dropping this future, as the timeout does, closes the connection.
         let mut answer = std::pin::pin!(lease.connection.sender.try_send_request(request));
         let answered = loop {
             match timeout_at(deadline, &mut answer).await {
                 Ok(answered) => break answered,
-                Err(_) => match progress.as_ref().map(|progress| progress.last() + self.response_timeout) {
+                Err(_) => match progress.as_ref().map(|progress| progress.last() + limit) {
                     Some(later) if later > deadline => deadline = later,
                     _ => {
-                        let failure = Failure::Timeout { limit: self.response_timeout };
-                        return Err(Broken { failure, unsent: None });
+                        return Err(Broken { failure: Failure::Timeout { limit }, unsent: None });
                     }
                 },
             }

@@ -1,5 +1,6 @@
 //! The app's side: dialling it, the pool of idle connections, and one exchange of a request for a response.
 
+mod app;
 mod body;
 mod dial;
 mod exchange;
@@ -7,23 +8,24 @@ mod failure;
 mod patience;
 mod pool;
 pub mod pulse;
+mod source;
 mod stream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use app::{App, AppError, Apps};
 pub use body::Upload;
 pub use dial::{DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
 
-use crate::config;
 use crate::config::Target;
 use pool::Pool;
+use source::Sources;
 
 /// Read and write buffer of one upstream connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
@@ -31,28 +33,31 @@ const BUFFER: usize = 64 * 1024;
 /// The app as one worker sees it.
 #[derive(Debug)]
 pub struct Upstream {
-    target: Target,
-    connect_timeout: Duration,
-    response_timeout: Duration,
+    app: Arc<App>,
+    sources: Sources,
     pool: Arc<Pool>,
     tracker: TaskTracker,
 }
 
 impl Upstream {
-    /// The app at `settings.target`. Its connections are driven by tasks of `tracker`; idle ones are closed once
+    /// One worker's way to `app`. Its connections are driven by tasks of `tracker`; idle ones are closed once
     /// `draining` is cancelled.
-    pub fn new(settings: &config::Upstream, tracker: TaskTracker, draining: CancellationToken) -> Self {
+    pub fn new(app: &Arc<App>, tracker: TaskTracker, draining: CancellationToken) -> Self {
         Self {
-            target: settings.target.clone(),
-            connect_timeout: settings.connect_timeout,
-            response_timeout: settings.response_timeout,
+            app: Arc::clone(app),
+            sources: Sources::new(app.settings().source_addresses.clone()),
             pool: Arc::new(Pool::new(tracker.clone(), draining)),
             tracker,
         }
     }
 
+    /// What all workers know of it.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
     /// Where it listens.
     pub fn target(&self) -> &Target {
-        &self.target
+        &self.app.settings().target
     }
 }

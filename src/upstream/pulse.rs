@@ -2,34 +2,39 @@
 
 use tokio::time::{Instant, sleep};
 
-use crate::heartbeat::{Tick, UpstreamPolicy, UpstreamPulse, Watch};
+use super::App;
+use crate::heartbeat::{Tick, Watch};
 use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
 
-/// Watches the app for as long as the future is polled; ends at once where the policy turns the watch off.
-pub async fn watch(policy: UpstreamPolicy, pulse: &UpstreamPulse, registry: &Registry, metrics: &Metrics) {
-    let mut watch = Watch::new(policy, now());
+/// Watches `app` through its sessions among those of `registry`, for as long as the future is polled; ends at once
+/// where its policy turns the watch off.
+pub async fn watch(app: &App, registry: &Registry, metrics: &Metrics) {
+    let (settings, pulse) = (app.settings(), app.pulse());
+    let mut watch = Watch::new(settings.heartbeat, now());
     let Some(period) = watch.period() else { return };
     let mut last: Option<ConnId> = None;
     loop {
         sleep(period).await;
-        match watch.tick(now(), pulse, !registry.is_empty()) {
+        match watch.tick(now(), pulse, registry.after(None, pulse).is_some()) {
             Tick::Wait => {}
             Tick::Probe => {
-                if let Some((id, session)) = registry.after(last) {
+                if let Some((id, session)) = registry.after(last, pulse) {
                     session.give(Order::ProbeUpstream);
                     last = Some(id);
                 }
             }
             Tick::Missed { silent } => {
                 metrics.upstream_missed();
-                tracing::warn!(silent_s = silent.as_secs_f64(), sessions = registry.len(), "upstream.unresponsive");
+                let sessions = registry.of(pulse).len();
+                tracing::warn!(upstream = %settings, silent_s = silent.as_secs_f64(), sessions, "upstream.unresponsive");
             }
-            Tick::Recovered => tracing::info!("upstream.recovered"),
+            Tick::Recovered => tracing::info!(upstream = %settings, "upstream.recovered"),
             Tick::GiveUp { silent } => {
-                let sessions = registry.all();
-                tracing::error!(silent_s = silent.as_secs_f64(), sessions = sessions.len(), "upstream.given_up");
+                let sessions = registry.of(pulse);
+                let silent_s = silent.as_secs_f64();
+                tracing::error!(upstream = %settings, silent_s, sessions = sessions.len(), "upstream.given_up");
                 for session in sessions {
                     session.give(Order::UpstreamUnresponsive);
                 }
@@ -48,17 +53,23 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::{Target, Upstream};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_app_is_probed_through_its_sessions_in_turn_and_given_up() {
         let registry = Arc::new(Registry::new(1));
+        let settings = Arc::new(Upstream::at(Target::Unix("/app.sock".into())));
+        let [app, other] = [(); 2].map(|()| App::open(&settings, now()).expect("there is nothing to read"));
+        let pulse = app.pulse();
         let controls: Vec<_> = (0..3).map(|_| Arc::new(crate::relay::Control::default())).collect();
         let entries: Vec<_> =
-            controls.iter().map(|control| registry.enter(registry.next_id(), Arc::clone(control))).collect();
-        let (pulse, metrics) = (UpstreamPulse::new(now()), Metrics::new());
-        let mut watching = std::pin::pin!(watch(UpstreamPolicy::default(), &pulse, &registry, &metrics));
+            controls.iter().map(|control| registry.enter(registry.next_id(), Arc::clone(control), pulse)).collect();
+        let of_another_app = Arc::new(crate::relay::Control::default());
+        let _entry = registry.enter(registry.next_id(), Arc::clone(&of_another_app), other.pulse());
+        let metrics = Metrics::new();
+        let mut watching = std::pin::pin!(watch(&app, &registry, &metrics));
         let began = Instant::now();
         let mut orders = Vec::new();
         while began.elapsed() < 90 * SECOND {
@@ -73,6 +84,7 @@ mod tests {
             }
         }
         drop(entries);
+        assert_eq!(of_another_app.take(), None, "another app is another matter");
         let probed: Vec<_> =
             orders.iter().filter(|(_, order)| *order == Order::ProbeUpstream).map(|(s, _)| *s).collect();
         assert!(probed.starts_with(&[0, 1, 2, 0]), "one at a time, in turn: {orders:?}");

@@ -401,3 +401,42 @@ async fn a_drain_lets_the_request_in_hand_finish() {
     drop((client, idle, upstream));
     proxy.ended().await;
 }
+
+#[tokio::test]
+async fn trailers_that_nobody_announced_or_wants_end_here() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let log = LogPage::open();
+    let mut client = proxy.connect();
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n";
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n{chunked}X-Sum: 7\r\n\r\n")).await;
+    let mut upstream = app.accept().await;
+    upstream.head().await;
+    upstream.expect("1\r\na\r\n0\r\n\r\n").await;
+    upstream.send(format!("HTTP/1.1 200 OK\r\n{chunked}X-Sum: 8\r\n\r\n")).await;
+    client.head().await;
+    client.expect("1\r\na\r\n0\r\n\r\n").await;
+    assert_eq!(log.line("http.access").await["complete"], true);
+    // RFC 9110 §6.5.1: a client that does not say so may not be ready for them.
+    client.send(GET).await;
+    upstream.head().await;
+    upstream.send(format!("HTTP/1.1 200 OK\r\nTrailer: x-sum\r\n{chunked}X-Sum: 9\r\n\r\n")).await;
+    client.head().await;
+    client.expect("1\r\na\r\n0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn a_trailer_is_no_way_to_say_what_a_header_may_not() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    let names = "content-length, host, transfer-encoding, x-sum";
+    let request = format!(
+        "PUT / HTTP/1.1\r\nHost: a\r\nTrailer: {names}\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n\
+         0\r\nContent-Length: 5\r\nHost: b\r\nTransfer-Encoding: gzip\r\nX-Sum: 7\r\n\r\n"
+    );
+    client.send(request).await;
+    let mut upstream = app.accept().await;
+    upstream.head().await;
+    upstream.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
+}

@@ -1,8 +1,11 @@
 //! The HTTP/1.1 side: a client over an in-memory stream, the proxy, and an app played by the test on a real socket.
 
+mod apps;
 mod forward;
 mod limits;
 mod pool;
 mod routes;
+mod smuggling;
 mod support;
+mod tls;
 mod upgrade;

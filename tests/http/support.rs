@@ -11,11 +11,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pulsegate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream};
-use pulsegate::heartbeat::{UpstreamPolicy, UpstreamPulse};
+use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
+use pulsegate::upstream::Apps;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -45,20 +46,21 @@ impl Proxy {
 
     /// A proxy before `target` with altered settings.
     pub fn with(target: Target, alter: impl FnOnce(&mut Settings)) -> Self {
+        let settings = Self::settings(target, alter);
+        let registry = Arc::new(Registry::new(1));
+        let metrics = Arc::new(Metrics::new());
+        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
+        let edge =
+            Edge::new(&settings, Arc::clone(&registry), &apps, Arc::clone(&metrics), tracker.clone(), draining.clone());
+        Self { edge: Arc::new(edge), registry, metrics, draining, tracker }
+    }
+
+    /// The settings of a proxy before `target`, altered.
+    pub fn settings(target: Target, alter: impl FnOnce(&mut Settings)) -> Settings {
         let mut settings = settings(target);
         alter(&mut settings);
-        let registry = Arc::new(Registry::new(1));
-        let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
-        let metrics = Arc::new(Metrics::new());
-        let edge = Edge::new(
-            &settings,
-            Arc::clone(&registry),
-            Arc::new(UpstreamPulse::new(Instant::now())),
-            Arc::clone(&metrics),
-            tracker.clone(),
-            draining.clone(),
-        );
-        Self { edge: Arc::new(edge), registry, metrics, draining, tracker }
+        settings
     }
 
     /// A client's connection to it.
@@ -198,9 +200,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { name, stream, ahead: Vec::new() }
     }
 
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Sends `there` and gets `back`, all of which `other` does the other way about.
+    pub async fn exchange<O>(&mut self, there: &[u8], other: &mut Wire<O>, back: &[u8])
+    where
+        O: AsyncRead + AsyncWrite + Unpin,
+    {
+        async fn whole<S>(wire: &mut Wire<S>, sent: &[u8], wanted: &[u8])
+        where
+            S: AsyncRead + AsyncWrite + Unpin,
+        {
+            assert!(wire.ahead.is_empty(), "{}: {} is left", wire.name, wire.seen());
+            let mut came = vec![0; wanted.len()];
+            let (mut reads, mut writes) = tokio::io::split(&mut wire.stream);
+            let sending = async {
+                writes.write_all(sent).await?;
+                writes.flush().await
+            };
+            let both = timeout(DEADLINE, async { tokio::try_join!(sending, reads.read_exact(&mut came)) }).await;
+            both.unwrap_or_else(|_| panic!("{}: it does not get through", wire.name)).unwrap();
+            assert!(came == wanted, "{}: other bytes came", wire.name);
+        }
+        tokio::join!(whole(self, there, back), whole(other, back, there));
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let name = self.name;
-        let sent = timeout(DEADLINE, self.stream.write_all(bytes.as_ref())).await;
+        let sending = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        let sent = timeout(DEADLINE, sending).await;
         sent.unwrap_or_else(|_| panic!("{name}: nobody reads")).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 
@@ -314,7 +347,7 @@ impl LogPage {
     }
 
     /// Makes every thread log to its page, from the first test on.
-    fn install() {
+    pub fn install() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(|| PageWriter).finish();

@@ -11,7 +11,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A valid handshake for `/chat/room` with more fields.
-fn handshake(fields: &str) -> String {
+pub fn handshake(fields: &str) -> String {
     format!(
         "GET /chat/room?token=secret HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{fields}\r\n"
@@ -19,7 +19,7 @@ fn handshake(fields: &str) -> String {
 }
 
 /// A valid 101 with more fields.
-fn switching(fields: &str) -> String {
+pub fn switching(fields: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {ACCEPT}\r\n{fields}\r\n"

@@ -20,8 +20,10 @@ impl File {
     /// The verdict, and what was written with the file's path left out.
     fn check(&self, format: Format, certificates: Result<(), &str>) -> (Verdict, String) {
         let mut out = Vec::new();
+        let app = |app: &Upstream| certificates.map_err(|error| format!("{app}: {error}"));
         let certificates = |_: &Tls| certificates.map_err(str::to_owned);
-        let verdict = check(&self.0, &Overrides::default(), format, certificates, &mut out).expect("memory takes all");
+        let checked = check(&self.0, &Overrides::default(), format, certificates, app, &mut out);
+        let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
         (verdict, out.replace(&self.0.display().to_string(), "FILE"))
     }
@@ -449,6 +451,24 @@ warning: any web page can open WebSockets on /live/, / in the name of whoever vi
 }
 
 #[test]
+fn the_files_for_apps_behind_tls_are_read() {
+    let tls = "[tls]\ncertificate = \"/tls.crt\"\nprivate_key = \"/tls.key\"\n[upstream]\nurl = \"https://one\"\n";
+    let url = "[[route]]\npath = \"/b/\"\nupstream = \"https://two\"\n";
+    let table = "[[route]]\npath = \"/c/\"\nupstream = { tls = { ca = \"/three.pem\" } }\n";
+    let file = File::new("apps", &[tls, url, table].concat());
+    let (verdict, out) = file.check(Format::Human, Err("no such file"));
+    assert_eq!(verdict, Verdict::Invalid);
+    // The first one is about the proxy's own certificate.
+    let found: Vec<&str> = out.lines().filter(|line| line.starts_with("error")).skip(1).collect();
+    let expected = [
+        "error: `upstream.url` cannot be used: https://one:443: no such file",
+        "error: `route[0].upstream` cannot be used: https://two:443: no such file",
+        "error: `route[1].upstream.tls` cannot be used: https://one:443: no such file",
+    ];
+    assert_eq!(found, expected, "{out}");
+}
+
+#[test]
 fn certificates_are_read_even_where_something_else_is_wrong() {
     let file = File::new("certificates", &VALID.replace("workers = 2", "workers = 0"));
     let (verdict, out) = file.check(Format::Human, Err("/tls.key: no such file"));
@@ -505,7 +525,7 @@ fn errors_are_objects_for_machines() {
 fn a_file_that_is_missing_is_an_error() {
     let mut out = Vec::new();
     let none = Path::new("src/none.toml");
-    let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), &mut out);
+    let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), |_| Ok(()), &mut out);
     assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
     assert_snapshot!(String::from_utf8_lossy(&out), @r#"
 error: cannot read src/none.toml: No such file or directory (os error 2)

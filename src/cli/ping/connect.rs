@@ -153,7 +153,7 @@ pub(super) struct Connected {
 /// Resolves, connects and, for `wss`, encrypts.
 pub(super) async fn connect(target: &Target, trust: &Trust, patience: Patience) -> Result<Connected, ConnectError> {
     // Files are read before the network is asked.
-    let tls = target.encrypted.then(|| Client::new(trust)).transpose()?;
+    let tls = target.encrypted.then(|| Client::new(trust, None)).transpose()?;
     let tcp = patience.limit("connecting", dial(target)).await??;
     let address = tcp.peer_addr().map_or_else(|_| target.host.clone(), |address| address.to_string());
     let Some(tls) = tls else {
