@@ -2,7 +2,7 @@
 //! for some of them are a protection that somebody relies on. Whoever builds one takes its lines out, and whoever builds
 //! the last one this file.
 
-use crate::config::{ClientAuth, OriginPolicy, Settings};
+use crate::config::{OriginPolicy, Settings};
 
 /// The first setting that is not in this version.
 pub(crate) fn first(settings: &Settings) -> Option<&'static str> {
@@ -10,27 +10,13 @@ pub(crate) fn first(settings: &Settings) -> Option<&'static str> {
 }
 
 fn all(settings: &Settings) -> Vec<(&'static str, bool)> {
-    let Settings { listen, tls, upstream, routes, limits, forwarded, .. } = settings;
+    let Settings { upstream, routes, limits, forwarded, .. } = settings;
     let mut upstreams = settings.upstreams().into_iter();
     vec![
-        ("listen.proxy_protocol", listen.proxy_protocol.is_some()),
-        ("listen.redirect", listen.redirect.is_some()),
-        //
-        ("tls.sni", !tls.sni.is_empty()),
-        ("tls.strict_sni", tls.strict_sni),
-        ("tls.modern", tls.modern),
-        ("tls.client_auth", tls.client_auth != ClientAuth::Off),
-        //
-        ("tls.hsts", tls.hsts.is_some()),
-        //
         ("TLS with the app (upstream.url = \"https://…\")", upstreams.clone().any(|app| app.tls.is_some())),
         ("upstream.source_addresses", upstreams.any(|app| !app.source_addresses.is_empty())),
         //
         ("route.upstream", routes.iter().any(|route| route.upstream != *upstream)),
-        //
-        ("limits.connections", limits.connections.is_some()),
-        ("limits.connections_per_ip", limits.connections_per_ip.is_some()),
-        ("limits.handshakes_per_ip", limits.handshakes_per_ip.is_some()),
         //
         ("limits.memory", limits.memory.is_some()),
         //

@@ -14,7 +14,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Overrides, Tls};
-use crate::tls::Identity;
+use crate::tls::Terms;
 
 /// A TLS-terminating sidecar that takes WebSocket heartbeats off an Express app's hands.
 #[derive(Debug, Parser)]
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
 
 /// Whether `files` can be presented; for the configuration, which does not know how to read them.
 fn certificates(files: &Tls) -> Result<(), String> {
-    Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
+    Terms::from_pem_files(files).map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

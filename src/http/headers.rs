@@ -1,6 +1,7 @@
 //! Header fields at the border: what ends here, and what the proxy adds.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::body::Body;
@@ -30,8 +31,10 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
 /// Fields that only the proxy may say; a client that sends them is lying.
-const OURS: [HeaderName; 3] = [FORWARDED, HeaderName::from_static("x-forwarded-client-cert"), CONNECTION_ID];
+const OURS: [HeaderName; 3] = [FORWARDED, CLIENT_CERTIFICATE, CONNECTION_ID];
 
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -62,6 +65,9 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
+    if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        headers.insert(CLIENT_CERTIFICATE, certificate.forwarded());
+    }
     headers.insert(FORWARDED_FOR, address(peer.address.ip()));
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if peer.tls.is_some() { "https" } else { "http" }));
     headers.insert(FORWARDED_HOST, host.clone());
@@ -89,6 +95,11 @@ pub(super) fn frame_request(headers: &mut HeaderMap, body: &impl Body) {
     }
 }
 
+/// `Strict-Transport-Security` for this long (RFC 6797 §6.1.1).
+pub(super) fn transport_security(max_age: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={}", max_age.as_secs())).expect("digits are visible ASCII")
+}
+
 /// Whether `chunked` is all that was done to a body for its transfer. Another coding would have to be undone before
 /// the header that names it may be taken off.
 pub(super) fn at_most_chunked(headers: &HeaderMap) -> bool {
@@ -112,8 +123,10 @@ fn request_id() -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::http::TlsFacts;
+    use crate::http::{ClientCertificate, TlsFacts};
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -124,7 +137,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        let tls = TlsFacts { version: "1.3", group: None };
+        let tls = TlsFacts { version: "1.3", group: None, server_name: None, client: None };
         Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
     }
 
@@ -177,6 +190,17 @@ mod tests {
             ("x-forwarded-host", "app.example"),
         ]);
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_verified_certificate_is_told_and_a_forged_one_is_not() {
+        let certificate = ClientCertificate::new([7; 32], Some("CN=ann".to_owned()));
+        let tls = TlsFacts { client: Some(Arc::new(certificate)), ..peer().tls.unwrap() };
+        let peer = Peer { tls: Some(tls), ..peer() };
+        let mut headers = map(&[("x-forwarded-client-cert", "Hash=0"), ("x-forwarded-client-cert", "Hash=1")]);
+        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer);
+        let told: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
+        assert_eq!(told, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
     }
 
     #[test]

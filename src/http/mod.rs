@@ -2,6 +2,7 @@
 //! `forward` when it is plain, to `switch` when it asks for a WebSocket.
 
 mod access;
+mod client_certificate;
 mod forward;
 mod headers;
 mod linger;
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HOST, HeaderValue};
+use hyper::header::{ACCEPT, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::PathAndQuery;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,6 +34,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::upgrade::{self, Prepared, Sessions};
 use crate::upstream::{self, Upstream};
 use access::Access;
+pub use client_certificate::ClientCertificate;
 use reply::Reply;
 use route::Routes;
 
@@ -40,7 +42,7 @@ use route::Routes;
 const BUFFER: usize = 64 * 1024;
 
 /// The answer to a head that does not end; hyper gives none.
-const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+pub(crate) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 39\r\n\
     connection: close\r\n\
@@ -63,6 +65,10 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The key exchange group, as in `X25519MLKEM768`.
     pub group: Option<&'static str>,
+    /// The name that the client asked for (SNI, RFC 6066 §3), in lower case.
+    pub server_name: Option<Arc<str>>,
+    /// The certificate that the client showed, verified.
+    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// What all client connections of one worker share.
@@ -72,6 +78,7 @@ pub struct Edge {
     routes: Routes,
     upstream: Upstream,
     sessions: Sessions,
+    hsts: Option<HeaderValue>,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
 }
@@ -92,6 +99,7 @@ impl Edge {
             routes: Routes::new(settings.routes.clone()),
             upstream: Upstream::new(&settings.upstream, tracker.clone(), draining.clone()),
             sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker, draining.clone()),
+            hsts: settings.tls.hsts.map(headers::transport_security),
             metrics,
             draining,
         }
@@ -185,7 +193,8 @@ impl Connection {
     }
 }
 
-fn server(limits: &EdgeLimits) -> http1::Builder {
+/// HTTP/1.1 within these limits.
+pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
         // Without a timer hyper ignores the timeout below.
@@ -198,7 +207,16 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
     server
 }
 
-async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
+async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Reply> {
+    let mut response = respond(connection, request).await;
+    if let Some(hsts) = connection.edge.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
+        // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
+        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+    response
+}
+
+async fn respond(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let named = Named::by(&request);
     let route = Arc::clone(connection.edge.routes.find(named.host(), request.uri().path()));
     let host = named.or_of(&connection.edge.upstream);
@@ -278,6 +296,7 @@ fn asked(connection: &Connection, route: Arc<Route>, request: &Request<Incoming>
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
         client: connection.peer.address,
+        server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         route,
         path: lines::words(request.uri().path().as_bytes()),
         user_agent: header("user-agent").map(lines::words),

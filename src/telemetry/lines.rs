@@ -43,6 +43,8 @@ pub struct Session {
 pub struct Asked {
     /// Where the client connected from.
     pub client: SocketAddr,
+    /// The name that its TLS handshake asked for.
+    pub server_name: Option<Arc<str>>,
     /// The route that was taken.
     pub route: Arc<Route>,
     /// The path without its query, cut to [`words`].
@@ -87,6 +89,7 @@ pub fn ws_open(session: &Session) {
         target: TARGET,
         conn_id = %id,
         client.address = %asked.client,
+        tls.client.server_name = asked.server_name.as_deref(),
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -141,6 +144,7 @@ pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Optio
         target: TARGET,
         reason,
         client.address = %asked.client,
+        tls.client.server_name = asked.server_name.as_deref(),
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -158,6 +162,7 @@ pub fn http_access(access: &Access<'_>) {
         target: TARGET,
         reason = access.reason,
         client.address = %asked.client,
+        tls.client.server_name = asked.server_name.as_deref(),
         http.route = &*asked.route.path,
         http.request.method = access.method,
         url.path = &*asked.path,

@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
+use crate::gate::Place;
 use crate::relay::{Delivery, Leg};
 use crate::tcp_info;
-use crate::telemetry::metrics::Active;
 
 /// Room for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
@@ -90,8 +90,8 @@ impl ClientStream {
         }
     }
 
-    /// Keeps `place`, the connection's place in a gauge, for as long as its socket is open.
-    pub fn hold(&mut self, place: Active) {
+    /// Keeps `place`, the connection's among all others, for as long as its socket is open.
+    pub fn hold(&mut self, place: Place) {
         self.socket.place = Some(place);
     }
 
@@ -292,7 +292,7 @@ pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
 struct Socket {
     tcp: TcpStream,
     written: u64,
-    place: Option<Active>,
+    place: Option<Place>,
 }
 
 impl Socket {
