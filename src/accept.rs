@@ -152,7 +152,7 @@ impl Door {
         match place {
             Ok((place, introduction)) => Some(Arrival { tcp, address, place, introduction }),
             Err(refusal) => {
-                self.refuse(refusal, tcp, address);
+                self.refuse(refusal, &tcp, address);
                 None
             }
         }
@@ -162,10 +162,11 @@ impl Door {
         if self.handshakes { place.claim(address.ip()) } else { place.claim_without_handshake(address.ip()) }
     }
 
-    fn refuse(&self, refusal: Refusal, tcp: TcpStream, address: SocketAddr) {
+    /// Counts, tells, and makes the close of `tcp` a reset.
+    fn refuse(&self, refusal: Refusal, tcp: &TcpStream, address: SocketAddr) {
         self.gate.refused(refusal, address);
         // Fails only on a socket that is no longer connected.
-        let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -194,7 +195,7 @@ impl Arrival {
             }
         };
         if let Some(refusal) = refusal {
-            door.refuse(refusal, tcp, address);
+            door.refuse(refusal, &tcp, address);
         }
         None
     }

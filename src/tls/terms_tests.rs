@@ -124,7 +124,7 @@ struct Met {
 
 impl Port {
     async fn meet(&self, name: &'static str, config: ClientConfig) -> Met {
-        self.meet_with(name, &Arc::new(config)).await
+        Box::pin(self.meet_with(name, &Arc::new(config))).await
     }
 
     async fn meet_with(&self, name: &'static str, config: &Arc<ClientConfig>) -> Met {
@@ -145,7 +145,7 @@ impl Port {
             stream.read_u8().await?;
             Ok(stream)
         };
-        let (server, client) = within("handshake", async { tokio::join!(accept, connect) }).await;
+        let (server, client) = within("handshake", Box::pin(async { tokio::join!(accept, connect) })).await;
         Met { server, client }
     }
 }
