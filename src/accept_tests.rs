@@ -287,6 +287,26 @@ async fn the_address_in_the_header_is_the_clients() {
 }
 
 #[tokio::test]
+async fn a_header_that_comes_byte_by_byte_is_read_to_its_end_and_no_further() {
+    let port = Loop::behind(LOOPBACK, EdgeLimits::default(), Some("127.0.0.1"));
+    let attempt = async {
+        let mut tcp = TcpStream::connect(port.address).await.expect("connect");
+        tcp.set_nodelay(true).expect("nodelay");
+        for byte in b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n" {
+            tcp.write_all(&[*byte]).await.expect("write");
+            tokio::task::yield_now().await;
+        }
+        let name = ServerName::try_from("localhost").expect("a valid name");
+        let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await.expect("a handshake behind it");
+        let mut line = [0; 10];
+        stream.read_exact(&mut line).await.expect("greeting");
+        assert_eq!(&line, b"192.0.2.7\n");
+    };
+    timeout(PATIENCE, attempt).await.expect("in time");
+}
+
+#[tokio::test]
 async fn without_a_sound_header_nobody_comes_in() {
     let limits = EdgeLimits { handshake: Duration::from_millis(300), ..EdgeLimits::default() };
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));

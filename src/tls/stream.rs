@@ -20,7 +20,7 @@ use crate::tcp_info;
 
 /// Room for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
-/// The longest ClientHello, with its record headers. Real ones have 2 KiB; rustls would keep 64 KiB for whoever never
+/// The longest `ClientHello`, with its record headers. Real ones have 2 KiB; rustls would keep 64 KiB for whoever never
 /// finishes one.
 const HELLO_MAX: usize = 16 * 1024;
 /// The least that is asked of the socket, however little the reader wants.
