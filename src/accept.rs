@@ -6,14 +6,19 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Cidr;
+use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::http::Peer;
-use crate::telemetry::metrics::{Active, Metrics};
+use crate::proxy_protocol::{Header, Malformed, Source};
+use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Terminator};
 
 /// Connections that the kernel holds for a worker until it takes them; the system's `somaxconn` may be lower.
@@ -21,9 +26,6 @@ const BACKLOG: i32 = 4096;
 
 /// How long the loop rests when the system has no room for another connection.
 const BACK_OFF: Duration = Duration::from_millis(100);
-
-/// At most one log line about that in this time.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens `count` listeners on one address; the kernel spreads connections over them (`SO_REUSEPORT`). With port 0 the
 /// first takes any free port and the others share it.
@@ -62,27 +64,54 @@ fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What one accept loop works with.
-#[derive(Clone)]
-pub struct Accept {
-    /// Performs the handshakes.
-    pub terminator: Arc<Terminator>,
-    /// How long a handshake may take.
-    pub handshake: Duration,
-    /// Where connections and handshakes are counted.
-    pub metrics: Arc<Metrics>,
-    /// Owns the task of every connection.
-    pub tracker: TaskTracker,
+/// What connections of one port have to pass before they are anybody's.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// How many may come in.
+    pub gate: Arc<Gate>,
+    /// The peers that begin each connection with a PROXY header, and without which nobody comes in; `None` where every
+    /// peer is the client itself.
+    pub proxies: Option<Arc<[Cidr]>>,
+    /// Whether a handshake follows, which the client's address may begin only so many of.
+    pub handshakes: bool,
 }
 
-impl Accept {
-    /// Accepts until `stop`, and closes the listener. Each connection is a task: the handshake, which `stop` ends too,
-    /// then `next`, which is left alone.
-    pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
-    where
-        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
+/// A connection that was let in.
+#[derive(Debug)]
+pub struct Arrival {
+    tcp: TcpStream,
+    /// The peer's until its header has told another.
+    address: SocketAddr,
+    place: Place,
+    introduction: Introduction,
+}
+
+/// Whether it is known who the client is.
+#[derive(Debug)]
+enum Introduction {
+    /// The peer itself.
+    Done,
+    /// Whoever the header names, which is still to come.
+    Awaited(Door),
+}
+
+/// What stands where a PROXY header should.
+#[derive(Debug, Error)]
+enum HeaderError {
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the peer left in the middle of its PROXY header: {0}")]
+    Cut(#[from] io::Error),
+    #[error("the peer left without a word")]
+    Nothing,
+    #[error("the PROXY header did not end in time")]
+    Timeout,
+}
+
+impl Door {
+    /// Accepts until `stop`, closes the listener, and hands on what it lets in. Who is refused is cut off at once, by a
+    /// reset: that costs the least, and leaves nothing behind in the kernel.
+    pub async fn open(&self, listener: TcpListener, stop: &CancellationToken, mut next: impl FnMut(Arrival)) {
         let mut complaints = Complaints::default();
         loop {
             let accepted = tokio::select! {
@@ -91,10 +120,16 @@ impl Accept {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((tcp, address)) => self.spawn(tcp, address, stop.clone(), next.clone()),
+                Ok((tcp, address)) => {
+                    if let Some(arrival) = self.admit(tcp, address) {
+                        next(arrival);
+                    }
+                }
                 Err(error) if concerns_one_connection(&error) => tracing::debug!(%error, "accept failed"),
                 Err(error) => {
-                    complaints.accept_failed(&error);
+                    if let Some(failures) = complaints.due(std::time::Instant::now()) {
+                        complain(&error, failures);
+                    }
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(BACK_OFF) => {}
@@ -104,29 +139,147 @@ impl Accept {
         }
     }
 
-    fn spawn<N, F>(&self, tcp: TcpStream, address: SocketAddr, stop: CancellationToken, next: N)
+    fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Option<Arrival> {
+        // An IPv4 client of a listener on `[::]` appears under its IPv4 address.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let place = self.gate.enter().and_then(|mut place| match &self.proxies {
+            None => self.claim(&mut place, address).map(|()| (place, Introduction::Done)),
+            Some(proxies) if proxies.iter().any(|network| network.contains(address.ip())) => {
+                Ok((place, Introduction::Awaited(self.clone())))
+            }
+            Some(_) => Err(Refusal::ProxyUntrusted),
+        });
+        match place {
+            Ok((place, introduction)) => Some(Arrival { tcp, address, place, introduction }),
+            Err(refusal) => {
+                self.refuse(refusal, &tcp, address);
+                None
+            }
+        }
+    }
+
+    fn claim(&self, place: &mut Place, address: SocketAddr) -> Result<(), Refusal> {
+        if self.handshakes { place.claim(address.ip()) } else { place.claim_without_handshake(address.ip()) }
+    }
+
+    /// Counts, tells, and makes the close of `tcp` a reset.
+    fn refuse(&self, refusal: Refusal, tcp: &TcpStream, address: SocketAddr) {
+        self.gate.refused(refusal, address);
+        // Fails only on a socket that is no longer connected.
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Arrival {
+    /// Waits until it is known whose connection this is: `None` if that cannot be known by `deadline`, or if the client
+    /// is one that is not let in.
+    pub async fn identified(self, deadline: Instant) -> Option<(TcpStream, SocketAddr, Place)> {
+        let Self { mut tcp, mut address, mut place, introduction } = self;
+        let Introduction::Awaited(door) = introduction else {
+            return Some((tcp, address, place));
+        };
+        let header = timeout_at(deadline, read_header(&mut tcp)).await.unwrap_or(Err(HeaderError::Timeout));
+        let refusal = match header {
+            Ok(source) => {
+                if let Source::Client(client) = source {
+                    address = client;
+                }
+                match door.claim(&mut place, address) {
+                    Ok(()) => return Some((tcp, address, place)),
+                    Err(refusal) => Some(refusal),
+                }
+            }
+            Err(error) => {
+                tracing::debug!(client.address = %address, %error, "proxy_header");
+                error.refusal()
+            }
+        };
+        if let Some(refusal) = refusal {
+            door.refuse(refusal, &tcp, address);
+        }
+        None
+    }
+}
+
+impl HeaderError {
+    /// A load balancer that connects and goes looks whether the port is open; nobody was refused.
+    fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Malformed(_) => Some(Refusal::ProxyHeader),
+            Self::Cut(_) | Self::Timeout => Some(Refusal::ProxyCut),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// Reads the header and not a byte of what follows.
+async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
+    let mut header = Header::default();
+    let mut space = [0; 256];
+    let mut begun = false;
+    loop {
+        let seen = match tcp.peek(&mut space).await {
+            Ok(0) | Err(_) if !begun => return Err(HeaderError::Nothing),
+            Ok(0) => return Err(HeaderError::Cut(io::ErrorKind::UnexpectedEof.into())),
+            seen => seen?,
+        };
+        begun = true;
+        let (taken, source) = header.feed(&space[..seen])?;
+        // These are there already: nothing is waited for.
+        tcp.read_exact(&mut space[..taken]).await?;
+        if let Some(source) = source {
+            return Ok(source);
+        }
+    }
+}
+
+/// What one worker does with the connections of the TLS port.
+#[derive(Clone)]
+pub struct Accept {
+    /// What they have to pass.
+    pub door: Door,
+    /// Performs the handshakes.
+    pub terminator: Arc<Terminator>,
+    /// How long a handshake may take, PROXY header included.
+    pub handshake: Duration,
+    /// Where handshakes are counted.
+    pub metrics: Arc<Metrics>,
+    /// Owns the tasks of every connection.
+    pub tracker: TaskTracker,
+}
+
+impl Accept {
+    /// Accepts until `stop`, and closes the listener. Each connection is a task that shakes hands, which `stop` ends
+    /// too, and then another that is `next`, which is left alone: a task is as large as its largest await, and whoever
+    /// opens connections only to leave them so should not get the room of one that is served.
+    pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
+    where
+        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.door.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
+    }
+
+    fn spawn<N, F>(&self, arrival: Arrival, stop: CancellationToken, next: N)
     where
         N: FnOnce(ClientStream, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let place = self.metrics.connection();
         let deadline = Instant::now() + self.handshake;
-        // An IPv4 client of a listener on `[::]` appears under its IPv4 address.
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let (terminator, metrics) = (Arc::clone(&self.terminator), Arc::clone(&self.metrics));
+        let tracker = self.tracker.clone();
         self.tracker.spawn(async move {
             let greeted = tokio::select! {
                 biased;
-                greeted = greet(&terminator, &metrics, tcp, address, place, deadline) => greeted,
+                greeted = greet(&terminator, &metrics, arrival, deadline) => greeted,
                 // There is no service to shake hands for, and a silent client must not hold up the end.
                 () = stop.cancelled() => {
                     metrics.handshake("draining");
                     None
                 }
             };
-            drop((terminator, metrics, stop));
             if let Some((stream, peer)) = greeted {
-                next(stream, peer).await;
+                tracker.spawn(next(stream, peer));
             }
         });
     }
@@ -136,11 +289,10 @@ impl Accept {
 async fn greet(
     terminator: &Terminator,
     metrics: &Metrics,
-    tcp: TcpStream,
-    address: SocketAddr,
-    place: Active,
+    arrival: Arrival,
     deadline: Instant,
 ) -> Option<(ClientStream, Peer)> {
+    let (tcp, address, place) = arrival.identified(deadline).await?;
     match terminator.handshake(tcp, deadline).await {
         Ok((mut stream, tls)) => {
             metrics.handshake("ok");
@@ -167,34 +319,14 @@ fn concerns_one_connection(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EPROTO)
 }
 
-/// Says at most once per [`COMPLAINT_INTERVAL`] that connections cannot be accepted, and how often that was so.
-#[derive(Debug, Default)]
-struct Complaints {
-    last: Option<Instant>,
-    silent: u64,
-}
-
-impl Complaints {
-    fn accept_failed(&mut self, error: &io::Error) {
-        if let Some(failures) = self.due(Instant::now()) {
-            let mend = match error.raw_os_error() {
-                Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
-                Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
-                _ => "",
-            };
-            tracing::error!(%error, failures, mend, "accept failed");
-        }
-    }
-
-    /// How many failures the line due now stands for; `None` if the last line is too recent.
-    fn due(&mut self, now: Instant) -> Option<u64> {
-        self.silent += 1;
-        if self.last.is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.silent))
-    }
+/// Says that connections cannot be accepted, and how often that was so.
+fn complain(error: &io::Error, failures: u64) {
+    let mend = match error.raw_os_error() {
+        Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
+        Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
+        _ => "",
+    };
+    tracing::error!(%error, failures, mend, "accept failed");
 }
 
 #[cfg(test)]

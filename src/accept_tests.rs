@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustls::ALL_VERSIONS;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::config::EdgeLimits;
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,16 +52,6 @@ fn errors_of_one_connection_do_not_slow_the_loop() {
     }
 }
 
-#[test]
-fn complaints_are_rare_and_keep_count() {
-    let mut complaints = Complaints::default();
-    let start = Instant::now();
-    assert_eq!(complaints.due(start), Some(1), "the first at once");
-    assert_eq!(complaints.due(start + Duration::from_secs(1)), None);
-    assert_eq!(complaints.due(start + Duration::from_secs(4)), None);
-    assert_eq!(complaints.due(start + COMPLAINT_INTERVAL), Some(3), "it stands for the silent ones too");
-}
-
 /// One accept loop, and what is needed to meet it.
 struct Loop {
     address: SocketAddr,
@@ -71,12 +64,24 @@ struct Loop {
 impl Loop {
     /// Serves every connection by one line with the client's address, and an echo to the end.
     fn start(at: SocketAddr, handshake: Duration) -> Self {
+        Self::behind(at, EdgeLimits { handshake, ..EdgeLimits::default() }, None)
+    }
+
+    /// As [`start`](Self::start), within `limits` and behind `proxies`.
+    fn behind(at: SocketAddr, limits: EdgeLimits, proxies: Option<&str>) -> Self {
         let Localhost { identity, certificate } = localhost();
         let listener = listeners(at, workers(1)).expect("listen").remove(0);
         let address = listener.local_addr().expect("address");
         let terminator = Arc::new(Terminator::new(identity).expect("terminator"));
         let (metrics, tracker, stop) = (Arc::new(Metrics::new()), TaskTracker::new(), CancellationToken::new());
-        let accept = Accept { terminator, handshake, metrics: Arc::clone(&metrics), tracker: tracker.clone() };
+        let door = Door {
+            gate: Arc::new(Gate::new(&limits, Arc::clone(&metrics))),
+            proxies: proxies.map(|network| [network.parse().expect("a network")].into()),
+            handshakes: true,
+        };
+        let metrics_too = Arc::clone(&metrics);
+        let accept =
+            Accept { door, terminator, handshake: limits.handshake, metrics: metrics_too, tracker: tracker.clone() };
         let listener = TcpListener::from_std(listener).expect("listener");
         tracker.spawn(accept.run(listener, stop.clone(), |stream, peer: Peer| async move {
             let (mut read, mut write) = tokio::io::split(stream);
@@ -85,6 +90,29 @@ impl Loop {
             let _ = write.shutdown().await;
         }));
         Self { address, certificate, metrics, tracker, stop }
+    }
+
+    /// What the client is told its address is, after `header` and a handshake; an error if it was not served.
+    async fn greeting(&self, header: &[u8]) -> io::Result<String> {
+        let attempt = async {
+            let mut tcp = TcpStream::connect(self.address).await?;
+            tcp.write_all(header).await?;
+            let name = ServerName::try_from("localhost").expect("a valid name");
+            let config = Arc::new(client(&self.certificate, ALL_VERSIONS));
+            let mut stream = TlsConnector::from(config).connect(name, tcp).await?;
+            let mut line = Vec::new();
+            while !line.ends_with(b"\n") {
+                line.push(stream.read_u8().await?);
+            }
+            stream.shutdown().await?;
+            Ok(String::from_utf8_lossy(&line).trim().to_owned())
+        };
+        timeout(PATIENCE, attempt).await.expect("in time")
+    }
+
+    fn assert_counted(&self, line: &str) {
+        let text = self.metrics.encode();
+        assert!(text.lines().any(|found| found == format!("pulsegate_{line}")), "no {line} in\n{text}");
     }
 
     async fn ended(&self) {
@@ -179,4 +207,157 @@ async fn an_ipv4_client_of_an_ipv6_listener_keeps_its_address() {
     let mut line = [0; 10];
     timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
     assert_eq!(&line, b"127.0.0.1\n");
+}
+
+/// How a connection that sends `bytes` ends: by a reset, an end, or with something to read.
+async fn end_of(address: SocketAddr, bytes: &[u8]) -> io::Result<usize> {
+    let mut tcp = TcpStream::connect(address).await.expect("the kernel accepts");
+    // The reset may come before the bytes are gone.
+    let _ = tcp.write_all(bytes).await;
+    timeout(PATIENCE, tcp.read(&mut [0; 16])).await.expect("ended in time")
+}
+
+fn assert_reset(end: io::Result<usize>) {
+    assert_eq!(end.expect_err("no orderly end").kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
+    for (limits, reason) in [
+        (EdgeLimits { connections: Some(2), ..EdgeLimits::default() }, "connections"),
+        (EdgeLimits { connections_per_ip: Some(2), ..EdgeLimits::default() }, "connections_per_ip"),
+    ] {
+        // Two that never shake hands take both places for a minute.
+        let port = Loop::behind(LOOPBACK, EdgeLimits { handshake: Duration::from_mins(1), ..limits }, None);
+        let idle = [TcpStream::connect(port.address).await, TcpStream::connect(port.address).await];
+        assert_reset(end_of(port.address, b"").await);
+        port.assert_counted(&format!("connections_refused_total{{reason=\"{reason}\"}} 1"));
+        port.assert_counted("connections_active 2");
+        drop(idle);
+        let served = async {
+            while port.greeting(b"").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, served).await.expect("there is room again");
+    }
+}
+
+#[tokio::test]
+async fn a_served_connection_keeps_its_place_until_it_is_closed() {
+    let port = Loop::behind(LOOPBACK, EdgeLimits { connections_per_ip: Some(1), ..EdgeLimits::default() }, None);
+    let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
+    let mut stream = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
+    timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("greeting");
+    assert_reset(end_of(port.address, b"").await);
+    stream.write_all(b"x").await.expect("the one that is there is left alone");
+}
+
+#[tokio::test]
+async fn handshakes_beyond_the_rate_are_cut_off_before_they_begin() {
+    let port = Loop::behind(LOOPBACK, EdgeLimits { handshakes_per_ip: Some(3), ..EdgeLimits::default() }, None);
+    let mut refused = 0;
+    // A slow machine may let a second pass, in which there are three more.
+    let begun = Instant::now();
+    for _ in 0..12 {
+        let mut tcp = TcpStream::connect(port.address).await.expect("the kernel accepts");
+        tcp.write_all(b"GET ").await.unwrap_or_default();
+        let mut first = [0; 1];
+        refused += usize::from(timeout(PATIENCE, tcp.read(&mut first)).await.expect("in time").is_err());
+    }
+    let passed = 12 - refused;
+    let allowed = 3 + 3 * usize::try_from(begun.elapsed().as_secs() + 1).expect("short");
+    assert!((3..=allowed).contains(&passed), "{passed} of 12 passed in {:?}", begun.elapsed());
+    port.assert_counted(&format!("connections_refused_total{{reason=\"handshakes_per_ip\"}} {refused}"));
+}
+
+#[tokio::test]
+async fn the_address_in_the_header_is_the_clients() {
+    let port = Loop::behind(LOOPBACK, EdgeLimits::default(), Some("127.0.0.0/8"));
+    let v2 = |command: u8| [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[command, 0x11, 0, 15], &[9; 12], &[4, 0, 0]].concat();
+    for (header, address) in [
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n".to_vec(), "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 40000 443\r\n".to_vec(), "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        (v2(0x21), "9.9.9.9"),
+        (v2(0x20), "127.0.0.1"),
+    ] {
+        assert_eq!(port.greeting(&header).await.expect("served"), address, "{}", header.escape_ascii());
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_comes_byte_by_byte_is_read_to_its_end_and_no_further() {
+    let port = Loop::behind(LOOPBACK, EdgeLimits::default(), Some("127.0.0.1"));
+    let attempt = async {
+        let mut tcp = TcpStream::connect(port.address).await.expect("connect");
+        tcp.set_nodelay(true).expect("nodelay");
+        for byte in b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n" {
+            tcp.write_all(&[*byte]).await.expect("write");
+            tokio::task::yield_now().await;
+        }
+        let name = ServerName::try_from("localhost").expect("a valid name");
+        let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await.expect("a handshake behind it");
+        let mut line = [0; 10];
+        stream.read_exact(&mut line).await.expect("greeting");
+        assert_eq!(&line, b"192.0.2.7\n");
+    };
+    timeout(PATIENCE, attempt).await.expect("in time");
+}
+
+#[tokio::test]
+async fn without_a_sound_header_nobody_comes_in() {
+    let limits = EdgeLimits { handshake: Duration::from_millis(300), ..EdgeLimits::default() };
+    let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
+    port.greeting(b"").await.expect_err("TLS is no header");
+    assert_reset(end_of(port.address, b"PROXY TCP4 nonsense\r\n").await);
+    port.assert_counted("connections_refused_total{reason=\"proxy_header\"} 2");
+    // Cut in half: the deadline of the handshake is the header's too.
+    for half in [&b"PROXY TCP4 192.0.2.7 198."[..], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01"] {
+        let begun = Instant::now();
+        assert_reset(end_of(port.address, half).await);
+        assert!(begun.elapsed() >= limits.handshake, "after {:?}", begun.elapsed());
+    }
+    port.assert_counted("connections_refused_total{reason=\"proxy_cut\"} 2");
+    assert_eq!(port.greeting(b"PROXY UNKNOWN\r\n").await.expect("served"), "127.0.0.1");
+}
+
+#[tokio::test]
+async fn a_header_of_somebody_else_is_not_believed() {
+    let port = Loop::behind(LOOPBACK, EdgeLimits::default(), Some("192.0.2.0/24"));
+    assert_reset(end_of(port.address, b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n").await);
+    port.greeting(b"").await.expect_err("not even without one");
+    port.assert_counted("connections_refused_total{reason=\"proxy_untrusted\"} 2");
+}
+
+#[tokio::test]
+async fn a_check_of_the_port_is_no_refusal() {
+    let limits = EdgeLimits { connections: Some(1), ..EdgeLimits::default() };
+    let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
+    drop(TcpStream::connect(port.address).await.expect("connect"));
+    let served = async {
+        while port.greeting(b"PROXY UNKNOWN\r\n").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, served).await.expect("the place is free again");
+    assert!(!port.metrics.encode().contains("proxy_cut"), "{}", port.metrics.encode());
+}
+
+#[tokio::test]
+async fn limits_are_those_of_the_client_that_the_header_names() {
+    let limits = EdgeLimits { connections_per_ip: Some(1), ..EdgeLimits::default() };
+    let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
+    let header = |ip: &str| format!("PROXY TCP4 {ip} 198.51.100.1 40000 443\r\n");
+    // This one stays: its place is taken as soon as its header is read, before any handshake.
+    let mut first = TcpStream::connect(port.address).await.expect("connect");
+    first.write_all(header("192.0.2.7").as_bytes()).await.expect("write");
+    let refused = async {
+        while port.greeting(header("192.0.2.7").as_bytes()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("the first holds the only place");
+    assert_eq!(port.greeting(header("192.0.2.8").as_bytes()).await.expect("served"), "192.0.2.8");
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,13 +17,15 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::{self, Accept};
-use crate::config::Settings;
+use crate::accept::{self, Accept, Door};
+use crate::config::{Cidr, Settings};
 use crate::drain::{self, Outcome, Phase, Shutdown};
+use crate::gate::Gate;
 use crate::http::{self, Peer};
+use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{ClientStream, Identity, Terminator, TerminatorError};
+use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
 use crate::upstream::{AppError, Apps, pulse};
 
 /// How long the workers get to let go of what an abort leaves.
@@ -34,7 +37,14 @@ pub struct Server {
     terminator: Arc<Terminator>,
     apps: Apps,
     address: SocketAddr,
-    listeners: Vec<StdListener>,
+    redirect: Option<SocketAddr>,
+    listeners: Vec<Listeners>,
+}
+
+/// What one worker accepts from.
+struct Listeners {
+    tls: StdListener,
+    redirect: Option<StdListener>,
 }
 
 /// Why the proxy could not start.
@@ -48,9 +58,6 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// A setting that nothing in the proxy heeds yet.
-    #[error("{0} is not in this version of pulsegate: leave it out of the configuration")]
-    Unbuilt(&'static str),
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
@@ -80,27 +87,36 @@ struct Shared {
     registry: Arc<Registry>,
     apps: Apps,
     metrics: Arc<Metrics>,
+    gate: Arc<Gate>,
+    proxies: Option<Arc<[Cidr]>>,
+    ports: Ports,
     shutdown: Shutdown,
 }
 
 impl Server {
-    /// Opens the listening port, once for each worker.
-    pub fn bind(settings: Settings, identity: Identity) -> Result<Self, StartError> {
-        if let Some(setting) = settings.first_unbuilt() {
-            return Err(StartError::Unbuilt(setting));
-        }
-        let terminator = Arc::new(Terminator::new(identity)?);
+    /// Opens the listening ports, once for each worker.
+    pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
+        let terminator = Arc::new(Terminator::new(terms)?);
         let apps = Apps::open(&settings, Instant::now())?;
-        let at = settings.listen.address;
-        let opened = accept::listeners(at, settings.listen.workers)
-            .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)));
-        let (address, listeners) = opened.map_err(|source| StartError::Listen { address: at, source })?;
-        Ok(Self { settings, terminator, apps, address, listeners })
+        let workers = settings.listen.workers;
+        let (address, tls) = open(settings.listen.address, workers)?;
+        let (redirect, plain) = match settings.listen.redirect {
+            Some(at) => open(at, workers).map(|(address, listeners)| (Some(address), listeners))?,
+            None => (None, Vec::new()),
+        };
+        let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
+        Ok(Self { settings, terminator, apps, address, redirect, listeners })
     }
 
     /// Where clients connect: the configured address with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients that speak plain HTTP are sent to https: the configured address with the real port.
+    pub fn redirect_address(&self) -> Option<SocketAddr> {
+        self.redirect
     }
 
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
@@ -127,12 +143,16 @@ impl Server {
     {
         let began = Instant::now();
         let bound = drain_bound(&self.settings);
+        let metrics: Arc<Metrics> = Arc::default();
         let shared = Arc::new(Shared {
+            gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
+            proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
+            ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             settings: self.settings,
             terminator: self.terminator,
             registry: Arc::new(Registry::new(fastrand::u32(..))),
             apps: self.apps,
-            metrics: Arc::default(),
+            metrics,
             shutdown,
         });
         let runtime = runtime()?;
@@ -140,6 +160,7 @@ impl Server {
             let signals = shared.shutdown.signals()?;
             tracing::info!(
                 address = %self.address,
+                redirect = self.redirect.map(tracing::field::display),
                 workers = self.listeners.len(),
                 upstream = %shared.settings.upstream,
                 open_files = raise_file_limit(),
@@ -147,7 +168,7 @@ impl Server {
             );
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
-                .map(|(index, listener)| start(index, listener, &shared, stage.clone()))
+                .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
             tokio::select! {
                 result = supervise(&shared, bound, ends) => result,
@@ -202,7 +223,7 @@ async fn supervise(
 /// Starts one worker thread; what is returned tells how it ended.
 fn start<S, N, F>(
     index: usize,
-    listener: StdListener,
+    listeners: Listeners,
     shared: &Arc<Shared>,
     stage: S,
 ) -> Result<oneshot::Receiver<Result<(), io::Error>>, io::Error>
@@ -215,13 +236,13 @@ where
     let shared = Arc::clone(shared);
     thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         // A panic drops `ended` unsent, which is an answer too.
-        let _ = ended.send(work(listener, &shared, stage));
+        let _ = ended.send(work(listeners, &shared, stage));
     })?;
     Ok(end)
 }
 
 /// The life of one worker: accept, drain, let go.
-fn work<S, N, F>(listener: StdListener, shared: &Shared, stage: S) -> Result<(), io::Error>
+fn work<S, N, F>(listeners: Listeners, shared: &Shared, stage: S) -> Result<(), io::Error>
 where
     S: FnOnce(&Shared, TaskTracker, CancellationToken) -> N,
     N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
@@ -229,17 +250,18 @@ where
 {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let listener = TcpListener::from_std(listener)?;
+        let listener = TcpListener::from_std(listeners.tls)?;
+        let plain = listeners.redirect.map(TcpListener::from_std).transpose()?;
         let tracker = TaskTracker::new();
         let draining = shared.shutdown.draining().clone();
         let next = stage(shared, tracker.clone(), draining.clone());
-        let accept = Accept {
-            terminator: Arc::clone(&shared.terminator),
-            handshake: shared.settings.limits.handshake,
-            metrics: Arc::clone(&shared.metrics),
-            tracker: tracker.clone(),
+        let accept = accept_stage(shared, &tracker);
+        let redirect = async {
+            if let Some(plain) = plain {
+                redirect_stage(shared, &tracker).run(plain, draining.clone()).await;
+            }
         };
-        accept.run(listener, draining, next).await;
+        tokio::join!(accept.run(listener, draining.clone(), next), redirect);
         tracker.close();
         tokio::select! {
             () = tracker.wait() => {}
@@ -250,6 +272,37 @@ where
     // Name resolution may still run on a thread of its own; nobody needs its answer now.
     runtime.shutdown_background();
     result
+}
+
+fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
+    Accept {
+        door: door(shared, true),
+        terminator: Arc::clone(&shared.terminator),
+        handshake: shared.settings.limits.handshake,
+        metrics: Arc::clone(&shared.metrics),
+        tracker: tracker.clone(),
+    }
+}
+
+fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
+    Redirect {
+        door: door(shared, false),
+        limits: shared.settings.limits,
+        ports: shared.ports,
+        metrics: Arc::clone(&shared.metrics),
+        tracker: tracker.clone(),
+    }
+}
+
+fn door(shared: &Shared, handshakes: bool) -> Door {
+    Door { gate: Arc::clone(&shared.gate), proxies: shared.proxies.clone(), handshakes }
+}
+
+/// A port, once for each worker, and its address.
+fn open(at: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<StdListener>), StartError> {
+    accept::listeners(at, workers)
+        .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)))
+        .map_err(|source| StartError::Listen { address: at, source })
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -276,6 +329,7 @@ fn log_totals(shared: &Shared, uptime: Duration) {
     tracing::info!(
         uptime_s = uptime.as_secs_f64(),
         connections = totals.connections,
+        connections_refused = totals.connections_refused,
         handshakes_failed = totals.handshakes_failed,
         requests = totals.requests,
         websockets = totals.websockets,

@@ -82,10 +82,10 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        says: "5: hyper only in http, upgrade, upstream and admin",
+        says: "5: hyper only in http, redirect, upgrade, upstream and admin",
         breaks: |module, import| {
-            !within_any(module, &["crate::http", "crate::upgrade", "crate::upstream", "crate::admin"])
-                && within_any(import, &["hyper", "hyper_util"])
+            let speaks = ["crate::http", "crate::redirect", "crate::upgrade", "crate::upstream", "crate::admin"];
+            !within_any(module, &speaks) && within_any(import, &["hyper", "hyper_util"])
         },
     },
     Rule {
@@ -277,6 +277,9 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "config",
         "server.rs",
         "accept.rs",
+        "gate.rs",
+        "proxy_protocol.rs",
+        "redirect.rs",
         "tls",
         "http",
         "upgrade",

@@ -16,7 +16,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Overrides, Tls, Upstream};
-use crate::tls::Identity;
+use crate::tls::Terms;
 use crate::upstream::App;
 
 /// A TLS-terminating sidecar that takes WebSocket heartbeats off an Express app's hands.
@@ -80,7 +80,7 @@ pub fn main() -> ExitCode {
 
 /// Whether `files` can be presented; for the configuration, which does not know how to read them.
 fn certificates(files: &Tls) -> Result<(), String> {
-    Identity::from_pem_files(files).map(drop).map_err(|error| error.to_string())
+    Terms::from_pem_files(files).map(drop).map_err(|error| error.to_string())
 }
 
 /// Whether the TLS files for the app at `upstream` can be used.

@@ -9,7 +9,7 @@ use crate::config::{self, Report};
 use crate::drain::Shutdown;
 use crate::server::Server;
 use crate::telemetry::{self, Beats};
-use crate::tls::Identity;
+use crate::tls::Terms;
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
@@ -21,8 +21,8 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(Report::EXIT_CODE));
         }
     };
-    let identity = match Identity::from_pem_files(&settings.tls) {
-        Ok(identity) => identity,
+    let terms = match Terms::from_pem_files(&settings.tls) {
+        Ok(terms) => terms,
         Err(error) => {
             eprintln!("pulsegate: {error}");
             return Ok(ExitCode::from(Report::EXIT_CODE));
@@ -33,7 +33,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     if open > 0 {
         tracing::warn!(routes = open, setting = "origins.allow", "open to pages of every origin");
     }
-    let server = Server::bind(settings, identity)?;
+    let server = Server::bind(settings, terms)?;
     server.run(Shutdown::on_signals())?;
     Ok(ExitCode::SUCCESS)
 }

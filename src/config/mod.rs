@@ -31,7 +31,6 @@ mod settings;
 mod spoken;
 mod strangers;
 mod suggest;
-mod unbuilt;
 mod value;
 
 #[cfg(test)]

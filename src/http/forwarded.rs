@@ -6,6 +6,7 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 
 use super::Peer;
+use super::headers::CLIENT_CERTIFICATE;
 use crate::config::Forwarded;
 use crate::telemetry::lines::Client;
 
@@ -15,14 +16,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What only a proxy may say of a request; from anybody but a trusted one it goes no further.
-const CLAIMS: [HeaderName; 6] = [
-    FORWARDED,
-    FORWARDED_FOR,
-    FORWARDED_PROTO,
-    FORWARDED_HOST,
-    HeaderName::from_static("x-forwarded-client-cert"),
-    REQUEST_ID,
-];
+const CLAIMS: [HeaderName; 6] =
+    [FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, CLIENT_CERTIFICATE, REQUEST_ID];
 
 /// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
 /// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
@@ -143,7 +138,7 @@ mod tests {
 
     /// What the app is told of a request with `fields` from `peer`, without its id.
     fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let tls = TlsFacts { version: "1.3", group: None };
+        let tls = TlsFacts { version: "1.3", group: None, server_name: None, client: None };
         let peer = Peer { address: peer.parse().expect(peer), tls: Some(tls) };
         let mut headers = map(fields);
         tell(&settings(rfc7239), &mut headers, &HeaderValue::from_static(host), &peer);

@@ -1,5 +1,7 @@
 //! Header fields at the border: what ends here, and what the proxy adds.
 
+use std::time::Duration;
+
 use hyper::HeaderMap;
 use hyper::body::Body;
 use hyper::header::{
@@ -23,6 +25,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// The session's name, for the app's own log lines; whoever else says one is lying.
 pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
+
+pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -52,6 +56,9 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     forwarded::tell(settings, headers, &host, peer);
+    if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        headers.insert(CLIENT_CERTIFICATE, certificate.forwarded());
+    }
     headers.insert(HOST, host);
 }
 
@@ -75,6 +82,11 @@ pub(super) fn frame_request(headers: &mut HeaderMap, body: &impl Body) {
     }
 }
 
+/// `Strict-Transport-Security` for this long (RFC 6797 §6.1.1).
+pub(super) fn transport_security(max_age: Duration) -> HeaderValue {
+    HeaderValue::try_from(format!("max-age={}", max_age.as_secs())).expect("digits are visible ASCII")
+}
+
 /// Whether `chunked` is all that was done to a body for its transfer. Another coding would have to be undone before
 /// the header that names it may be taken off.
 pub(super) fn at_most_chunked(headers: &HeaderMap) -> bool {
@@ -89,8 +101,10 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::http::TlsFacts;
+    use crate::http::{ClientCertificate, TlsFacts};
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -101,7 +115,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        let tls = TlsFacts { version: "1.3", group: None };
+        let tls = TlsFacts { version: "1.3", group: None, server_name: None, client: None };
         Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
     }
 
@@ -154,6 +168,17 @@ mod tests {
             ("x-forwarded-host", "app.example"),
         ]);
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn a_verified_certificate_is_told_and_a_forged_one_is_not() {
+        let certificate = ClientCertificate::new([7; 32], Some("CN=ann".to_owned()));
+        let tls = TlsFacts { client: Some(Arc::new(certificate)), ..peer().tls.unwrap() };
+        let peer = Peer { tls: Some(tls), ..peer() };
+        let mut headers = map(&[("x-forwarded-client-cert", "Hash=0"), ("x-forwarded-client-cert", "Hash=1")]);
+        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer, &Forwarded::default());
+        let told: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
+        assert_eq!(told, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
     }
 
     #[test]

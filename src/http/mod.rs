@@ -3,6 +3,7 @@
 
 mod access;
 mod admit;
+mod client_certificate;
 mod forward;
 mod forwarded;
 mod headers;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HOST, HeaderValue};
+use hyper::header::{ACCEPT, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -34,6 +35,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Apps, Upstream};
 use access::Access;
+pub use client_certificate::ClientCertificate;
 use reply::Reply;
 use route::Routes;
 
@@ -41,7 +43,7 @@ use route::Routes;
 const BUFFER: usize = 64 * 1024;
 
 /// The answer to a head that does not end; hyper gives none.
-const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+pub(crate) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 39\r\n\
     connection: close\r\n\
@@ -64,6 +66,10 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The key exchange group, as in `X25519MLKEM768`.
     pub group: Option<&'static str>,
+    /// The name that the client asked for (SNI, RFC 6066 §3), in lower case.
+    pub server_name: Option<Arc<str>>,
+    /// The certificate that the client showed, verified.
+    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// What all client connections of one worker share.
@@ -74,6 +80,7 @@ pub struct Edge {
     upstreams: Vec<Upstream>,
     forwarded: Forwarded,
     sessions: Sessions,
+    hsts: Option<HeaderValue>,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
 }
@@ -95,6 +102,7 @@ impl Edge {
             upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
             forwarded: settings.forwarded.clone(),
             sessions: Sessions::new(registry, Arc::clone(&metrics), tracker, draining.clone()),
+            hsts: settings.tls.hsts.map(headers::transport_security),
             metrics,
             draining,
         }
@@ -194,7 +202,8 @@ impl Connection {
     }
 }
 
-fn server(limits: &EdgeLimits) -> http1::Builder {
+/// HTTP/1.1 within these limits.
+pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
         // Without a timer hyper ignores the timeout below.
@@ -207,7 +216,16 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
     server
 }
 
-async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
+async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Reply> {
+    let mut response = respond(connection, request).await;
+    if let Some(hsts) = connection.edge.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
+        // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
+        response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+    response
+}
+
+async fn respond(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
     let named = Named::by(&request);
     let routes = &connection.edge.routes;
     let found = routes.find(named.host(), request.uri().path());
@@ -318,6 +336,7 @@ fn asked(connection: &Connection, route: Arc<Route>, request: &Request<Incoming>
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
         client: forwarded::client(&connection.edge.forwarded, connection.peer.address, request.headers()),
+        server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         route,
         path: lines::words(request.uri().path().as_bytes()),
         user_agent: header("user-agent").map(lines::words),

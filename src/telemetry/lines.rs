@@ -62,6 +62,8 @@ impl fmt::Display for Client {
 pub struct Asked {
     /// Who the client is.
     pub client: Client,
+    /// The name that its TLS handshake asked for.
+    pub server_name: Option<Arc<str>>,
     /// The route that was taken.
     pub route: Arc<Route>,
     /// The path without its query, cut to [`words`].
@@ -106,6 +108,7 @@ pub fn ws_open(session: &Session) {
         target: TARGET,
         conn_id = %id,
         client.address = %asked.client,
+        tls.client.server_name = asked.server_name.as_deref(),
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -160,6 +163,7 @@ pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Optio
         target: TARGET,
         reason,
         client.address = %asked.client,
+        tls.client.server_name = asked.server_name.as_deref(),
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -177,6 +181,7 @@ pub fn http_access(access: &Access<'_>) {
         target: TARGET,
         reason = access.reason,
         client.address = %asked.client,
+        tls.client.server_name = asked.server_name.as_deref(),
         http.route = &*asked.route.path,
         http.request.method = access.method,
         url.path = &*asked.path,

@@ -30,6 +30,8 @@ pub struct Metrics {
 pub struct Totals {
     /// Client connections accepted.
     pub connections: u64,
+    /// Client connections closed before their handshake.
+    pub connections_refused: u64,
     /// Handshakes that failed, whatever the outcome.
     pub handshakes_failed: u64,
     /// Plain requests answered.
@@ -46,6 +48,7 @@ pub struct Totals {
 
 #[derive(Debug, Default)]
 struct Families {
+    connections_refused: Family<Reason, Counter>,
     upgrade_rejections: Family<Reason, Counter>,
     tls_handshakes: Family<Outcome, Counter>,
     websockets_closed: Family<Closed, Counter>,
@@ -60,6 +63,7 @@ struct Families {
 #[derive(Debug, Default)]
 struct Sums {
     connections: Counter,
+    connections_refused: Counter,
     handshakes_failed: Counter,
     requests: Counter,
     rejections: Counter,
@@ -185,6 +189,12 @@ impl Metrics {
         Active::enter(&self.families.connections_active)
     }
 
+    /// A connection was closed before its handshake; `reason` is one word.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.families.connections_refused.get_or_create(&Reason { reason }).inc();
+        self.totals.connections_refused.inc();
+    }
+
     /// A session opened; it counts as active until the place is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
     pub fn websocket(&self) -> Active {
@@ -201,6 +211,7 @@ impl Metrics {
     pub fn totals(&self) -> Totals {
         Totals {
             connections: self.totals.connections.get(),
+            connections_refused: self.totals.connections_refused.get(),
             handshakes_failed: self.totals.handshakes_failed.get(),
             requests: self.totals.requests.get(),
             rejections: self.totals.rejections.get(),
@@ -227,6 +238,11 @@ impl Families {
             "upgrade_rejections",
             "WebSocket upgrades that the proxy refused",
             self.upgrade_rejections.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Client connections that were closed before their handshake",
+            self.connections_refused.clone(),
         );
         registry.register("tls_handshakes", "TLS handshakes by how they ended", self.tls_handshakes.clone());
         registry.register(

@@ -172,7 +172,7 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
+pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
     let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {

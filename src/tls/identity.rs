@@ -9,8 +9,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
-use crate::config;
-
 /// A certificate chain, leaf first, with its private key; both are known to belong together.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -114,10 +112,8 @@ pub enum IdentityError {
 
 impl Identity {
     /// Reads chain and key from PEM files and checks that they are a pair.
-    pub fn from_pem_files(files: &config::Tls) -> Result<Self, IdentityError> {
-        let chain = read_chain(&files.certificate)?;
-        let key = read_key(&files.private_key)?;
-        Self::pair(chain, key, &files.certificate, &files.private_key)
+    pub fn from_pem_files(certificate: &Path, private_key: &Path) -> Result<Self, IdentityError> {
+        Self::pair(read_chain(certificate)?, read_key(private_key)?, certificate, private_key)
     }
 
     /// Takes a chain, leaf first, and a key (PKCS#8, PKCS#1 or SEC1) that were made in memory, as DER.

@@ -40,8 +40,8 @@ fn pair() -> (String, String) {
 #[track_caller]
 fn assert_refused(test: &str, chain: &str, key: &str, blamed: &str, reason: &str) {
     let folder = Folder::new(test);
-    let files = config::Tls::of(folder.write("chain.pem", chain), folder.write("key.pem", key));
-    let error = Identity::from_pem_files(&files).expect_err("refused").to_string();
+    let (chain, key) = (folder.write("chain.pem", chain), folder.write("key.pem", key));
+    let error = Identity::from_pem_files(&chain, &key).expect_err("refused").to_string();
     let blamed = folder.0.join(blamed).display().to_string();
     assert!(error.starts_with(&format!("{blamed}: ")), "{error:?} does not begin with the file {blamed}");
     assert!(error.contains(reason), "{error:?} does not say {reason:?}");
@@ -53,13 +53,12 @@ fn a_matching_pair_is_taken_in_every_key_form() {
     let folder = Folder::new("forms");
     let certificate = folder.write("chain.pem", &chain);
     let private_key = folder.write("key.pem", &key);
-    let identity = Identity::from_pem_files(&config::Tls::of(certificate, private_key)).expect("a pair");
+    let identity = Identity::from_pem_files(&certificate, &private_key).expect("a pair");
     assert_eq!(identity.key.cert.len(), 1);
 
     // One file with both, as some tools write it, and with comments between.
     let both = folder.write("both.pem", &format!("Bag Attributes\n{key}\nsubject=localhost\n{chain}"));
-    let files = config::Tls::of(both.clone(), both);
-    Identity::from_pem_files(&files).expect("a pair in one file");
+    Identity::from_pem_files(&both, &both).expect("a pair in one file");
 }
 
 #[test]
@@ -68,11 +67,9 @@ fn a_missing_file_is_named() {
     let folder = Folder::new("missing");
     let there = folder.write("chain.pem", &chain);
     let missing = folder.0.join("nowhere.pem");
-    let error = Identity::from_pem_files(&config::Tls::of(missing.clone(), there.clone()))
-        .expect_err("no certificate")
-        .to_string();
+    let error = Identity::from_pem_files(&missing, &there).expect_err("no certificate").to_string();
     assert!(error.contains("nowhere.pem") && error.contains("No such file"), "{error}");
-    let error = Identity::from_pem_files(&config::Tls::of(there, missing)).expect_err("no key").to_string();
+    let error = Identity::from_pem_files(&there, &missing).expect_err("no key").to_string();
     assert!(error.contains("nowhere.pem") && error.contains("No such file"), "{error}");
     drop(key);
 }
@@ -81,8 +78,7 @@ fn a_missing_file_is_named() {
 fn an_unreadable_file_is_named() {
     // A folder cannot be read as a file by anybody, root included.
     let folder = Folder::new("unreadable");
-    let files = config::Tls::of(folder.0.clone(), folder.0.clone());
-    let error = Identity::from_pem_files(&files).expect_err("a folder").to_string();
+    let error = Identity::from_pem_files(&folder.0, &folder.0).expect_err("a folder").to_string();
     assert!(error.starts_with(&folder.0.display().to_string()) && error.contains("cannot be read"), "{error}");
 }
 

@@ -4,11 +4,14 @@
 //! [`Leg`](crate::relay::Leg), and [`Terminator`] makes one of a fresh TCP connection.
 
 pub mod client;
+mod fingerprint;
 mod identity;
+mod names;
 mod opening;
 mod records;
 mod stream;
 mod terminator;
+mod terms;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -17,8 +20,10 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use identity::{Identity, IdentityError};
+pub(crate) use opening::part;
 pub use stream::{ClientStream, set_user_timeout};
 pub use terminator::{HandshakeError, Terminator, TerminatorError};
+pub use terms::{Terms, TermsError};
 
 /// The cryptography of both versions: aws-lc-rs with the hybrid post-quantum group first.
 fn provider() -> Arc<CryptoProvider> {

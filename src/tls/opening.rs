@@ -66,7 +66,7 @@ fn classify(head: &[u8]) -> Option<Opening> {
 
 /// Sends `answer`, ends the connection, and takes what still comes for a moment: closing on unread bytes would send
 /// a reset that can overtake the answer.
-pub(super) async fn part(mut tcp: TcpStream, answer: &[u8]) {
+pub(crate) async fn part(mut tcp: TcpStream, answer: &[u8]) {
     let parting = async {
         tcp.write_all(answer).await?;
         tcp.shutdown().await?;

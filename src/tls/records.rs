@@ -12,6 +12,8 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, Error};
 
+use super::names;
+
 /// Room for the headers and tags of the records that [`MAX_PLAINTEXT`] bytes make.
 pub(super) const OVERHEAD: usize = 1024;
 /// The most that is encrypted at once.
@@ -97,6 +99,7 @@ impl Records {
                 Ok(_) => true,
                 Err(error) => {
                     self.take_alert(answer);
+                    names::correct_alert(answer);
                     self.failed = true;
                     return Err(error);
                 }
@@ -235,7 +238,7 @@ mod tests {
     #[test]
     fn no_bytes_make_it_panic() {
         let Localhost { identity, .. } = localhost();
-        let config = super::super::terminator::server_config(identity).expect("config");
+        let config = super::super::terminator::server_config(identity.into()).expect("config");
         let mut random = fastrand::Rng::with_seed(11);
         for round in 0..3000 {
             attack(&config, &mut random, round);

@@ -14,14 +14,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
+use crate::gate::Place;
 use crate::relay::{Delivery, Leg};
 use crate::tcp_info;
-use crate::telemetry::metrics::Active;
 
 /// Room for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
+/// The longest `ClientHello`, with its record headers. Real ones have 2 KiB; rustls would keep 64 KiB for whoever never
+/// finishes one.
+const HELLO_MAX: usize = 16 * 1024;
 /// The least that is asked of the socket, however little the reader wants.
 const LEAST_READ: usize = 4096;
+
+/// The alert, in a record that is not encrypted (RFC 8446 §6.2).
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
 thread_local! {
     /// Records are decrypted and encrypted in this worker's buffer; a connection holds one only while something of it
@@ -81,6 +87,11 @@ impl ClientStream {
             if ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
+            if self.records.common().protocol_version().is_none() && self.records.waiting() > HELLO_MAX {
+                let _ = self.outgoing.send(&mut self.socket, cx, &DECODE_ERROR);
+                let error = rustls::Error::General(format!("a ClientHello of more than {HELLO_MAX} bytes"));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
         }
         match self.records.common().protocol_version() {
             // What is left are tickets, which may wait for the first answer.
@@ -90,8 +101,8 @@ impl ClientStream {
         }
     }
 
-    /// Keeps `place`, the connection's place in a gauge, for as long as its socket is open.
-    pub fn hold(&mut self, place: Active) {
+    /// Keeps `place`, the connection's among all others, for as long as its socket is open.
+    pub fn hold(&mut self, place: Place) {
         self.socket.place = Some(place);
     }
 
@@ -292,7 +303,7 @@ pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
 struct Socket {
     tcp: TcpStream,
     written: u64,
-    place: Option<Active>,
+    place: Option<Place>,
 }
 
 impl Socket {

@@ -5,17 +5,17 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
-use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, VerifierBuilderError};
 use rustls::{AlertDescription, CommonState, ProtocolVersion, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::names::{self, Asked};
 use super::opening::{self, Opening};
-use super::{ClientStream, Identity};
-use crate::http::TlsFacts;
+use super::terms::{Parts, Terms};
+use super::{ClientStream, fingerprint};
+use crate::http::{ClientCertificate, TlsFacts};
 
 /// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
 pub struct Terminator {
@@ -24,8 +24,15 @@ pub struct Terminator {
 
 /// Why no [`Terminator`] could be made.
 #[derive(Debug, Error)]
-#[error("the TLS library cannot start: {0}")]
-pub struct TerminatorError(#[from] rustls::Error);
+#[non_exhaustive]
+pub enum TerminatorError {
+    /// The TLS library refuses to begin.
+    #[error("the TLS library cannot start: {0}")]
+    Library(#[from] rustls::Error),
+    /// It finds no use for the authorities of clients' certificates.
+    #[error("clients' certificates cannot be verified: {0}")]
+    Clients(#[from] VerifierBuilderError),
+}
 
 /// Why a connection ended before its first request.
 #[derive(Debug, Error)]
@@ -45,6 +52,13 @@ pub enum HandshakeError {
     /// The client refused with a fatal alert (RFC 8446 §6.2), mostly because it does not trust the certificate.
     #[error("the client refused: {0:?}")]
     Alert(AlertDescription),
+    /// The client asked for no name, or for one that no certificate is for, and such clients are refused
+    /// (`unrecognized_name`, RFC 6066 §3).
+    #[error("no certificate for {}", .0.as_deref().unwrap_or("a client that names no server"))]
+    UnknownName(Option<Arc<str>>),
+    /// The client has no certificate, or not one that is believed; the alert says which.
+    #[error("the client's certificate: {0}")]
+    ClientCertificate(#[source] rustls::Error),
     /// The proxy refused with an alert: no version, cipher or protocol in common, or a broken handshake.
     #[error("refused: {0}")]
     Refused(#[source] rustls::Error),
@@ -59,6 +73,9 @@ impl HandshakeError {
             Self::NotTls(_) => "not_tls",
             Self::PeerGone(_) => "peer_gone",
             Self::Alert(_) => "alert",
+            Self::UnknownName(_) => "unknown_name",
+            Self::ClientCertificate(rustls::Error::NoCertificatesPresented) => "no_client_certificate",
+            Self::ClientCertificate(_) => "bad_client_certificate",
             Self::Refused(_) => "refused",
         }
     }
@@ -68,8 +85,11 @@ impl HandshakeError {
         matches!(self, Self::PeerGone(_))
     }
 
-    fn of_library(error: io::Error) -> Self {
+    fn of_library(error: io::Error, asked: Asked) -> Self {
+        use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
         match error.downcast::<rustls::Error>() {
+            Ok(_) if asked.refused => Self::UnknownName(asked.name),
+            Ok(error @ (InvalidCertificate(_) | NoCertificatesPresented)) => Self::ClientCertificate(error),
             Ok(rustls::Error::AlertReceived(alert)) => Self::Alert(alert),
             Ok(error @ rustls::Error::InvalidMessage(_)) => Self::NotTls(Some(error)),
             Ok(error) => Self::Refused(error),
@@ -79,9 +99,9 @@ impl HandshakeError {
 }
 
 impl Terminator {
-    /// A terminator that presents `identity`.
-    pub fn new(identity: Identity) -> Result<Self, TerminatorError> {
-        Ok(Self { config: server_config(identity)? })
+    /// A terminator on these terms; an identity alone is presented to everybody, of whom nothing is asked.
+    pub fn new(terms: impl Into<Terms>) -> Result<Self, TerminatorError> {
+        Ok(Self { config: server_config(terms.into())? })
     }
 
     /// Performs the handshake on a fresh connection, to be done by `deadline`.
@@ -99,7 +119,9 @@ impl Terminator {
         };
         match failure.error {
             HandshakeError::PlainHttp => opening::part(failure.tcp, opening::USE_HTTPS).await,
-            HandshakeError::Refused(_) => opening::part(failure.tcp, &[]).await,
+            HandshakeError::UnknownName(_) | HandshakeError::ClientCertificate(_) | HandshakeError::Refused(_) => {
+                opening::part(failure.tcp, &[]).await;
+            }
             _ => {}
         }
         Err(failure.error)
@@ -124,12 +146,21 @@ impl Terminator {
             Err(error) => return Err(Box::new(Failure { error: HandshakeError::Refused(error), tcp })),
         };
         let mut stream = ClientStream::new(connection, tcp);
-        match poll_fn(|cx| stream.poll_handshake(cx)).await {
+        let mut asked = Asked::default();
+        let greeted = poll_fn(|cx| {
+            let progress = stream.poll_handshake(cx);
+            asked = names::asked().unwrap_or_else(|| std::mem::take(&mut asked));
+            progress
+        });
+        match greeted.await {
             Ok(()) => {
-                let facts = facts(stream.common());
+                let facts = facts(stream.common(), asked.name);
                 Ok((stream, facts))
             }
-            Err(error) => Err(Box::new(Failure { error: HandshakeError::of_library(error), tcp: stream.into_tcp() })),
+            Err(error) => {
+                let error = HandshakeError::of_library(error, asked);
+                Err(Box::new(Failure { error, tcp: stream.into_tcp() }))
+            }
         }
     }
 }
@@ -141,13 +172,15 @@ struct Failure {
 }
 
 /// What every connection is offered.
-pub(super) fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub(super) fn server_config(terms: Terms) -> Result<Arc<ServerConfig>, TerminatorError> {
+    let Parts { names, versions, clients } = terms.into_parts()?;
     let mut config = ServerConfig::builder_with_provider(super::provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)));
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::new(names));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Resumption by tickets alone: nothing is kept per client.
+    // Resumption by tickets alone: nothing is kept per client. A client's certificate travels in its ticket; it is not
+    // verified again, so a ticket (twelve hours at most) outlives a certificate that expires or is revoked meanwhile.
     config.ticketer = Ticketer::new()?;
     // Each connection that resumes gets a fresh one: one is enough, and costs half of two.
     config.send_tls13_tickets = 1;
@@ -155,13 +188,17 @@ pub(super) fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, rus
     Ok(Arc::new(config))
 }
 
-fn facts(session: &CommonState) -> TlsFacts {
+fn facts(session: &CommonState, server_name: Option<Arc<str>>) -> TlsFacts {
+    let leaf = session.peer_certificates().and_then(<[_]>::first);
     TlsFacts {
         version: match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "1.3",
             _ => "1.2", // the only other one that is enabled
         },
         group: session.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
+        server_name,
+        client: leaf
+            .map(|leaf| Arc::new(ClientCertificate::new(fingerprint::sha256(leaf), fingerprint::subject(leaf)))),
     }
 }
 

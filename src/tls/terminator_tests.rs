@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -187,6 +188,31 @@ async fn garbage_is_told_from_tls() {
         assert_eq!(error.outcome(), "not_tls", "{garbage:x?}: {error}");
         assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn a_hello_without_an_end_is_ended() {
+    let port = Port::open().await;
+    // One message of 60,000 bytes, in records of 4,000.
+    let mut body = vec![1, 0, 0xea, 0x60];
+    body.resize(60_004, 3);
+    let records = |length: usize| -> Vec<u8> {
+        body[..length]
+            .chunks(4_000)
+            .flat_map(|part| {
+                let length = u16::try_from(part.len()).expect("short").to_be_bytes();
+                [&[22, 3, 1][..], &length, part].concat()
+            })
+            .collect()
+    };
+    let (error, answer) = port.meet_raw(&records(20_000)).await;
+    assert_eq!(error.outcome(), "refused", "{error}");
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 50], "decode_error");
+    // As far as that it is waited for.
+    let mut tcp = TcpStream::connect(port.address).await.expect("connect");
+    tcp.write_all(&records(12_000)).await.expect("write");
+    let error = port.handshake(Duration::from_millis(200)).await.map(drop).expect_err("out of time");
+    assert_eq!(error.outcome(), "timeout", "{error}");
 }
 
 #[tokio::test]

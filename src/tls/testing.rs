@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +28,44 @@ pub(crate) fn localhost() -> Localhost {
 pub(crate) fn certificate(key: &KeyPair) -> rcgen::Certificate {
     let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
     params.self_signed(key).expect("certificate")
+}
+
+/// An authority that signs certificates, of servers and of clients.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("an authority"))
+    }
+
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for `names`, the first of which is its subject too, altered by `alter`; and its key.
+    pub(crate) fn sign_altered(
+        &self,
+        names: &[&str],
+        alter: impl FnOnce(&mut CertificateParams),
+    ) -> (rcgen::Certificate, KeyPair) {
+        let owned: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(owned).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, names[0]);
+        alter(&mut params);
+        let key = KeyPair::generate().expect("key");
+        (params.signed_by(&key, &self.0).expect("a certificate"), key)
+    }
+
+    pub(crate) fn sign(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+        self.sign_altered(names, |_| {})
+    }
 }
 
 /// A client configuration with the library's own defaults.

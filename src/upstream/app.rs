@@ -59,7 +59,7 @@ impl App {
 fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, AppError> {
     let identity = match &tls.identity {
         Some((certificate, private_key)) => {
-            let identity = Identity::from_pem_files(&config::Tls::of(certificate, private_key));
+            let identity = Identity::from_pem_files(certificate, private_key);
             Some(identity.map_err(|source| AppError::Identity { app: app.to_string(), source })?)
         }
         None => None,

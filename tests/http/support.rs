@@ -71,7 +71,7 @@ impl Proxy {
     /// As [`Self::connect`], with room for `bytes` under way in each direction.
     pub fn connect_through(&self, bytes: usize) -> Wire<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(bytes);
-        let tls = TlsFacts { version: "1.3", group: Some("X25519MLKEM768") };
+        let tls = TlsFacts { version: "1.3", group: Some("X25519MLKEM768"), server_name: None, client: None };
         let peer = Peer { address: CLIENT.parse().unwrap(), tls: Some(tls) };
         self.tracker.spawn(http::serve(ClientLeg(theirs), peer, Arc::clone(&self.edge)));
         Wire::new("client", ours)

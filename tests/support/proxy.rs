@@ -35,6 +35,8 @@ pub(crate) struct Proxy {
 /// A configuration file in the making.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    listen: String,
+    tls: String,
     upstream: String,
     sections: String,
 }
@@ -42,7 +44,20 @@ pub(crate) struct Config {
 impl Config {
     /// Everything by default, in front of the upstream at `url`.
     pub(crate) fn to(url: &str) -> Self {
-        Self { upstream: format!("url = \"{url}\"\n"), sections: String::new() }
+        let upstream = format!("url = \"{url}\"\n");
+        Self { listen: String::new(), tls: String::new(), upstream, sections: String::new() }
+    }
+
+    /// A line of the section `[listen]`.
+    pub(crate) fn listen(mut self, line: &str) -> Self {
+        writeln!(self.listen, "{line}").expect("writing to a string");
+        self
+    }
+
+    /// A line of the section `[tls]`.
+    pub(crate) fn tls(mut self, line: &str) -> Self {
+        writeln!(self.tls, "{line}").expect("writing to a string");
+        self
     }
 
     /// A line of the section `[upstream]`.
@@ -58,11 +73,11 @@ impl Config {
     }
 
     fn toml(&self, address: SocketAddr, pki: &Pki) -> String {
-        let Self { upstream, sections } = self;
+        let Self { listen, tls, upstream, sections } = self;
         let (certificate, private_key) = (pki.certificate.display(), pki.private_key.display());
         format!(
-            "[listen]\naddress = \"{address}\"\n\n\
-             [tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\n\n\
+            "[listen]\naddress = \"{address}\"\n{listen}\n\
+             [tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\n{tls}\n\
              [upstream]\n{upstream}\n\
              [log]\nlevel = \"info\"\nformat = \"json\"\n\n{sections}"
         )

@@ -1,0 +1,392 @@
+//! How many may come in: connections in all and for each address, and handshakes a second for each address.
+//!
+//! One gate for the whole process. A limit that is not set costs nothing, and what is kept for an address is forgotten
+//! when it no longer bounds anything, so that a flood of addresses takes no more memory than a second of it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{Cidr, EdgeLimits};
+use crate::telemetry::metrics::{Active, Metrics};
+
+/// At most one log line of a kind in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The time over which `handshakes_per_ip` counts.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Locks, so that workers seldom wait for one another.
+const SHARDS: usize = 16;
+
+/// A shard is looked through for what may be forgotten when it has grown to twice what was left the last time, and
+/// not before it has this many.
+const SWEEP_AT_LEAST: usize = 64;
+
+/// Who may come in.
+#[derive(Debug)]
+pub struct Gate {
+    connections: usize,
+    per_network: Bounds,
+    open: AtomicUsize,
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+    metrics: Arc<Metrics>,
+    complaints: [Mutex<Complaints>; Refusal::ALL.len()],
+}
+
+/// Why a connection was closed before anything was read from it, or before its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The process has `limits.connections` of them.
+    Connections,
+    /// Its address has `limits.connections_per_ip` of them.
+    ConnectionsPerIp,
+    /// Its address has begun `limits.handshakes_per_ip` handshakes within a second.
+    HandshakesPerIp,
+    /// A PROXY header is to be believed from trusted peers only, and the peer is none.
+    ProxyUntrusted,
+    /// A trusted peer sent something else than a PROXY header.
+    ProxyHeader,
+    /// A trusted peer did not get to the end of its PROXY header in time, or left in the middle.
+    ProxyCut,
+}
+
+/// What one network, an IPv4 address or an IPv6 /64, may have.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    connections: Option<usize>,
+    handshakes: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    networks: HashMap<Cidr, Usage>,
+    /// How many were left by the last sweep.
+    swept: usize,
+}
+
+/// What one network has.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    open: usize,
+    /// When its handshakes will all have been paid for, at one for each [`SECOND`] divided by their bound; never more
+    /// than a second ahead. In the past, it owes nothing.
+    paid: Instant,
+}
+
+/// A connection's place, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    _active: Active,
+    gate: Arc<Gate>,
+    /// Where it counts, if connections are bounded there.
+    network: Option<Cidr>,
+}
+
+impl Refusal {
+    const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::ConnectionsPerIp,
+        Self::HandshakesPerIp,
+        Self::ProxyUntrusted,
+        Self::ProxyHeader,
+        Self::ProxyCut,
+    ];
+
+    /// The word for logs and metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerIp => "connections_per_ip",
+            Self::HandshakesPerIp => "handshakes_per_ip",
+            Self::ProxyUntrusted => "proxy_untrusted",
+            Self::ProxyHeader => "proxy_header",
+            Self::ProxyCut => "proxy_cut",
+        }
+    }
+}
+
+impl Gate {
+    /// A gate that nobody has passed yet; what it lets pass and refuses is counted in `metrics`.
+    pub fn new(limits: &EdgeLimits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            connections: limits.connections.unwrap_or(usize::MAX),
+            per_network: Bounds { connections: limits.connections_per_ip, handshakes: limits.handshakes_per_ip },
+            open: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+            shards: Default::default(),
+            metrics,
+            complaints: Default::default(),
+        }
+    }
+
+    /// A place among all connections. Whose it is may be known later: see [`Place::claim`].
+    pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
+        let bounded = |open: usize| (open < self.connections).then(|| open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bounded).map_err(|_| Refusal::Connections)?;
+        Ok(Place { _active: self.metrics.connection(), gate: Arc::clone(self), network: None })
+    }
+
+    /// Counts a refusal, and tells of it if that was not done just now.
+    pub fn refused(&self, refusal: Refusal, client: SocketAddr) {
+        self.metrics.connection_refused(refusal.reason());
+        let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusals) = complaints.due(Instant::now()) {
+            tracing::warn!(reason = refusal.reason(), client.address = %client, refusals, "connection.refused");
+        }
+    }
+
+    fn shard(&self, network: &Cidr) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(network) % SHARDS as u64;
+        let shard = &self.shards[usize::try_from(index).unwrap_or(0)];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Makes it a place of `address`, once.
+    pub fn claim(&mut self, address: IpAddr) -> Result<(), Refusal> {
+        self.claim_at(address, Instant::now(), self.gate.per_network)
+    }
+
+    /// As [`claim`](Self::claim), for a connection that will not shake hands.
+    pub fn claim_without_handshake(&mut self, address: IpAddr) -> Result<(), Refusal> {
+        let bounds = Bounds { handshakes: None, ..self.gate.per_network };
+        self.claim_at(address, Instant::now(), bounds)
+    }
+
+    fn claim_at(&mut self, address: IpAddr, now: Instant, bounds: Bounds) -> Result<(), Refusal> {
+        if bounds.connections.is_none() && bounds.handshakes.is_none() {
+            return Ok(());
+        }
+        let network = network_of(address);
+        self.gate.shard(&network).claim(network, now, bounds)?;
+        self.network = bounds.connections.map(|_| network);
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(network) = self.network {
+            self.gate.shard(&network).release(network, Instant::now());
+        }
+        self.gate.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    fn claim(&mut self, network: Cidr, now: Instant, bounds: Bounds) -> Result<(), Refusal> {
+        if self.networks.len() >= SWEEP_AT_LEAST.max(2 * self.swept) {
+            self.networks.retain(|_, usage| usage.counts(now));
+            self.swept = self.networks.len();
+        }
+        let usage = self.networks.entry(network).or_insert(Usage { open: 0, paid: now });
+        if bounds.connections.is_some_and(|most| usage.open >= most) {
+            return Err(Refusal::ConnectionsPerIp);
+        }
+        if let Some(most) = bounds.handshakes {
+            let paid = usage.paid.max(now) + SECOND / most;
+            if paid > now + SECOND {
+                return Err(Refusal::HandshakesPerIp);
+            }
+            usage.paid = paid;
+        }
+        usage.open += usize::from(bounds.connections.is_some());
+        Ok(())
+    }
+
+    fn release(&mut self, network: Cidr, now: Instant) {
+        if let Some(usage) = self.networks.get_mut(&network) {
+            usage.open = usage.open.saturating_sub(1);
+            if !usage.counts(now) {
+                self.networks.remove(&network);
+            }
+        }
+    }
+}
+
+impl Usage {
+    /// Whether it bounds anything.
+    fn counts(&self, now: Instant) -> bool {
+        self.open > 0 || self.paid > now
+    }
+}
+
+/// Whoever has one IPv6 address has the other 2⁶⁴ of its network too.
+fn network_of(address: IpAddr) -> Cidr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Cidr::around(address.into(), 32),
+        IpAddr::V6(address) => Cidr::around(address.into(), 64),
+    }
+}
+
+/// Says at most once per [`COMPLAINT_INTERVAL`] that something happened, and how often it did.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    last: Option<Instant>,
+    silent: u64,
+}
+
+impl Complaints {
+    /// How many events the line due now stands for; `None` if the last line is too recent.
+    pub(crate) fn due(&mut self, now: Instant) -> Option<u64> {
+        self.silent += 1;
+        if self.last.is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.silent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    fn gate(limits: EdgeLimits) -> Arc<Gate> {
+        Arc::new(Gate::new(&limits, Arc::new(Metrics::new())))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// A place for `address` at `now`.
+    fn come(gate: &Arc<Gate>, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
+        let mut place = gate.enter()?;
+        place.claim_at(address, now, gate.per_network)?;
+        Ok(place)
+    }
+
+    fn kept(gate: &Gate) -> usize {
+        gate.shards.iter().map(|shard| shard.lock().expect("no panic").networks.len()).sum()
+    }
+
+    #[test]
+    fn there_are_so_many_places_and_each_is_given_back() {
+        let gate = gate(EdgeLimits { connections: Some(2), ..EdgeLimits::default() });
+        let one = gate.enter().expect("the first");
+        let _other = gate.enter().expect("the second");
+        assert_eq!(gate.enter().expect_err("full"), Refusal::Connections);
+        drop(one);
+        let _third = gate.enter().expect("there is room again");
+        assert_eq!(gate.enter().expect_err("full"), Refusal::Connections);
+    }
+
+    #[test]
+    fn an_address_has_so_many_places_and_its_neighbour_its_own() {
+        let gate = gate(EdgeLimits { connections_per_ip: Some(1), ..EdgeLimits::default() });
+        let now = Instant::now();
+        for (same, other) in
+            [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8:0:1::7"), ("::ffff:198.51.100.1", "2001:db8:0:2::")]
+        {
+            let place = come(&gate, address(same), now).expect("the first");
+            assert_eq!(come(&gate, address(same), now).expect_err("full"), Refusal::ConnectionsPerIp);
+            drop(come(&gate, address(other), now).expect("another network"));
+            drop(place);
+            drop(come(&gate, address(same), now).expect("there is room again"));
+        }
+        let _one = come(&gate, address("2001:db8::1"), now).expect("the first of its /64");
+        assert!(come(&gate, address("2001:db8::ffff:0:1"), now).is_err(), "the same /64");
+        let _v4 = come(&gate, address("192.0.2.1"), now).expect("the first");
+        assert!(come(&gate, address("::ffff:192.0.2.1"), now).is_err(), "the same address in other clothes");
+    }
+
+    #[test]
+    fn who_is_refused_takes_no_place() {
+        let limits = EdgeLimits { connections: Some(2), connections_per_ip: Some(1), ..EdgeLimits::default() };
+        let gate = gate(limits);
+        let now = Instant::now();
+        let _one = come(&gate, address("192.0.2.1"), now).expect("the first");
+        for _ in 0..10 {
+            come(&gate, address("192.0.2.1"), now).expect_err("full");
+        }
+        let _other = come(&gate, address("192.0.2.2"), now).expect("the second place is free still");
+    }
+
+    #[test]
+    fn handshakes_are_so_many_a_second() {
+        let gate = gate(EdgeLimits { handshakes_per_ip: Some(4), ..EdgeLimits::default() });
+        let start = Instant::now();
+        let ip = address("192.0.2.7");
+        for _ in 0..4 {
+            drop(come(&gate, ip, start).expect("four at once"));
+        }
+        assert_eq!(come(&gate, ip, start).expect_err("the fifth"), Refusal::HandshakesPerIp);
+        drop(come(&gate, address("192.0.2.8"), start).expect("somebody else"));
+        // A quarter of a second later there is one more; and refused attempts have not put it off.
+        let later = start + Duration::from_millis(250);
+        drop(come(&gate, ip, later).expect("one more"));
+        assert_eq!(come(&gate, ip, later).expect_err("only one"), Refusal::HandshakesPerIp);
+        let after = start + Duration::from_secs(10);
+        for _ in 0..4 {
+            drop(come(&gate, ip, after).expect("four again, never more"));
+        }
+        come(&gate, ip, after).expect_err("the fifth");
+    }
+
+    #[test]
+    fn addresses_are_forgotten() {
+        let limits = EdgeLimits { connections_per_ip: Some(5), handshakes_per_ip: Some(5), ..EdgeLimits::default() };
+        let gate = gate(limits);
+        let start = Instant::now();
+        let _stays = come(&gate, address("192.0.2.7"), start).expect("a place");
+        for second in 0..20_u64 {
+            for number in 0..2_000_u64 {
+                let network = u128::from(second * 2_000 + number) << 64;
+                let now = start + Duration::from_secs(second);
+                let mut place = gate.enter().expect("a place");
+                place.claim_at(Ipv6Addr::from_bits(network).into(), now, gate.per_network).expect("its first");
+                // As if it were dropped at once, in the time of the test.
+                let network = place.network.take().expect("counted");
+                gate.shard(&network).release(network, now);
+            }
+        }
+        assert!(kept(&gate) < 3 * 2_000 + SHARDS * SWEEP_AT_LEAST, "{} networks of 40,000 kept", kept(&gate));
+    }
+
+    #[test]
+    fn without_limits_nothing_is_kept() {
+        let gate = gate(EdgeLimits::default());
+        let places: Vec<_> =
+            (0..100).map(|_| come(&gate, address("192.0.2.7"), Instant::now()).expect("a place")).collect();
+        assert_eq!(kept(&gate), 0);
+        drop(places);
+        assert_eq!(gate.open.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_connection_without_a_handshake_counts_as_a_connection_only() {
+        let limits = EdgeLimits { connections_per_ip: Some(2), handshakes_per_ip: Some(1), ..EdgeLimits::default() };
+        let gate = gate(limits);
+        let ip = address("192.0.2.7");
+        let mut places: Vec<_> = (0..3).map(|_| gate.enter().expect("a place")).collect();
+        places[0].claim_without_handshake(ip).expect("the first");
+        places[1].claim_without_handshake(ip).expect("the second");
+        assert_eq!(places[2].claim_without_handshake(ip), Err(Refusal::ConnectionsPerIp));
+    }
+
+    #[test]
+    fn refusals_are_counted_each_and_told_seldom() {
+        let gate = gate(EdgeLimits::default());
+        for refusal in Refusal::ALL {
+            gate.refused(refusal, "192.0.2.7:1".parse().expect("an address"));
+            gate.refused(refusal, "192.0.2.7:1".parse().expect("an address"));
+            let line = format!("pulsegate_connections_refused_total{{reason=\"{}\"}} 2", refusal.reason());
+            assert!(gate.metrics.encode().contains(&line), "{line}");
+        }
+        let mut complaints = Complaints::default();
+        let start = Instant::now();
+        assert_eq!(complaints.due(start), Some(1), "the first at once");
+        assert_eq!(complaints.due(start + Duration::from_secs(1)), None);
+        assert_eq!(complaints.due(start + Duration::from_secs(4)), None);
+        assert_eq!(complaints.due(start + COMPLAINT_INTERVAL), Some(3), "it stands for the silent ones too");
+    }
+}

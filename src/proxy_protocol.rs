@@ -1,0 +1,203 @@
+//! The PROXY protocol, versions 1 and 2: what a load balancer writes before the client's own bytes, so that the
+//! client's address is not lost (haproxy.org, "The PROXY protocol").
+//!
+//! [`Header`] is fed bytes and takes those that belong to it, never one more: what follows is the client's TLS. Nothing
+//! is guessed. A header is whole and sound, or the connection is of no use.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use thiserror::Error;
+
+/// What a v2 header begins with (§2.2); no v1 header and no TLS record does.
+const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// Signature, version and command, family, and the length of what follows.
+const FIXED: usize = 16;
+/// The longest line of version 1, its end included (§2.1).
+const LINE_MAX: usize = 107;
+/// The addresses of version 2, for IPv6.
+const ADDRESSES_MAX: usize = 36;
+/// The most that a v2 header may carry behind its fixed part; senders keep it below 600 (§2).
+const REST_MAX: usize = 4096;
+
+/// Who a connection comes from, in the words of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From this address.
+    Client(SocketAddr),
+    /// From the peer itself, which checks our health (`LOCAL`), or does not know (`UNKNOWN`, `AF_UNSPEC`, a unix
+    /// socket).
+    Peer,
+}
+
+/// What is no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Malformed {
+    /// Neither version begins so.
+    #[error("no PROXY header")]
+    Absent,
+    /// It is longer than any header should be.
+    #[error("the PROXY header is too long")]
+    TooLong,
+    /// A line of version 1 that does not say what it should.
+    #[error("a malformed PROXY line")]
+    Line,
+    /// A version, command, family or transport that does not exist, or is not for TCP.
+    #[error("a PROXY header of an unknown kind: {0:#04x} {1:#04x}")]
+    Kind(u8, u8),
+    /// Version 2 with less room than its addresses take.
+    #[error("a PROXY header that is too short for its addresses")]
+    TooShort,
+}
+
+/// A header of which more and more is known.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// Its beginning; the rest of it, TLVs, is counted and not kept.
+    kept: [u8; LINE_MAX],
+    taken: usize,
+}
+
+impl Default for Header {
+    fn default() -> Self {
+        Self { kept: [0; LINE_MAX], taken: 0 }
+    }
+}
+
+impl Header {
+    /// Takes as much of `bytes` as belongs to the header. Returns how much that was, and who the client is once the
+    /// header is whole; nothing must be fed to it after that.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Source>), Malformed> {
+        let mut used = 0;
+        loop {
+            let missing = match self.missing()? {
+                Missing::Bytes(0) => return Ok((used, Some(self.source()?))),
+                Missing::Bytes(count) => count,
+                Missing::LineEnd => {
+                    let rest = &bytes[used..];
+                    rest.iter().position(|byte| *byte == b'\n').map_or(rest.len().max(1), |end| end + 1)
+                }
+            };
+            if used == bytes.len() {
+                return Ok((used, None));
+            }
+            let count = missing.min(bytes.len() - used);
+            self.take(&bytes[used..used + count]);
+            used += count;
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let room = LINE_MAX.saturating_sub(self.taken).min(bytes.len());
+        if room > 0 {
+            self.kept[self.taken..self.taken + room].copy_from_slice(&bytes[..room]);
+        }
+        self.taken += bytes.len();
+    }
+
+    /// What must come before more can be said.
+    fn missing(&self) -> Result<Missing, Malformed> {
+        const V1: &[u8] = b"PROXY ";
+        let kept = &self.kept[..self.taken.min(LINE_MAX)];
+        if kept.is_empty() {
+            return Ok(Missing::Bytes(1));
+        }
+        if begins_alike(kept, V1) {
+            return match kept.len() {
+                short if short < V1.len() => Ok(Missing::Bytes(V1.len() - short)),
+                _ if kept.ends_with(b"\n") => Ok(Missing::Bytes(0)),
+                _ if self.taken >= LINE_MAX => Err(Malformed::TooLong),
+                _ => Ok(Missing::LineEnd),
+            };
+        }
+        if !begins_alike(kept, &SIGNATURE) {
+            return Err(Malformed::Absent);
+        }
+        if kept.len() < FIXED {
+            return Ok(Missing::Bytes(FIXED - kept.len()));
+        }
+        let rest = usize::from(u16::from_be_bytes([kept[14], kept[15]]));
+        if rest > REST_MAX { Err(Malformed::TooLong) } else { Ok(Missing::Bytes(FIXED + rest - self.taken)) }
+    }
+
+    /// Of a header that is whole.
+    fn source(&self) -> Result<Source, Malformed> {
+        if self.kept[0] == b'P' {
+            return line(&self.kept[..self.taken]);
+        }
+        let addresses = &self.kept[FIXED..self.taken.min(FIXED + ADDRESSES_MAX)];
+        binary(self.kept[12], self.kept[13], addresses)
+    }
+}
+
+/// What a header lacks.
+enum Missing {
+    Bytes(usize),
+    /// The end of its line, wherever it is.
+    LineEnd,
+}
+
+/// Whether the one begins with the other, or would if it were longer.
+fn begins_alike(bytes: &[u8], with: &[u8]) -> bool {
+    bytes.iter().zip(with).all(|(one, other)| one == other)
+}
+
+/// Version 1, the end of the line included (§2.1).
+fn line(line: &[u8]) -> Result<Source, Malformed> {
+    let line = line.strip_suffix(b"\r\n").and_then(|line| str::from_utf8(line).ok()).ok_or(Malformed::Line)?;
+    let mut words = line.split(' ').skip(1);
+    let family = words.next();
+    if family == Some("UNKNOWN") {
+        return Ok(Source::Peer); // whatever follows must be ignored
+    }
+    let words: Vec<&str> = words.collect();
+    let [from, to, from_port, to_port] = words[..] else { return Err(Malformed::Line) };
+    let (from, to): (IpAddr, IpAddr) = match family {
+        Some("TCP4") => (address::<Ipv4Addr>(from)?, address::<Ipv4Addr>(to)?),
+        Some("TCP6") => (address::<Ipv6Addr>(from)?, address::<Ipv6Addr>(to)?),
+        _ => return Err(Malformed::Line),
+    };
+    let (from_port, _) = (port(from_port)?, port(to_port)?);
+    let _ = to;
+    Ok(Source::Client(SocketAddr::new(from.to_canonical(), from_port)))
+}
+
+fn address<A: std::str::FromStr + Into<IpAddr>>(word: &str) -> Result<IpAddr, Malformed> {
+    word.parse::<A>().map(Into::into).map_err(|_| Malformed::Line)
+}
+
+/// Decimal digits without leading zeros.
+fn port(word: &str) -> Result<u16, Malformed> {
+    let is_decimal = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
+    word.parse().ok().filter(|_| is_decimal).ok_or(Malformed::Line)
+}
+
+/// Version 2: the bytes of version and command, and of family and transport; and its addresses as far as they are
+/// there (§2.2).
+fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<Source, Malformed> {
+    const LOCAL: u8 = 0x20;
+    const PROXY: u8 = 0x21;
+    const UNSPECIFIED: u8 = 0x00;
+    const TCP_OVER_IPV4: u8 = 0x11;
+    const TCP_OVER_IPV6: u8 = 0x21;
+    const UNIX_STREAM: u8 = 0x31;
+    match (version, family) {
+        (LOCAL, _) | (PROXY, UNSPECIFIED | UNIX_STREAM) => Ok(Source::Peer),
+        (PROXY, TCP_OVER_IPV4) => match *addresses {
+            [a, b, c, d, _, _, _, _, high, low, _, _, ..] => Ok(client(Ipv4Addr::new(a, b, c, d), [high, low])),
+            _ => Err(Malformed::TooShort),
+        },
+        (PROXY, TCP_OVER_IPV6) => match (addresses.first_chunk::<16>(), addresses.get(32..36)) {
+            (Some(from), Some(&[high, low, _, _])) => Ok(client(Ipv6Addr::from(*from), [high, low])),
+            _ => Err(Malformed::TooShort),
+        },
+        _ => Err(Malformed::Kind(version, family)),
+    }
+}
+
+fn client(address: impl Into<IpAddr>, port: [u8; 2]) -> Source {
+    Source::Client(SocketAddr::new(address.into().to_canonical(), u16::from_be_bytes(port)))
+}
+
+#[cfg(test)]
+#[path = "proxy_protocol_tests.rs"]
+mod tests;

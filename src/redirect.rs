@@ -1,0 +1,269 @@
+//! The plain HTTP port: it sends everybody to https, and nothing else.
+
+use std::convert::Infallible;
+use std::future::{poll_fn, ready};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept::{Arrival, Door};
+use crate::config::EdgeLimits;
+use crate::http;
+use crate::telemetry::lines;
+use crate::telemetry::metrics::Metrics;
+use crate::tls;
+
+/// The port of https when a URL names none.
+const HTTPS: u16 = 443;
+/// The port of http when a URL names none.
+const HTTP: u16 = 80;
+
+/// What one worker does with the connections of the plain port.
+#[derive(Clone)]
+pub struct Redirect {
+    /// What they have to pass.
+    pub door: Door,
+    /// Bounds on their requests; the PROXY header, if there is one, has as long as a TLS handshake has.
+    pub limits: EdgeLimits,
+    /// Where to send them.
+    pub ports: Ports,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// Owns the task of every connection.
+    pub tracker: TaskTracker,
+}
+
+/// The ports that this process listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// For plain HTTP.
+    pub plain: u16,
+    /// For TLS.
+    pub tls: u16,
+}
+
+impl Ports {
+    /// The port of https as a client sees it, which asked for `asked`, or for no port at all.
+    ///
+    /// A client that names no port came to 80. If that is not where this process listens, somebody maps ports (a
+    /// Kubernetes Service, `docker -p 80:8080`), and whoever maps 80 to one of ours maps 443 to the other. Everybody
+    /// else is told the port that we know of.
+    fn of_https(self, asked: Option<u16>) -> u16 {
+        if asked.is_none() && self.plain != HTTP { HTTPS } else { self.tls }
+    }
+}
+
+impl Redirect {
+    /// Accepts until `stop`, and closes the listener. Each connection is a task with one request; `stop` lets it
+    /// finish.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let this = &self;
+        let serve = |arrival| drop(this.tracker.spawn(this.clone().serve(arrival, stop.clone())));
+        this.door.open(listener, &stop, serve).await;
+    }
+
+    async fn serve(self, arrival: Arrival, stop: CancellationToken) {
+        let identified = tokio::select! {
+            identified = arrival.identified(Instant::now() + self.limits.handshake) => identified,
+            () = stop.cancelled() => None,
+        };
+        // The place is given back when the connection is closed.
+        let Some((tcp, client, _place)) = identified else { return };
+        let (tcp, parting) = self.converse(tcp, client, stop).await;
+        // A client may be sending a body that nobody reads.
+        tls::part(tcp, parting).await;
+    }
+
+    /// One request and its answer; what is left is the connection, and what is still to be said.
+    async fn converse(
+        &self,
+        tcp: TcpStream,
+        client: SocketAddr,
+        stop: CancellationToken,
+    ) -> (TcpStream, &'static [u8]) {
+        let service = service_fn(|request| {
+            let response = answer(&request, self.ports);
+            self.metrics.request(response.status().as_u16());
+            if response.status().is_client_error() {
+                lines::http_reject(client, "host", response.status().as_u16());
+            }
+            ready(Ok::<_, Infallible>(response))
+        });
+        let mut connection = http::server(&self.limits).keep_alive(false).serve_connection(TokioIo::new(tcp), service);
+        let outcome = tokio::select! {
+            outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
+            () = stop.cancelled() => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+            }
+        };
+        let parts = connection.into_parts();
+        let parting = match outcome {
+            Err(error) => self.failed(&error, client, !parts.read_buf.is_empty()),
+            Ok(()) => &[],
+        };
+        (parts.io.into_inner(), parting)
+    }
+
+    /// As on the TLS port: hyper has answered what it could not parse, and is silent when it is out of time.
+    fn failed(&self, error: &hyper::Error, client: SocketAddr, unfinished: bool) -> &'static [u8] {
+        let (reason, status) = match error {
+            error if error.is_parse_too_large() => ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            error if error.is_parse() => ("malformed", StatusCode::BAD_REQUEST),
+            error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
+            _ => return &[],
+        };
+        self.metrics.request(status.as_u16());
+        lines::http_reject(client, reason, status.as_u16());
+        if status == StatusCode::REQUEST_TIMEOUT { http::HEAD_TIMEOUT } else { &[] }
+    }
+}
+
+/// 308, which keeps method and body (RFC 9110 §15.4.9), or 400 to who does not say for which host.
+fn answer<B>(request: &Request<B>, ports: Ports) -> Response<Full<Bytes>> {
+    let (status, location, text) = match location(request, ports) {
+        Some(location) => (StatusCode::PERMANENT_REDIRECT, Some(location), "Use https.\n"),
+        None => (StatusCode::BAD_REQUEST, None, "400 Bad Request: host\n"),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Some(location) = location {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// What was asked for, by https; `None` if the request does not say what it is for.
+fn location<B>(request: &Request<B>, ports: Ports) -> Option<HeaderValue> {
+    let uri = request.uri();
+    let authority = match uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => {
+            let mut hosts = request.headers().get_all(HOST).iter();
+            match (hosts.next(), hosts.next()) {
+                (Some(host), None) => host.to_str().ok()?,
+                _ => return None,
+            }
+        }
+    };
+    let (host, port) = host_and_port(authority)?;
+    let target = match uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('/') => target.as_str(),
+        // An absolute target may end with its authority.
+        None if uri.scheme().is_some() => "/",
+        _ => return None,
+    };
+    let location = match ports.of_https(port) {
+        HTTPS => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    };
+    HeaderValue::try_from(location).ok()
+}
+
+/// A host, as it may stand in a URL, and the port behind it, if there is one (RFC 3986 §3.2). Names are those of the
+/// DNS, of digits, letters, hyphens, dots and underscores.
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+        Some(literal) => literal.is_some_and(|literal| literal.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+    };
+    let port = match port {
+        None | Some("") => None,
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
+        Some(_) => return None,
+    };
+    is_host.then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Version;
+
+    use super::*;
+
+    const MAPPED: Ports = Ports { plain: 8080, tls: 8443 };
+    const OWN: Ports = Ports { plain: 80, tls: 443 };
+
+    fn asked(version: Version, target: &str, hosts: &[&str]) -> Request<()> {
+        let mut request = Request::builder().version(version).uri(target);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        request.body(()).expect("a request")
+    }
+
+    fn sent_to(target: &str, host: &str, ports: Ports) -> Option<String> {
+        let response = answer(&asked(Version::HTTP_11, target, &[host]), ports);
+        let location = response.headers().get(LOCATION).map(|value| value.to_str().expect("ASCII").to_owned());
+        assert_eq!(response.status().as_u16(), if location.is_some() { 308 } else { 400 });
+        location
+    }
+
+    #[test]
+    fn it_is_the_same_place_by_https() {
+        for (target, host, ports, location) in [
+            ("/", "app.example", OWN, "https://app.example/"),
+            ("/a/b?c=d&e=%2F", "app.example", OWN, "https://app.example/a/b?c=d&e=%2F"),
+            ("//evil.example/x", "app.example", OWN, "https://app.example//evil.example/x"),
+            ("/", "app.example:80", OWN, "https://app.example/"),
+            ("/", "App.Example", OWN, "https://App.Example/"),
+            ("/", "192.0.2.7", OWN, "https://192.0.2.7/"),
+            ("/", "[2001:db8::7]", OWN, "https://[2001:db8::7]/"),
+            ("/", "[2001:db8::7]:80", OWN, "https://[2001:db8::7]/"),
+            ("http://other.example/x?y", "app.example", OWN, "https://other.example/x?y"),
+            ("http://other.example", "app.example", OWN, "https://other.example/"),
+            // Port 80 is mapped to ours, and so is 443.
+            ("/", "app.example", MAPPED, "https://app.example/"),
+            ("/", "app.example:8080", MAPPED, "https://app.example:8443/"),
+            ("/", "[::1]:8080", MAPPED, "https://[::1]:8443/"),
+            ("/", "app.example:", MAPPED, "https://app.example/"),
+            ("/", "app.example", Ports { plain: 80, tls: 8443 }, "https://app.example:8443/"),
+        ] {
+            assert_eq!(sent_to(target, host, ports).as_deref(), Some(location), "{target} of {host} at {ports:?}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_say_for_which_host_is_refused() {
+        for host in [
+            "",
+            ":80",
+            "a b",
+            "user@app.example",
+            "app.example/x",
+            "app.example:80:80",
+            "app.example:x",
+            "app.example:65536",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[app.example]",
+            "app.example#",
+            "\"",
+        ] {
+            assert_eq!(sent_to("/", host, OWN), None, "{host:?}");
+        }
+        for (version, hosts) in
+            [(Version::HTTP_11, &[][..]), (Version::HTTP_10, &[]), (Version::HTTP_11, &["a.example", "a.example"])]
+        {
+            assert_eq!(answer(&asked(version, "/", hosts), OWN).status(), 400, "{version:?} {hosts:?}");
+        }
+        assert_eq!(sent_to("*", "app.example", OWN), None);
+        assert_eq!(sent_to("app.example:443", "app.example", OWN), None, "the target of CONNECT");
+    }
+}

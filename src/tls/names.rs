@@ -1,0 +1,199 @@
+//! Which certificate a client gets: the one for the name that it asks for (SNI, RFC 6066 §3).
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::AlertDescription;
+use rustls::client::verify_server_name;
+use rustls::pki_types::ServerName;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+/// The certificates of one configuration, by name.
+#[derive(Debug)]
+pub(super) struct Names {
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    /// By what follows the `*`, the dot included; it stands for exactly one label (RFC 6125 §6.4.3).
+    wildcards: HashMap<Box<str>, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+    strangers: Strangers,
+}
+
+/// What becomes of clients that ask for no name, or for one that no certificate was named for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strangers {
+    /// They get the default certificate.
+    Served,
+    /// They are refused, unless the default certificate itself is for the name.
+    Refused,
+}
+
+/// What the handshake at hand asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The name in lower case, as the client sent it otherwise.
+    pub(super) name: Option<Arc<str>>,
+    /// Whether there was no certificate for it.
+    pub(super) refused: bool,
+}
+
+thread_local! {
+    /// rustls tells the name to nobody but the resolver, which is shared by all connections and cannot say whose
+    /// name it was. But it runs inside a call that the connection makes, and the connection looks here right after.
+    static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
+}
+
+/// What was asked for since the last call on this thread, if a handshake got that far.
+pub(super) fn asked() -> Option<Asked> {
+    ASKED.take()
+}
+
+impl Names {
+    pub(super) fn new(default: Arc<CertifiedKey>, strangers: Strangers) -> Self {
+        Self { exact: HashMap::new(), wildcards: HashMap::new(), default, strangers }
+    }
+
+    /// Presents `key` to those who ask for `name`, which is in lower case.
+    pub(super) fn add(&mut self, name: &str, key: &Arc<CertifiedKey>) {
+        match name.strip_prefix('*') {
+            Some(suffix) => self.wildcards.insert(suffix.into(), Arc::clone(key)),
+            None => self.exact.insert(name.into(), Arc::clone(key)),
+        };
+    }
+
+    /// Exact names come before wildcards, and these before the default.
+    fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        let bare = name.map(|name| name.strip_suffix('.').unwrap_or(name));
+        let named = bare.and_then(|name| {
+            let wildcard = || self.wildcards.get(&name[name.find('.')?..]);
+            self.exact.get(name).or_else(wildcard)
+        });
+        named.or_else(|| match self.strangers {
+            Strangers::Served => Some(&self.default),
+            Strangers::Refused => bare.filter(|name| is_for(&self.default, name)).map(|_| &self.default),
+        })
+    }
+}
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name();
+        let key = self.find(name).map(Arc::clone);
+        ASKED.set(Some(Asked { name: name.map(Arc::from), refused: key.is_none() }));
+        key
+    }
+}
+
+/// Whether a client that asks for `name` would accept the leaf of `key` for it.
+pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
+    let leaf = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    match (leaf, ServerName::try_from(name)) {
+        (Ok(leaf), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
+        _ => false,
+    }
+}
+
+/// Makes the alert at the end of `answer` say `unrecognized_name` if that is why the handshake at hand was refused:
+/// rustls says `access_denied` whenever there is no certificate. Nothing is encrypted at this point in any version.
+pub(super) fn correct_alert(answer: &mut [u8]) {
+    const LENGTH: [u8; 4] = [3, 0, 2, 2]; // minor version, two bytes of payload, fatal (RFC 8446 §5.1, §6)
+    let asked = ASKED.take();
+    let refused = asked.as_ref().is_some_and(|asked| asked.refused);
+    ASKED.set(asked);
+    if refused
+        && let Some((said, before)) = answer.split_last_mut()
+        && before.ends_with(&LENGTH)
+        && *said == u8::from(AlertDescription::AccessDenied)
+    {
+        *said = AlertDescription::UnrecognisedName.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::super::Identity;
+    use super::*;
+
+    fn key(names: &[&str]) -> Arc<CertifiedKey> {
+        let key = KeyPair::generate().expect("key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names).expect("valid names").self_signed(&key).expect("certificate");
+        Identity::from_der(vec![certificate.der().to_vec()], key.serialize_der()).expect("a pair").key
+    }
+
+    /// The certificates in which the names are to be found, in this order.
+    fn names(strangers: Strangers) -> (Names, [Arc<CertifiedKey>; 3]) {
+        let keys = [key(&["default.example"]), key(&["a.b.example"]), key(&["*.b.example"])];
+        let mut names = Names::new(Arc::clone(&keys[0]), strangers);
+        names.add("a.b.example", &keys[1]);
+        names.add("*.b.example", &keys[2]);
+        (names, keys)
+    }
+
+    fn found(names: &Names, keys: &[Arc<CertifiedKey>], name: Option<&str>) -> Option<usize> {
+        let found = names.find(name)?;
+        keys.iter().position(|key| Arc::ptr_eq(key, found))
+    }
+
+    #[test]
+    fn exact_comes_before_wildcard_before_default() {
+        let (names, keys) = names(Strangers::Served);
+        for (name, index) in [
+            (Some("a.b.example"), 1),
+            (Some("a.b.example."), 1),
+            (Some("c.b.example"), 2),
+            (Some("b.example"), 0),
+            (Some("x.c.b.example"), 0),
+            (Some("other.example"), 0),
+            (Some("example"), 0),
+            (None, 0),
+        ] {
+            assert_eq!(found(&names, &keys, name), Some(index), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn strangers_may_be_refused_but_the_default_keeps_its_own_names() {
+        let (names, keys) = names(Strangers::Refused);
+        for (name, index) in [
+            (Some("a.b.example"), Some(1)),
+            (Some("c.b.example"), Some(2)),
+            (Some("default.example"), Some(0)),
+            (Some("x.c.b.example"), None),
+            (Some("other.example"), None),
+            (None, None),
+        ] {
+            assert_eq!(found(&names, &keys, name), index, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_for_its_names_alone() {
+        let wildcard = key(&["*.b.example"]);
+        assert!(is_for(&wildcard, "a.b.example"));
+        for name in ["b.example", "x.a.b.example", "c.example", "", "not a name"] {
+            assert!(!is_for(&wildcard, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_alert_of_a_refused_name_is_corrected() {
+        let denied = [21, 3, 3, 0, 2, 2, 49];
+        let corrected = |asked: Option<Asked>, answer: &[u8]| {
+            ASKED.set(asked);
+            let mut answer = answer.to_vec();
+            correct_alert(&mut answer);
+            ASKED.take();
+            answer
+        };
+        let asked = |refused| Some(Asked { name: None, refused });
+        assert_eq!(corrected(asked(true), &denied), [21, 3, 3, 0, 2, 2, 112]);
+        assert_eq!(corrected(asked(false), &denied), denied);
+        assert_eq!(corrected(None, &denied), denied);
+        assert_eq!(corrected(asked(true), &[21, 3, 3, 0, 2, 2, 40]), [21, 3, 3, 0, 2, 2, 40]);
+        assert_eq!(corrected(asked(true), &[49]), [49]);
+    }
+}

@@ -1,0 +1,131 @@
+//! The terms of a handshake: which certificates are presented, and what is asked of the client.
+
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, VerifierBuilderError};
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, SupportedProtocolVersion};
+use thiserror::Error;
+
+use super::client::{self, TrustError};
+use super::names::{Names, Strangers, is_for};
+use super::{Identity, IdentityError};
+use crate::config::{self, ClientAuth};
+
+/// What every handshake of a port presents and asks for.
+#[derive(Debug)]
+pub struct Terms {
+    names: Names,
+    versions: &'static [&'static SupportedProtocolVersion],
+    clients: Clients,
+}
+
+/// What is asked of clients.
+#[derive(Debug)]
+enum Clients {
+    Nothing,
+    Certificate { authorities: Arc<RootCertStore>, may_have_none: bool },
+}
+
+/// Why there are no [`Terms`]. Each names the file and what is wrong with it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TermsError {
+    /// A certificate of the proxy's own, or its key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A certificate that its names are not in: whoever asks for one of them would get it and refuse it.
+    #[error(
+        "{}: this certificate is not for {name:?}, which [[tls.sni]] presents it for; a client would refuse it",
+        certificate.display()
+    )]
+    NotForName {
+        /// The file.
+        certificate: PathBuf,
+        /// The name, as configured.
+        name: Box<str>,
+    },
+    /// The authorities that clients' certificates come from.
+    #[error("{error}{}", because(.error))]
+    Authorities {
+        /// What is wrong with their file.
+        error: TrustError,
+    },
+}
+
+fn because(error: &TrustError) -> String {
+    error.source().map_or_else(String::new, |source| format!(": {source}"))
+}
+
+/// All versions that are spoken.
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+/// Those of `modern`.
+static MODERN: [&SupportedProtocolVersion; 1] = [&TLS13];
+
+/// One certificate for everybody, TLS 1.3 and 1.2, and nothing asked.
+impl From<Identity> for Terms {
+    fn from(identity: Identity) -> Self {
+        let names = Names::new(identity.key, Strangers::Served);
+        Self { names, versions: &VERSIONS, clients: Clients::Nothing }
+    }
+}
+
+impl Terms {
+    /// Reads all the files that `settings` names, and checks that they fit together.
+    pub fn from_pem_files(settings: &config::Tls) -> Result<Self, TermsError> {
+        let strangers = if settings.strict_sni { Strangers::Refused } else { Strangers::Served };
+        let default = Identity::from_pem_files(&settings.certificate, &settings.private_key)?;
+        let mut names = Names::new(default.key, strangers);
+        for named in &settings.sni {
+            let identity = Identity::from_pem_files(&named.certificate, &named.private_key)?;
+            for name in &named.names {
+                let one_of_them = name.replacen('*', "any", 1);
+                if !is_for(&identity.key, &one_of_them) {
+                    return Err(TermsError::NotForName { certificate: named.certificate.clone(), name: name.clone() });
+                }
+                names.add(name, &identity.key);
+            }
+        }
+        let clients = match &settings.client_auth {
+            ClientAuth::Off => Clients::Nothing,
+            ClientAuth::Optional(ca) => Clients::of(ca, true)?,
+            ClientAuth::Required(ca) => Clients::of(ca, false)?,
+        };
+        Ok(Self { names, versions: if settings.modern { &MODERN } else { &VERSIONS }, clients })
+    }
+
+    /// Taken apart for the TLS library.
+    pub(super) fn into_parts(self) -> Result<Parts, VerifierBuilderError> {
+        let Self { names, versions, clients } = self;
+        let clients = match clients {
+            Clients::Nothing => Arc::new(NoClientAuth),
+            Clients::Certificate { authorities, may_have_none } => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(authorities, super::provider());
+                if may_have_none { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
+            }
+        };
+        Ok(Parts { names, versions, clients })
+    }
+}
+
+/// What [`Terms`] are made of.
+pub(super) struct Parts {
+    pub(super) names: Names,
+    pub(super) versions: &'static [&'static SupportedProtocolVersion],
+    pub(super) clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Clients {
+    fn of(ca: &Path, may_have_none: bool) -> Result<Self, TermsError> {
+        let authorities = Arc::new(client::roots_of(ca).map_err(|error| TermsError::Authorities { error })?);
+        Ok(Self::Certificate { authorities, may_have_none })
+    }
+}
+
+#[cfg(test)]
+#[path = "terms_tests.rs"]
+mod tests;
