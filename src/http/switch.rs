@@ -105,6 +105,7 @@ async fn negotiate(
         (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host"), asked)),
         (Err(refusal), _) => return Err((refusal, asked)),
     };
+    let is_bridged = request.version() == Version::HTTP_2;
     let id = edge.sessions.next_id();
     let target = request.uri().clone();
     let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
@@ -119,6 +120,10 @@ async fn negotiate(
         Err(failure) => return Err((failure.into(), asked)),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // As the answer to a CONNECT it would mean the opposite (RFC 9110 §9.3.6).
+        if is_bridged && response.status().is_success() {
+            return Err((Refusal::Switch("the upstream answered an upgrade with a success that is no 101"), asked));
+        }
         return Ok(Verdict::Refused(response, asked));
     }
     let Agreement { subprotocol, coding } = match offer.check(&response) {

@@ -303,6 +303,42 @@ mod tests {
         assert_eq!(agree(&[deflate], &[both]), Err(INVALID));
     }
 
+    fn bridged(method: Method, alter: impl FnOnce(&mut Request<Full<Bytes>>)) -> Result<Offer, (u16, &'static str)> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri("https://app.example/chat")
+            .version(Version::HTTP_2)
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .extension(Protocol::from_static("websocket"))
+            .body(Full::new(Bytes::from_static(b"open")))
+            .unwrap();
+        alter(&mut request);
+        Offer::read(&request).map_err(|refusal| (refusal.status().as_u16(), refusal.reason()))
+    }
+
+    #[test]
+    fn an_extended_connect_gets_a_key_of_the_proxys_own() {
+        let keys = [(); 2].map(|()| bridged(Method::CONNECT, |_| {}).unwrap().key().clone());
+        assert!(keys.iter().all(|key| is_key(key.as_bytes())), "{keys:?}");
+        assert_ne!(keys[0], keys[1]);
+        let theirs = bridged(Method::CONNECT, |request| {
+            request.headers_mut().insert(SEC_WEBSOCKET_KEY, text(KEY));
+        });
+        assert_ne!(theirs.unwrap().key(), KEY);
+    }
+
+    #[test]
+    fn whatever_breaks_an_extended_connect_is_named() {
+        const BAD: (u16, &str) = (400, "bad_request");
+        assert_eq!(bridged(Method::GET, |_| {}).unwrap_err(), BAD);
+        assert_eq!(bridged(Method::CONNECT, |request| *request.body_mut() = Full::default()).unwrap_err(), BAD);
+        let old = |request: &mut Request<_>| drop(request.headers_mut().insert(SEC_WEBSOCKET_VERSION, text("8")));
+        assert_eq!(bridged(Method::CONNECT, old).unwrap_err(), (426, "version"));
+        // What asks for an upgrade in HTTP/1.1 asks for nothing here.
+        let plain = handshake().version(Version::HTTP_2).body(()).unwrap();
+        assert!(!wanted(&plain));
+    }
+
     #[test]
     fn an_offer_that_was_taken_back_is_none() {
         let deflate = (SEC_WEBSOCKET_EXTENSIONS, text("permessage-deflate"));

@@ -123,22 +123,23 @@ async fn a_request_that_waits_for_100_is_told_to_go_on() {
 
 #[tokio::test]
 async fn a_client_that_takes_its_request_back_frees_the_app() {
-    let (gone, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let (tells, mut told) = tokio::sync::mpsc::unbounded_channel();
     let app = Fake::start(move |_, stream| {
-        let gone = gone.clone();
+        let tells = tells.clone();
         async move {
+            let _ = tells.send("asked");
             crate::support::fake::hold(stream).await;
-            let _ = gone.send(());
+            let _ = tells.send("closed");
         }
     })
     .await;
     let proxy = Proxy::start(Config::to(&app.url)).await;
     let mut client = Client::connect(&proxy).await;
     let (response, mut stream) = client.send(request(Method::GET, "/slow"), true).await;
-    client.ping().await;
+    assert_eq!(soon("the app is asked", told.recv()).await, Some("asked"));
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
-    soon("the app's connection closes", seen.recv()).await;
+    assert_eq!(soon("the app's connection closes", told.recv()).await, Some("closed"));
     let line = proxy.line("its access line", |line| line.json["message"] == "http.access").await.json;
     assert_eq!(line["http.response.status_code"], 499, "{line}");
     proxy.finish().await;

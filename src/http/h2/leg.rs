@@ -25,6 +25,8 @@ pub(super) struct StreamLeg<C> {
     inflow: Inflow,
     outflow: SendStream<Bytes>,
     wire: Wire<C>,
+    /// Whether the client's window for this stream is shut, so that the connection's progress says nothing of it.
+    is_shut: bool,
     end: End,
 }
 
@@ -41,13 +43,13 @@ enum End {
 
 impl<C> StreamLeg<C> {
     pub(super) fn new(inflow: Inflow, outflow: SendStream<Bytes>, wire: Wire<C>) -> Self {
-        Self { inflow, outflow, wire, end: End::Fin }
+        Self { inflow, outflow, wire, is_shut: false, end: End::Fin }
     }
 }
 
 impl<C: Leg> Leg for StreamLeg<C> {
     fn delivery(&self) -> Option<Delivery> {
-        self.wire.delivery()
+        if self.is_shut { None } else { self.wire.delivery() }
     }
 
     fn written(&self) -> u64 {
@@ -83,7 +85,9 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         this.outflow.reserve_capacity(bytes.len());
         while this.outflow.capacity() == 0 {
-            match ready!(this.outflow.poll_capacity(cx)) {
+            let polled = this.outflow.poll_capacity(cx);
+            this.is_shut = polled.is_pending() && this.wire.poll_free(cx).is_ready();
+            match ready!(polled) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(lost(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
