@@ -154,6 +154,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
         if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
             self.draining = None;
             self.library.graceful_shutdown();
+            self.keepalive.retire(Instant::now());
         }
         loop {
             while let Poll::Ready(accepted) = self.library.poll_accept(cx) {

@@ -4,7 +4,8 @@ use http::{HeaderValue, Method, Request, Version};
 
 use crate::client::{Client, extended, request};
 use crate::raw::{
-    self, CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PROTOCOL_ERROR, RST_STREAM, Raw,
+    self, CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PROTOCOL_ERROR, REFUSED_STREAM,
+    RST_STREAM, Raw,
 };
 use crate::support::client::Neighbour;
 use crate::support::fake::Fake;
@@ -199,7 +200,6 @@ async fn streams_are_limited() {
     for stream in [1, 3, 5, 7] {
         client.send(HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
     }
-    const REFUSED_STREAM: u32 = 7;
     let reset = client.until("a reset", |frame| frame.kind == RST_STREAM).await;
     assert_eq!((reset.stream, reset.code()), (7, Some(REFUSED_STREAM)));
     drop(client);

@@ -28,20 +28,17 @@ async fn s41_a_stream_that_takes_nothing_is_cancelled_alone() {
     app.write_all(&Frame::server(FIN | BINARY, vec![2; 15_000]).bytes()).await.expect("open");
     assert!(stuck.frame().await.expect("it fits into the window").is_some());
     // The connection's PINGs are answered by the client's library, and the neighbour's by its own user.
-    let cancelled = soon("the stream is cancelled", async {
-        loop {
-            tokio::select! {
-                frame = stuck.frame() => break frame,
-                frame = neighbour.message() => panic!("the neighbour got {frame:?}"),
-            }
-        }
-    })
-    .await;
+    let cancelled = tokio::select! {
+        frame = stuck.frame() => frame,
+        frame = neighbour.message() => panic!("the neighbour got {frame:?}"),
+    };
     let error = cancelled.expect_err("a reset");
     assert!(error.is_remote(), "{error}");
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!((&line["close.reason"], &line["url.path"]), (&"slow_reader".into(), &"/raw".into()), "{line}");
+    let told = soon("the app hears of it", Frame::read(&mut app)).await.expect("a Close");
+    assert_eq!(told.close(), Some((4408, "slow reader".into())));
     neighbour.echoes("untouched").await;
     assert_eq!(proxy.logged("ws.close").len(), 1);
     proxy.finish().await;

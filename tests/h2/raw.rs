@@ -21,6 +21,7 @@ pub(crate) const END_HEADERS: u8 = 0x4;
 
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
+pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A connection on which every frame is the test's own.
@@ -36,7 +37,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The error code of a RST_STREAM, or of a GOAWAY.
+    /// The error code of a `RST_STREAM`, or of a GOAWAY.
     pub(crate) fn code(&self) -> Option<u32> {
         let at = match self.kind {
             RST_STREAM => 0,

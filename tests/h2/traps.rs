@@ -66,14 +66,14 @@ async fn small_frames_on_a_stream_that_nobody_reads_leave_its_neighbour_alone() 
     let mut held = client.websocket("/raw").await;
     let (_, app) = soon("the session", sessions.recv()).await.expect("the fake runs");
     // One frame without an end, for a WebSocket has no bytes outside of frames.
-    let head = [&[FIN | BINARY, 0x80 | 127][..], &(1_u64 << 40).to_be_bytes(), &[0; 4]].concat();
-    held.send(head.clone()).await;
+    let endless = [&[FIN | BINARY, 0x80 | 127][..], &(1_u64 << 40).to_be_bytes(), &[0; 4]].concat();
+    held.send(endless.clone()).await;
     let sent = fill(&mut held.sender).await;
     pelt(&mut held.sender, &mut client, &mut neighbour).await;
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
 
     // The stream itself has only been held up.
-    expects(app, head.len() + sent + FRAMES).await;
+    expects(app, endless.len() + sent + FRAMES).await;
     neighbour.echoes("to the end").await;
     proxy.finish().await;
 }

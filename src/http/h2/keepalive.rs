@@ -46,6 +46,8 @@ pub(super) struct KeepAlive {
     close_grace: Duration,
     question: Option<Question>,
     idle_since: Option<Instant>,
+    /// Since when the connection is to end with its last stream.
+    retired: Option<Instant>,
     /// When the connection is to have ended.
     until: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
@@ -81,6 +83,7 @@ impl KeepAlive {
             close_grace: policy.close_grace,
             question: None,
             idle_since: None,
+            retired: None,
             until: None,
             sleep: Box::pin(sleep_until(now + header_read.min(interval))),
         }
@@ -90,6 +93,12 @@ impl KeepAlive {
     pub(super) fn part(&mut self, until: Instant) {
         self.until = Some(until);
         self.sleep.as_mut().reset(until);
+    }
+
+    /// The connection is to end with its last stream, and soon after: a client that is gone does not close it.
+    pub(super) fn retire(&mut self, now: Instant) {
+        self.retired.get_or_insert(now);
+        self.sleep.as_mut().reset(now + PARTING);
     }
 
     /// Looks at the clocks; to be called after everything that has come was read.
@@ -125,30 +134,34 @@ impl KeepAlive {
         if let Some(until) = self.until {
             return if now >= until { Finding::OutOfTime } else { Finding::Nothing };
         }
-        if self.idle_since.is_some_and(|since| now >= since + IDLE) {
-            self.part(now + PARTING);
-            return Finding::Idle;
+        match (self.idle_since, self.retired) {
+            (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return Finding::OutOfTime,
+            (Some(idle), None) if now >= idle + IDLE => {
+                self.retire(now);
+                return Finding::Idle;
+            }
+            _ => {}
         }
         let block_since = wire.frames(|frames| frames.block_since());
         if block_since.is_some_and(|since| now >= since + self.header_read) {
             return Finding::SlowHead;
         }
         let heard = wire.heard();
-        match (&mut self.question, &mut self.pings) {
-            // The process was stopped or starved: the answer may be on its way.
-            (Some(question), _) if late > self.stall_guard => question.asked = now,
-            (Some(question), _) if now >= heard.max(question.asked) + self.timeout => {
-                if !question.is_on_its_way(now, wire.delivery(), self.write_stall) {
-                    self.part(now + self.close_grace);
-                    return Finding::Dead;
-                }
+        if let Some(question) = &mut self.question {
+            if late > self.stall_guard {
+                // The process was stopped or starved: the answer may be on its way.
+                question.asked = now;
+            } else if now >= heard.max(question.asked) + self.timeout
+                && !question.is_on_its_way(now, wire.delivery(), self.write_stall)
+            {
+                self.part(now + self.close_grace);
+                return Finding::Dead;
             }
-            (None, Some(pings)) if now >= heard + self.interval => {
-                if pings.send_ping(Ping::opaque()).is_ok() {
-                    self.question = Some(Question::put(now, wire.written(), wire.delivery()));
-                }
-            }
-            _ => {}
+        } else if let Some(pings) = &mut self.pings
+            && now >= heard + self.interval
+            && pings.send_ping(Ping::opaque()).is_ok()
+        {
+            self.question = Some(Question::put(now, wire.written(), wire.delivery()));
         }
         Finding::Nothing
     }
@@ -164,9 +177,12 @@ impl KeepAlive {
             (None, Some(_)) => heard + self.interval,
             (None, None) => now + IDLE,
         };
-        let head = wire.frames(|frames| frames.block_since()).unwrap_or(now) + self.header_read;
-        let idle = self.idle_since.unwrap_or(now) + IDLE;
-        alive.min(head).min(idle).max(now + Duration::from_millis(1))
+        let block = wire.frames(|frames| frames.block_since()).unwrap_or(now) + self.header_read;
+        let idle = match (self.idle_since.unwrap_or(now), self.retired) {
+            (idle, Some(retired)) => idle.max(retired) + PARTING,
+            (idle, None) => idle + IDLE,
+        };
+        alive.min(block).min(idle).max(now + Duration::from_millis(1))
     }
 }
 
@@ -193,5 +209,102 @@ impl Question {
             self.asked = now;
         }
         spared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const WRITE_STALL: Duration = Duration::from_secs(45);
+
+    fn at(acked: u64) -> Option<Delivery> {
+        Some(Delivery { acked, unread: false })
+    }
+
+    #[test]
+    fn a_ping_that_nothing_stands_before_is_not_waited_for() {
+        let now = Instant::now();
+        let mut lone = Question::put(now, 1017, at(1000));
+        assert!(!lone.is_on_its_way(now + 20 * SECOND, at(1000), WRITE_STALL), "lost");
+        let mut arrived = Question::put(now, 1017, at(1000));
+        assert!(!arrived.is_on_its_way(now + 20 * SECOND, at(1017), WRITE_STALL), "arrived at once, and unanswered");
+        let mut unknown = Question::put(now, 1017, None);
+        assert!(!unknown.is_on_its_way(now + 20 * SECOND, None, WRITE_STALL), "nobody can tell");
+    }
+
+    #[test]
+    fn a_ping_behind_a_backlog_is_waited_for_while_that_moves() {
+        let now = Instant::now();
+        let mut question = Question::put(now, 1_000_000, at(0));
+        for look in 1..=9 {
+            assert!(question.is_on_its_way(now + 20 * SECOND * look, at(100_000 * u64::from(look)), WRITE_STALL));
+        }
+        let arrival = now + 200 * SECOND;
+        assert!(question.is_on_its_way(arrival, at(1_000_000), WRITE_STALL), "the time to answer begins now");
+        assert!(!question.is_on_its_way(arrival + 20 * SECOND, at(1_000_000), WRITE_STALL));
+
+        let mut stuck = Question::put(now, 1_000_000, at(0));
+        assert!(stuck.is_on_its_way(now + 20 * SECOND, at(0), WRITE_STALL));
+        assert!(!stuck.is_on_its_way(now + WRITE_STALL, at(0), WRITE_STALL), "nothing moved for write_stall");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_streams_is_given_up_and_one_with_streams_is_not() {
+        let wire = Wire::new(Nobody, Instant::now());
+        let begun = Instant::now();
+        let mut clocks = KeepAlive::new(None, &Policy::default(), 10 * SECOND, begun);
+        let busy = std::future::poll_fn(|cx| match clocks.poll(cx, &wire, true) {
+            Finding::Nothing => std::task::Poll::Pending,
+            other => std::task::Poll::Ready(other),
+        });
+        assert!(tokio::time::timeout(600 * SECOND, busy).await.is_err());
+
+        let idle_since = Instant::now();
+        let mut find = async || {
+            std::future::poll_fn(|cx| match clocks.poll(cx, &wire, false) {
+                Finding::Nothing => std::task::Poll::Pending,
+                other => std::task::Poll::Ready(other),
+            })
+            .await
+        };
+        assert_eq!(find().await, Finding::Idle);
+        assert!(idle_since.elapsed() >= IDLE && idle_since.elapsed() <= IDLE + 10 * SECOND);
+        assert_eq!(find().await, Finding::OutOfTime);
+        assert!(idle_since.elapsed() <= IDLE + PARTING + 10 * SECOND);
+    }
+
+    /// A client that says nothing.
+    struct Nobody;
+
+    impl Leg for Nobody {}
+
+    impl tokio::io::AsyncRead for Nobody {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Pending
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Nobody {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::task::Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
     }
 }

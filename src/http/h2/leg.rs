@@ -1,4 +1,5 @@
-//! A WebSocket's client leg over one HTTP/2 stream (RFC 8441 §5): FIN is END_STREAM, a reset is RST_STREAM(CANCEL).
+//! A WebSocket's client leg over one HTTP/2 stream (RFC 8441 §5): FIN is `END_STREAM`, a reset is
+//! `RST_STREAM` with CANCEL.
 
 use std::io;
 use std::pin::Pin;
@@ -33,9 +34,9 @@ pub(super) struct StreamLeg<C> {
 /// How the stream is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// With END_STREAM.
+    /// With `END_STREAM`.
     Fin,
-    /// With RST_STREAM(CANCEL), for that is how the other leg ended.
+    /// With `RST_STREAM`, for that is how the other leg ended.
     Reset,
     /// It has ended.
     Over,
