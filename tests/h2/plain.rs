@@ -166,3 +166,30 @@ async fn an_app_that_breaks_off_is_told_by_a_reset() {
     client.ping().await;
     proxy.finish().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_left_where_it_is_is_cancelled() {
+    let app = Fake::start(|_, mut stream| async move {
+        let body = "z".repeat(200_000);
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let _ = stream.write_all(answer.as_bytes()).await;
+        crate::support::fake::hold(stream).await;
+    })
+    .await;
+    let proxy = Proxy::start(Config::to(&app.url).with("[heartbeat]\nwrite_stall = \"1500ms\"\n")).await;
+    let mut client = Client::connect_as(&proxy, h2::client::Builder::new().initial_window_size(16 * 1024)).await;
+    let (response, _) = client.send(request(Method::GET, "/"), true).await;
+    let mut body = soon("an answer", response).await.expect("an answer").into_body();
+    let mut came = 0;
+    let error = loop {
+        match soon("the body", body.data()).await {
+            // Taken, and the window left shut.
+            Some(Ok(data)) => came += data.len(),
+            Some(Err(error)) => break error,
+            None => panic!("{came} bytes passed for the whole"),
+        }
+    };
+    assert_eq!((came, error.reason()), (16 * 1024, Some(h2::Reason::CANCEL)));
+    client.ping().await;
+    proxy.finish().await;
+}

@@ -259,3 +259,16 @@ async fn a_clients_end_stream_and_its_reset_end_the_upstream_leg() {
     client.ping().await;
     proxy.finish().await;
 }
+
+#[tokio::test]
+async fn a_message_of_many_windows_comes_back_whole() {
+    let fake = Fake::answering("unused").await;
+    let proxy = Proxy::start(Config::to(&fake.url)).await;
+    let mut client = Client::connect(&proxy).await;
+    let mut websocket = client.websocket("/echo").await;
+    let payload: Vec<u8> = (0..8_u32 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    websocket.send_frame(&Frame::client(FIN | BINARY, payload.clone())).await;
+    let echo = websocket.message().await.expect("the echo");
+    assert!(echo == Frame::server(FIN | BINARY, payload), "{} other bytes came back", echo.payload.len());
+    proxy.finish().await;
+}

@@ -272,3 +272,77 @@ impl<C: Leg> AsyncWrite for Wire<C> {
         Pin::new(&mut self.lock().stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A stream with nothing behind it.
+    struct Pipe(DuplexStream);
+
+    impl Leg for Pipe {}
+
+    impl AsyncRead for Pipe {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Pipe {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn every_byte_arrives_however_little_is_read_at_a_time() {
+        let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"12345678"].concat();
+        let empty = [0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let sent = [&[b'P'; 24][..], &ping, &empty, &ping, &ping].concat();
+        let expected = [&[b'P'; 24][..], &ping, &ping, &ping].concat();
+        for arriving in 1..20 {
+            for wanted in 1..20 {
+                let (mut far, near) = duplex(arriving);
+                let mut wire = Wire::new(Pipe(near), Instant::now());
+                let write = async {
+                    far.write_all(&sent).await.expect("the wire reads");
+                    drop(far);
+                };
+                let read = async {
+                    let mut all = Vec::new();
+                    let mut buffer = vec![0; wanted];
+                    loop {
+                        match wire.read(&mut buffer).await.expect("readable") {
+                            0 => break all,
+                            read => all.extend_from_slice(&buffer[..read]),
+                        }
+                    }
+                };
+                let (all, ()) = tokio::join!(read, write);
+                assert_eq!(all, expected, "{arriving} bytes arriving and {wanted} wanted at a time");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_counts_as_written_and_keeps_who_waits_for_it() {
+        let (_far, near) = duplex(64);
+        let wire = Wire::new(Pipe(near), Instant::now());
+        wire.queue(100);
+        assert_eq!(wire.written(), 100);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(wire.poll_free(&mut cx).is_ready() && wire.poll_settled(&mut cx).is_pending());
+        wire.settle();
+        assert!(wire.poll_settled(&mut cx).is_ready());
+    }
+}
