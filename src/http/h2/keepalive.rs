@@ -219,17 +219,20 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const WRITE_STALL: Duration = Duration::from_secs(45);
 
-    fn at(acked: u64) -> Option<Delivery> {
-        Some(Delivery { acked, unread: false })
+    fn at(acked: u64) -> Delivery {
+        Delivery { acked, unread: false }
     }
 
     #[test]
     fn a_ping_that_nothing_stands_before_is_not_waited_for() {
         let now = Instant::now();
-        let mut lone = Question::put(now, 1017, at(1000));
-        assert!(!lone.is_on_its_way(now + 20 * SECOND, at(1000), WRITE_STALL), "lost");
-        let mut arrived = Question::put(now, 1017, at(1000));
-        assert!(!arrived.is_on_its_way(now + 20 * SECOND, at(1017), WRITE_STALL), "arrived at once, and unanswered");
+        let mut lone = Question::put(now, 1017, Some(at(1000)));
+        assert!(!lone.is_on_its_way(now + 20 * SECOND, Some(at(1000)), WRITE_STALL), "lost");
+        let mut arrived = Question::put(now, 1017, Some(at(1000)));
+        assert!(
+            !arrived.is_on_its_way(now + 20 * SECOND, Some(at(1017)), WRITE_STALL),
+            "arrived at once, and unanswered"
+        );
         let mut unknown = Question::put(now, 1017, None);
         assert!(!unknown.is_on_its_way(now + 20 * SECOND, None, WRITE_STALL), "nobody can tell");
     }
@@ -237,17 +240,17 @@ mod tests {
     #[test]
     fn a_ping_behind_a_backlog_is_waited_for_while_that_moves() {
         let now = Instant::now();
-        let mut question = Question::put(now, 1_000_000, at(0));
+        let mut question = Question::put(now, 1_000_000, Some(at(0)));
         for look in 1..=9 {
-            assert!(question.is_on_its_way(now + 20 * SECOND * look, at(100_000 * u64::from(look)), WRITE_STALL));
+            assert!(question.is_on_its_way(now + 20 * SECOND * look, Some(at(100_000 * u64::from(look))), WRITE_STALL));
         }
         let arrival = now + 200 * SECOND;
-        assert!(question.is_on_its_way(arrival, at(1_000_000), WRITE_STALL), "the time to answer begins now");
-        assert!(!question.is_on_its_way(arrival + 20 * SECOND, at(1_000_000), WRITE_STALL));
+        assert!(question.is_on_its_way(arrival, Some(at(1_000_000)), WRITE_STALL), "the time to answer begins now");
+        assert!(!question.is_on_its_way(arrival + 20 * SECOND, Some(at(1_000_000)), WRITE_STALL));
 
-        let mut stuck = Question::put(now, 1_000_000, at(0));
-        assert!(stuck.is_on_its_way(now + 20 * SECOND, at(0), WRITE_STALL));
-        assert!(!stuck.is_on_its_way(now + WRITE_STALL, at(0), WRITE_STALL), "nothing moved for write_stall");
+        let mut stuck = Question::put(now, 1_000_000, Some(at(0)));
+        assert!(stuck.is_on_its_way(now + 20 * SECOND, Some(at(0)), WRITE_STALL));
+        assert!(!stuck.is_on_its_way(now + WRITE_STALL, Some(at(0)), WRITE_STALL), "nothing moved for write_stall");
     }
 
     #[tokio::test(start_paused = true)]
