@@ -89,6 +89,10 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        says: "5: h2 only in http and upgrade",
+        breaks: |module, import| !within_any(module, &["crate::http", "crate::upgrade"]) && within(import, "h2"),
+    },
+    Rule {
         says: "6: tasks are spawned through the task tracker",
         breaks: |_, import| {
             within_any(
@@ -188,6 +192,7 @@ fn each_rule_is_broken_by_its_own_sample() {
         ("relay/mod.rs", "use tokio as t;\nfn f(_: t::net::TcpStream) {}", "4"),
         ("server.rs", "use rustls::ServerConfig;", "5"),
         ("relay/mod.rs", "use hyper::upgrade::Upgraded;", "5"),
+        ("relay/mod.rs", "fn f(_: h2::Reason) {}", "5"),
         ("accept.rs", "fn f() { tokio::spawn(async {}); }", "6"),
         ("accept.rs", "use tokio::spawn;", "6"),
         ("accept.rs", "async fn f() { tokio::select! { _ = tokio::task::spawn(g()) => {} } }", "6"),

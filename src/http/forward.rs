@@ -21,7 +21,7 @@ pub(super) async fn forward(
     mut access: Box<Access>,
     route: &Route,
     host: HeaderValue,
-    request: Request<Incoming>,
+    request: Request<Upload>,
 ) -> Response<Reply> {
     let edge = &connection.edge;
     let version = request.version();
@@ -66,9 +66,9 @@ pub(super) fn inbound(
     Response::from_parts(head, Reply::relayed(body, lease, access))
 }
 
-fn outbound(request: Request<Incoming>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
-    let (mut head, body) = request.into_parts();
-    let upload = Upload::new(body).within(connection.edge.limits.header_read * BODY_PATIENCE);
+fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
+    let (mut head, upload) = request.into_parts();
+    let upload = upload.within(connection.edge.limits.header_read * BODY_PATIENCE);
     headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);

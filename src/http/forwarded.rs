@@ -118,7 +118,7 @@ fn request_id() -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::TlsFacts;
+    use crate::http::{Protocol, TlsFacts};
 
     fn settings(rfc7239: bool) -> Forwarded {
         let trusted_proxies = ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().expect(network)).into();
@@ -138,7 +138,7 @@ mod tests {
 
     /// What the app is told of a request with `fields` from `peer`, without its id.
     fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let tls = TlsFacts { version: "1.3", group: None, server_name: None, client: None };
+        let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { address: peer.parse().expect(peer), tls: Some(tls) };
         let mut headers = map(fields);
         tell(&settings(rfc7239), &mut headers, &HeaderValue::from_static(host), &peer);

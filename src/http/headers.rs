@@ -104,7 +104,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::http::{ClientCertificate, TlsFacts};
+    use crate::http::{ClientCertificate, Protocol, TlsFacts};
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        let tls = TlsFacts { version: "1.3", group: None, server_name: None, client: None };
+        let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::rules::FirstClose;
-use super::{EndReason, Initiator};
+use super::{EndReason, Initiator, Unanswered};
 use crate::heartbeat::{CloseSpec, OnMiss, UpstreamEnd, Verdict};
 use crate::ws::{Sender, Violation};
 
@@ -52,6 +52,7 @@ impl Cause {
     /// A read or a write on the client leg failed.
     pub(super) fn client_lost(error: &io::Error) -> Self {
         match error.kind() {
+            io::ErrorKind::TimedOut if is_unanswered(error) => Self::Verdict(Verdict::Timeout),
             // TCP_USER_TIMEOUT: the kernel has seen no acknowledgement for `write_stall`.
             io::ErrorKind::TimedOut => Self::Verdict(Verdict::SlowReader),
             io::ErrorKind::ConnectionReset => Self::ClientLost { detail: "connection reset" },
@@ -128,6 +129,11 @@ impl Cause {
             Self::Drain => (close(RESTART, "service restart"), close(RESTART, "service restart")),
         }
     }
+}
+
+/// Whether it was not the kernel that gave up, but the connection that a leg shares with others.
+fn is_unanswered(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unanswered>)
 }
 
 /// The configured end, with another reason where the miss was of another kind.

@@ -15,7 +15,7 @@ use super::names::{self, Asked};
 use super::opening::{self, Opening};
 use super::terms::{Parts, Terms};
 use super::{ClientStream, fingerprint};
-use crate::http::{ClientCertificate, TlsFacts};
+use crate::http::{ClientCertificate, Protocol, TlsFacts};
 
 /// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
 pub struct Terminator {
@@ -178,7 +178,7 @@ pub(super) fn server_config(terms: Terms) -> Result<Arc<ServerConfig>, Terminato
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(names));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Resumption by tickets alone: nothing is kept per client. A client's certificate travels in its ticket; it is not
     // verified again, so a ticket (twelve hours at most) outlives a certificate that expires or is revoked meanwhile.
     config.ticketer = Ticketer::new()?;
@@ -196,6 +196,10 @@ fn facts(session: &CommonState, server_name: Option<Arc<str>>) -> TlsFacts {
             _ => "1.2", // the only other one that is enabled
         },
         group: session.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
+        protocol: match session.alpn_protocol() {
+            Some(b"h2") => Protocol::H2,
+            _ => Protocol::H1, // also for those who negotiate nothing
+        },
         server_name,
         client: leaf
             .map(|leaf| Arc::new(ClientCertificate::new(fingerprint::sha256(leaf), fingerprint::subject(leaf)))),

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::patience::Clock;
@@ -22,7 +24,7 @@ pub struct Upload(Option<Streaming>);
 
 #[derive(Debug)]
 struct Streaming {
-    incoming: Incoming,
+    incoming: UnsyncBoxBody<Bytes, Broken>,
     progress: Arc<Progress>,
     /// How long the client may take, where that is limited.
     clock: Option<Clock>,
@@ -30,10 +32,14 @@ struct Streaming {
 
 impl Upload {
     /// Passes `incoming` on as it comes.
-    pub fn new(incoming: Incoming) -> Self {
+    pub fn new<B>(incoming: B) -> Self
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+    {
         if incoming.is_end_stream() {
             return Self(None);
         }
+        let incoming = incoming.map_err(Into::into).boxed_unsync();
         Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()), clock: None }))
     }
 
