@@ -327,7 +327,9 @@ pub enum DialError {
         source: io::Error,
     },
     /// TLS.
-    #[error("the TLS handshake failed (TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 are offered, nothing else)")]
+    #[error(
+        "the TLS handshake failed (TLS 1.3, TLS_AES_128_GCM_SHA256, X25519 and one version of HTTP are offered, nothing else)"
+    )]
     Tls(#[source] io::Error),
     /// The proxy does not speak the version of HTTP that is to be measured.
     #[error("the proxy has not agreed on {wanted} by ALPN")]

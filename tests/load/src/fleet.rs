@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -162,8 +162,15 @@ where
                     return Ok(());
                 }
                 tokio::select! {
-                    changed = self.reports.changed() => changed.map_err(|_| anyhow!("all sessions ended too early"))?,
+                    biased;
                     Some(result) = self.tasks.join_next() => self.results.push(flatten(result)?),
+                    changed = self.reports.changed() => if changed.is_err() {
+                        // Nobody is left to report; how they ended says why.
+                        while let Some(result) = self.tasks.join_next().await {
+                            self.results.push(flatten(result)?);
+                        }
+                        bail!("all sessions ended too early");
+                    },
                 }
             }
         };

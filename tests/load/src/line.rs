@@ -20,6 +20,10 @@ const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
 /// What Chromium announces for a connection.
 const CONNECTION_WINDOW: u32 = 15 * 1024 * 1024;
 
+/// Small DATA frames, in bytes of overhead, that may wait unread. The client is here to measure what a proxy does, not
+/// to defend itself.
+const FRAME_BUDGET: usize = 64 * 1024 * 1024;
+
 /// One connection. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -32,6 +36,7 @@ impl Line {
         let (requests, mut connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .data_frame_budget(FRAME_BUDGET)
             .enable_push(false)
             .handshake(tls)
             .await?;

@@ -65,7 +65,7 @@ impl Pattern {
     }
 
     /// The place of `length` bytes from `start`; [`None`] beyond the table.
-    pub fn from(&self, start: usize, length: usize) -> Option<Range<usize>> {
+    pub fn at(&self, start: usize, length: usize) -> Option<Range<usize>> {
         let end = start.checked_add(length)?;
         (end <= self.noise.len()).then_some(start..end)
     }
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn a_place_beyond_the_table_is_none() {
         let pattern = Pattern::new(100);
-        assert_eq!(pattern.from(PLACES, 100), Some(PLACES..PLACES + 100));
-        assert_eq!(pattern.from(PLACES, 101), None);
-        assert_eq!(pattern.from(usize::MAX, 1), None);
+        assert_eq!(pattern.at(PLACES, 100), Some(PLACES..PLACES + 100));
+        assert_eq!(pattern.at(PLACES, 101), None);
+        assert_eq!(pattern.at(usize::MAX, 1), None);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn body_asked_for(line: &str) -> Option<Range<usize>> {
     let what = target.strip_prefix("/body/")?;
     let (length, from) = what.split_once("?from=").unwrap_or((what, "0"));
     let length = length.parse().ok().filter(|length| *length <= LARGEST_BODY)?;
-    BODIES.from(from.parse().ok()?, length)
+    BODIES.at(from.parse().ok()?, length)
 }
 
 /// Answers the upgrade and echoes.

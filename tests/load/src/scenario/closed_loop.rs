@@ -40,7 +40,7 @@ pub(super) enum Order {
 
 impl Order {
     /// The order, once there is one.
-    pub(super) fn to_act(&self) -> Option<Self> {
+    pub(super) fn given(&self) -> Option<Self> {
         match self {
             Self::Wait => None,
             order => Some(*order),

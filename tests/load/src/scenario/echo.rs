@@ -59,7 +59,7 @@ pub async fn run(options: &Echo) -> Result<Figures> {
 
 /// One session's part.
 async fn echo(mut member: Member<Order>, sessions: usize, size: usize) -> Result<Latencies> {
-    let order = member.hold(Order::to_act).await?;
+    let order = member.hold(Order::given).await?;
     let index = member.index;
     let mut echoer = Echoer { member, size };
     let latencies = closed_loop::repeat(order, index, sessions, &mut echoer).await?;

@@ -55,7 +55,7 @@ pub async fn run(options: &Fetch) -> Result<Figures> {
 
 /// One client's part.
 async fn fetch(mut member: Member<Order, Client>, clients: usize, size: usize) -> Result<Latencies> {
-    let order = member.wait(Order::to_act).await;
+    let order = member.wait(Order::given).await;
     let Member { index, session: client, .. } = member;
     closed_loop::repeat(order, index, clients, &mut Fetcher { client, index, size }).await
 }
