@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 
 use super::{Connection, asked};
@@ -27,7 +26,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn begin(connection: &Arc<Connection>, route: Arc<Route>, request: &Request<Incoming>) -> Box<Self> {
+    pub(super) fn begin<B>(connection: &Arc<Connection>, route: Arc<Route>, request: &Request<B>) -> Box<Self> {
         Box::new(Self {
             connection: Arc::clone(connection),
             asked: asked(connection, route, request),

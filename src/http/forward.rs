@@ -16,7 +16,7 @@ pub(super) async fn forward(
     connection: &Arc<Connection>,
     mut access: Box<Access>,
     host: HeaderValue,
-    request: Request<Incoming>,
+    request: Request<Upload>,
 ) -> Response<Reply> {
     let edge = &connection.edge;
     let version = request.version();
@@ -61,9 +61,8 @@ pub(super) fn inbound(
     Response::from_parts(head, Reply::relayed(body, lease, access))
 }
 
-fn outbound(request: Request<Incoming>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
-    let (mut head, body) = request.into_parts();
-    let upload = Upload::new(body);
+fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
+    let (mut head, upload) = request.into_parts();
     headers::to_upstream(&mut head.headers, host, &connection.peer);
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);

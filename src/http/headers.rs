@@ -113,7 +113,7 @@ fn request_id() -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::TlsFacts;
+    use crate::http::{Protocol, TlsFacts};
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        let tls = TlsFacts { version: "1.3", group: None };
+        let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1 };
         Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
     }
 

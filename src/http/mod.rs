@@ -1,8 +1,9 @@
-//! One client connection that speaks HTTP/1.1: reading requests, routing them, and handing each on, to
-//! `forward` when it is plain, to `switch` when it asks for a WebSocket.
+//! One client connection, HTTP/1.1 or HTTP/2: reading requests, routing them, and handing each on, to `forward` when
+//! it is plain, to `switch` when it asks for a WebSocket.
 
 mod access;
 mod forward;
+mod h2;
 mod headers;
 mod linger;
 mod reply;
@@ -31,7 +32,7 @@ use crate::relay::Leg;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upgrade::{self, Prepared, Sessions};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, Upload, Upstream};
 use access::Access;
 use reply::Reply;
 use route::Routes;
@@ -63,6 +64,35 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// The key exchange group, as in `X25519MLKEM768`.
     pub group: Option<&'static str>,
+    /// What ALPN chose (RFC 7301).
+    pub protocol: Protocol,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    #[default]
+    H1,
+    /// HTTP/2 (RFC 9113).
+    H2,
+}
+
+impl Protocol {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+        }
+    }
+}
+
+impl Peer {
+    /// What is spoken with it.
+    pub fn protocol(&self) -> Protocol {
+        self.tls.as_ref().map(|tls| tls.protocol).unwrap_or_default()
+    }
 }
 
 /// What all client connections of one worker share.
@@ -73,6 +103,7 @@ pub struct Edge {
     upstream: Upstream,
     sessions: Sessions,
     metrics: Arc<Metrics>,
+    tracker: TaskTracker,
     draining: CancellationToken,
 }
 
@@ -91,22 +122,34 @@ impl Edge {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
             upstream: Upstream::new(&settings.upstream, tracker.clone(), draining.clone()),
-            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker, draining.clone()),
+            sessions: Sessions::new(registry, pulse, Arc::clone(&metrics), tracker.clone(), draining.clone()),
             metrics,
+            tracker,
             draining,
         }
     }
 }
 
-/// Serves one client connection until it closes, or until it has become a WebSocket, which then lives in a task of
-/// its own.
+/// Serves one client connection until it closes, or, in HTTP/1.1, until it has become a WebSocket. Every WebSocket
+/// lives in a task of its own.
 pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
+    match peer.protocol() {
+        Protocol::H1 => serve_http1(stream, peer, edge).await,
+        Protocol::H2 => h2::serve(stream, peer, edge).await,
+    }
+}
+
+async fn serve_http1<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
     let connection = Arc::new(Connection { peer, edge, fate: Mutex::new(Fate::Http) });
     let service = {
         let connection = Arc::clone(&connection);
-        service_fn(move |request| {
+        service_fn(move |mut request: Request<Incoming>| {
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(answer(&connection, request).await) }
+            async move {
+                let client = request.extensions_mut().remove::<OnUpgrade>();
+                let request = request.map(Upload::new);
+                Ok::<_, Infallible>(answer(&connection, request, client).await)
+            }
         })
     };
     let edge = &connection.edge;
@@ -134,11 +177,11 @@ pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edg
             Ok(()) => linger::close(&mut stream).await,
             Err(error) => connection.failed(&error, &mut stream, unfinished).await,
         },
-        (Fate::Http, None) => {}
+        (Fate::Http | Fate::Bridged(_), None) => {}
     }
 }
 
-/// One client connection, as its requests see it.
+/// One client connection, as its requests see it; in HTTP/2 each stream has its own.
 #[derive(Debug)]
 struct Connection {
     peer: Peer,
@@ -155,11 +198,20 @@ enum Fate {
     Asked(OnUpgrade),
     /// A 101 is on its way, the session begins behind it.
     Switched(OnUpgrade, Box<Prepared>),
+    /// A 200 is to go out on this stream of HTTP/2, the session begins behind it.
+    Bridged(Box<Prepared>),
 }
 
 impl Connection {
     fn swap_fate(&self, fate: Fate) -> Fate {
         std::mem::replace(&mut *self.fate.lock().unwrap_or_else(PoisonError::into_inner), fate)
+    }
+
+    /// Remembers that hyper will part with the connection rather than close it.
+    fn keep(&self, client: Option<OnUpgrade>) {
+        if let Some(client) = client {
+            self.swap_fate(Fate::Asked(client));
+        }
     }
 
     /// Ends a connection whose HTTP went wrong: hyper has answered what it could not parse, and timed out in silence
@@ -198,22 +250,24 @@ fn server(limits: &EdgeLimits) -> http1::Builder {
     server
 }
 
-async fn answer(connection: &Arc<Connection>, mut request: Request<Incoming>) -> Response<Reply> {
+/// Answers one request. `client` is the connection behind it, where HTTP/1.1 would part with it for an upgrade.
+async fn answer(connection: &Arc<Connection>, request: Request<Upload>, client: Option<OnUpgrade>) -> Response<Reply> {
     let named = Named::by(&request);
     let route = Arc::clone(connection.edge.routes.find(named.host(), request.uri().path()));
     let host = named.or_of(&connection.edge.upstream);
-    if upgrade::wanted(request.headers()) {
-        let client = hyper::upgrade::on(&mut request);
+    if upgrade::wanted(&request) {
         return switch::switch(connection, route, host, request, client).await;
     }
     // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
     // offers one must be ready to go on without: the request is as good as any other.
-    if let Some(client) = request.extensions_mut().remove::<OnUpgrade>() {
-        connection.swap_fate(Fate::Asked(client));
-    }
+    connection.keep(client);
     let access = Access::begin(connection, route, &request);
     let refuse = |status, reason, access| reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
     match host {
+        // RFC 8441 §4 has no word for it, RFC 9220 §3 does.
+        _ if request.extensions().get::<::h2::ext::Protocol>().is_some() => {
+            refuse(StatusCode::NOT_IMPLEMENTED, "protocol", access)
+        }
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
@@ -237,7 +291,7 @@ enum Named {
 }
 
 impl Named {
-    fn by(request: &Request<Incoming>) -> Self {
+    fn by<B>(request: &Request<B>) -> Self {
         if let Some(authority) = request.uri().authority() {
             let host = authority.as_str();
             let host = HeaderValue::from_str(host.rsplit_once('@').map_or(host, |(_, host)| host));
@@ -274,10 +328,11 @@ fn origin_form(uri: &Uri) -> Uri {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")).into()
 }
 
-fn asked(connection: &Connection, route: Arc<Route>, request: &Request<Incoming>) -> lines::Asked {
+fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
         client: connection.peer.address,
+        protocol: connection.peer.protocol().as_str(),
         route,
         path: lines::words(request.uri().path().as_bytes()),
         user_agent: header("user-agent").map(lines::words),

@@ -16,6 +16,11 @@ impl Routes {
         Self(routes)
     }
 
+    /// The route for every host and path.
+    pub(super) fn default_route(&self) -> &Arc<Route> {
+        self.0.last().expect("settings always hold the default route")
+    }
+
     /// The route of a request for `path` on `host`, the authority that it names if any: of the routes for exactly this
     /// host, else of those for a wildcard that it falls under, else of those for any, the one with the longest prefix.
     /// Both are normalised for the comparison only; what goes to the app are the bytes that the client sent.

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::reply::{self, Reply};
 use super::{Connection, Fate, asked, forward, headers, origin_form};
@@ -19,6 +19,7 @@ use crate::heartbeat::Signs;
 use crate::registry::ConnId;
 use crate::telemetry::lines;
 use crate::upgrade::{self, Agreement, Offer, Prepared, Refusal};
+use crate::upstream::Upload;
 
 /// Seconds after which a client that was refused by a draining proxy may come back; another instance has taken over
 /// by then.
@@ -33,31 +34,40 @@ enum Verdict {
 }
 
 /// Puts the upgrade to the app. On its 101 the connection's fate is to become a session once the client's own 101
-/// has left; what the client sends meanwhile stays unread in its socket.
+/// has left; what the client sends meanwhile stays unread in its socket. In HTTP/2, where there is no `client` to part
+/// with, the same is true of the stream and a 200 (RFC 8441 §5).
 pub(super) async fn switch(
     connection: &Arc<Connection>,
     route: Arc<Route>,
     host: Option<HeaderValue>,
-    request: Request<Incoming>,
-    client: OnUpgrade,
+    request: Request<Upload>,
+    client: Option<OnUpgrade>,
 ) -> Response<Reply> {
     let accept = request.headers().get(ACCEPT).cloned();
     let asked = asked(connection, route, &request);
     match negotiate(connection, asked, host, request).await {
         Ok(Verdict::Switched(headers, prepared)) => {
-            connection.swap_fate(Fate::Switched(client, prepared));
             let mut response = Response::new(Reply::empty());
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             *response.headers_mut() = headers;
+            if let Some(client) = client {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                connection.swap_fate(Fate::Switched(client, prepared));
+            } else {
+                // It answers a key that the client has never seen.
+                response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+                connection.swap_fate(Fate::Bridged(prepared));
+            }
             response
         }
         Ok(Verdict::Refused(response, asked)) => {
-            connection.swap_fate(Fate::Asked(client));
+            connection.keep(client);
             reject(connection, &asked, "upstream_refused", response.status(), None);
             forward::inbound(response, Version::HTTP_11, None, None)
         }
         Err((refusal, asked)) => {
-            connection.swap_fate(Fate::Asked(client));
+            connection.keep(client);
             if let Refusal::Upstream(failure) = &refusal {
                 connection.edge.metrics.upstream_error(failure.reason());
             }
@@ -83,7 +93,7 @@ async fn negotiate(
     connection: &Connection,
     asked: lines::Asked,
     host: Option<HeaderValue>,
-    request: Request<Incoming>,
+    request: Request<Upload>,
 ) -> Result<Verdict, (Refusal, lines::Asked)> {
     let edge = &connection.edge;
     let offer = match Offer::read(&request) {
@@ -95,10 +105,11 @@ async fn negotiate(
         (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host"), asked)),
         (Err(refusal), _) => return Err((refusal, asked)),
     };
+    let is_bridged = request.version() == Version::HTTP_2;
     let id = edge.sessions.next_id();
     let target = request.uri().clone();
     let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
-    let mut request = outbound(request, host, connection, id);
+    let mut request = outbound(request, &offer, host, connection, id);
     let may_swallow = asked.route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
     let extensions_refused = may_swallow && offer.without_extensions();
     if extensions_refused {
@@ -109,6 +120,10 @@ async fn negotiate(
         Err(failure) => return Err((failure.into(), asked)),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // As the answer to a CONNECT it would mean the opposite (RFC 9110 §9.3.6).
+        if is_bridged && response.status().is_success() {
+            return Err((Refusal::Switch("the upstream answered an upgrade with a success that is no 101"), asked));
+        }
         return Ok(Verdict::Refused(response, asked));
     }
     let Agreement { subprotocol, coding } = match offer.check(&response) {
@@ -136,9 +151,10 @@ async fn negotiate(
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 
-/// The upgrade request as the app gets it: the client's key, subprotocols and extensions as they were offered.
+/// The upgrade request as the app gets it: the offer's key, subprotocols and extensions as the client offered them.
 fn outbound(
-    request: Request<Incoming>,
+    request: Request<Upload>,
+    offer: &Offer,
     host: HeaderValue,
     connection: &Connection,
     id: ConnId,
@@ -150,18 +166,20 @@ fn outbound(
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let id = HeaderValue::try_from(id.to_string()).expect("hexadecimal digits are visible ASCII");
     head.headers.insert(headers::CONNECTION_ID, id);
+    // A client of HTTP/2 has sent none, and a CONNECT.
+    head.headers.insert(SEC_WEBSOCKET_KEY, offer.key().clone());
+    head.method = Method::GET;
+    head.version = Version::HTTP_11;
     head.uri = origin_form(&head.uri);
     Request::from_parts(head, Empty::new())
 }
 
-/// The headers of the 101 that the client gets: the app's, cookies and all.
+/// The headers of the answer that the client gets: the app's, cookies and all.
 fn accepted(response: Response<Incoming>) -> HeaderMap {
     let mut headers = response.into_parts().0.headers;
     headers::strip_hop_by_hop(&mut headers);
-    // A 101 has no body (RFC 9110 §8.6).
+    // A 101 has no body (RFC 9110 §8.6), nor has the 200 to a CONNECT.
     headers.remove(CONTENT_LENGTH);
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::rules::FirstClose;
-use super::{EndReason, Initiator};
+use super::{EndReason, Initiator, Unanswered};
 use crate::heartbeat::{CloseSpec, OnMiss, UpstreamEnd, Verdict};
 use crate::ws::{Sender, Violation};
 
@@ -50,6 +50,9 @@ impl Cause {
     /// A read or a write on the client leg failed.
     pub(super) fn client_lost(error: &io::Error) -> Self {
         match error.kind() {
+            io::ErrorKind::TimedOut if error.get_ref().is_some_and(|error| error.is::<Unanswered>()) => {
+                Self::Verdict(Verdict::Timeout)
+            }
             // TCP_USER_TIMEOUT: the kernel has seen no acknowledgement for `write_stall`.
             io::ErrorKind::TimedOut => Self::Verdict(Verdict::SlowReader),
             io::ErrorKind::ConnectionReset => Self::ClientLost { detail: "connection reset" },

@@ -297,6 +297,7 @@ impl Direction {
             Sender::Client => Err(Cause::client_lost(error)),
             Sender::Server => {
                 self.inbound.ended = true;
+                self.inbound.reset = error.kind() == io::ErrorKind::ConnectionReset;
                 Ok(Step::More)
             }
         }

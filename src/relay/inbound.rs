@@ -20,6 +20,8 @@ pub(super) struct Inbound {
     pub(super) close: Option<u16>,
     /// Whether the peer will send nothing more.
     pub(super) ended: bool,
+    /// Whether it ended with a reset.
+    pub(super) reset: bool,
     /// Read before the relay began.
     early: Bytes,
     /// An unfinished header or control frame, at most [`Scanner::MAX_REST`] bytes.
@@ -33,6 +35,7 @@ impl Inbound {
             traffic: Traffic::default(),
             close: None,
             ended: false,
+            reset: false,
             early,
             rest: Vec::new(),
         }

@@ -19,6 +19,7 @@ mod teardown;
 mod timer;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,21 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).
     fn abort_on_drop(&mut self) {}
+
+    /// The other leg was reset: where a reset can be told without harm to what goes before it, the end is one.
+    fn other_leg_reset(&mut self) {}
+}
+
+/// What reads and writes fail with on a leg whose connection, which carries others too, has asked its peer for a sign
+/// of life in vain.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection's own PING was not answered")]
+pub struct Unanswered;
+
+impl From<Unanswered> for io::Error {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::new(io::ErrorKind::TimedOut, unanswered)
+    }
 }
 
 /// Both legs as the upgrade leaves them, with the bytes that were read too early.

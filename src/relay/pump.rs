@@ -172,6 +172,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     fn begin_teardown(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
         self.rules.engine.closing();
+        if self.down.inbound.reset {
+            self.client.other_leg_reset();
+        }
         let (client, upstream) = cause.farewells(&self.terms.policy.on_miss);
         let key = self.rules.key();
         if let Cause::Verdict(_) = cause {

@@ -43,6 +43,8 @@ pub struct Session {
 pub struct Asked {
     /// Where the client connected from.
     pub client: SocketAddr,
+    /// What is spoken with the client: `h1` or `h2`.
+    pub protocol: &'static str,
     /// The route that was taken.
     pub route: Arc<Route>,
     /// The path without its query, cut to [`words`].
@@ -87,6 +89,7 @@ pub fn ws_open(session: &Session) {
         target: TARGET,
         conn_id = %id,
         client.address = %asked.client,
+        protocol = asked.protocol,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -110,6 +113,7 @@ pub fn ws_close(session: &Session, ending: &Ending) {
         target: TARGET,
         conn_id = %id,
         client.address = %asked.client,
+        protocol = asked.protocol,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -141,6 +145,7 @@ pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Optio
         target: TARGET,
         reason,
         client.address = %asked.client,
+        protocol = asked.protocol,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         user_agent = asked.user_agent.as_deref(),
@@ -158,6 +163,7 @@ pub fn http_access(access: &Access<'_>) {
         target: TARGET,
         reason = access.reason,
         client.address = %asked.client,
+        protocol = asked.protocol,
         http.route = &*asked.route.path,
         http.request.method = access.method,
         url.path = &*asked.path,
@@ -174,6 +180,11 @@ pub fn http_access(access: &Access<'_>) {
 /// What came in is no request that could be answered on its merits.
 pub fn http_reject(client: SocketAddr, reason: &'static str, status: u16) {
     tracing::info!(target: TARGET, reason, client.address = %client, http.response.status_code = status, "http.reject");
+}
+
+/// An HTTP/2 connection was ended for what its client did; `code` is that of the GOAWAY (RFC 9113 §7).
+pub fn h2_goaway(client: SocketAddr, reason: &'static str, code: u32) {
+    tracing::info!(target: TARGET, reason, client.address = %client, code, "http2.goaway");
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ struct Families {
     tls_handshakes: Family<Outcome, Counter>,
     websockets_closed: Family<Closed, Counter>,
     http_requests: Family<Code, Counter>,
+    http2_goaways: Family<Reason, Counter>,
     upstream_connect_errors: Family<Reason, Counter>,
     upstream_missed: Counter,
     connections_active: Gauge,
@@ -137,6 +138,11 @@ impl Metrics {
         self.totals.requests.inc();
     }
 
+    /// An HTTP/2 connection was ended for what its client did; `reason` is one word.
+    pub fn goaway(&self, reason: &'static str) {
+        self.families.http2_goaways.get_or_create(&Reason { reason }).inc();
+    }
+
     /// A connect to the app failed; `reason` is one word.
     pub fn upstream_error(&self, reason: &'static str) {
         self.families.upstream_connect_errors.get_or_create(&Reason { reason }).inc();
@@ -200,6 +206,11 @@ impl Families {
             self.websockets_closed.clone(),
         );
         registry.register("http_requests", "Plain HTTP requests by status code", self.http_requests.clone());
+        registry.register(
+            "http2_goaways",
+            "HTTP/2 connections that were ended for what their clients did",
+            self.http2_goaways.clone(),
+        );
         registry.register(
             "upstream_connect_errors",
             "Connects to the app that failed",

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::opening::{self, Opening};
 use super::{ClientStream, Identity};
-use crate::http::TlsFacts;
+use crate::http::{Protocol, TlsFacts};
 
 /// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
 pub struct Terminator {
@@ -146,7 +146,7 @@ pub(super) fn server_config(identity: Identity) -> Result<Arc<ServerConfig>, rus
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Resumption by tickets alone: nothing is kept per client.
     config.ticketer = Ticketer::new()?;
     // Each connection that resumes gets a fresh one: one is enough, and costs half of two.
@@ -162,6 +162,10 @@ fn facts(session: &CommonState) -> TlsFacts {
             _ => "1.2", // the only other one that is enabled
         },
         group: session.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
+        protocol: match session.alpn_protocol() {
+            Some(b"h2") => Protocol::H2,
+            _ => Protocol::H1, // also for those who negotiate nothing
+        },
     }
 }
 

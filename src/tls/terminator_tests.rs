@@ -95,16 +95,19 @@ async fn tls_1_2_works_too() {
 }
 
 #[tokio::test]
-async fn only_http_1_1_is_offered() {
+async fn http_2_is_preferred_and_http_1_1_is_for_all_others() {
     let port = Port::open().await;
-    let mut config = client(&port.certificate, ALL_VERSIONS);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let (server, connected) = port.meet(Arc::new(config)).await;
-    server.expect("handshake");
-    assert_eq!(connected.expect("connected").get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let both: [&[u8]; 2] = [b"http/1.1", b"h2"];
+    for (offered, protocol) in [(&both[..], Protocol::H2), (&both[..1], Protocol::H1), (&[], Protocol::H1)] {
+        let mut config = client(&port.certificate, ALL_VERSIONS);
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let (server, connected) = port.meet(Arc::new(config)).await;
+        assert_eq!(server.expect("handshake").1.protocol, protocol);
+        connected.expect("connected");
+    }
 
     let mut config = client(&port.certificate, ALL_VERSIONS);
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h3".to_vec()];
     let (server, connected) = port.meet(Arc::new(config)).await;
     let error = server.map(drop).expect_err("nothing in common");
     assert_eq!(error.outcome(), "refused", "{error}");

@@ -1,18 +1,28 @@
 //! The handshake itself: the client's offer, and whether the app's answer fits it.
 
+use h2::ext::Protocol;
 use hyper::body::Body;
 use hyper::header::{
     CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{HeaderMap, Method, Request, Response, Version};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::Refusal;
 use crate::ws::Coding;
 
-/// Whether a request asks for a WebSocket, well-formed or not.
-pub fn wanted(headers: &HeaderMap) -> bool {
+/// Whether a request asks for a WebSocket, well-formed or not: by `Upgrade`, and in HTTP/2, which has no such field, by
+/// `:protocol` (RFC 8441 §5).
+pub fn wanted<B>(request: &Request<B>) -> bool {
+    if request.version() == Version::HTTP_2 {
+        return request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
+    }
+    is_websocket(request.headers())
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
     has_token(headers, &UPGRADE, "websocket")
 }
 
@@ -25,8 +35,28 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Validates a handshake request (RFC 6455 §4.2.1).
+    /// Validates a handshake request: RFC 6455 §4.2.1, or RFC 8441 §5 in HTTP/2.
     pub fn read<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+        if request.version() == Version::HTTP_2 { Self::bridged(request) } else { Self::classic(request) }
+    }
+
+    /// An extended CONNECT, with a key of the proxy's own: RFC 8441 §5 leaves it out.
+    fn bridged<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+        if request.method() != Method::CONNECT || !wanted(request) {
+            return Err(Refusal::BadRequest("a WebSocket handshake is an extended CONNECT"));
+        }
+        if request.body().is_end_stream() {
+            return Err(Refusal::BadRequest("the stream of a WebSocket stays open"));
+        }
+        let headers = request.headers();
+        if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(Refusal::Version);
+        }
+        let key = HeaderValue::try_from(generate_key()).expect("base64 is visible ASCII");
+        Ok(Self::of(key, headers))
+    }
+
+    fn classic<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
         let headers = request.headers();
         if request.method() != Method::GET {
             return Err(Refusal::BadRequest("a WebSocket handshake is a GET"));
@@ -34,7 +64,7 @@ impl Offer {
         if request.version() < Version::HTTP_11 {
             return Err(Refusal::BadRequest("a WebSocket handshake needs HTTP/1.1"));
         }
-        if !wanted(headers) || !has_token(headers, &CONNECTION, "upgrade") {
+        if !is_websocket(headers) || !has_token(headers, &CONNECTION, "upgrade") {
             return Err(Refusal::BadRequest("a WebSocket handshake needs Upgrade: websocket and Connection: upgrade"));
         }
         if !request.body().is_end_stream() {
@@ -46,17 +76,26 @@ impl Offer {
         let key = only(headers, &SEC_WEBSOCKET_KEY)
             .filter(|key| is_key(key.as_bytes()))
             .ok_or(Refusal::BadRequest("Sec-WebSocket-Key is not one base64 value of 16 bytes"))?;
-        Ok(Self {
-            key: key.clone(),
+        Ok(Self::of(key.clone(), headers))
+    }
+
+    fn of(key: HeaderValue, headers: &HeaderMap) -> Self {
+        Self {
+            key,
             protocols: headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect(),
             extensions: headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect(),
-        })
+        }
+    }
+
+    /// The key that the app is to answer.
+    pub fn key(&self) -> &HeaderValue {
+        &self.key
     }
 
     /// Validates the app's 101 against the offer (RFC 6455 §4.1, the client's checks).
     pub fn check<B>(&self, response: &Response<B>) -> Result<Agreement, Refusal> {
         let headers = response.headers();
-        if !wanted(headers) || !has_token(headers, &CONNECTION, "upgrade") {
+        if !is_websocket(headers) || !has_token(headers, &CONNECTION, "upgrade") {
             return Err(Refusal::Switch("the 101 lacks Upgrade: websocket or Connection: upgrade"));
         }
         let expected = derive_accept_key(self.key.as_bytes());
@@ -262,6 +301,42 @@ mod tests {
         assert_eq!(agree(from_ref(&both), &[(extension.clone(), "x-own")]).unwrap().coding, Coding::Unknown);
         assert_eq!(agree(from_ref(&both), from_ref(&both)).unwrap().coding, Coding::Unknown);
         assert_eq!(agree(&[deflate], &[both]), Err(INVALID));
+    }
+
+    fn bridged(method: Method, alter: impl FnOnce(&mut Request<Full<Bytes>>)) -> Result<Offer, (u16, &'static str)> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri("https://app.example/chat")
+            .version(Version::HTTP_2)
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .extension(Protocol::from_static("websocket"))
+            .body(Full::new(Bytes::from_static(b"open")))
+            .unwrap();
+        alter(&mut request);
+        Offer::read(&request).map_err(|refusal| (refusal.status().as_u16(), refusal.reason()))
+    }
+
+    #[test]
+    fn an_extended_connect_gets_a_key_of_the_proxys_own() {
+        let keys = [(); 2].map(|()| bridged(Method::CONNECT, |_| {}).unwrap().key().clone());
+        assert!(keys.iter().all(|key| is_key(key.as_bytes())), "{keys:?}");
+        assert_ne!(keys[0], keys[1]);
+        let theirs = bridged(Method::CONNECT, |request| {
+            request.headers_mut().insert(SEC_WEBSOCKET_KEY, text(KEY));
+        });
+        assert_ne!(theirs.unwrap().key(), KEY);
+    }
+
+    #[test]
+    fn whatever_breaks_an_extended_connect_is_named() {
+        const BAD: (u16, &str) = (400, "bad_request");
+        assert_eq!(bridged(Method::GET, |_| {}).unwrap_err(), BAD);
+        assert_eq!(bridged(Method::CONNECT, |request| *request.body_mut() = Full::default()).unwrap_err(), BAD);
+        let old = |request: &mut Request<_>| drop(request.headers_mut().insert(SEC_WEBSOCKET_VERSION, text("8")));
+        assert_eq!(bridged(Method::CONNECT, old).unwrap_err(), (426, "version"));
+        // What asks for an upgrade in HTTP/1.1 asks for nothing here.
+        let plain = handshake().version(Version::HTTP_2).body(()).unwrap();
+        assert!(!wanted(&plain));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The body of a request on its way to the app.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
+
+/// Why a request body broke off.
+type Broken = Box<dyn Error + Send + Sync>;
 
 /// A request body that streams from the client, or none.
 #[derive(Debug, Default)]
@@ -16,16 +22,20 @@ pub struct Upload(Option<Streaming>);
 
 #[derive(Debug)]
 struct Streaming {
-    incoming: Incoming,
+    incoming: UnsyncBoxBody<Bytes, Broken>,
     progress: Arc<Progress>,
 }
 
 impl Upload {
     /// Passes `incoming` on as it comes.
-    pub fn new(incoming: Incoming) -> Self {
+    pub fn new<B>(incoming: B) -> Self
+    where
+        B: Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
+    {
         if incoming.is_end_stream() {
             return Self(None);
         }
+        let incoming = incoming.map_err(Into::into).boxed_unsync();
         Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()) }))
     }
 
@@ -42,7 +52,7 @@ impl Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let Some(streaming) = &mut self.get_mut().0 else { return Poll::Ready(None) };

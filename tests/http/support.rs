@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pulsegate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream};
 use pulsegate::heartbeat::{UpstreamPolicy, UpstreamPulse};
-use pulsegate::http::{self, Edge, Peer, TlsFacts};
+use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
@@ -67,7 +67,7 @@ impl Proxy {
     /// As [`Self::connect`], with room for `bytes` under way in each direction.
     pub fn connect_through(&self, bytes: usize) -> Wire<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(bytes);
-        let tls = TlsFacts { version: "1.3", group: Some("X25519MLKEM768") };
+        let tls = TlsFacts { version: "1.3", group: Some("X25519MLKEM768"), protocol: Protocol::H1 };
         let peer = Peer { address: CLIENT.parse().unwrap(), tls: Some(tls) };
         self.tracker.spawn(http::serve(ClientLeg(theirs), peer, Arc::clone(&self.edge)));
         Wire::new("client", ours)

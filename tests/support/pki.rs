@@ -50,6 +50,11 @@ impl Pki {
 
     /// A TLS client that trusts this authority alone and speaks HTTP/1.1.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.client_of("http/1.1")
+    }
+
+    /// A TLS client that trusts this authority alone and speaks `protocol`, by its name in ALPN.
+    pub(crate) fn client_of(&self, protocol: &str) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).expect("the authority is well-formed");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -58,7 +63,7 @@ impl Pki {
             .expect("the provider has the default versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         Arc::new(config)
     }
 }

@@ -1,0 +1,278 @@
+//! One stream of HTTP/2: a request and its answer, or a WebSocket (RFC 8441).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use hyper::body::{Body, Frame};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
+
+use super::inflow::{Inflow, RequestBody};
+use super::leg::StreamLeg;
+use super::wire::Wire;
+use crate::config::EdgeLimits;
+use crate::http::access::Access;
+use crate::http::reply::{self, Reply};
+use crate::http::{Connection, Edge, Fate, Peer, answer, headers};
+use crate::relay::Leg;
+use crate::upstream::Upload;
+
+/// One stream, from its request on.
+pub(super) struct Exchange<C> {
+    pub(super) connection: Arc<Connection>,
+    pub(super) wire: Wire<C>,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) inflow: Inflow,
+    /// How long the client may leave an answer where it is.
+    pub(super) stall: Duration,
+}
+
+impl Connection {
+    /// As the requests of one stream see the connection.
+    pub(super) fn of_stream(peer: &Peer, edge: &Arc<Edge>) -> Arc<Self> {
+        Arc::new(Self { peer: peer.clone(), edge: Arc::clone(edge), fate: Mutex::new(Fate::Http) })
+    }
+}
+
+impl<C: Leg + Send + 'static> Exchange<C> {
+    /// Answers the request. If the client resets the stream meanwhile, all that is under way for it is dropped.
+    pub(super) async fn run(mut self, request: Request<()>) {
+        let without_body = request.method() == Method::HEAD;
+        let is_connect = request.method() == Method::CONNECT;
+        if request.headers().contains_key(EXPECT) && !self.inflow.is_end_stream() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            // A stream that is gone shows below.
+            let _ = self.respond.send_informational(go_on);
+        }
+        let (connection, inflow) = (Arc::clone(&self.connection), self.inflow.clone());
+        let mut answered = std::pin::pin!(respond_to(connection, inflow, request, is_connect));
+        let response = poll_fn(|cx| match answered.as_mut().poll(cx) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
+        });
+        let Some(response) = response.await else { return };
+        match self.connection.swap_fate(Fate::Http) {
+            Fate::Bridged(prepared) => {
+                let Self { connection, wire, mut respond, inflow, .. } = self;
+                let (head, _) = clean(response).into_parts();
+                if let Ok(outflow) = respond.send_response(Response::from_parts(head, ()), false) {
+                    connection.edge.sessions.start(StreamLeg::new(inflow, outflow, wire), Bytes::new(), *prepared);
+                }
+            }
+            _ => self.send(clean(response), without_body).await,
+        }
+    }
+
+    async fn send(mut self, response: Response<Reply>, without_body: bool) {
+        let (head, body) = response.into_parts();
+        let ends = without_body || body.is_end_stream();
+        // What the client has not sent yet is of no use from here on, unless the app still takes it.
+        drop(self.inflow);
+        match self.respond.send_response(Response::from_parts(head, ()), ends) {
+            Ok(outflow) if !ends => pipe(body, outflow, &self.wire, self.stall).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(client.address = %self.connection.peer.address, %error, "http2.response");
+                self.respond.send_reset(Reason::INTERNAL_ERROR);
+            }
+        }
+    }
+}
+
+async fn respond_to(
+    connection: Arc<Connection>,
+    inflow: Inflow,
+    mut request: Request<()>,
+    is_connect: bool,
+) -> Response<Reply> {
+    let edge = &connection.edge;
+    if let Some((status, reason)) = refusal(&request, &edge.limits) {
+        let route = Arc::clone(edge.routes.find(None, request.uri().path()));
+        let access = Access::begin(&connection, route, &request);
+        return reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
+    }
+    join_cookies(request.headers_mut());
+    // What follows an extended CONNECT is no body: the session reads it, or nobody.
+    let upload = if is_connect {
+        Upload::new(Tunnel { has_ended: inflow.is_end_stream() })
+    } else {
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Upload::new(RequestBody::new(inflow, length))
+    };
+    answer(&connection, request.map(|()| upload), None).await
+}
+
+/// What stands in the place of a CONNECT's body.
+struct Tunnel {
+    has_ended: bool,
+}
+
+impl Body for Tunnel {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended
+    }
+}
+
+/// What is wrong with a request that the library let pass.
+fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'static str)> {
+    let headers = request.headers();
+    // As long as a field is in HTTP/1.1, so that the limits mean the same.
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if headers.len() > limits.headers || bytes + target > limits.header_bytes {
+        return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"));
+    }
+    // RFC 9113 §8.3.1: a Host that says something else than :authority.
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let contradicts = |host: &HeaderValue| authority.is_some_and(|named| !named.eq_ignore_ascii_case(host.as_bytes()));
+    headers.get_all(HOST).iter().any(contradicts).then_some((StatusCode::BAD_REQUEST, "host"))
+}
+
+/// A cookie may come in crumbs, for the sake of compression; elsewhere it is one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
+}
+
+/// A response without what HTTP/2 does not have (RFC 9113 §8.2.2), and with what every response should.
+fn clean(mut response: Response<Reply>) -> Response<Reply> {
+    let length = response.body().size_hint().exact();
+    let headers = response.headers_mut();
+    headers::strip_hop_by_hop(headers);
+    if let Some(length) = length.filter(|length| *length > 0) {
+        headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    headers.entry(DATE).or_insert_with(|| {
+        HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())).expect("a date is visible ASCII")
+    });
+    response
+}
+
+/// Why an answer did not get out.
+enum Broken {
+    /// The client does not want it, or is gone.
+    Unwanted,
+    /// The client takes nothing of it.
+    Stalled,
+    /// It broke off where it comes from.
+    Incomplete,
+}
+
+/// Sends `body` as the client takes it.
+async fn pipe<C: Leg>(mut body: Reply, mut outflow: SendStream<Bytes>, wire: &Wire<C>, stall: Duration) {
+    let reset = match feed(&mut body, &mut outflow, wire, stall).await {
+        Ok(()) | Err(Broken::Unwanted) => return,
+        Err(Broken::Stalled) => Reason::CANCEL,
+        Err(Broken::Incomplete) => Reason::INTERNAL_ERROR,
+    };
+    outflow.send_reset(reset);
+}
+
+async fn feed<C: Leg>(
+    body: &mut Reply,
+    outflow: &mut SendStream<Bytes>,
+    wire: &Wire<C>,
+    stall: Duration,
+) -> Result<(), Broken> {
+    loop {
+        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+            Poll::Pending => outflow.poll_reset(cx).map(|_| Err(Broken::Unwanted)),
+        });
+        let Some(frame) = frame.await? else {
+            return outflow.send_data(Bytes::new(), true).map_err(|_| Broken::Unwanted);
+        };
+        match frame.map_err(|_| Broken::Incomplete)?.into_data() {
+            Ok(mut data) => {
+                while !data.is_empty() {
+                    let room = timeout(stall, poll_fn(|cx| poll_room(outflow, data.len(), cx)));
+                    let room = room.await.map_err(|_| Broken::Stalled)??;
+                    let piece = data.split_to(room.min(data.len()));
+                    wire.queue(piece.len());
+                    let is_last = data.is_empty() && body.is_end_stream();
+                    outflow.send_data(piece, is_last).map_err(|_| Broken::Unwanted)?;
+                    if is_last {
+                        return Ok(());
+                    }
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    return outflow.send_trailers(trailers).map_err(|_| Broken::Unwanted);
+                }
+            }
+        }
+    }
+}
+
+/// How many bytes the client, the connection and the library take now, of `wanted`.
+fn poll_room(outflow: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+    outflow.reserve_capacity(wanted);
+    loop {
+        match outflow.capacity() {
+            0 => match std::task::ready!(outflow.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Broken::Unwanted)),
+            },
+            room => return Poll::Ready(Ok(room)),
+        }
+    }
+}
+
+/// Splits what the library accepted.
+pub(super) fn parts(request: Request<RecvStream>) -> (Request<()>, Inflow) {
+    let (head, stream) = request.into_parts();
+    (Request::from_parts(head, ()), Inflow::new(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(fields: &[(&str, &str)]) -> Request<()> {
+        let request = Request::get("https://app.example/path");
+        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).expect("valid")
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie() {
+        let mut request = get(&[("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")]);
+        join_cookies(request.headers_mut());
+        assert_eq!(request.headers().get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
+    }
+
+    #[test]
+    fn limits_mean_what_they_mean_in_http1() {
+        let limits = EdgeLimits { headers: 2, header_bytes: 60, ..EdgeLimits::default() };
+        let too_large = Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"));
+        assert_eq!(refusal(&get(&[("a", "1"), ("b", "2")]), &limits), None);
+        assert_eq!(refusal(&get(&[("a", "1"), ("b", "2"), ("c", "3")]), &limits), too_large);
+        assert_eq!(refusal(&get(&[("a", &"x".repeat(60))]), &limits), too_large);
+    }
+
+    #[test]
+    fn host_may_not_contradict_authority() {
+        let limits = EdgeLimits::default();
+        assert_eq!(refusal(&get(&[("host", "APP.example")]), &limits), None);
+        assert_eq!(refusal(&get(&[("host", "evil.example")]), &limits), Some((StatusCode::BAD_REQUEST, "host")));
+    }
+}

@@ -1,0 +1,203 @@
+//! What one stream brings in: taken from the library as it comes, and paid for as it is used.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::RecvStream;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::ReadBuf;
+
+use crate::relay::Unanswered;
+
+/// The inbound half of a stream; clones share it.
+///
+/// Who is slow to use what comes must not leave it with the library: unread small frames count against the whole
+/// connection (see [`super::DATA_FRAME_BUDGET`]). So the driver moves them into `spill` from time to time. The flow
+/// control window (RFC 9113 §5.2) opens only as bytes are used: it bounds the spill, and stops the client.
+#[derive(Clone, Debug)]
+pub(super) struct Inflow(Arc<Mutex<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    stream: RecvStream,
+    /// Taken and not yet used; at most a stream's window.
+    spill: BytesMut,
+    /// Who uses it. The library knows one waker for each stream, and whoever polls it replaces that.
+    user: Option<Waker>,
+    /// Whether the connection has asked for a sign of life in vain.
+    is_dead: bool,
+}
+
+impl Inflow {
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Self(Arc::new(Mutex::new(Shared { stream, spill: BytesMut::new(), user: None, is_dead: false })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether all has come and been used.
+    pub(super) fn is_end_stream(&self) -> bool {
+        let shared = self.lock();
+        shared.spill.is_empty() && shared.stream.is_end_stream()
+    }
+
+    /// Fills `buf` with what is there; nothing at the end of the stream.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut shared = self.lock();
+        shared.remember(cx);
+        let start = buf.filled().len();
+        loop {
+            if shared.spill.is_empty() {
+                match shared.stream.poll_data(cx) {
+                    Poll::Ready(Some(Ok(data))) => {
+                        let taken = data.len().min(buf.remaining());
+                        buf.put_slice(&data[..taken]);
+                        shared.spill.extend_from_slice(&data[taken..]);
+                    }
+                    // What came before is used first.
+                    _ if buf.filled().len() > start => break,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(lost(error))),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending if shared.is_dead => return Poll::Ready(Err(Unanswered.into())),
+                    Poll::Pending => return Poll::Pending,
+                }
+            } else {
+                let taken = shared.spill.len().min(buf.remaining());
+                buf.put_slice(&shared.spill[..taken]);
+                shared.spill.advance(taken);
+                if shared.spill.is_empty() {
+                    shared.spill = BytesMut::new();
+                }
+            }
+            if buf.remaining() == 0 {
+                break;
+            }
+        }
+        shared.release(buf.filled().len() - start);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        let mut shared = self.lock();
+        shared.remember(cx);
+        let chunk = if shared.spill.is_empty() {
+            match ready!(shared.stream.poll_data(cx)) {
+                Some(Ok(chunk)) => chunk,
+                end => return Poll::Ready(end),
+            }
+        } else {
+            std::mem::take(&mut shared.spill).freeze()
+        };
+        shared.release(chunk.len());
+        Poll::Ready(Some(Ok(chunk)))
+    }
+}
+
+/// What the library says of a stream, as a socket would say it.
+pub(super) fn lost(error: h2::Error) -> io::Error {
+    let kind = if error.is_reset() { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
+    io::Error::new(kind, error)
+}
+
+impl Shared {
+    fn remember(&mut self, cx: &Context<'_>) {
+        if !self.user.as_ref().is_some_and(|user| user.will_wake(cx.waker())) {
+            self.user = Some(cx.waker().clone());
+        }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        // Fails only for more than there was.
+        let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+
+    /// Moves what the library holds into the spill.
+    fn sweep(&mut self) {
+        let user = self.user.clone();
+        let mut cx = Context::from_waker(user.as_ref().unwrap_or(Waker::noop()));
+        // An end or an error stands until the user asks.
+        while let Poll::Ready(Some(Ok(data))) = self.stream.poll_data(&mut cx) {
+            self.spill.extend_from_slice(&data);
+        }
+    }
+}
+
+/// The inflows of all streams of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Inflows(Vec<Weak<Mutex<Shared>>>);
+
+impl Inflows {
+    pub(super) fn add(&mut self, inflow: &Inflow) {
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|inflow| inflow.strong_count() > 0);
+        }
+        self.0.push(Arc::downgrade(&inflow.0));
+    }
+
+    /// The client does not answer: reads fail from here on, what has come aside.
+    pub(super) fn bury(&mut self) {
+        for inflow in self.0.drain(..).filter_map(|inflow| inflow.upgrade()) {
+            let mut shared = inflow.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.is_dead = true;
+            if let Some(user) = shared.user.take() {
+                user.wake();
+            }
+        }
+    }
+
+    /// Takes from the library all that the streams have not used.
+    pub(super) fn sweep(&mut self) {
+        self.0.retain(|inflow| {
+            let Some(inflow) = inflow.upgrade() else { return false };
+            inflow.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+            true
+        });
+    }
+}
+
+/// An inflow as the body of a request.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    inflow: Inflow,
+    /// What is still to come, where the client said how much; the library holds it to that.
+    left: Option<u64>,
+}
+
+impl RequestBody {
+    pub(super) fn new(inflow: Inflow, length: Option<u64>) -> Self {
+        Self { inflow, left: length }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = self.get_mut();
+        Poll::Ready(match ready!(this.inflow.poll_chunk(cx)) {
+            Some(Ok(chunk)) => {
+                this.left = this.left.map(|left| left.saturating_sub(chunk.len() as u64));
+                Some(Ok(Frame::data(chunk)))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => match ready!(this.inflow.lock().stream.poll_trailers(cx)) {
+                Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+                Err(error) => Some(Err(error)),
+            },
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inflow.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,39 @@
+//! Chromium opens a WebSocket over the HTTP/2 connection that its page came by.
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::support::browser::Browser;
+use crate::support::node::App;
+use crate::support::process::send;
+use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+
+#[tokio::test]
+async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1001() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
+    let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
+    browser.event("open", |_| true).await;
+    let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
+    assert_eq!(open["protocol"], "h2", "{open}");
+
+    // The page is silent for many windows and lives.
+    sleep(BOUND * 5).await;
+    assert!(browser.events("close").is_empty(), "{}", browser.transcript());
+    browser.tell(&json!({ "send": "still here" })).await;
+    browser.event("message", |event| event["data"] == "still here").await;
+
+    // Nothing answers while Chromium's own network process is stopped, neither the session's pings nor the connection's.
+    let network_service = browser.network_service();
+    send(network_service, Signal::STOP);
+    let at_app = app.close_of("chromium").await.json;
+    assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+    send(network_service, Signal::CONT);
+    let close = browser.event("close", |_| true).await;
+    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"heartbeat_timeout".into()), "{line}");
+    assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
+    proxy.finish().await;
+}

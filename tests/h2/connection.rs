@@ -1,0 +1,145 @@
+//! What concerns a connection as a whole: whether it lives, and how it ends.
+
+use std::time::Duration;
+
+use h2::client::Builder;
+use http::Method;
+use tokio::io::AsyncWriteExt;
+
+use crate::client::{Answer, Client, extended, request};
+use crate::raw::{self, END_HEADERS, GOAWAY, HEADERS, PING, Raw};
+use crate::support::deadline::{PATIENCE, soon};
+use crate::support::fake::Fake;
+use crate::support::frames::{BINARY, FIN, Frame};
+use crate::support::proxy::{Config, Proxy, QUICK};
+
+#[tokio::test]
+async fn s41_a_stream_that_takes_nothing_is_cancelled_alone() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    let heartbeat = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\nwrite_stall = \"1500ms\"\n";
+    let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
+    // The client's library opens a window only as its user asks: what is never released closes it.
+    let mut client = Client::connect_as(&proxy, Builder::new().initial_window_size(16 * 1024)).await;
+    let mut neighbour = client.websocket("/echo").await;
+    let mut stuck = client.websocket("/raw").await;
+    stuck.holds = true;
+    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    app.write_all(&Frame::server(FIN | BINARY, vec![1; 15_000]).bytes()).await.expect("open");
+    app.write_all(&Frame::server(FIN | BINARY, vec![2; 15_000]).bytes()).await.expect("open");
+    assert!(stuck.frame().await.expect("it fits into the window").is_some());
+    // The connection's PINGs are answered by the client's library, and the neighbour's by its own user.
+    let cancelled = soon("the stream is cancelled", async {
+        loop {
+            tokio::select! {
+                frame = stuck.frame() => break frame,
+                frame = neighbour.message() => panic!("the neighbour got {frame:?}"),
+            }
+        }
+    })
+    .await;
+    let error = cancelled.expect_err("a reset");
+    assert!(error.is_remote(), "{error}");
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!((&line["close.reason"], &line["url.path"]), (&"slow_reader".into(), &"/raw".into()), "{line}");
+    neighbour.echoes("untouched").await;
+    assert_eq!(proxy.logged("ws.close").len(), 1);
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s42_a_connection_that_does_not_answer_takes_all_its_upstream_legs_down() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    // The sessions' own probes are rare: it is the connection that is found dead.
+    let heartbeat = format!("{QUICK}\n[[route]]\npath = \"/raw\"\nheartbeat = {{ interval = \"60s\" }}\n");
+    let proxy = Proxy::start(Config::to(&fake.url).with(&heartbeat)).await;
+    let mut client = Raw::connect(&proxy).await;
+    let mut apps = Vec::new();
+    for stream in [1, 3, 5] {
+        client.send(HEADERS, END_HEADERS, stream, &raw::block(&raw::connect("/raw"))).await;
+        client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == stream).await;
+        let (_, app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        apps.push(app);
+    }
+    // The PING comes and is not answered.
+    client.until_unanswered(PING).await;
+    for mut app in apps {
+        let end = soon("the app hears of it", Frame::read(&mut app)).await.expect("a Close");
+        assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
+    }
+    for line in proxy.ws_closes(3).await {
+        assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+    }
+    let told = client.rest().await;
+    assert!(told.iter().any(|frame| frame.kind == GOAWAY), "{told:?}");
+    let closes = told.iter().filter(|frame| frame.payload.starts_with(b"\x88\x13\x03\xe9")).count();
+    assert_eq!(closes, 3, "who was only held up finds a Close 1001: {told:?}");
+    proxy.releases(0).await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_answers_stays() {
+    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let proxy = Proxy::start(Config::to(&fake.url).with(QUICK)).await;
+    let mut client = Client::connect(&proxy).await;
+    assert_eq!(client.get("/").await.status, 200);
+    // The client's library answers PINGs, and nothing else is sent for many windows.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(client.get("/").await.status, 200);
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_sessions_and_lets_requests_finish() {
+    let (answers, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    let fake = Fake::start(move |_, stream| {
+        let answers = answers.clone();
+        async move {
+            let _ = answers.send(stream);
+        }
+    })
+    .await;
+    let mut proxy = Proxy::start(Config::to(&fake.url)).await;
+    let mut client = Client::connect(&proxy).await;
+    let mut websocket = client.websocket("/echo").await;
+    let (response, _) = client.send(request(Method::GET, "/slow"), true).await;
+    let mut app = soon("the request", asked.recv()).await.expect("the fake runs");
+    proxy.terminate();
+    let close = websocket.message().await.expect("a Close");
+    assert_eq!(close.close(), Some((1012, "service restart".into())));
+    websocket.send_frame(&Frame::client(close.first, &b"\x03\xf4"[..])).await;
+    assert_eq!(websocket.frame().await.expect("END_STREAM"), None);
+    // After the GOAWAY no stream may begin.
+    soon("the GOAWAY", async {
+        while client.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    app.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("open");
+    let answer = Answer::of(soon("the answer", response).await.expect("an answer")).await;
+    assert_eq!((answer.status, &*answer.body), (200, "ok"));
+    websocket.end();
+    drop(websocket);
+    let end = soon("the connection ends", &mut client.driver).await.expect("no panic");
+    assert!(end.is_ok(), "{end:?}");
+    assert_eq!(proxy.exit_within(PATIENCE).await.code(), Some(0), "{}", proxy.transcript());
+}
+
+#[tokio::test]
+async fn many_sessions_share_a_connection() {
+    let fake = Fake::answering("unused").await;
+    let proxy = Proxy::start(Config::to(&fake.url)).await;
+    let mut client = Client::connect(&proxy).await;
+    let mut sessions = Vec::new();
+    for _ in 0..100 {
+        sessions.push(client.websocket_by(extended("websocket", "/echo")).await);
+    }
+    for (number, session) in sessions.iter_mut().enumerate() {
+        session.echoes(&format!("session {number}")).await;
+    }
+    drop(sessions);
+    proxy.ws_closes(100).await;
+    proxy.finish().await;
+}

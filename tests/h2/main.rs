@@ -1,0 +1,16 @@
+//! HTTP/2 and WebSockets over its streams (RFC 8441): the built binary, a client that says exactly what is on the wire,
+//! Node's client, and Chromium.
+
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other end-to-end tests")]
+mod support;
+
+mod abuse;
+mod browser;
+mod client;
+mod connection;
+mod node;
+mod plain;
+mod raw;
+mod traps;
+mod websocket;
