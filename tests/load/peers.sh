@@ -7,7 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 load=${CARGO_TARGET_DIR:-$root/target}/release/pulsegate-load
 pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate}
-install_command="apt-get install -y nginx-light haproxy"
+install_command="apt-get install -y nginx-light haproxy nghttp2-client"
 
 work=
 proxy_pid=
@@ -176,8 +176,27 @@ listens() {
 generate() {
     local scenario=$1
     shift
-    "${on_load[@]}" "$load" "$scenario" "wss://localhost:$proxy_port/" --ca "$work/ca.pem" --pid "$proxy_pid" \
+    "${on_load[@]}" "$load" "$scenario" "https://localhost:$proxy_port/" --ca "$work/ca.pem" --pid "$proxy_pid" \
         --sources 8 "$@"
+}
+
+# cross_check VERSION SIZE REQUESTS: h2load, a generator that is not ours, asks the running proxy for bodies over HTTP
+# VERSION (h1 or h2) with the cryptography of ours; prints figures.
+cross_check() {
+    local streams=(-c 4 -m 16) alpn=h2 before after rate
+    if [[ $1 == h1 ]]; then
+        streams=(-c 64 -m 1) alpn=http/1.1
+    fi
+    before=$("$load" cpu "$proxy_pid")
+    "${on_load[@]}" h2load "${streams[@]}" -n "$3" --npn-list="$alpn" --tls13-ciphers=TLS_AES_128_GCM_SHA256 \
+        --groups=X25519 "https://localhost:$proxy_port/body/$2" >"$work/h2load" || return
+    after=$("$load" cpu "$proxy_pid")
+    # h2load ends well whatever the answers were.
+    grep -q ", $3 succeeded, 0 failed, 0 errored, 0 timeout" "$work/h2load" &&
+        grep -q "^status codes: $3 2xx" "$work/h2load" || return
+    rate=$(sed -n 's|^finished in .*, \([0-9.]*\) req/s.*|\1|p' "$work/h2load")
+    printf 'requests_per_second %s\n' "$rate"
+    awk -v spent=$((after - before)) -v count="$3" 'BEGIN { printf "cpu_us_per_request %.3f\n", spent / count }'
 }
 
 # The versions that were measured, for the reader of a table.

@@ -1,8 +1,9 @@
-//! From a URL to an open session: TCP, TLS and the upgrade, each under a deadline.
+//! From a URL to an open session or a client of plain requests: TCP, TLS and the upgrade, each under a deadline.
 //!
 //! The client fixes what is negotiated, so that every proxy pays for the same cryptography: TLS 1.3,
 //! `TLS_AES_128_GCM_SHA256`, X25519, never a resumption.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Method, Request, StatusCode};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -26,26 +28,55 @@ use tokio_rustls::client::TlsStream;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::fetch::{Client, Connection};
 use crate::head::{Head, HeadError};
+use crate::line::{Line, Lines, Shared};
 use crate::pattern::Pattern;
 use crate::session::{Manners, Session, SessionError};
+use crate::wire::{Tunnel, Wire};
 
 /// A session through a proxy.
-pub type TlsSession = Session<TlsStream<TcpStream>>;
+pub type ProxiedSession = Session<Wire>;
 
-/// A `wss` URL.
+/// The version of HTTP that a dialer insists on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// HTTP/1.1: a connection for each session.
+    One,
+    /// HTTP/2: connections that are shared.
+    Two {
+        /// Sessions on one connection.
+        streams: usize,
+    },
+}
+
+impl Http {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::One => b"http/1.1",
+            Self::Two { .. } => b"h2",
+        }
+    }
+}
+
+/// A `wss` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    scheme: &'static str,
     host: String,
     port: u16,
     path: String,
 }
 
+/// How a URL may begin: either is only another way to say TLS.
+const SCHEMES: [&str; 2] = ["wss://", "https://"];
+
 impl FromStr for Url {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let rest = text.strip_prefix("wss://").ok_or(UrlError::Scheme)?;
+        let found = SCHEMES.into_iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme)?)));
+        let (scheme, rest) = found.ok_or(UrlError::Scheme)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = authority.rsplit_once(':').ok_or(UrlError::Port)?;
         let port = port.parse().map_err(|_| UrlError::Port)?;
@@ -53,13 +84,21 @@ impl FromStr for Url {
             return Err(UrlError::Host);
         }
         let path = if path.is_empty() { "/" } else { path };
-        Ok(Self { host: host.into(), port, path: path.into() })
+        Ok(Self { scheme, host: host.into(), port, path: path.into() })
+    }
+}
+
+impl Url {
+    /// Host and port.
+    fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "wss://{}:{}{}", self.host, self.port, self.path)
+        let Self { scheme, host, port, path } = self;
+        write!(out, "{scheme}{host}:{port}{path}")
     }
 }
 
@@ -67,7 +106,7 @@ impl fmt::Display for Url {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum UrlError {
     /// Only TLS is measured.
-    #[error("expected wss://HOST:PORT/PATH")]
+    #[error("expected wss://HOST:PORT/PATH or https://HOST:PORT/PATH")]
     Scheme,
     /// The port is always written out.
     #[error("expected a port, as in wss://localhost:8443/")]
@@ -81,6 +120,8 @@ pub enum UrlError {
 #[derive(Debug)]
 pub struct Dialer {
     url: Url,
+    http: Http,
+    lines: Lines,
     address: SocketAddr,
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
@@ -91,9 +132,10 @@ pub struct Dialer {
 
 impl Dialer {
     /// A dialer that trusts the certificates in `authority` and leaves from `sources` loopback addresses in turn.
-    /// Every step of a dial may take `patience`. Messages are cut from `pattern`.
+    /// Every step of a dial may take `patience`. Messages and bodies are cut from `pattern`.
     pub async fn new(
         url: Url,
+        http: Http,
         authority: &Path,
         sources: u8,
         patience: Duration,
@@ -105,17 +147,62 @@ impl Dialer {
             .find(SocketAddr::is_ipv4)
             .ok_or_else(|| DialError::NoAddress { host: url.host.clone() })?;
         let name = ServerName::try_from(url.host.clone())?;
-        let tls = Arc::new(client_config(authority)?);
-        Ok(Self { url, address, name, tls, sources, patience, pattern: Arc::new(pattern) })
+        let tls = Arc::new(client_config(authority, http)?);
+        let lines = Lines::default();
+        Ok(Self { url, http, lines, address, name, tls, sources, patience, pattern: Arc::new(pattern) })
     }
 
     /// Opens the session number `index`.
-    pub async fn dial(&self, index: usize, manners: Manners) -> Result<TlsSession, DialError> {
+    pub async fn dial(&self, index: usize, manners: Manners) -> Result<ProxiedSession, DialError> {
+        let (wire, early) = match self.http {
+            Http::One => {
+                let tls = self.secure(index).await?;
+                let (tls, early) = self.within("upgrade", self.upgrade(tls)).await?;
+                (Wire::Tls(Box::new(tls)), early)
+            }
+            Http::Two { streams } => {
+                let (shared, line) = self.line(index / streams, streams).await?;
+                let tunnel = self.within("extended CONNECT", self.tunnel(shared, &line)).await?;
+                (Wire::Tunnel(tunnel), Vec::new())
+            }
+        };
+        Ok(Session::new(wire, early, Arc::clone(&self.pattern), manners)?)
+    }
+
+    /// A client of plain requests, the number `index`.
+    pub async fn client(&self, index: usize) -> Result<Client, DialError> {
+        let connection = match self.http {
+            Http::One => Connection::http1(self.secure(index).await?),
+            Http::Two { streams } => {
+                let (shared, line) = self.line(index / streams, streams).await?;
+                Connection::Http2 { line, shared }
+            }
+        };
+        Ok(Client::new(self.url.authority(), &self.url.path, Arc::clone(&self.pattern), connection))
+    }
+
+    /// The shared connection number `number`, opened if nothing runs on it yet.
+    async fn line(&self, number: usize, streams: usize) -> Result<(Shared, Line), DialError> {
+        let shared = self.lines.place(number);
+        let open = || async {
+            let tls = self.secure(number).await?;
+            self.within("exchange of HTTP/2 settings", Line::open(tls, streams)).await
+        };
+        let line = shared.get_or_try_init(open).await?.clone();
+        Ok((shared, line))
+    }
+
+    /// A TLS connection on which the version of HTTP is agreed.
+    async fn secure(&self, index: usize) -> Result<TlsStream<TcpStream>, DialError> {
         let tcp = self.within("TCP connect", self.connect(index)).await?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(self.name.clone(), tcp);
         let tls = self.within("TLS handshake", async { tls.await.map_err(DialError::Tls) }).await?;
-        let (tls, early) = self.within("upgrade", self.upgrade(tls)).await?;
-        Ok(Session::new(tls, early, Arc::clone(&self.pattern), manners)?)
+        // A server without ALPN speaks HTTP/1.1.
+        match tls.get_ref().1.alpn_protocol() {
+            None if self.http == Http::One => Ok(tls),
+            Some(agreed) if agreed == self.http.alpn() => Ok(tls),
+            _ => Err(DialError::Alpn { wanted: String::from_utf8_lossy(self.http.alpn()) }),
+        }
     }
 
     async fn within<T>(
@@ -144,7 +231,7 @@ impl Dialer {
 
     async fn upgrade(&self, mut tls: TlsStream<TcpStream>) -> Result<(TlsStream<TcpStream>, Vec<u8>), DialError> {
         let key = generate_key();
-        let Url { host, port, path } = &self.url;
+        let Url { host, port, path, .. } = &self.url;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nOrigin: https://{host}:{port}\r\n\r\n"
@@ -160,9 +247,29 @@ impl Dialer {
         }
         Ok((tls, early))
     }
+
+    /// RFC 8441 §5: no key and no accept, and 200 where HTTP/1.1 says 101.
+    async fn tunnel(&self, shared: Shared, line: &Line) -> Result<Tunnel, DialError> {
+        if !line.takes_websockets() {
+            return Err(DialError::NoWebSockets);
+        }
+        let authority = self.url.authority();
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(format!("https://{authority}{}", self.url.path))
+            .extension(h2::ext::Protocol::from_static("websocket"))
+            .header("sec-websocket-version", "13")
+            .header("origin", format!("https://{authority}"))
+            .body(())?;
+        let (upward, answer) = line.request(request, false).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(DialError::Refused { status: format!("HTTP/2 {}", answer.status()) });
+        }
+        Ok(Tunnel::new(shared, upward, answer.into_body()))
+    }
 }
 
-fn client_config(authority: &Path) -> Result<ClientConfig, DialError> {
+fn client_config(authority: &Path, http: Http) -> Result<ClientConfig, DialError> {
     let unreadable = |source| DialError::Authority { path: authority.into(), source };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(authority).map_err(unreadable)? {
@@ -176,7 +283,7 @@ fn client_config(authority: &Path) -> Result<ClientConfig, DialError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![http.alpn().to_vec()];
     Ok(config)
 }
 
@@ -220,8 +327,33 @@ pub enum DialError {
         source: io::Error,
     },
     /// TLS.
-    #[error("the TLS handshake failed (TLS 1.3, TLS_AES_128_GCM_SHA256 and X25519 are offered, nothing else)")]
+    #[error(
+        "the TLS handshake failed (TLS 1.3, TLS_AES_128_GCM_SHA256, X25519 and one version of HTTP are offered, nothing else)"
+    )]
     Tls(#[source] io::Error),
+    /// The proxy does not speak the version of HTTP that is to be measured.
+    #[error("the proxy has not agreed on {wanted} by ALPN")]
+    Alpn {
+        /// The protocol offered, the only one.
+        wanted: Cow<'static, str>,
+    },
+    /// HTTP/2 below a session.
+    #[error("the HTTP/2 connection failed")]
+    Http2(#[from] h2::Error),
+    /// Fewer streams than asked for.
+    #[error("the proxy allows {allowed} streams on a connection, not {wanted}: use fewer --streams")]
+    Streams {
+        /// What the scenario wants.
+        wanted: usize,
+        /// What the proxy's settings say.
+        allowed: usize,
+    },
+    /// RFC 8441 §3.
+    #[error("the proxy has not announced SETTINGS_ENABLE_CONNECT_PROTOCOL: it has no WebSockets over HTTP/2")]
+    NoWebSockets,
+    /// The URL's path is none.
+    #[error("the URL makes no request")]
+    Request(#[from] http::Error),
     /// The answer to the upgrade.
     #[error("the upgrade got no answer")]
     Head(#[from] HeadError),
@@ -264,8 +396,12 @@ mod tests {
     #[test]
     fn urls_are_read_to_the_letter() {
         let url: Url = "wss://localhost:8443/socket?room=1".parse().expect("the URL is good");
-        assert_eq!(url, Url { host: "localhost".into(), port: 8443, path: "/socket?room=1".into() });
+        assert_eq!(url, Url { scheme: "wss://", host: "localhost".into(), port: 8443, path: "/socket?room=1".into() });
         assert_eq!(url.to_string(), "wss://localhost:8443/socket?room=1");
+        assert_eq!(
+            "https://localhost:1/a".parse::<Url>().map(|url| url.to_string()),
+            Ok("https://localhost:1/a".into())
+        );
         assert_eq!("wss://127.0.0.1:1".parse::<Url>().map(|url| url.path), Ok("/".into()));
     }
 

@@ -1,6 +1,6 @@
-//! Many sessions under common orders.
+//! Many sessions, or clients of plain requests, under common orders.
 //!
-//! Every session has a task of its own. It dials when its turn comes, reports, and then does what the scenario says,
+//! Every one of them has a task of its own. It dials when its turn comes, reports, and then does what the scenario says,
 //! driven all the while: a session that waits for an order still answers pings.
 
 use std::future::Future;
@@ -8,21 +8,22 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use crate::dial::{Dialer, TlsSession};
+use crate::dial::{DialError, Dialer, ProxiedSession};
+use crate::fetch::Client;
 use crate::session::{Manners, SessionError, Turn};
 
 /// One session of a fleet, as its task sees it. `O` is the scenario's type of orders.
 #[derive(Debug)]
-pub struct Member<O> {
+pub struct Member<O, S = ProxiedSession> {
     /// The session's number.
     pub index: usize,
     /// The session, open.
-    pub session: TlsSession,
+    pub session: S,
     orders: watch::Receiver<O>,
     reports: Arc<watch::Sender<usize>>,
 }
@@ -45,7 +46,24 @@ impl<O> Member<O> {
             }
         }
     }
+}
 
+impl<O> Member<O, Client> {
+    /// Waits until `wanted` finds what it wants in the order of the day: nothing comes to a client unasked.
+    pub async fn wait<T>(&mut self, wanted: impl Fn(&O) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = wanted(&self.orders.borrow_and_update()) {
+                return found;
+            }
+            if self.orders.changed().await.is_err() {
+                // Nobody is left to give orders: the scenario has failed elsewhere.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl<O, S> Member<O, S> {
     /// Tells the fleet that another step is done. Opening was the first.
     pub fn report(&self) {
         self.reports.send_modify(|count| *count += 1);
@@ -82,21 +100,51 @@ where
         F: Fn(Member<O>) -> W + Clone + Send + 'static,
         W: Future<Output = Result<T>> + Send,
     {
+        let dialer = Arc::clone(dialer);
+        let open = move |index| {
+            let dialer = Arc::clone(&dialer);
+            async move { dialer.dial(index, opening.manners).await }
+        };
+        Self::of(open, numbers, opening.at_once, first, work)
+    }
+
+    /// The same with clients of plain requests, of which `at_once` may be connecting.
+    pub fn of_clients<F, W>(dialer: &Arc<Dialer>, count: usize, at_once: usize, first: O, work: F) -> Self
+    where
+        F: Fn(Member<O, Client>) -> W + Clone + Send + 'static,
+        W: Future<Output = Result<T>> + Send,
+    {
+        let dialer = Arc::clone(dialer);
+        let open = move |index| {
+            let dialer = Arc::clone(&dialer);
+            async move { dialer.client(index).await }
+        };
+        Self::of(open, 0..count, at_once, first, work)
+    }
+
+    fn of<S, D, C, F, W>(open: D, numbers: Range<usize>, at_once: usize, first: O, work: F) -> Self
+    where
+        S: Send,
+        D: Fn(usize) -> C + Clone + Send + 'static,
+        C: Future<Output = Result<S, DialError>> + Send,
+        F: Fn(Member<O, S>) -> W + Clone + Send + 'static,
+        W: Future<Output = Result<T>> + Send,
+    {
         let (orders, _) = watch::channel(first);
         let (reports_in, reports) = watch::channel(0);
         let reports_in = Arc::new(reports_in);
-        let permits = Arc::new(Semaphore::new(opening.at_once));
+        let permits = Arc::new(Semaphore::new(at_once));
         let mut tasks = JoinSet::new();
         let size = numbers.len();
         for index in numbers {
-            let dialer = Arc::clone(dialer);
+            let open = open.clone();
             let permits = Arc::clone(&permits);
             let reports = Arc::clone(&reports_in);
             let orders = orders.subscribe();
             let work = work.clone();
             tasks.spawn(async move {
                 let permit = permits.acquire().await?;
-                let session = dialer.dial(index, opening.manners).await.with_context(|| format!("session {index}"))?;
+                let session = open(index).await.with_context(|| format!("session {index}"))?;
                 drop(permit);
                 let member = Member { index, session, orders, reports };
                 member.report();
@@ -114,8 +162,15 @@ where
                     return Ok(());
                 }
                 tokio::select! {
-                    changed = self.reports.changed() => changed.map_err(|_| anyhow!("all sessions ended too early"))?,
+                    biased;
                     Some(result) = self.tasks.join_next() => self.results.push(flatten(result)?),
+                    changed = self.reports.changed() => if changed.is_err() {
+                        // Nobody is left to report; how they ended says why.
+                        while let Some(result) = self.tasks.join_next().await {
+                            self.results.push(flatten(result)?);
+                        }
+                        bail!("all sessions ended too early");
+                    },
                 }
             }
         };

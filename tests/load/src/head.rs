@@ -1,4 +1,4 @@
-//! The head of an HTTP/1.1 message: as much of HTTP as an upgrade takes.
+//! The head of an HTTP/1.1 message: as much of HTTP as an upgrade or a fetch takes.
 
 use std::io;
 
@@ -17,14 +17,18 @@ pub struct Head {
 impl Head {
     /// Reads up to the empty line. Returned beside the head: the bytes that came after it.
     pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Self, Vec<u8>), HeadError> {
-        let mut bytes = Vec::with_capacity(1024);
+        Self::read_on(stream, Vec::with_capacity(1024)).await
+    }
+
+    /// The same on a connection of several messages: `bytes` are what came after the last one.
+    pub async fn read_on<S: AsyncRead + Unpin>(
+        stream: &mut S,
+        mut bytes: Vec<u8>,
+    ) -> Result<(Self, Vec<u8>), HeadError> {
+        let mut searched = 0;
         loop {
-            let before = bytes.len();
-            if stream.read_buf(&mut bytes).await? == 0 {
-                return Err(HeadError::Cut { bytes: before });
-            }
             // The end may straddle two reads.
-            let from = before.saturating_sub(3);
+            let from = usize::saturating_sub(searched, 3);
             if let Some(at) = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n") {
                 let rest = bytes.split_off(from + at + 4);
                 let text = String::from_utf8(bytes).map_err(|_| HeadError::Encoding)?;
@@ -32,6 +36,10 @@ impl Head {
             }
             if bytes.len() > LIMIT {
                 return Err(HeadError::TooLong);
+            }
+            searched = bytes.len();
+            if stream.read_buf(&mut bytes).await? == 0 {
+                return Err(HeadError::Cut { bytes: searched });
             }
         }
     }
@@ -90,6 +98,18 @@ mod tests {
         assert_eq!(head.field("Upgrade"), Some("websocket"));
         assert_eq!(head.field("Connection"), None);
         assert_eq!(rest, b"\x81\x00");
+    }
+
+    #[tokio::test]
+    async fn heads_may_come_together() {
+        let mut stream = &b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r"[..];
+        let (head, rest) = Head::read(&mut stream).await.expect("the first head is whole");
+        assert_eq!(head.start_line(), "GET /1 HTTP/1.1");
+        let (head, rest) = Head::read_on(&mut &b"\nmore"[..], rest).await.expect("the second is made whole");
+        assert_eq!((head.start_line(), &rest[..]), ("GET /2 HTTP/1.1", &b"more"[..]));
+        let (head, rest) =
+            Head::read_on(&mut &b""[..], b"GET /3 HTTP/1.1\r\n\r\n".to_vec()).await.expect("nothing need be read");
+        assert_eq!((head.start_line(), rest.len()), ("GET /3 HTTP/1.1", 0));
     }
 
     #[tokio::test]

@@ -5,15 +5,18 @@
 //!     └── reads /proc of the proxy: CPU time and memory ──┘
 //! ```
 //!
-//! [`dial`] opens a session, [`session`] speaks WebSocket on it, [`fleet`] runs thousands of them under common orders,
-//! and each file of [`scenario`] is one experiment that prints `name value` lines. [`report`] turns the lines of many
-//! runs into one table. [`upstream`] is the echo server that stands behind every proxy.
+//! [`dial`] opens a session, [`session`] speaks WebSocket on it, [`fetch`] makes plain requests, and [`fleet`] runs
+//! thousands of either under common orders. A session runs on a [`wire`]: a connection of its own, or a stream of an
+//! HTTP/2 [`line`] that many share. Each file of [`scenario`] is one experiment that prints `name value` lines.
+//! [`report`] turns the lines of many runs into one table. [`upstream`] is the server that stands behind every proxy.
 
 pub mod cert;
 pub mod dial;
+pub mod fetch;
 pub mod fleet;
 pub mod frame;
 pub mod head;
+pub mod line;
 pub mod pattern;
 pub mod process;
 pub mod report;
@@ -21,3 +24,4 @@ pub mod scenario;
 pub mod session;
 pub mod stats;
 pub mod upstream;
+pub mod wire;

@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
+use pulsegate_load::process::Tree;
 use pulsegate_load::report::Runs;
-use pulsegate_load::scenario::{beat, echo, handshake, idle, silent};
+use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent};
 use pulsegate_load::{cert, upstream};
 
 /// Load generator of pulsegate's benchmark. A scenario prints `name value` lines.
@@ -23,11 +24,12 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Echo(echo::Echo),
+    Request(request::Fetch),
     Idle(idle::Idle),
     Silent(silent::Silent),
     Handshake(handshake::Handshake),
     Beat(beat::Beat),
-    /// Serve as the app behind the proxy: a WebSocket echo on plain TCP
+    /// Serve as the app behind the proxy, on plain TCP: a WebSocket echo, and bodies at /body/LENGTH
     EchoUpstream {
         /// Where to listen; port 0 takes any. The address is printed.
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -40,6 +42,11 @@ enum Command {
     },
     /// Print a TCP port that is free on 127.0.0.1
     FreePort,
+    /// Print the CPU time that a process and its descendants have spent, in microseconds
+    Cpu {
+        /// The process
+        pid: u32,
+    },
     /// Make a Markdown table of `PEER CASE FIGURE VALUE` lines on the standard input
     Report,
 }
@@ -59,6 +66,7 @@ async fn run(command: Command) -> Result<()> {
     let figures = match command {
         Command::Echo(options) => echo::run(&options).await?,
         Command::Idle(options) => idle::run(&options).await?,
+        Command::Request(options) => request::run(&options).await?,
         Command::Silent(options) => silent::run(&options).await?,
         Command::Handshake(options) => handshake::run(&options).await?,
         Command::Beat(options) => beat::run(&options).await?,
@@ -66,6 +74,10 @@ async fn run(command: Command) -> Result<()> {
         Command::Cert { directory } => return Ok(cert::write(&directory)?),
         Command::FreePort => {
             println!("{}", TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port());
+            return Ok(());
+        }
+        Command::Cpu { pid } => {
+            println!("{}", Tree::of(pid)?.cpu()?.as_micros());
             return Ok(());
         }
         Command::Report => {

@@ -1,5 +1,5 @@
-//! What the messages say: reproducible noise in which every message differs from its predecessors, so that an echo
-//! that is stale, shifted or of another session is noticed.
+//! What messages and bodies say: reproducible noise in which every message differs from its predecessors, so that an
+//! echo that is stale, shifted or of another session is noticed.
 
 use std::ops::Range;
 
@@ -64,6 +64,12 @@ impl Pattern {
         start..start + length
     }
 
+    /// The place of `length` bytes from `start`; [`None`] beyond the table.
+    pub fn at(&self, start: usize, length: usize) -> Option<Range<usize>> {
+        let end = start.checked_add(length)?;
+        (end <= self.noise.len()).then_some(start..end)
+    }
+
     /// The bytes at a place.
     pub fn bytes(&self, place: Range<usize>) -> &[u8] {
         &self.noise[place]
@@ -97,6 +103,14 @@ mod tests {
             let message = pattern.bytes(pattern.place(3, sequence, 64));
             assert!(message.starts_with(JSON.0) && message.ends_with(JSON.1), "{}", String::from_utf8_lossy(message));
         }
+    }
+
+    #[test]
+    fn a_place_beyond_the_table_is_none() {
+        let pattern = Pattern::new(100);
+        assert_eq!(pattern.at(PLACES, 100), Some(PLACES..PLACES + 100));
+        assert_eq!(pattern.at(PLACES, 101), None);
+        assert_eq!(pattern.at(usize::MAX, 1), None);
     }
 
     #[test]

@@ -26,19 +26,23 @@ struct Row {
 enum Target {
     /// At most this share of the better peer's figure.
     OfBetter(f64),
+    /// At most this share of `HAProxy`'s figure.
+    OfHaproxy(f64),
     /// At most this share of nginx's figure.
     OfNginx(f64),
     /// At most this figure.
     AtMost(f64),
     /// None: shown for what it tells.
     Shown,
+    /// None, and of two figures the greater is the better.
+    Rate,
 }
 
 const fn row(case: &'static str, figure: &'static str, label: &'static str, decimals: usize, target: Target) -> Row {
     Row { case, figure, label, decimals, target }
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: &[Row] = &[
     row("echo-64", "cpu_us_per_message", "CPU per echoed message, 64 B (µs)", 2, Target::OfBetter(0.95)),
     row("echo-4096", "cpu_us_per_message", "CPU per echoed message, 4 KiB (µs)", 2, Target::OfBetter(0.95)),
     row("echo-65536", "cpu_us_per_message", "CPU per echoed message, 64 KiB (µs)", 2, Target::OfBetter(0.95)),
@@ -57,6 +61,62 @@ const ROWS: [Row; 18] = [
     row("silent", "still_open", "silent sessions not torn down", 0, Target::AtMost(0.0)),
     row("silent", "close_s_median", "until their Close, median (s)", 2, Target::Shown),
     row("silent", "close_s_max", "until their Close, longest (s)", 2, Target::Shown),
+    row("request-h1-1024", "cpu_us_per_request", "CPU per request, HTTP/1.1, 1 KiB (µs)", 2, Target::OfHaproxy(1.0)),
+    row(
+        "request-h1-102400",
+        "cpu_us_per_request",
+        "CPU per request, HTTP/1.1, 100 KiB (µs)",
+        2,
+        Target::OfHaproxy(1.0),
+    ),
+    row("request-h2-1024", "cpu_us_per_request", "CPU per request, HTTP/2, 1 KiB (µs)", 2, Target::OfHaproxy(1.0)),
+    row("request-h2-102400", "cpu_us_per_request", "CPU per request, HTTP/2, 100 KiB (µs)", 2, Target::OfHaproxy(1.0)),
+    row("request-h1-1024", "requests_per_second", "requests per second, HTTP/1.1, 1 KiB", 0, Target::Rate),
+    row("request-h1-102400", "requests_per_second", "requests per second, HTTP/1.1, 100 KiB", 0, Target::Rate),
+    row("request-h2-1024", "requests_per_second", "requests per second, HTTP/2, 1 KiB", 0, Target::Rate),
+    row("request-h2-102400", "requests_per_second", "requests per second, HTTP/2, 100 KiB", 0, Target::Rate),
+    row("request-h1-1024", "latency_p99_us", "p99 latency, HTTP/1.1, 1 KiB (µs)", 0, Target::Shown),
+    row("request-h2-1024", "latency_p99_us", "p99 latency, HTTP/2, 1 KiB (µs)", 0, Target::Shown),
+    row("echo-h2-64", "cpu_us_per_message", "CPU per echo over HTTP/2, 64 B (µs)", 2, Target::OfHaproxy(1.0)),
+    row("echo-h2-4096", "cpu_us_per_message", "CPU per echo over HTTP/2, 4 KiB (µs)", 2, Target::OfHaproxy(1.0)),
+    row("echo-h2-65536", "cpu_us_per_message", "CPU per echo over HTTP/2, 64 KiB (µs)", 2, Target::OfHaproxy(1.0)),
+    row("echo-h2-64", "latency_p99_us", "p99 latency over HTTP/2, 64 B (µs)", 0, Target::Shown),
+    row("echo-h2-65536", "latency_p99_us", "p99 latency over HTTP/2, 64 KiB (µs)", 0, Target::Shown),
+    row("idle-h2", "pss_kib_per_session", "PSS per idle WebSocket over HTTP/2 (KiB)", 2, Target::Shown),
+    row("idle-h2", "pss_kib_per_session_at_margin", "the same at the margin (KiB)", 2, Target::Shown),
+    row("idle-h2", "pss_growth_percent", "its growth after a 100 KB echo (%)", 1, Target::Shown),
+    row("cross-check-h1-1024", "cpu_us_per_request", "h2load: CPU per request, HTTP/1.1, 1 KiB (µs)", 2, Target::Shown),
+    row(
+        "cross-check-h1-102400",
+        "cpu_us_per_request",
+        "h2load: CPU per request, HTTP/1.1, 100 KiB (µs)",
+        2,
+        Target::Shown,
+    ),
+    row("cross-check-h2-1024", "cpu_us_per_request", "h2load: CPU per request, HTTP/2, 1 KiB (µs)", 2, Target::Shown),
+    row(
+        "cross-check-h2-102400",
+        "cpu_us_per_request",
+        "h2load: CPU per request, HTTP/2, 100 KiB (µs)",
+        2,
+        Target::Shown,
+    ),
+    row("cross-check-h1-1024", "requests_per_second", "h2load: requests per second, HTTP/1.1, 1 KiB", 0, Target::Rate),
+    row(
+        "cross-check-h1-102400",
+        "requests_per_second",
+        "h2load: requests per second, HTTP/1.1, 100 KiB",
+        0,
+        Target::Rate,
+    ),
+    row("cross-check-h2-1024", "requests_per_second", "h2load: requests per second, HTTP/2, 1 KiB", 0, Target::Rate),
+    row(
+        "cross-check-h2-102400",
+        "requests_per_second",
+        "h2load: requests per second, HTTP/2, 100 KiB",
+        0,
+        Target::Rate,
+    ),
 ];
 
 /// The figures of all runs.
@@ -105,18 +165,24 @@ impl Runs {
             for peer in &peers {
                 let _ = write!(out, " {} |", shown(self.median(row, peer), row.decimals));
             }
-            let better = others.iter().filter_map(|peer| self.median(row, peer)).min_by(f64::total_cmp);
+            let known = others.iter().filter_map(|peer| self.median(row, peer));
+            let better = match row.target {
+                Target::Rate => known.max_by(f64::total_cmp),
+                _ => known.min_by(f64::total_cmp),
+            };
             let ratio = |base: Option<f64>| Some(self.median(row, last)? / base.filter(|base| *base > 0.0)?);
             if !others.is_empty() {
                 let _ = write!(out, " {} |", shown(ratio(better), 2));
             }
             if judged {
                 let nginx = self.median(row, "nginx");
+                let haproxy = self.median(row, "haproxy");
                 let (target, met) = match row.target {
+                    Target::OfHaproxy(most) => (format!("≤ {most} of haproxy"), ratio(haproxy).map(|is| is <= most)),
                     Target::OfBetter(most) => (format!("≤ {most} of the better"), ratio(better).map(|is| is <= most)),
                     Target::OfNginx(most) => (format!("≤ {most} of nginx"), ratio(nginx).map(|is| is <= most)),
                     Target::AtMost(most) => (format!("≤ {most}"), self.median(row, last).map(|is| is <= most)),
-                    Target::Shown => (String::new(), None),
+                    Target::Shown | Target::Rate => (String::new(), None),
                 };
                 let _ = write!(out, " {target} | {} |", met.map_or("", |met| if met { "yes" } else { "**no**" }));
             }
@@ -186,6 +252,26 @@ mod tests {
             table(figures),
             "| measure | nginx | haproxy | haproxy ÷ nginx | spread |\n|---|---:|---:|---:|---:|\n\
              | PSS per idle TLS session (KiB) | 39.00 | 19.50 | 0.50 | – |\n"
+        );
+    }
+
+    #[test]
+    fn the_ratio_is_to_the_better_and_the_target_to_haproxy() {
+        let figures = "nginx request-h2-1024 cpu_us_per_request 20\nhaproxy request-h2-1024 cpu_us_per_request 30\n\
+                       pulsegate request-h2-1024 cpu_us_per_request 25\n\
+                       nginx request-h2-1024 requests_per_second 800\n\
+                       haproxy request-h2-1024 requests_per_second 1000\n\
+                       pulsegate request-h2-1024 requests_per_second 1100\n\
+                       haproxy echo-h2-64 cpu_us_per_message 10\npulsegate echo-h2-64 cpu_us_per_message 11\n";
+        let table = table(figures);
+        let rows: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(
+            rows,
+            [
+                "| CPU per request, HTTP/2, 1 KiB (µs) | 20.00 | 30.00 | 25.00 | 1.25 | ≤ 1 of haproxy | yes | – |",
+                "| requests per second, HTTP/2, 1 KiB | 800 | 1000 | 1100 | 1.10 |  |  | – |",
+                "| CPU per echo over HTTP/2, 64 B (µs) | – | 10.00 | 11.00 | 1.10 | ≤ 1 of haproxy | **no** | – |",
+            ]
         );
     }
 

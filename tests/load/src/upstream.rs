@@ -1,10 +1,15 @@
-//! The app behind every proxy: a WebSocket echo on plain TCP that costs as little as possible.
+//! The app behind every proxy, on plain TCP: a WebSocket echo and bodies to fetch, at as little cost as possible.
 //!
-//! It turns the stream of incoming frames into the stream of echoes piece by piece, so that it holds no message and
+//! `GET /body/LENGTH` answers with that many bytes of the [`Pattern`], from `?from=PLACE` on, and keeps the connection.
+//! A request with `Sec-WebSocket-Key` is upgraded and echoed to, whatever its path.
+//!
+//! The echo turns the stream of incoming frames into the stream of echoes piece by piece, so that it holds no message and
 //! works in two buffers for all connections together.
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -15,6 +20,13 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::frame::{Decoder, FrameError, Header, Opcode, Part};
 use crate::head::{Head, HeadError};
+use crate::pattern::Pattern;
+
+/// The longest body there is.
+pub const LARGEST_BODY: usize = 1024 * 1024;
+
+/// What bodies are cut from; whoever fetches compares with the same.
+static BODIES: LazyLock<Pattern> = LazyLock::new(|| Pattern::new(LARGEST_BODY));
 
 /// Bytes read at once.
 const SCRATCH: usize = 64 * 1024;
@@ -31,7 +43,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
             Ok((stream, _)) => {
                 tokio::spawn(async move {
                     // A proxy may cut a connection off as it likes: that is its client's business, and is seen there.
-                    if let Err(error @ (UpstreamError::Frame(_) | UpstreamError::NoKey { .. })) =
+                    if let Err(error @ (UpstreamError::Frame(_) | UpstreamError::Request { .. })) =
                         connection(stream).await
                     {
                         eprintln!("echo upstream: {error}");
@@ -46,14 +58,45 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// Upgrades one connection and echoes on it until either side ends it.
+/// Serves one connection until either side ends it.
 pub async fn connection(mut stream: TcpStream) -> Result<(), UpstreamError> {
     stream.set_nodelay(true)?;
-    let (head, mut early) = Head::read(&mut stream).await?;
-    let Some(key) = head.field("Sec-WebSocket-Key") else {
-        stream.write_all(b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await?;
-        return Err(UpstreamError::NoKey { request: head.start_line().into() });
-    };
+    let mut early = Vec::new();
+    let mut answer = Vec::new();
+    loop {
+        let (head, rest) = Head::read_on(&mut stream, early).await?;
+        if let Some(key) = head.field("Sec-WebSocket-Key") {
+            return upgraded(stream, key, rest).await;
+        }
+        let Some(place) = body_asked_for(head.start_line()) else {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await?;
+            return Err(UpstreamError::Request { line: head.start_line().into() });
+        };
+        early = rest;
+        answer.clear();
+        answer.extend_from_slice(
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+                place.len()
+            )
+            .as_bytes(),
+        );
+        answer.extend_from_slice(BODIES.bytes(place));
+        stream.write_all(&answer).await?;
+    }
+}
+
+/// The place of the body that a request line asks for: `/body/LENGTH`, perhaps with `?from=PLACE`.
+fn body_asked_for(line: &str) -> Option<Range<usize>> {
+    let (target, _) = line.strip_prefix("GET ")?.split_once(' ')?;
+    let what = target.strip_prefix("/body/")?;
+    let (length, from) = what.split_once("?from=").unwrap_or((what, "0"));
+    let length = length.parse().ok().filter(|length| *length <= LARGEST_BODY)?;
+    BODIES.at(from.parse().ok()?, length)
+}
+
+/// Answers the upgrade and echoes.
+async fn upgraded(mut stream: TcpStream, key: &str, mut early: Vec<u8>) -> Result<(), UpstreamError> {
     let accept = derive_accept_key(key.as_bytes());
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -140,11 +183,11 @@ pub enum UpstreamError {
     /// No request came.
     #[error("no request came")]
     Head(#[from] HeadError),
-    /// The request asks for no WebSocket.
-    #[error("a request for no WebSocket: {request}")]
-    NoKey {
+    /// The request asks for neither a WebSocket nor a body.
+    #[error("a request for neither a WebSocket nor a body: {line}")]
+    Request {
         /// The request line.
-        request: String,
+        line: String,
     },
     /// The frames are broken.
     #[error("the proxy broke RFC 6455: {0}")]
@@ -154,6 +197,7 @@ pub enum UpstreamError {
 #[cfg(test)]
 mod tests {
     use futures_util::{SinkExt, StreamExt};
+    use tokio::io::AsyncReadExt;
     use tokio::time::timeout;
     use tokio_tungstenite::client_async;
     use tokio_tungstenite::tungstenite::Message;
@@ -193,6 +237,48 @@ mod tests {
         timeout(Duration::from_secs(10), async { tokio::join!(server, client) })
             .await
             .expect("all echoes come in time");
+    }
+
+    #[tokio::test]
+    async fn bodies_follow_one_another_on_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let server = async {
+            let (stream, _) = listener.accept().await.expect("a client comes");
+            connection(stream).await.expect_err("the last request is for nothing")
+        };
+        let client = async {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            let requests = b"GET /body/10 HTTP/1.1\r\n\r\nGET /body/2000?from=7 HTTP/1.1\r\n\r\n";
+            stream.write_all(requests).await.expect("it reads");
+            let mut early = Vec::new();
+            for place in [0..10, 7..2007] {
+                let (head, mut body) = Head::read_on(&mut stream, early).await.expect("it answers");
+                assert_eq!(head.status(), Some(200));
+                assert_eq!(head.field("Content-Length"), Some(place.len().to_string().as_str()));
+                while body.len() < place.len() {
+                    assert_ne!(stream.read_buf(&mut body).await.expect("it writes"), 0, "the body is cut");
+                }
+                early = body.split_off(place.len());
+                assert_eq!(body, BODIES.bytes(place));
+            }
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it reads");
+            let (head, rest) = Head::read_on(&mut stream, early).await.expect("it answers");
+            assert_eq!((head.status(), rest.len()), (Some(404), 0));
+        };
+        let both = async { tokio::join!(server, client) };
+        let (error, ()) = timeout(Duration::from_secs(10), both).await.expect("all answers come in time");
+        assert!(matches!(error, UpstreamError::Request { .. }), "{error}");
+    }
+
+    #[test]
+    fn only_bodies_that_exist_are_asked_for() {
+        assert_eq!(body_asked_for("GET /body/5?from=3 HTTP/1.1"), Some(3..8));
+        assert_eq!(body_asked_for("GET /body/0 HTTP/1.1"), Some(0..0));
+        let others = ["GET /body/1048577", "GET /body/", "GET /body/5?from=99999999", "POST /body/5", "GET /"];
+        for line in others {
+            assert_eq!(body_asked_for(&format!("{line} HTTP/1.1")), None, "{line}");
+        }
     }
 
     #[test]

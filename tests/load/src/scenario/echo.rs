@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tokio::time::{Instant, sleep_until};
 
-use super::{Figures, Target, micros};
+use super::closed_loop::{self, Exchange, Extent, Latencies, Names, Order};
+use super::{Figures, Target};
 use crate::fleet::{Fleet, Member};
 use crate::pattern::Pattern;
-use crate::process::Tree;
 use crate::session::Manners;
-use crate::stats::percentile;
+
+const NAMES: Names = Names { count: "messages", rate: "messages_per_second", cpu: "cpu_us_per_message" };
 
 /// Echo messages and check every byte
 #[derive(Args, Clone, Debug)]
@@ -38,131 +38,45 @@ pub struct Echo {
     messages: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Order {
-    Wait,
-    /// Echo until `end`; what completes from `start` on counts.
-    Timed {
-        start: Instant,
-        end: Instant,
-    },
-    /// Echo this many messages, all sessions together.
-    Counted(u64),
-}
-
-/// What one session brings: how long each of its messages took.
-type Latencies = Vec<Duration>;
-
 /// Runs the scenario.
 pub async fn run(options: &Echo) -> Result<Figures> {
     let pattern = if options.json { Pattern::json(options.size) } else { Pattern::new(options.size) };
     let dialer = options.target.dialer(pattern).await?;
     let measured = options.target.measured()?;
-    let Echo { sessions, size, .. } = *options;
+    let Echo { sessions, size, warm_up, duration, .. } = *options;
     let opening = options.target.opening(Manners::Answers);
     let mut fleet =
         Fleet::launch(&dialer, 0..sessions, opening, Order::Wait, move |member| echo(member, sessions, size));
     fleet.opened().await?;
-    match options.messages {
-        Some(messages) => counted(fleet, measured.as_ref(), options, messages).await,
-        None => timed(fleet, measured.as_ref(), options).await,
-    }
-}
 
-async fn timed(fleet: Fleet<Order, Latencies>, measured: Option<&Tree>, options: &Echo) -> Result<Figures> {
-    let start = Instant::now() + options.warm_up;
-    let end = start + options.duration;
-    fleet.order(Order::Timed { start, end });
-    sleep_until(start).await;
-    let before = measured.map(Tree::cpu).transpose()?;
-    sleep_until(end).await;
-    let after = measured.map(Tree::cpu).transpose()?;
-    let latencies = fleet.finish(options.target.patience).await.context("the last echoes")?.concat();
-    figures(options, latencies, options.duration, before.zip(after))
-}
-
-async fn counted(
-    fleet: Fleet<Order, Latencies>,
-    measured: Option<&Tree>,
-    options: &Echo,
-    messages: u64,
-) -> Result<Figures> {
-    let before = measured.map(Tree::cpu).transpose()?;
-    let start = Instant::now();
-    fleet.order(Order::Counted(messages));
-    // The count says nothing about the time: the patience is for each message.
-    let patience = options.target.patience.saturating_mul(u32::try_from(messages).unwrap_or(u32::MAX));
-    let latencies = fleet.finish(patience).await?.concat();
-    let took = start.elapsed();
-    let after = measured.map(Tree::cpu).transpose()?;
-    figures(options, latencies, took, before.zip(after))
+    let extent = options.messages.map_or(Extent::Timed { warm_up, duration }, Extent::Counted);
+    let mut figures = Figures::default();
+    figures.put("sessions", sessions as f64);
+    figures.put("size", size as f64);
+    closed_loop::measure(fleet, extent, measured.as_ref(), options.target.patience, &NAMES, &mut figures).await?;
+    Ok(figures)
 }
 
 /// One session's part.
 async fn echo(mut member: Member<Order>, sessions: usize, size: usize) -> Result<Latencies> {
-    let order = member
-        .hold(|order| match order {
-            Order::Wait => None,
-            order => Some(*order),
-        })
-        .await?;
-    let mut latencies = Latencies::new();
-    match order {
-        Order::Wait => {}
-        Order::Timed { start, end } => {
-            let mut begun = Instant::now();
-            for sequence in 0.. {
-                member
-                    .session
-                    .echo(member.index, sequence, size)
-                    .await
-                    .with_context(|| format!("message {sequence}"))?;
-                let done = Instant::now();
-                if done > end {
-                    break;
-                }
-                if done >= start {
-                    latencies.push(done - begun);
-                }
-                begun = done;
-            }
-        }
-        Order::Counted(all) => {
-            for sequence in (member.index as u64..all).step_by(sessions) {
-                let begun = Instant::now();
-                member
-                    .session
-                    .echo(member.index, sequence, size)
-                    .await
-                    .with_context(|| format!("message {sequence}"))?;
-                latencies.push(begun.elapsed());
-            }
-            member.session.close().await.context("closing")?;
-        }
+    let order = member.hold(Order::given).await?;
+    let index = member.index;
+    let mut echoer = Echoer { member, size };
+    let latencies = closed_loop::repeat(order, index, sessions, &mut echoer).await?;
+    if let Order::Counted(_) = order {
+        echoer.member.session.close().await.context("closing")?;
     }
     Ok(latencies)
 }
 
-fn figures(
-    options: &Echo,
-    mut latencies: Latencies,
-    took: Duration,
-    cpu: Option<(Duration, Duration)>,
-) -> Result<Figures> {
-    latencies.sort_unstable();
-    let of = |percent| percentile(&latencies, percent).context("no message came back while the clock ran");
-    let messages = latencies.len() as f64;
-    let mut figures = Figures::default();
-    figures.put("sessions", options.sessions as f64);
-    figures.put("size", options.size as f64);
-    figures.put("messages", messages);
-    figures.put("messages_per_second", messages / took.as_secs_f64());
-    figures.put("latency_p50_us", micros(of(50.0)?));
-    figures.put("latency_p99_us", micros(of(99.0)?));
-    if let Some((before, after)) = cpu {
-        let spent = after.saturating_sub(before);
-        figures.put("cpu_us_per_message", micros(spent) / messages);
-        figures.put("cpu_share_percent", spent.as_secs_f64() / took.as_secs_f64() * 100.0);
+struct Echoer {
+    member: Member<Order>,
+    size: usize,
+}
+
+impl Exchange for Echoer {
+    async fn exchange(&mut self, sequence: u64) -> Result<()> {
+        let Member { index, session, .. } = &mut self.member;
+        session.echo(*index, sequence, self.size).await.with_context(|| format!("message {sequence}"))
     }
-    Ok(figures)
 }

@@ -1,9 +1,11 @@
 //! The experiments. Each opens its sessions through the proxy, measures, and returns its figures.
 
 pub mod beat;
+mod closed_loop;
 pub mod echo;
 pub mod handshake;
 pub mod idle;
+pub mod request;
 pub mod silent;
 
 use std::fmt;
@@ -12,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use crate::dial::{Dialer, Url};
+use crate::dial::{Dialer, Http, Url};
 use crate::fleet::Opening;
 use crate::pattern::Pattern;
 use crate::process::Tree;
@@ -31,6 +33,12 @@ pub struct Target {
     /// The proxy's process; its descendants are measured with it
     #[arg(long)]
     pub pid: Option<u32>,
+    /// The version of HTTP that is offered by ALPN, alone
+    #[arg(long, value_enum, default_value_t = Version::H1, value_name = "VERSION")]
+    pub http: Version,
+    /// Sessions on one HTTP/2 connection
+    #[arg(long, default_value_t = 100, value_name = "COUNT", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub streams: usize,
     /// Loopback addresses to connect from, 127.0.0.1 and up: each has 28,000 ports
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..255))]
     pub sources: u8,
@@ -42,10 +50,23 @@ pub struct Target {
     pub patience: Duration,
 }
 
+/// A version of HTTP on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Version {
+    /// HTTP/1.1, a connection for each session
+    H1,
+    /// HTTP/2, many sessions on a connection
+    H2,
+}
+
 impl Target {
     /// A dialer for messages of `pattern`.
     pub async fn dialer(&self, pattern: Pattern) -> Result<Arc<Dialer>> {
-        let dialer = Dialer::new(self.url.clone(), &self.ca, self.sources, self.patience, pattern).await;
+        let http = match self.http {
+            Version::H1 => Http::One,
+            Version::H2 => Http::Two { streams: self.streams },
+        };
+        let dialer = Dialer::new(self.url.clone(), http, &self.ca, self.sources, self.patience, pattern).await;
         dialer.map(Arc::new).with_context(|| format!("dialling {}", self.url))
     }
 

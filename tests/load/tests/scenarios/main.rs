@@ -1,122 +1,19 @@
-//! Every scenario against a TLS server that is tungstenite's and tokio-rustls' work, not ours: what the figures claim
-//! must be what happened.
+//! Every scenario against a TLS server that is tungstenite's, h2's and tokio-rustls' work, not ours: what the figures
+//! claim must be what happened.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+mod http;
+mod server;
+
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
-use futures_util::{SinkExt, StreamExt};
-use pulsegate_load::cert;
 use pulsegate_load::scenario::{beat, echo, handshake, idle, silent};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{interval, timeout};
-use tokio_rustls::TlsAcceptor;
-use tokio_tungstenite::accept_async;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use server::{Habit, Server};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the server does beside echoing.
-#[derive(Clone, Copy)]
-enum Habit {
-    /// Nothing.
-    Echo,
-    /// Flips a bit in every message.
-    Corrupt,
-    /// Pings so often, and closes with 1001 whoever leaves a ping unanswered for one period.
-    Beat(Duration),
-    /// Closes every session after a while, whatever it does.
-    CloseAfter(Duration),
-}
-
-/// A running server; its certificate's directory goes with it.
-struct Server {
-    address: SocketAddr,
-    directory: PathBuf,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-impl Server {
-    async fn start(habit: Habit) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
-        let directory = std::env::temp_dir().join(format!("pulsegate-load-{}-{}", std::process::id(), address.port()));
-        std::fs::create_dir(&directory).expect("the directory is new");
-        cert::write(&directory).expect("the directory is writable");
-        let chain = CertificateDer::pem_file_iter(directory.join("cert.pem")).expect("it was written");
-        let chain = chain.collect::<Result<_, _>>().expect("it is PEM");
-        let key = PrivateKeyDer::from_pem_file(directory.join("key.pem")).expect("it was written");
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has TLS 1.3")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("the key is the certificate's");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(acceptor.clone(), stream, habit));
-            }
-        });
-        Self { address, directory }
-    }
-
-    /// The options of a scenario against this server, which is measured in the test's own process.
-    fn options<T: Args + FromArgMatches>(&self, more: &[&str]) -> T {
-        let (url, ca) = (format!("wss://localhost:{}/", self.address.port()), self.directory.join("ca.pem"));
-        let pid = std::process::id().to_string();
-        let ca = ca.to_str().expect("temporary directories have plain names");
-        let all =
-            ["scenario", &url, "--ca", ca, "--pid", &pid, "--sources", "2"].into_iter().chain(more.iter().copied());
-        let matches =
-            T::augment_args(Command::new("scenario")).try_get_matches_from(all).expect("the options are right");
-        T::from_arg_matches(&matches).expect("the options are right")
-    }
-}
-
-async fn serve(acceptor: TlsAcceptor, stream: TcpStream, habit: Habit) -> Option<()> {
-    let mut socket = accept_async(acceptor.accept(stream).await.ok()?).await.ok()?;
-    let period = match habit {
-        Habit::Beat(period) | Habit::CloseAfter(period) => period,
-        Habit::Echo | Habit::Corrupt => Duration::from_secs(3600),
-    };
-    let mut clock = interval(period);
-    clock.tick().await;
-    let mut unanswered = false;
-    loop {
-        tokio::select! {
-            message = socket.next() => match message?.ok()? {
-                Message::Binary(bytes) if matches!(habit, Habit::Corrupt) => {
-                    let flipped: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
-                    socket.send(Message::Binary(Bytes::from(flipped))).await.ok()?;
-                }
-                message @ Message::Binary(_) => socket.send(message).await.ok()?,
-                Message::Pong(_) => unanswered = false,
-                _ => {}
-            },
-            _ = clock.tick() => {
-                if unanswered || matches!(habit, Habit::CloseAfter(_)) {
-                    socket.send(Message::Close(Some(CloseFrame { code: 1001.into(), reason: "".into() }))).await.ok()?;
-                    return None;
-                }
-                socket.send(Message::Ping(Bytes::from_static(b"beat"))).await.ok()?;
-                unanswered = true;
-            }
-        }
-    }
-}
 
 #[tokio::test]
 async fn echo_counts_exactly() {

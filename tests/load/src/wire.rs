@@ -1,0 +1,113 @@
+//! The byte stream below a WebSocket: a TLS connection of its own, or one stream of an HTTP/2 connection (RFC 8441).
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::line::Shared;
+
+/// What a session through a proxy runs on.
+#[derive(Debug)]
+pub enum Wire {
+    /// A connection upgraded from HTTP/1.1.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// A stream that answered an extended CONNECT.
+    Tunnel(Tunnel),
+}
+
+/// Both directions of an HTTP/2 stream.
+#[derive(Debug)]
+pub struct Tunnel {
+    upward: SendStream<Bytes>,
+    downward: RecvStream,
+    /// What has come and was not asked for yet.
+    unread: Bytes,
+    _line: Shared,
+}
+
+impl Tunnel {
+    /// The tunnel on a stream of `line`, which it keeps open.
+    pub fn new(line: Shared, upward: SendStream<Bytes>, downward: RecvStream) -> Self {
+        Self { upward, downward, unread: Bytes::new(), _line: line }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // A DATA frame may be empty, and the end of a read is not the end of the stream.
+        while self.unread.is_empty() {
+            match ready!(self.downward.poll_data(context)) {
+                None => return Poll::Ready(Ok(())),
+                Some(data) => self.unread = data.map_err(broken)?,
+            }
+        }
+        let length = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread[..length]);
+        self.unread.advance(length);
+        Poll::Ready(self.downward.flow_control().release_capacity(length).map_err(broken))
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.upward.reserve_capacity(bytes.len());
+        // `poll_capacity` tells of growth: what is left from an earlier grant must be looked for.
+        while self.upward.capacity() == 0 {
+            match ready!(self.upward.poll_capacity(context)) {
+                None => return Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+                Some(grown) => grown.map_err(broken)?,
+            };
+        }
+        let length = bytes.len().min(self.upward.capacity());
+        self.upward.send_data(Bytes::copy_from_slice(&bytes[..length]), false).map_err(broken)?;
+        Poll::Ready(Ok(length))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.upward.send_data(Bytes::new(), true).map_err(broken)
+    }
+}
+
+/// A stream that was given up has ended as a TCP connection does by RST; every other error is to be reported.
+fn broken(error: h2::Error) -> io::Error {
+    match error.reason() {
+        Some(Reason::CANCEL | Reason::NO_ERROR) if error.is_reset() => ErrorKind::ConnectionReset.into(),
+        _ if error.is_io() => error.into_io().unwrap_or_else(|| ErrorKind::Other.into()),
+        _ => io::Error::other(error),
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tunnel(tunnel) => tunnel.poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tunnel(tunnel) => tunnel.poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            // The connection's own task writes.
+            Self::Tunnel(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tunnel(tunnel) => Poll::Ready(tunnel.end()),
+        }
+    }
+}
