@@ -128,7 +128,7 @@ fn word(code: Reason) -> &'static str {
 }
 
 struct Driver<C: Leg> {
-    library: server::Connection<Wire<C>, Bytes>,
+    connection: server::Connection<Wire<C>, Bytes>,
     wire: Wire<C>,
     peer: Peer,
     edge: Arc<Edge>,
@@ -141,23 +141,23 @@ struct Driver<C: Leg> {
 }
 
 impl<C: Leg + Send + 'static> Driver<C> {
-    fn new(mut library: server::Connection<Wire<C>, Bytes>, wire: Wire<C>, peer: Peer, edge: Arc<Edge>) -> Self {
+    fn new(mut connection: server::Connection<Wire<C>, Bytes>, wire: Wire<C>, peer: Peer, edge: Arc<Edge>) -> Self {
         let policy = edge.routes.default().heartbeat.policy();
-        let pings = library.ping_pong().filter(|_| policy.mode != Mode::Off);
+        let pings = connection.ping_pong().filter(|_| policy.mode != Mode::Off);
         let keepalive = KeepAlive::new(pings, policy, edge.limits.header_read, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         let stall = policy.write_stall;
-        Self { library, wire, peer, edge, inflows: Inflows::default(), keepalive, draining, refused: None, stall }
+        Self { connection, wire, peer, edge, inflows: Inflows::default(), keepalive, draining, refused: None, stall }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if self.draining.as_mut().is_some_and(|draining| draining.as_mut().poll(cx).is_ready()) {
             self.draining = None;
-            self.library.graceful_shutdown();
+            self.connection.graceful_shutdown();
             self.keepalive.retire(Instant::now());
         }
         loop {
-            while let Poll::Ready(accepted) = self.library.poll_accept(cx) {
+            while let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
                 match accepted {
                     Some(Ok((request, respond))) => self.start(request, respond),
                     end => return Poll::Ready(self.ended(end.and_then(Result::err))),
@@ -172,21 +172,21 @@ impl<C: Leg + Send + 'static> Driver<C> {
                 break;
             }
         }
-        let finding = self.keepalive.poll(cx, &self.wire, self.library.has_streams());
+        let finding = self.keepalive.poll(cx, &self.wire, self.connection.has_streams());
         match finding {
             Finding::Nothing => Poll::Pending,
             Finding::Dead => {
                 tracing::debug!(client.address = %self.peer.address, "http2.unanswered");
                 self.inflows.bury();
                 // Who was only held up (a laptop whose lid was closed) finds the sessions closed in order.
-                self.library.graceful_shutdown();
+                self.connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
             Finding::OutOfTime if self.refused.is_some() => Poll::Ready(self.ended(None)),
             Finding::OutOfTime => Poll::Ready(Ended::Dead),
             Finding::Idle => {
-                self.library.graceful_shutdown();
+                self.connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -219,7 +219,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
 
     fn refuse(&mut self, reason: &'static str, code: Reason) {
         self.refused = Some((reason, code));
-        self.library.abrupt_shutdown(code);
+        self.connection.abrupt_shutdown(code);
         self.keepalive.part(Instant::now() + PARTING);
     }
 

@@ -82,7 +82,7 @@ impl Body for Upload {
         }
         let frame = ready!(frame);
         streaming.progress.moved();
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
