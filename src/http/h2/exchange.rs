@@ -53,7 +53,8 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             let _ = self.respond.send_informational(go_on);
         }
         let (connection, inflow) = (Arc::clone(&self.connection), self.inflow.clone());
-        let mut answered = std::pin::pin!(respond_to(connection, inflow, request, is_connect));
+        // Large, and over soon: the task that is spawned, and moved about on the way, is small without it.
+        let mut answered = Box::pin(respond_to(connection, inflow, request, is_connect));
         let response = poll_fn(|cx| match answered.as_mut().poll(cx) {
             Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
