@@ -109,23 +109,11 @@ impl Redirect {
         };
         let parts = connection.into_parts();
         let parting = match outcome {
-            Err(error) => self.failed(&error, client, !parts.read_buf.is_empty()),
+            // As on the TLS port.
+            Err(error) => http::refused(&error, !parts.read_buf.is_empty(), client, &self.metrics).unwrap_or(&[]),
             Ok(()) => &[],
         };
         (parts.io.into_inner(), parting)
-    }
-
-    /// As on the TLS port: hyper has answered what it could not parse, and is silent when it is out of time.
-    fn failed(&self, error: &hyper::Error, client: SocketAddr, unfinished: bool) -> &'static [u8] {
-        let (reason, status) = match error {
-            error if error.is_parse_too_large() => ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
-            error if error.is_parse() => ("malformed", StatusCode::BAD_REQUEST),
-            error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
-            _ => return &[],
-        };
-        self.metrics.request(status.as_u16());
-        lines::http_reject(client, reason, status.as_u16());
-        if status == StatusCode::REQUEST_TIMEOUT { http::HEAD_TIMEOUT } else { &[] }
     }
 }
 

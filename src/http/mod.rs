@@ -44,7 +44,7 @@ use route::Routes;
 const BUFFER: usize = 64 * 1024;
 
 /// The answer to a head that does not end; hyper gives none.
-pub(crate) const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
     content-length: 39\r\n\
     connection: close\r\n\
@@ -231,27 +231,36 @@ impl Connection {
         }
     }
 
-    /// Ends a connection whose HTTP went wrong: hyper has answered what it could not parse, and timed out in silence
-    /// (`unfinished`: in the middle of a head); all else is the network's.
+    /// Ends a connection whose HTTP went wrong; `unfinished` as in [`refused`].
     async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C, unfinished: bool) {
-        let (reason, status) = if error.is_parse_too_large() {
-            ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
-        } else if error.is_parse() {
-            ("malformed", StatusCode::BAD_REQUEST)
-        } else if error.is_timeout() && unfinished {
-            ("header_timeout", StatusCode::REQUEST_TIMEOUT)
-        } else {
-            tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection");
-            if error.is_timeout() {
-                linger::close(stream).await;
-            }
-            return;
-        };
-        self.edge.metrics.request(status.as_u16());
-        lines::http_reject(self.peer.address, reason, status.as_u16());
-        let parting = if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] };
-        linger::close_with(stream, parting).await;
+        if let Some(parting) = refused(error, unfinished, self.peer.address, &self.edge.metrics) {
+            return linger::close_with(stream, parting).await;
+        }
+        tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection");
+        if error.is_timeout() {
+            linger::close(stream).await;
+        }
     }
+}
+
+/// Counts and tells what hyper has refused of `client`, and gives what is still to be said to it: hyper has answered
+/// what it could not parse, and timed out in silence (`unfinished`: in the middle of a head). `None`: all else is the
+/// network's.
+pub(crate) fn refused(
+    error: &hyper::Error,
+    unfinished: bool,
+    client: SocketAddr,
+    metrics: &Metrics,
+) -> Option<&'static [u8]> {
+    let (reason, status) = match error {
+        error if error.is_parse_too_large() => ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        error if error.is_parse() => ("malformed", StatusCode::BAD_REQUEST),
+        error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
+        _ => return None,
+    };
+    metrics.request(status.as_u16());
+    lines::http_reject(client, reason, status.as_u16());
+    Some(if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] })
 }
 
 /// HTTP/1.1 within these limits.
