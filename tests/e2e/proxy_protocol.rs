@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -78,7 +79,7 @@ async fn nobody_comes_in_without_a_whole_header_of_a_trusted_peer() {
     tls_behind(&proxy, b"").await.expect_err("a header is required");
     proxy.line("a refusal", refused("proxy_header")).await;
     for half in [&LINE[..20], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01"] {
-        assert_eq!(end_of(proxy.tcp().await, half).await, ErrorKind::ConnectionReset);
+        assert_eq!(end_of(proxy.address, half).await, ErrorKind::ConnectionReset);
     }
     proxy.line("a refusal", refused("proxy_cut")).await;
     tls_behind(&proxy, LINE).await.expect("the next one is welcome");
@@ -86,7 +87,7 @@ async fn nobody_comes_in_without_a_whole_header_of_a_trusted_peer() {
     proxy.finish().await;
 
     let proxy = Proxy::start(Config::to(&app.url).listen(STRANGERS)).await;
-    assert_eq!(end_of(proxy.tcp().await, LINE).await, ErrorKind::ConnectionReset);
+    assert_eq!(end_of(proxy.address, LINE).await, ErrorKind::ConnectionReset);
     proxy.line("a refusal", refused("proxy_untrusted")).await;
     assert_eq!(app.events("open").len(), 0, "{}", app.transcript());
     proxy.finish().await;
@@ -102,14 +103,17 @@ async fn the_redirect_asks_for_the_header_too() {
     tcp.write_all(&[LINE, request].concat()).await.expect("the kernel takes it");
     let answer = soon("the answer", Answer::read(&mut tcp)).await.expect("an answer");
     assert_eq!((answer.status, answer.header("location")), (308, Some("https://app.example/")));
-    let tcp = TcpStream::connect(address).await.expect("it listens");
-    assert_eq!(end_of(tcp, request).await, ErrorKind::ConnectionReset);
+    assert_eq!(end_of(address, request).await, ErrorKind::ConnectionReset);
     proxy.finish().await;
 }
 
-/// How a connection ends that sends `bytes` and waits.
-async fn end_of(mut tcp: TcpStream, bytes: &[u8]) -> ErrorKind {
-    let _ = tcp.write_all(bytes).await;
-    let end = soon("the end", tcp.read(&mut [0; 16])).await;
-    end.expect_err("no orderly end").kind()
+/// How a connection to `address` ends that sends `bytes` and waits.
+async fn end_of(address: SocketAddr, bytes: &[u8]) -> ErrorKind {
+    let connection = async {
+        // A peer that is refused by its address may hear of it before it knows that it is connected.
+        let mut tcp = TcpStream::connect(address).await?;
+        let _ = tcp.write_all(bytes).await;
+        tcp.read(&mut [0; 16]).await
+    };
+    soon("the end", connection).await.expect_err("no orderly end").kind()
 }
