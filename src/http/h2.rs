@@ -147,6 +147,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
         let keepalive = KeepAlive::new(pings, policy, edge.limits.header_read, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         let stall = policy.write_stall;
+        wire.cork();
         Self { connection, wire, peer, edge, inflows: Inflows::default(), keepalive, draining, refused: None, stall }
     }
 
@@ -163,7 +164,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
                     end => return Poll::Ready(self.ended(end.and_then(Result::err))),
                 }
             }
-            self.wire.settle();
+            self.wire.settle(cx);
             if self.wire.is_crowded() {
                 self.inflows.sweep();
                 self.wire.frames(frames::Frames::forget_small);
@@ -203,7 +204,8 @@ impl<C: Leg + Send + 'static> Driver<C> {
         self.inflows.add(&inflow);
         let connection = Connection::of_stream(&self.peer, &self.edge);
         let exchange = Exchange { connection, wire: self.wire.clone(), respond, inflow, stall: self.stall };
-        self.edge.tracker.spawn(exchange.run(request));
+        // Boxed: on its way into a task a future is moved about, and this one is large.
+        self.edge.tracker.spawn(Box::pin(exchange.run(request)));
     }
 
     /// Ends the connection if the client resets streams faster than anybody honest does; says whether it just did.

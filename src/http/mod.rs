@@ -300,7 +300,8 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
             let asked = asked(connection, route, &request);
             return switch::refuse(connection, &Refusal::Path, &asked, request.headers().get(ACCEPT));
         }
-        return switch::switch(connection, route, host, request, client).await;
+        // Boxed: every plain request's future would be as large as that of an upgrade.
+        return Box::pin(switch::switch(connection, route, host, request, client)).await;
     }
     // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
     // offers one must be ready to go on without: the request is as good as any other.

@@ -46,7 +46,8 @@ impl Upstream {
                 _ => return Err(failure),
             };
         }
-        let lease = self.connect().await?;
+        // Boxed, for a pooled connection is what most requests find.
+        let lease = Box::pin(self.connect()).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 

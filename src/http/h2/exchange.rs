@@ -1,7 +1,7 @@
 //! One stream of HTTP/2: a request and its answer, or a WebSocket (RFC 8441).
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -53,13 +53,15 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             let _ = self.respond.send_informational(go_on);
         }
         let (connection, inflow) = (Arc::clone(&self.connection), self.inflow.clone());
-        // Large, and over soon: the task that is spawned, and moved about on the way, is small without it.
-        let mut answered = Box::pin(respond_to(connection, inflow, request, is_connect));
-        let response = poll_fn(|cx| match answered.as_mut().poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
-        });
-        let Some(response) = response.await else { return };
+        let response = {
+            let mut answered = pin!(respond_to(connection, inflow, request, is_connect));
+            poll_fn(|cx| match answered.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
+            })
+            .await
+        };
+        let Some(response) = response else { return };
         match self.connection.swap_fate(Fate::Http) {
             Fate::Bridged(prepared) => {
                 let Self { connection, wire, mut respond, inflow, .. } = self;

@@ -18,17 +18,19 @@ use crate::relay::{Delivery, Leg};
 /// brings some 3,000 at most.
 const SMALL_FRAMES: usize = 1024;
 
-/// The most that one write gathers.
-const GATHERED: usize = 64 * 1024;
-
-/// Of what the library hands over in pieces one record of TLS is made, by way of this worker's buffer.
-type Gathered = Cell<Vec<u8>>;
+/// The most that is gathered before it is written.
+const GATHERED: usize = 32 * 1024;
 
 thread_local! {
-    static GATHER: Gathered = const { Cell::new(Vec::new()) };
+    /// What this worker gathers in, lent to whoever drives a connection.
+    static GATHER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// One connection's bytes; clones share them.
+///
+/// The library writes and flushes each larger DATA frame by itself. Once somebody drives the connection, what it
+/// writes is gathered instead, and goes out when the driver has nothing more to do ([`Wire::settle`]): the answers
+/// to many streams are one record of TLS and one write to the socket.
 #[derive(Debug)]
 pub(super) struct Wire<C>(Arc<Mutex<Shared<C>>>);
 
@@ -40,6 +42,13 @@ struct Shared<C> {
     spare: Vec<u8>,
     /// When the client was last heard.
     heard: Instant,
+    /// Whether writes are gathered.
+    corked: bool,
+    /// What the library has written and the stream has not: its first `taken` bytes have gone.
+    gathered: Vec<u8>,
+    taken: usize,
+    /// Why the stream takes nothing any more, until the library is told.
+    failed: Option<io::Error>,
     /// Whether the stream takes no bytes.
     blocked: bool,
     /// Bytes that streams have handed to the library since all of it was last written.
@@ -81,23 +90,20 @@ impl<C> Wire<C> {
         self.lock().queued += bytes as u64;
     }
 
-    /// The library has done all it could for now: what was queued is written, unless the stream takes no bytes.
-    pub(super) fn settle(&self) {
-        let waiting = {
-            let mut shared = self.lock();
-            if shared.blocked {
-                return;
-            }
-            shared.queued = 0;
-            std::mem::take(&mut shared.waiting)
-        };
-        waiting.into_iter().for_each(Waker::wake);
+    /// From here on there is a driver, which settles: writes are gathered.
+    pub(super) fn cork(&self) {
+        self.lock().corked = true;
     }
 
     /// Nobody drives the connection any more: who waits for it waits in vain.
     pub(super) fn release(&self) {
-        self.lock().blocked = false;
-        self.settle();
+        let waiting = {
+            let mut shared = self.lock();
+            shared.corked = false;
+            shared.blocked = false;
+            shared.settled()
+        };
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Whether bytes can be on their way as soon as they are handed over.
@@ -129,11 +135,34 @@ impl<C: Leg> Wire<C> {
             frames: Frames::new(now),
             spare: Vec::new(),
             heard: now,
+            corked: false,
+            gathered: Vec::new(),
+            taken: 0,
+            failed: None,
             blocked: false,
             queued: 0,
             promised: 0,
             waiting: Vec::new(),
         })))
+    }
+
+    /// The library has done all it could for now: what it has written goes out. Where the stream does not take all of
+    /// it, the driver is woken when it takes more.
+    pub(super) fn settle(&self, cx: &mut Context<'_>) {
+        let waiting = {
+            let mut shared = self.lock();
+            match shared.poll_drain(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    // The library hears of it when it writes, and writes whenever it is polled.
+                    shared.failed = Some(error);
+                    cx.waker().wake_by_ref();
+                }
+            }
+            shared.settled()
+        };
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -218,10 +247,67 @@ impl<C: Leg> Shared<C> {
         Poll::Ready(Ok(read))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        if self.gathered.len() >= GATHERED {
+            ready!(self.poll_drain(cx))?;
+        }
+        if self.gathered.capacity() == 0 {
+            self.gathered = GATHER.take();
+        }
+        let before = self.gathered.len();
+        for piece in pieces {
+            let room = GATHERED - self.gathered.len();
+            self.gathered.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        let taken = self.gathered.len() - before;
+        if !self.corked
+            && let Poll::Ready(result) = self.poll_drain(cx)
+        {
+            result?;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.failed.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None if self.corked => Poll::Ready(Ok(())),
+            None => self.poll_drain(cx),
+        }
+    }
+
+    /// Writes what was gathered, and gives the buffer back when all of it has gone.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.poll_gathered(cx);
         self.blocked = polled.is_pending();
+        if polled.is_ready() && self.gathered.capacity() > 0 {
+            let mut gathered = std::mem::take(&mut self.gathered);
+            gathered.clear();
+            self.taken = 0;
+            GATHER.set(gathered);
+        }
         polled
+    }
+
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.taken < self.gathered.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.gathered[self.taken..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.taken += written,
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl<C> Shared<C> {
+    /// All that was queued is written. Returns who waits for that.
+    fn settled(&mut self) -> Vec<Waker> {
+        self.queued = 0;
+        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -233,7 +319,7 @@ impl<C: Leg> AsyncRead for Wire<C> {
 
 impl<C: Leg> AsyncWrite for Wire<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.lock().poll_write(cx, bytes)
+        self.lock().poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -241,20 +327,7 @@ impl<C: Leg> AsyncWrite for Wire<C> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
-        let (Some(first), second) = (pieces.next(), pieces.next()) else { return Poll::Ready(Ok(0)) };
-        let Some(second) = second else { return self.lock().poll_write(cx, first) };
-        GATHER.with(|gather| {
-            let mut bytes = gather.take();
-            bytes.clear();
-            for piece in [first, second].into_iter().chain(pieces) {
-                let room = GATHERED - bytes.len();
-                bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-            }
-            let polled = self.lock().poll_write(cx, &bytes);
-            gather.set(bytes);
-            polled
-        })
+        self.lock().poll_write(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -262,14 +335,13 @@ impl<C: Leg> AsyncWrite for Wire<C> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut shared = self.lock();
-        let polled = Pin::new(&mut shared.stream).poll_flush(cx);
-        shared.blocked = polled.is_pending();
-        polled
+        self.lock().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.lock().stream).poll_shutdown(cx)
+        let mut shared = self.lock();
+        ready!(shared.poll_drain(cx))?;
+        Pin::new(&mut shared.stream).poll_shutdown(cx)
     }
 }
 
@@ -335,6 +407,46 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_gathered_goes_out_at_once_and_what_finds_no_room_follows() {
+        let (mut far, near) = duplex(GATHERED);
+        let mut wire = Wire::new(Pipe(near), Instant::now());
+        let mut cx = Context::from_waker(Waker::noop());
+        wire.cork();
+        let half = vec![7; GATHERED / 2];
+        for _ in 0..2 {
+            wire.write_all(&half).await.expect("gathered");
+            wire.flush().await.expect("left to the driver");
+        }
+        let mut read = vec![0; 2 * GATHERED];
+        let mut space = ReadBuf::new(&mut read);
+        assert!(Pin::new(&mut far).poll_read(&mut cx, &mut space).is_pending(), "nothing is written yet");
+        // A third finds no room before the first two are written; then there is none in the pipe.
+        wire.write_all(&half).await.expect("gathered");
+        wire.queue(half.len());
+        wire.settle(&mut cx);
+        assert!(wire.poll_free(&mut cx).is_pending(), "blocked");
+        far.read_exact(&mut read[..GATHERED]).await.expect("what was gathered first");
+        wire.settle(&mut cx);
+        assert!(wire.poll_free(&mut cx).is_ready() && wire.poll_settled(&mut cx).is_ready());
+        far.read_exact(&mut read[GATHERED..][..half.len()]).await.expect("the rest");
+        assert!(read[..GATHERED + half.len()].iter().all(|byte| *byte == 7));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_broke_is_told_to_the_next_who_writes() {
+        let (far, near) = duplex(64);
+        let mut wire = Wire::new(Pipe(near), Instant::now());
+        wire.cork();
+        wire.write_all(b"gathered").await.expect("gathered");
+        wire.queue(8);
+        drop(far);
+        let mut cx = Context::from_waker(Waker::noop());
+        wire.settle(&mut cx);
+        assert!(wire.poll_settled(&mut cx).is_ready(), "nobody waits for what cannot come");
+        assert_eq!(wire.flush().await.expect_err("it broke").kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
     async fn what_is_queued_counts_as_written_and_keeps_who_waits_for_it() {
         let (_far, near) = duplex(64);
         let wire = Wire::new(Pipe(near), Instant::now());
@@ -342,7 +454,7 @@ mod tests {
         assert_eq!(wire.written(), 100);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(wire.poll_free(&mut cx).is_ready() && wire.poll_settled(&mut cx).is_pending());
-        wire.settle();
+        wire.settle(&mut cx);
         assert!(wire.poll_settled(&mut cx).is_ready());
     }
 }
