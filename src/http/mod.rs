@@ -8,6 +8,7 @@ mod forward;
 mod forwarded;
 mod h2;
 mod headers;
+mod interim;
 mod linger;
 mod reply;
 mod route;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{EdgeLimits, Forwarded, Route, Settings};
+use crate::heartbeat::Mode;
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
@@ -156,7 +158,12 @@ pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edg
     }
 }
 
-async fn serve_http1<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
+async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: Arc<Edge>) {
+    // Whoever takes nothing of an answer holds the app's connection too; hyper would wait for ever.
+    let policy = edge.routes.default().heartbeat.policy();
+    if policy.mode != Mode::Off {
+        stream.set_user_timeout(policy.write_stall);
+    }
     let connection = Arc::new(Connection { peer, edge, fate: Mutex::new(Fate::Http) });
     let service = {
         let connection = Arc::clone(&connection);
@@ -279,7 +286,12 @@ pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
 
 /// Answers one request. `client` is the connection behind it, where HTTP/1.1 would part with it for an upgrade.
 async fn answer(connection: &Arc<Connection>, request: Request<Upload>, client: Option<OnUpgrade>) -> Response<Reply> {
-    let mut response = respond(connection, request, client).await;
+    let response = respond(connection, request, client).await;
+    transport_security(connection, response)
+}
+
+/// Adds what is to be on every response of a TLS connection.
+fn transport_security(connection: &Connection, mut response: Response<Reply>) -> Response<Reply> {
     if let Some(hsts) = connection.edge.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
         // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());

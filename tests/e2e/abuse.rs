@@ -143,6 +143,26 @@ async fn a_body_that_trickles_gets_408() {
 }
 
 #[tokio::test]
+async fn who_takes_nothing_of_an_answer_lets_go_of_the_app() {
+    let app = Fake::start(|_, mut stream| async move {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.expect("the proxy reads");
+        while stream.write_all(&[b'z'; 65_536]).await.is_ok() {}
+    })
+    .await;
+    let proxy = Proxy::start(Config::to(&app.url).with("[heartbeat]\nwrite_stall = \"1500ms\"\n")).await;
+    let connections = proxy.connections();
+    let mut stream = proxy.tls().await;
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
+    stream.flush().await.expect("it is open");
+    let line = proxy.line("the request", |line| line.json["message"] == "http.access").await.json;
+    assert_eq!((&line["http.response.status_code"], &line["complete"]), (&200.into(), &false.into()), "{line}");
+    proxy.releases(connections).await;
+    drop(stream);
+    proxy.finish().await;
+}
+
+#[tokio::test]
 async fn a_frame_that_trickles_ends_its_session() {
     let app = silent_app().await;
     let heartbeat = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"400ms\"\nframe_max_time = \"1s\"\n";

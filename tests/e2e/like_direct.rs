@@ -1,12 +1,18 @@
 //! An Express app answers through the proxy as it does directly: the same requests go both ways, and what comes back is
-//! compared byte for byte, but for the differences that are listed here.
+//! compared byte for byte, but for the differences that are listed here. With the proxy HTTP/1.1 is spoken, and HTTP/2.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::future::poll_fn;
 
+use bytes::Bytes;
+use h2::SendStream;
+use http::{HeaderMap, StatusCode};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::frames::noise;
 use crate::support::deadline::soon;
@@ -16,28 +22,57 @@ use crate::support::proxy::{Config, Proxy};
 /// Fields that are about one connection (RFC 9110 §7.6.1), and the time.
 const MAY_DIFFER: [&str; 4] = ["connection", "keep-alive", "transfer-encoding", "date"];
 
+/// What is spoken with the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    Http1,
+    Http2,
+}
+
+/// Every comparison, once for each version.
+macro_rules! both {
+    ($($name:ident),+ $(,)?) => {
+        mod http1 {
+            $(#[tokio::test] async fn $name() { super::$name(super::Via::Http1).await; })+
+        }
+        mod http2 {
+            $(#[tokio::test] async fn $name() { super::$name(super::Via::Http2).await; })+
+        }
+    };
+}
+
+both!(
+    downloads_ranges_and_conditions_are_the_same,
+    compressed_answers_are_the_same_bytes,
+    a_session_lasts_and_its_cookie_is_secure,
+    uploads_arrive_whole,
+    the_corners_of_http_are_the_same,
+    what_differs_is_what_is_documented,
+    an_app_that_trusts_its_proxy_learns_the_client_through_another_one,
+);
+
 /// One app that is asked directly, and another run of it that is asked through the proxy.
 struct Pair {
+    via: Via,
     direct: App,
     _behind: App,
     proxy: Proxy,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    async fn start(via: Via) -> Self {
         let direct = App::start("express", "whole.js", &[]).await;
         let behind = App::start("express", "whole.js", &[]).await;
         let proxy = Proxy::start(Config::to(&behind.url)).await;
-        Self { direct, _behind: behind, proxy }
+        Self { via, direct, _behind: behind, proxy }
     }
 
     /// What comes of `request` directly, and through the proxy.
     async fn ask(&self, request: &Request) -> [Reply; 2] {
         let address = self.direct.url.strip_prefix("http://").expect("the app listens on TCP");
         let tcp = TcpStream::connect(address).await.expect("the app listens");
-        let direct = soon("the app's answer", reply(tcp, &request.bytes)).await;
-        let proxied = soon("the answer through the proxy", reply(self.proxy.tls().await, &request.bytes)).await;
-        [direct, proxied]
+        let direct = soon("the app's answer", reply(tcp, &request.bytes())).await;
+        [direct, self.via.ask(&self.proxy, request).await]
     }
 
     /// As [`Self::ask`], when both are to be the same; returns it.
@@ -53,26 +88,82 @@ impl Pair {
     }
 }
 
-/// A request, as bytes. Its connection is for it alone.
+impl Via {
+    async fn ask(self, proxy: &Proxy, request: &Request) -> Reply {
+        let answer = async {
+            match self {
+                Self::Http1 => reply(proxy.tls().await, &request.bytes()).await,
+                Self::Http2 => reply_by_http2(proxy, request).await,
+            }
+        };
+        soon("the answer through the proxy", answer).await
+    }
+}
+
+/// A request. Its connection is for it alone.
 struct Request {
     what: String,
-    bytes: Vec<u8>,
+    line: String,
+    fields: Vec<String>,
+    body: Vec<u8>,
 }
 
 impl Request {
     fn new(line: &str, fields: &[&str], body: &[u8]) -> Self {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n");
-        for field in fields {
-            write!(head, "{field}\r\n").expect("writing to a string");
+        let what = format!("{line} {fields:?}");
+        Self {
+            what,
+            line: line.into(),
+            fields: fields.iter().map(|field| (*field).into()).collect(),
+            body: body.into(),
         }
-        if !body.is_empty() && !fields.iter().any(|field| field.starts_with("Transfer-Encoding")) {
-            write!(head, "Content-Length: {}\r\n", body.len()).expect("writing to a string");
-        }
-        Self { what: format!("{line} {fields:?}"), bytes: [head.as_bytes(), b"\r\n", body].concat() }
     }
 
     fn get(path: &str, fields: &[&str]) -> Self {
         Self::new(&format!("GET {path}"), fields, &[])
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.fields.iter().any(|field| field.starts_with("Transfer-Encoding"))
+    }
+
+    /// As HTTP/1.1 has it.
+    fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n", self.line);
+        for field in &self.fields {
+            write!(head, "{field}\r\n").expect("writing to a string");
+        }
+        if !self.body.is_empty() && !self.is_chunked() {
+            write!(head, "Content-Length: {}\r\n", self.body.len()).expect("writing to a string");
+        }
+        [head.as_bytes(), b"\r\n", &self.body].concat()
+    }
+
+    /// As HTTP/2 has it: the head, the body, and its trailers.
+    fn streamed(&self) -> (http::Request<()>, Vec<u8>, HeaderMap) {
+        let (method, target) = self.line.split_once(' ').expect("a method and a target");
+        // A fragment never leaves a client of HTTP/2.
+        let target = target.split('#').next().expect("the first part");
+        let mut request = http::Request::builder().method(method).uri(format!("https://app.example{target}"));
+        for field in &self.fields {
+            let (name, value) = field.split_once(": ").expect("a field");
+            if !["Transfer-Encoding", "Connection"].contains(&name) {
+                request = request.header(name, value);
+            }
+        }
+        let (mut body, mut trailers) = (self.body.clone(), HeaderMap::new());
+        if self.is_chunked() {
+            let (whole, lines) = unchunked(&mut &*self.body).expect("a chunked body");
+            for line in lines {
+                let (name, value) = line.split_once(": ").expect("a field");
+                let name = http::HeaderName::try_from(name).expect("a name");
+                trailers.insert(name, value.parse().expect("a value"));
+            }
+            body = whole;
+        } else if !body.is_empty() {
+            request = request.header("content-length", body.len());
+        }
+        (request.body(()).expect("a sound request"), body, trailers)
     }
 }
 
@@ -104,6 +195,67 @@ impl Reply {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+}
+
+/// Sends `request` on a connection of HTTP/2 to `proxy`, and reads the whole answer.
+async fn reply_by_http2(proxy: &Proxy, request: &Request) -> Reply {
+    let name = ServerName::try_from("localhost").expect("a valid name");
+    let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
+    let tls = handshake.await.expect("the proxy's certificate is trusted");
+    let (sender, connection) = h2::client::handshake(tls).await.expect("the preface goes out");
+    let driver = tokio::spawn(connection);
+    let mut sender = sender.ready().await.expect("the connection lives");
+    let (head, body, trailers) = request.streamed();
+    let ends = body.is_empty() && trailers.is_empty();
+    let (mut response, stream) = sender.send_request(head, ends).expect("a sound request");
+    let receive = async {
+        let mut interim = Vec::new();
+        while let Some(answer) = poll_fn(|cx| response.poll_informational(cx)).await {
+            interim.push(status_line(answer.expect("an interim answer").status()));
+        }
+        let (head, mut stream) = response.await.expect("an answer").into_parts();
+        let mut body = Vec::new();
+        while let Some(data) = stream.data().await {
+            let data = data.expect("the body comes in whole");
+            stream.flow_control().release_capacity(data.len()).expect("it was taken");
+            body.extend_from_slice(&data);
+        }
+        let trailers = stream.trailers().await.expect("trailers, or none").unwrap_or_default();
+        let trailers = lines(&trailers).map(|(name, value)| format!("{name}: {value}").to_ascii_lowercase()).collect();
+        let mut fields = BTreeMap::<String, Vec<String>>::new();
+        for (name, value) in lines(&head.headers) {
+            fields.entry(name).or_default().push(value);
+        }
+        Reply { interim, status: status_line(head.status), fields, body, trailers }
+    };
+    let send = async {
+        if !ends {
+            // The app may answer before it has read everything.
+            let _ = upload(stream, body.into(), trailers).await;
+        }
+    };
+    let (reply, ()) = tokio::join!(receive, send);
+    driver.abort();
+    reply
+}
+
+async fn upload(mut stream: SendStream<Bytes>, mut body: Bytes, trailers: HeaderMap) -> Option<()> {
+    while !body.is_empty() {
+        stream.reserve_capacity(body.len());
+        let room = poll_fn(|cx| stream.poll_capacity(cx)).await?.ok()?;
+        stream.send_data(body.split_to(room.min(body.len())), body.is_empty() && trailers.is_empty()).ok()?;
+    }
+    if trailers.is_empty() { Some(()) } else { stream.send_trailers(trailers).ok() }
+}
+
+/// As HTTP/1.1 would say it.
+fn status_line(status: StatusCode) -> String {
+    format!("HTTP/1.1 {} {}", status.as_u16(), status.canonical_reason().expect("a usual status"))
+}
+
+fn lines(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
+    let text = |value: &http::HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    headers.iter().map(move |(name, value)| (name.as_str().to_owned(), text(value)))
 }
 
 /// Sends `request` and reads to the end of the connection.
@@ -139,30 +291,29 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
         let (name, value) = line.split_once(':')?;
         fields.entry(name.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
     }
-    let mut trailers = Vec::new();
     let chunked = fields.get("transfer-encoding").is_some_and(|values| values[0].eq_ignore_ascii_case("chunked"));
-    let body = if chunked {
-        let mut body = Vec::new();
-        loop {
-            let size = std::str::from_utf8(until(&mut rest, b"\r\n")?).ok()?;
-            let size = usize::from_str_radix(size, 16).ok()?;
-            if size == 0 {
-                break;
-            }
-            body.extend_from_slice(rest.get(..size)?);
-            rest = rest.get(size..)?.strip_prefix(b"\r\n")?;
-        }
-        loop {
-            match until(&mut rest, b"\r\n")? {
-                [] => break,
-                trailer => trailers.push(String::from_utf8_lossy(trailer).to_ascii_lowercase()),
-            }
-        }
-        body
-    } else {
-        rest.to_vec()
-    };
+    let (body, trailers) = if chunked { unchunked(&mut rest)? } else { (rest.to_vec(), Vec::new()) };
     Some(Reply { interim, status, fields, body, trailers })
+}
+
+/// A body without its transfer coding, and its trailers in lower case.
+fn unchunked(rest: &mut &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
+    let (mut body, mut trailers) = (Vec::new(), Vec::new());
+    loop {
+        let size = std::str::from_utf8(until(rest, b"\r\n")?).ok()?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(rest.get(..size)?);
+        *rest = rest.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+    loop {
+        match until(rest, b"\r\n")? {
+            [] => return Some((body, trailers)),
+            trailer => trailers.push(String::from_utf8_lossy(trailer).to_ascii_lowercase()),
+        }
+    }
 }
 
 /// What stands before the next `end`, which is taken as well.
@@ -173,9 +324,8 @@ fn until<'a>(rest: &mut &'a [u8], end: &[u8]) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-#[tokio::test]
-async fn downloads_ranges_and_conditions_are_the_same() {
-    let pair = Pair::start().await;
+async fn downloads_ranges_and_conditions_are_the_same(via: Via) {
+    let pair = Pair::start(via).await;
     let whole = pair.agree(&Request::get("/file", &[])).await;
     assert_eq!(whole.status, "HTTP/1.1 200 OK");
     let (etag, modified) = (whole.field("etag"), whole.field("last-modified"));
@@ -200,9 +350,8 @@ async fn downloads_ranges_and_conditions_are_the_same() {
     pair.proxy.finish().await;
 }
 
-#[tokio::test]
-async fn compressed_answers_are_the_same_bytes() {
-    let pair = Pair::start().await;
+async fn compressed_answers_are_the_same_bytes(via: Via) {
+    let pair = Pair::start(via).await;
     for path in ["/text", "/file", "/large", "/events"] {
         for coding in ["gzip", "br", "deflate", "identity", "gzip;q=0.5, br;q=0.1", "*"] {
             pair.agree(&Request::get(path, &[&format!("Accept-Encoding: {coding}")])).await;
@@ -214,9 +363,8 @@ async fn compressed_answers_are_the_same_bytes() {
     pair.proxy.finish().await;
 }
 
-#[tokio::test]
-async fn a_session_lasts_and_its_cookie_is_secure() {
-    let pair = Pair::start().await;
+async fn a_session_lasts_and_its_cookie_is_secure(via: Via) {
+    let pair = Pair::start(via).await;
     pair.agree(&Request::get("/me", &[])).await;
     let form = "Content-Type: application/x-www-form-urlencoded";
     let [direct, proxied] = pair.ask(&Request::new("POST /login", &[form], b"user=jo%C3%A9")).await;
@@ -239,9 +387,8 @@ async fn a_session_lasts_and_its_cookie_is_secure() {
     pair.proxy.finish().await;
 }
 
-#[tokio::test]
-async fn uploads_arrive_whole() {
-    let pair = Pair::start().await;
+async fn uploads_arrive_whole(via: Via) {
+    let pair = Pair::start(via).await;
     let part = |head: &str, content: &[u8]| {
         [format!("--edge\r\nContent-Disposition: form-data; {head}\r\n\r\n").as_bytes(), content, b"\r\n"].concat()
     };
@@ -276,9 +423,8 @@ async fn uploads_arrive_whole() {
     pair.proxy.finish().await;
 }
 
-#[tokio::test]
-async fn the_corners_of_http_are_the_same() {
-    let pair = Pair::start().await;
+async fn the_corners_of_http_are_the_same(via: Via) {
+    let pair = Pair::start(via).await;
     for (line, status) in [
         ("GET /empty", "204 No Content"),
         ("HEAD /text", "200 OK"),
@@ -306,16 +452,17 @@ async fn the_corners_of_http_are_the_same() {
     pair.proxy.finish().await;
 }
 
-#[tokio::test]
-async fn what_differs_is_what_is_documented() {
-    let pair = Pair::start().await;
-    // Early hints end at the proxy, as all interim answers but its own 100 do.
+async fn what_differs_is_what_is_documented(via: Via) {
+    let pair = Pair::start(via).await;
+    // Early hints, as all interim answers but its own 100, end at the proxy where HTTP/1.1 is spoken.
     let [direct, proxied] = pair.ask(&Request::get("/hints", &[])).await;
-    assert_eq!((direct.interim, proxied.interim), (vec!["HTTP/1.1 103 Early Hints".to_owned()], Vec::new()));
+    let hints = vec!["HTTP/1.1 103 Early Hints".to_owned()];
+    let heard = if via == Via::Http2 { hints.clone() } else { Vec::new() };
+    assert_eq!((direct.interim, proxied.interim), (hints, heard));
     assert_eq!((direct.status, direct.body), (proxied.status, proxied.body));
-    // Trailers are for clients that say so.
+    // Trailers are for clients that say so, where HTTP/1.1 is spoken.
     let [direct, proxied] = pair.ask(&Request::get("/trailers", &[])).await;
-    assert_eq!((direct.trailers.len(), proxied.trailers.len()), (1, 0));
+    assert_eq!((direct.trailers.len(), proxied.trailers.len()), (1, usize::from(via == Via::Http2)));
     assert_eq!(direct.body, proxied.body);
     // The app hears that its client uses TLS.
     let [direct, proxied] = pair.ask(&Request::get("/away", &[])).await;
@@ -330,8 +477,7 @@ async fn what_differs_is_what_is_documented() {
     pair.proxy.finish().await;
 }
 
-#[tokio::test]
-async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one() {
+async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via: Via) {
     let app = App::start("express", "whole.js", &[]).await;
     let claims =
         ["X-Forwarded-For: 6.6.6.6, 198.51.100.1", "X-Forwarded-Host: shop.example", "X-Request-Id: from-afar"];
@@ -342,7 +488,7 @@ async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one() {
         let forwarded = format!("[forwarded]\ntrusted_proxies = {trusted}\nrfc7239 = true\n");
         let proxy = Proxy::start(Config::to(&app.url).with(&forwarded)).await;
         let request = Request::get("/who", &claims);
-        let who = soon("an answer", reply(proxy.tls().await, &request.bytes)).await.json();
+        let who = via.ask(&proxy, &request).await.json();
         assert_eq!((&who["ip"], &who["hostname"]), (&ip.into(), &hostname.into()), "{who}");
         assert_eq!(who["id"] == "from-afar", ip == "198.51.100.1", "{who}");
         assert_eq!(who["protocol"], "https");

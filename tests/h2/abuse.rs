@@ -89,11 +89,13 @@ async fn a_request_that_is_malformed_costs_its_stream_alone() {
 
 #[tokio::test]
 async fn a_host_that_contradicts_the_authority_is_a_bad_request() {
-    let (_fake, proxy) = proxy("").await;
+    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let proxy = Proxy::start(Config::to(&fake.url).tls("hsts = \"1h\"")).await;
     let mut client = Client::connect(&proxy).await;
     let mut get = request(Method::GET, "/");
     get.headers_mut().insert("host", HeaderValue::from_static("evil.example"));
-    assert_eq!(client.ask(get).await.status, 400);
+    let refused = client.ask(get).await;
+    assert_eq!((refused.status, refused.header("strict-transport-security")), (400, Some("max-age=3600")));
     let line = proxy.line("its access line", |line| line.json["message"] == "http.access").await.json;
     assert_eq!(line["reason"], "host", "{line}");
     assert_eq!(client.get("/").await.status, 200);

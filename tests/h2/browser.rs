@@ -1,10 +1,11 @@
-//! Chromium opens a WebSocket over the HTTP/2 connection that its page came by.
+//! Chromium opens WebSockets over the HTTP/2 connection that its page came by.
 
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::browser::Browser;
+use crate::support::deadline::settles;
 use crate::support::node::App;
 use crate::support::process::send;
 use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
@@ -35,5 +36,37 @@ async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1001()
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"heartbeat_timeout".into()), "{line}");
     assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn socket_io_polls_and_upgrades_over_one_connection_and_comes_back() {
+    let app = App::start("libraries", "socket_io/app.js", &[]).await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("profile = \"auto\"\n")).await;
+    let browser = Browser::visit(&proxy.https("/"), &proxy.pki.ca).await;
+    let open = browser.event("open", |_| true).await;
+    assert_eq!(open["transport"], "polling", "{open}");
+    let upgrade = browser.event("upgrade", |_| true).await;
+    assert_eq!(upgrade["transport"], "websocket", "{upgrade}");
+    browser.event("message", |event| event["data"] == "over streams").await;
+    let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
+    assert_eq!((&open["protocol"], &open["heartbeat.profile"]), (&"h2".into(), &"engine.io".into()), "{open}");
+    let polls = proxy.logged("http.access");
+    assert!(polls.iter().filter(|line| line["url.path"] == "/socket.io/").count() >= 3, "{polls:?}");
+    assert!(polls.iter().all(|line| line["protocol"] == "h2"), "{polls:?}");
+
+    // The library answers the app's pings; for many windows that is enough.
+    sleep(BOUND * 5).await;
+    assert!(browser.events("close").is_empty(), "{}", browser.transcript());
+    let network_service = browser.network_service();
+    send(network_service, Signal::STOP);
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"heartbeat_timeout".into()), "{line}");
+    let close = app.event("close", |_| true).await;
+    assert_eq!(close["reason"], "transport close", "{close}");
+    send(network_service, Signal::CONT);
+    browser.event("close", |_| true).await;
+    let opened = || browser.events("open").len();
+    settles("the page comes back by itself", opened, |count| *count >= 2).await;
     proxy.finish().await;
 }

@@ -19,8 +19,9 @@ use super::leg::StreamLeg;
 use super::wire::Wire;
 use crate::config::EdgeLimits;
 use crate::http::access::Access;
+use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Edge, Fate, Peer, answer, headers};
+use crate::http::{Connection, Edge, Fate, Peer, answer, headers, transport_security};
 use crate::relay::Leg;
 use crate::upstream::Upload;
 
@@ -43,7 +44,7 @@ impl Connection {
 
 impl<C: Leg + Send + 'static> Exchange<C> {
     /// Answers the request. If the client resets the stream meanwhile, all that is under way for it is dropped.
-    pub(super) async fn run(mut self, request: Request<()>) {
+    pub(super) async fn run(mut self, mut request: Request<()>) {
         let without_body = request.method() == Method::HEAD;
         let is_connect = request.method() == Method::CONNECT;
         if request.headers().contains_key(EXPECT) && !self.inflow.is_end_stream() {
@@ -53,11 +54,18 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             let _ = self.respond.send_informational(go_on);
         }
         let (connection, inflow) = (Arc::clone(&self.connection), self.inflow.clone());
+        let interim = Interim::of(&mut request);
         let response = {
             let mut answered = pin!(respond_to(connection, inflow, request, is_connect));
-            poll_fn(|cx| match answered.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Some(response)),
-                Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
+            poll_fn(|cx| {
+                let response = answered.as_mut().poll(cx);
+                for answer in interim.take(cx) {
+                    let _ = self.respond.send_informational(answer);
+                }
+                match response {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
+                }
             })
             .await
         };
@@ -101,7 +109,8 @@ async fn respond_to(
         let routes = &edge.routes;
         let route = Arc::clone(routes.find(None, request.uri().path()).unwrap_or_else(|| routes.default()));
         let access = Access::begin(&connection, route, &request);
-        return reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
+        let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
+        return transport_security(&connection, refused);
     }
     join_cookies(request.headers_mut());
     // What follows an extended CONNECT is no body: the session reads it, or nobody.

@@ -1,11 +1,13 @@
-// A Socket.IO server that pings more often than its default and is as patient as that.
+// A Socket.IO server that pings more often than its default and is as patient as that; and a page that uses it.
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
 import { Server } from 'socket.io';
 
 import { listen, report } from '../../express/report.js';
 
-const server = createServer();
+const page = readFileSync(new URL('page.html', import.meta.url));
+const server = createServer((_, response) => response.setHeader('Content-Type', 'text/html').end(page));
 const io = new Server(server, { pingInterval: 400, pingTimeout: 20_000 });
 io.on('connection', (socket) => {
   const { conn } = socket;
