@@ -43,7 +43,16 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind to a port of the system's choice");
         let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
         let accepting = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
+            loop {
+                let (mut stream, _) = match listener.accept().await {
+                    Ok(accepted) => accepted,
+                    // It does not stop listening for that: the proxy would find the app down, and the test a wrong cause.
+                    Err(error) => {
+                        eprintln!("the fake upstream cannot accept: {error}");
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
+                };
                 let misbehave = Arc::clone(&misbehave);
                 tokio::spawn(async move {
                     let Some(head) = read_head(&mut stream).await else { return };
