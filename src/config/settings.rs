@@ -55,6 +55,12 @@ impl Settings {
         all
     }
 
+    /// How long a peer may take to answer a Close, on the most patient of all routes.
+    pub fn close_grace(&self) -> Duration {
+        let graces = self.routes.iter().map(|route| route.heartbeat.policy().close_grace);
+        graces.max().unwrap_or_default()
+    }
+
     /// The routes whose WebSockets a page of any origin may open.
     pub fn open_routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter().filter(|route| *route.origins == OriginPolicy::Any)
