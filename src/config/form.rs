@@ -200,6 +200,12 @@ pub(super) fn one_of<T: Copy + Debug>(words: Words<T>) -> impl Fn(&Given<'_>) ->
     }
 }
 
+/// The word of `words` for `meaning`, which has one.
+pub(super) fn word<T: PartialEq>(words: Words<T>, meaning: &T) -> &'static str {
+    let found = words.iter().find(|(_, known)| known == meaning);
+    found.map(|(word, _)| *word).expect("whatever can be meant was read from one of the words")
+}
+
 /// That a value is none of `words`, which follow `lead` in the message.
 pub(super) fn none_of<'a>(lead: &str, text: Option<&str>, words: impl Iterator<Item = &'a str> + Clone) -> Problem {
     let problem = Problem::new(format!("{lead} {}", enumerate(words.clone())));

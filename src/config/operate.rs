@@ -14,7 +14,8 @@ use super::settings::{Admin, AdminSocket, Directives, Drain, Level, Listen, Log,
 use super::suggest::nearest;
 use super::value::{address, file, socket_path};
 
-const FORMATS: Words<LogFormat> = &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+pub(super) const FORMATS: Words<LogFormat> =
+    &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 const LEVELS: Words<Option<Level>> = &[
     (Level::OFF, None),
     ("error", Some(Level::Error)),
@@ -201,14 +202,14 @@ fn directives(given: &Given<'_>) -> Read<Directives> {
     let mut directives = Directives::default();
     for part in text.split(',').map(str::trim) {
         let Some((target, word)) = part.split_once('=') else {
-            let level = level(part).ok_or_else(|| stray(part, misfit()))?;
+            let level = level(part, || stray(part, misfit()))?;
             if default.replace(level).is_some() {
                 return Err(Problem::new("names two levels for all that has no target"));
             }
             continue;
         };
         let (target, word) = (target.trim_end(), word.trim_start());
-        let level = level(word).ok_or_else(|| {
+        let level = level(word, || {
             none_of(&format!("must have behind \"{target}=\" one of"), Some(word), LEVELS.iter().map(|(name, _)| *name))
         })?;
         if target.is_empty() {
@@ -228,8 +229,10 @@ fn directives(given: &Given<'_>) -> Read<Directives> {
     Ok(directives)
 }
 
-fn level(word: &str) -> Option<Option<Level>> {
-    LEVELS.iter().find(|(name, _)| *name == word).map(|(_, level)| *level)
+/// The level that `word` stands for; `None` is none at all.
+fn level(word: &str, otherwise: impl FnOnce() -> Problem) -> Read<Option<Level>> {
+    let found = LEVELS.iter().find(|(name, _)| *name == word);
+    found.map(|(_, level)| *level).ok_or_else(otherwise)
 }
 
 /// Why a word by itself is no level.

@@ -16,9 +16,9 @@ use super::spoken::{Spoken, spoken};
 use super::value::{close_code, close_reason, prefix};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
 
-const LIVENESS: Words<Liveness> =
+pub(super) const LIVENESS: Words<Liveness> =
     &[("any_bytes", Liveness::AnyBytes), ("any_frame", Liveness::AnyFrame), ("pong_only", Liveness::PongOnly)];
-const CLIENT_PING: Words<ClientPing> = &[("forward", ClientPing::Forward), ("answer", ClientPing::Answer)];
+pub(super) const CLIENT_PING: Words<ClientPing> = &[("forward", ClientPing::Forward), ("answer", ClientPing::Answer)];
 const DISCONNECT: Words<()> = &[("disconnect", ())];
 
 /// What the sections say of every session, and its route may say otherwise.
@@ -34,13 +34,23 @@ struct Common {
     origins: Arc<OriginPolicy>,
 }
 
+/// What all sections come to.
+#[derive(Debug)]
+pub(super) struct Sections {
+    pub(super) settings: Settings,
+    /// What the sections say of every path: the route of those for which there is no other.
+    pub(super) common: Arc<Route>,
+    /// The other routes as they were written, table by table.
+    pub(super) written: Vec<Arc<Route>>,
+}
+
 /// Every section. `None` where something required is missing; values that do not fit are reported by the reader,
 /// and their defaults stand in for them.
-pub(super) fn settings(
+pub(super) fn read(
     root: &Table<'_>,
     certificates: impl Fn(&Tls) -> Result<(), String>,
     app: impl Fn(&Upstream) -> Result<(), String>,
-) -> Option<Settings> {
+) -> Option<Sections> {
     let listen_table = root.table("listen");
     let listen = edge::listen(&listen_table);
     let tls = edge::tls(&root.table("tls"), certificates);
@@ -59,9 +69,17 @@ pub(super) fn settings(
     let admin = operate::admin(&root.table("admin"), &listen_table, &listen);
     let log = operate::log(&root.table("log"));
     let otel = operate::otel(&root.table("otel"));
-    let routes = routes(&root.tables("route"), &common, &mut apps);
-    let upstream = is_known.then(|| Arc::clone(apps.default()));
-    Some(Settings { listen, tls: tls?, upstream: upstream?, routes, limits, forwarded, drain, admin, log, otel })
+    let written = routes(&root.tables("route"), &common, &mut apps);
+    let upstream = is_known.then(|| Arc::clone(apps.default()))?;
+    let common = Arc::new(Route {
+        heartbeat: common.heartbeat,
+        limits: common.limits,
+        origins: common.origins,
+        ..Route::to(Arc::clone(&upstream))
+    });
+    let routes = in_order(&written, &common);
+    let settings = Settings { listen, tls: tls?, upstream, routes, limits, forwarded, drain, admin, log, otel };
+    Some(Sections { settings, common, written })
 }
 
 /// The settings of a route's heartbeat over those of `base`, whichever is spoken.
@@ -109,7 +127,7 @@ fn close(t: &Table<'_>, base: &CloseSpec) -> CloseSpec {
     CloseSpec { code: t.or("code", close_code, base.code), reason: t.or("reason", close_reason, base.reason.clone()) }
 }
 
-/// The routes in the order in which they are tried, and behind them the one for everything else.
+/// The routes as they are written.
 fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps<'_>) -> Vec<Arc<Route>> {
     let mut routes: Vec<Arc<Route>> = Vec::new();
     for t in tables {
@@ -125,13 +143,14 @@ fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps<'_>) -> Vec<Arc
         }
         routes.push(Arc::new(Route { path, host, upstream, heartbeat, limits, origins }));
     }
-    if !routes.iter().any(|route| *route.path == *"/" && route.host.is_none()) {
-        routes.push(Arc::new(Route {
-            heartbeat: common.heartbeat.clone(),
-            limits: common.limits,
-            origins: Arc::clone(&common.origins),
-            ..Route::to(Arc::clone(apps.default()))
-        }));
+    routes
+}
+
+/// The routes in the order in which they are tried, and behind them the one for everything else.
+fn in_order(written: &[Arc<Route>], common: &Arc<Route>) -> Vec<Arc<Route>> {
+    let mut routes = written.to_vec();
+    if !routes.iter().any(|route| route.path == common.path && route.host.is_none()) {
+        routes.push(Arc::clone(common));
     }
     routes.sort_by_key(|route| precedence(route));
     routes

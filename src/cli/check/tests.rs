@@ -194,6 +194,7 @@ fn an_edge_is_an_object_for_machines() {
         let facts = route.as_object_mut().expect("an object");
         facts.retain(|key, _| matches!(key.as_str(), "path" | "host" | "upstream" | "origins" | "messages_per_second"));
     }
+    object["serves"].as_object_mut().expect("an object").retain(|key, _| !OPERATION.contains(&key.as_str()));
     assert_snapshot!(format!("{object:#}"), @r#"
     {
       "errors": [],
@@ -201,25 +202,9 @@ fn an_edge_is_an_object_for_machines() {
         "every program on this machine can administer the proxy at 127.0.0.1:4040: set `token_file` in [admin], or make `socket` the path of a unix socket"
       ],
       "serves": {
-        "admin": {
-          "closed_sessions": 1000,
-          "health": "127.0.0.1:9090",
-          "socket": "127.0.0.1:4040",
-          "tls": false,
-          "token_file": null
-        },
         "certificate": "/tls.crt",
         "client_auth": "optional",
         "client_ca": "/clients.pem",
-        "drain": {
-          "close_grace_s": 2.0,
-          "code": 4000,
-          "delay_s": 0.0,
-          "margin_s": 8.0,
-          "max_connection_age_s": 43200.0,
-          "total_s": 100.0,
-          "window_s": 90.0
-        },
         "hsts_s": 15552000,
         "limits": {
           "connections": 20000,
@@ -234,11 +219,7 @@ fn an_edge_is_an_object_for_machines() {
           "streams": 100
         },
         "listen": "0.0.0.0:8443",
-        "log": {
-          "level": "info"
-        },
         "modern": true,
-        "otel": null,
         "overlaps": [
           "admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host",
           "admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any"
@@ -309,6 +290,22 @@ fn an_edge_is_an_object_for_machines() {
       "valid": true,
       "warnings": []
     }
+    "#);
+}
+
+/// What is of those who run the program.
+const OPERATION: [&str; 4] = ["admin", "drain", "log", "otel"];
+
+#[test]
+fn operation_is_an_object_for_machines() {
+    let (_, out) = File::new("operation-json", FULL).check(Format::Json, Ok(()));
+    let object: Value = serde_json::from_str(&out).expect("JSON");
+    let facts: Vec<String> = OPERATION.iter().map(|name| format!("{name}: {}", object["serves"][name])).collect();
+    assert_snapshot!(facts.join("\n"), @r#"
+    admin: {"closed_sessions":1000,"health":"127.0.0.1:9090","socket":"127.0.0.1:4040","tls":false,"token_file":null}
+    drain: {"close_grace_s":2.0,"code":4000,"delay_s":0.0,"margin_s":8.0,"max_connection_age_s":43200.0,"total_s":100.0,"window_s":90.0}
+    log: {"level":"info"}
+    otel: null
     "#);
 }
 

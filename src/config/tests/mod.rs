@@ -9,6 +9,7 @@ mod errors;
 mod hostile;
 mod layers;
 mod operate;
+mod shown;
 mod spoken;
 
 use std::io::Write;
