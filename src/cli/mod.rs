@@ -1,8 +1,11 @@
 //! The command line: arguments in, exit code out. One file per command family.
 
 pub mod check;
+mod completions;
+mod config;
 pub mod dev;
 mod duration;
+mod man;
 pub mod ping;
 mod run;
 
@@ -13,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Overrides, Tls, Upstream};
 use crate::tls::Terms;
@@ -35,10 +38,28 @@ enum Command {
     /// Validate the configuration and read the certificates, without opening a port
     #[command(after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration")]
     Check(Check),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
     /// Try it with nothing installed: a certificate, an echo app and the proxy in front of it
     Dev(dev::Args),
     /// Open a WebSocket and print heartbeat round trips
     Ping(ping::Args),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "For bash: pulsegate completions bash > ~/.local/share/bash-completion/completions/pulsegate"
+    )]
+    Completions {
+        /// Whose they are
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "To read it: pulsegate man | man -l -")]
+    Man {
+        /// Write a page for each command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// Which configuration is meant; flags win over the environment, which wins over the file.
@@ -69,8 +90,12 @@ pub fn main() -> ExitCode {
                 .map(ExitCode::from)
                 .context("cannot print")
         }
+        Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Completions { shell } => completions::print(shell, Cli::command(), &mut io::stdout().lock()),
+        Command::Man { directory: None } => man::print(Cli::command(), &mut io::stdout().lock()),
+        Command::Man { directory: Some(folder) } => man::write(Cli::command(), &folder),
     };
     result.unwrap_or_else(|error| {
         eprintln!("pulsegate: {error:#}");
@@ -100,7 +125,6 @@ fn app(upstream: &Upstream) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;

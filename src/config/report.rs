@@ -160,6 +160,11 @@ impl fmt::Display for Place {
 }
 
 impl Spot {
+    /// The place without its text.
+    pub(super) fn into_place(self) -> Place {
+        self.place
+    }
+
     /// The file as a whole.
     pub(super) fn file(file: &str) -> Self {
         Self::nowhere(Place::File { file: file.to_owned() })
@@ -209,7 +214,7 @@ impl Excerpt {
 }
 
 /// `text` with everything that could play tricks on a terminal replaced, character by character.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
