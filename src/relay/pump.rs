@@ -172,7 +172,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             self.leave(Cause::MaxAge, None);
         }
         let Some(leaving) = &self.leaving else { return Ok(()) };
-        let is_between = [&self.up, &self.down].iter().all(|way| way.inbound.scanner.at_boundary() || way.gap().is_some());
+        let is_between =
+            [&self.up, &self.down].iter().all(|way| way.inbound.scanner.at_boundary() || way.gap().is_some());
         if is_between || leaving.until.is_some_and(|until| until <= now) { Err(leaving.cause) } else { Ok(()) }
     }
 
