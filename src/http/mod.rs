@@ -17,9 +17,10 @@ mod switch;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -44,6 +45,10 @@ use route::Routes;
 
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
+/// client has sent before it could know is answered rather than reset, and the answer tells it.
+const KEPT: Duration = Duration::from_secs(3);
 
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -116,11 +121,14 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     draining: CancellationToken,
+    /// How long connections are kept that have nothing to do when the drain begins.
+    kept: Duration,
 }
 
 impl Edge {
-    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
-    /// request in hand, upgrades are refused and idle upstream connections are closed.
+    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once
+    /// `draining` is cancelled, connections end after the request in hand, or the next one if that comes soon, upgrades
+    /// are refused and idle upstream connections are closed.
     pub fn new(
         settings: &Settings,
         registry: Arc<Registry>,
@@ -134,12 +142,19 @@ impl Edge {
             routes: Routes::new(settings.routes.clone()),
             upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
             forwarded: settings.forwarded.clone(),
-            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), draining.clone()),
+            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), settings.drain.max_connection_age),
             hsts: settings.tls.hsts.map(headers::transport_security),
             metrics,
             tracker,
             draining,
+            kept: settings.drain.window.min(KEPT),
         }
+    }
+
+    /// Completes when a connection of HTTP/1.1 is to end as soon as it has nothing to do.
+    async fn parting(&self) {
+        self.draining.cancelled().await;
+        tokio::time::sleep(self.kept).await;
     }
 
     /// The app of `route`.
@@ -180,7 +195,7 @@ async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: A
     let mut http = server(&edge.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
     let outcome = tokio::select! {
         outcome = &mut http => outcome,
-        () = edge.draining.cancelled() => {
+        () = edge.parting() => {
             Pin::new(&mut http).graceful_shutdown();
             (&mut http).await
         }
@@ -295,6 +310,10 @@ fn transport_security(connection: &Connection, mut response: Response<Reply>) ->
     if let Some(hsts) = connection.edge.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
         // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+    if connection.edge.draining.is_cancelled() && connection.peer.protocol() == Protocol::H1 {
+        // Whoever switches protocols has said so there.
+        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
     response
 }
