@@ -69,6 +69,8 @@ impl Initiator {
 pub struct Traffic {
     /// Bytes read from the peer after the upgrade, frame headers included.
     pub bytes: u64,
+    /// Payload of data frames alone, as far as it was read and looked through for frames.
+    pub payload: u64,
     /// Complete data messages.
     pub messages: u64,
 }

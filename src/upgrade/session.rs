@@ -15,7 +15,7 @@ use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Registry};
 use crate::relay::{self, Control, Leg, Legs, Memory, Order, Terms};
 use crate::telemetry::lines;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Attempt, Metrics};
 use crate::upstream::UpstreamStream;
 use crate::ws::{Coding, Limits};
 
@@ -24,6 +24,8 @@ use crate::ws::{Coding, Limits};
 pub struct Prepared {
     /// What its lines say.
     pub facts: lines::Session,
+    /// The request that it comes of, which is still to be counted.
+    pub attempt: Attempt,
     /// What is asked of its client.
     pub policy: Arc<Policy>,
     /// What its extensions do to payloads.
@@ -65,7 +67,7 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let Prepared { facts, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
         let control = Arc::new(Control::default());
         let entry = self.registry.enter(facts.id, Arc::clone(&control), &pulse);
         let memory = Arc::clone(self.metrics.memory());
@@ -76,13 +78,14 @@ impl Sessions {
         }
         lines::ws_open(&facts);
         // What only the end needs is one pointer in the task.
-        let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
+        let route = Arc::clone(attempt.route());
+        let last = Box::new((facts, entry, attempt.opened(), route));
         let legs = Legs { client, client_early, upstream, upstream_early };
         // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
         self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
-            let (facts, entry, active, metrics) = *last;
+            let (facts, entry, active, route) = *last;
             drop((entry, active));
-            metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
+            route.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code, ending.duration);
             lines::ws_close(&facts, &ending);
         }));
     }
