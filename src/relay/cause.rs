@@ -13,7 +13,7 @@ const RESTART: u16 = 1012;
 const POLICY: u16 = 1008;
 
 /// What ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The closing handshake is through, or one side has waited long enough for the other's half of it.
     Closed,
@@ -35,6 +35,8 @@ pub(super) enum Cause {
     Drain,
     /// The app as a whole has been silent for too long.
     UpstreamUnresponsive,
+    /// An operator has asked for this Close.
+    Admin(CloseSpec),
 }
 
 /// What a leg is told at the end.
@@ -61,7 +63,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn initiator(self, first_close: Option<&FirstClose>) -> Initiator {
+    pub(super) fn initiator(&self, first_close: Option<&FirstClose>) -> Initiator {
         match self {
             Self::Closed => match first_close {
                 Some(FirstClose { by: Sender::Server, .. }) => Initiator::Upstream,
@@ -73,7 +75,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn reason(self) -> EndReason {
+    pub(super) fn reason(&self) -> EndReason {
         match self {
             Self::Closed | Self::ClientLost { .. } => EndReason::Normal,
             Self::Verdict(Verdict::Timeout) => EndReason::HeartbeatTimeout,
@@ -86,12 +88,13 @@ impl Cause {
             Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
             Self::Violation { .. } => EndReason::ProtocolError,
             Self::Drain => EndReason::Drain,
+            Self::Admin(_) => EndReason::Admin,
         }
     }
 
-    pub(super) fn detail(self) -> Option<&'static str> {
+    pub(super) fn detail(&self) -> Option<&'static str> {
         match self {
-            Self::ClientLost { detail } => Some(detail),
+            Self::ClientLost { detail } => Some(*detail),
             Self::Violation { violation, .. } => Some(violation.as_str()),
             Self::PingFlood => Some("more than 20 pings a second"),
             Self::BeatFlood => Some("more than 20 heartbeats a second"),
@@ -103,7 +106,7 @@ impl Cause {
     }
 
     /// What the client is told, and what the app is told.
-    pub(super) fn farewells(self, on_miss: &OnMiss) -> (Farewell, Farewell) {
+    pub(super) fn farewells(&self, on_miss: &OnMiss) -> (Farewell, Farewell) {
         let close = |code, reason| Farewell::Close(CloseSpec::new(code, reason));
         match self {
             Self::Closed => (Farewell::Fin, Farewell::Fin),
@@ -127,6 +130,7 @@ impl Cause {
                 (close(RESTART, "upstream protocol error"), close(violation.code(), violation.as_str()))
             }
             Self::Drain => (close(RESTART, "service restart"), close(RESTART, "service restart")),
+            Self::Admin(spec) => (Farewell::Close(spec.clone()), Farewell::Close(spec.clone())),
         }
     }
 }
