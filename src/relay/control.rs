@@ -17,8 +17,11 @@ pub enum Order {
     ProbeUpstream,
     /// From now on nothing of the client is read, as if it had vanished: the heartbeat will find it dead.
     PlayDead,
-    /// End: the proxy shuts down; both legs get Close 1012.
-    Drain,
+    /// End: the proxy shuts down; the client gets Close `code`, the app Close 1012.
+    Drain {
+        /// What the client is told (RFC 6455 §7.4).
+        code: u16,
+    },
     /// End: the app has been silent for too long; the client gets Close 1012.
     UpstreamUnresponsive,
     /// End: an operator wants it to; both legs get this Close. One that is closing already goes on with that.
@@ -36,7 +39,7 @@ impl Order {
         match self {
             Self::ProbeUpstream => 0,
             Self::PlayDead => 1,
-            Self::Drain | Self::UpstreamUnresponsive | Self::Close { .. } => 2,
+            Self::Drain { .. } | Self::UpstreamUnresponsive | Self::Close { .. } => 2,
         }
     }
 }

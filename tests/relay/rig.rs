@@ -251,6 +251,7 @@ pub struct Plan {
     pub client_early: Vec<u8>,
     pub upstream_early: Vec<u8>,
     pub observer: Arc<dyn Observer>,
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Plan {
@@ -262,6 +263,7 @@ impl Default for Plan {
             client_early: Vec::new(),
             upstream_early: Vec::new(),
             observer: Arc::new(Unobserved),
+            max_age: None,
         }
     }
 }
@@ -289,6 +291,7 @@ impl Rig {
             observer: plan.observer,
             id: Registry::new(0).next_id(),
             seed: 42,
+            max_age: plan.max_age,
         };
         let legs = Legs {
             client: client_leg,
