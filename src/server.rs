@@ -144,13 +144,16 @@ impl Server {
         let began = Instant::now();
         let bound = drain_bound(&self.settings);
         let metrics: Arc<Metrics> = Arc::default();
+        let registry = Arc::new(Registry::new(fastrand::u32(..)).keeping(self.settings.admin.closed_sessions));
+        let counted = Arc::clone(&registry);
+        metrics.observe_traffic(move || counted.traffic());
         let shared = Arc::new(Shared {
             gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
             proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             settings: self.settings,
             terminator: self.terminator,
-            registry: Arc::new(Registry::new(fastrand::u32(..))),
+            registry,
             apps: self.apps,
             metrics,
             shutdown,
@@ -196,7 +199,7 @@ async fn supervise(
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
-    let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
+    let outcome = drain::supervise(&shared.shutdown, &shared.registry, &mut work).await;
     let left = shared.registry.len();
     // A future that has ended must not be asked again.
     let lost = matches!(outcome, Outcome::Ended(Err(_)));

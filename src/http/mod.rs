@@ -137,7 +137,7 @@ impl Edge {
                 .collect(),
             counts: settings.routes.iter().map(|route| (Arc::clone(route), metrics.route(route))).collect(),
             forwarded: settings.forwarded.clone(),
-            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), draining.clone()),
+            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), settings.drain.max_connection_age),
             hsts: settings.tls.hsts.map(headers::transport_security),
             metrics,
             tracker,

@@ -184,7 +184,7 @@ async fn negotiate(
         subprotocol,
     };
     let pulse = Arc::clone(app.app().pulse());
-    let prepared = Prepared { facts, attempt, policy, coding, pulse, upstream, upstream_early };
+    let prepared = Prepared { facts, generation: 1, attempt, policy, coding, pulse, upstream, upstream_early };
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 

@@ -119,6 +119,11 @@ impl RouteMetrics {
         }
     }
 
+    /// A client answered its app's own probe after so long.
+    pub fn measured(&self, rtt: Duration) {
+        self.rtt.observe(rtt);
+    }
+
     /// A window passed without a sign of life.
     pub fn missed(&self) {
         self.missed.inc();
