@@ -8,7 +8,7 @@ use crate::heartbeat::{CloseSpec, OnMiss, UpstreamEnd, Verdict};
 use crate::ws::{Sender, Violation};
 
 /// Service restart (IANA's registry): every client library of note reconnects after it.
-const RESTART: u16 = 1012;
+pub const RESTART: u16 = 1012;
 /// Policy violation (RFC 6455 §7.4.1).
 const POLICY: u16 = 1008;
 
@@ -31,8 +31,10 @@ pub(super) enum Cause {
     MessageFlood,
     /// A peer broke RFC 6455, or a limit.
     Violation { by: Sender, violation: Violation },
-    /// The proxy shuts down.
-    Drain,
+    /// The proxy shuts down; the client is told `code`.
+    Drain { code: u16 },
+    /// The session has been open for long enough.
+    MaxAge,
     /// The app as a whole has been silent for too long.
     UpstreamUnresponsive,
 }
@@ -85,7 +87,8 @@ impl Cause {
             Self::PingFlood | Self::BeatFlood | Self::MessageFlood => EndReason::Rate,
             Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
             Self::Violation { .. } => EndReason::ProtocolError,
-            Self::Drain => EndReason::Drain,
+            Self::Drain { .. } => EndReason::Drain,
+            Self::MaxAge => EndReason::MaxAge,
         }
     }
 
@@ -126,7 +129,9 @@ impl Cause {
             Self::Violation { by: Sender::Server, violation } => {
                 (close(RESTART, "upstream protocol error"), close(violation.code(), violation.as_str()))
             }
-            Self::Drain => (close(RESTART, "service restart"), close(RESTART, "service restart")),
+            // The code is for the client, which must know when and where to come back; the app has only to let go.
+            Self::Drain { code } => (close(code, drained(code)), close(RESTART, drained(RESTART))),
+            Self::MaxAge => (close(RESTART, "maximum age"), close(RESTART, "maximum age")),
         }
     }
 }
@@ -134,6 +139,15 @@ impl Cause {
 /// Whether it was not the kernel that gave up, but the connection that a leg shares with others.
 fn is_unanswered(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unanswered>)
+}
+
+/// The name of a code in IANA's registry, as far as a drain may use it.
+fn drained(code: u16) -> &'static str {
+    match code {
+        1001 => "going away",
+        1013 => "try again later",
+        _ => "service restart",
+    }
 }
 
 /// The configured end, with another reason where the miss was of another kind.

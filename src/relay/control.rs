@@ -11,8 +11,11 @@ use futures_util::task::AtomicWaker;
 pub enum Order {
     /// Send one ping of the proxy's own to the app.
     ProbeUpstream,
-    /// End: the proxy shuts down; both legs get Close 1012.
-    Drain,
+    /// End: the proxy shuts down; the client gets Close `code`, the app Close 1012.
+    Drain {
+        /// What the client is told (RFC 6455 §7.4).
+        code: u16,
+    },
     /// End: the app has been silent for too long; the client gets Close 1012.
     UpstreamUnresponsive,
 }

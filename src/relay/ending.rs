@@ -34,6 +34,8 @@ pub enum EndReason {
     TooBig,
     /// Too many pings, heartbeats or messages a second.
     Rate,
+    /// It had been open for as long as a session may be.
+    MaxAge,
 }
 
 impl EndReason {
@@ -49,6 +51,7 @@ impl EndReason {
             Self::ProtocolError => "protocol_error",
             Self::TooBig => "too_big",
             Self::Rate => "rate",
+            Self::MaxAge => "max_age",
         }
     }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use cause::RESTART;
 pub use control::{Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
 pub use memory::Memory;
@@ -112,6 +113,8 @@ pub struct Terms {
     pub id: ConnId,
     /// Randomness for nonces and jitter.
     pub seed: u64,
+    /// After which time the session ends, as soon as no frame is under way.
+    pub max_age: Option<Duration>,
 }
 
 /// Relays frames between both legs until the session has ended and both are closed.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::debug;
 
@@ -17,6 +17,9 @@ use super::timer::Timer;
 use super::{Control, Ending, Leg, Legs, Order, Terms};
 use crate::heartbeat::{Due, Mode};
 use crate::ws::Sender;
+
+/// How long a drain waits for the end of a frame that is under way.
+const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
 #[derive(Debug)]
@@ -38,8 +41,18 @@ pub(super) struct Pump<C, U> {
     wound_up: Option<Instant>,
     /// Whether the client's half-close has been carried to the app.
     fin_carried: bool,
+    /// The end that only waits for a moment between two frames.
+    leaving: Option<Box<Leaving>>,
     /// The end, once it is decided; nothing that comes after is relayed.
     closing: Option<Box<Closing>>,
+}
+
+/// An end that nobody is to blame for, and that can wait.
+#[derive(Debug)]
+struct Leaving {
+    cause: Cause,
+    /// When it waits no longer.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -97,6 +110,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             opened: now,
             wound_up: None,
             fin_carried: false,
+            leaving: None,
             closing: None,
         }
     }
@@ -118,10 +132,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         match self.control.take() {
             None => {}
             Some(Order::ProbeUpstream) => self.rules.probe_app(),
-            Some(Order::Drain) => return Err(Cause::Drain),
+            Some(Order::Drain { code }) => self.leave(Cause::Drain { code }, Some(now + FRAME_PATIENCE)),
             Some(Order::UpstreamUnresponsive) => return Err(Cause::UpstreamUnresponsive),
         }
         self.expire(cx, now)?;
+        self.part(now)?;
         self.up.inject(&mut self.upstream, &mut self.rules, cx, now)?;
         self.down.inject(&mut self.client, &mut self.rules, cx, now)?;
         self.wind_up(cx, now, moved)
@@ -143,6 +158,27 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             debug!(target: super::BEAT, conn_id = %self.terms.id, "heartbeat.missed");
         }
         verdict.map_or(Ok(()), |verdict| Err(Cause::Verdict(verdict)))
+    }
+
+    /// Ends the session at the next moment between two frames, at the latest at `until`.
+    fn leave(&mut self, cause: Cause, until: Option<Instant>) {
+        self.leaving = Some(Box::new(Leaving { cause, until }));
+    }
+
+    /// Takes the end that waits, if this is the moment: a Close may stand between two frames only, and half a frame is
+    /// of no use to anybody.
+    fn part(&mut self, now: Instant) -> Result<(), Cause> {
+        if self.leaving.is_none() && self.expires().is_some_and(|at| at <= now) {
+            self.leave(Cause::MaxAge, None);
+        }
+        let Some(leaving) = &self.leaving else { return Ok(()) };
+        let is_between = [&self.up, &self.down].iter().all(|way| way.inbound.scanner.at_boundary() || way.gap().is_some());
+        if is_between || leaving.until.is_some_and(|until| until <= now) { Err(leaving.cause) } else { Ok(()) }
+    }
+
+    /// When the session is as old as it may become.
+    fn expires(&self) -> Option<Instant> {
+        self.terms.max_age.map(|age| self.opened + age)
     }
 
     /// Carries half-closes, and notices when a session that has begun to end has ended.
@@ -234,11 +270,13 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     /// When the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
     fn poll_deadline(&mut self) -> Option<Instant> {
-        match (&self.closing, self.wound_up) {
-            (Some(closing), _) => Some(closing.until),
+        let next = match (&self.closing, self.wound_up) {
+            (Some(closing), _) => return Some(closing.until),
             (None, Some(since)) => Some(since + self.terms.policy.timeout),
             (None, None) => self.rules.engine.poll_deadline(),
-        }
+        };
+        let parting = self.leaving.as_ref().map_or_else(|| self.expires(), |leaving| leaving.until);
+        [next, parting].into_iter().flatten().min()
     }
 }
 

@@ -1,19 +1,19 @@
 //! From two streams behind their 101s to a running session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Route, SessionLimits};
 use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Registry};
-use crate::relay::{self, Control, Leg, Legs, Memory, Order, Terms};
+use crate::relay::{self, Control, Leg, Legs, Memory, Terms};
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::UpstreamStream;
@@ -42,19 +42,19 @@ pub struct Sessions {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
-    draining: CancellationToken,
+    max_age: Option<Duration>,
 }
 
 impl Sessions {
-    /// Sessions that are entered in `registry` and run as tasks of `tracker`; one that comes about after `draining`
-    /// was cancelled ends as it begins.
+    /// Sessions that are entered in `registry`, run as tasks of `tracker`, and grow no older than `max_age`, some a
+    /// little less and some a little more: those that opened together are not to come back together.
     pub fn new(
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         tracker: TaskTracker,
-        draining: CancellationToken,
+        max_age: Option<Duration>,
     ) -> Self {
-        Self { registry, metrics, tracker, draining }
+        Self { registry, metrics, tracker, max_age }
     }
 
     /// A name for a session that is about to open.
@@ -69,11 +69,8 @@ impl Sessions {
         let control = Arc::new(Control::default());
         let entry = self.registry.enter(facts.id, Arc::clone(&control), &pulse);
         let memory = Arc::clone(self.metrics.memory());
-        let terms = terms(facts.id, &facts.asked.route, policy, coding, memory, pulse);
-        if self.draining.is_cancelled() {
-            // The drain has called on everyone it found, perhaps a moment before this session was to be found.
-            control.give(Order::Drain);
-        }
+        let mut terms = terms(facts.id, &facts.asked.route, policy, coding, memory, pulse);
+        terms.max_age = self.max_age.map(|age| varied(age, fastrand::f64()));
         lines::ws_open(&facts);
         // What only the end needs is one pointer in the task.
         let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
@@ -96,7 +93,12 @@ fn terms(
     memory: Arc<Memory>,
     pulse: Arc<UpstreamPulse>,
 ) -> Terms {
-    Terms { policy, limits: limits(&route.limits, coding), memory, pulse, id, seed: fastrand::u64(..) }
+    Terms { policy, limits: limits(&route.limits, coding), memory, pulse, id, seed: fastrand::u64(..), max_age: None }
+}
+
+/// `age`, give or take a tenth; `random` is from 0 up to 1.
+fn varied(age: Duration, random: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * random)
 }
 
 fn limits(of: &SessionLimits, coding: Coding) -> Limits {
@@ -113,4 +115,17 @@ where
     let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
     // A copy: a few bytes would hold the whole of hyper's buffer.
     Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_opened_together_do_not_grow_old_together() {
+        let age = Duration::from_secs(1000);
+        assert_eq!(varied(age, 0.0), age * 9 / 10);
+        assert_eq!(varied(age, 0.5), age);
+        assert!(varied(age, 0.999) > age * 109 / 100 && varied(age, 0.999) < age * 11 / 10);
+    }
 }

@@ -250,6 +250,7 @@ pub struct Plan {
     pub pipe: usize,
     pub client_early: Vec<u8>,
     pub upstream_early: Vec<u8>,
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Plan {
@@ -260,6 +261,7 @@ impl Default for Plan {
             pipe: 256 * 1024,
             client_early: Vec::new(),
             upstream_early: Vec::new(),
+            max_age: None,
         }
     }
 }
@@ -286,6 +288,7 @@ impl Rig {
             pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
             id: Registry::new(0).next_id(),
             seed: 42,
+            max_age: plan.max_age,
         };
         let legs = Legs {
             client: client_leg,
