@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
-use crate::config::{Cidr, Settings};
+use crate::admin;
+use crate::config::{AdminSocket, Cidr, Settings};
 use crate::drain::{self, Outcome, Phase, Shutdown};
 use crate::gate::Gate;
 use crate::http::{self, Peer};
@@ -39,6 +40,8 @@ pub struct Server {
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
+    admin: admin::Bound,
+    dev: bool,
 }
 
 /// What one worker accepts from.
@@ -58,6 +61,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The ports of those who run the program.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
@@ -91,6 +97,7 @@ struct Shared {
     proxies: Option<Arc<[Cidr]>>,
     ports: Ports,
     shutdown: Shutdown,
+    startup: Arc<admin::Startup>,
 }
 
 impl Server {
@@ -106,7 +113,14 @@ impl Server {
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
-        Ok(Self { settings, terminator, apps, address, redirect, listeners })
+        let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
+        Ok(Self { settings, terminator, apps, address, redirect, listeners, admin, dev: false })
+    }
+
+    /// Makes it one for a developer's machine, on which a client may be made to look dead.
+    #[must_use]
+    pub fn for_development(self) -> Self {
+        Self { dev: true, ..self }
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -117,6 +131,16 @@ impl Server {
     /// Where clients that speak plain HTTP are sent to https: the configured address with the real port.
     pub fn redirect_address(&self) -> Option<SocketAddr> {
         self.redirect
+    }
+
+    /// Where health and metrics are served: the configured address with the real port.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.admin.health_address()
+    }
+
+    /// Where the program is administered: as configured, with the real port.
+    pub fn admin_address(&self) -> Option<&AdminSocket> {
+        self.admin.admin_address()
     }
 
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
@@ -144,28 +168,33 @@ impl Server {
         let began = Instant::now();
         let bound = drain_bound(&self.settings);
         let metrics: Arc<Metrics> = Arc::default();
+        let closed_sessions = self.settings.admin.closed_sessions;
         let shared = Arc::new(Shared {
             gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
             proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             settings: self.settings,
             terminator: self.terminator,
-            registry: Arc::new(Registry::new(fastrand::u32(..))),
+            startup: Arc::new(admin::Startup::of(self.listeners.len())),
+            registry: Arc::new(Registry::new(fastrand::u32(..)).keeping(closed_sessions)),
             apps: self.apps,
             metrics,
             shutdown,
         });
         let runtime = runtime()?;
-        let result = runtime.block_on(async {
+        let result: Result<_, RunError> = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
             tracing::info!(
                 address = %self.address,
                 redirect = self.redirect.map(tracing::field::display),
+                health = self.admin.health_address().map(tracing::field::display),
+                admin = self.admin.admin_address().map(tracing::field::display),
                 workers = self.listeners.len(),
                 upstream = %shared.settings.upstream,
                 open_files = raise_file_limit(),
                 "listening"
             );
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev))?;
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))

@@ -53,9 +53,9 @@ fn readiness(context: &Context) -> Result<&'static str, &'static str> {
         return Err("draining");
     }
     startup(context)?;
-    // One app that lives is worth its clients; and where there is none, there is none to be dead.
-    let mut apps = context.apps.iter().peekable();
-    if apps.peek().is_some() && apps.all(|app| !app.is_responsive()) {
+    // One app that lives is worth its clients.
+    let apps = (context.in_force)().apps;
+    if !apps.is_empty() && !apps.iter().any(|app| app.pulse().is_responsive()) {
         return Err("upstream");
     }
     Ok("ready")

@@ -44,7 +44,7 @@ use crate::drain::Shutdown;
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Terminator;
-use crate::upstream::Apps;
+use crate::upstream::App;
 
 pub use listener::BindError;
 use listener::{Administration, Health};
@@ -58,24 +58,30 @@ pub struct Context {
     pub registry: Arc<Registry>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// The apps, of which one should live.
-    pub apps: Arc<Apps>,
     /// The end of the program.
     pub shutdown: Shutdown,
     /// Who loads the configuration anew; `None` where there is no file to load.
     pub reloader: Option<Arc<dyn Reloads>>,
-    /// The certificates in force.
-    pub terminator: Arc<Terminator>,
+    /// Looks up what is in force at this moment.
+    pub in_force: Box<dyn Fn() -> InForce + Send + Sync>,
     /// Whether the workers have begun.
     pub startup: Arc<Startup>,
     /// Where clients connect.
     pub listen: SocketAddr,
-    /// The URLs of the apps.
-    pub upstreams: Vec<String>,
     /// When the program started.
     pub started_at: SystemTime,
     /// Whether this is `pulsegate dev`, where a client may be made to look dead.
     pub dev: bool,
+}
+
+/// What a reload may replace.
+pub struct InForce {
+    /// How many loads of the configuration have been in force, this one included.
+    pub generation: u64,
+    /// Shakes hands with the certificates of the proxy.
+    pub terminator: Arc<Terminator>,
+    /// The apps, of which one should live.
+    pub apps: Vec<Arc<App>>,
 }
 
 /// Counts the workers that are still to begin.

@@ -1,6 +1,7 @@
 //! Connections of both listeners: how many there may be, and how long they may keep us waiting.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -42,55 +43,56 @@ const BUFFER: usize = 16 * 1024;
 /// Serves both listeners until `stop`, and what has been asked until then.
 pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: CancellationToken) -> io::Result<()> {
     let Bound { settings, handshake, health, administration } = bound;
-    let tracker = TaskTracker::new();
-    let connections = Connections { tracker: tracker.clone(), stop: stop.clone() };
-    if let Some(health) = health {
-        let listener = TcpListener::from_std(health.listener)?;
-        let (connections, context) = (connections.clone(), Arc::clone(&context));
-        tracker.spawn(async move {
-            let serve = |(tcp, _)| {
-                let context = Arc::clone(&context);
-                connections.clone().converse(tcp, move |request| {
-                    let response = health::answer(&context, &request);
-                    async move { response }
-                })
-            };
-            connections.accept(async || listener.accept().await, serve).await;
-        });
-    }
-    // Held to the end: dropping it removes the unix socket.
-    let mut file = None;
-    if let Some(Administration { listener, socket }) = administration {
+    let connections = Connections { tracker: TaskTracker::new(), stop: stop.clone() };
+    let probes = async {
+        match health {
+            Some(health) => report(&connections, TcpListener::from_std(health.listener)?, &context).await,
+            None => stop.cancelled().await,
+        }
+        io::Result::Ok(())
+    };
+    let orders = async {
+        let Some(Administration { listener, socket }) = administration else {
+            stop.cancelled().await;
+            return Ok(None);
+        };
         let configured = match socket {
             AdminSocket::Tcp(address) => Some(address.ip()),
             AdminSocket::Unix { .. } => None,
         };
         let guard = Guard { configured, token: settings.token };
         let api = Arc::new(Api::new(Arc::clone(&context), guard, stop.clone()));
-        tracker.spawn(Arc::clone(&api).remember_the_drain());
         match listener {
-            Listener::Unix(listener, its_file) => {
-                file = Some(its_file);
-                let listener = UnixListener::from_std(listener)?;
-                tracker.spawn(administer_unix(connections, listener, api));
+            Listener::Unix(listener, file) => {
+                administer_unix(&connections, UnixListener::from_std(listener)?, &api).await;
+                Ok(Some(file))
             }
             Listener::Tcp { listener, tls } => {
                 let listener = TcpListener::from_std(listener)?;
-                tracker.spawn(administer_tcp(connections, listener, tls.then_some(handshake), api));
+                administer_tcp(&connections, listener, tls.then_some(handshake), &api).await;
+                Ok(None)
             }
         }
-    }
-    stop.cancelled().await;
-    tracker.close();
+    };
+    // The unix socket is removed when its file is dropped.
+    let ((), _file) = tokio::try_join!(probes, orders)?;
+    connections.tracker.close();
     // Who has not gone by then is not waited for.
-    let _ = timeout(FAREWELL, tracker.wait()).await;
-    drop(file);
+    let _ = timeout(FAREWELL, connections.tracker.wait()).await;
     Ok(())
 }
 
-async fn administer_unix(connections: Connections, listener: UnixListener, api: Arc<Api>) {
+async fn report(connections: &Connections, listener: TcpListener, context: &Arc<Context>) {
+    let serve = |(tcp, _)| {
+        let context = Arc::clone(context);
+        connections.clone().converse(tcp, move |request| ready(health::answer(&context, &request)))
+    };
+    connections.accept(async || listener.accept().await, serve).await;
+}
+
+async fn administer_unix(connections: &Connections, listener: UnixListener, api: &Arc<Api>) {
     let serve = |(stream, _)| {
-        let api = Arc::clone(&api);
+        let api = Arc::clone(api);
         connections.clone().converse(stream, move |request| Arc::clone(&api).answer(request, Way::default()))
     };
     connections.accept(async || listener.accept().await, serve).await;
@@ -98,21 +100,20 @@ async fn administer_unix(connections: Connections, listener: UnixListener, api: 
 
 /// `handshake` is what one may take, where TLS is spoken.
 async fn administer_tcp(
-    connections: Connections,
+    connections: &Connections,
     listener: TcpListener,
     handshake: Option<Duration>,
-    api: Arc<Api>,
+    api: &Arc<Api>,
 ) {
     let serve = |(tcp, _)| {
-        let (connections, api) = (connections.clone(), Arc::clone(&api));
+        let (connections, api) = (connections.clone(), Arc::clone(api));
         async move {
             let address = local(&tcp);
             let Some(limit) = handshake else {
                 let way = Way { address, tls: None };
                 return connections.converse(tcp, move |request| Arc::clone(&api).answer(request, way.clone())).await;
             };
-            let terminator = api.terminator();
-            match terminator.handshake_http1(tcp, Instant::now() + limit).await {
+            match api.terminator().http1().handshake(tcp, Instant::now() + limit).await {
                 Ok((stream, facts)) => {
                     let way = Way { address, tls: Some(facts.server_name) };
                     connections.converse(stream, move |request| Arc::clone(&api).answer(request, way.clone())).await;
