@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::config::{Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
 use crate::heartbeat::Policy;
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
@@ -40,7 +40,10 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
             ..EdgeLimits::default()
         },
         forwarded: Forwarded::default(),
-        log: Log { level: Level::Info, format: LogFormat::Json },
+        drain: Drain { delay: Duration::ZERO, window: Duration::ZERO, ..Drain::default() },
+        admin: Admin { health: None, socket: None, ..Admin::default() },
+        log: Log { level: Level::Info.into(), format: LogFormat::Json },
+        otel: None,
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(Report::EXIT_CODE));
         }
     };
-    telemetry::init(settings.log, Beats::AsLevel).context("cannot log")?;
+    telemetry::init(&settings.log, Beats::AsLevel).context("cannot log")?;
     let open = settings.open_routes().count();
     if open > 0 {
         tracing::warn!(routes = open, setting = "origins.allow", "open to pages of every origin");

@@ -10,7 +10,9 @@ use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pulsegate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream};
+use pulsegate::config::{
+    Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
+};
 use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
@@ -129,7 +131,10 @@ fn settings(target: Target) -> Settings {
             ..EdgeLimits::default()
         },
         forwarded: Forwarded::default(),
-        log: Log { level: Level::Info, format: LogFormat::Json },
+        drain: Drain { delay: Duration::ZERO, window: Duration::ZERO, ..Drain::default() },
+        admin: Admin { health: None, socket: None, ..Admin::default() },
+        log: Log { level: Level::Info.into(), format: LogFormat::Json },
+        otel: None,
     }
 }
 
