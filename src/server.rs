@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, try_join_all};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::accept::{self, Accept, Door};
 use crate::admin;
 use crate::config::{AdminSocket, Cidr, Settings};
-use crate::drain::{self, Outcome, Phase, Shutdown};
+use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
@@ -166,7 +166,7 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
-        let bound = drain_bound(&self.settings);
+        shutdown.prepare(Plan::of(&self.settings));
         let metrics: Arc<Metrics> = Arc::default();
         let closed_sessions = self.settings.admin.closed_sessions;
         let shared = Arc::new(Shared {
@@ -182,7 +182,7 @@ impl Server {
             shutdown,
         });
         let runtime = runtime()?;
-        let result: Result<_, RunError> = runtime.block_on(async {
+        let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
             tracing::info!(
                 address = %self.address,
@@ -199,14 +199,38 @@ impl Server {
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
-            tokio::select! {
-                result = supervise(&shared, bound, ends) => result,
+            let result = tokio::select! {
+                result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
                 never = watch_apps(&shared) => match never {},
-            }
+            };
+            // Last of all: until now whoever asks is told how far the end has come.
+            admin.end();
+            result
         });
         log_totals(&shared, began.elapsed());
         result
+    }
+}
+
+/// What the administration tells of.
+fn administration(shared: &Arc<Shared>, listen: SocketAddr, dev: bool) -> admin::Context {
+    let this = Arc::clone(shared);
+    let in_force = move || admin::InForce {
+        generation: 1,
+        terminator: Arc::clone(&this.terminator),
+        apps: this.apps.iter().cloned().collect(),
+    };
+    admin::Context {
+        registry: Arc::clone(&shared.registry),
+        metrics: Arc::clone(&shared.metrics),
+        shutdown: shared.shutdown.clone(),
+        reloader: None,
+        in_force: Box::new(in_force),
+        startup: Arc::clone(&shared.startup),
+        listen,
+        started_at: SystemTime::now(),
+        dev,
     }
 }
 
@@ -217,36 +241,36 @@ async fn watch_apps(shared: &Shared) -> Infallible {
 }
 
 /// Waits for the workers as the phases demand, and cuts off what does not end.
-async fn supervise(
-    shared: &Shared,
-    bound: Duration,
-    ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
-) -> Result<(), RunError> {
+async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::Error>>>) -> Result<(), RunError> {
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
-    let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
+    let outcome = drain::supervise(&shared.shutdown, &shared.registry, &mut work).await;
     let left = shared.registry.len();
-    // A future that has ended must not be asked again.
-    let lost = matches!(outcome, Outcome::Ended(Err(_)));
-    let result = match outcome {
-        Outcome::Ended(Ok(_)) => return Ok(()),
-        Outcome::Ended(Err(error)) => Err(error),
+    match outcome {
+        Outcome::Ended(Ok(_)) => {}
+        Outcome::Ended(Err(error)) => {
+            shared.shutdown.abort();
+            return Err(error);
+        }
         Outcome::OutOfTime => {
-            tracing::warn!(sessions = left, "drain out of time");
-            Ok(())
+            tracing::warn!(phase = "draining", sessions = left, "drain out of time");
+            shared.shutdown.cut();
+            let_go(work).await;
         }
         Outcome::Aborted => {
-            tracing::warn!(sessions = left, "drain aborted");
-            Err(RunError::Aborted)
+            tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
+            let_go(work).await;
+            return Err(RunError::Aborted);
         }
-    };
-    shared.shutdown.abort();
-    if !lost {
-        // A worker that is stuck beyond this goes down with the process.
-        let _ = tokio::time::timeout(ABORT_GRACE, work).await;
     }
-    result
+    shared.shutdown.settle().await;
+    Ok(())
+}
+
+/// Gives the workers a moment to drop what is left; one that is stuck beyond this goes down with the process.
+async fn let_go(work: impl Future) {
+    let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 
 /// Starts one worker thread; what is returned tells how it ended.
@@ -285,6 +309,7 @@ where
         let draining = shared.shutdown.draining().clone();
         let next = stage(shared, tracker.clone(), draining.clone());
         let accept = accept_stage(shared, &tracker);
+        shared.startup.one_accepts();
         let redirect = async {
             if let Some(plain) = plain {
                 redirect_stage(shared, &tracker).run(plain, draining.clone()).await;
@@ -338,12 +363,6 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// The longest grace of any route, and the margin.
-fn drain_bound(settings: &Settings) -> Duration {
-    let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
-    grace.unwrap_or_default() + drain::DRAIN_MARGIN
-}
-
 /// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
 /// Returns the limit that holds then; `None` is unlimited.
 fn raise_file_limit() -> Option<u64> {
@@ -365,7 +384,7 @@ fn log_totals(shared: &Shared, uptime: Duration) {
         rejections = totals.rejections,
         upstream_errors = totals.upstream_errors,
         upstream_missed = totals.upstream_missed,
-        clean = shared.shutdown.phase() == Phase::Draining,
+        clean = shared.shutdown.phase() == Phase::Drained,
         "stopped"
     );
 }

@@ -134,7 +134,11 @@ impl Api {
         }
         self.guard.knows(request.headers())?;
         let endpoint = Endpoint::at(&path).ok_or_else(|| {
-            Refusal::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {path:?} here; /v1/info is a beginning"))
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                format!("there is no {path:?} here; /v1/info is a beginning"),
+            )
         })?;
         allowed(request.method(), endpoint.allow())?;
         if request.method() == Method::POST {

@@ -142,7 +142,8 @@ mod tests {
         ] {
             assert_eq!(asked(ours, None, &plain()), Ok(()), "{ours}");
         }
-        for foreign in ["evil.example", "localhost.evil.example", "10.0.0.4", "[2001:db8::1]", "0.0.0.0", "127.0.0.1.nip"]
+        for foreign in
+            ["evil.example", "localhost.evil.example", "10.0.0.4", "[2001:db8::1]", "0.0.0.0", "127.0.0.1.nip"]
         {
             assert_eq!(asked(foreign, None, &plain()), Err("host"), "{foreign}");
         }

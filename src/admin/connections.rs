@@ -122,9 +122,8 @@ pub(super) async fn simulate_dead(
 }
 
 fn find(context: &Context, id: &str) -> Result<Found, Refusal> {
-    let named = ConnId::from_str(id).map_err(|_| {
-        Refusal::bad("id", format!("{id:?} is no id of a connection: those are 16 hexadecimal digits"))
-    })?;
+    let named = ConnId::from_str(id)
+        .map_err(|_| Refusal::bad("id", format!("{id:?} is no id of a connection: those are 16 hexadecimal digits")))?;
     context.registry.find(named).ok_or_else(|| {
         let message = format!("connection {id} is neither open nor among the last that were closed");
         Refusal::new(StatusCode::NOT_FOUND, "not_found", message)

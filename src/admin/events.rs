@@ -60,7 +60,8 @@ struct Lost {
 pub(super) fn stream(api: &Arc<Api>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
     let last = last(headers)?;
     let place = Arc::clone(api.streams()).try_acquire_owned().map_err(|_| {
-        let message = format!("{STREAMS} streams of events are open; end one of them, or ask for /v1/connections instead");
+        let message =
+            format!("{STREAMS} streams of events are open; end one of them, or ask for /v1/connections instead");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "streams", message).with(RETRY_AFTER, HeaderValue::from(5))
     })?;
     let mut stats = interval(STATS);
@@ -80,7 +81,10 @@ fn last(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     id.map(Some).ok_or_else(|| {
-        Refusal::bad("last_event_id", format!("Last-Event-ID is {value:?}; it must be the id of an event, a whole number"))
+        Refusal::bad(
+            "last_event_id",
+            format!("Last-Event-ID is {value:?}; it must be the id of an event, a whole number"),
+        )
     })
 }
 

@@ -39,8 +39,8 @@ impl Fields {
             let message = "send the body with \"Content-Type: application/json\"";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
         }
-        let value =
-            serde_json::from_slice(&bytes).map_err(|error| Refusal::bad("json", format!("the body is no JSON: {error}")))?;
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Refusal::bad("json", format!("the body is no JSON: {error}")))?;
         Self::of("json", value, known)
     }
 
@@ -76,21 +76,8 @@ impl Fields {
         self.take(name, "a string", |value| value.as_str().map(str::to_owned))
     }
 
-    /// A string that is a `T`.
-    pub(super) fn parse<T: std::str::FromStr>(
-        &mut self,
-        name: &'static str,
-        must_be: &str,
-    ) -> Result<Option<T>, Refusal> {
-        self.take(name, must_be, |value| value.as_str()?.parse().ok())
-    }
-
     /// A whole number.
-    pub(super) fn number<T: TryFrom<u64>>(
-        &mut self,
-        name: &'static str,
-        must_be: &str,
-    ) -> Result<Option<T>, Refusal> {
+    pub(super) fn number<T: TryFrom<u64>>(&mut self, name: &'static str, must_be: &str) -> Result<Option<T>, Refusal> {
         self.take(name, must_be, |value| T::try_from(value.as_u64()?).ok())
     }
 
@@ -160,10 +147,7 @@ mod tests {
     #[test]
     fn a_slip_is_told_with_the_word_that_was_meant() {
         let error = fields(json!({"raeson": "x"})).expect_err("a slip");
-        assert_eq!(
-            error,
-            r#"unknown field "raeson"; did you mean "reason"? (known: code, reason, dry_run, ids)"#
-        );
+        assert_eq!(error, r#"unknown field "raeson"; did you mean "reason"? (known: code, reason, dry_run, ids)"#);
         assert!(fields(json!([1])).expect_err("a list").contains("an object is wanted here, not [1]"));
     }
 

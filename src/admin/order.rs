@@ -248,8 +248,7 @@ mod tests {
         for (sort, expected) in [("rtt", [1, 2, 3]), ("-rtt", [2, 1, 3])] {
             let order = Order::parse(sort).expect(sort);
             let place = |value, number| Position { value, id: id(number) };
-            let mut places =
-                [place(Value::Unknown, 3), place(Value::Number(9), 2), place(Value::Number(4), 1)];
+            let mut places = [place(Value::Unknown, 3), place(Value::Number(9), 2), place(Value::Number(4), 1)];
             places.sort_by(|one, other| order.compare(one, other));
             assert_eq!(places.map(|place| place.id), expected.map(id), "{sort}");
         }

@@ -147,15 +147,22 @@ mod tests {
 
     #[test]
     fn a_silent_client_is_told_by_what_it_did_last() {
-        let heartbeat = |pings, rtt: Option<u64>| Stats { pings, rtt_last: rtt.map(Duration::from_millis), ..Stats::default() };
+        let heartbeat =
+            |pings, rtt: Option<u64>| Stats { pings, rtt_last: rtt.map(Duration::from_millis), ..Stats::default() };
         let timeout = |heartbeat| Ending { heartbeat, ..ending(Initiator::Proxy, EndReason::HeartbeatTimeout) };
         let answered = timeout(heartbeat(9, Some(41)));
         assert_eq!(
             sentence(&answered, &Policy::default(), Some(Duration::from_millis(45_210))),
             "client stopped answering: last pong 45.2 s ago, RTT was 41 ms"
         );
-        assert_eq!(said(&timeout(heartbeat(1, None))), "client never answered: 1 probe went out, and no pong came back");
-        assert_eq!(said(&timeout(heartbeat(3, None))), "client never answered: 3 probes went out, and no pong came back");
+        assert_eq!(
+            said(&timeout(heartbeat(1, None))),
+            "client never answered: 1 probe went out, and no pong came back"
+        );
+        assert_eq!(
+            said(&timeout(heartbeat(3, None))),
+            "client never answered: 3 probes went out, and no pong came back"
+        );
         let by_itself = Policy { mode: Builtin::ExpressText.mode(Role::Answer), ..Policy::default() };
         assert_eq!(
             sentence(&timeout(Stats::default()), &by_itself, None),
@@ -200,8 +207,14 @@ mod tests {
                 broken(1002, EndReason::ProtocolError, "unmasked client frame"),
                 "client broke the WebSocket protocol: unmasked client frame",
             ),
-            (broken(1012, EndReason::ProtocolError, "masked server frame"), "app broke the WebSocket protocol: masked server frame"),
-            (broken(1009, EndReason::TooBig, "message over the limit"), "client sent too much at once: message over the limit"),
+            (
+                broken(1012, EndReason::ProtocolError, "masked server frame"),
+                "app broke the WebSocket protocol: masked server frame",
+            ),
+            (
+                broken(1009, EndReason::TooBig, "message over the limit"),
+                "client sent too much at once: message over the limit",
+            ),
             (broken(1008, EndReason::Rate, "more than 20 pings a second"), "client sent more than 20 pings a second"),
             (
                 broken(1012, EndReason::UpstreamLost, "app silent for too long"),
@@ -219,12 +232,29 @@ mod tests {
     #[test]
     fn every_end_has_a_sentence_of_its_own() {
         use EndReason::{
-            Admin, Drain, HeartbeatTimeout, MaxAge, Normal, ProtocolError, Rate, SlowReader, TooBig, Trickle, UpstreamLost,
+            Admin, Drain, HeartbeatTimeout, MaxAge, Normal, ProtocolError, Rate, SlowReader, TooBig, Trickle,
+            UpstreamLost,
         };
         use Initiator::{Client, Proxy, Upstream};
         let mut seen = BTreeSet::new();
-        let by_proxy = [Normal, HeartbeatTimeout, SlowReader, Trickle, Drain, UpstreamLost, ProtocolError, TooBig, Rate, Admin, MaxAge];
-        let all = by_proxy.map(|reason| (Proxy, reason)).into_iter().chain([(Client, Normal), (Upstream, Normal), (Upstream, UpstreamLost)]);
+        let by_proxy = [
+            Normal,
+            HeartbeatTimeout,
+            SlowReader,
+            Trickle,
+            Drain,
+            UpstreamLost,
+            ProtocolError,
+            TooBig,
+            Rate,
+            Admin,
+            MaxAge,
+        ];
+        let all = by_proxy.map(|reason| (Proxy, reason)).into_iter().chain([
+            (Client, Normal),
+            (Upstream, Normal),
+            (Upstream, UpstreamLost),
+        ]);
         for (initiator, reason) in all {
             let said = said(&ending(initiator, reason));
             assert!(!said.is_empty() && !said.ends_with('.') && !said.contains("  "), "{said}");

@@ -99,12 +99,7 @@ async fn administer_unix(connections: &Connections, listener: UnixListener, api:
 }
 
 /// `handshake` is what one may take, where TLS is spoken.
-async fn administer_tcp(
-    connections: &Connections,
-    listener: TcpListener,
-    handshake: Option<Duration>,
-    api: &Arc<Api>,
-) {
+async fn administer_tcp(connections: &Connections, listener: TcpListener, handshake: Option<Duration>, api: &Arc<Api>) {
     let serve = |(tcp, _)| {
         let (connections, api) = (connections.clone(), Arc::clone(api));
         async move {
