@@ -205,6 +205,7 @@ impl Server {
                 result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
                 never = watch_apps(&shared) => match never {},
+                never = tell_of_drain(&shared) => match never {},
             };
             // Last of all: until now whoever asks is told how far the end has come.
             admin.end();
@@ -239,6 +240,13 @@ fn administration(shared: &Arc<Shared>, listen: SocketAddr, dev: bool) -> admin:
 /// Watches each app's own liveness until the server ends.
 async fn watch_apps(shared: &Shared) -> Infallible {
     join_all(shared.apps.iter().map(|app| pulse::watch(app, &shared.registry, &shared.metrics))).await;
+    std::future::pending().await
+}
+
+/// Lets the metrics tell that the end has begun.
+async fn tell_of_drain(shared: &Shared) -> Infallible {
+    shared.shutdown.announced().cancelled().await;
+    shared.metrics.draining(true);
     std::future::pending().await
 }
 

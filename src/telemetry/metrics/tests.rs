@@ -146,22 +146,18 @@ fn certificates_that_are_no_longer_presented_are_gone() {
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     metrics.certificate("/tls/old.pem", at(100));
     metrics.certificate("/tls/new.pem", at(200));
-    assert_written(&metrics, &[r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="/tls/old.pem"} 100.0"#]);
-    metrics.certificates([("/tls/new.pem", at(300))]);
-    assert_written(&metrics, &[r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="/tls/new.pem"} 300.0"#]);
+    assert_written(&metrics, &[r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="/tls/old.pem"} 100"#]);
+    metrics.forget_certificates();
+    metrics.certificate("/tls/new.pem", at(300));
+    assert_written(&metrics, &[r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="/tls/new.pem"} 300"#]);
     assert!(!metrics.encode().contains("old.pem"));
 }
 
 /// The one list that cannot be read off the enums: that the catalogue knows what the stages say.
 #[test]
 fn outcomes_are_the_words_of_the_catalogue() {
-    let outcomes = [
-        Outcome::Opened,
-        Outcome::Rejected,
-        Outcome::UpstreamRefused,
-        Outcome::UpstreamFailed,
-        Outcome::Abandoned,
-    ];
+    let outcomes =
+        [Outcome::Opened, Outcome::Rejected, Outcome::UpstreamRefused, Outcome::UpstreamFailed, Outcome::Abandoned];
     assert_eq!(
         outcomes.map(Outcome::as_str),
         ["opened", "rejected", "upstream_refused", "upstream_failed", "abandoned"]
