@@ -244,7 +244,7 @@ impl Families {
     /// The members for `route`, at zero: a rate is right from the first event on.
     pub(super) fn of(&self, route: &Arc<str>, websockets: &Counter) -> RouteMetrics {
         let labels = Route { route: Arc::clone(route) };
-        let upgrades = UPGRADE_OUTCOMES.iter().map(|outcome| Upgrade { route: Arc::clone(route), outcome: *outcome });
+        let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });
         RouteMetrics {
             upgrades: upgrades.map(|labels| self.upgrades.get_or_create_owned(&labels)).collect(),
             upgrade_duration: self.upgrade_duration.get_or_create_owned(&labels),

@@ -38,13 +38,19 @@ pub(super) const METHODS: &[&str] =
 
 /// Where `code` stands in [`STATUSES`].
 pub(super) fn status(code: u16) -> usize {
-    let class = || position(STATUSES, &["2xx", "3xx", "4xx", "5xx"].get(usize::from(code / 100).wrapping_sub(2)));
-    STATUS_NUMBERS.binary_search(&code).unwrap_or_else(|_| class())
+    let class = match code {
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        _ => OTHER,
+    };
+    STATUS_NUMBERS.binary_search(&code).unwrap_or_else(|_| position(STATUSES, class))
 }
 
 /// Where `method` stands in [`METHODS`].
 pub(super) fn method(method: &str) -> usize {
-    position(METHODS, &Some(&method))
+    position(METHODS, method)
 }
 
 /// The word for a close code.
@@ -70,8 +76,8 @@ pub(super) fn known_or_other(set: &'static [&'static str], word: &str) -> &'stat
 }
 
 /// Where `word` stands in `set`, which ends with the word for all others.
-fn position(set: &[&str], word: &Option<&&str>) -> usize {
-    word.and_then(|word| set.iter().position(|known| known == word)).unwrap_or(set.len() - 1)
+fn position(set: &[&str], word: &str) -> usize {
+    set.iter().position(|known| *known == word).unwrap_or(set.len() - 1)
 }
 
 #[cfg(test)]
