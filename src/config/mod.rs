@@ -48,6 +48,7 @@ pub use origins::{AllowedOrigin, OriginPolicy};
 pub use report::{Finding, Place, Report};
 pub use settings::*;
 pub use shown::Shown;
+pub(crate) use suggest::nearest;
 
 use document::Document;
 use layers::Layers;

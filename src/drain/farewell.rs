@@ -69,7 +69,7 @@ impl Farewell {
     /// Tells those whose turn it is.
     pub(super) fn tell(&mut self, now: Instant) {
         while let Some((_, address)) = self.due.first().filter(|(at, _)| *at <= now) {
-            self.known[address].give(self.order);
+            self.known[address].give(self.order.clone());
             self.due.pop_first();
         }
     }

@@ -13,7 +13,7 @@ pub const RESTART: u16 = 1012;
 const POLICY: u16 = 1008;
 
 /// What ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The closing handshake is through, or one side has waited long enough for the other's half of it.
     Closed,
@@ -37,6 +37,8 @@ pub(super) enum Cause {
     MaxAge,
     /// The app as a whole has been silent for too long.
     UpstreamUnresponsive,
+    /// An operator has asked for this Close.
+    Admin(CloseSpec),
 }
 
 /// What a leg is told at the end.
@@ -63,7 +65,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn initiator(self, first_close: Option<&FirstClose>) -> Initiator {
+    pub(super) fn initiator(&self, first_close: Option<&FirstClose>) -> Initiator {
         match self {
             Self::Closed => match first_close {
                 Some(FirstClose { by: Sender::Server, .. }) => Initiator::Upstream,
@@ -75,7 +77,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn reason(self) -> EndReason {
+    pub(super) fn reason(&self) -> EndReason {
         match self {
             Self::Closed | Self::ClientLost { .. } => EndReason::Normal,
             Self::Verdict(Verdict::Timeout) => EndReason::HeartbeatTimeout,
@@ -89,12 +91,13 @@ impl Cause {
             Self::Violation { .. } => EndReason::ProtocolError,
             Self::Drain { .. } => EndReason::Drain,
             Self::MaxAge => EndReason::MaxAge,
+            Self::Admin(_) => EndReason::Admin,
         }
     }
 
-    pub(super) fn detail(self) -> Option<&'static str> {
+    pub(super) fn detail(&self) -> Option<&'static str> {
         match self {
-            Self::ClientLost { detail } => Some(detail),
+            Self::ClientLost { detail } => Some(*detail),
             Self::Violation { violation, .. } => Some(violation.as_str()),
             Self::PingFlood => Some("more than 20 pings a second"),
             Self::BeatFlood => Some("more than 20 heartbeats a second"),
@@ -106,7 +109,7 @@ impl Cause {
     }
 
     /// What the client is told, and what the app is told.
-    pub(super) fn farewells(self, on_miss: &OnMiss) -> (Farewell, Farewell) {
+    pub(super) fn farewells(&self, on_miss: &OnMiss) -> (Farewell, Farewell) {
         let close = |code, reason| Farewell::Close(CloseSpec::new(code, reason));
         match self {
             Self::Closed => (Farewell::Fin, Farewell::Fin),
@@ -130,8 +133,9 @@ impl Cause {
                 (close(RESTART, "upstream protocol error"), close(violation.code(), violation.as_str()))
             }
             // The code is for the client, which must know when and where to come back; the app has only to let go.
-            Self::Drain { code } => (close(code, drained(code)), close(RESTART, drained(RESTART))),
+            Self::Drain { code } => (close(*code, drained(*code)), close(RESTART, drained(RESTART))),
             Self::MaxAge => (close(RESTART, "maximum age"), close(RESTART, "maximum age")),
+            Self::Admin(spec) => (Farewell::Close(spec.clone()), Farewell::Close(spec.clone())),
         }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, EndReason, Ending, Initiator, Leg, Legs, Order, Terms};
+use pulsegate::relay::{self, Control, EndReason, Ending, Initiator, Leg, Legs, Order, Terms, Unobserved};
 use pulsegate::ws::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
@@ -127,6 +127,7 @@ async fn proxy(policy: Policy, story: Story) -> turmoil::Result {
         limits: Limits::default(),
         memory: Arc::default(),
         pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
+        observer: Arc::new(Unobserved),
         id: Registry::new(0).next_id(),
         seed: 3,
         max_age: None,

@@ -1,0 +1,11 @@
+//! The metrics of the built binary: what a real run counts, what may stand in a label, and what Prometheus makes of it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod counted;
+mod exposition;
+mod hostile;
+mod prometheus;
+mod scrape;
+mod table;
