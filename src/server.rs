@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
 use crate::config::{Cidr, Settings};
-use crate::drain::{self, Outcome, Phase, Shutdown};
+use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
@@ -142,7 +142,7 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
-        let bound = drain_bound(&self.settings);
+        shutdown.prepare(Plan::of(&self.settings));
         let metrics: Arc<Metrics> = Arc::default();
         let registry = Arc::new(Registry::new(fastrand::u32(..)).keeping(self.settings.admin.closed_sessions));
         let counted = Arc::clone(&registry);
@@ -174,7 +174,7 @@ impl Server {
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
             tokio::select! {
-                result = supervise(&shared, bound, ends) => result,
+                result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
                 never = watch_apps(&shared) => match never {},
             }
@@ -191,36 +191,36 @@ async fn watch_apps(shared: &Shared) -> Infallible {
 }
 
 /// Waits for the workers as the phases demand, and cuts off what does not end.
-async fn supervise(
-    shared: &Shared,
-    bound: Duration,
-    ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
-) -> Result<(), RunError> {
+async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::Error>>>) -> Result<(), RunError> {
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
     let outcome = drain::supervise(&shared.shutdown, &shared.registry, &mut work).await;
     let left = shared.registry.len();
-    // A future that has ended must not be asked again.
-    let lost = matches!(outcome, Outcome::Ended(Err(_)));
-    let result = match outcome {
-        Outcome::Ended(Ok(_)) => return Ok(()),
-        Outcome::Ended(Err(error)) => Err(error),
+    match outcome {
+        Outcome::Ended(Ok(_)) => {}
+        Outcome::Ended(Err(error)) => {
+            shared.shutdown.abort();
+            return Err(error);
+        }
         Outcome::OutOfTime => {
-            tracing::warn!(sessions = left, "drain out of time");
-            Ok(())
+            tracing::warn!(phase = "draining", sessions = left, "drain out of time");
+            shared.shutdown.cut();
+            let_go(work).await;
         }
         Outcome::Aborted => {
-            tracing::warn!(sessions = left, "drain aborted");
-            Err(RunError::Aborted)
+            tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
+            let_go(work).await;
+            return Err(RunError::Aborted);
         }
-    };
-    shared.shutdown.abort();
-    if !lost {
-        // A worker that is stuck beyond this goes down with the process.
-        let _ = tokio::time::timeout(ABORT_GRACE, work).await;
     }
-    result
+    shared.shutdown.settle().await;
+    Ok(())
+}
+
+/// Gives the workers a moment to drop what is left; one that is stuck beyond this goes down with the process.
+async fn let_go(work: impl Future) {
+    let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 
 /// Starts one worker thread; what is returned tells how it ended.
@@ -312,12 +312,6 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// The longest grace of any route, and the margin.
-fn drain_bound(settings: &Settings) -> Duration {
-    let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
-    grace.unwrap_or_default() + drain::DRAIN_MARGIN
-}
-
 /// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
 /// Returns the limit that holds then; `None` is unlimited.
 fn raise_file_limit() -> Option<u64> {
@@ -339,7 +333,7 @@ fn log_totals(shared: &Shared, uptime: Duration) {
         rejections = totals.rejections,
         upstream_errors = totals.upstream_errors,
         upstream_missed = totals.upstream_missed,
-        clean = shared.shutdown.phase() == Phase::Draining,
+        clean = shared.shutdown.phase() == Phase::Drained,
         "stopped"
     );
 }
