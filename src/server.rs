@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, try_join_all};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
-use crate::config::{Cidr, Settings};
+use crate::admin;
+use crate::config::{AdminSocket, Cidr, Settings};
 use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
 use crate::http::{self, Peer};
@@ -39,6 +40,8 @@ pub struct Server {
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
+    admin: admin::Bound,
+    dev: bool,
 }
 
 /// What one worker accepts from.
@@ -58,6 +61,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The ports of those who run the program.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
@@ -91,6 +97,7 @@ struct Shared {
     proxies: Option<Arc<[Cidr]>>,
     ports: Ports,
     shutdown: Shutdown,
+    startup: Arc<admin::Startup>,
 }
 
 impl Server {
@@ -106,7 +113,14 @@ impl Server {
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
-        Ok(Self { settings, terminator, apps, address, redirect, listeners })
+        let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
+        Ok(Self { settings, terminator, apps, address, redirect, listeners, admin, dev: false })
+    }
+
+    /// Makes it one for a developer's machine, on which a client may be made to look dead.
+    #[must_use]
+    pub fn for_development(self) -> Self {
+        Self { dev: true, ..self }
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -117,6 +131,16 @@ impl Server {
     /// Where clients that speak plain HTTP are sent to https: the configured address with the real port.
     pub fn redirect_address(&self) -> Option<SocketAddr> {
         self.redirect
+    }
+
+    /// Where health and metrics are served: the configured address with the real port.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.admin.health_address()
+    }
+
+    /// Where the program is administered: as configured, with the real port.
+    pub fn admin_address(&self) -> Option<&AdminSocket> {
+        self.admin.admin_address()
     }
 
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
@@ -153,6 +177,7 @@ impl Server {
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             settings: self.settings,
             terminator: self.terminator,
+            startup: Arc::new(admin::Startup::of(self.listeners.len())),
             registry,
             apps: self.apps,
             metrics,
@@ -164,29 +189,64 @@ impl Server {
             tracing::info!(
                 address = %self.address,
                 redirect = self.redirect.map(tracing::field::display),
+                health = self.admin.health_address().map(tracing::field::display),
+                admin = self.admin.admin_address().map(tracing::field::display),
                 workers = self.listeners.len(),
                 upstream = %shared.settings.upstream,
                 open_files = raise_file_limit(),
                 "listening"
             );
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev))?;
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
-            tokio::select! {
+            let result = tokio::select! {
                 result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
                 never = watch_apps(&shared) => match never {},
-            }
+                never = tell_of_drain(&shared) => match never {},
+            };
+            // Last of all: until now whoever asks is told how far the end has come.
+            admin.end();
+            result
         });
         log_totals(&shared, began.elapsed());
         result
     }
 }
 
+/// What the administration tells of.
+fn administration(shared: &Arc<Shared>, listen: SocketAddr, dev: bool) -> admin::Context {
+    let this = Arc::clone(shared);
+    let in_force = move || admin::InForce {
+        generation: 1,
+        terminator: Arc::clone(&this.terminator),
+        apps: this.apps.iter().cloned().collect(),
+    };
+    admin::Context {
+        registry: Arc::clone(&shared.registry),
+        metrics: Arc::clone(&shared.metrics),
+        shutdown: shared.shutdown.clone(),
+        reloader: None,
+        in_force: Box::new(in_force),
+        startup: Arc::clone(&shared.startup),
+        listen,
+        started_at: SystemTime::now(),
+        dev,
+    }
+}
+
 /// Watches each app's own liveness until the server ends.
 async fn watch_apps(shared: &Shared) -> Infallible {
     join_all(shared.apps.iter().map(|app| pulse::watch(app, &shared.registry, &shared.metrics))).await;
+    std::future::pending().await
+}
+
+/// Lets the metrics tell that the end has begun.
+async fn tell_of_drain(shared: &Shared) -> Infallible {
+    shared.shutdown.announced().cancelled().await;
+    shared.metrics.draining(true);
     std::future::pending().await
 }
 
@@ -259,6 +319,7 @@ where
         let draining = shared.shutdown.draining().clone();
         let next = stage(shared, tracker.clone(), draining.clone());
         let accept = accept_stage(shared, &tracker);
+        shared.startup.one_accepts();
         let redirect = async {
             if let Some(plain) = plain {
                 redirect_stage(shared, &tracker).run(plain, draining.clone()).await;

@@ -1,7 +1,7 @@
 //! What concerns those who run the program: its end, its administration, its log, its spans.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,15 @@ pub(super) fn log(t: &Table<'_>) -> Log {
 }
 
 pub(super) fn otel(t: &Table<'_>) -> Option<Otel> {
-    t.or("endpoint", off_or(endpoint), None).map(|endpoint| Otel { endpoint })
+    let endpoint = t.or("endpoint", off_or(endpoint), None)?;
+    if !cfg!(feature = "otel") {
+        let problem = Problem::new("is not for this program, which was built without OpenTelemetry");
+        t.refuse(
+            &["endpoint"],
+            problem.with_help("leave it out, or build with `cargo build --release --features otel`"),
+        );
+    }
+    Some(Otel { endpoint })
 }
 
 /// That whoever reaches an admin socket beyond loopback is asked who they are, and cannot be overheard.
@@ -140,6 +148,8 @@ fn socket(given: &Given<'_>) -> Read<AdminSocket> {
         Err(error) => error,
     };
     Err(match error.help {
+        // Whoever names no address hardly means to be reached by all.
+        Some(_) if text.starts_with(':') => misfit().with_help(format!("write \"127.0.0.1{text}\"")),
         Some(help) => misfit().with_help(help),
         None if text.contains('/') || Path::new(text).extension().is_some_and(|extension| extension == "sock") => {
             // Whoever opens it starts elsewhere.
@@ -155,12 +165,10 @@ fn token(given: &Given<'_>) -> Read<Token> {
     const MOST: u64 = 4096;
     let path = file(given)?;
     let about = |why: &str| Problem::new(format!("cannot be used: {} {why}", path.display()));
-    let mut text = String::new();
-    let read = File::open(&path).and_then(|file| file.take(MOST + 1).read_to_string(&mut text));
-    let read = read.map_err(|error| about(&format!("cannot be read: {error}")))?;
+    let text = head(&path, MOST + 1).map_err(|error| about(&format!("cannot be read: {error}")))?;
     let secret = text.trim_ascii();
     let long = "write one line of at least 16 random letters and digits, such as `openssl rand -hex 32` prints";
-    if u64::try_from(read).is_ok_and(|read| read > MOST) {
+    if u64::try_from(text.len()).is_ok_and(|len| len > MOST) {
         return Err(about(&format!("is longer than {MOST} bytes")).with_help(long));
     }
     if secret.contains(['\n', '\r']) {
@@ -173,6 +181,16 @@ fn token(given: &Given<'_>) -> Read<Token> {
         return Err(about(&format!("has {} characters, fewer than {LEAST}", secret.len())).with_help(long));
     }
     Ok(Token::new(path.clone(), secret))
+}
+
+/// What the file at `path` begins with, at most so many bytes. Nothing is read from what is no file: it may never end.
+fn head(path: &Path, most: u64) -> io::Result<String> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(most).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Levels and targets, with commas between them.
@@ -191,7 +209,7 @@ fn directives(given: &Given<'_>) -> Read<Directives> {
         };
         let (target, word) = (target.trim_end(), word.trim_start());
         let level = level(word).ok_or_else(|| {
-            none_of(&format!("must have behind \"{target}=\""), Some(word), LEVELS.iter().map(|(name, _)| *name))
+            none_of(&format!("must have behind \"{target}=\" one of"), Some(word), LEVELS.iter().map(|(name, _)| *name))
         })?;
         if target.is_empty() {
             let problem = Problem::new(format!("has no target before \"={word}\""));
@@ -218,7 +236,7 @@ fn level(word: &str) -> Option<Option<Level>> {
 fn stray(word: &str, misfit: Problem) -> Problem {
     match nearest(word, LEVELS.iter().map(|(name, _)| *name)) {
         Some(near) => misfit.with_help(format!("did you mean \"{near}\"?")),
-        None if word.is_empty() => misfit.with_help("there is nothing between two commas"),
+        None if word.is_empty() => misfit.with_help("there is nothing on one side of a comma"),
         None if word.contains("::") => misfit.with_help(format!("did you mean \"{word}=debug\"?")),
         None => misfit.with_help(format!("\"{word}\" is no level; levels are off, error, warn, info, debug and trace")),
     }
@@ -237,10 +255,6 @@ fn endpoint(given: &Given<'_>) -> Read<Box<str>> {
             return Err(misfit().with_help(help));
         }
         _ => return Err(misfit()),
-    }
-    if !cfg!(feature = "otel") {
-        let problem = Problem::new("is not for this program: it was built without OpenTelemetry");
-        return Err(problem.with_help("leave it out, or build with `cargo build --release --features otel`"));
     }
     Ok(text.trim_end_matches('/').into())
 }

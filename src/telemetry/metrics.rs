@@ -12,7 +12,6 @@ mod tally;
 mod words;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -105,7 +104,7 @@ struct Families {
     upstream_errors: Tally,
     upstream_missed: Counter,
     reload_successful: Gauge,
-    reload_success: Gauge<f64, AtomicU64>,
+    reload_success: Gauge,
     reloads: Tally,
     draining: Gauge,
 }
@@ -258,14 +257,14 @@ impl Metrics {
         }
     }
 
-    /// The certificate in `file` is presented to clients, and expires then.
-    pub fn certificate(&self, file: &str, not_after: SystemTime) {
-        self.certificates.set(file, not_after);
+    /// The certificate called `name`, after its file, is presented to clients, and expires then.
+    pub fn certificate(&self, name: &str, not_after: SystemTime) {
+        self.certificates.set(name, not_after);
     }
 
-    /// These certificates, by their files, are all that is presented to clients from here on.
-    pub fn certificates<'a>(&self, all: impl IntoIterator<Item = (&'a str, SystemTime)>) {
-        self.certificates.replace(all);
+    /// No certificate is presented to clients until the next is told.
+    pub fn forget_certificates(&self) {
+        self.certificates.clear();
     }
 
     /// Whether the proxy is on its way out.

@@ -192,7 +192,7 @@ pub(super) const TLS_HANDSHAKE_DURATION: Metric = histogram(
 );
 pub(super) const TLS_CERTIFICATE_NOT_AFTER: Metric = gauge(
     "tls_certificate_not_after_timestamp_seconds",
-    &[Label { name: "cert", values: Values::Configured("file of a certificate in `[tls]`") }],
+    &[Label { name: "cert", values: Values::Configured("file of a certificate in `[tls]`, or its first name") }],
     "When a certificate that is presented to clients expires",
 );
 pub(super) const HTTP_REQUESTS: Metric = counter(

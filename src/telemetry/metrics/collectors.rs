@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -22,7 +22,7 @@ pub(super) struct Passed(Arc<OnceLock<Source>>);
 
 struct Source(Box<dyn Fn() -> (Traffic, Traffic) + Send + Sync>);
 
-/// When the certificates expire that are presented to clients, by their files.
+/// When the certificates expire that are presented to clients, by their names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates(Arc<Mutex<BTreeMap<Box<str>, SystemTime>>>);
 
@@ -69,37 +69,38 @@ impl fmt::Debug for Source {
 
 impl Certificates {
     /// This one expires then.
-    pub(super) fn set(&self, file: &str, not_after: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(file.into(), not_after);
+    pub(super) fn set(&self, name: &str, not_after: SystemTime) {
+        self.all().insert(name.into(), not_after);
     }
 
-    /// These are all there are.
-    pub(super) fn replace<'a>(&self, all: impl IntoIterator<Item = (&'a str, SystemTime)>) {
-        let all = all.into_iter().map(|(file, not_after)| (file.into(), not_after)).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    /// There are none.
+    pub(super) fn clear(&self) {
+        self.all().clear();
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Box<str>, SystemTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Collector for Certificates {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.all().clone();
         if all.is_empty() {
             return Ok(());
         }
         let mut family = begin(&mut encoder, &catalogue::TLS_CERTIFICATE_NOT_AFTER)?;
-        for (file, not_after) in &all {
-            family.encode_family(&[("cert", &**file)])?.encode_gauge(&unix_seconds(*not_after))?;
+        for (name, not_after) in &all {
+            family.encode_family(&[("cert", &**name)])?.encode_gauge(&unix_seconds(*not_after))?;
         }
         Ok(())
     }
 }
 
-/// A point in time as Prometheus has it.
-pub(super) fn unix_seconds(time: SystemTime) -> f64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => since.as_secs_f64(),
-        Err(before) => -before.duration().as_secs_f64(),
-    }
+/// A point in time as Prometheus has it, in whole seconds; one before 1970 counts as then.
+pub(super) fn unix_seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn begin<'a>(encoder: &'a mut DescriptorEncoder<'_>, metric: &'static Metric) -> Result<MetricEncoder<'a>, fmt::Error> {
