@@ -32,7 +32,7 @@ use crate::config::{EdgeLimits, Forwarded, Route, Settings};
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Apps, Upload, Upstream};
 use access::Access;
@@ -108,6 +108,7 @@ pub struct Edge {
     limits: EdgeLimits,
     routes: Routes,
     upstreams: Vec<Upstream>,
+    counts: Vec<(Arc<Route>, Arc<RouteMetrics>)>,
     forwarded: Forwarded,
     sessions: Sessions,
     hsts: Option<HeaderValue>,
@@ -130,7 +131,11 @@ impl Edge {
         Self {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
-            upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
+            upstreams: apps
+                .iter()
+                .map(|app| Upstream::new(app, Arc::clone(&metrics), tracker.clone(), draining.clone()))
+                .collect(),
+            counts: settings.routes.iter().map(|route| (Arc::clone(route), metrics.route(route))).collect(),
             forwarded: settings.forwarded.clone(),
             sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), settings.drain.max_connection_age),
             hsts: settings.tls.hsts.map(headers::transport_security),
@@ -144,6 +149,12 @@ impl Edge {
     fn upstream(&self, route: &Route) -> &Upstream {
         let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(upstream.app().settings(), &route.upstream));
         upstream.expect("the apps are those of the settings that the route comes from")
+    }
+
+    /// Where the WebSockets of `route` are counted.
+    fn counts(&self, route: &Arc<Route>) -> &Arc<RouteMetrics> {
+        let counts = self.counts.iter().find(|(of, _)| Arc::ptr_eq(of, route));
+        counts.map(|(_, counts)| counts).expect("the route is one of the settings'")
     }
 }
 
@@ -258,7 +269,7 @@ pub(crate) fn refused(
         error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
         _ => return None,
     };
-    metrics.request(status.as_u16());
+    metrics.answered("", status.as_u16());
     lines::http_reject(client, reason, status.as_u16());
     Some(if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] })
 }
@@ -297,8 +308,9 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
     if upgrade::wanted(&request) {
         if !is_clear {
             connection.keep(client);
+            let attempt = connection.edge.counts(&route).attempt();
             let asked = asked(connection, route, &request);
-            return switch::refuse(connection, &Refusal::Path, &asked, request.headers().get(ACCEPT));
+            return switch::refuse(connection, &Refusal::Path, &asked, attempt, request.headers().get(ACCEPT));
         }
         // Boxed: every plain request's future would be as large as that of an upgrade.
         return Box::pin(switch::switch(connection, route, host, request, client)).await;
