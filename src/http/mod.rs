@@ -16,9 +16,10 @@ mod switch;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -42,6 +43,10 @@ use route::Routes;
 
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
+/// client has sent before it could know is answered rather than reset, and the answer tells it.
+const KEPT: Duration = Duration::from_secs(3);
 
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -115,11 +120,14 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     draining: CancellationToken,
+    /// How long connections are kept that have nothing to do when the drain begins.
+    kept: Duration,
 }
 
 impl Edge {
-    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
-    /// request in hand, upgrades are refused and idle upstream connections are closed.
+    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once
+    /// `draining` is cancelled, connections end after the request in hand, or the next one if that comes soon, upgrades
+    /// are refused and idle upstream connections are closed.
     pub fn new(
         settings: &Settings,
         registry: Arc<Registry>,
@@ -142,7 +150,14 @@ impl Edge {
             metrics,
             tracker,
             draining,
+            kept: settings.drain.window.min(KEPT),
         }
+    }
+
+    /// Completes when a connection of HTTP/1.1 is to end as soon as it has nothing to do.
+    async fn parting(&self) {
+        self.draining.cancelled().await;
+        tokio::time::sleep(self.kept).await;
     }
 
     /// The app of `route`.
@@ -184,7 +199,7 @@ async fn serve_http1<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<E
     let mut http = server(&edge.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
     let outcome = tokio::select! {
         outcome = &mut http => outcome,
-        () = edge.draining.cancelled() => {
+        () = edge.parting() => {
             Pin::new(&mut http).graceful_shutdown();
             (&mut http).await
         }
@@ -294,6 +309,10 @@ async fn answer(connection: &Arc<Connection>, request: Request<Upload>, client: 
     if let Some(hsts) = connection.edge.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
         // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+    if connection.edge.draining.is_cancelled() && connection.peer.protocol() == Protocol::H1 {
+        // Whoever switches protocols has said so there.
+        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
     response
 }

@@ -46,8 +46,7 @@ fn walking_takes_every_session_in_turn_and_begins_again() {
     assert!(registry.after(None, &pulse).is_none(), "nobody to speak to yet");
     let ids: Vec<_> = (0..6).map(|_| registry.next_id()).collect();
     let app = |index| if index % 2 == 0 { &pulse } else { &other };
-    let entries: Vec<_> =
-        ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
+    let entries: Vec<_> = ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
     assert_eq!((registry.of(&pulse).len(), registry.all().len()), (3, 6));
     let mut at = None;
     let mut seen = Vec::new();
@@ -67,7 +66,16 @@ fn a_name_is_read_as_it_is_written() {
         assert_eq!(written.parse(), Ok(id));
         assert_eq!(written.to_uppercase().parse(), Ok(id));
     }
-    for wrong in ["", "0", "123456789abcdef", "00123456789abcdef", "0x23456789abcdef", "+123456789abcdef", "g123456789abcdef", "é23456789abcdef"] {
+    for wrong in [
+        "",
+        "0",
+        "123456789abcdef",
+        "00123456789abcdef",
+        "0x23456789abcdef",
+        "+123456789abcdef",
+        "g123456789abcdef",
+        "é23456789abcdef",
+    ] {
         assert_eq!(wrong.parse::<ConnId>(), Err(NotAConnId), "{wrong:?}");
     }
 }
@@ -123,10 +131,10 @@ fn what_has_passed_is_that_of_the_dead_and_of_the_living() {
     other.live().control().passed(traffic(10), traffic(20));
     assert_eq!(registry.traffic().0.bytes, 110);
     one.close(ending(150, 1500));
-    assert_eq!(registry.traffic(), (
-        Traffic { bytes: 160, payload: 80, messages: 16 },
-        Traffic { bytes: 1520, payload: 760, messages: 152 },
-    ));
+    assert_eq!(
+        registry.traffic(),
+        (Traffic { bytes: 160, payload: 80, messages: 16 }, Traffic { bytes: 1520, payload: 760, messages: 152 },)
+    );
     // Who is dropped before its end has passed what it has passed.
     drop(other);
     drop(one);

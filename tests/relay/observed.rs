@@ -145,11 +145,8 @@ async fn questions_answers_and_misses_of_app_mode() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_stops_beating_in_answer_mode_is_one_miss() {
-    let (mut rig, notes) = observed(Policy {
-        mode: Builtin::ExpressText.mode(Role::Answer),
-        max_missed: 3,
-        ..Policy::default()
-    });
+    let (mut rig, notes) =
+        observed(Policy { mode: Builtin::ExpressText.mode(Role::Answer), max_missed: 3, ..Policy::default() });
     for _ in 0..3 {
         sleep(30 * SECOND).await;
         rig.client.send(&text("ping")).await;

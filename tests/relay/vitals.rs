@@ -62,13 +62,17 @@ async fn an_idle_session_is_shown_as_it_is_without_being_asked() {
     let ping = rig.client.expect().await;
     assert_eq!(ping.opcode(), PING);
     let late = ago(due);
-    assert!(late < 10 * MILLISECOND && Instant::now().into_std() >= due, "the probe left when it was said to: {late:?}");
+    assert!(
+        late < 10 * MILLISECOND && Instant::now().into_std() >= due,
+        "the probe left when it was said to: {late:?}"
+    );
     // It is answered after 41 ms, and the next one after 100 ms.
     for (round, rtt) in [(1, 41), (2, 100)] {
         let ping = if round == 1 { ping.clone() } else { rig.client.expect().await };
         let waiting = rig.control.vitals();
         assert_eq!((waiting.pings, waiting.pongs), (round, round - 1));
-        let window = waiting.next_deadline.expect("the window ends").saturating_duration_since(Instant::now().into_std());
+        let window =
+            waiting.next_deadline.expect("the window ends").saturating_duration_since(Instant::now().into_std());
         assert!(window > 19 * SECOND && window <= 20 * SECOND, "{window:?}");
         sleep(rtt * MILLISECOND).await;
         rig.client.send(&Frame::new(PONG, &ping.payload)).await;
