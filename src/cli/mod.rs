@@ -1,10 +1,19 @@
 //! The command line: arguments in, exit code out. One file per command family.
 
 pub mod check;
+pub mod conns;
 pub mod dev;
+pub mod drain;
 mod duration;
+pub mod healthcheck;
+pub mod kill;
 pub mod ping;
+pub mod reload;
+mod remote;
 mod run;
+mod text;
+pub mod top;
+mod units;
 
 use std::io;
 use std::path::PathBuf;
@@ -39,6 +48,18 @@ enum Command {
     Dev(dev::Args),
     /// Open a WebSocket and print heartbeat round trips
     Ping(ping::Args),
+    /// List the sessions of a running proxy
+    Conns(conns::Args),
+    /// Watch the sessions of a running proxy
+    Top(top::Args),
+    /// Close sessions of a running proxy
+    Kill(kill::Args),
+    /// Take a running proxy out of service: no new connections, sessions closed in order
+    Drain(drain::Args),
+    /// Have a running proxy read its configuration and certificates anew
+    Reload(reload::Args),
+    /// Ask whether a proxy is alive, or ready
+    Healthcheck(healthcheck::Args),
 }
 
 /// Which configuration is meant; flags win over the environment, which wins over the file.
@@ -71,6 +92,12 @@ pub fn main() -> ExitCode {
         }
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Conns(args) => conns::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("pulsegate: {error:#}");
