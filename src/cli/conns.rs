@@ -56,7 +56,7 @@ pub struct Args {
     /// Only those that have missed so many beats in a row
     #[arg(long, value_name = "N")]
     misses_gte: Option<u32>,
-    /// Their order: opened, rtt, idle, misses, bytes_in, bytes_out, client or route; with - in front the other way round
+    /// Their order: opened, rtt, idle, misses, `bytes_in`, `bytes_out`, client or route; with - in front the other way round
     #[arg(long, value_name = "KEY", default_value = "opened", allow_hyphen_values = true, hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SORTS))]
     sort: String,

@@ -15,6 +15,7 @@ mod wire;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -83,18 +84,17 @@ impl Remote {
         let (place, bearer) = flags.find(&mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
         let trust = flags.ca.clone().map_or(Trust::System, Trust::File);
         let tls = Tls::of(&place, &trust, flags.server_name.as_deref())?;
-        Ok(Self(Caller { place, bearer, tls, tracker: TaskTracker::new() }))
+        Ok(Self(Caller { place: Arc::new(place), bearer, tls, tracker: TaskTracker::new() }))
     }
 
     /// The health listener at `address`, or that of the configuration.
     pub(super) fn health(address: Option<Address>, config: Option<PathBuf>) -> Result<Self, RemoteError> {
         let place = Place::health(address, config, &mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
         let tls = Tls::of(&place, &Trust::System, None)?;
-        Ok(Self(Caller { place, bearer: None, tls, tracker: TaskTracker::new() }))
+        Ok(Self(Caller { place: Arc::new(place), bearer: None, tls, tracker: TaskTracker::new() }))
     }
 
-    /// Where it is.
-    pub(super) fn place(&self) -> &Place {
+    fn place(&self) -> &Arc<Place> {
         &self.0.place
     }
 
@@ -177,7 +177,7 @@ impl Remote {
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> RemoteError {
-        let place = self.place().clone();
+        let place = Arc::clone(self.place());
         match (&self.0.bearer, status) {
             (Some(bearer), StatusCode::UNAUTHORIZED) => RemoteError::WrongToken { place, file: bearer.file.clone() },
             (None, StatusCode::UNAUTHORIZED) => RemoteError::Unauthorized { place },
@@ -186,7 +186,7 @@ impl Remote {
     }
 
     fn stranger(&self, what: String) -> RemoteError {
-        RemoteError::Stranger { place: self.place().clone(), what }
+        RemoteError::Stranger { place: Arc::clone(self.place()), what }
     }
 }
 

@@ -80,7 +80,7 @@ async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
             }
         }
         view.meet(remote.get("/v1/info").await?);
-        let (conns, total) = sessions(remote.connections(&[("sort", args.sort.clone())], None).await?)?;
+        let (conns, total) = sessions(&remote.connections(&[("sort", args.sort.clone())], None).await?)?;
         view.list(conns, total);
         let lines: String = view.whole().into_iter().map(|line| line.text + "\n").collect();
         text::print(&lines).context("cannot print")?;
@@ -138,7 +138,7 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
                 News::Counted(stats) => view.count(stats),
                 News::Lost(error) => view.lose(&format!("{:#}", anyhow::Error::new(error))),
                 News::Listed(found) => {
-                    let (conns, total) = sessions(found)?;
+                    let (conns, total) = sessions(&found)?;
                     view.list(conns, total);
                     frames += 1;
                 }
@@ -204,7 +204,7 @@ async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Dura
     }
 }
 
-fn sessions(found: Connections) -> anyhow::Result<(Vec<Conn>, u64)> {
+fn sessions(found: &Connections) -> anyhow::Result<(Vec<Conn>, u64)> {
     let conns: Result<Vec<Conn>, _> = found.list.iter().map(Conn::deserialize).collect();
     let conns =
         conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;

@@ -86,9 +86,12 @@ pub(in crate::cli) struct Stats {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Rtt {
-    pub(in crate::cli) p50_s: Option<f64>,
-    pub(in crate::cli) p99_s: Option<f64>,
-    pub(in crate::cli) max_s: Option<f64>,
+    #[serde(rename = "p50_s")]
+    pub(in crate::cli) p50: Option<f64>,
+    #[serde(rename = "p99_s")]
+    pub(in crate::cli) p99: Option<f64>,
+    #[serde(rename = "max_s")]
+    pub(in crate::cli) max: Option<f64>,
 }
 
 /// What has been closed.

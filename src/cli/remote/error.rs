@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -28,25 +29,25 @@ pub(in crate::cli) enum RemoteError {
     #[error("there is no socket {place}: is pulsegate running here? `admin.socket` says where it listens, {} where to ask", .place.flag)]
     Absent {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
     },
     /// A unix socket may not be opened.
     #[error("may not open {place}: it belongs to the user that pulsegate runs as; be that user, as with `sudo -u`")]
     Denied {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
     },
     /// Nobody listens.
     #[error("nobody listens on {place}: is pulsegate running here? {} names another place", .place.flag)]
     Refused {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
     },
     /// The name has no address.
     #[error("cannot find the host of {place}")]
     Resolve {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// What the resolver says.
         source: io::Error,
     },
@@ -54,7 +55,7 @@ pub(in crate::cli) enum RemoteError {
     #[error("cannot connect to {place}")]
     Connect {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// What the kernel says.
         source: io::Error,
     },
@@ -65,7 +66,7 @@ pub(in crate::cli) enum RemoteError {
     #[error("no TLS with {place}{}", tls_hint(.source))]
     Tls {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// How it failed.
         source: HandshakeError,
     },
@@ -89,13 +90,13 @@ pub(in crate::cli) enum RemoteError {
     )]
     Unauthorized {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
     },
     /// The API wants another token.
     #[error("{place} does not take the token in {}: is it the one of the proxy's `admin.token_file`?", .file.display())]
     WrongToken {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// The file that the token came from.
         file: PathBuf,
     },
@@ -111,7 +112,7 @@ pub(in crate::cli) enum RemoteError {
     #[error("what answers on {place} is not a pulsegate's admin API: {what}{}", plain_hint(.place))]
     Stranger {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// What shows it.
         what: String,
     },
@@ -119,7 +120,7 @@ pub(in crate::cli) enum RemoteError {
     #[error("the connection to {place} broke before the answer was complete")]
     Broken {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// How.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -127,7 +128,7 @@ pub(in crate::cli) enum RemoteError {
     #[error("no answer from {place} within {}: the process may be stopped, or the machine overloaded", format_duration(*.patience))]
     Late {
         /// Where.
-        place: Place,
+        place: Arc<Place>,
         /// How long it had.
         patience: Duration,
     },
@@ -150,8 +151,8 @@ impl RemoteError {
     }
 
     /// No connection.
-    pub(super) fn connect(place: &Place, source: io::Error) -> Self {
-        let place = place.clone();
+    pub(super) fn connect(place: &Arc<Place>, source: io::Error) -> Self {
+        let place = Arc::clone(place);
         match source.kind() {
             io::ErrorKind::NotFound => Self::Absent { place },
             io::ErrorKind::PermissionDenied => Self::Denied { place },
@@ -162,8 +163,8 @@ impl RemoteError {
     }
 
     /// Nothing came back, or something that is no HTTP.
-    pub(super) fn exchange(place: &Place, error: hyper::Error) -> Self {
-        let place = place.clone();
+    pub(super) fn exchange(place: &Arc<Place>, error: hyper::Error) -> Self {
+        let place = Arc::clone(place);
         if error.is_parse() {
             Self::Stranger { place, what: "it does not speak HTTP/1.1".to_owned() }
         } else {
@@ -172,12 +173,12 @@ impl RemoteError {
     }
 
     /// The API said no: with `status`, and perhaps with words of its own in `body`.
-    pub(super) fn refusal(place: &Place, status: StatusCode, body: &[u8]) -> Self {
+    pub(super) fn refusal(place: &Arc<Place>, status: StatusCode, body: &[u8]) -> Self {
         let said = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         let word = |key: &str| said["error"][key].as_str().map(crate::cli::text::printable);
         match (word("code"), word("message")) {
             (Some(code), Some(message)) => Self::Refusal { code, message },
-            _ => Self::Stranger { place: place.clone(), what: format!("it says {status}, and not why") },
+            _ => Self::Stranger { place: Arc::clone(place), what: format!("it says {status}, and not why") },
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A connection to the API, and one request over it.
 
+use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +34,7 @@ const ANSWER_MAX: usize = 64 << 20;
 /// Everything that it takes to ask.
 #[derive(Debug)]
 pub(super) struct Caller {
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     pub(super) bearer: Option<Bearer>,
     pub(super) tls: Option<Tls>,
     /// Drives the connections.
@@ -66,7 +68,7 @@ impl Caller {
         let exchange = async {
             let (head, body) = self.send(method, path, body, "application/json").await?.into_parts();
             let body = Limited::new(body, ANSWER_MAX).collect().await;
-            let body = body.map_err(|source| RemoteError::Broken { place: self.place.clone(), source })?;
+            let body = body.map_err(|source| RemoteError::Broken { place: Arc::clone(&self.place), source })?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         self.within(patience, exchange).await
@@ -83,7 +85,7 @@ impl Caller {
         patience: Duration,
         work: impl Future<Output = Result<T, RemoteError>>,
     ) -> Result<T, RemoteError> {
-        let late = |_| RemoteError::Late { place: self.place.clone(), patience };
+        let late = |_| RemoteError::Late { place: Arc::clone(&self.place), patience };
         timeout(patience, work).await.map_err(late)?
     }
 
@@ -136,7 +138,7 @@ impl Caller {
             Address::Tcp { host, port, .. } => (host, *port),
         };
         let resolved = lookup_host((host.as_str(), port)).await;
-        let addresses = resolved.map_err(|source| RemoteError::Resolve { place: self.place.clone(), source })?;
+        let addresses = resolved.map_err(|source| RemoteError::Resolve { place: Arc::clone(&self.place), source })?;
         let mut failure = io::Error::other("the name has no address");
         for address in addresses {
             let tcp = match TcpStream::connect(address).await {
@@ -150,7 +152,7 @@ impl Caller {
             let shaken = client.handshake(name, tcp).await;
             return match shaken {
                 Ok(stream) => Ok(Box::new(stream)),
-                Err(source) => Err(RemoteError::Tls { place: self.place.clone(), source }),
+                Err(source) => Err(RemoteError::Tls { place: Arc::clone(&self.place), source }),
             };
         }
         Err(refused(failure))
@@ -168,7 +170,7 @@ pub(super) fn query(path: &str, pairs: &[(&str, String)]) -> String {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 url.push(char::from(byte));
             } else {
-                url.push_str(&format!("%{byte:02X}"));
+                write!(url, "%{byte:02X}").expect("a string takes everything");
             }
         }
     }

@@ -241,9 +241,9 @@ impl View {
         let beats = format!(
             "{} missing  rtt p50 {} p99 {} max {}  buffered {}",
             stats.missing,
-            rtt(trips.p50_s),
-            rtt(trips.p99_s),
-            rtt(trips.max_s),
+            rtt(trips.p50),
+            rtt(trips.p99),
+            rtt(trips.max),
             units::bytes(stats.buffered)
         );
         let open = if self.stats.is_some() { stats.open } else { self.total };
