@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::remote::{PATIENCE, Remote, RemoteError, Shut, Where, block_on};
+use super::remote::{Conn, PATIENCE, Remote, RemoteError, Shut, Where, block_on};
 use super::text;
 use crate::config::Cidr;
 use crate::ws;
@@ -64,7 +64,7 @@ impl Args {
         for id in &self.ids {
             let said = match self.one(remote, id).await {
                 Ok(said) => said,
-                Err(error) if error.is_unknown() => {
+                Err(error) if error.is_called("not_found") => {
                     eprintln!("pulsegate: there is no session {id}; `pulsegate conns --state all` lists them");
                     code = ExitCode::FAILURE;
                     continue;
@@ -78,13 +78,17 @@ impl Args {
 
     /// Ends one session; says what became of it.
     async fn one(&self, remote: &Remote, id: &str) -> Result<&'static str, RemoteError> {
+        const OVER: &str = "is closed already:";
         if self.dry_run {
-            let conn: super::remote::Conn = remote.get(&format!("/v1/connections/{id}")).await?;
-            return Ok(if conn.state == "closed" { "is closed already:" } else { "would close" });
+            let conn: Conn = remote.get(&format!("/v1/connections/{id}")).await?;
+            return Ok(if conn.state == "closed" { OVER } else { "would close" });
         }
         let path = format!("/v1/connections/{id}/close");
-        let shut: Shut = remote.post(&path, Some(&self.farewell()), PATIENCE, StatusCode::is_success).await?;
-        Ok(if shut.closed == 0 { "is closed already:" } else { "closed" })
+        match remote.post::<Shut>(&path, Some(&self.farewell()), PATIENCE, StatusCode::is_success).await {
+            Ok(_) => Ok("closed"),
+            Err(error) if error.is_called("closed") => Ok(OVER),
+            Err(error) => Err(error),
+        }
     }
 
     async fn by_filter(&self, remote: &Remote) -> anyhow::Result<ExitCode> {

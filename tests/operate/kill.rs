@@ -17,7 +17,7 @@ fn proxy(count: u64) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
         match request.line.as_str() {
             "POST /v1/connections/close" => shut(count, if request.body["dry_run"] == json!(true) { 0 } else { count }),
             "POST /v1/connections/00000000000000a1/close" => shut(1, 1),
-            "POST /v1/connections/00000000000000ff/close" => shut(1, 0),
+            "POST /v1/connections/00000000000000ff/close" => error(409, "closed", "it has ended already"),
             "GET /v1/connections/00000000000000a1" => Answer::Json(200, conn(0xa1)),
             "GET /v1/connections/00000000000000ff" => Answer::Json(200, closed(0xff, "gone")),
             _ => error(404, "not_found", "there is no such session"),

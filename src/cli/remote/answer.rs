@@ -28,9 +28,9 @@ pub(in crate::cli) struct Conn {
 #[serde(default)]
 pub(in crate::cli) struct Heartbeat {
     /// In a row.
-    pub(in crate::cli) misses: Option<u32>,
+    pub(in crate::cli) misses: Option<u64>,
     /// This many in a row end the session.
-    pub(in crate::cli) max: Option<u32>,
+    pub(in crate::cli) max: Option<u64>,
     pub(in crate::cli) rtt_s: Option<f64>,
 }
 

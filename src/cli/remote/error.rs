@@ -145,9 +145,9 @@ impl RemoteError {
         matches!(self, Self::Broken { .. } | Self::Late { .. })
     }
 
-    /// Whether the API knows nothing by the name that was asked for.
-    pub(in crate::cli) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Refusal { code, .. } if code == "not_found")
+    /// Whether it is a refusal that the API has this word for.
+    pub(in crate::cli) fn is_called(&self, word: &str) -> bool {
+        matches!(self, Self::Refusal { code, .. } if code == word)
     }
 
     /// No connection.
