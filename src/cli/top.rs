@@ -66,6 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Prints frames one below the other.
 async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
     let mut view = View::new(Sort::parse(&args.sort));
+    view.meet(remote.get("/v1/info").await?);
     let mut events = remote.events().await?;
     view.count(next(&mut events).await?);
     for frame in 0..args.iterations.map_or(1, NonZeroU32::get) {
@@ -79,6 +80,7 @@ async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
                 }
             }
         }
+        // How long it has been running is among what is shown.
         view.meet(remote.get("/v1/info").await?);
         let (conns, total) = sessions(&remote.connections(&[("sort", args.sort.clone())], None).await?)?;
         view.list(conns, total);
