@@ -82,9 +82,16 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        says: "5: hyper only in http, redirect, upgrade, upstream and admin",
+        says: "5: hyper only in http, redirect, upgrade, upstream, admin and cli/remote",
         breaks: |module, import| {
-            let speaks = ["crate::http", "crate::redirect", "crate::upgrade", "crate::upstream", "crate::admin"];
+            let speaks = [
+                "crate::http",
+                "crate::redirect",
+                "crate::upgrade",
+                "crate::upstream",
+                "crate::admin",
+                "crate::cli::remote",
+            ];
             !within_any(module, &speaks) && within_any(import, &["hyper", "hyper_util"])
         },
     },
@@ -192,6 +199,7 @@ fn each_rule_is_broken_by_its_own_sample() {
         ("relay/mod.rs", "use tokio as t;\nfn f(_: t::net::TcpStream) {}", "4"),
         ("server.rs", "use rustls::ServerConfig;", "5"),
         ("relay/mod.rs", "use hyper::upgrade::Upgraded;", "5"),
+        ("cli/top.rs", "use hyper::body::Incoming;", "5"),
         ("relay/mod.rs", "fn f(_: h2::Reason) {}", "5"),
         ("accept.rs", "fn f() { tokio::spawn(async {}); }", "6"),
         ("accept.rs", "use tokio::spawn;", "6"),
@@ -226,6 +234,7 @@ fn what_the_rules_allow_is_not_reported() {
         ),
         ("config/load.rs", "use figment::providers::Env;\nuse crate::heartbeat::Policy;\nuse super::raw::Raw;"),
         ("http/mod.rs", "use crate::upgrade;\nuse hyper::body::Incoming;"),
+        ("cli/remote/wire.rs", "use hyper::client::conn::http1;"),
         ("upstream/mod.rs", "use rustls::ClientConfig;\nuse tokio::net::TcpStream;"),
         ("drain.rs", "use tokio::signal::unix::signal;"),
         ("main.rs", "fn main() { std::process::exit(0) }"),

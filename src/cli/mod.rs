@@ -3,11 +3,20 @@
 pub mod check;
 mod completions;
 mod config;
+pub mod conns;
 pub mod dev;
+pub mod drain;
 mod duration;
+pub mod healthcheck;
+pub mod kill;
 mod man;
 pub mod ping;
+pub mod reload;
+mod remote;
 mod run;
+mod text;
+pub mod top;
+mod units;
 
 use std::io;
 use std::path::PathBuf;
@@ -45,6 +54,18 @@ enum Command {
     Dev(dev::Args),
     /// Open a WebSocket and print heartbeat round trips
     Ping(ping::Args),
+    /// List the sessions of a running proxy
+    Conns(conns::Args),
+    /// Watch the sessions of a running proxy
+    Top(top::Args),
+    /// Close sessions of a running proxy
+    Kill(kill::Args),
+    /// Take a running proxy out of service: no new connections, sessions closed in order
+    Drain(drain::Args),
+    /// Have a running proxy read its configuration and certificates anew
+    Reload(reload::Args),
+    /// Ask whether a proxy is alive, or ready
+    Healthcheck(healthcheck::Args),
     /// Print the completions of a shell
     #[command(
         after_help = "For bash: pulsegate completions bash > ~/.local/share/bash-completion/completions/pulsegate"
@@ -93,6 +114,12 @@ pub fn main() -> ExitCode {
         Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Conns(args) => conns::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Completions { shell } => completions::print(shell, Cli::command(), &mut io::stdout().lock()),
         Command::Man { directory: None } => man::print(Cli::command(), &mut io::stdout().lock()),
         Command::Man { directory: Some(folder) } => man::write(Cli::command(), &folder),

@@ -97,6 +97,23 @@ fn shown((sections, layers): (Sections, Layers)) -> (Settings, Shown) {
     (sections.settings, shown)
 }
 
+/// The section `[admin]` alone, of the file at exactly `path` or of none, with the process's environment over it; for
+/// those who look for a running proxy, to whom it does not matter what else is wrong. What is wrong with the section,
+/// or keeps the file from being read, is in the report; defaults stand in for it.
+pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
+    let (document, unread) = match path.map(Document::read) {
+        Some(Ok(document)) => (document, None),
+        Some(Err(report)) => (Document::default(), Some(report)),
+        None => (Document::default(), None),
+    };
+    let (layers, _) = Layers::new(document, &Environment::of_process(), &Overrides::default());
+    let reader = Reader::new(&layers, Vec::new());
+    let listen = reader.root().table("listen");
+    let admin = operate::admin(&reader.root().table("admin"), &listen, &edge::listen(&listen));
+    let findings = reader.finish::<()>(None).err().and_then(|report| report.within("admin"));
+    (admin, unread.or(findings))
+}
+
 fn resolve(
     document: Document,
     environment: &Environment,

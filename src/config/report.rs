@@ -94,6 +94,14 @@ impl Report {
         Self { findings: vec![finding] }
     }
 
+    /// What of it concerns the table `section` or a key below it.
+    pub(super) fn within(mut self, section: &str) -> Option<Self> {
+        let concerns =
+            |key: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.findings.retain(|finding| finding.key.as_deref().is_some_and(concerns));
+        (!self.findings.is_empty()).then_some(self)
+    }
+
     /// The findings, never none.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
