@@ -19,7 +19,7 @@ function facts({ conn }, now, generation) {
       ['Round trip', heartbeat.rtt_s === null ? 'not measured yet' : `${short(heartbeat.rtt_s)}, lowest ${short(heartbeat.rtt_min_s)}`],
       ['Missed', `${heartbeat.missed} in all; ${heartbeat.misses} of ${heartbeat.max} in a row`],
       ['Next look', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
-      ['Last sign of life', ago((conn.closed_at ?? now) - conn.last_seen_at) + (conn.closed_at ? ' before the end' : ''), moment(conn.last_seen_at)],
+      ['Last sign of life', life(conn, now), moment(conn.last_seen_at)],
     ].map(([term, text, hover]) => [term, text || null, hover]))],
     ['Traffic', told([
       ['From the client', traffic(conn.in), plural(conn.in.bytes, 'byte')],
@@ -42,6 +42,11 @@ function facts({ conn }, now, generation) {
       ['Trace', conn.trace_id],
     ])],
   ];
+}
+
+function life({ closed_at: closedAt, last_seen_at: seenAt }, now) {
+  if (seenAt === null) return null;
+  return closedAt ? `${long(closedAt - seenAt)} before the end` : ago(now - seenAt);
 }
 
 function ending({ close }) {
