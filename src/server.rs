@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{join_all, try_join_all};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
-use crate::config::{Cidr, Settings};
-use crate::drain::{self, Outcome, Phase, Shutdown};
+use crate::admin;
+use crate::config::{AdminSocket, Cidr, Settings};
+use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
@@ -39,6 +40,8 @@ pub struct Server {
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
+    admin: admin::Bound,
+    dev: bool,
 }
 
 /// What one worker accepts from.
@@ -58,6 +61,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The ports of those who run the program.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
@@ -91,6 +97,7 @@ struct Shared {
     proxies: Option<Arc<[Cidr]>>,
     ports: Ports,
     shutdown: Shutdown,
+    startup: Arc<admin::Startup>,
 }
 
 impl Server {
@@ -106,7 +113,14 @@ impl Server {
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
-        Ok(Self { settings, terminator, apps, address, redirect, listeners })
+        let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
+        Ok(Self { settings, terminator, apps, address, redirect, listeners, admin, dev: false })
+    }
+
+    /// Makes it one for a developer's machine, on which a client may be made to look dead.
+    #[must_use]
+    pub fn for_development(self) -> Self {
+        Self { dev: true, ..self }
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -117,6 +131,16 @@ impl Server {
     /// Where clients that speak plain HTTP are sent to https: the configured address with the real port.
     pub fn redirect_address(&self) -> Option<SocketAddr> {
         self.redirect
+    }
+
+    /// Where health and metrics are served: the configured address with the real port.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.admin.health_address()
+    }
+
+    /// Where the program is administered: as configured, with the real port.
+    pub fn admin_address(&self) -> Option<&AdminSocket> {
+        self.admin.admin_address()
     }
 
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
@@ -142,15 +166,17 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
-        let bound = drain_bound(&self.settings);
+        shutdown.prepare(Plan::of(&self.settings));
         let metrics: Arc<Metrics> = Arc::default();
+        let closed_sessions = self.settings.admin.closed_sessions;
         let shared = Arc::new(Shared {
             gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
             proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             settings: self.settings,
             terminator: self.terminator,
-            registry: Arc::new(Registry::new(fastrand::u32(..))),
+            startup: Arc::new(admin::Startup::of(self.listeners.len())),
+            registry: Arc::new(Registry::new(fastrand::u32(..)).keeping(closed_sessions)),
             apps: self.apps,
             metrics,
             shutdown,
@@ -161,23 +187,50 @@ impl Server {
             tracing::info!(
                 address = %self.address,
                 redirect = self.redirect.map(tracing::field::display),
+                health = self.admin.health_address().map(tracing::field::display),
+                admin = self.admin.admin_address().map(tracing::field::display),
                 workers = self.listeners.len(),
                 upstream = %shared.settings.upstream,
                 open_files = raise_file_limit(),
                 "listening"
             );
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev))?;
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
-            tokio::select! {
-                result = supervise(&shared, bound, ends) => result,
+            let result = tokio::select! {
+                result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
                 never = watch_apps(&shared) => match never {},
-            }
+            };
+            // Last of all: until now whoever asks is told how far the end has come.
+            admin.end();
+            result
         });
         log_totals(&shared, began.elapsed());
         result
+    }
+}
+
+/// What the administration tells of.
+fn administration(shared: &Arc<Shared>, listen: SocketAddr, dev: bool) -> admin::Context {
+    let this = Arc::clone(shared);
+    let in_force = move || admin::InForce {
+        generation: 1,
+        terminator: Arc::clone(&this.terminator),
+        apps: this.apps.iter().cloned().collect(),
+    };
+    admin::Context {
+        registry: Arc::clone(&shared.registry),
+        metrics: Arc::clone(&shared.metrics),
+        shutdown: shared.shutdown.clone(),
+        reloader: None,
+        in_force: Box::new(in_force),
+        startup: Arc::clone(&shared.startup),
+        listen,
+        started_at: SystemTime::now(),
+        dev,
     }
 }
 
@@ -188,36 +241,36 @@ async fn watch_apps(shared: &Shared) -> Infallible {
 }
 
 /// Waits for the workers as the phases demand, and cuts off what does not end.
-async fn supervise(
-    shared: &Shared,
-    bound: Duration,
-    ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
-) -> Result<(), RunError> {
+async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::Error>>>) -> Result<(), RunError> {
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
-    let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
+    let outcome = drain::supervise(&shared.shutdown, &shared.registry, &mut work).await;
     let left = shared.registry.len();
-    // A future that has ended must not be asked again.
-    let lost = matches!(outcome, Outcome::Ended(Err(_)));
-    let result = match outcome {
-        Outcome::Ended(Ok(_)) => return Ok(()),
-        Outcome::Ended(Err(error)) => Err(error),
+    match outcome {
+        Outcome::Ended(Ok(_)) => {}
+        Outcome::Ended(Err(error)) => {
+            shared.shutdown.abort();
+            return Err(error);
+        }
         Outcome::OutOfTime => {
-            tracing::warn!(sessions = left, "drain out of time");
-            Ok(())
+            tracing::warn!(phase = "draining", sessions = left, "drain out of time");
+            shared.shutdown.cut();
+            let_go(work).await;
         }
         Outcome::Aborted => {
-            tracing::warn!(sessions = left, "drain aborted");
-            Err(RunError::Aborted)
+            tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
+            let_go(work).await;
+            return Err(RunError::Aborted);
         }
-    };
-    shared.shutdown.abort();
-    if !lost {
-        // A worker that is stuck beyond this goes down with the process.
-        let _ = tokio::time::timeout(ABORT_GRACE, work).await;
     }
-    result
+    shared.shutdown.settle().await;
+    Ok(())
+}
+
+/// Gives the workers a moment to drop what is left; one that is stuck beyond this goes down with the process.
+async fn let_go(work: impl Future) {
+    let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 
 /// Starts one worker thread; what is returned tells how it ended.
@@ -256,6 +309,7 @@ where
         let draining = shared.shutdown.draining().clone();
         let next = stage(shared, tracker.clone(), draining.clone());
         let accept = accept_stage(shared, &tracker);
+        shared.startup.one_accepts();
         let redirect = async {
             if let Some(plain) = plain {
                 redirect_stage(shared, &tracker).run(plain, draining.clone()).await;
@@ -309,12 +363,6 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// The longest grace of any route, and the margin.
-fn drain_bound(settings: &Settings) -> Duration {
-    let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
-    grace.unwrap_or_default() + drain::DRAIN_MARGIN
-}
-
 /// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
 /// Returns the limit that holds then; `None` is unlimited.
 fn raise_file_limit() -> Option<u64> {
@@ -336,7 +384,7 @@ fn log_totals(shared: &Shared, uptime: Duration) {
         rejections = totals.rejections,
         upstream_errors = totals.upstream_errors,
         upstream_missed = totals.upstream_missed,
-        clean = shared.shutdown.phase() == Phase::Draining,
+        clean = shared.shutdown.phase() == Phase::Drained,
         "stopped"
     );
 }

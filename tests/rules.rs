@@ -294,6 +294,7 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "ws",
         "heartbeat",
         "registry.rs",
+        "registry",
         "tcp_info.rs",
         "drain.rs",
         "telemetry",

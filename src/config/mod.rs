@@ -45,6 +45,7 @@ pub use host::{HostPattern, bare as bare_host};
 pub use origins::{AllowedOrigin, OriginPolicy};
 pub use report::{Finding, Place, Report};
 pub use settings::*;
+pub(crate) use suggest::nearest;
 
 use document::Document;
 use layers::Layers;

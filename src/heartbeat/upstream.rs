@@ -1,6 +1,6 @@
 //! The app's own liveness: one probe at a time for a whole upstream process, never one per session.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::UpstreamPolicy;
@@ -17,12 +17,14 @@ pub struct UpstreamPulse {
     heard_ms: AtomicU64,
     /// 0 until a probe has left.
     probed_ms: AtomicU64,
+    /// As the watch has left it.
+    dead: AtomicBool,
 }
 
 impl UpstreamPulse {
     /// A pulse that counts as heard at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, heard_ms: AtomicU64::new(0), probed_ms: AtomicU64::new(0) }
+        Self { epoch: now, heard_ms: AtomicU64::new(0), probed_ms: AtomicU64::new(0), dead: AtomicBool::new(false) }
     }
 
     /// Bytes of the app were read on some session.
@@ -37,6 +39,12 @@ impl UpstreamPulse {
     /// The probe that [`Tick::Probe`] asked for has left for the wire.
     pub fn probe_left(&self, now: Instant) {
         self.probed_ms.store(self.since_epoch_ms(now).max(1), Ordering::Relaxed);
+    }
+
+    /// Whether new clients may be sent to the app: its watch has not found it dead, or has since lost the sessions by
+    /// which it would see it come back. (Were it dead for good then, nobody would be sent to it, and nobody could tell.)
+    pub fn is_responsive(&self) -> bool {
+        !self.dead.load(Ordering::Relaxed)
     }
 
     fn last_heard(&self) -> Instant {
@@ -111,8 +119,14 @@ impl Watch {
         Some(interval.min(self.policy.timeout) / 4)
     }
 
-    /// Looks at `pulse`; `sessions` tells whether there is any session to speak through.
+    /// Looks at `pulse`, and leaves there what it finds; `sessions` tells whether there is any session to speak through.
     pub fn tick(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: bool) -> Tick {
+        let tick = self.look(now, pulse, sessions);
+        pulse.dead.store(sessions && !self.is_responsive(), Ordering::Relaxed);
+        tick
+    }
+
+    fn look(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: bool) -> Tick {
         let Some(interval) = self.policy.interval else { return Tick::Wait };
         if now.saturating_duration_since(self.expected) > STALL_GUARD || !sessions {
             self.not_before = now;

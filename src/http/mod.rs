@@ -132,7 +132,7 @@ impl Edge {
             routes: Routes::new(settings.routes.clone()),
             upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
             forwarded: settings.forwarded.clone(),
-            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), draining.clone()),
+            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), settings.drain.max_connection_age),
             hsts: settings.tls.hsts.map(headers::transport_security),
             metrics,
             tracker,

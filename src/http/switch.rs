@@ -167,7 +167,7 @@ async fn negotiate(
         subprotocol,
     };
     let pulse = Arc::clone(app.app().pulse());
-    let prepared = Prepared { facts, policy, coding, pulse, upstream, upstream_early };
+    let prepared = Prepared { facts, generation: 1, policy, coding, pulse, upstream, upstream_early };
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 

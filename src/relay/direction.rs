@@ -70,7 +70,7 @@ impl Direction {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<Step, Cause> {
-        if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.ended {
+        if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.is_silent() {
             if let Some(allowance) = &mut self.allowance {
                 allowance.hold_up(now);
             }

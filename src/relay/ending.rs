@@ -1,5 +1,6 @@
 //! How a session ended: who, why, and with which codes on the wire.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// Which side ended the session.
@@ -34,6 +35,10 @@ pub enum EndReason {
     TooBig,
     /// Too many pings, heartbeats or messages a second.
     Rate,
+    /// An operator closed it.
+    Admin,
+    /// It was open for as long as a session may be.
+    MaxAge,
 }
 
 impl EndReason {
@@ -49,6 +54,8 @@ impl EndReason {
             Self::ProtocolError => "protocol_error",
             Self::TooBig => "too_big",
             Self::Rate => "rate",
+            Self::Admin => "admin",
+            Self::MaxAge => "max_age",
         }
     }
 }
@@ -71,6 +78,13 @@ pub struct Traffic {
     pub bytes: u64,
     /// Complete data messages.
     pub messages: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.messages += more.messages;
+    }
 }
 
 /// The whole story of one session, told once, at its end.
@@ -96,4 +110,8 @@ pub struct Ending {
     pub heartbeat: crate::heartbeat::Stats,
     /// From the upgrade to the end of both legs.
     pub duration: Duration,
+    /// How long nothing of the client had been read when the end was decided.
+    pub last_seen_ago: Duration,
+    /// How long the client had answered nobody's probe then, nor beaten by itself; `None`: it never has.
+    pub last_pong_ago: Option<Duration>,
 }

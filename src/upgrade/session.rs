@@ -1,19 +1,19 @@
 //! From two streams behind their 101s to a running session.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Route, SessionLimits};
+use crate::config::SessionLimits;
 use crate::heartbeat::{Policy, UpstreamPulse};
-use crate::registry::{ConnId, Registry};
-use crate::relay::{self, Control, Leg, Legs, Memory, Order, Terms};
+use crate::registry::{ConnId, Entry, Event, Opening, Registry};
+use crate::relay::{self, Control, Ending, Leg, Legs, Observer, Terms};
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::UpstreamStream;
@@ -24,6 +24,8 @@ use crate::ws::{Coding, Limits};
 pub struct Prepared {
     /// What its lines say.
     pub facts: lines::Session,
+    /// Which load of the configuration it was asked for under.
+    pub generation: u64,
     /// What is asked of its client.
     pub policy: Arc<Policy>,
     /// What its extensions do to payloads.
@@ -42,19 +44,19 @@ pub struct Sessions {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
-    draining: CancellationToken,
+    max_age: Option<Duration>,
 }
 
 impl Sessions {
-    /// Sessions that are entered in `registry` and run as tasks of `tracker`; one that comes about after `draining`
-    /// was cancelled ends as it begins.
+    /// Sessions that are entered in `registry`, run as tasks of `tracker`, and grow no older than `max_age`, some a
+    /// little less and some a little more: those that opened together are not to come back together.
     pub fn new(
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         tracker: TaskTracker,
-        draining: CancellationToken,
+        max_age: Option<Duration>,
     ) -> Self {
-        Self { registry, metrics, tracker, draining }
+        Self { registry, metrics, tracker, max_age }
     }
 
     /// A name for a session that is about to open.
@@ -65,38 +67,58 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let Prepared { facts, generation, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let facts = Arc::new(facts);
         let control = Arc::new(Control::default());
-        let entry = self.registry.enter(facts.id, Arc::clone(&control), &pulse);
-        let memory = Arc::clone(self.metrics.memory());
-        let terms = terms(facts.id, &facts.asked.route, policy, coding, memory, pulse);
-        if self.draining.is_cancelled() {
-            // The drain has called on everyone it found, perhaps a moment before this session was to be found.
-            control.give(Order::Drain);
-        }
+        let opening =
+            Opening { facts: Arc::clone(&facts), generation, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+        let active = self.metrics.websocket();
+        let watched = Arc::new(Watched { entry: self.registry.open(opening), metrics: Arc::clone(&self.metrics) });
+        let terms = Terms {
+            policy,
+            limits: limits(&facts.asked.route.limits, coding),
+            memory: Arc::clone(self.metrics.memory()),
+            pulse,
+            observer: Arc::clone(&watched) as Arc<dyn Observer>,
+            id: facts.id,
+            seed: fastrand::u64(..),
+            max_age: self.max_age.map(|age| varied(age, fastrand::f64())),
+        };
         lines::ws_open(&facts);
-        // What only the end needs is one pointer in the task.
-        let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
         let legs = Legs { client, client_early, upstream, upstream_early };
         // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
         self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
-            let (facts, entry, active, metrics) = *last;
-            drop((entry, active));
-            metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
-            lines::ws_close(&facts, &ending);
+            drop(active);
+            watched.ended(ending);
         }));
     }
 }
 
-fn terms(
-    id: ConnId,
-    route: &Route,
-    policy: Arc<Policy>,
-    coding: Coding,
-    memory: Arc<Memory>,
-    pulse: Arc<UpstreamPulse>,
-) -> Terms {
-    Terms { policy, limits: limits(&route.limits, coding), memory, pulse, id, seed: fastrand::u64(..) }
+/// `age`, give or take a tenth; `random` is from 0 up to 1.
+fn varied(age: Duration, random: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * random)
+}
+
+/// A session whose figures are counted, and whose story is told. The relay and the end of the session share it.
+#[derive(Debug)]
+struct Watched {
+    entry: Entry,
+    metrics: Arc<Metrics>,
+}
+
+impl Watched {
+    fn ended(&self, ending: Ending) {
+        self.metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
+        let closed = self.entry.close(ending);
+        lines::ws_close(&closed.facts, &closed.ending);
+    }
+}
+
+impl Observer for Watched {
+    fn missed(&self, misses: u32, max: u32) {
+        let id = self.entry.live().id;
+        self.entry.registry().events().publish(Event::Missed { id, misses, max, at: SystemTime::now() });
+    }
 }
 
 fn limits(of: &SessionLimits, coding: Coding) -> Limits {
@@ -113,4 +135,17 @@ where
     let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
     // A copy: a few bytes would hold the whole of hyper's buffer.
     Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_opened_together_do_not_grow_old_together() {
+        let age = Duration::from_secs(1000);
+        assert_eq!(varied(age, 0.0), age * 9 / 10);
+        assert_eq!(varied(age, 0.5), age);
+        assert!(varied(age, 0.999) > age * 109 / 100 && varied(age, 0.999) < age * 11 / 10);
+    }
 }

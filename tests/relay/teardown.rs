@@ -60,7 +60,7 @@ async fn s35_a_complete_message_reaches_the_app_before_the_end() {
     let message = Frame::new(TEXT, &[b'm'; 300]);
     rig.client.send(&message).await;
     rig.client.send(&message).await;
-    rig.control.give(Order::Drain);
+    rig.control.give(Order::Drain { code: 1012 });
     tokio::time::sleep(SECOND).await;
     assert_eq!(rig.app.expect().await, message);
     assert_eq!(rig.app.expect().await, message);
@@ -166,7 +166,7 @@ async fn a_client_that_vanishes_ends_the_app_leg_with_a_bare_fin() {
 #[tokio::test(start_paused = true)]
 async fn drain_tells_both_legs_1012() {
     let mut rig = Rig::new();
-    rig.control.give(Order::Drain);
+    rig.control.give(Order::Drain { code: 1012 });
     rig.control.give(Order::ProbeUpstream);
     let close = Frame::close(1012, "service restart");
     assert_eq!(rig.client.expect().await, close);
@@ -189,7 +189,7 @@ async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
     rig.app.send(&Frame::new(PING, b"")).await;
     assert_eq!(rig.client.expect().await.opcode(), PING);
     tokio::time::sleep(19 * SECOND).await;
-    rig.control.give(Order::Drain);
+    rig.control.give(Order::Drain { code: 1012 });
     let drained = rig.elapsed();
     let ending = rig.ending().await;
     let grace = ending.duration.saturating_sub(drained);
