@@ -274,7 +274,7 @@ impl Accept {
                 greeted = greet(&terminator, &metrics, arrival, deadline) => greeted,
                 // There is no service to shake hands for, and a silent client must not hold up the end.
                 () = stop.cancelled() => {
-                    metrics.handshake("draining");
+                    metrics.handshake_failed("draining");
                     None
                 }
             };
@@ -292,16 +292,17 @@ async fn greet(
     arrival: Arrival,
     deadline: Instant,
 ) -> Option<(ClientStream, Peer)> {
+    let begun = Instant::now();
     let (tcp, address, place) = arrival.identified(deadline).await?;
     match terminator.handshake(tcp, deadline).await {
         Ok((mut stream, tls)) => {
-            metrics.handshake("ok");
+            metrics.handshake(tls.version, tls.group, begun.elapsed());
             stream.hold(place);
             Some((stream, Peer { address, tls: Some(tls) }))
         }
         Err(error) => {
             let outcome = error.outcome();
-            metrics.handshake(outcome);
+            metrics.handshake_failed(outcome);
             if error.is_routine() {
                 tracing::debug!(client.address = %address, outcome, %error, "tls.handshake_failed");
             } else {

@@ -249,7 +249,8 @@ impl Shutdown {
 
     /// Nothing is left; completes once the process is to end.
     pub(crate) async fn settle(&self) {
-        self.change(|course| course.enter(Phase::Drained));
+        let phase = self.change(|course| course.enter(Phase::Drained));
+        tracing::info!(phase = phase.as_str(), afterwards = self.course().afterwards.as_str(), "drain");
         self.0.exiting.cancelled().await;
     }
 

@@ -91,9 +91,9 @@ impl Redirect {
         client: SocketAddr,
         stop: CancellationToken,
     ) -> (TcpStream, &'static [u8]) {
-        let service = service_fn(|request| {
+        let service = service_fn(|request: Request<_>| {
             let response = answer(&request, self.ports);
-            self.metrics.request(response.status().as_u16());
+            self.metrics.answered(request.method().as_str(), response.status().as_u16());
             if response.status().is_client_error() {
                 lines::http_reject(client, "host", response.status().as_u16());
             }

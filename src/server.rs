@@ -176,7 +176,9 @@ impl Server {
         let began = Instant::now();
         shutdown.prepare(Plan::of(&self.settings));
         let metrics: Arc<Metrics> = Arc::default();
-        let closed_sessions = self.settings.admin.closed_sessions;
+        let registry = Arc::new(Registry::new(fastrand::u32(..)).keeping(self.settings.admin.closed_sessions));
+        let counted = Arc::clone(&registry);
+        metrics.observe_traffic(move || counted.traffic());
         let shared = Arc::new(Shared {
             gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
             proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
@@ -184,7 +186,7 @@ impl Server {
             settings: self.settings,
             terminator: self.terminator,
             startup: Arc::new(admin::Startup::of(self.listeners.len())),
-            registry: Arc::new(Registry::new(fastrand::u32(..)).keeping(closed_sessions)),
+            registry,
             apps: self.apps,
             metrics,
             shutdown,

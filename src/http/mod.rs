@@ -16,9 +16,10 @@ mod switch;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,7 +33,7 @@ use crate::config::{EdgeLimits, Forwarded, Route, Settings};
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Apps, Upload, Upstream};
 use access::Access;
@@ -42,6 +43,10 @@ use route::Routes;
 
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
+/// client has sent before it could know is answered rather than reset, and the answer tells it.
+const KEPT: Duration = Duration::from_secs(3);
 
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -108,17 +113,21 @@ pub struct Edge {
     limits: EdgeLimits,
     routes: Routes,
     upstreams: Vec<Upstream>,
+    counts: Vec<(Arc<Route>, Arc<RouteMetrics>)>,
     forwarded: Forwarded,
     sessions: Sessions,
     hsts: Option<HeaderValue>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     draining: CancellationToken,
+    /// How long connections are kept that have nothing to do when the drain begins.
+    kept: Duration,
 }
 
 impl Edge {
-    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
-    /// request in hand, upgrades are refused and idle upstream connections are closed.
+    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once
+    /// `draining` is cancelled, connections end after the request in hand, or the next one if that comes soon, upgrades
+    /// are refused and idle upstream connections are closed.
     pub fn new(
         settings: &Settings,
         registry: Arc<Registry>,
@@ -130,20 +139,37 @@ impl Edge {
         Self {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
-            upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
+            upstreams: apps
+                .iter()
+                .map(|app| Upstream::new(app, Arc::clone(&metrics), tracker.clone(), draining.clone()))
+                .collect(),
+            counts: settings.routes.iter().map(|route| (Arc::clone(route), metrics.route(route))).collect(),
             forwarded: settings.forwarded.clone(),
             sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), settings.drain.max_connection_age),
             hsts: settings.tls.hsts.map(headers::transport_security),
             metrics,
             tracker,
             draining,
+            kept: settings.drain.window.min(KEPT),
         }
+    }
+
+    /// Completes when a connection of HTTP/1.1 is to end as soon as it has nothing to do.
+    async fn parting(&self) {
+        self.draining.cancelled().await;
+        tokio::time::sleep(self.kept).await;
     }
 
     /// The app of `route`.
     fn upstream(&self, route: &Route) -> &Upstream {
         let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(upstream.app().settings(), &route.upstream));
         upstream.expect("the apps are those of the settings that the route comes from")
+    }
+
+    /// Where the WebSockets of `route` are counted.
+    fn counts(&self, route: &Arc<Route>) -> &Arc<RouteMetrics> {
+        let counts = self.counts.iter().find(|(of, _)| Arc::ptr_eq(of, route));
+        counts.map(|(_, counts)| counts).expect("the route is one of the settings'")
     }
 }
 
@@ -173,7 +199,7 @@ async fn serve_http1<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<E
     let mut http = server(&edge.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
     let outcome = tokio::select! {
         outcome = &mut http => outcome,
-        () = edge.draining.cancelled() => {
+        () = edge.parting() => {
             Pin::new(&mut http).graceful_shutdown();
             (&mut http).await
         }
@@ -258,7 +284,7 @@ pub(crate) fn refused(
         error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
         _ => return None,
     };
-    metrics.request(status.as_u16());
+    metrics.answered("", status.as_u16());
     lines::http_reject(client, reason, status.as_u16());
     Some(if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] })
 }
@@ -284,6 +310,10 @@ async fn answer(connection: &Arc<Connection>, request: Request<Upload>, client: 
         // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
     }
+    if connection.edge.draining.is_cancelled() && connection.peer.protocol() == Protocol::H1 {
+        // Whoever switches protocols has said so there.
+        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -297,8 +327,9 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
     if upgrade::wanted(&request) {
         if !is_clear {
             connection.keep(client);
+            let attempt = connection.edge.counts(&route).attempt();
             let asked = asked(connection, route, &request);
-            return switch::refuse(connection, &Refusal::Path, &asked, request.headers().get(ACCEPT));
+            return switch::refuse(connection, &Refusal::Path, &asked, attempt, request.headers().get(ACCEPT));
         }
         // Boxed: every plain request's future would be as large as that of an upgrade.
         return Box::pin(switch::switch(connection, route, host, request, client)).await;

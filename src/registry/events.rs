@@ -155,3 +155,7 @@ impl Ring {
         self.events.get(at).map(|event| Told::Event(seen + 1, event.clone()))
     }
 }
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

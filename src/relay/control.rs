@@ -119,6 +119,18 @@ impl Control {
         self.waker.register(waker);
     }
 
+    /// As a session leaves what has passed in it.
+    #[cfg(test)]
+    pub(crate) fn passed(&self, from_client: Traffic, from_upstream: Traffic) {
+        self.figures.passed(from_client, from_upstream);
+    }
+
+    /// As a session's task registers itself.
+    #[cfg(test)]
+    pub(crate) fn register_for_test(&self, waker: &Waker) {
+        self.register(waker);
+    }
+
     fn order(&self) -> MutexGuard<'_, Option<Order>> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }

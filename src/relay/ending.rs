@@ -37,7 +37,7 @@ pub enum EndReason {
     Rate,
     /// An operator closed it.
     Admin,
-    /// It was open for as long as a session may be.
+    /// It had been open for as long as a session may be.
     MaxAge,
 }
 
@@ -76,6 +76,8 @@ impl Initiator {
 pub struct Traffic {
     /// Bytes read from the peer after the upgrade, frame headers included.
     pub bytes: u64,
+    /// Payload of data frames alone, as far as it was read and looked through for frames.
+    pub payload: u64,
     /// Complete data messages.
     pub messages: u64,
 }
@@ -83,6 +85,7 @@ pub struct Traffic {
 impl AddAssign for Traffic {
     fn add_assign(&mut self, more: Self) {
         self.bytes += more.bytes;
+        self.payload += more.payload;
         self.messages += more.messages;
     }
 }

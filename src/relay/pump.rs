@@ -16,7 +16,7 @@ use super::{Control, Ending, Leg, Legs, Order, Terms, now};
 use crate::heartbeat::{CloseSpec, Delivery, Due, Mode};
 use crate::ws::Sender;
 
-/// How long a drain waits for the end of a frame that is under way.
+/// How long a drain or an operator waits for the end of a frame that is under way.
 const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
@@ -36,8 +36,8 @@ pub(super) struct Pump<C, U> {
     wound_up: Option<Instant>,
     /// Whether the client's half-close has been carried to the app.
     fin_carried: bool,
-    /// How old the session may become.
-    max_age: Option<Duration>,
+    /// When the session is as old as it may become.
+    expires: Option<Instant>,
     /// The end that only waits for a moment between two frames.
     leaving: Option<Box<Leaving>>,
     /// The end, once it is decided; nothing that comes after is relayed.
@@ -109,7 +109,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             timer: Timer::default(),
             wound_up: None,
             fin_carried: false,
-            max_age: terms.max_age,
+            expires: terms.max_age.map(|age| now + age),
             leaving: None,
             closing: None,
         }
@@ -132,10 +132,12 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         match self.rules.control.take() {
             None => {}
             Some(Order::ProbeUpstream) => self.rules.probe_app(),
-            Some(Order::Drain { code }) => self.leave(Cause::Drain { code }, Some(now + FRAME_PATIENCE)),
             Some(Order::PlayDead) => self.up.inbound.vanished = true,
+            Some(Order::Drain { code }) => self.leave(Cause::Drain { code }, Some(now + FRAME_PATIENCE)),
             Some(Order::UpstreamUnresponsive) => return Err(Cause::UpstreamUnresponsive),
-            Some(Order::Close { code, reason }) => return Err(Cause::Admin(CloseSpec { code, reason })),
+            Some(Order::Close { code, reason }) => {
+                self.leave(Cause::Admin(CloseSpec { code, reason }), Some(now + FRAME_PATIENCE));
+            }
         }
         self.expire(cx, now)?;
         self.part(now)?;
@@ -167,26 +169,28 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         verdict.map_or(Ok(()), |verdict| Err(Cause::Verdict(verdict)))
     }
 
-    /// Ends the session at the next moment between two frames, at the latest at `until`.
+    /// Ends the session at the next moment between two frames, at the latest at `until`. The first such end stands,
+    /// unless it has time.
     fn leave(&mut self, cause: Cause, until: Option<Instant>) {
-        self.leaving = Some(Box::new(Leaving { cause, until }));
+        if self.leaving.as_ref().is_none_or(|leaving| leaving.until.is_none()) {
+            self.leaving = Some(Box::new(Leaving { cause, until }));
+        }
     }
 
     /// Takes the end that waits, if this is the moment: a Close may stand between two frames only, and half a frame is
     /// of no use to anybody.
     fn part(&mut self, now: Instant) -> Result<(), Cause> {
-        if self.leaving.is_none() && self.expires().is_some_and(|at| at <= now) {
+        if self.leaving.is_none() && self.expires.is_some_and(|at| at <= now) {
             self.leave(Cause::MaxAge, None);
         }
-        let Some(leaving) = &self.leaving else { return Ok(()) };
+        let Some(leaving) = self.leaving.take() else { return Ok(()) };
         let is_between =
             [&self.up, &self.down].iter().all(|way| way.inbound.scanner.at_boundary() || way.gap().is_some());
-        if is_between || leaving.until.is_some_and(|until| until <= now) { Err(leaving.cause.clone()) } else { Ok(()) }
-    }
-
-    /// When the session is as old as it may become.
-    fn expires(&self) -> Option<Instant> {
-        self.max_age.map(|age| self.rules.control.opened() + age)
+        if is_between || leaving.until.is_some_and(|until| until <= now) {
+            return Err(leaving.cause);
+        }
+        self.leaving = Some(leaving);
+        Ok(())
     }
 
     /// Carries half-closes, and notices when a session that has begun to end has ended.
@@ -318,7 +322,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.closing.is_some() {
             return next;
         }
-        let parting = self.leaving.as_ref().map_or_else(|| self.expires(), |leaving| leaving.until);
+        let parting = self.leaving.as_ref().map_or(self.expires, |leaving| leaving.until);
         [next, parting].into_iter().flatten().min()
     }
 }

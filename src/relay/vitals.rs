@@ -67,6 +67,7 @@ pub(super) struct Figures {
 #[derive(Debug, Default)]
 struct Counts {
     bytes: AtomicU64,
+    payload: AtomicU64,
     messages: AtomicU64,
 }
 
@@ -209,13 +210,16 @@ impl Counts {
         let grown = self.bytes.load(Ordering::Relaxed) != to.bytes;
         if grown {
             self.bytes.store(to.bytes, Ordering::Relaxed);
+            self.payload.store(to.payload, Ordering::Relaxed);
             self.messages.store(to.messages, Ordering::Relaxed);
         }
         grown
     }
 
     fn traffic(&self) -> Traffic {
-        Traffic { bytes: self.bytes.load(Ordering::Relaxed), messages: self.messages.load(Ordering::Relaxed) }
+        let [bytes, payload, messages] =
+            [&self.bytes, &self.payload, &self.messages].map(|figure| figure.load(Ordering::Relaxed));
+        Traffic { bytes, payload, messages }
     }
 }
 

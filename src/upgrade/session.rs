@@ -15,9 +15,9 @@ use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Entry, Event, Opening, Registry};
 use crate::relay::{self, Control, Ending, Leg, Legs, Observer, Terms};
 use crate::telemetry::lines;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Attempt, Direction, Metrics, RouteMetrics};
 use crate::upstream::UpstreamStream;
-use crate::ws::{Coding, Limits};
+use crate::ws::{Coding, Limits, Sender};
 
 /// A session that lacks nothing but its client leg, which is free once the 101 has left.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Prepared {
     pub facts: lines::Session,
     /// Which load of the configuration it was asked for under.
     pub generation: u64,
+    /// The request that it comes of, which is still to be counted.
+    pub attempt: Attempt,
     /// What is asked of its client.
     pub policy: Arc<Policy>,
     /// What its extensions do to payloads.
@@ -67,13 +69,15 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, generation, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let Prepared { facts, generation, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
         let facts = Arc::new(facts);
         let control = Arc::new(Control::default());
         let opening =
             Opening { facts: Arc::clone(&facts), generation, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
-        let active = self.metrics.websocket();
-        let watched = Arc::new(Watched { entry: self.registry.open(opening), metrics: Arc::clone(&self.metrics) });
+        let route = Arc::clone(attempt.route());
+        let active = attempt.opened();
+        let metrics = Arc::clone(&self.metrics);
+        let watched = Arc::new(Watched { entry: self.registry.open(opening), route, metrics });
         let terms = Terms {
             policy,
             limits: limits(&facts.asked.route.limits, coding),
@@ -94,31 +98,57 @@ impl Sessions {
     }
 }
 
-/// `age`, give or take a tenth; `random` is from 0 up to 1.
-fn varied(age: Duration, random: f64) -> Duration {
-    age.mul_f64(0.9 + 0.2 * random)
-}
-
 /// A session whose figures are counted, and whose story is told. The relay and the end of the session share it.
 #[derive(Debug)]
 struct Watched {
     entry: Entry,
+    route: Arc<RouteMetrics>,
     metrics: Arc<Metrics>,
 }
 
 impl Watched {
     fn ended(&self, ending: Ending) {
-        self.metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
+        let (initiator, reason) = (ending.initiator.as_str(), ending.reason.as_str());
+        self.route.closed(initiator, reason, ending.client_code, ending.duration);
         let closed = self.entry.close(ending);
         lines::ws_close(&closed.facts, &closed.ending);
     }
 }
 
 impl Observer for Watched {
+    fn pinged(&self) {
+        self.route.ping();
+    }
+
+    fn ponged(&self, rtt: Option<Duration>) {
+        self.route.pong(rtt);
+    }
+
+    fn measured(&self, rtt: Duration) {
+        self.route.measured(rtt);
+    }
+
     fn missed(&self, misses: u32, max: u32) {
+        self.route.missed();
         let id = self.entry.live().id;
         self.entry.registry().events().publish(Event::Missed { id, misses, max, at: SystemTime::now() });
     }
+
+    fn timed_out(&self) {
+        self.route.timeout();
+    }
+
+    fn paused(&self, from: Sender) {
+        self.metrics.backpressure(match from {
+            Sender::Client => Direction::In,
+            Sender::Server => Direction::Out,
+        });
+    }
+}
+
+/// `age`, give or take a tenth; `random` is from 0 up to 1.
+fn varied(age: Duration, random: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * random)
 }
 
 fn limits(of: &SessionLimits, coding: Coding) -> Limits {

@@ -24,6 +24,7 @@ pub use pool::Lease;
 pub use stream::UpstreamStream;
 
 use crate::config::Target;
+use crate::telemetry::metrics::Metrics;
 use pool::Pool;
 use source::Sources;
 
@@ -36,17 +37,19 @@ pub struct Upstream {
     app: Arc<App>,
     sources: Sources,
     pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
     tracker: TaskTracker,
 }
 
 impl Upstream {
-    /// One worker's way to `app`. Its connections are driven by tasks of `tracker`; idle ones are closed once
-    /// `draining` is cancelled.
-    pub fn new(app: &Arc<App>, tracker: TaskTracker, draining: CancellationToken) -> Self {
+    /// One worker's way to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`; idle ones
+    /// are closed once `draining` is cancelled.
+    pub fn new(app: &Arc<App>, metrics: Arc<Metrics>, tracker: TaskTracker, draining: CancellationToken) -> Self {
         Self {
             app: Arc::clone(app),
             sources: Sources::new(app.settings().source_addresses.clone()),
             pool: Arc::new(Pool::new(tracker.clone(), draining)),
+            metrics,
             tracker,
         }
     }

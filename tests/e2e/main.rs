@@ -13,6 +13,7 @@ mod bare;
 mod browser;
 mod classic;
 mod deflate;
+mod drain;
 mod edge;
 mod frames;
 mod hidden_tab;

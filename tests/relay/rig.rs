@@ -250,8 +250,8 @@ pub struct Plan {
     pub pipe: usize,
     pub client_early: Vec<u8>,
     pub upstream_early: Vec<u8>,
-    pub max_age: Option<Duration>,
     pub observer: Arc<dyn Observer>,
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Plan {
@@ -262,8 +262,8 @@ impl Default for Plan {
             pipe: 256 * 1024,
             client_early: Vec::new(),
             upstream_early: Vec::new(),
-            max_age: None,
             observer: Arc::new(Unobserved),
+            max_age: None,
         }
     }
 }

@@ -10,3 +10,4 @@ pub(crate) mod pki;
 pub(crate) mod plain;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod spread;
