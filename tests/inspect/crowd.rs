@@ -68,13 +68,18 @@ async fn five_thousand_rows_scroll_sort_and_change_without_a_stutter() {
     let before = page.text("#f-closed").await;
     page.until(&format!("document.getElementById('f-closed').textContent !== '{before}'")).await;
 
+    page.until("window.frames_.length > 150").await;
+
     let frames = page.ask("window.frames_").await;
     let frames: Vec<f64> = frames.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    assert!(frames.len() > 50, "{} frames", frames.len());
     let longest = frames.iter().copied().fold(0.0, f64::max);
     let mut sorted = frames.clone();
     sorted.sort_by(f64::total_cmp);
-    println!("{} frames: half took {:.1} ms at most, the longest {longest:.1} ms", frames.len(), sorted[frames.len() / 2]);
+    println!(
+        "{} frames: half took {:.1} ms at most, the longest {longest:.1} ms",
+        frames.len(),
+        sorted[frames.len() / 2]
+    );
     assert!(longest <= FRAME, "one frame took {longest} ms");
     page.finish();
 }
@@ -102,7 +107,7 @@ async fn a_stream_that_breaks_is_told_and_comes_back_where_it_was() {
     page.ask("fetch('/crowd/restart', { method: 'POST' }).then(() => null)").await;
     page.sees("#toasts", "another process").await;
     page.until("document.getElementById('n-open').textContent === '0'").await;
-    page.sees("#empty", "No WebSocket yet: open wss://127.0.0.1:8443/").await;
+    page.sees("#empty", "No WebSocket yet: open wss://localhost:8443/").await;
     page.finish();
 }
 
@@ -147,7 +152,7 @@ async fn light_and_dark_are_the_systems_until_somebody_chooses() {
     page.prefer("dark").await;
     let dark = page.ask(ground).await;
     assert_ne!(light, dark);
-    assert_eq!(page.ask("document.getElementById('theme').getAttribute('aria-pressed')").await, "true");
+    page.until("document.getElementById('theme').ariaPressed === 'true'").await;
     page.click("#theme").await;
     assert_eq!(page.ask(ground).await, light);
     page.reload().await;

@@ -22,10 +22,8 @@ const orders = {
   click: (selector) => page.click(selector),
   press: (key) => page.keyboard.press(key),
   type: (text) => page.keyboard.type(text),
-  fill: (selector, text) => page.fill(selector, text),
-  // What an element says, and what several do.
+  // What an element says.
   text: (selector) => page.locator(selector).first().textContent(),
-  texts: (selector) => page.locator(selector).allTextContents(),
   // Waits until an element that can be seen says `text`.
   see: (selector, text) => page.locator(selector).filter({ hasText: text, visible: true }).first().waitFor(),
   // Waits until no element of the kind can be seen.

@@ -7,5 +7,8 @@
 mod support;
 
 mod crowd;
+mod dev;
+mod like_the_program;
 mod page;
+mod sessions;
 mod sources;

@@ -32,8 +32,10 @@ impl Page {
         self.process.tell(&json!({ "id": id, "order": order, "args": args })).await;
         // It has a deadline of its own, which comes first and shows what the page says.
         let patience = crate::support::deadline::PATIENCE * 2;
-        let answer =
-            self.process.line_within(patience, &format!("an answer to {order} {args}"), |line| line.json["id"] == id).await;
+        let answer = self
+            .process
+            .line_within(patience, &format!("an answer to {order} {args}"), |line| line.json["id"] == id)
+            .await;
         let told = answer.json;
         assert_eq!(told["event"], "done", "{order} {args}: {}", told["message"].as_str().unwrap_or_default());
         told["value"].clone()
@@ -54,19 +56,9 @@ impl Page {
         self.order("type", json!([text])).await;
     }
 
-    pub(crate) async fn fill(&mut self, selector: &str, text: &str) {
-        self.order("fill", json!([selector, text])).await;
-    }
-
     /// What the first such element says.
     pub(crate) async fn text(&mut self, selector: &str) -> String {
         self.order("text", json!([selector])).await.as_str().unwrap_or_default().to_owned()
-    }
-
-    /// What all such elements say.
-    pub(crate) async fn texts(&mut self, selector: &str) -> Vec<String> {
-        let texts = self.order("texts", json!([selector])).await;
-        texts.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
     }
 
     /// Waits until such an element is seen to say `text`.

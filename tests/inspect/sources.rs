@@ -19,7 +19,8 @@ fn nothing_becomes_markup_and_nothing_comes_from_elsewhere() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // The name of SVG is an address, at which nobody looks.
         let text = text.replace("http://www.w3.org/2000/svg", "");
-        let markup = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "createContextualFragment"];
+        let markup =
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "createContextualFragment"];
         let code = ["eval(", "new Function", "javascript:", "setTimeout('", "setTimeout(\""];
         let elsewhere = ["http://", "https://fonts", "//cdn", "@import", "url(", "data:"];
         for wrong in markup.into_iter().chain(code).chain(elsewhere) {
