@@ -63,6 +63,7 @@ const totals = { opened: 0, closed: 0, in: { msgs: 0, bytes: 0 }, out: { msgs: 0
 let started = now() - 4000;
 let lastId = 0;
 let lastEvent = 0;
+let beat = 0;
 
 function open(age) {
   const { path, route, subprotocol = null } = pick(PLACES);
@@ -74,10 +75,10 @@ function open(age) {
   const conn = {
     id, state: 'open', route, path, client: `${client}:${Math.floor(between(1024, 65_000))}`, user_agent: pick(AGENTS), sni: 'app.example',
     tls: { version: 'TLSv1_3', group: 'X25519MLKEM768' }, protocol: pick(['h1', 'h2']), subprotocol, trace_id: null,
-    opened_at: at - age, closed_at: null, duration_s: age, last_seen_at: at - Math.min(age, between(0, 24)), idle_s: 0,
+    opened_at: at - age, closed_at: null, duration_s: age, last_seen_at: at - Math.min(age, between(0, 20)), idle_s: 0,
     heartbeat: {
       mode: 'protocol', profile: null, interval_s: 25, timeout_s: 20, misses: 0, max: 1, missed: random() < 0.03 ? 1 : 0,
-      rtt_s: measured ? rtt : null, rtt_min_s: measured ? rtt * 0.8 : null, next_deadline_at: at + between(0, 25),
+      rtt_s: measured ? rtt : null, rtt_min_s: measured ? rtt * 0.8 : null, next_deadline_at: at + between(5, 25),
     },
     in: { msgs: Math.floor(age / 9), bytes: Math.floor(age * 40), buffered: 0 },
     out: { msgs: Math.floor(age / 2), bytes: Math.floor(age * 700), buffered: random() < 0.005 ? 44_000 : 0 },
@@ -128,8 +129,12 @@ function liveOn() {
     }
     tell('open', open(0));
   }
+  // Everybody is heard of once in 25 s.
   for (let turn = 0; turn < all.length / 250; turn += 1) {
-    const { heartbeat, ...conn } = pick(all);
+    const conn = all[(beat += 1) % all.length];
+    const { heartbeat } = conn;
+    conn.last_seen_at = now();
+    heartbeat.next_deadline_at = now() + 25;
     heartbeat.rtt_s = (heartbeat.rtt_min_s ?? 0.02) * Math.exp(between(0, 0.6)) * (random() < 0.02 ? 4 : 1);
     heartbeat.rtt_min_s ??= heartbeat.rtt_s;
     heartbeat.misses = 0;
@@ -169,11 +174,15 @@ function events(request, response) {
   response.on('close', () => readers.delete(response));
 }
 
+// A cursor is the last id that was shown, so that nobody is passed over when others leave.
 function list({ searchParams }) {
   const all = searchParams.get('state') === 'closed' ? closed : [...live.values()];
-  const from = Number(searchParams.get('cursor') ?? 0);
+  const after = searchParams.get('cursor');
+  const from = after === null ? 0 : Math.max(0, all.findIndex(({ id }) => (all === closed ? id === after : id > after)));
   const to = from + Number(searchParams.get('limit') ?? 100);
-  return { now: now(), generation: 1, total: all.length, connections: all.slice(from, to), next_cursor: to < all.length ? String(to) : null };
+  const connections = all.slice(from, to);
+  const next = all === closed ? all[to] : all[to] && connections.at(-1);
+  return { now: now(), generation: 1, total: all.length, connections, next_cursor: next?.id ?? null };
 }
 
 function answer({ pathname, ...url }, method) {

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { launch } from './chromium.js';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-// Long enough for the plot to have something to show.
-const WATCHED = 75_000;
+// Long enough for the plots to have something to show.
+const WATCHED = 100_000;
 
 const crowd = spawn('node', [here('crowd.js'), '--sessions', '4987', '--churn', '6'], { stdio: ['ignore', 'pipe', 'inherit'] });
 const [url] = await new Promise((resolve) => {
@@ -19,16 +19,19 @@ const browser = await launch();
 const page = await browser.newPage({ viewport: { width: 1280, height: 760 }, colorScheme: 'light' });
 await page.goto(url);
 await page.locator('.body .row').first().waitFor();
-await page.click('#tab-closed');
-await page.fill('#search', 'stopped');
-await page.locator('.body .row').nth(2).click();
-await page.click('#tab-open');
-await page.fill('#search', '');
-await page.click('[data-column="rtt"] button');
-await page.click('[data-column="rtt"] button');
-await page.locator('.body .row[data-health="alive"]').nth(3).click();
-await page.mouse.move(5, 5);
 await page.waitForTimeout(WATCHED);
+// Of those that have missed a beat, the first whose plot shows it.
+await page.click('[data-column="missed"] button');
+await page.click('[data-column="missed"] button');
+for (let row = 0; row < 10; row += 1) {
+  await page.locator('.body .row[data-health="alive"]:visible').nth(row).click();
+  await page.waitForTimeout(300);
+  if (await page.locator('#details circle.miss').count()) break;
+}
+await page.click('[data-column="rtt"] button');
+await page.click('[data-column="rtt"] button');
+await page.mouse.move(5, 5);
+await page.waitForTimeout(2000);
 await page.screenshot({ path: here('../../deploy/inspect.png') });
 await browser.close();
 crowd.kill();
