@@ -9,7 +9,7 @@ import { launch } from './chromium.js';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 // Long enough for the plots to have something to show.
-const WATCHED = 100_000;
+const WATCHED = 150_000;
 
 const crowd = spawn('node', [here('crowd.js'), '--sessions', '4987', '--churn', '6'], { stdio: ['ignore', 'pipe', 'inherit'] });
 const [url] = await new Promise((resolve) => {
@@ -20,13 +20,14 @@ const page = await browser.newPage({ viewport: { width: 1280, height: 760 }, col
 await page.goto(url);
 await page.locator('.body .row').first().waitFor();
 await page.waitForTimeout(WATCHED);
-// Of those that have missed a beat, the first whose plot shows it.
+// Of those that have missed a beat, the first whose plot shows it among some answers.
 await page.click('[data-column="missed"] button');
 await page.click('[data-column="missed"] button');
-for (let row = 0; row < 10; row += 1) {
+for (let row = 0; row < 12; row += 1) {
   await page.locator('.body .row[data-health="alive"]:visible').nth(row).click();
   await page.waitForTimeout(300);
-  if (await page.locator('#details circle.miss').count()) break;
+  const [answers, misses] = await Promise.all(['.dot', 'circle.miss'].map((mark) => page.locator(`#details ${mark}`).count()));
+  if (answers > 4 && misses > 0) break;
 }
 await page.click('[data-column="rtt"] button');
 await page.click('[data-column="rtt"] button');

@@ -16,7 +16,7 @@ function facts({ conn }, now, generation) {
     ['Heartbeat', told([
       ['Kind', heartbeat.profile ? `${heartbeat.mode}, ${heartbeat.profile}` : heartbeat.mode],
       ['Window', heartbeat.interval_s !== null && `${setting(heartbeat.interval_s)} of silence, ${setting(heartbeat.timeout_s)} to answer`],
-      ['Round trip', heartbeat.rtt_s === null ? 'not measured yet' : `${short(heartbeat.rtt_s)}, lowest ${short(heartbeat.rtt_min_s)}`],
+      ['Round trip', roundTrip(heartbeat)],
       ['Missed', `${heartbeat.missed} in all; ${heartbeat.misses} of ${heartbeat.max} in a row`],
       ['Next look', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
       ['Last sign of life', life(conn, now), moment(conn.last_seen_at)],
@@ -42,6 +42,11 @@ function facts({ conn }, now, generation) {
       ['Trace', conn.trace_id],
     ])],
   ];
+}
+
+function roundTrip({ rtt_s: last, rtt_min_s: lowest }) {
+  if (last === null) return 'not measured';
+  return lowest === null ? short(last) : `${short(last)}, lowest ${short(lowest)}`;
 }
 
 function life({ closed_at: closedAt, last_seen_at: seenAt }, now) {
@@ -164,7 +169,7 @@ export class Details {
       from,
       to,
       end: conn.closed_at ? 'the end' : 'now',
-      label: `Round trips: last ${short(conn.heartbeat.rtt_s)}, lowest ${short(conn.heartbeat.rtt_min_s)}; ${plural(marks.length, 'missed beat')} in sight`,
+      label: `Round trips: ${roundTrip(conn.heartbeat)}; ${plural(marks.length, 'missed beat')} in sight`,
     });
     if (!this.#built.pointing) setText(this.#built.read, last ? `last ${short(last.s)}` : '');
   }
