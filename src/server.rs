@@ -72,6 +72,14 @@ pub enum StartError {
     Upstream(#[from] AppError),
 }
 
+impl StartError {
+    /// Whether the admin port belongs to somebody else, so that another one may do.
+    pub fn is_admin_port_taken(&self) -> bool {
+        let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
+        source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
 /// Why the proxy ended otherwise than asked.
 #[derive(Debug, Error)]
 pub enum RunError {

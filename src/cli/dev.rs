@@ -16,7 +16,7 @@ use humantime::format_duration;
 
 use self::authority::{Loopback, Published};
 use self::echo::Echo;
-use crate::config::{self, Environment, Overrides, Settings, Upstream};
+use crate::config::{self, AdminSocket, Environment, Overrides, Settings, Upstream};
 use crate::drain::Shutdown;
 use crate::server::{Server, StartError};
 use crate::telemetry::{self, Beats};
@@ -24,8 +24,8 @@ use crate::tls::Identity;
 
 /// Where the proxy listens if nobody says otherwise.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
-/// Where it is administered.
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
+/// Where the inspect page is if nobody says otherwise.
+const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
 
 /// What stands behind the proxy, and how it beats.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,9 @@ pub struct Args {
     /// Where to listen, on loopback or on every address [default: 127.0.0.1:8443, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
+    /// Where the inspect page is, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
+    inspect: Option<SocketAddr>,
     /// Silence of a client before it is pinged.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     interval: Duration,
@@ -65,10 +68,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
     let app = Arc::clone(&settings.upstream);
-    let server = bind(settings, identity, args.listen.is_none())?;
+    let server = bind(settings, identity, args)?.for_development();
     let authority = publish(args.ca_out.as_deref(), server.address().port(), &authority)?;
 
-    let guide = Guide { args, app, address: server.address(), authority: authority.path() };
+    let inspect = match server.admin_address() {
+        Some(AdminSocket::Tcp(address)) => *address,
+        other => anyhow::bail!("the inspect page has no port, but {other:?}"),
+    };
+    let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
     tell(&guide).context("cannot print")?;
     server.run(Shutdown::on_signals())?;
     Ok(ExitCode::SUCCESS)
@@ -90,22 +97,30 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
     file["drain"]["delay"] = toml_edit::value("0s");
     file["drain"]["window"] = toml_edit::value("0s");
     file["admin"]["health"] = toml_edit::value("off");
-    file["admin"]["socket"] = toml_edit::value(ADMIN.to_string());
+    file["admin"]["socket"] = toml_edit::value(args.inspect.unwrap_or(INSPECT).to_string());
     file["log"]["format"] = toml_edit::value("human");
     let path = Path::new("pulsegate dev");
     config::from_str(path, &file.to_string(), &Environment::default(), &Overrides::default())
         .map_err(|report| anyhow!("{report}"))
 }
 
-/// Opens the port; another one if it is taken and `movable`.
-fn bind(mut settings: Settings, identity: Identity, movable: bool) -> Result<Server, StartError> {
-    match Server::bind(settings.clone(), identity.clone()) {
-        Err(StartError::Listen { source, .. }) if movable && source.kind() == io::ErrorKind::AddrInUse => {
-            settings.listen.address.set_port(0);
-            Server::bind(settings, identity)
+/// Opens the ports; others where they are taken and nobody asked for them.
+fn bind(mut settings: Settings, identity: Identity, args: &Args) -> Result<Server, StartError> {
+    // Each is exchanged once at most: what the system chooses is free.
+    for _ in 0..2 {
+        match Server::bind(settings.clone(), identity.clone()) {
+            Err(StartError::Listen { source, .. })
+                if args.listen.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                settings.listen.address.set_port(0);
+            }
+            Err(error) if args.inspect.is_none() && error.is_admin_port_taken() => {
+                settings.admin.socket = Some(AdminSocket::Tcp(SocketAddr::new(INSPECT.ip(), 0)));
+            }
+            other => return other,
         }
-        other => other,
     }
+    Server::bind(settings, identity)
 }
 
 fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Published> {
@@ -114,6 +129,17 @@ fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Publis
         None => {
             Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
         }
+    }
+}
+
+/// Whoever reaches the inspect page may close connections, and is asked for no token.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:4040".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the inspect page is for this machine alone: use 127.0.0.1 or [::1]".to_owned())
     }
 }
 
@@ -133,6 +159,7 @@ struct Guide<'a> {
     args: &'a Args,
     app: Arc<Upstream>,
     address: SocketAddr,
+    inspect: SocketAddr,
     authority: &'a Path,
 }
 
@@ -151,9 +178,13 @@ impl Display for Guide<'_> {
         if self.args.listen.is_none() && port != ADDRESS.port() {
             writeln!(f, "Port {} is taken; this is port {port}.", ADDRESS.port())?;
         }
+        if self.args.inspect.is_none() && self.inspect.port() != INSPECT.port() {
+            writeln!(f, "Port {} is taken; the inspect page is on port {}.", INSPECT.port(), self.inspect.port())?;
+        }
         writeln!(f)?;
         writeln!(f, "  https      {https}")?;
         writeln!(f, "  WebSocket  {wss}")?;
+        writeln!(f, "  inspect    http://{}/", self.inspect)?;
         writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
         writeln!(f, "  CA         {ca}, for this run only")?;
         writeln!(f)?;
@@ -193,6 +224,9 @@ mod tests {
             assert!(listen(fits).is_ok(), "{fits}");
         }
         assert!(listen("192.0.2.1:8443").expect_err("not loopback").contains("loopback"));
+        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:4040").is_ok());
+        assert!(loopback("0.0.0.0:4040").expect_err("everywhere").contains("this machine alone"));
+        assert!(loopback("4040").expect_err("no address").contains("such as 127.0.0.1:4040"));
         assert!(listen("8443").expect_err("no address").contains("such as 127.0.0.1:8443"));
     }
 }

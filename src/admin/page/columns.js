@@ -4,7 +4,8 @@ import { ago, bytes, count, long, moment, plural, short } from './format.js';
 const health = ({ health: word }) => word;
 
 // Silence grows on while nothing new is told.
-const idle = ({ conn }, now) => Math.max(0, (conn.closed_at ?? now) - conn.last_seen_at);
+const seen = ({ conn }) => conn.last_seen_at ?? conn.opened_at;
+const idle = (session, now) => Math.max(0, (session.conn.closed_at ?? now) - seen(session));
 
 const path = {
   id: 'path',
@@ -41,9 +42,9 @@ export const OPEN = [
     id: 'idle',
     title: 'Idle',
     figures: true,
-    key: ({ conn }) => -conn.last_seen_at,
+    key: (session) => -seen(session),
     text: (session, now) => long(idle(session, now)),
-    hover: ({ conn }) => `last sign of life ${moment(conn.last_seen_at)}`,
+    hover: (session) => `last sign of life ${moment(seen(session))}`,
   },
   {
     id: 'missed',

@@ -16,10 +16,10 @@ function facts({ conn }, now, generation) {
     ['Heartbeat', told([
       ['Kind', heartbeat.profile ? `${heartbeat.mode}, ${heartbeat.profile}` : heartbeat.mode],
       ['Window', heartbeat.interval_s !== null && `${setting(heartbeat.interval_s)} of silence, ${setting(heartbeat.timeout_s)} to answer`],
-      ['Round trip', heartbeat.rtt_s === null ? 'not measured yet' : `${short(heartbeat.rtt_s)}, lowest ${short(heartbeat.rtt_min_s)}`],
+      ['Round trip', roundTrip(heartbeat)],
       ['Missed', `${heartbeat.missed} in all; ${heartbeat.misses} of ${heartbeat.max} in a row`],
       ['Next look', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
-      ['Last sign of life', ago((conn.closed_at ?? now) - conn.last_seen_at) + (conn.closed_at ? ' before the end' : ''), moment(conn.last_seen_at)],
+      ['Last sign of life', life(conn, now), moment(conn.last_seen_at)],
     ].map(([term, text, hover]) => [term, text || null, hover]))],
     ['Traffic', told([
       ['From the client', traffic(conn.in), plural(conn.in.bytes, 'byte')],
@@ -42,6 +42,16 @@ function facts({ conn }, now, generation) {
       ['Trace', conn.trace_id],
     ])],
   ];
+}
+
+function roundTrip({ rtt_s: last, rtt_min_s: lowest }) {
+  if (last === null) return 'not measured';
+  return lowest === null ? short(last) : `${short(last)}, lowest ${short(lowest)}`;
+}
+
+function life({ closed_at: closedAt, last_seen_at: seenAt }, now) {
+  if (seenAt === null) return null;
+  return closedAt ? `${long(closedAt - seenAt)} before the end` : ago(now - seenAt);
 }
 
 function ending({ close }) {
@@ -159,7 +169,7 @@ export class Details {
       from,
       to,
       end: conn.closed_at ? 'the end' : 'now',
-      label: `Round trips: last ${short(conn.heartbeat.rtt_s)}, lowest ${short(conn.heartbeat.rtt_min_s)}; ${plural(marks.length, 'missed beat')} in sight`,
+      label: `Round trips: ${roundTrip(conn.heartbeat)}; ${plural(marks.length, 'missed beat')} in sight`,
     });
     if (!this.#built.pointing) setText(this.#built.read, last ? `last ${short(last.s)}` : '');
   }

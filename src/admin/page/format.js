@@ -18,15 +18,16 @@ export function short(seconds) {
   return seconds < 60 ? `${seconds.toFixed(1)} s` : long(seconds);
 }
 
-// 4 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: how long something has lasted. In seconds.
+// 4 s, 3 min 20 s, 35 min, 2 h 5 min, 3 d 4 h: how long something has lasted. In seconds.
 export function long(seconds) {
   if (!known(seconds)) return DASH;
   const whole = Math.max(0, Math.floor(seconds));
   const steps = [[86_400, 'd', 3600, 'h'], [3600, 'h', 60, 'min'], [60, 'min', 1, 's']];
   for (const [size, unit, next, lesser] of steps) {
     if (whole >= size) {
+      const most = Math.floor(whole / size);
       const rest = Math.floor((whole % size) / next);
-      return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${lesser}` : ''}`;
+      return `${most} ${unit}${rest && most < 10 ? ` ${rest} ${lesser}` : ''}`;
     }
   }
   return `${whole} s`;

@@ -2,6 +2,8 @@
 // changes (round trips, bytes, idle times) is read page by page, a few pages a second at most, however many there are.
 
 const PAGE = 500;
+// Of the closed ones no more is read than that: this is a page to look at, not an archive.
+const CLOSED_PAGES = 10;
 // Between two pages, and between two readings of the whole list. In milliseconds.
 const PAUSE = 300;
 const REST = 1500;
@@ -63,9 +65,12 @@ export class Lists {
   }
 
   async #closed() {
+    let pages = 0;
     for await (const { now, connections } of this.#pages('state=closed&sort=-opened')) {
       this.#sessions.fill(connections);
       this.#changed(now);
+      pages += 1;
+      if (pages === CLOSED_PAGES) return;
     }
   }
 

@@ -37,7 +37,7 @@ export class Session {
     const rtt = conn.heartbeat.rtt_s;
     // A round trip is told again until there is a new one.
     if (rtt !== null && rtt !== this.rtts.at(-1)?.s) {
-      this.rtts.push({ at: at || conn.last_seen_at, s: rtt });
+      this.rtts.push({ at: at || (conn.last_seen_at ?? conn.opened_at), s: rtt });
       if (this.rtts.length > HISTORY) this.rtts.shift();
     }
   }

@@ -29,6 +29,7 @@ export class Table {
     grid.append(this.#head, this.#body);
     grid.addEventListener('keydown', (event) => this.#key(event));
     this.#body.addEventListener('click', (event) => this.#click(event));
+    this.#body.addEventListener('pointerover', (event) => this.#explain(event));
   }
 
   // Makes it a table of these columns. `actions` are buttons in each row: { name, label, hover(session), run(session),
@@ -185,9 +186,8 @@ export class Table {
     slot.session = session;
     if (node.hidden) node.hidden = false;
     this.#columns.forEach((column, at) => {
-      const { cell, text, note } = slot.cells[at];
+      const { text, note } = slot.cells[at];
       setText(text, column.text(session, now));
-      setTitle(cell, column.hover(session, now));
       if (note) setText(note, column.note(session));
     });
     if (node.dataset.id !== session.id) node.dataset.id = session.id;
@@ -198,8 +198,16 @@ export class Table {
       const button = slot.buttons[at];
       const shown = action.shown(session);
       if (button.hidden === shown) button.hidden = !shown;
-      setTitle(button, action.hover(session));
     });
+  }
+
+  // What exactly a cell says is worked out for the one that somebody points at.
+  #explain(event) {
+    const node = event.target.closest('.row');
+    const slot = this.#slots.find((one) => one.node === node);
+    if (!slot) return;
+    this.#columns.forEach((column, at) => setTitle(slot.cells[at].cell, column.hover(slot.session)));
+    this.#actions.forEach((action, at) => setTitle(slot.buttons[at], action.hover(slot.session)));
   }
 
   #measure() {
