@@ -26,12 +26,14 @@ mod origins;
 mod path;
 mod reader;
 mod report;
+mod running;
 mod sections;
 mod settings;
 mod spoken;
 mod strangers;
 mod suggest;
 mod value;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -120,7 +120,7 @@ async fn negotiate(
         (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host, which is a host"), asked)),
         (Err(refusal), _) => return Err((refusal, asked)),
     };
-    if let Err(refusal) = admit(edge, &asked.route, request.headers(), &host) {
+    if let Err(refusal) = admit(connection, &asked.route, request.headers(), &host) {
         return Err((refusal, asked));
     }
     let is_bridged = request.version() == Version::HTTP_2;
@@ -133,7 +133,7 @@ async fn negotiate(
     if extensions_refused {
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    let app = edge.upstream(&asked.route);
+    let app = connection.rules.upstream(&asked.route);
     let mut response = match app.send_upgrade(request).await {
         Ok(response) => response,
         Err(failure) => return Err((failure.into(), asked)),
@@ -159,6 +159,7 @@ async fn negotiate(
     let tls = connection.peer.tls.as_ref();
     let facts = lines::Session {
         id,
+        config_generation: connection.rules.generation,
         asked,
         tls_version: tls.map(|tls| tls.version),
         tls_group: tls.and_then(|tls| tls.group),
@@ -180,7 +181,7 @@ fn outbound(
     id: ConnId,
 ) -> Request<Empty<Bytes>> {
     let (mut head, _) = request.into_parts();
-    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
+    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
