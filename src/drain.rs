@@ -105,6 +105,15 @@ impl Shutdown {
         Ok(Signals { sources, shutdown: self.clone() })
     }
 
+    /// Starts to listen to SIGHUP, if this is one that listens to signals; needs a runtime.
+    pub(crate) fn hangups(&self) -> io::Result<Hangups> {
+        let source = match self.0.trigger {
+            Trigger::Signals => Some(signal(SignalKind::hangup())?),
+            Trigger::Program => None,
+        };
+        Ok(Hangups(source))
+    }
+
     fn enter(&self, next: impl FnOnce(Phase) -> Phase) -> Phase {
         let mut phase = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
         *phase = next(*phase);
@@ -156,6 +165,20 @@ impl Signals {
     }
 }
 
+/// SIGHUP, from its installation on: not an end, but a wish for a new beginning with another configuration.
+#[derive(Debug)]
+pub(crate) struct Hangups(Option<Signal>);
+
+impl Hangups {
+    /// Completes at the next one; several that come at once are one.
+    pub(crate) async fn next(&mut self) {
+        match &mut self.0 {
+            Some(source) => drop(source.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// How the wait for the end came out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome<T> {
@@ -167,13 +190,13 @@ pub(crate) enum Outcome<T> {
     Aborted,
 }
 
-/// Waits for the drain, tells every session to end, and waits for `work`, at most `bound` from then on.
+/// Waits for the drain, tells every session to end, and waits for `work`, at most `bound`, which is asked for then.
 ///
 /// `work` that ends before any drain is reported as it is.
 pub(crate) async fn supervise<T>(
     shutdown: &Shutdown,
     registry: &Registry,
-    bound: Duration,
+    bound: impl FnOnce() -> Duration,
     work: impl Future<Output = T>,
 ) -> Outcome<T> {
     let mut work = std::pin::pin!(work);
@@ -183,6 +206,7 @@ pub(crate) async fn supervise<T>(
         () = shutdown.draining().cancelled() => {}
         result = &mut work => return Outcome::Ended(result),
     }
+    let bound = bound();
     tracing::info!(sessions = registry.len(), bound_s = bound.as_secs_f64(), "draining");
     let mut farewell = Farewell::default();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);

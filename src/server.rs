@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -18,12 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
-use crate::config::{Cidr, Settings};
+use crate::config::watch::{Folders, Snapshot};
+use crate::config::{Settings, Shown};
 use crate::drain::{self, Outcome, Phase, Shutdown};
 use crate::gate::Gate;
+use crate::generation::{Current, Generation};
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
+use crate::reload::{self, Driver, Opened, Source};
+use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
 use crate::upstream::{AppError, Apps, pulse};
@@ -33,12 +37,18 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A proxy whose ports are open, but nobody accepts yet: clients wait in the kernel's queue.
 pub struct Server {
-    settings: Settings,
-    terminator: Arc<Terminator>,
-    apps: Apps,
+    current: Arc<Current>,
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
+    follows: Option<Follows>,
+}
+
+/// The configuration of a server that takes up what becomes of it.
+struct Follows {
+    source: Source,
+    loaded: (Snapshot, Shown),
+    levels: Levels,
 }
 
 /// What one worker accepts from.
@@ -82,13 +92,10 @@ pub enum RunError {
 
 /// What all workers share.
 struct Shared {
-    settings: Settings,
-    terminator: Arc<Terminator>,
+    current: Arc<Current>,
     registry: Arc<Registry>,
-    apps: Apps,
     metrics: Arc<Metrics>,
     gate: Arc<Gate>,
-    proxies: Option<Arc<[Cidr]>>,
     ports: Ports,
     shutdown: Shutdown,
 }
@@ -96,8 +103,19 @@ struct Shared {
 impl Server {
     /// Opens the listening ports, once for each worker.
     pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
-        let terminator = Arc::new(Terminator::new(terms)?);
         let apps = Apps::open(&settings, Instant::now())?;
+        Self::with_apps(settings, terms.into(), apps)
+    }
+
+    /// As [`bind`](Self::bind) with what was `opened` of `source`, and follows that from then on, the log by `levels`.
+    pub fn follow(source: Source, opened: Opened, levels: Levels) -> Result<Self, StartError> {
+        let Opened { settings, shown, terms, apps, snapshot } = opened;
+        let server = Self::with_apps(settings, terms, apps)?;
+        Ok(Self { follows: Some(Follows { source, loaded: (snapshot, shown), levels }), ..server })
+    }
+
+    fn with_apps(settings: Settings, terms: Terms, apps: Apps) -> Result<Self, StartError> {
+        let terminator = Arc::new(Terminator::new(terms)?);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, workers)?;
         let (redirect, plain) = match settings.listen.redirect {
@@ -106,7 +124,8 @@ impl Server {
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
-        Ok(Self { settings, terminator, apps, address, redirect, listeners })
+        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        Ok(Self { current, address, redirect, listeners, follows: None })
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -122,14 +141,8 @@ impl Server {
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         self.run_stage(shutdown, |shared, tracker, draining| {
-            let edge = Arc::new(http::Edge::new(
-                &shared.settings,
-                Arc::clone(&shared.registry),
-                &shared.apps,
-                Arc::clone(&shared.metrics),
-                tracker,
-                draining,
-            ));
+            let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
+            let edge = http::Edge::new(&shared.current, registry, metrics, tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
         })
     }
@@ -142,61 +155,74 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
-        let bound = drain_bound(&self.settings);
         let metrics: Arc<Metrics> = Arc::default();
         let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
-            proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
+            gate: Arc::new(Gate::new(Arc::clone(&self.current), Arc::clone(&metrics))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
-            settings: self.settings,
-            terminator: self.terminator,
+            current: self.current,
             registry: Arc::new(Registry::new(fastrand::u32(..))),
-            apps: self.apps,
             metrics,
             shutdown,
         });
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
+            let reloads = reloads(&shared, self.follows)?;
             tracing::info!(
                 address = %self.address,
                 redirect = self.redirect.map(tracing::field::display),
                 workers = self.listeners.len(),
-                upstream = %shared.settings.upstream,
+                upstream = %shared.current.load().settings.upstream,
                 open_files = raise_file_limit(),
                 "listening"
             );
+            reload::tell_certificates(&shared.current, &shared.metrics);
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
             tokio::select! {
-                result = supervise(&shared, bound, ends) => result,
+                result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
-                never = watch_apps(&shared) => match never {},
+                never = reloads => match never {},
+                never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
             }
         });
+        // A file system that does not answer must not hold up the end.
+        runtime.shutdown_background();
         log_totals(&shared, began.elapsed());
         result
     }
 }
 
-/// Watches each app's own liveness until the server ends.
-async fn watch_apps(shared: &Shared) -> Infallible {
-    join_all(shared.apps.iter().map(|app| pulse::watch(app, &shared.registry, &shared.metrics))).await;
-    std::future::pending().await
+/// Reloads until the server ends, if it follows a configuration.
+fn reloads(shared: &Shared, follows: Option<Follows>) -> io::Result<impl Future<Output = Infallible> + use<>> {
+    let reloads = match follows {
+        Some(Follows { source, loaded, levels }) => {
+            let hangups = shared.shutdown.hangups()?;
+            let stirs = Folders::default();
+            let (driver, _) = Driver::new(source, loaded, stirs, &shared.current, Some(levels), &shared.metrics);
+            Some(driver.drive(hangups))
+        }
+        None => None,
+    };
+    Ok(async {
+        match reloads {
+            Some(reloads) => reloads.await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// Waits for the workers as the phases demand, and cuts off what does not end.
 async fn supervise(
     shared: &Shared,
-    bound: Duration,
     ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
 ) -> Result<(), RunError> {
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
-    let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
+    let outcome = drain::supervise(&shared.shutdown, &shared.registry, || drain_bound(&shared.current.load()), &mut work).await;
     let left = shared.registry.len();
     // A future that has ended must not be asked again.
     let lost = matches!(outcome, Outcome::Ended(Err(_)));
@@ -277,8 +303,7 @@ where
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
         door: door(shared, true),
-        terminator: Arc::clone(&shared.terminator),
-        handshake: shared.settings.limits.handshake,
+        current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
     }
@@ -287,7 +312,7 @@ fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
 fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
     Redirect {
         door: door(shared, false),
-        limits: shared.settings.limits,
+        current: Arc::clone(&shared.current),
         ports: shared.ports,
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -295,7 +320,7 @@ fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
 }
 
 fn door(shared: &Shared, handshakes: bool) -> Door {
-    Door { gate: Arc::clone(&shared.gate), proxies: shared.proxies.clone(), handshakes }
+    Door { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
 }
 
 /// A port, once for each worker, and its address.
@@ -309,10 +334,9 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// The longest grace of any route, and the margin.
-fn drain_bound(settings: &Settings) -> Duration {
-    let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
-    grace.unwrap_or_default() + drain::DRAIN_MARGIN
+/// The longest grace of any session, and the margin.
+fn drain_bound(generation: &Generation) -> Duration {
+    generation.longest_grace + drain::DRAIN_MARGIN
 }
 
 /// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.

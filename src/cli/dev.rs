@@ -24,6 +24,8 @@ use crate::tls::Identity;
 
 /// Where the proxy listens if nobody says otherwise.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+/// Where it is administered.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
 
 /// What stands behind the proxy, and how it beats.
 #[derive(Debug, clap::Args)]
@@ -58,7 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (format!("http://{}", echo.address()), Some(echo))
     };
     let settings = settings(args, &app)?;
-    telemetry::init(settings.log, Beats::Shown).context("cannot log")?;
+    telemetry::init(&settings.log, Beats::Shown).context("cannot log")?;
 
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
@@ -85,6 +87,10 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
     file["upstream"]["url"] = toml_edit::value(app);
     file["heartbeat"]["interval"] = toml_edit::value(format!("{interval}ms"));
     file["heartbeat"]["timeout"] = toml_edit::value(format!("{timeout}ms"));
+    file["drain"]["delay"] = toml_edit::value("0s");
+    file["drain"]["window"] = toml_edit::value("0s");
+    file["admin"]["health"] = toml_edit::value("off");
+    file["admin"]["socket"] = toml_edit::value(ADMIN.to_string());
     file["log"]["format"] = toml_edit::value("human");
     let path = Path::new("pulsegate dev");
     config::from_str(path, &file.to_string(), &Environment::default(), &Overrides::default())

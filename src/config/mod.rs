@@ -9,7 +9,7 @@
 //!
 //! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
 //! merged. `sections` asks the `reader` for every key by name, form and default (`edge` for those of the client's side,
-//! `app` for the app's, `spoken` and `custom` for which heartbeat is spoken); they stand nowhere else, and a key that
+//! `app` for the app's, `spoken` and `custom` for which heartbeat is spoken, `operate` for those who run it); they stand nowhere else, and a key that
 //! nobody asks for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
 
 mod app;
@@ -22,6 +22,7 @@ mod form;
 mod host;
 mod layers;
 mod names;
+mod operate;
 mod origins;
 mod path;
 mod reader;
@@ -69,6 +70,20 @@ pub fn load_with(
 ) -> Result<Settings, Report> {
     let document = Document::read(path)?;
     resolve(document, &Environment::of_process(), overrides, certificates, app)
+}
+
+/// Stand-in: what a configuration looks like to people.
+#[derive(Clone, Debug, Default)]
+pub struct Shown;
+
+/// Stand-in: [`load_with`], and the same for people.
+pub fn load_shown(
+    path: &Path,
+    overrides: &Overrides,
+    certificates: impl Fn(&Tls) -> Result<(), String>,
+    app: impl Fn(&Upstream) -> Result<(), String>,
+) -> Result<(Settings, Shown), Report> {
+    load_with(path, overrides, certificates, app).map(|settings| (settings, Shown))
 }
 
 /// Reads `text` as the file at `path`, which need not exist, with `environment` and `overrides` laid over it.

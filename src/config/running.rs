@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::settings::{Listen, Log, Settings};
+use super::settings::{Admin, Listen, Log, Settings};
 
 impl Settings {
     /// Turns freshly loaded settings into those that can follow `running`: what a process cannot change while it runs
@@ -18,6 +18,16 @@ impl Settings {
         keep(redirect, &running.listen.redirect, "listen.redirect", &mut waiting);
         let Log { format, .. } = &mut self.log;
         keep(format, &running.log.format, "log.format", &mut waiting);
+        let token = self.admin.token.clone();
+        let Admin { health, socket, tls, closed_sessions, .. } = &mut self.admin;
+        let before = waiting.len();
+        keep(health, &running.admin.health, "admin.health", &mut waiting);
+        keep(socket, &running.admin.socket, "admin.socket", &mut waiting);
+        keep(tls, &running.admin.tls, "admin.tls", &mut waiting);
+        keep(closed_sessions, &running.admin.closed_sessions, "admin.closed_sessions", &mut waiting);
+        // What is asked of those who come was chosen for the socket beside it. By itself it may be another.
+        self.admin.token = if waiting.len() == before { token } else { running.admin.token.clone() };
+        keep(&mut self.otel, &running.otel, "otel.endpoint", &mut waiting);
         waiting
     }
 

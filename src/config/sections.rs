@@ -8,9 +8,10 @@ use super::edge;
 use super::form::{Problem, Words, auto_or, boolean, duration, one_of, or_table, share, whole};
 use super::host::HostPattern;
 use super::names::host;
+use super::operate;
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{Level, Log, LogFormat, Route, SessionLimits, Settings, Tls, Upstream};
+use super::settings::{Route, SessionLimits, Settings, Tls, Upstream};
 use super::spoken::{Spoken, spoken};
 use super::value::{close_code, close_reason, prefix};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
@@ -19,14 +20,6 @@ const LIVENESS: Words<Liveness> =
     &[("any_bytes", Liveness::AnyBytes), ("any_frame", Liveness::AnyFrame), ("pong_only", Liveness::PongOnly)];
 const CLIENT_PING: Words<ClientPing> = &[("forward", ClientPing::Forward), ("answer", ClientPing::Answer)];
 const DISCONNECT: Words<()> = &[("disconnect", ())];
-const LEVELS: Words<Level> = &[
-    ("error", Level::Error),
-    ("warn", Level::Warn),
-    ("info", Level::Info),
-    ("debug", Level::Debug),
-    ("trace", Level::Trace),
-];
-const FORMATS: Words<LogFormat> = &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 
 /// What the sections say of every session, and its route may say otherwise.
 #[derive(Debug)]
@@ -48,7 +41,8 @@ pub(super) fn settings(
     certificates: impl Fn(&Tls) -> Result<(), String>,
     app: impl Fn(&Upstream) -> Result<(), String>,
 ) -> Option<Settings> {
-    let listen = edge::listen(&root.table("listen"));
+    let listen_table = root.table("listen");
+    let listen = edge::listen(&listen_table);
     let tls = edge::tls(&root.table("tls"), certificates);
     let (mut apps, is_known) = Apps::read(&root.table("upstream"), &app);
     let table = root.table("heartbeat");
@@ -61,10 +55,13 @@ pub(super) fn settings(
     let origins = edge::origins(&root.table("origins"), &Arc::default());
     let common = Common { spoken, policy, heartbeat, limits: session, origins };
     let forwarded = edge::forwarded(&root.table("forwarded"));
-    let log = log(&root.table("log"));
+    let drain = operate::drain(&root.table("drain"));
+    let admin = operate::admin(&root.table("admin"), &listen_table, &listen);
+    let log = operate::log(&root.table("log"));
+    let otel = operate::otel(&root.table("otel"));
     let routes = routes(&root.tables("route"), &common, &mut apps);
     let upstream = is_known.then(|| Arc::clone(apps.default()));
-    Some(Settings { listen, tls: tls?, upstream: upstream?, routes, limits, forwarded, log })
+    Some(Settings { listen, tls: tls?, upstream: upstream?, routes, limits, forwarded, drain, admin, log, otel })
 }
 
 /// The settings of a route's heartbeat over those of `base`, whichever is spoken.
@@ -110,11 +107,6 @@ fn on_miss(t: &Table<'_>, base: &OnMiss) -> OnMiss {
 
 fn close(t: &Table<'_>, base: &CloseSpec) -> CloseSpec {
     CloseSpec { code: t.or("code", close_code, base.code), reason: t.or("reason", close_reason, base.reason.clone()) }
-}
-
-fn log(t: &Table<'_>) -> Log {
-    let base = Log::default();
-    Log { level: t.or("level", one_of(LEVELS), base.level), format: t.or("format", one_of(FORMATS), base.format) }
 }
 
 /// The routes in the order in which they are tried, and behind them the one for everything else.

@@ -57,9 +57,9 @@ impl Snapshot {
         self.0.keys().map(PathBuf::as_path)
     }
 
-    /// Whether every file of this one holds the same in `other`.
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.0.iter().all(|(file, seen)| other.0.get(file) == Some(seen))
+    /// Whether the files that are in both held the same.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.0.iter().all(|(file, seen)| other.0.get(file).is_none_or(|other| other == seen))
     }
 
     /// Whether `file` holds something else than in `before`, or was not looked at there.

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::SystemTime;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
@@ -58,6 +59,10 @@ struct Families {
     upstream_missed: Counter,
     connections_active: Gauge,
     websockets_active: Gauge,
+    config_reloads: Family<ReloadResult, Counter>,
+    config_last_reload_successful: Gauge,
+    config_last_reload_success_timestamp: Gauge,
+    tls_certificate_not_after: Family<Cert, Gauge>,
 }
 
 /// A family cannot be summed over its labels; these count beside it.
@@ -92,6 +97,16 @@ struct Closed {
     initiator: &'static str,
     reason: &'static str,
     code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cert {
+    cert: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,6 +156,9 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
         let families = Families::default();
+        // Whoever counts has been configured.
+        families.config_last_reload_successful.set(1);
+        families.config_last_reload_success_timestamp.set(seconds(SystemTime::now()));
         let memory = Arc::<Memory>::default();
         let mut registry = families.registry();
         registry.register_collector(Box::new(Buffered(Arc::clone(&memory))));
@@ -164,6 +182,25 @@ impl Metrics {
     /// A session ended; `code` is the one on the client leg.
     pub fn closed(&self, initiator: &'static str, reason: &'static str, code: u16) {
         self.families.websockets_closed.get_or_create(&Closed { initiator, reason, code }).inc();
+    }
+
+    /// The configuration was loaded anew: `ok`, `partial`, `unchanged` or `failed`.
+    pub fn reloaded(&self, result: &'static str, success: bool) {
+        self.families.config_reloads.get_or_create(&ReloadResult { result }).inc();
+        self.families.config_last_reload_successful.set(i64::from(success));
+        if success {
+            self.families.config_last_reload_success_timestamp.set(seconds(SystemTime::now()));
+        }
+    }
+
+    /// The certificate called `name` is shown, and worth nothing after `not_after`.
+    pub fn certificate(&self, name: &str, not_after: SystemTime) {
+        self.families.tls_certificate_not_after.get_or_create(&Cert { cert: name.to_owned() }).set(seconds(not_after));
+    }
+
+    /// No certificate is shown until the next is told.
+    pub fn forget_certificates(&self) {
+        self.families.tls_certificate_not_after.clear();
     }
 
     /// A plain request was answered.
@@ -274,8 +311,29 @@ impl Families {
         );
         registry.register("connections_active", "Open client connections", self.connections_active.clone());
         registry.register("websockets_active", "Live WebSocket sessions", self.websockets_active.clone());
+        registry.register("config_reloads", "Reloads of the configuration by result", self.config_reloads.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the last load of the configuration succeeded",
+            self.config_last_reload_successful.clone(),
+        );
+        registry.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When a load of the configuration last succeeded",
+            self.config_last_reload_success_timestamp.clone(),
+        );
+        registry.register(
+            "tls_certificate_not_after_timestamp_seconds",
+            "When a certificate that the proxy shows expires",
+            self.tls_certificate_not_after.clone(),
+        );
         registry
     }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -292,6 +350,11 @@ mod tests {
         metrics.request(200);
         metrics.request(200);
         metrics.upstream_error("refused");
+        metrics.reloaded("partial", true);
+        metrics.reloaded("failed", false);
+        metrics.certificate("old.crt", SystemTime::UNIX_EPOCH);
+        metrics.forget_certificates();
+        metrics.certificate("tls.crt", SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(4_102_444_800));
         let text = metrics.encode();
         for line in [
             r#"pulsegate_upgrade_rejections_total{reason="bad_request"} 1"#,
@@ -300,6 +363,10 @@ mod tests {
             r#"pulsegate_websockets_closed_total{initiator="proxy",reason="heartbeat_timeout",code="1001"} 1"#,
             r#"pulsegate_http_requests_total{code="200"} 2"#,
             r#"pulsegate_upstream_connect_errors_total{reason="refused"} 1"#,
+            r#"pulsegate_config_reloads_total{result="partial"} 1"#,
+            r#"pulsegate_config_reloads_total{result="failed"} 1"#,
+            "pulsegate_config_last_reload_successful 0",
+            r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="tls.crt"} 4102444800"#,
             "pulsegate_connections_active 0",
             r#"pulsegate_buffered_bytes{direction="in"} 0"#,
             r#"pulsegate_buffered_bytes{direction="out"} 0"#,

@@ -1,14 +1,41 @@
 //! Keeps an eye on the app itself: drives the watch that probes it through one session at a time.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Upstream;
+use crate::generation::Current;
 use crate::heartbeat::{Tick, UpstreamPulse, Watch};
 use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
+
+/// Watches every app of every generation, each once, as [`watch`].
+pub async fn watch_all(current: &Current, registry: &Registry, metrics: &Metrics) -> Infallible {
+    let mut changes = current.changes();
+    let mut watched: Vec<Weak<UpstreamPulse>> = Vec::new();
+    let mut watches = FuturesUnordered::new();
+    loop {
+        watched.retain(|pulse| pulse.strong_count() > 0);
+        for app in &current.load().apps {
+            let pulse = Arc::downgrade(app.pulse());
+            if !watched.iter().any(|known| known.ptr_eq(&pulse)) {
+                watched.push(Weak::clone(&pulse));
+                watches.push(watch(Arc::clone(app.settings()), pulse, registry, metrics));
+            }
+        }
+        loop {
+            tokio::select! {
+                Ok(()) = changes.changed() => break,
+                Some(()) = watches.next() => {}
+            }
+        }
+    }
+}
 
 /// Watches the app with these `settings` through its sessions among those of `registry`, for as long as anybody else has
 /// its `pulse`: no generation in force has the app any more then, and no session is left. Ends at once where the policy

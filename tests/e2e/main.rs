@@ -19,6 +19,7 @@ mod hidden_tab;
 mod hung_page;
 mod like_direct;
 mod listener;
+mod operate;
 mod origins;
 mod own_apps;
 mod passthrough;

@@ -219,7 +219,12 @@ fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
 fn the_documented_configuration_runs() {
     let certificate = Certificate::new("run");
     let mut command = pulsegate("run -c config/proxy.toml");
-    let mut program = Program::start(certificate.give(&mut command).env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0"));
+    // The ports that it shows may be taken here.
+    command
+        .env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0")
+        .env("PULSEGATE__ADMIN__HEALTH", "127.0.0.1:0")
+        .env("PULSEGATE__ADMIN__SOCKET", "off");
+    let mut program = Program::start(certificate.give(&mut command));
     program.line("listening");
     program.signal("TERM");
     assert!(program.end().success(), "SIGTERM is an orderly end");

@@ -16,7 +16,7 @@ const LINKS_MOST: usize = 40;
 pub struct Folders {
     #[cfg(target_os = "linux")]
     inotify: Option<Inotify>,
-    /// Why nothing is told, if so; said once.
+    /// Why not everything is told, if so; said once.
     complaint: Option<io::ErrorKind>,
 }
 
@@ -25,17 +25,19 @@ impl Stirs for Folders {
     fn arm<'a>(&mut self, files: impl Iterator<Item = &'a Path>) {
         // A new one each time: a watch stays with the folder that it was made for, even when another one has its name.
         self.inotify = None;
-        match Inotify::over(&folders(files)) {
+        let folders = folders(files);
+        let unwatched = match Inotify::new() {
             Ok(inotify) => {
-                self.inotify = Some(inotify);
-                self.complaint = None;
+                let inotify = self.inotify.insert(inotify);
+                folders.iter().find_map(|folder| Some((folder.clone(), inotify.watch(folder).err()?)))
             }
-            Err(error) if self.complaint == Some(error.kind()) => {}
-            Err(error) => {
-                self.complaint = Some(error.kind());
-                tracing::warn!(%error, "config.watch_failed");
-            }
+            Err(error) => folders.into_iter().next().map(|folder| (folder, error)),
+        };
+        let complaint = unwatched.as_ref().map(|(_, error)| error.kind());
+        if let Some((folder, error)) = unwatched.filter(|_| complaint != self.complaint) {
+            tracing::warn!(folder = %folder.display(), %error, "config.unwatched");
         }
+        self.complaint = complaint;
     }
 
     #[cfg(not(target_os = "linux"))]

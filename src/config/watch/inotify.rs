@@ -1,43 +1,37 @@
 //! inotify(7), of which only one thing is asked: whether anything has happened.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
-/// Some folders, watched.
+/// Watches over folders. To tokio it is a pipe: a descriptor from which bytes come now and then.
 #[derive(Debug)]
-pub(super) struct Inotify(AsyncFd<OwnedFd>);
+pub(super) struct Inotify(Receiver);
 
 impl Inotify {
-    /// Watches `folders`. Those that are gone by now are left out: whoever took them away stirred another one.
-    pub(super) fn over(folders: &BTreeSet<PathBuf>) -> io::Result<Self> {
+    /// Over none yet; needs a runtime.
+    pub(super) fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        for folder in folders {
-            match inotify::add_watch(&inotify, folder, what_may_matter()) {
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(error) => return Err(error.into()),
-            }
+        Receiver::from_owned_fd_unchecked(inotify).map(Self)
+    }
+
+    /// Watches `folder` too. One that is gone by now is left out: what it lay in is watched for its return.
+    pub(super) fn watch(&self, folder: &Path) -> io::Result<()> {
+        match inotify::add_watch(&self.0, folder, what_may_matter()) {
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        AsyncFd::new(inotify).map(Self)
     }
 
     /// Completes when something has happened since the last time; may be dropped and asked again.
     pub(super) async fn event(&mut self) {
-        let mut events = [0; 4096];
-        loop {
-            let Ok(mut ready) = self.0.readable().await else { return std::future::pending().await };
-            // What it was does not matter.
-            match ready.try_io(|inotify| Ok(rustix::io::read(inotify.get_ref(), &mut events)?)) {
-                Ok(Ok(_)) => return,
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(_)) => return std::future::pending().await,
-                Err(_would_block) => {}
-            }
+        // What it was does not matter. An inotify without events waits, and one that fails is as good as none.
+        if !matches!(self.0.read(&mut [0; 4096]).await, Ok(1..)) {
+            std::future::pending().await
         }
     }
 }
