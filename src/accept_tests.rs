@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::config::EdgeLimits;
+use crate::config::{EdgeLimits, ProxyProtocol, Settings};
+use crate::generation::testing::{current_of, settings};
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,16 +73,17 @@ impl Loop {
         let Localhost { identity, certificate } = localhost();
         let listener = listeners(at, workers(1)).expect("listen").remove(0);
         let address = listener.local_addr().expect("address");
-        let terminator = Arc::new(Terminator::new(identity).expect("terminator"));
         let (metrics, tracker, stop) = (Arc::new(Metrics::new()), TaskTracker::new(), CancellationToken::new());
+        let mut settings = Settings { limits, ..settings("") };
+        let trusted = proxies.map(|network| vec![network.parse().expect("a network")]);
+        settings.listen.proxy_protocol = trusted.map(|trusted| ProxyProtocol { trusted });
+        let current = current_of(settings, identity);
         let door = Door {
-            gate: Arc::new(Gate::new(&limits, Arc::clone(&metrics))),
-            proxies: proxies.map(|network| [network.parse().expect("a network")].into()),
+            gate: Arc::new(Gate::new(Arc::clone(&current), Arc::clone(&metrics))),
+            current: Arc::clone(&current),
             handshakes: true,
         };
-        let metrics_too = Arc::clone(&metrics);
-        let accept =
-            Accept { door, terminator, handshake: limits.handshake, metrics: metrics_too, tracker: tracker.clone() };
+        let accept = Accept { door, current, metrics: Arc::clone(&metrics), tracker: tracker.clone() };
         let listener = TcpListener::from_std(listener).expect("listener");
         tracker.spawn(accept.run(listener, stop.clone(), |stream, peer: Peer| async move {
             let (mut read, mut write) = tokio::io::split(stream);

@@ -17,8 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{Drain, Settings};
 use crate::relay::RESTART;
+pub(crate) use signals::Hangups;
 pub use signals::interrupted;
 pub(crate) use supervise::{Outcome, supervise};
 
@@ -70,9 +71,8 @@ pub struct Plan {
 impl Plan {
     /// What `settings` ask for.
     pub fn of(settings: &Settings) -> Self {
-        let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
-        let drain = &settings.drain;
-        Self { delay: drain.delay, window: drain.window, code: drain.code, grace: grace.unwrap_or_default() }
+        let Drain { delay, window, code, .. } = settings.drain;
+        Self { delay, window, code, grace: settings.close_grace() }
     }
 
     /// How long the whole takes at most, from the announcement on.

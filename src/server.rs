@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -19,12 +19,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
 use crate::admin;
-use crate::config::{AdminSocket, Cidr, Settings};
+use crate::config::watch::{Folders, Snapshot};
+use crate::config::{AdminSocket, Settings, Shown};
 use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
+use crate::generation::{Current, Generation};
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
+use crate::reload::{self, Driver, Opened, Reloader, Source};
+use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
 use crate::upstream::{AppError, Apps, pulse};
@@ -34,14 +38,20 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A proxy whose ports are open, but nobody accepts yet: clients wait in the kernel's queue.
 pub struct Server {
-    settings: Settings,
-    terminator: Arc<Terminator>,
-    apps: Apps,
+    current: Arc<Current>,
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
     admin: admin::Bound,
     dev: bool,
+    follows: Option<Follows>,
+}
+
+/// The configuration of a server that takes up what becomes of it.
+struct Follows {
+    source: Source,
+    loaded: (Snapshot, Shown),
+    levels: Levels,
 }
 
 /// What one worker accepts from.
@@ -96,13 +106,10 @@ pub enum RunError {
 
 /// What all workers share.
 struct Shared {
-    settings: Settings,
-    terminator: Arc<Terminator>,
+    current: Arc<Current>,
     registry: Arc<Registry>,
-    apps: Apps,
     metrics: Arc<Metrics>,
     gate: Arc<Gate>,
-    proxies: Option<Arc<[Cidr]>>,
     ports: Ports,
     shutdown: Shutdown,
     startup: Arc<admin::Startup>,
@@ -111,8 +118,19 @@ struct Shared {
 impl Server {
     /// Opens the listening ports, once for each worker.
     pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
-        let terminator = Arc::new(Terminator::new(terms)?);
         let apps = Apps::open(&settings, Instant::now())?;
+        Self::with_apps(settings, terms.into(), apps)
+    }
+
+    /// As [`bind`](Self::bind) with what was `opened` of `source`, and follows that from then on, the log by `levels`.
+    pub fn follow(source: Source, opened: Opened, levels: Levels) -> Result<Self, StartError> {
+        let Opened { settings, shown, terms, apps, snapshot } = opened;
+        let server = Self::with_apps(settings, terms, apps)?;
+        Ok(Self { follows: Some(Follows { source, loaded: (snapshot, shown), levels }), ..server })
+    }
+
+    fn with_apps(settings: Settings, terms: Terms, apps: Apps) -> Result<Self, StartError> {
+        let terminator = Arc::new(Terminator::new(terms)?);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, workers)?;
         let (redirect, plain) = match settings.listen.redirect {
@@ -122,7 +140,8 @@ impl Server {
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
         let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
-        Ok(Self { settings, terminator, apps, address, redirect, listeners, admin, dev: false })
+        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        Ok(Self { current, address, redirect, listeners, admin, dev: false, follows: None })
     }
 
     /// Makes it one for a developer's machine, on which a client may be made to look dead.
@@ -154,14 +173,8 @@ impl Server {
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         self.run_stage(shutdown, |shared, tracker, draining| {
-            let edge = Arc::new(http::Edge::new(
-                &shared.settings,
-                Arc::clone(&shared.registry),
-                &shared.apps,
-                Arc::clone(&shared.metrics),
-                tracker,
-                draining,
-            ));
+            let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
+            let edge = http::Edge::new(&shared.current, registry, metrics, tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
         })
     }
@@ -174,37 +187,37 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
-        shutdown.prepare(Plan::of(&self.settings));
+        shutdown.prepare(plan(&self.current.load()));
         let metrics: Arc<Metrics> = Arc::default();
-        let registry = Arc::new(Registry::new(fastrand::u32(..)).keeping(self.settings.admin.closed_sessions));
+        let registry =
+            Arc::new(Registry::new(fastrand::u32(..)).keeping(self.current.load().settings.admin.closed_sessions));
         let counted = Arc::clone(&registry);
         metrics.observe_traffic(move || counted.traffic());
         let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
-            proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
+            gate: Arc::new(Gate::new(Arc::clone(&self.current), Arc::clone(&metrics))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
-            settings: self.settings,
-            terminator: self.terminator,
             startup: Arc::new(admin::Startup::of(self.listeners.len())),
+            current: self.current,
             registry,
-            apps: self.apps,
             metrics,
             shutdown,
         });
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
+            let (reloads, reloader) = reloads(&shared, self.follows)?;
             tracing::info!(
                 address = %self.address,
                 redirect = self.redirect.map(tracing::field::display),
                 health = self.admin.health_address().map(tracing::field::display),
                 admin = self.admin.admin_address().map(tracing::field::display),
                 workers = self.listeners.len(),
-                upstream = %shared.settings.upstream,
+                upstream = %shared.current.load().settings.upstream,
                 open_files = raise_file_limit(),
                 "listening"
             );
-            let admin = self.admin.serve(administration(&shared, self.address, self.dev))?;
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev, reloader))?;
+            reload::tell_certificates(&shared.current, &shared.metrics);
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
@@ -212,32 +225,30 @@ impl Server {
             let result = tokio::select! {
                 result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
-                never = watch_apps(&shared) => match never {},
+                never = reloads => match never {},
+                never = keep_plan(&shared) => match never {},
+                never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = tell_of_drain(&shared) => match never {},
             };
             // Last of all: until now whoever asks is told how far the end has come.
             admin.end();
             result
         });
+        // A file system that does not answer must not hold up the end.
+        runtime.shutdown_background();
         log_totals(&shared, began.elapsed());
         result
     }
 }
 
 /// What the administration tells of.
-fn administration(shared: &Arc<Shared>, listen: SocketAddr, dev: bool) -> admin::Context {
-    let this = Arc::clone(shared);
-    let in_force = move || admin::InForce {
-        generation: 1,
-        terminator: Arc::clone(&this.terminator),
-        apps: this.apps.iter().cloned().collect(),
-    };
+fn administration(shared: &Shared, listen: SocketAddr, dev: bool, reloader: Option<Reloader>) -> admin::Context {
     admin::Context {
         registry: Arc::clone(&shared.registry),
         metrics: Arc::clone(&shared.metrics),
         shutdown: shared.shutdown.clone(),
-        reloader: None,
-        in_force: Box::new(in_force),
+        reloader,
+        current: Arc::clone(&shared.current),
         startup: Arc::clone(&shared.startup),
         listen,
         started_at: SystemTime::now(),
@@ -245,9 +256,40 @@ fn administration(shared: &Arc<Shared>, listen: SocketAddr, dev: bool) -> admin:
     }
 }
 
-/// Watches each app's own liveness until the server ends.
-async fn watch_apps(shared: &Shared) -> Infallible {
-    join_all(shared.apps.iter().map(|app| pulse::watch(app, &shared.registry, &shared.metrics))).await;
+/// Who reloads until the server ends, and the handle for those who ask; nobody, if it follows no configuration.
+fn reloads(
+    shared: &Shared,
+    follows: Option<Follows>,
+) -> io::Result<(impl Future<Output = Infallible> + use<>, Option<Reloader>)> {
+    let (reloads, reloader) = match follows {
+        Some(Follows { source, loaded, levels }) => {
+            let hangups = shared.shutdown.hangups()?;
+            let stirs = Folders::default();
+            let (driver, reloader) = Driver::new(source, loaded, stirs, &shared.current, Some(levels), &shared.metrics);
+            (Some(driver.drive(hangups)), Some(reloader))
+        }
+        None => (None, None),
+    };
+    let reloads = async {
+        match reloads {
+            Some(reloads) => reloads.await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok((reloads, reloader))
+}
+
+/// How the drain would go under `generation`.
+fn plan(generation: &Generation) -> Plan {
+    Plan { grace: generation.longest_grace, ..Plan::of(&generation.settings) }
+}
+
+/// Prepares for the end as each generation has it.
+async fn keep_plan(shared: &Shared) -> Infallible {
+    let mut changes = shared.current.changes();
+    while changes.changed().await.is_ok() {
+        shared.shutdown.prepare(plan(&shared.current.load()));
+    }
     std::future::pending().await
 }
 
@@ -349,8 +391,7 @@ where
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
         door: door(shared, true),
-        terminator: Arc::clone(&shared.terminator),
-        handshake: shared.settings.limits.handshake,
+        current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
     }
@@ -359,7 +400,7 @@ fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
 fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
     Redirect {
         door: door(shared, false),
-        limits: shared.settings.limits,
+        current: Arc::clone(&shared.current),
         ports: shared.ports,
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -367,7 +408,7 @@ fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
 }
 
 fn door(shared: &Shared, handshakes: bool) -> Door {
-    Door { gate: Arc::clone(&shared.gate), proxies: shared.proxies.clone(), handshakes }
+    Door { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
 }
 
 /// A port, once for each worker, and its address.

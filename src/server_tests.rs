@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::generation::testing::current;
 use crate::heartbeat::Policy;
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
@@ -203,7 +204,8 @@ fn the_drain_waits_for_the_longest_grace() {
             ..Route::to(Arc::clone(&settings.upstream))
         }),
     );
-    assert_eq!(Plan::of(&settings).bound(), Duration::from_secs(30) + drain::DRAIN_MARGIN);
+    let generation = current(settings).load_full();
+    assert_eq!(plan(&generation).bound(), Duration::from_secs(30) + drain::DRAIN_MARGIN);
 }
 
 #[test]

@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Refusal, json};
-use super::auth::{Guard, Way};
+use super::auth::{self, Guard, Way};
 use super::fields::Fields;
-use super::reload::{Outcome, ReloadResult, Reloads};
 use super::stats::{Shared, Stats};
 use super::view::{Clock, unix};
-use super::{Context, InForce, connections, events, page};
+use super::{Context, connections, events, page};
+use crate::reload::{Outcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
 /// How old the figures of the whole may be; a little less than they are told apart.
@@ -94,11 +94,7 @@ impl Api {
     }
 
     pub(super) fn terminator(&self) -> Arc<Terminator> {
-        self.in_force().terminator
-    }
-
-    fn in_force(&self) -> InForce {
-        (self.context.in_force)()
+        Arc::clone(&self.context.current.load().terminator)
     }
 
     pub(super) fn stop(&self) -> &CancellationToken {
@@ -132,7 +128,7 @@ impl Api {
             allowed(request.method(), READ)?;
             return Ok(file.answer());
         }
-        self.guard.knows(request.headers())?;
+        auth::knows(self.context.current.load().settings.admin.token.as_ref(), request.headers())?;
         let endpoint = Endpoint::at(&path).ok_or_else(|| {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -176,11 +172,12 @@ impl Api {
     }
 
     fn generation(&self) -> u64 {
-        self.in_force().generation
+        self.context.current.load().number
     }
 
     fn info(&self) -> Info {
         let context = &self.context;
+        let in_force = context.current.load();
         Info {
             version: env!("CARGO_PKG_VERSION"),
             dev: context.dev,
@@ -188,8 +185,8 @@ impl Api {
             started_at: unix(context.started_at),
             now: Clock::now().seconds(),
             listen: context.listen.to_string(),
-            upstreams: self.in_force().apps.iter().map(|app| app.settings().to_string()).collect(),
-            admin_token: self.guard.token.is_some(),
+            upstreams: in_force.apps.iter().map(|app| app.settings().to_string()).collect(),
+            admin_token: in_force.settings.admin.token.is_some(),
         }
     }
 
@@ -202,8 +199,8 @@ impl Api {
         }
     }
 
-    fn reloader(&self) -> Result<&dyn Reloads, Refusal> {
-        self.context.reloader.as_deref().ok_or_else(|| {
+    fn reloader(&self) -> Result<&Reloader, Refusal> {
+        self.context.reloader.as_ref().ok_or_else(|| {
             let message = "this program was started without a configuration file, so there is none to load";
             Refusal::new(StatusCode::CONFLICT, "no_file", message)
         })
@@ -218,19 +215,18 @@ impl Api {
 
     async fn reload(&self) -> Result<Response<Body>, Refusal> {
         let Outcome { result, generation, requires_restart, error } = self.reloader()?.reload().await;
-        let (status, result) = match result {
-            ReloadResult::Unchanged => (StatusCode::OK, "unchanged"),
-            ReloadResult::Applied => (StatusCode::OK, "applied"),
-            ReloadResult::Partial => (StatusCode::OK, "partial"),
-            ReloadResult::Failed => (StatusCode::UNPROCESSABLE_ENTITY, "failed"),
+        let status = match result {
+            ReloadResult::Unchanged | ReloadResult::Applied | ReloadResult::Partial => StatusCode::OK,
+            ReloadResult::Failed => StatusCode::UNPROCESSABLE_ENTITY,
         };
+        let result = result.as_str();
         tracing::info!(target: TARGET, result, generation, "admin.reload");
         Ok(json(status, &Reload { result, generation, requires_restart, error }))
     }
 
     fn config(&self) -> Result<Response<Body>, Refusal> {
         let status = self.reloader()?.status();
-        Ok(json(StatusCode::OK, &Config { generation: status.generation, config: status.shown }))
+        Ok(json(StatusCode::OK, &Config { generation: status.generation, config: status.shown.json() }))
     }
 
     fn certificates(&self) -> Certificates {
@@ -311,7 +307,10 @@ impl From<&tls::Certificate> for Certificate {
             names: facts.names.clone(),
             not_before: unix(facts.not_before),
             not_after: unix(facts.not_after),
-            fingerprint_sha256: facts.fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+            fingerprint_sha256: facts
+                .fingerprint
+                .iter()
+                .fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
             for_names: facts.for_names.clone(),
         }
     }

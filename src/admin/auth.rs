@@ -30,8 +30,6 @@ pub(super) type Named = Option<Arc<str>>;
 pub(super) struct Guard {
     /// The address of the configuration.
     pub(super) configured: Option<IpAddr>,
-    /// What must be shown.
-    pub(super) token: Option<Token>,
 }
 
 impl Guard {
@@ -55,18 +53,6 @@ impl Guard {
         Ok(())
     }
 
-    /// Whether `headers` show the token, where one is asked for.
-    pub(super) fn knows(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let message = match bearer(headers) {
-            Some(presented) if token.matches(presented) => return Ok(()),
-            Some(_) => "this is not the token in the file that admin.token_file names",
-            None => "send the token in the file that admin.token_file names, as \"Authorization: Bearer TOKEN\"",
-        };
-        let challenge = HeaderValue::from_static("Bearer realm=\"pulsegate\"");
-        Err(Refusal::new(StatusCode::UNAUTHORIZED, "token", message).with(WWW_AUTHENTICATE, challenge))
-    }
-
     fn is_ours(&self, authority: &str, way: &Way) -> bool {
         let host = bare_host(authority);
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -83,6 +69,18 @@ impl Guard {
             }
         }
     }
+}
+
+/// Whether `headers` show `token`, where one is asked for.
+pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(token) = token else { return Ok(()) };
+    let message = match bearer(headers) {
+        Some(presented) if token.matches(presented) => return Ok(()),
+        Some(_) => "this is not the token in the file that admin.token_file names",
+        None => "send the token in the file that admin.token_file names, as \"Authorization: Bearer TOKEN\"",
+    };
+    let challenge = HeaderValue::from_static("Bearer realm=\"pulsegate\"");
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, "token", message).with(WWW_AUTHENTICATE, challenge))
 }
 
 /// The host that the request names; `None` where it names none, or several.
@@ -119,7 +117,7 @@ mod tests {
         if let Some(origin) = origin {
             request = request.header(ORIGIN, origin);
         }
-        let guard = Guard { configured: "192.0.2.7".parse().ok(), token: None };
+        let guard = Guard { configured: "192.0.2.7".parse().ok() };
         guard.admits(&request.body(()).expect("a request"), way).map_err(|refusal| refusal.code)
     }
 

@@ -54,8 +54,8 @@ fn readiness(context: &Context) -> Result<&'static str, &'static str> {
     }
     startup(context)?;
     // One app that lives is worth its clients.
-    let apps = (context.in_force)().apps;
-    if !apps.is_empty() && !apps.iter().any(|app| app.pulse().is_responsive()) {
+    let in_force = context.current.load();
+    if !in_force.apps.iter().any(|app| app.pulse().is_responsive()) {
         return Err("upstream");
     }
     Ok("ready")

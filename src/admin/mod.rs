@@ -22,7 +22,6 @@ mod listener;
 mod order;
 mod page;
 mod query;
-mod reload;
 mod sentence;
 mod serve;
 mod stall;
@@ -41,10 +40,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, AdminSocket};
 use crate::drain::Shutdown;
+use crate::generation::Current;
 use crate::registry::Registry;
+use crate::reload::Reloader;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::Terminator;
-use crate::upstream::App;
 
 pub use listener::BindError;
 use listener::{Administration, Health};
@@ -61,9 +60,9 @@ pub struct Context {
     /// The end of the program.
     pub shutdown: Shutdown,
     /// Who loads the configuration anew; `None` where there is no file to load.
-    pub reloader: Option<Arc<dyn Reloads>>,
-    /// Looks up what is in force at this moment.
-    pub in_force: Box<dyn Fn() -> InForce + Send + Sync>,
+    pub reloader: Option<Reloader>,
+    /// What is in force.
+    pub current: Arc<Current>,
     /// Whether the workers have begun.
     pub startup: Arc<Startup>,
     /// Where clients connect.
@@ -72,16 +71,6 @@ pub struct Context {
     pub started_at: SystemTime,
     /// Whether this is `pulsegate dev`, where a client may be made to look dead.
     pub dev: bool,
-}
-
-/// What a reload may replace.
-pub struct InForce {
-    /// How many loads of the configuration have been in force, this one included.
-    pub generation: u64,
-    /// Shakes hands with the certificates of the proxy.
-    pub terminator: Arc<Terminator>,
-    /// The apps, of which one should live.
-    pub apps: Vec<Arc<App>>,
 }
 
 /// Counts the workers that are still to begin.
@@ -108,7 +97,6 @@ impl Startup {
 /// The listeners with their ports open; who connects waits in the kernel's queue.
 #[derive(Debug)]
 pub struct Bound {
-    settings: config::Admin,
     handshake: Duration,
     health: Option<Health>,
     administration: Option<Administration>,
@@ -121,7 +109,7 @@ pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, Bind
         Some(socket) => Administration::open(socket, settings.tls)?,
         None => None,
     };
-    Ok(Bound { settings: settings.clone(), handshake, health, administration })
+    Ok(Bound { handshake, health, administration })
 }
 
 impl Bound {
@@ -172,5 +160,3 @@ impl Serving {
         let _ = self.end.recv_timeout(2 * FAREWELL);
     }
 }
-
-pub use reload::{Outcome, ReloadResult, Reloads, Status};

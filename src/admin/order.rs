@@ -124,8 +124,8 @@ impl Order {
             // Whoever was seen first has idled for longest, however long that is by the time of the next page.
             Key::Idle => number(row.last_seen().map(|seen| u128::MAX - nanos(seen))),
             Key::Misses => Value::Number(row.misses().into()),
-            Key::BytesIn => Value::Number(row.from_client().bytes.into()),
-            Key::BytesOut => Value::Number(row.from_upstream().bytes.into()),
+            Key::BytesIn => Value::Number(row.sent_by_client().bytes.into()),
+            Key::BytesOut => Value::Number(row.sent_by_app().bytes.into()),
             Key::Client => Value::Number(match row.client() {
                 std::net::IpAddr::V4(address) => address.to_bits().into(),
                 std::net::IpAddr::V6(address) => address.to_bits(),

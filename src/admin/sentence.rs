@@ -138,6 +138,8 @@ mod tests {
             from_upstream: Traffic::default(),
             heartbeat: Stats::default(),
             duration: Duration::from_secs(3 * 3600 + 1800),
+            last_pong_ago: None,
+            last_seen_ago: Duration::ZERO,
         }
     }
 

@@ -42,7 +42,7 @@ const BUFFER: usize = 16 * 1024;
 
 /// Serves both listeners until `stop`, and what has been asked until then.
 pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: CancellationToken) -> io::Result<()> {
-    let Bound { settings, handshake, health, administration } = bound;
+    let Bound { handshake, health, administration } = bound;
     let connections = Connections { tracker: TaskTracker::new(), stop: stop.clone() };
     let probes = async {
         match health {
@@ -60,7 +60,7 @@ pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: Cancellatio
             AdminSocket::Tcp(address) => Some(address.ip()),
             AdminSocket::Unix { .. } => None,
         };
-        let guard = Guard { configured, token: settings.token };
+        let guard = Guard { configured };
         let api = Arc::new(Api::new(Arc::clone(&context), guard, stop.clone()));
         match listener {
             Listener::Unix(listener, file) => {

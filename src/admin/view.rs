@@ -122,14 +122,14 @@ impl Row {
         }
     }
 
-    pub(super) fn from_client(&self) -> Traffic {
+    pub(super) fn sent_by_client(&self) -> Traffic {
         match self {
             Self::Live(_, vitals) => vitals.from_client,
             Self::Closed(closed) => closed.ending.from_client,
         }
     }
 
-    pub(super) fn from_upstream(&self) -> Traffic {
+    pub(super) fn sent_by_app(&self) -> Traffic {
         match self {
             Self::Live(_, vitals) => vitals.from_upstream,
             Self::Closed(closed) => closed.ending.from_upstream,
@@ -141,15 +141,13 @@ impl Row {
         let facts = self.facts();
         let asked = &facts.asked;
         let opened_at = self.opened_at();
-        let (state, closed_at, duration, generation, held) = match self {
+        let (state, closed_at, duration, held) = match self {
             Self::Live(live, vitals) => {
                 let state = if vitals.closing { "closing" } else { "open" };
                 let duration = clock.instant.saturating_duration_since(live.opened);
-                (state, None, duration, live.generation, [vitals.held_to_app, vitals.held_to_client])
+                (state, None, duration, [vitals.held_to_app, vitals.held_to_client])
             }
-            Self::Closed(closed) => {
-                ("closed", Some(unix(closed.closed_at)), closed.ending.duration, closed.generation, [0, 0])
-            }
+            Self::Closed(closed) => ("closed", Some(unix(closed.closed_at)), closed.ending.duration, [0, 0]),
         };
         let last_seen = match self {
             Self::Live(_, vitals) => Some(vitals.last_seen),
@@ -174,9 +172,9 @@ impl Row {
             last_seen_at: last_seen.map(|seen| clock.unix(seen)),
             idle_s: idle.map(|idle| idle.as_secs_f64()),
             heartbeat: self.heartbeat(clock),
-            from_client: Flow::of(self.from_client(), held[0]),
-            from_app: Flow::of(self.from_upstream(), held[1]),
-            config_generation: generation,
+            from_client: Flow::of(self.sent_by_client(), held[0]),
+            from_app: Flow::of(self.sent_by_app(), held[1]),
+            config_generation: facts.config_generation,
             close: self.close(),
         }
     }

@@ -84,7 +84,7 @@ enum Command {
 }
 
 /// Which configuration is meant; flags win over the environment, which wins over the file.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct Source {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "config/proxy.toml")]

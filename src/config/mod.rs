@@ -28,6 +28,7 @@ mod origins;
 mod path;
 mod reader;
 mod report;
+mod running;
 mod sections;
 mod settings;
 mod shown;
@@ -35,6 +36,7 @@ mod spoken;
 mod strangers;
 mod suggest;
 mod value;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -90,6 +92,13 @@ pub fn load_shown(
 pub fn from_str(path: &Path, text: &str, environment: &Environment, overrides: &Overrides) -> Result<Settings, Report> {
     let document = Document::parse(path, text.to_owned())?;
     resolve(document, environment, overrides, |_| Ok(()), |_| Ok(())).map(|(sections, _)| sections.settings)
+}
+
+/// [`load_shown`], but for the process's environment.
+#[cfg(test)]
+pub(crate) fn load_alone(path: &Path) -> Result<(Settings, Shown), Report> {
+    let document = Document::read(path)?;
+    resolve(document, &Environment::default(), &Overrides::default(), |_| Ok(()), |_| Ok(())).map(shown)
 }
 
 fn shown((sections, layers): (Sections, Layers)) -> (Settings, Shown) {

@@ -102,6 +102,17 @@ impl Report {
         (!self.findings.is_empty()).then_some(self)
     }
 
+    /// Everything in one line, for a log: where and what, without the excerpts.
+    pub fn one_line(&self) -> String {
+        let findings = self.findings.iter().map(|finding| {
+            let message = printable(&finding.message);
+            let key = finding.key.as_deref().map(|key| format!(" {key}")).unwrap_or_default();
+            let help = finding.help.as_deref().map(|help| format!(" ({})", printable(help))).unwrap_or_default();
+            format!("{}:{key} {message}{help}", finding.place)
+        });
+        findings.collect::<Vec<_>>().join("; ")
+    }
+
     /// The findings, never none.
     pub fn findings(&self) -> &[Finding] {
         &self.findings

@@ -3,10 +3,11 @@
 
 mod operate;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,21 @@ impl Settings {
     pub fn close_grace(&self) -> Duration {
         let graces = self.routes.iter().map(|route| route.heartbeat.policy().close_grace);
         graces.max().unwrap_or_default()
+    }
+
+    /// Every file that was read for the settings or is read to follow them, each once; not the configuration file itself.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let own = std::iter::once([&self.tls.certificate, &self.tls.private_key]);
+        let named = self.tls.sni.iter().map(|named| [&named.certificate, &named.private_key]);
+        let clients = match &self.tls.client_auth {
+            ClientAuth::Off => None,
+            ClientAuth::Optional(ca) | ClientAuth::Required(ca) => Some(ca.as_path()),
+        };
+        let apps = self.upstreams().into_iter().flat_map(|app| app.tls_files());
+        let token = self.admin.token.as_ref().map(Token::file);
+        let all = own.chain(named).flatten().map(PathBuf::as_path).chain(clients).chain(apps).chain(token);
+        let all: BTreeSet<&Path> = all.collect();
+        all.into_iter().map(Path::to_path_buf).collect()
     }
 
     /// The routes whose WebSockets a page of any origin may open.
@@ -173,6 +189,17 @@ impl Upstream {
             source_addresses: Vec::new(),
             heartbeat: UpstreamPolicy::default(),
         }
+    }
+}
+
+impl Upstream {
+    /// The files that TLS with it needs.
+    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let tls = self.tls.iter();
+        tls.flat_map(|tls| {
+            let identity = tls.identity.iter().flat_map(|(certificate, private_key)| [certificate, private_key]);
+            tls.ca.iter().chain(identity).map(PathBuf::as_path)
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! SIGTERM and SIGINT, which ask for the end, and SIGHUP, which asks for another configuration.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,6 +33,15 @@ impl Shutdown {
         };
         Ok(Signals { sources, shutdown: self.clone() })
     }
+
+    /// Starts to listen to SIGHUP, if this is one that listens to signals; needs a runtime.
+    pub(crate) fn hangups(&self) -> io::Result<Hangups> {
+        let source = match self.0.trigger {
+            Trigger::Signals => Some(signal(SignalKind::hangup())?),
+            Trigger::Program => None,
+        };
+        Ok(Hangups(source))
+    }
 }
 
 impl Signals {
@@ -52,6 +61,20 @@ impl Signals {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// SIGHUP, from its installation on: not an end, but a wish for a new beginning with another configuration.
+#[derive(Debug)]
+pub(crate) struct Hangups(Option<Signal>);
+
+impl Hangups {
+    /// Completes at the next one; several that come at once are one.
+    pub(crate) async fn next(&mut self) {
+        match &mut self.0 {
+            Some(source) => drop(source.recv().await),
+            None => std::future::pending().await,
         }
     }
 }

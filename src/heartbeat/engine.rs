@@ -35,8 +35,8 @@ pub struct Engine {
     rtt: Estimator,
     downlink: Downlink,
     stats: Stats,
-    /// Whether the last round trip was measured since it was last taken.
-    fresh_rtt: bool,
+    /// The last round trip, until it is taken.
+    fresh_rtt: Option<Duration>,
     /// Probes in a row that went unanswered.
     missed_in_a_row: u32,
     /// When the client was last heard; where it has to speak by itself, when its window began.
@@ -85,7 +85,7 @@ impl Engine {
             rtt: Estimator::default(),
             downlink: Downlink::new(policy.write_stall),
             stats: Stats::default(),
-            fresh_rtt: false,
+            fresh_rtt: None,
             missed_in_a_row: 0,
             last_byte: now,
             put_off: Duration::ZERO,
@@ -129,7 +129,7 @@ impl Engine {
 
     /// The round trip that was measured since this was last asked.
     pub fn take_rtt(&mut self) -> Option<Duration> {
-        if std::mem::take(&mut self.fresh_rtt) { self.stats.rtt_last } else { None }
+        self.fresh_rtt.take()
     }
 
     /// Bytes of the client were read.
@@ -326,7 +326,7 @@ impl Engine {
 
     fn measured(&mut self, rtt: Duration) {
         self.stats.rtt_last = Some(rtt);
-        self.fresh_rtt = true;
+        self.fresh_rtt = Some(rtt);
         self.rtt.sample(rtt);
     }
 

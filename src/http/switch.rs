@@ -55,7 +55,7 @@ pub(super) async fn switch(
     client: Option<OnUpgrade>,
 ) -> Response<Reply> {
     let accept = request.headers().get(ACCEPT).cloned();
-    let attempt = connection.edge.counts(&route).attempt();
+    let attempt = connection.rules.counts(&route).attempt();
     let asking = Asking { asked: asked(connection, route, &request), attempt };
     match negotiate(connection, asking, host, request).await {
         Ok(Verdict::Switched(headers, prepared)) => {
@@ -136,7 +136,7 @@ async fn negotiate(
         (Err(refusal), _) => return Err((refusal, asking)),
     };
     let route = Arc::clone(&asking.asked.route);
-    if let Err(refusal) = admit(edge, &route, request.headers(), &host) {
+    if let Err(refusal) = admit(connection, &route, request.headers(), &host) {
         return Err((refusal, asking));
     }
     let is_bridged = request.version() == Version::HTTP_2;
@@ -149,7 +149,7 @@ async fn negotiate(
     if extensions_refused {
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    let app = edge.upstream(&route);
+    let app = connection.rules.upstream(&route);
     let mut response = match app.send_upgrade(request).await {
         Ok(response) => response,
         Err(failure) => return Err((failure.into(), asking)),
@@ -176,6 +176,7 @@ async fn negotiate(
     let Asking { asked, attempt } = asking;
     let facts = lines::Session {
         id,
+        config_generation: connection.rules.generation,
         asked,
         tls_version: tls.map(|tls| tls.version),
         tls_group: tls.and_then(|tls| tls.group),
@@ -184,7 +185,8 @@ async fn negotiate(
         subprotocol,
     };
     let pulse = Arc::clone(app.app().pulse());
-    let prepared = Prepared { facts, generation: 1, attempt, policy, coding, pulse, upstream, upstream_early };
+    let prepared =
+        Prepared { facts, max_age: connection.rules.max_age, attempt, policy, coding, pulse, upstream, upstream_early };
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 
@@ -197,7 +199,7 @@ fn outbound(
     id: ConnId,
 ) -> Request<Empty<Bytes>> {
     let (mut head, _) = request.into_parts();
-    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
+    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -22,8 +22,6 @@ pub struct Closed {
     pub opened_at: SystemTime,
     /// When both its legs had closed.
     pub closed_at: SystemTime,
-    /// Which load of the configuration it was opened under.
-    pub generation: u64,
     /// How it ended.
     pub ending: Ending,
     /// How long its client had answered nobody's probe when the end was decided; `None`: it never has.
@@ -37,7 +35,6 @@ impl Closed {
             facts: Arc::clone(&live.facts),
             opened_at: live.opened_at,
             closed_at: SystemTime::now(),
-            generation: live.generation,
             last_pong_ago: ending.last_pong_ago,
             ending,
         }

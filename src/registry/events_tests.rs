@@ -64,7 +64,7 @@ fn who_falls_behind_is_told_how_much_was_lost() {
         assert_eq!(told(quick.try_next()), Some((misses.into(), misses)));
     }
     assert_eq!(events.0.ring().events.len(), RING, "no more is kept");
-    assert_eq!(lost(slow.try_next()), over.into(), "the oldest");
+    assert_eq!(lost(slow.try_next()), u64::from(over), "the oldest");
     assert_eq!(told(slow.try_next()), Some((u64::from(over) + 1, over + 1)));
     // It falls behind again, in the middle.
     for misses in 0..100 {
@@ -108,17 +108,17 @@ async fn a_cursor_waits_for_what_comes_and_is_woken() {
 fn a_wait_that_is_given_up_loses_nothing() {
     let events = Events::default();
     let mut cursor = events.since(None);
-    let wakes = Arc::<Wakes>::default();
-    let waker = Waker::from(Arc::clone(&wakes));
+    let count = Arc::<Wakes>::default();
+    let waker = Waker::from(Arc::clone(&count));
     {
         let mut waiting = std::pin::pin!(cursor.next());
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         events.publish(miss(1));
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
     assert_eq!(told(cursor.try_next()), Some((1, 1)));
     events.publish(miss(2));
-    assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "nobody waits");
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "nobody waits");
 }
 
 #[test]

@@ -13,8 +13,6 @@ use crate::telemetry::lines;
 pub struct Opening {
     /// What its lines say.
     pub facts: Arc<lines::Session>,
-    /// Which load of the configuration it was opened under.
-    pub generation: u64,
     /// How it is spoken to.
     pub control: Arc<Control>,
     /// The liveness of its app, which stands for the app.
@@ -32,16 +30,14 @@ pub struct Live {
     pub opened_at: SystemTime,
     /// The same, on the clock of its [`Vitals`].
     pub opened: Instant,
-    /// Which load of the configuration it was opened under.
-    pub generation: u64,
     control: Arc<Control>,
     pulse: Arc<UpstreamPulse>,
 }
 
 impl Live {
     pub(super) fn new(opening: Opening) -> Self {
-        let Opening { facts, generation, control, pulse } = opening;
-        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), generation, control, pulse }
+        let Opening { facts, control, pulse } = opening;
+        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
     }
 
     /// How it is.

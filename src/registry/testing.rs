@@ -11,7 +11,7 @@ use crate::telemetry::lines::{Asked, Client, Session};
 impl Registry {
     /// Enters a session with the app that `pulse` is of.
     pub(crate) fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
-        self.open(Opening { facts: Arc::new(facts(id)), generation: 1, control, pulse: Arc::clone(pulse) })
+        self.open(Opening { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
     }
 }
 
@@ -20,6 +20,7 @@ fn facts(id: ConnId) -> Session {
     let heartbeat = Picked { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
     Session {
         id,
+        config_generation: 1,
         asked: Asked {
             client: Client::Peer(([192, 0, 2, 1], 40_000).into()),
             server_name: None,

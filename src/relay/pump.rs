@@ -97,19 +97,20 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             legs.client.set_user_timeout(terms.policy.write_stall);
         }
         terms.pulse.heard(now);
+        let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
         let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));
-        let rules = Rules::new(&terms, control, now);
+        let rules = Rules::new(terms, control, now);
         Self {
             client: legs.client,
             upstream: legs.upstream,
-            up: Direction::new(Sender::Client, terms.limits, legs.client_early, &rules, now),
-            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early, &rules, now),
+            up: Direction::new(Sender::Client, limits, legs.client_early, &rules, now),
+            down: Direction::new(Sender::Server, limits, legs.upstream_early, &rules, now),
             rules,
             share,
             timer: Timer::default(),
             wound_up: None,
             fin_carried: false,
-            expires: terms.max_age.map(|age| now + age),
+            expires,
             leaving: None,
             closing: None,
         }

@@ -82,16 +82,16 @@ pub(super) enum Fate {
 }
 
 impl Rules {
-    pub(super) fn new(terms: &Terms, control: Arc<Control>, now: Instant) -> Self {
+    pub(super) fn new(terms: Terms, control: Arc<Control>, now: Instant) -> Self {
         let mut keys = fastrand::Rng::with_seed(!terms.seed);
         Self {
-            engine: Engine::new(Arc::clone(&terms.policy), terms.seed, now),
             listener: Listener::new(&terms.policy).map(Box::new),
+            engine: Engine::new(terms.policy, terms.seed, now),
             control,
-            observer: Arc::clone(&terms.observer),
+            observer: terms.observer,
             id: terms.id,
             app_ledger: Ledger::new(keys.u32(..).to_be_bytes()),
-            pulse: Arc::clone(&terms.pulse),
+            pulse: terms.pulse,
             app_probe: AppProbe::No,
             reply: None,
             owed: None,

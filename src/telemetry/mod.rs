@@ -6,10 +6,12 @@ pub mod metrics;
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{Directives, Level, Log, LogFormat};
@@ -27,7 +29,8 @@ pub enum Beats {
 }
 
 /// Sends log lines to standard error from here on, panics among them. Fails when that was done before.
-pub fn init(log: &Log, beats: Beats) -> Result<(), TryInitError> {
+/// What is written can be chosen anew by what is returned.
+pub fn init(log: &Log, beats: Beats) -> Result<Levels, TryInitError> {
     let stderr = std::io::stderr;
     let terminal = stderr().is_terminal();
     let human = match log.format {
@@ -36,12 +39,28 @@ pub fn init(log: &Log, beats: Beats) -> Result<(), TryInitError> {
         LogFormat::Auto => terminal,
     };
     let shape = if human { Shape::Human { colour: terminal } } else { Shape::Json };
-    subscriber(&log.level, beats, shape, stderr).try_init()?;
+    let (subscriber, levels) = subscriber(&log.level, beats, shape, stderr);
+    subscriber.try_init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, message = panic.payload_as_str().unwrap_or("panic"));
     }));
-    Ok(())
+    Ok(levels)
+}
+
+/// Which log lines are written.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    filter: reload::Handle<Targets, Registry>,
+    beats: Beats,
+}
+
+impl Levels {
+    /// Writes the lines that `level` lets through, from now on.
+    pub fn set(&self, level: &Directives) {
+        // Fails only where nobody logs any more.
+        let _ = self.filter.reload(targets(level, self.beats));
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,18 +74,20 @@ fn subscriber<W>(
     beats: Beats,
     shape: Shape,
     writer: W,
-) -> Box<dyn tracing::Subscriber + Send + Sync>
+) -> (Box<dyn tracing::Subscriber + Send + Sync>, Levels)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let base = tracing_subscriber::registry().with(targets(level, beats));
-    match shape {
+    let (filter, handle) = reload::Layer::new(targets(level, beats));
+    let base = tracing_subscriber::registry().with(filter);
+    let subscriber: Box<dyn tracing::Subscriber + Send + Sync> = match shape {
         Shape::Human { colour } => Box::new(base.with(layer().with_ansi(colour).with_writer(writer))),
         Shape::Json => {
             let lines = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
             Box::new(base.with(lines.with_writer(writer)))
         }
-    }
+    };
+    (subscriber, Levels { filter: handle, beats })
 }
 
 fn targets(level: &Directives, beats: Beats) -> Targets {
@@ -113,9 +134,32 @@ mod tests {
     fn written(level: impl Into<Directives>, beats: Beats, shape: Shape, events: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
-        tracing::subscriber::with_default(subscriber(&level.into(), beats, shape, move || writer.clone()), events);
-        let bytes = page.0.lock().expect("one writer").clone();
-        String::from_utf8(bytes).expect("lines are UTF-8")
+        let (subscriber, _) = subscriber(&level.into(), beats, shape, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, events);
+        page.text()
+    }
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("one writer").clone()).expect("lines are UTF-8")
+        }
+    }
+
+    #[test]
+    fn the_level_can_be_chosen_anew() {
+        let page = Page::default();
+        let writer = page.clone();
+        let (subscriber, levels) = subscriber(&Level::Warn.into(), Beats::AsLevel, Shape::Json, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            // One place in the code: what is known of it must be forgotten.
+            for level in [Level::Warn, Level::Debug, Level::Error, Level::Info] {
+                levels.set(&level.into());
+                tracing::info!(at = level.as_str(), "said");
+            }
+        });
+        let page = page.text();
+        let said = ["warn", "debug", "error", "info"].map(|at| page.contains(&format!("\"at\":\"{at}\"")));
+        assert_eq!(said, [false, true, false, true], "{page}");
     }
 
     #[test]

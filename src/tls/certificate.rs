@@ -84,7 +84,7 @@ mod tests {
         let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
         let told = Certificate::of(certificate.der(), None, &[]).expect("readable");
         assert_eq!(told.names, names);
-        let day = |days| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
         assert_eq!((told.not_before, told.not_after), (day(11_574), day(23_148)));
         assert_eq!(told.label(), "app.example");
         let filed = Certificate::of(certificate.der(), Some("/etc/tls/tls.crt".into()), &[]).expect("readable");

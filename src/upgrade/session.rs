@@ -24,8 +24,9 @@ use crate::ws::{Coding, Limits, Sender};
 pub struct Prepared {
     /// What its lines say.
     pub facts: lines::Session,
-    /// Which load of the configuration it was asked for under.
-    pub generation: u64,
+    /// How old it may grow: some a little less and some a little more, for those that opened together are not to come
+    /// back together.
+    pub max_age: Option<Duration>,
     /// The request that it comes of, which is still to be counted.
     pub attempt: Attempt,
     /// What is asked of its client.
@@ -46,19 +47,12 @@ pub struct Sessions {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
-    max_age: Option<Duration>,
 }
 
 impl Sessions {
-    /// Sessions that are entered in `registry`, run as tasks of `tracker`, and grow no older than `max_age`, some a
-    /// little less and some a little more: those that opened together are not to come back together.
-    pub fn new(
-        registry: Arc<Registry>,
-        metrics: Arc<Metrics>,
-        tracker: TaskTracker,
-        max_age: Option<Duration>,
-    ) -> Self {
-        Self { registry, metrics, tracker, max_age }
+    /// Sessions that are entered in `registry` and run as tasks of `tracker`.
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, tracker: TaskTracker) -> Self {
+        Self { registry, metrics, tracker }
     }
 
     /// A name for a session that is about to open.
@@ -69,11 +63,10 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, generation, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let Prepared { facts, max_age, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
         let facts = Arc::new(facts);
         let control = Arc::new(Control::default());
-        let opening =
-            Opening { facts: Arc::clone(&facts), generation, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+        let opening = Opening { facts: Arc::clone(&facts), control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
         let route = Arc::clone(attempt.route());
         let active = attempt.opened();
         let metrics = Arc::clone(&self.metrics);
@@ -86,7 +79,7 @@ impl Sessions {
             observer: Arc::clone(&watched) as Arc<dyn Observer>,
             id: facts.id,
             seed: fastrand::u64(..),
-            max_age: self.max_age.map(|age| varied(age, fastrand::f64())),
+            max_age: max_age.map(|age| varied(age, fastrand::f64())),
         };
         lines::ws_open(&facts);
         let legs = Legs { client, client_early, upstream, upstream_early };

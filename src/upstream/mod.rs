@@ -13,7 +13,7 @@ mod stream;
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use app::{App, AppError, Apps};
@@ -39,18 +39,22 @@ pub struct Upstream {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
+    /// Closes the pool when nobody uses the app any more.
+    _pool: DropGuard,
 }
 
 impl Upstream {
     /// One worker's way to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`; idle ones
-    /// are closed once `draining` is cancelled.
-    pub fn new(app: &Arc<App>, metrics: Arc<Metrics>, tracker: TaskTracker, draining: CancellationToken) -> Self {
+    /// are closed once `draining` is cancelled, or this is dropped.
+    pub fn new(app: &Arc<App>, metrics: Arc<Metrics>, tracker: TaskTracker, draining: &CancellationToken) -> Self {
+        let closing = draining.child_token();
         Self {
             app: Arc::clone(app),
             sources: Sources::new(app.settings().source_addresses.clone()),
-            pool: Arc::new(Pool::new(tracker.clone(), draining)),
+            pool: Arc::new(Pool::new(tracker.clone(), closing.clone())),
             metrics,
             tracker,
+            _pool: closing.drop_guard(),
         }
     }
 

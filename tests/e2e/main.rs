@@ -26,6 +26,8 @@ mod own_apps;
 mod passthrough;
 mod proxy_protocol;
 mod recipe;
+mod reload;
+mod reload_under_load;
 mod sessions;
 mod shutdown;
 mod spoken;

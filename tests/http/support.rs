@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 use pulsegate::config::{
     Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
 };
+use pulsegate::generation::{Current, Generation};
 use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
+use pulsegate::tls::{Identity, Terminator};
 use pulsegate::upstream::Apps;
+use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -34,6 +37,7 @@ pub const CLIENT: &str = "192.0.2.7:40000";
 /// One worker's edge.
 pub struct Proxy {
     edge: Arc<Edge>,
+    pub current: Arc<Current>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub draining: CancellationToken,
@@ -53,9 +57,10 @@ impl Proxy {
         let metrics = Arc::new(Metrics::new());
         let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
-        let edge =
-            Edge::new(&settings, Arc::clone(&registry), &apps, Arc::clone(&metrics), tracker.clone(), draining.clone());
-        Self { edge: Arc::new(edge), registry, metrics, draining, tracker }
+        let terminator = Arc::new(Terminator::new(identity()).expect("a terminator"));
+        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let edge = Edge::new(&current, Arc::clone(&registry), Arc::clone(&metrics), tracker.clone(), draining.clone());
+        Self { edge, current, registry, metrics, draining, tracker }
     }
 
     /// The settings of a proxy before `target`, altered.
@@ -97,6 +102,14 @@ impl Proxy {
         let left = || format!("{} tasks are left", self.tracker.len());
         timeout(DEADLINE, self.tracker.wait()).await.unwrap_or_else(|_| panic!("{}", left()));
     }
+}
+
+/// Who the proxy would be to clients that shook hands.
+fn identity() -> Identity {
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    Identity::from_der(vec![certificate.der().to_vec()], key.serialize_der()).expect("a pair")
 }
 
 /// Alters the app of every route.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::SinkExt;
 use pulsegate::telemetry::metrics::ALL;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -143,9 +142,9 @@ fn sessions_are_counted(metrics: &Exposition) {
 
 fn heartbeats_are_counted(metrics: &Exposition) {
     let count = |name: &str| metrics.count(&format!("pulsegate_heartbeat_{name}"), &[("route", "/")]);
-    let (pings, pongs) = (count("pings_total"), count("pongs_total"));
-    assert!(pongs >= 1 && pings > pongs, "{pings} pings, {pongs} pongs: one client answered, one did not");
-    assert_eq!(count("rtt_seconds_count"), pongs, "every pong tells a round trip");
+    let (sent, answered) = (count("pings_total"), count("pongs_total"));
+    assert!(answered >= 1 && sent > answered, "{sent} pings, {answered} pongs: one client answered, one did not");
+    assert_eq!(count("rtt_seconds_count"), answered, "every pong tells a round trip");
     assert_eq!((count("missed_total") >= 1, count("timeouts_total")), (true, 1));
     assert_eq!(metrics.count("pulsegate_heartbeat_pings_total", &[("route", "/closed/")]), 0);
 }

@@ -74,7 +74,12 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     let lines: Vec<&str> = table.succeeded().out.lines().collect();
     assert_eq!(lines.len(), 15, "{}", table.out);
     let row: Vec<&str> = lines[1].split_whitespace().collect();
-    assert_eq!((row.len(), row[1], row[2], row[4], row[9], row[11]), (13, "open", "/", "h1", "1", "1"), "{}", table.out);
+    assert_eq!(
+        (row.len(), row[1], row[2], row[4], row[9], row[11]),
+        (13, "open", "/", "h1", "1", "1"),
+        "{}",
+        table.out
+    );
     let top = run(&["top", "--admin", &socket]).await;
     assert_eq!(top.succeeded().out.lines().count(), 4 + 14, "{}", top.out);
     assert!(top.out.starts_with(&format!("pulsegate {}  pid ", env!("CARGO_PKG_VERSION"))), "{}", top.out);
@@ -164,7 +169,8 @@ async fn top_sees_sessions_come_and_go() {
     let mut terminal = crate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
     terminal.shows("0-0 of 0, by misses").await;
     let sessions = operated.sessions(2).await;
-    let ids: Vec<String> = operated.conns(&[]).await.iter().filter_map(|conn| Some(conn["id"].as_str()?.into())).collect();
+    let ids: Vec<String> =
+        operated.conns(&[]).await.iter().filter_map(|conn| Some(conn["id"].as_str()?.into())).collect();
     terminal.shows("1-2 of 2, by misses").await;
     terminal.shows(&ids[0]).await;
     drop(sessions);

@@ -142,6 +142,11 @@ impl Process {
         send(self.pid, Signal::TERM);
     }
 
+    /// Asks it to load its configuration anew.
+    pub(crate) fn hang_up(&self) {
+        send(self.pid, Signal::HUP);
+    }
+
     /// Its end, which must come within `limit`.
     pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         within(limit, &format!("{} exits", self.name), self.child.wait()).await.expect("the child can be waited for")

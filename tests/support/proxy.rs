@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Write as _};
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -105,7 +106,8 @@ impl Config {
         self
     }
 
-    fn toml(&self, address: SocketAddr, pki: &Pki) -> String {
+    /// The file.
+    pub(crate) fn toml(&self, address: SocketAddr, pki: &Pki) -> String {
         let Self { listen, tls, upstream, drain, admin, sections } = self;
         let (certificate, private_key) = (pki.certificate.display(), pki.private_key.display());
         format!(
@@ -162,8 +164,14 @@ impl Proxy {
     async fn listen(config: Config, address: SocketAddr, pki: Pki, dir: TempDir) -> Self {
         let file = dir.path().join("proxy.toml");
         fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
+        Self::follow(&file, config, pki, dir).await
+    }
+
+    /// As [`Self::start`] with a configuration `file` that the test writes itself, `config` at first; `dir` lives as long
+    /// as the proxy.
+    pub(crate) async fn follow(file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
-        command.arg("run").arg("-c").arg(&file);
+        command.arg("run").arg("-c").arg(file);
         let process = Process::start("pulsegate", &mut command);
         let listening = process.line("it listens", |line| line.json["message"] == "listening").await;
         let address = listening.json["address"].as_str().and_then(|address| address.parse().ok());
