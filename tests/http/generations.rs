@@ -92,6 +92,6 @@ async fn an_open_session_keeps_its_app_and_its_generation_and_the_next_one_has_o
     let generations: Vec<u64> =
         proxy.registry.sessions().iter().map(|session| session.facts.config_generation).collect();
     assert_eq!(generations, [1, 2]);
-    drop((client, later));
+    drop((client, later, upstream, other));
     proxy.ended().await;
 }
