@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use std::sync::atomic::AtomicU32;
 use std::task::{Context, Wake, Waker};
 

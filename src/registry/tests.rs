@@ -1,9 +1,12 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use std::sync::atomic::AtomicBool;
 use std::task::{Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::heartbeat::Stats;
 use crate::relay::{EndReason, Initiator};
 
 fn pulse() -> Arc<UpstreamPulse> {
@@ -32,7 +35,7 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         close_reason: "bye".into(),
         from_client: traffic(from_client),
         from_upstream: traffic(from_upstream),
-        heartbeat: Default::default(),
+        heartbeat: Stats::default(),
         duration: Duration::from_secs(1),
         last_seen_ago: Duration::ZERO,
         last_pong_ago: Some(Duration::from_secs(45)),

@@ -38,7 +38,7 @@ pub const CLIENT: &str = "192.0.2.7:40000";
 /// One worker's edge.
 pub struct Proxy {
     edge: Arc<Edge>,
-    pub current: Arc<Current>,
+    current: Arc<Current>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub draining: CancellationToken,
@@ -69,6 +69,16 @@ impl Proxy {
             draining.clone(),
         );
         Self { edge, current, registry, metrics, draining, tracker }
+    }
+
+    /// Puts other settings in force, as a reload does.
+    pub fn reload(&self, target: Target, alter: impl FnOnce(&mut Settings)) {
+        let before = self.current.load_full();
+        let mut settings = Self::settings(target, alter);
+        assert_eq!(settings.follow(&before.settings), [], "nothing of it waits for a restart");
+        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let apps = apps.after(&before.apps, |_| false);
+        self.current.publish(before.next(Arc::new(settings), Arc::clone(&before.terminator), apps));
     }
 
     /// The settings of a proxy before `target`, altered.

@@ -189,12 +189,7 @@ fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
 #[test]
 fn an_edge_is_an_object_for_machines() {
     let (_, out) = File::new("full-json", FULL).check(Format::Json, Ok(()));
-    let mut object: Value = serde_json::from_str(&out).expect("JSON");
-    for route in object["serves"]["routes"].as_array_mut().expect("routes") {
-        let facts = route.as_object_mut().expect("an object");
-        facts.retain(|key, _| matches!(key.as_str(), "path" | "host" | "upstream" | "origins" | "messages_per_second"));
-    }
-    object["serves"].as_object_mut().expect("an object").retain(|key, _| !OPERATION.contains(&key.as_str()));
+    let object = edge_alone(serde_json::from_str(&out).expect("JSON"));
     assert_snapshot!(format!("{object:#}"), @r#"
     {
       "errors": [],
@@ -294,6 +289,16 @@ fn an_edge_is_an_object_for_machines() {
 }
 
 /// What is of those who run the program.
+/// What is said of the edge, without heartbeats and operation.
+fn edge_alone(mut object: Value) -> Value {
+    for route in object["serves"]["routes"].as_array_mut().expect("routes") {
+        let facts = route.as_object_mut().expect("an object");
+        facts.retain(|key, _| matches!(key.as_str(), "path" | "host" | "upstream" | "origins" | "messages_per_second"));
+    }
+    object["serves"].as_object_mut().expect("an object").retain(|key, _| !OPERATION.contains(&key.as_str()));
+    object
+}
+
 const OPERATION: [&str; 4] = ["admin", "drain", "log", "otel"];
 
 #[test]

@@ -1,3 +1,5 @@
+//! Compiled under `#[cfg(test)]` only.
+
 use std::collections::BTreeSet;
 
 use super::*;
