@@ -315,8 +315,10 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "registry.rs",
         "registry",
         "reload.rs",
+        "reload",
         "tcp_info.rs",
         "drain.rs",
+        "drain",
         "telemetry",
         "admin",
     ];
