@@ -121,10 +121,7 @@ impl Span {
     /// client's span stays, unless that was none (W3C Trace Context §4.2).
     pub fn propagate(&self, headers: &mut HeaderMap) {
         let Some(open) = &self.0 else { return };
-        let context = open.span.span_context();
-        let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
-        let parent = HeaderValue::try_from(format!("00-{trace}-{span}-{flags:02x}"));
-        headers.insert(TRACEPARENT, parent.expect("hexadecimal digits are visible ASCII"));
+        headers.insert(TRACEPARENT, open.traceparent());
         if !open.has_parent {
             headers.remove(TRACESTATE);
         }
@@ -154,6 +151,14 @@ impl Drop for Span {
 }
 
 impl Open {
+    /// As W3C Trace Context §3.2 has it.
+    fn traceparent(&self) -> HeaderValue {
+        let context = self.span.span_context();
+        let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
+        let parent = HeaderValue::try_from(format!("00-{trace}-{span}-{flags:02x}"));
+        parent.expect("hexadecimal digits are visible ASCII")
+    }
+
     fn end(mut self: Box<Self>, status: Option<StatusCode>, error: Option<&'static str>) {
         if let Some(status) = status {
             self.span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));

@@ -8,7 +8,7 @@ use crate::registry::ConnId;
 
 /// Where spans would go.
 #[derive(Clone, Debug, Default)]
-pub struct Spans;
+pub struct Spans(());
 
 /// Would tell of one request for a WebSocket.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Span;
 impl Spans {
     /// Nowhere; the configuration refuses an endpoint.
     pub fn to(_: Option<&Otel>) -> Self {
-        Self
+        Self(())
     }
 
     /// No span.

@@ -25,7 +25,7 @@ pub(crate) struct Collector {
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub(crate) trace_id: String,
-    pub(crate) span_id: String,
+    pub(crate) id: String,
     /// Empty in a root.
     pub(crate) parent_span_id: String,
     pub(crate) name: String,
@@ -115,7 +115,7 @@ fn read(body: &[u8]) -> Vec<Span> {
         for of_scope in of_resource.messages(2) {
             spans.extend(of_scope.messages(2).iter().map(|span| Span {
                 trace_id: hex(span.bytes(1)),
-                span_id: hex(span.bytes(2)),
+                id: hex(span.bytes(2)),
                 parent_span_id: hex(span.bytes(4)),
                 name: span.text(5),
                 kind: span.number(6),

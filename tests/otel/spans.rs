@@ -87,7 +87,7 @@ async fn a_session_is_one_span_between_the_clients_and_the_apps() {
     assert_eq!(span.resource["service.version"], env!("CARGO_PKG_VERSION"));
 
     let request = soon("the app's request", requests.recv()).await.expect("a request");
-    let ours = format!("00-{TRACE}-{}-01", span.span_id);
+    let ours = format!("00-{TRACE}-{}-01", span.id);
     assert_eq!(request.header("traceparent"), Some(&*ours), "the app's spans belong under ours");
     assert_eq!(request.head.matches("traceparent").count(), 1, "{}", request.head);
     assert!(request.head.contains("one=1") && request.head.contains("two=2"), "{}", request.head);
@@ -107,7 +107,7 @@ async fn a_session_without_a_trace_begins_one() {
         let span = collector.span_of(path).await;
         assert!(span.parent_span_id.is_empty() && span.trace_id != TRACE, "{span:?}");
         let request = soon("the app's request", requests.recv()).await.expect("a request");
-        let ours = format!("00-{}-{}-01", span.trace_id, span.span_id);
+        let ours = format!("00-{}-{}-01", span.trace_id, span.id);
         assert_eq!(request.header("traceparent"), Some(&*ours));
         assert_eq!(request.header("tracestate"), None, "it belongs to no trace");
         let is_its = |line: &Value| line["url.path"] == path && line["trace_id"] == span.trace_id;
