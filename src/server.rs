@@ -30,6 +30,7 @@ use crate::registry::Registry;
 use crate::reload::{self, Driver, Opened, Reloader, Source};
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otel::Spans;
 use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
 use crate::upstream::{AppError, Apps, pulse};
 
@@ -109,6 +110,7 @@ struct Shared {
     current: Arc<Current>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    spans: Spans,
     gate: Arc<Gate>,
     ports: Ports,
     shutdown: Shutdown,
@@ -174,7 +176,7 @@ impl Server {
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         self.run_stage(shutdown, |shared, tracker, draining| {
             let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
-            let edge = http::Edge::new(&shared.current, registry, metrics, tracker, draining);
+            let edge = http::Edge::new(&shared.current, registry, metrics, shared.spans.clone(), tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
         })
     }
@@ -197,6 +199,7 @@ impl Server {
             gate: Arc::new(Gate::new(Arc::clone(&self.current), Arc::clone(&metrics))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             startup: Arc::new(admin::Startup::of(self.listeners.len())),
+            spans: Spans::to(self.current.load().settings.otel.as_ref()),
             current: self.current,
             registry,
             metrics,
@@ -206,6 +209,8 @@ impl Server {
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
             let (reloads, reloader) = reloads(&shared, self.follows)?;
+            // Before anybody can ask.
+            reload::tell_certificates(&shared.current, &shared.metrics);
             tracing::info!(
                 address = %self.address,
                 redirect = self.redirect.map(tracing::field::display),
@@ -217,7 +222,6 @@ impl Server {
                 "listening"
             );
             let admin = self.admin.serve(administration(&shared, self.address, self.dev, reloader))?;
-            reload::tell_certificates(&shared.current, &shared.metrics);
             let workers = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = workers
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
@@ -236,6 +240,7 @@ impl Server {
         });
         // A file system that does not answer must not hold up the end.
         runtime.shutdown_background();
+        shared.spans.flush();
         log_totals(&shared, began.elapsed());
         result
     }

@@ -39,6 +39,7 @@ use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otel::Spans;
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Upload, Upstream};
 use access::Access;
@@ -120,6 +121,7 @@ pub struct Edge {
     rules: ArcSwap<Rules>,
     sessions: Sessions,
     metrics: Arc<Metrics>,
+    spans: Spans,
     tracker: TaskTracker,
     draining: CancellationToken,
 }
@@ -132,6 +134,7 @@ impl Edge {
         current: &Arc<Current>,
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
+        spans: Spans,
         tracker: TaskTracker,
         draining: CancellationToken,
     ) -> Arc<Self> {
@@ -141,6 +144,7 @@ impl Edge {
             rules: ArcSwap::from_pointee(rules),
             sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone()),
             metrics,
+            spans,
             tracker,
             draining,
         });
@@ -364,9 +368,8 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
     if upgrade::wanted(&request) {
         if !is_clear {
             connection.keep(client);
-            let attempt = connection.rules.counts(&route).attempt();
-            let asked = asked(connection, route, &request);
-            return switch::refuse(connection, &Refusal::Path, &asked, attempt, request.headers().get(ACCEPT));
+            let asking = switch::Asking::begin(connection, route, &request);
+            return switch::refuse(connection, &Refusal::Path, asking, request.headers().get(ACCEPT));
         }
         // Boxed: every plain request's future would be as large as that of an upgrade.
         return Box::pin(switch::switch(connection, route, host, request, client)).await;

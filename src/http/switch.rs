@@ -20,6 +20,7 @@ use crate::heartbeat::Signs;
 use crate::registry::ConnId;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::{Attempt, Outcome};
+use crate::telemetry::otel::Span;
 use crate::upgrade::{self, Agreement, Offer, Prepared, Refusal};
 use crate::upstream::Upload;
 
@@ -39,9 +40,22 @@ enum Verdict {
 }
 
 /// A request for a WebSocket that is not decided yet.
-struct Asking {
+pub(super) struct Asking {
     asked: lines::Asked,
     attempt: Attempt,
+    span: Span,
+}
+
+impl Asking {
+    /// The head of `request` is in.
+    pub(super) fn begin<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
+        let attempt = connection.rules.counts(&route).attempt();
+        let mut asked = asked(connection, route, request);
+        let span = connection.edge.spans.upgrade(&asked, attempt.route().label(), request);
+        // Lines and spans are to be found by one another, also where the client has begun no trace.
+        asked.trace_id = span.trace_id().or(asked.trace_id);
+        Self { asked, attempt, span }
+    }
 }
 
 /// Puts the upgrade to the app. On its 101 the connection's fate is to become a session once the client's own 101
@@ -55,8 +69,7 @@ pub(super) async fn switch(
     client: Option<OnUpgrade>,
 ) -> Response<Reply> {
     let accept = request.headers().get(ACCEPT).cloned();
-    let attempt = connection.rules.counts(&route).attempt();
-    let asking = Asking { asked: asked(connection, route, &request), attempt };
+    let asking = Asking::begin(connection, route, &request);
     match negotiate(connection, asking, host, request).await {
         Ok(Verdict::Switched(headers, prepared)) => {
             let mut response = Response::new(Reply::empty());
@@ -73,15 +86,16 @@ pub(super) async fn switch(
             }
             response
         }
-        Ok(Verdict::Refused(response, Asking { asked, attempt })) => {
+        Ok(Verdict::Refused(response, Asking { asked, attempt, span })) => {
             connection.keep(client);
             attempt.ended(Outcome::UpstreamRefused);
+            span.refused(response.status(), "upstream_refused");
             reject(connection, &asked, "upstream_refused", response.status(), None);
             forward::inbound(response, Version::HTTP_11, None, None)
         }
-        Err((refusal, Asking { asked, attempt })) => {
+        Err((refusal, asking)) => {
             connection.keep(client);
-            refuse(connection, &refusal, &asked, attempt, accept.as_ref())
+            refuse(connection, &refusal, asking, accept.as_ref())
         }
     }
 }
@@ -90,10 +104,10 @@ pub(super) async fn switch(
 pub(super) fn refuse(
     connection: &Connection,
     refusal: &Refusal,
-    asked: &lines::Asked,
-    attempt: Attempt,
+    asking: Asking,
     accept: Option<&HeaderValue>,
 ) -> Response<Reply> {
+    let Asking { asked, attempt, span } = asking;
     match refusal {
         Refusal::Upstream(failure) => {
             connection.edge.metrics.upstream_error(failure.reason());
@@ -103,7 +117,8 @@ pub(super) fn refuse(
         _ => attempt.ended(Outcome::Rejected),
     }
     let (status, reason) = (refusal.status(), refusal.reason());
-    reject(connection, asked, reason, status, Some(&refusal.to_string()));
+    span.refused(status, reason);
+    reject(connection, &asked, reason, status, Some(&refusal.to_string()));
     let mut response = reply::explain(status, reason, accept, None);
     match refusal {
         Refusal::Version => {
@@ -121,7 +136,7 @@ pub(super) fn refuse(
 
 async fn negotiate(
     connection: &Connection,
-    asking: Asking,
+    mut asking: Asking,
     host: Option<HeaderValue>,
     request: Request<Upload>,
 ) -> Result<Verdict, (Refusal, Asking)> {
@@ -141,9 +156,11 @@ async fn negotiate(
     }
     let is_bridged = request.version() == Version::HTTP_2;
     let id = edge.sessions.next_id();
+    asking.span.name_session(id);
     let target = request.uri().clone();
     let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
     let mut request = outbound(request, &offer, host, connection, id);
+    asking.span.propagate(request.headers_mut());
     let may_swallow = route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
     let extensions_refused = may_swallow && offer.without_extensions();
     if extensions_refused {
@@ -173,7 +190,8 @@ async fn negotiate(
     let heartbeat = route.heartbeat.pick(&signs, coding);
     let policy = Arc::clone(&heartbeat.policy);
     let tls = connection.peer.tls.as_ref();
-    let Asking { asked, attempt } = asking;
+    let Asking { asked, attempt, span } = asking;
+    span.switched(if is_bridged { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS });
     let facts = lines::Session {
         id,
         config_generation: connection.rules.generation,

@@ -65,6 +65,12 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         0
     }
 
+    /// Memory that is taken by bytes which the leg has accepted and could not hand to the socket yet; counted as held
+    /// likewise.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// Makes the connection fail once written bytes have gone unacknowledged for `after` (`TCP_USER_TIMEOUT`, RFC 5482).
     fn set_user_timeout(&mut self, after: Duration) {
         let _ = after;

@@ -82,7 +82,9 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         if let Some(ending) = this.poll_closing(cx, now) {
             return Poll::Ready(ending);
         }
-        this.share.set(this.up.kept() + this.client.read_ahead(), this.down.kept() + this.upstream.read_ahead());
+        let to_app = this.client.read_ahead() + this.up.kept() + this.upstream.unsent();
+        let to_client = this.upstream.read_ahead() + this.down.kept() + this.client.unsent();
+        this.share.set(to_app, to_client);
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
         this.show(deadline.is_some(), now);

@@ -1,7 +1,13 @@
-//! What the program says about itself: log lines, their words in [`lines`], and numbers in [`metrics`].
+//! What the program says about itself: log lines, their words in [`lines`], numbers in [`metrics`], and spans in
+//! [`otel`].
 
 pub mod lines;
 pub mod metrics;
+#[cfg(feature = "otel")]
+pub mod otel;
+#[cfg(not(feature = "otel"))]
+#[path = "without_otel.rs"]
+pub mod otel;
 
 use std::io::IsTerminal;
 

@@ -19,6 +19,7 @@ use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
+use pulsegate::telemetry::otel::Spans;
 use pulsegate::tls::{Identity, Terminator};
 use pulsegate::upstream::Apps;
 use rcgen::{CertificateParams, KeyPair};
@@ -59,7 +60,14 @@ impl Proxy {
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
         let terminator = Arc::new(Terminator::new(identity()).expect("a terminator"));
         let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
-        let edge = Edge::new(&current, Arc::clone(&registry), Arc::clone(&metrics), tracker.clone(), draining.clone());
+        let edge = Edge::new(
+            &current,
+            Arc::clone(&registry),
+            Arc::clone(&metrics),
+            Spans::default(),
+            tracker.clone(),
+            draining.clone(),
+        );
         Self { edge, current, registry, metrics, draining, tracker }
     }
 

@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pulsegate::telemetry::metrics::ALL;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::exposition::Exposition;
-use crate::scrape::{assert_as_described, assert_promtool_agrees, metrics, observed, text, until};
+use crate::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
 use crate::support::client::{close_of, echo, next_message, upgrade_head};
 use crate::support::deadline::soon;
 use crate::support::fake::{Fake, Request, hold};
 use crate::support::plain::Answer;
 use crate::support::proxy::{Proxy, QUICK};
+use crate::table::documented;
 
 const ROUTES: &[&str] = &["/", "/closed/"];
 const CLOSED: &str = "[[route]]\npath = \"/closed/\"\n[route.origins]\nallow = [\"https://app.example\"]\n";
@@ -69,10 +69,10 @@ async fn every_sort_of_session_and_request_is_counted_as_what_it_is() {
     heartbeats_are_counted(&metrics);
     upgrades_are_counted(&metrics);
     requests_and_handshakes_are_counted(&metrics);
-    assert_as_described(&metrics, ROUTES);
-    let written: BTreeSet<&str> = metrics.families.keys().map(String::as_str).collect();
-    let missing: Vec<_> = ALL.iter().map(|metric| metric.full_name()).collect();
-    let missing: Vec<_> = missing.iter().filter(|name| !written.contains(name.trim_end_matches("_total"))).collect();
+    assert_as_documented(&metrics, ROUTES);
+    let written = metrics.samples().map(|sample| &*sample.name).collect::<BTreeSet<_>>();
+    let documented = documented();
+    let missing: Vec<_> = documented.iter().filter(|row| !written.iter().any(|name| row.is_of(name))).collect();
     assert!(missing.is_empty(), "a run of every sort does not show {missing:?}:\n{text}");
     assert!(!text.contains("secret") && !text.contains("hello"), "{text}");
     assert_promtool_agrees(&text).await;

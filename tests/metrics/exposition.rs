@@ -2,6 +2,7 @@
 //! family, a series twice, a histogram whose buckets do not add up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 /// Everything that one scrape gave.
 #[derive(Debug)]
@@ -78,7 +79,8 @@ impl Exposition {
         self.samples().map(|sample| format!("{}{:?}", sample.name, sample.labels)).collect()
     }
 
-    fn samples(&self) -> impl Iterator<Item = &Sample> {
+    /// Every value.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.families.values().flat_map(|family| &family.samples)
     }
 
@@ -185,10 +187,11 @@ pub(crate) fn in_the_older_format(text: &str) -> String {
     for line in text.lines().filter(|line| *line != "# EOF") {
         let described = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
         let named = described.and_then(|rest| rest.split_once(' ')).filter(|(name, _)| counters.contains(name));
-        match named {
-            Some((name, rest)) => older += &format!("{}{name}_total {rest}\n", &line[..7]),
-            None => older += &format!("{line}\n"),
-        }
+        let written = match named {
+            Some((name, rest)) => writeln!(older, "{}{name}_total {rest}", &line[..7]),
+            None => writeln!(older, "{line}"),
+        };
+        written.expect("a String takes everything");
     }
     older
 }

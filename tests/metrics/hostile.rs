@@ -7,7 +7,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::exposition::Exposition;
-use crate::scrape::{assert_as_described, assert_promtool_agrees, observed, text, until};
+use crate::scrape::{assert_as_documented, assert_promtool_agrees, observed, text, until};
 use crate::support::client::close_of;
 use crate::support::deadline::soon;
 use crate::support::fake::{Fake, Request};
@@ -35,7 +35,7 @@ async fn no_word_of_a_client_becomes_a_label() {
     misbehave(&proxy, 1).await;
     let text = text(&proxy).await;
     let second = Exposition::read(&text);
-    assert_as_described(&second, &["/"]);
+    assert_as_documented(&second, &["/"]);
     for word in ["marked", "MARKED"] {
         assert!(!text.contains(word), "a client's {word:?} is in\n{text}");
     }

@@ -8,5 +8,6 @@ mod counted;
 mod exposition;
 mod hostile;
 mod prometheus;
+mod reload;
 mod scrape;
 mod table;

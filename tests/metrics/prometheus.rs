@@ -1,5 +1,6 @@
 //! Prometheus itself, as Debian packages it, scrapes the proxy.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::support::client::{Neighbour, echo};
 use crate::support::fake::{Fake, Request, hold};
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
+use crate::table::documented;
 
 /// It starts, opens its database, and scrapes once a second; all of that on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -64,10 +66,19 @@ impl Prometheus {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+
+    /// All series that match `selector`, as their labels.
+    async fn series(&self, selector: &str) -> Vec<BTreeMap<String, String>> {
+        let answer = get(self.address, &format!("/api/v1/series?match[]={}", percent_encoded(selector))).await;
+        let mut json: Value = serde_json::from_str(&answer.body).expect("it answers in JSON");
+        let series: Vec<_> = serde_json::from_value(json["data"].take()).expect("a list of labels");
+        assert!(!series.is_empty(), "nothing matches {selector}");
+        series
+    }
 }
 
 fn percent_encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
 }
 
 #[tokio::test]
@@ -88,6 +99,15 @@ async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
     // Not a sample of it is lost on the way.
     let samples = metrics(&proxy).await.len();
     prometheus.answers("scrape_samples_scraped", &samples.to_string()).await;
+    // As its parser reads them, they are what the README says.
+    let series = prometheus.series("{__name__=~\"pulsegate_.+\"}").await;
+    let documented = documented();
+    for mut labels in series {
+        let name = labels.remove("__name__").expect("every series has a name");
+        let row = documented.iter().find(|row| row.is_of(&name)).unwrap_or_else(|| panic!("{name} is not documented"));
+        labels.retain(|label, _| !["instance", "job"].contains(&&**label));
+        row.assert_describes(&labels, &["/"]);
+    }
     // The types are known to those who read OpenMetrics.
     let answer = get(prometheus.address, "/api/v1/metadata?metric=pulsegate_upgrades").await;
     assert!(answer.body.contains(r#""type":"counter""#), "{}", answer.body);

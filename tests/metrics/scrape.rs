@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use pulsegate::telemetry::metrics::{ALL, Kind, Values};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -12,6 +11,7 @@ use crate::exposition::{Exposition, in_the_older_format};
 use crate::support::deadline::{PATIENCE, soon};
 use crate::support::plain::Answer;
 use crate::support::proxy::{Config, Proxy};
+use crate::table::documented;
 
 /// What Prometheus takes for `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,29 +65,17 @@ pub(crate) async fn until(proxy: &Proxy, what: &str, is_wanted: impl Fn(&Exposit
     }
 }
 
-/// Fails unless every family and label is one that the catalogue has, every word one of its set, and every route one
-/// of `routes`.
-pub(crate) fn assert_as_described(metrics: &Exposition, routes: &[&str]) {
+/// Fails unless every family and label is one that the README has, every word one of its set, and every route one of
+/// `routes`.
+pub(crate) fn assert_as_documented(metrics: &Exposition, routes: &[&str]) {
+    let documented = documented();
     for (name, family) in &metrics.families {
-        let described = ALL.iter().find(|metric| metric.full_name().trim_end_matches("_total") == name);
-        let described = described.unwrap_or_else(|| panic!("{name} is not in the catalogue"));
-        assert_eq!(family.kind, described.kind().as_str(), "{name}");
         for sample in &family.samples {
-            let mut labels = sample.labels.clone();
-            if described.kind() == Kind::Histogram {
-                labels.remove("le");
-            }
-            let names: Vec<_> = described.labels().iter().map(|label| label.name).collect();
-            assert_eq!(labels.len(), names.len(), "{sample:?} should have {names:?}");
-            for label in described.labels() {
-                let value = labels.get(label.name).unwrap_or_else(|| panic!("no {} in {sample:?}", label.name));
-                let is_known = match label.values {
-                    Values::Closed(words) => words.contains(&&**value),
-                    Values::Configured(_) if label.name == "route" => routes.contains(&&**value),
-                    Values::Configured(_) => true,
-                };
-                assert!(is_known, "{value:?} is no {} of {name}", label.name);
-            }
+            let row = documented.iter().find(|row| row.is_of(&sample.name));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the README", sample.name));
+            assert_eq!(row.name.trim_end_matches("_total"), name, "{sample:?}");
+            assert_eq!(family.kind, row.kind, "{name}");
+            row.assert_describes(&sample.labels, routes);
         }
     }
 }
