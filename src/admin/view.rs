@@ -211,7 +211,7 @@ impl Row {
             code: ending.client_code,
             upstream_code: ending.upstream_code,
             text: (!ending.close_reason.is_empty()).then_some(&*ending.close_reason),
-            sentence: sentence(ending, &closed.facts.heartbeat.policy, closed.last_pong_ago),
+            sentence: sentence(ending, &closed.facts.heartbeat.policy),
         })
     }
 }
