@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use crate::api::is_whole;
 use crate::events::Events;
 use crate::rig::{Rig, connections, keys};
-use crate::support::client::close_of;
+use crate::support::client::{Wss, close_of, echo};
 use crate::support::deadline::soon;
 use crate::support::frames::{CLOSE, FIN, Frame, PING, PONG};
 
@@ -59,12 +59,20 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     rig.proxy.finish().await;
 }
 
+/// The address that a client comes from.
+fn address(session: &Wss) -> String {
+    session.get_ref().get_ref().0.local_addr().expect("it is connected").to_string()
+}
+
 #[tokio::test]
 async fn many_are_closed_by_what_they_have_in_common() {
     let rig = Rig::with(|config| config.with("[[route]]\npath = \"/echo\"\n")).await;
     let mut sessions = Vec::new();
     for _ in 0..110 {
-        sessions.push(rig.proxy.websocket("/echo").await);
+        let mut session = rig.proxy.websocket("/echo").await;
+        // What has passed a message is in the list.
+        echo(&mut session, "hello".into()).await.expect("an echo");
+        sessions.push(session);
     }
     let close = async |body: &str| {
         let reply = rig.post("/v1/connections/close", body).await;
@@ -81,13 +89,16 @@ async fn many_are_closed_by_what_they_have_in_common() {
 
     let list = rig.get("/v1/connections?limit=2").await;
     let ids: Vec<_> = connections(&list).iter().map(|conn| conn["id"].clone()).collect();
+    let clients: Vec<_> = connections(&list).iter().map(|conn| conn["client"].clone()).collect();
     let body = json!({"filter": {"ids": [ids[0], ids[1], "00000000000000ff"]}, "code": 1001, "reason": "two of you"});
     assert_eq!(close(&body.to_string()).await, (2, 2, 2));
-    for session in &mut sessions[..2] {
+    let (mut named, mut rest): (Vec<_>, Vec<_>) =
+        sessions.into_iter().partition(|session| clients.contains(&address(session).into()));
+    assert_eq!(named.len(), 2, "{clients:?}");
+    for session in &mut named {
         assert_eq!(close_of(session).await, (1001, "two of you".to_owned()));
     }
-    let mut rest = sessions.split_off(2);
-    drop(sessions);
+    drop(named);
     rig.proxy.ws_closes(2).await;
     assert_eq!(close(r#"{"filter": {"client": "127.0.0.1"}}"#).await, (108, 108, 100));
     for session in &mut rest {

@@ -1,18 +1,22 @@
 //! A proxy that is administered, and the requests that are made of it.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::support::client::Tls;
 use crate::support::deadline::soon;
 use crate::support::fake::{Fake, Session};
 use crate::support::plain::{Answer, header_lines, read_head};
+use crate::support::process::Line;
 use crate::support::proxy::{Config, Proxy};
 
 /// The proxy, its app, and the folder of its unix socket.
@@ -67,7 +71,16 @@ impl Rig {
 
     /// A connection to the admin socket, nothing sent.
     pub(crate) async fn connect(&self) -> UnixStream {
-        soon("connect to the admin socket", UnixStream::connect(self.socket())).await.expect("it listens")
+        let connect = async {
+            loop {
+                match UnixStream::connect(self.socket()).await {
+                    // The kernel's queue is full for the moment.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(Duration::from_millis(5)).await,
+                    connected => return connected.expect("it listens"),
+                }
+            }
+        };
+        soon("connect to the admin socket", connect).await
     }
 
     /// A connection to the health port, nothing sent.
@@ -76,10 +89,13 @@ impl Rig {
         soon("connect to the health port", TcpStream::connect(address)).await.expect("it listens")
     }
 
-    /// Opens a WebSocket on `path`: both of its ends, as bytes.
+    /// Opens a WebSocket on `path`: both of its ends, as bytes. From then on it is in the list.
     pub(crate) async fn session(&mut self, path: &str) -> (Tls, TcpStream) {
         let client = self.proxy.upgraded(path).await;
         let (_, app) = soon("the session reaches the app", self.sessions.recv()).await.expect("the fake runs");
+        let address = client.get_ref().0.local_addr().expect("it is connected").to_string();
+        let opens = |line: &Line| line.json["message"] == "ws.open" && line.json["client.address"] == address;
+        self.proxy.line("its ws.open", opens).await;
         (client, app)
     }
 
