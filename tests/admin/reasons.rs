@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::rig::{Rig, connections};
+use crate::rig::{Rig, connections, keys};
 use crate::support::client::Tls;
 use crate::support::deadline::{settles, soon};
 use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
@@ -31,11 +31,24 @@ struct Row {
     tail: String,
 }
 
-/// The rows that the README has.
-fn documented() -> Vec<Row> {
+/// What the README says of it.
+fn section() -> String {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("there is one");
     let section = readme.split_once(SECTION).unwrap_or_else(|| panic!("no {SECTION:?} in the README")).1;
-    let section = section.split("\n## ").next().unwrap_or_default();
+    section.split("\n## ").next().unwrap_or_default().to_owned()
+}
+
+/// The line that the README shows.
+fn documented_line() -> Value {
+    let section = section();
+    let text =
+        section.split_once("```json\n").and_then(|(_, rest)| rest.split_once("\n```")).expect("a line of JSON").0;
+    serde_json::from_str(text).expect("JSON")
+}
+
+/// The rows that the README has.
+fn documented() -> Vec<Row> {
+    let section = section();
     let lines = section.lines().filter(|line| line.starts_with("| `"));
     let rows = lines.map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -254,7 +267,9 @@ async fn bring_about(rig: &mut Rig) -> Vec<Case> {
 
     let mut cases = Vec::new();
     for (path, seen) in running {
-        cases.push(Case { path, seen: soon(path, seen).await.expect("no panic") });
+        let seen = soon(path, seen).await;
+        let seen = seen.unwrap_or_else(|error| panic!("{path}: {error}; the log:\n{}", rig.proxy.transcript()));
+        cases.push(Case { path, seen });
     }
     cases
 }
@@ -321,6 +336,11 @@ async fn the_table_of_the_readme_is_what_happens() {
     let cases = bring_about(&mut rig).await;
     rig.proxy.ws_closes(cases.len()).await;
     let list = rig.get("/v1/connections?state=closed&limit=1000").await;
+    let silent = rig.proxy.ws_close(|line| line["url.path"] == "/silent").await.json;
+    // A client need not say what it is.
+    let shown = documented_line();
+    let shown: Vec<_> = keys(&shown).into_iter().filter(|key| *key != "user_agent").collect();
+    assert_eq!(shown, keys(&silent), "the fields of the line in the README, and of {silent}");
     for case in &cases {
         let line = rig.proxy.ws_close(|line| line["url.path"] == case.path).await.json;
         check(&line, &sentence_of(&list, case.path), &case.seen);
