@@ -29,7 +29,7 @@ pub(super) fn sentence(ending: &Ending, policy: &Policy, last_pong_ago: Option<D
         (EndReason::Trickle, _) => {
             format!("client took longer for one frame than the {} it may take", span(policy.frame_max_time))
         }
-        (EndReason::Drain, _) => format!("proxy was shut down; {}", told(ending)),
+        (EndReason::Drain, _) => format!("proxy was taken out of service; {}", told(ending)),
         (EndReason::UpstreamLost, Initiator::Upstream) => {
             format!("app's connection ended without a Close; {}", told(ending))
         }
