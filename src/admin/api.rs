@@ -201,7 +201,7 @@ impl Api {
 
     fn reloader(&self) -> Result<&Reloader, Refusal> {
         self.context.reloader.as_ref().ok_or_else(|| {
-            let message = "this program was started without a configuration file, so there is none to load";
+            let message = "`pulsegate dev` has no configuration file to load; `pulsegate run -c FILE` has one";
             Refusal::new(StatusCode::CONFLICT, "no_file", message)
         })
     }
