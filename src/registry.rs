@@ -103,10 +103,11 @@ impl Registry {
 
     /// Enters a session, and tells of it; it leaves when the returned entry is closed or dropped.
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
+        let pulse = Arc::clone(&opening.pulse);
         let live = Arc::new(Live::new(opening));
         self.lock().live.insert(live.id, Arc::clone(&live));
         self.events.publish(Event::Opened(Arc::clone(&live)));
-        Entry { live, registry: Arc::clone(self) }
+        Entry { live, registry: Arc::clone(self), _pulse: pulse }
     }
 
     /// How many sessions are live.
@@ -199,6 +200,8 @@ impl Registry {
 pub struct Entry {
     live: Arc<Live>,
     registry: Arc<Registry>,
+    /// Its app is watched for as long as it has sessions.
+    _pulse: Arc<UpstreamPulse>,
 }
 
 impl Entry {

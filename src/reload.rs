@@ -5,6 +5,7 @@ mod certificates;
 mod source;
 
 use std::convert::Infallible;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -135,6 +136,7 @@ impl Trigger {
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
     source: Arc<Source>,
+    /// Away in another thread while it is armed.
     stirs: S,
     cadence: Cadence,
     current: Arc<Current>,
@@ -146,11 +148,12 @@ pub(crate) struct Driver<S> {
     loaded: Snapshot,
     /// What they held at the last load.
     tried: Snapshot,
-    /// Reading files may take its time.
+    /// Looking at files may take its time, and on a file system that does not answer it never ends. This thread has
+    /// signals to listen to.
     blocking: TaskTracker,
 }
 
-impl<S: Stirs> Driver<S> {
+impl<S: Stirs + Default + Send + 'static> Driver<S> {
     /// Follows `source`, of which `loaded` and `shown` are what `current` was made of.
     pub(crate) fn new(
         source: Source,
@@ -189,9 +192,8 @@ impl<S: Stirs> Driver<S> {
     /// Reloads whenever there is a reason to, for as long as the future is polled.
     pub(crate) async fn drive(mut self, mut hangups: Hangups) -> Infallible {
         loop {
-            self.stirs.arm(self.tried.files());
             // What has changed before the watch was armed makes no stir.
-            let is_stirred = self.tried.again() != self.tried;
+            let is_stirred = self.arm().await;
             let looked = Instant::now();
             tokio::select! {
                 Some(answer) = self.asks.recv() => {
@@ -205,9 +207,25 @@ impl<S: Stirs> Driver<S> {
         }
     }
 
+    /// Watches where the files lie now; then says whether they hold something else than when they were last loaded.
+    async fn arm(&mut self) -> bool {
+        let (mut stirs, tried) = (mem::take(&mut self.stirs), self.tried.clone());
+        let arm = move || {
+            stirs.arm(tried.files());
+            let has_changed = tried.again() != tried;
+            (stirs, has_changed)
+        };
+        // The panic has been logged; what is looked at now and then needs no watch.
+        let (stirs, has_changed) = self.blocking.spawn_blocking(arm).await.unwrap_or_default();
+        self.stirs = stirs;
+        has_changed
+    }
+
     /// Reloads if the files hold something else than when they were last loaded, or if that failed a while ago.
     async fn look(&mut self, cause: Cause) {
-        let has_changed = self.tried.again() != self.tried;
+        let tried = self.tried.clone();
+        let look = move || tried.again() != tried;
+        let has_changed = self.blocking.spawn_blocking(look).await.unwrap_or_default();
         let has_failed = lock(&self.status).last_error.is_some();
         match cause {
             _ if has_changed => drop(self.reload(Trigger::File).await),
@@ -288,12 +306,13 @@ impl<S: Stirs> Driver<S> {
             if has_succeeded {
                 status.last_success_at = Some(SystemTime::now());
             }
-            std::mem::replace(&mut status.last_error, error.clone())
+            mem::replace(&mut status.last_error, error.clone())
         };
+        let is_repeated = trigger == Trigger::Poll && told_before == *error;
         let (trigger, result) = (trigger.as_str(), result.as_str());
         match error {
             // It was tried again, and nobody has mended it.
-            Some(error) if trigger == Trigger::Poll.as_str() && told_before.as_ref() == Some(error) => {
+            Some(error) if is_repeated => {
                 tracing::debug!(trigger, generation, error, "config.reload_failed");
             }
             Some(error) => tracing::error!(trigger, generation, error, "config.reload_failed"),

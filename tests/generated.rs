@@ -76,6 +76,40 @@ fn bash_can_read_its_completions() {
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+#[test]
+fn bash_completes_what_is_typed() {
+    let dir = TempDir::with_prefix("pulsegate-bash-").expect("make a temporary directory");
+    let script = dir.path().join("pulsegate");
+    fs::write(&script, printed(["completions", "bash"])).expect("write it");
+    let typed = |line: &str, words: &[&str]| {
+        let mut bash = Command::new("bash");
+        let call = r#"source "$0"; complete -p pulsegate >/dev/null; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+            _pulsegate pulsegate "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"; echo "${COMPREPLY[*]}""#;
+        bash.args(["--norc", "--noprofile", "-c", call]).arg(&script).args(line.split(' '));
+        let output = bash.output().expect("bash");
+        assert!(output.status.success() && output.stderr.is_empty(), "{line:?}: {output:?}");
+        let offered = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(offered.split_whitespace().collect::<Vec<_>>(), words, "of {line:?}");
+    };
+    typed("pulsegate dr", &["drain"]);
+    typed("pulsegate conns --st", &["--state"]);
+    typed("pulsegate conns --state ", &["open", "closed", "all"]);
+    typed("pulsegate config show --or", &["--origin"]);
+    typed("pulsegate no", &[]);
+}
+
+#[test]
+fn groff_has_nothing_to_say_against_the_manual() {
+    let dir = TempDir::with_prefix("pulsegate-man-").expect("make a temporary directory");
+    printed(["man", "--directory", &dir.path().to_string_lossy()]);
+    fs::write(dir.path().join("whole.1"), printed(["man"])).expect("write it");
+    let pages = fs::read_dir(dir.path()).expect("a folder").map(|page| page.expect("a page").path());
+    let checked = Command::new("groff").args(["-man", "-ww", "-z", "-Tutf8"]).args(pages).output();
+    // It is no part of a small Debian; the other tests look at the pages without it.
+    let Ok(output) = checked else { return eprintln!("no groff: not checked") };
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A page's text as it is read: hyphens are escaped in it.
 fn read(page: &str) -> String {
     page.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").replace("\\fI", "")

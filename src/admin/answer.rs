@@ -1,5 +1,6 @@
 //! What goes back: JSON, and refusals that say what is wrong, where, and how to mend it.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -62,6 +63,15 @@ impl From<Refusal> for Response<Body> {
     }
 }
 
+/// What somebody has sent, as far as it is worth showing: its first 100 characters.
+pub(super) fn short(text: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 /// `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_vec(value).expect("structs of numbers and text have a form in JSON");
@@ -84,4 +94,16 @@ pub(super) fn of(status: StatusCode, kind: HeaderValue, body: Body) -> Response<
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_shown_by_its_beginning() {
+        assert_eq!(short("é/x"), "é/x");
+        let long = short(&"é".repeat(5000)).into_owned();
+        assert_eq!((long.chars().count(), long.ends_with("é…")), (101, true));
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Body, Refusal, json};
+use super::answer::{Body, Refusal, json, short};
 use super::auth::{self, Guard, Way};
 use super::fields::Fields;
 use super::stats::{Shared, Stats};
@@ -133,7 +133,7 @@ impl Api {
             Refusal::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                format!("there is no {path:?} here; /v1/info is a beginning"),
+                format!("there is no {:?} here; /v1/info is a beginning", short(&path)),
             )
         })?;
         allowed(request.method(), endpoint.allow())?;
@@ -201,7 +201,7 @@ impl Api {
 
     fn reloader(&self) -> Result<&Reloader, Refusal> {
         self.context.reloader.as_ref().ok_or_else(|| {
-            let message = "this program was started without a configuration file, so there is none to load";
+            let message = "`pulsegate dev` has no configuration file to load; `pulsegate run -c FILE` has one";
             Refusal::new(StatusCode::CONFLICT, "no_file", message)
         })
     }

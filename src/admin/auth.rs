@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 
-use super::answer::Refusal;
+use super::answer::{Refusal, short};
 use crate::config::{Token, bare_host};
 
 /// The way that a request has come.
@@ -40,14 +40,18 @@ impl Guard {
         })?;
         if !self.is_ours(host, way) {
             let message = format!(
-                "Host {host:?} is not served here: use localhost, a loopback address, or the address that is configured \
-                 as admin.socket"
+                "Host {:?} is not served here: use localhost, a loopback address, or the address that is configured as \
+                 admin.socket",
+                short(host)
             );
             return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host", message));
         }
         let mut origins = request.headers().get_all(ORIGIN).iter();
         if let Some(origin) = origins.find(|origin| !is_same(origin, host, way)) {
-            let message = format!("pages of {origin:?} may not ask; only the page that is served here may");
+            let message = format!(
+                "pages of {} may not ask; only the page that is served here may",
+                short(&format!("{origin:?}"))
+            );
             return Err(Refusal::new(StatusCode::FORBIDDEN, "origin", message));
         }
         Ok(())

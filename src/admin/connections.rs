@@ -8,7 +8,7 @@ use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::Context;
-use super::answer::{Body, Refusal, json};
+use super::answer::{Body, Refusal, json, short};
 use super::fields::Fields;
 use super::filter::Filter;
 use super::order::Window;
@@ -122,8 +122,9 @@ pub(super) async fn simulate_dead(
 }
 
 fn find(context: &Context, id: &str) -> Result<Found, Refusal> {
-    let named = ConnId::from_str(id)
-        .map_err(|_| Refusal::bad("id", format!("{id:?} is no id of a connection: those are 16 hexadecimal digits")))?;
+    let named = ConnId::from_str(id).map_err(|_| {
+        Refusal::bad("id", format!("{:?} is no id of a connection: those are 16 hexadecimal digits", short(id)))
+    })?;
     context.registry.find(named).ok_or_else(|| {
         let message = format!("connection {id} is neither open nor among the last that were closed");
         Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
@@ -134,8 +135,7 @@ fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
     match find(context, id)? {
         Found::Live(live) => Ok(live),
         Found::Closed(closed) => {
-            let policy = &closed.facts.heartbeat.policy;
-            let why = sentence(&closed.ending, policy, closed.last_pong_ago);
+            let why = sentence(&closed.ending, &closed.facts.heartbeat.policy);
             let message = format!("connection {id} has ended already: {why}");
             Err(Refusal::new(StatusCode::CONFLICT, "closed", message))
         }

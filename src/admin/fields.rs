@@ -9,7 +9,7 @@ use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::answer::Refusal;
+use super::answer::{Refusal, short};
 use super::query::unknown;
 
 /// Bytes of a body at most.
@@ -47,7 +47,7 @@ impl Fields {
     /// The fields of `value`, which must be an object; `code` names it.
     fn of(code: &'static str, value: Value, known: &[&str]) -> Result<Self, Refusal> {
         let Value::Object(fields) = value else {
-            return Err(Refusal::bad(code, format!("an object is wanted here, not {value}")));
+            return Err(Refusal::bad(code, format!("an object is wanted here, not {}", short(&value.to_string()))));
         };
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(Refusal::bad("field", unknown("field", name, known))),
@@ -66,7 +66,9 @@ impl Fields {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match read(&value) {
                 Some(read) => Ok(Some(read)),
-                None => Err(Refusal::bad(name, format!("{name} is {value}; it must be {must_be}"))),
+                None => {
+                    Err(Refusal::bad(name, format!("{name} is {}; it must be {must_be}", short(&value.to_string()))))
+                }
             },
         }
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -155,21 +155,26 @@ fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Held, not opened: for as long as it is, no other file gets its number.
+    held: fs::File,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.into(), device: found.dev(), inode: found.ino() })
+        let held = fs::File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+        Ok(Self { path: path.into(), held })
+    }
+
+    /// Whether it is still what lies at its path.
+    fn is_there(&self) -> io::Result<bool> {
+        let (held, found) = (self.held.metadata()?, fs::symlink_metadata(&self.path)?);
+        Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode)) {
+        if self.is_there().unwrap_or(false) {
             // What is left behind is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }

@@ -21,6 +21,7 @@ mod health;
 mod listener;
 mod order;
 mod page;
+mod places;
 mod query;
 mod sentence;
 mod serve;

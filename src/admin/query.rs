@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::answer::Refusal;
+use super::answer::{Refusal, short};
 use crate::config::nearest;
 
 /// Parameters by name; no name twice, and none that nobody knows.
@@ -20,7 +20,10 @@ impl<'a> Query<'a> {
                 return Err(Refusal::bad("parameter", unknown("parameter", &name, known)));
             }
             if pairs.iter().any(|(other, _)| *other == name) {
-                return Err(Refusal::bad("parameter", format!("parameter {name:?} is there twice; say it once")));
+                return Err(Refusal::bad(
+                    "parameter",
+                    format!("parameter {:?} is there twice; say it once", short(&name)),
+                ));
             }
             pairs.push((name, value));
         }
@@ -42,11 +45,12 @@ impl<'a> Query<'a> {
 
 /// `name` has the value `text`, which it must not.
 pub(super) fn wrong(name: &'static str, text: &str, must_be: impl Display) -> Refusal {
-    Refusal::bad(name, format!("{name} is {text:?}; it must be {must_be}"))
+    Refusal::bad(name, format!("{name} is {:?}; it must be {must_be}", short(text)))
 }
 
 /// What is told of a `kind` of thing called `name` that nobody knows.
 pub(super) fn unknown(kind: &str, name: &str, known: &[&str]) -> String {
+    let name = &*short(name);
     let hint = nearest(name, known.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
     match known {
         [] => format!("unknown {kind} {name:?}; there is none here"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::{EndReason, Ending, Initiator};
+use crate::ws::Sender;
 
 /// No Close came or went (RFC 6455 §7.1.5).
 const NO_CLOSE: u16 = 1006;
@@ -12,9 +13,11 @@ const EMPTY_CLOSE: u16 = 1005;
 /// The page was left, or the server goes (RFC 6455 §7.4.1).
 const GOING_AWAY: u16 = 1001;
 
-/// One sentence without a capital and a full stop, for it stands in tables. `last_pong_ago` is how long before the end
-/// the client answered last.
-pub(super) fn sentence(ending: &Ending, policy: &Policy, last_pong_ago: Option<Duration>) -> String {
+/// What comes together with a pong is not told apart from it.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// One sentence without a capital and a full stop, for it stands in tables.
+pub(super) fn sentence(ending: &Ending, policy: &Policy) -> String {
     let detail = |otherwise| ending.detail.unwrap_or(otherwise);
     match (ending.reason, ending.initiator) {
         (EndReason::Normal, Initiator::Client) => client_left(ending),
@@ -22,14 +25,14 @@ pub(super) fn sentence(ending: &Ending, policy: &Policy, last_pong_ago: Option<D
             format!("app closed the session {}", with(ending.upstream_code, &ending.close_reason))
         }
         (EndReason::Normal, Initiator::Proxy) => "session ended".to_owned(),
-        (EndReason::HeartbeatTimeout, _) => silent(ending, policy, last_pong_ago),
+        (EndReason::HeartbeatTimeout, _) => silent(ending, policy),
         (EndReason::SlowReader, _) => {
-            format!("client stopped reading: for {} it took nothing of what was sent to it", span(policy.write_stall))
+            format!("client stopped reading: it took nothing of what was sent to it for {}", span(policy.write_stall))
         }
         (EndReason::Trickle, _) => {
-            format!("client took longer for one frame than the {} it may take", span(policy.frame_max_time))
+            format!("client sent one frame for longer than the {} that it may take", span(policy.frame_max_time))
         }
-        (EndReason::Drain, _) => format!("proxy was shut down; {}", told(ending)),
+        (EndReason::Drain, _) => format!("proxy was drained; {}", told(ending)),
         (EndReason::UpstreamLost, Initiator::Upstream) => {
             format!("app's connection ended without a Close; {}", told(ending))
         }
@@ -63,20 +66,31 @@ fn client_left(ending: &Ending) -> String {
 }
 
 /// The heartbeat was missed: what the client last did.
-fn silent(ending: &Ending, policy: &Policy, last_pong_ago: Option<Duration>) -> String {
+fn silent(ending: &Ending, policy: &Policy) -> String {
     let figures = &ending.heartbeat;
     let answer = if policy.mode == Mode::Protocol { "pong" } else { "answer" };
-    match (last_pong_ago, figures.pings) {
+    match (ending.last_pong_ago, figures.pings) {
         (Some(ago), _) => {
+            // It may have spoken since: it need not answer while it does.
+            let spoke = ending.last_seen_ago + MOMENT < ago;
+            let heard = spoke.then(|| format!(", last byte {} ago", span(ending.last_seen_ago)));
             let rtt = figures.rtt_last.map(|rtt| format!(", RTT was {}", span(rtt)));
-            format!("client stopped answering: last {answer} {} ago{}", span(ago), rtt.unwrap_or_default())
+            let (heard, rtt) = (heard.unwrap_or_default(), rtt.unwrap_or_default());
+            format!("client stopped answering: last {answer} {} ago{heard}{rtt}", span(ago))
         }
         (None, 0) => match policy.proof().and_then(crate::heartbeat::Proof::window) {
             Some(window) => format!("client fell silent: no heartbeat of its own for {}", span(window)),
             None => "client fell silent, and its network acknowledges nothing".to_owned(),
         },
-        (None, 1) => format!("client never answered: 1 probe went out, and no {answer} came back"),
-        (None, pings) => format!("client never answered: {pings} probes went out, and no {answer} came back"),
+        (None, pings) => {
+            let probes = if pings == 1 { "1 probe".to_owned() } else { format!("{pings} probes") };
+            let heard = if ending.from_client.bytes == 0 {
+                String::new()
+            } else {
+                format!("; last byte {} ago", span(ending.last_seen_ago))
+            };
+            format!("client never answered: {probes} went out, and no {answer} came back{heard}")
+        }
     }
 }
 
@@ -89,9 +103,13 @@ fn told(ending: &Ending) -> String {
     }
 }
 
-/// Who broke a rule: where it was the app, its client is told that the app is to blame, as for a lost one.
+/// Who broke a rule.
 fn offender(ending: &Ending) -> &'static str {
-    if ending.client_code == 1012 { "app" } else { "client" }
+    match ending.offender {
+        Some(Sender::Client) => "client",
+        Some(Sender::Server) => "app",
+        None => "one side",
+    }
 }
 
 /// A Close in words.
@@ -131,6 +149,7 @@ mod tests {
             initiator,
             reason,
             detail: None,
+            offender: None,
             client_code: 1012,
             upstream_code: 1006,
             close_reason: Box::default(),
@@ -144,34 +163,41 @@ mod tests {
     }
 
     fn said(ending: &Ending) -> String {
-        sentence(ending, &Policy::default(), None)
+        sentence(ending, &Policy::default())
+    }
+
+    /// A client whose heartbeat was missed, and who was last heard and answered last so many milliseconds ago.
+    fn dead(pings: u64, rtt: Option<u64>, pong_ago: Option<u64>, seen_ago: u64) -> Ending {
+        Ending {
+            heartbeat: Stats { pings, rtt_last: rtt.map(Duration::from_millis), ..Stats::default() },
+            last_pong_ago: pong_ago.map(Duration::from_millis),
+            last_seen_ago: Duration::from_millis(seen_ago),
+            ..ending(Initiator::Proxy, EndReason::HeartbeatTimeout)
+        }
     }
 
     #[test]
     fn a_silent_client_is_told_by_what_it_did_last() {
-        let heartbeat =
-            |pings, rtt: Option<u64>| Stats { pings, rtt_last: rtt.map(Duration::from_millis), ..Stats::default() };
-        let timeout = |heartbeat| Ending { heartbeat, ..ending(Initiator::Proxy, EndReason::HeartbeatTimeout) };
-        let answered = timeout(heartbeat(9, Some(41)));
-        assert_eq!(
-            sentence(&answered, &Policy::default(), Some(Duration::from_millis(45_210))),
-            "client stopped answering: last pong 45.2 s ago, RTT was 41 ms"
-        );
-        assert_eq!(
-            said(&timeout(heartbeat(1, None))),
-            "client never answered: 1 probe went out, and no pong came back"
-        );
-        assert_eq!(
-            said(&timeout(heartbeat(3, None))),
-            "client never answered: 3 probes went out, and no pong came back"
-        );
+        for (ending, expected) in [
+            (dead(9, Some(41), Some(45_210), 45_210), "client stopped answering: last pong 45.2 s ago, RTT was 41 ms"),
+            (
+                dead(9, Some(41), Some(98_000), 45_210),
+                "client stopped answering: last pong 98 s ago, last byte 45.2 s ago, RTT was 41 ms",
+            ),
+            (dead(1, None, None, 45_000), "client never answered: 1 probe went out, and no pong came back"),
+            (dead(3, None, None, 45_000), "client never answered: 3 probes went out, and no pong came back"),
+        ] {
+            assert_eq!(said(&ending), expected);
+        }
+        let spoke = Ending { from_client: Traffic { bytes: 9, ..Traffic::default() }, ..dead(3, None, None, 45_000) };
+        assert_eq!(said(&spoke), "client never answered: 3 probes went out, and no pong came back; last byte 45 s ago");
         let by_itself = Policy { mode: Builtin::ExpressText.mode(Role::Answer), ..Policy::default() };
         assert_eq!(
-            sentence(&timeout(Stats::default()), &by_itself, None),
+            sentence(&dead(0, None, None, 90_000), &by_itself),
             "client fell silent: no heartbeat of its own for 90 s"
         );
         let asked = Policy { mode: Builtin::ExpressText.mode(Role::App), ..Policy::default() };
-        assert!(sentence(&answered, &asked, Some(Duration::from_secs(2))).contains("last answer 2 s ago"));
+        assert!(sentence(&dead(9, Some(41), Some(2000), 2000), &asked).contains("last answer 2 s ago"));
     }
 
     #[test]
@@ -199,31 +225,33 @@ mod tests {
 
     #[test]
     fn the_offender_is_named() {
-        let broken = |client_code, reason, detail| Ending {
-            client_code,
-            detail: Some(detail),
-            ..ending(Initiator::Proxy, reason)
-        };
+        let by =
+            |offender, reason, detail| Ending { offender, detail: Some(detail), ..ending(Initiator::Proxy, reason) };
+        let (client, app) = (Some(Sender::Client), Some(Sender::Server));
         for (ending, expected) in [
             (
-                broken(1002, EndReason::ProtocolError, "unmasked client frame"),
+                by(client, EndReason::ProtocolError, "unmasked client frame"),
                 "client broke the WebSocket protocol: unmasked client frame",
             ),
             (
-                broken(1012, EndReason::ProtocolError, "masked server frame"),
+                by(app, EndReason::ProtocolError, "masked server frame"),
                 "app broke the WebSocket protocol: masked server frame",
             ),
             (
-                broken(1009, EndReason::TooBig, "message over the limit"),
+                by(client, EndReason::TooBig, "message over the limit"),
                 "client sent too much at once: message over the limit",
             ),
-            (broken(1008, EndReason::Rate, "more than 20 pings a second"), "client sent more than 20 pings a second"),
+            (by(client, EndReason::Rate, "more than 20 pings a second"), "client sent more than 20 pings a second"),
             (
-                broken(1012, EndReason::UpstreamLost, "app silent for too long"),
+                by(None, EndReason::UpstreamLost, "app silent for too long"),
                 "app no longer answers: silent for too long; client was told to come back (1012)",
             ),
             (
-                Ending { close_reason: "maintenance".into(), ..broken(1008, EndReason::Admin, "") },
+                Ending {
+                    client_code: 1008,
+                    close_reason: "maintenance".into(),
+                    ..ending(Initiator::Proxy, EndReason::Admin)
+                },
                 r#"operator closed the session with 1008 "maintenance""#,
             ),
         ] {

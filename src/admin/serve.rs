@@ -14,7 +14,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,11 +22,12 @@ use super::answer::Body;
 use super::api::Api;
 use super::auth::{Guard, Way};
 use super::listener::{Administration, Listener};
+use super::places::{Place, Places};
 use super::stall::Stalling;
 use super::{Bound, Context, FAREWELL, health};
 use crate::config::AdminSocket;
 
-/// Connections of one listener at once; more wait in the kernel's queue until one of these ends.
+/// Connections of one listener at once; for one more, the one that has been idle for longest makes room.
 const CONNECTIONS: usize = 256;
 /// How long the head of a request may take, and how long a connection may wait for the next one.
 const HEAD: Duration = Duration::from_secs(10);
@@ -83,35 +83,37 @@ pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: Cancellatio
 }
 
 async fn report(connections: &Connections, listener: TcpListener, context: &Arc<Context>) {
-    let serve = |(tcp, _)| {
+    let serve = |(tcp, _), place| {
         let context = Arc::clone(context);
-        connections.clone().converse(tcp, move |request| ready(health::answer(&context, &request)))
+        connections.clone().converse(tcp, place, move |request| ready(health::answer(&context, &request)))
     };
     connections.accept(async || listener.accept().await, serve).await;
 }
 
 async fn administer_unix(connections: &Connections, listener: UnixListener, api: &Arc<Api>) {
-    let serve = |(stream, _)| {
+    let serve = |(stream, _), place| {
         let api = Arc::clone(api);
-        connections.clone().converse(stream, move |request| Arc::clone(&api).answer(request, Way::default()))
+        connections.clone().converse(stream, place, move |request| Arc::clone(&api).answer(request, Way::default()))
     };
     connections.accept(async || listener.accept().await, serve).await;
 }
 
 /// `handshake` is what one may take, where TLS is spoken.
 async fn administer_tcp(connections: &Connections, listener: TcpListener, handshake: Option<Duration>, api: &Arc<Api>) {
-    let serve = |(tcp, _)| {
+    let serve = |(tcp, _), place| {
         let (connections, api) = (connections.clone(), Arc::clone(api));
         async move {
             let address = local(&tcp);
             let Some(limit) = handshake else {
                 let way = Way { address, tls: None };
-                return connections.converse(tcp, move |request| Arc::clone(&api).answer(request, way.clone())).await;
+                let answer = move |request| Arc::clone(&api).answer(request, way.clone());
+                return connections.converse(tcp, place, answer).await;
             };
             match api.terminator().http1().handshake(tcp, Instant::now() + limit).await {
                 Ok((stream, facts)) => {
                     let way = Way { address, tls: Some(facts.server_name) };
-                    connections.converse(stream, move |request| Arc::clone(&api).answer(request, way.clone())).await;
+                    let answer = move |request| Arc::clone(&api).answer(request, way.clone());
+                    connections.converse(stream, place, answer).await;
                 }
                 Err(error) => tracing::debug!(%error, "admin.handshake"),
             }
@@ -133,11 +135,11 @@ struct Connections {
 
 impl Connections {
     /// Accepts until the end, and serves each connection in a task of its own.
-    async fn accept<S, F>(&self, mut next: impl AsyncFnMut() -> io::Result<S>, serve: impl Fn(S) -> F)
+    async fn accept<S, F>(&self, mut next: impl AsyncFnMut() -> io::Result<S>, serve: impl Fn(S, Arc<Place>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Places::new(CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -146,10 +148,13 @@ impl Connections {
             };
             match accepted {
                 Ok((stream, place)) => {
-                    let served = serve(stream);
+                    let place = Arc::new(place);
+                    let served = serve(stream, Arc::clone(&place));
                     self.tracker.spawn(async move {
-                        served.await;
-                        drop(place);
+                        tokio::select! {
+                            () = served => {}
+                            () = place.wanted() => tracing::debug!("admin.makes_room"),
+                        }
                     });
                 }
                 Err(error) => {
@@ -161,15 +166,16 @@ impl Connections {
     }
 
     /// Serves one connection until it closes, or idles for too long.
-    async fn converse<S, A, F>(self, stream: S, answer: A)
+    async fn converse<S, A, F>(self, stream: S, place: Arc<Place>, answer: A)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Fn(Request<Incoming>) -> F + Send,
         F: Future<Output = Response<Body>> + Send,
     {
         let service = service_fn(|request| {
+            let attended = place.attend();
             let answered = answer(request);
-            async { Ok::<_, Infallible>(answered.await) }
+            async { Ok::<_, Infallible>(attended.until_out(answered.await)) }
         });
         let mut http = http1::Builder::new();
         // Without a timer hyper ignores the timeout.
@@ -189,11 +195,8 @@ impl Connections {
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn one<S>(
-    places: &Arc<Semaphore>,
-    next: &mut impl AsyncFnMut() -> io::Result<S>,
-) -> io::Result<(S, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    Ok((next().await?, place))
+/// The next connection, with its place. It is accepted first: nobody makes room for nobody.
+async fn one<S>(places: &Places, next: &mut impl AsyncFnMut() -> io::Result<S>) -> io::Result<(S, Place)> {
+    let stream = next().await?;
+    Ok((stream, places.enter().await))
 }

@@ -99,10 +99,11 @@ impl Row {
         }
     }
 
-    /// When bytes of the client came last; of a session that has ended that is not remembered.
+    /// When bytes of the client came last; of a session that has ended that is not remembered. The same at every look
+    /// until more bytes come, as a place in an order has to be: counted from the beginning, not back from now.
     pub(super) fn last_seen(&self) -> Option<SystemTime> {
         match self {
-            Self::Live(_, vitals) => SystemTime::now().checked_sub(vitals.last_seen.elapsed()),
+            Self::Live(live, vitals) => Some(live.opened_at + vitals.last_seen.saturating_duration_since(live.opened)),
             Self::Closed(_) => None,
         }
     }
@@ -211,7 +212,7 @@ impl Row {
             code: ending.client_code,
             upstream_code: ending.upstream_code,
             text: (!ending.close_reason.is_empty()).then_some(&*ending.close_reason),
-            sentence: sentence(ending, &closed.facts.heartbeat.policy, closed.last_pong_ago),
+            sentence: sentence(ending, &closed.facts.heartbeat.policy),
         })
     }
 }

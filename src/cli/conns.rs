@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::remote::{Conn, Connections, Remote, Where, block_on};
-use super::text;
+use super::{text, units};
 use crate::config::Cidr;
 
 /// What the API can sort by, up and down.
@@ -54,14 +54,14 @@ pub struct Args {
     #[arg(long, value_name = "CIDR")]
     client: Option<Cidr>,
     /// Only those that have missed so many beats in a row
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::number)]
     misses_gte: Option<u32>,
     /// Their order: opened, rtt, idle, misses, `bytes_in`, `bytes_out`, client or route; with - in front the other way round
     #[arg(long, value_name = "KEY", default_value = "opened", allow_hyphen_values = true, hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SORTS))]
     sort: String,
     /// No more than so many [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = units::number)]
     limit: Option<u32>,
     #[command(flatten)]
     proxy: Where,
@@ -101,7 +101,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 found.list.iter().map(Conn::deserialize).collect::<Result<_, _>>().context(
                     "these sessions are of another version of pulsegate; --format json shows them as they are",
                 )?;
-            let mut text = table::lines(&conns, text::width()).join("\n");
+            let width = text::width();
+            let mut text = match (conns.len(), width) {
+                // Who looks at a terminal wants words; a pipe gets its heading.
+                (0, Some(_)) => args.nothing(),
+                _ => table::lines(&conns, width).join("\n"),
+            };
             text.push('\n');
             (text, found.total.saturating_sub(u64::try_from(conns.len()).unwrap_or(u64::MAX)))
         }
@@ -125,6 +130,17 @@ impl Args {
         pairs.extend(self.client.map(|client| ("client", client.to_string())));
         pairs.extend(self.misses_gte.map(|misses| ("misses_gte", misses.to_string())));
         pairs
+    }
+
+    /// That there is none of what was asked for.
+    fn nothing(&self) -> String {
+        let which = match self.state {
+            State::Open => "open ",
+            State::Closed => "closed ",
+            State::All => "",
+        };
+        let narrowed = self.route.is_some() || self.client.is_some() || self.misses_gte.is_some();
+        format!("no {which}session{}", if narrowed { " matches" } else { "" })
     }
 }
 

@@ -31,7 +31,9 @@ const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 404
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
-code. The heartbeat is faster than in production, so that there is something to see.")]
+code. The heartbeat is faster than in production, so that there is something to see.
+
+Exit codes: 0 ended as asked, 1 failed, 2 wrong usage")]
 pub struct Args {
     /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
@@ -101,7 +103,18 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
     file["log"]["format"] = toml_edit::value("human");
     let path = Path::new("pulsegate dev");
     config::from_str(path, &file.to_string(), &Environment::default(), &Overrides::default())
-        .map_err(|report| anyhow!("{report}"))
+        .map_err(|report| anyhow!("{}", in_flags(&report)))
+}
+
+/// What is wrong with the settings in the words of who gave them: by flags, and not in a file.
+fn in_flags(report: &config::Report) -> String {
+    let flags =
+        [("`upstream.url`", "--to"), ("`heartbeat.interval`", "--interval"), ("`heartbeat.timeout`", "--timeout")];
+    let told = report
+        .findings()
+        .iter()
+        .map(|finding| flags.iter().fold(finding.message.clone(), |message, (key, flag)| message.replace(key, flag)));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// Opens the ports; others where they are taken and nobody asked for them.
@@ -198,6 +211,8 @@ impl Display for Guide<'_> {
         writeln!(f, "Try it from another terminal:")?;
         writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
         writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
+        writeln!(f, "The inspect page shows it, and so does")?;
+        writeln!(f, "  {} top --admin {}", program(), self.inspect)?;
         writeln!(f)?;
         write!(f, "What happens is shown here; Ctrl-C ends it.")
     }
@@ -216,7 +231,22 @@ fn tell(guide: &Guide<'_>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_of_the_flag() {
+        let Cli { args } = Cli::parse_from(["dev", "--to", "ftp://app"]);
+        let error = settings(&args, "ftp://app").expect_err("no such scheme").to_string();
+        assert!(error.starts_with("--to must be \"http://host:port\"") && !error.contains('\n'), "{error}");
+    }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
 
     #[test]
     fn only_addresses_that_the_certificate_can_serve_are_taken() {

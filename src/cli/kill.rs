@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::remote::{Conn, PATIENCE, Remote, RemoteError, Shut, Where, block_on};
-use super::text;
+use super::{text, units};
 use crate::config::Cidr;
 use crate::ws;
 
@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "CIDR", group = "which")]
     client: Option<Cidr>,
     /// All that have missed so many beats in a row
-    #[arg(long, value_name = "N", group = "which")]
+    #[arg(long, value_name = "N", group = "which", value_parser = units::number)]
     misses_gte: Option<u32>,
     /// The code of the Close (RFC 6455 §7.4) [default: 1008]
     #[arg(long, value_parser = code)]
@@ -78,7 +78,7 @@ impl Args {
 
     /// Ends one session; says what became of it.
     async fn one(&self, remote: &Remote, id: &str) -> Result<&'static str, RemoteError> {
-        const OVER: &str = "is closed already:";
+        const OVER: &str = "already closed";
         if self.dry_run {
             let conn: Conn = remote.get(&format!("/v1/connections/{id}")).await?;
             return Ok(if conn.state == "closed" { OVER } else { "would close" });

@@ -54,6 +54,8 @@ fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     // Sections of their own pages are parts of this one.
     for line in String::from_utf8_lossy(&parts).lines() {
         match line.strip_prefix(".SH ") {
+            // What stands below a command's help is about exit codes and other things to know.
+            Some("EXTRA") => writeln!(page, ".SS NOTES")?,
             Some(heading) => writeln!(page, ".SS {heading}")?,
             None => writeln!(page, "{line}")?,
         }

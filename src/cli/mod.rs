@@ -125,9 +125,22 @@ pub fn main() -> ExitCode {
         Command::Man { directory: Some(folder) } => man::write(Cli::command(), &folder),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("pulsegate: {error:#}");
+        eprintln!("pulsegate: {}", in_full(error.chain()));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes in one line; what says its cause already does not say it twice.
+fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
+    let mut told = String::new();
+    for cause in chain.map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Whether `files` can be presented; for the configuration, which does not know how to read them.
@@ -138,16 +151,8 @@ fn certificates(files: &Tls) -> Result<(), String> {
 /// Whether the TLS files for the app at `upstream` can be used.
 fn app(upstream: &Upstream) -> Result<(), String> {
     let Err(error) = App::open(&Arc::new(upstream.clone()), Instant::now()) else { return Ok(()) };
-    let mut why = String::new();
-    // The finding names the app itself; and what says its cause already is not to say it twice.
-    for cause in anyhow::Error::new(error).chain().skip(1).map(ToString::to_string) {
-        if why.is_empty() {
-            why = cause;
-        } else if !why.ends_with(&cause) {
-            why = format!("{why}: {cause}");
-        }
-    }
-    Err(why)
+    // The finding names the app itself.
+    Err(in_full(anyhow::Error::new(error).chain().skip(1)))
 }
 
 #[cfg(test)]
@@ -170,6 +175,16 @@ mod tests {
         assert!(identity.starts_with("/nowhere/tls.crt: cannot be read: "), "{identity}");
         assert_eq!(identity.matches("No such file").count(), 1, "{identity}");
         assert_eq!(app(&Upstream::at(target)), Ok(()));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let inner = || anyhow::anyhow!("in use");
+        assert_eq!(
+            in_full(inner().context("cannot listen on [::1]:1: in use").chain()),
+            "cannot listen on [::1]:1: in use"
+        );
+        assert_eq!(in_full(inner().context("cannot listen").chain()), "cannot listen: in use");
     }
 
     #[test]

@@ -173,7 +173,14 @@ impl Remote {
         if !fine(&answer.status()) {
             return Err(self.refused(answer.status(), answer.body()));
         }
-        serde_json::from_slice(answer.body()).map_err(|error| self.stranger(format!("its answer is another: {error}")))
+        serde_json::from_slice(answer.body()).map_err(|error| {
+            let what = if error.is_data() {
+                format!("its answer is another: {error}")
+            } else {
+                "it does not answer in JSON".to_owned()
+            };
+            self.stranger(what)
+        })
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> RemoteError {

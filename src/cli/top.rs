@@ -5,7 +5,6 @@ mod screen;
 mod view;
 
 use std::io::{self, IsTerminal};
-use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use self::screen::Screen;
 use self::view::{Sort, View, Wish};
 use super::conns::SORTS;
 use super::remote::{Conn, Connections, Events, Info, Remote, RemoteError, Stats, Where, block_on};
-use super::text;
+use super::{text, units};
 use crate::drain;
 
 /// How long after the stream of figures broke another one is asked for.
@@ -44,8 +43,8 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = super::duration::parse)]
     interval: Duration,
     /// End after so many frames
-    #[arg(long, value_name = "N")]
-    iterations: Option<NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = units::number)]
+    iterations: Option<u32>,
     /// The order to begin with, as in `conns`
     #[arg(long, value_name = "KEY", default_value = "-misses", allow_hyphen_values = true, hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SORTS))]
@@ -69,7 +68,7 @@ async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
     view.meet(remote.get("/v1/info").await?);
     let mut events = remote.events().await?;
     view.count(next(&mut events).await?);
-    for frame in 0..args.iterations.map_or(1, NonZeroU32::get) {
+    for frame in 0..args.iterations.unwrap_or(1) {
         if frame > 0 {
             text::print("\n").context("cannot print")?;
             let mut pause = std::pin::pin!(sleep(args.interval));
@@ -154,7 +153,7 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
             }
         }
         Screen::draw(&view.frame(size.0, size.1)).context("cannot draw")?;
-        if args.iterations.is_some_and(|iterations| frames >= iterations.get()) {
+        if args.iterations.is_some_and(|iterations| frames >= iterations) {
             return Ok(());
         }
         let wanted = query(&view, size.1);

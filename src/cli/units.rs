@@ -34,6 +34,11 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
+/// A figure on the command line that is one or more.
+pub(super) fn number(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a whole number from 1 on".to_owned())
+}
+
 /// A round trip: `0.82ms`, `41ms`, `1.20s`.
 pub(super) fn round_trip(seconds: f64) -> String {
     let millis = seconds * 1_000.0;
@@ -71,6 +76,14 @@ fn scaled(count: u64, base: u64, units: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_whole_and_not_none() {
+        assert_eq!(number("20"), Ok(20));
+        for refused in ["0", "-1", "1.5", "x", "", "99999999999"] {
+            assert_eq!(number(refused), Err("must be a whole number from 1 on".to_owned()), "{refused:?}");
+        }
+    }
 
     #[test]
     fn bytes_and_counts_keep_two_figures() {

@@ -106,7 +106,7 @@ impl Report {
     pub fn one_line(&self) -> String {
         let findings = self.findings.iter().map(|finding| {
             let message = printable(&finding.message);
-            let key = finding.key.as_deref().map(|key| format!(" {key}")).unwrap_or_default();
+            let key = finding.key.as_deref().map(|key| format!(" {key}:")).unwrap_or_default();
             let help = finding.help.as_deref().map(|help| format!(" ({})", printable(help))).unwrap_or_default();
             format!("{}:{key} {message}{help}", finding.place)
         });

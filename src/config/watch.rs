@@ -62,9 +62,10 @@ impl Snapshot {
         self.0.iter().all(|(file, seen)| other.0.get(file).is_none_or(|other| other == seen))
     }
 
-    /// Whether `file` holds something else than in `before`, or was not looked at there.
+    /// Whether `file` holds something else than in `before`, or was not looked at there. Of one that was not looked at
+    /// here nothing is known to have changed.
     pub fn has_changed(&self, file: &Path, before: &Self) -> bool {
-        self.0.get(file) != before.0.get(file)
+        self.0.get(file).is_some_and(|seen| before.0.get(file) != Some(seen))
     }
 
     /// A file that cannot be read a second time.

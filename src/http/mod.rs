@@ -160,6 +160,7 @@ impl Edge {
         }
         let renewed = Arc::new(Rules::new(&generation, Some(&rules), &self.metrics, &self.tracker, &self.draining));
         self.rules.store(Arc::clone(&renewed));
+        rules.retire(&renewed);
         renewed
     }
 

@@ -56,6 +56,16 @@ impl Rules {
         }
     }
 
+    /// Lets the idle connections go of the apps that `successor` has no more: whoever still holds these rules, an idle
+    /// client perhaps, would keep them for nothing.
+    pub(super) fn retire(&self, successor: &Self) {
+        for upstream in &self.upstreams {
+            if !successor.upstreams.iter().any(|kept| Arc::ptr_eq(kept, upstream)) {
+                upstream.retire();
+            }
+        }
+    }
+
     /// The app of `route`.
     pub(super) fn upstream(&self, route: &Route) -> &Upstream {
         let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(upstream.app().settings(), &route.upstream));

@@ -1,6 +1,6 @@
 //! A live session, as the rest of the program sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use super::ConnId;
@@ -31,12 +31,14 @@ pub struct Live {
     /// The same, on the clock of its [`Vitals`].
     pub opened: Instant,
     control: Arc<Control>,
-    pulse: Arc<UpstreamPulse>,
+    /// Kept alive by the session's [`Entry`](super::Entry): what is remembered of a session that is gone keeps no app.
+    pulse: Weak<UpstreamPulse>,
 }
 
 impl Live {
     pub(super) fn new(opening: Opening) -> Self {
         let Opening { facts, control, pulse } = opening;
+        let pulse = Arc::downgrade(&pulse);
         Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
     }
 
@@ -62,6 +64,6 @@ impl Live {
     }
 
     pub(super) fn belongs_to(&self, pulse: &UpstreamPulse) -> bool {
-        std::ptr::eq(&raw const *self.pulse, pulse)
+        std::ptr::eq(self.pulse.as_ptr(), pulse)
     }
 }

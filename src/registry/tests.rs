@@ -37,6 +37,7 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         from_upstream: traffic(from_upstream),
         heartbeat: Stats::default(),
         duration: Duration::from_secs(1),
+        offender: None,
         last_seen_ago: Duration::ZERO,
         last_pong_ago: Some(Duration::from_secs(45)),
     }

@@ -95,6 +95,14 @@ impl Cause {
         }
     }
 
+    pub(super) fn offender(&self) -> Option<Sender> {
+        match self {
+            Self::Violation { by, .. } => Some(*by),
+            Self::PingFlood | Self::BeatFlood | Self::MessageFlood => Some(Sender::Client),
+            _ => None,
+        }
+    }
+
     pub(super) fn detail(&self) -> Option<&'static str> {
         match self {
             Self::ClientLost { detail } => Some(*detail),

@@ -3,6 +3,8 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use crate::ws::Sender;
+
 /// Which side ended the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initiator {
@@ -99,6 +101,8 @@ pub struct Ending {
     pub reason: EndReason,
     /// What went wrong in a few words, where the reason alone does not say it.
     pub detail: Option<&'static str>,
+    /// Who broke a rule, where the session ended for that.
+    pub offender: Option<Sender>,
     /// Code of the Close that the client sent or was sent; 1006 when there was none (RFC 6455 §7.1.5).
     pub client_code: u16,
     /// Code of the Close that the app sent or was sent; 1006 when there was none.

@@ -274,6 +274,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             initiator: closing.cause.initiator(first.as_ref()),
             reason: closing.cause.reason(),
             detail: closing.cause.detail(),
+            offender: closing.cause.offender(),
             client_code: code(&closing.client, self.up.inbound.close),
             upstream_code: code(&closing.upstream, self.down.inbound.close),
             close_reason: match (first, closing.client.sent) {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -13,6 +14,9 @@ use crate::upstream::{AppError, Apps};
 
 /// How often files are read that change meanwhile.
 const TRIES: usize = 5;
+
+/// What whoever writes them gets to be done with it, before each time but the first.
+const REST: Duration = Duration::from_millis(100);
 
 /// Reads and validates all settings.
 type Load = Box<dyn Fn() -> Result<(Settings, Shown), Report> + Send + Sync>;
@@ -131,10 +135,13 @@ impl Source {
     }
 
     /// Reads until nothing has changed meanwhile: a certificate is read with its own key, and what is remembered of the
-    /// files is what was read. `known` looks at those that are known before the configuration is.
+    /// files is what was read. Blocks, and sleeps between two tries. `known` looks at those that are known before the configuration is.
     fn read(&self, known: impl Fn() -> Snapshot) -> Result<Opened, Failure> {
         let mut last = None;
-        for _ in 0..TRIES {
+        for turn in 0..TRIES {
+            if turn > 0 {
+                thread::sleep(REST);
+            }
             let before = known();
             let (settings, shown) = match (self.load)() {
                 Ok(loaded) => loaded,

@@ -42,6 +42,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 impl Followed {
     fn start(config: &str) -> Self {
+        let stirs = Invented::default();
+        Self { stirs: stirs.clone(), ..Self::with(config, stirs) }
+    }
+
+    fn with<S: Stirs + Default + Send + Sync + 'static>(config: &str, stirs: S) -> Self {
         let dir = TempDir::new().expect("a folder");
         certify(&dir);
         let file = dir.path().join("proxy.toml");
@@ -55,13 +60,13 @@ impl Followed {
         let Opened { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
         let terminator = Arc::new(Terminator::new(terms).expect("a terminator"));
         let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
-        let (stirs, metrics) = (Invented::default(), Arc::new(Metrics::new()));
-        let (driver, reloader) = Driver::new(source, (snapshot, shown), stirs.clone(), &current, None, &metrics);
+        let metrics = Arc::new(Metrics::new());
+        let (driver, reloader) = Driver::new(source, (snapshot, shown), stirs, &current, None, &metrics);
         let tracker = TaskTracker::new();
         let hangups = Shutdown::on_request().hangups().expect("none are listened to");
         tracker.spawn(async move { match driver.drive(hangups).await {} });
         loads.store(0, Ordering::Relaxed);
-        Self { dir, current, metrics, reloader, stirs, loads, tracker }
+        Self { dir, current, metrics, reloader, stirs: Invented::default(), loads, tracker }
     }
 
     fn write(&self, config: &str) {
@@ -241,6 +246,34 @@ async fn an_app_with_equal_settings_stays_the_same_app() {
     for route in &generation.settings.routes {
         assert!(generation.apps.iter().any(|app| Arc::ptr_eq(app.settings(), &route.upstream)), "{route:?}");
     }
+}
+
+/// Stands before a file system that does not answer, until it is told something.
+#[derive(Debug, Default)]
+struct Stuck(Option<(mpsc::UnboundedSender<()>, Mutex<std::sync::mpsc::Receiver<()>>)>);
+
+impl Stirs for Stuck {
+    fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {
+        if let Some((begun, answer)) = self.0.take() {
+            begun.send(()).expect("the test goes on");
+            // In vain, where it is the test's own thread that waits here.
+            let _ = answer.into_inner().expect("nobody panicked").recv_timeout(Duration::from_secs(5));
+        }
+    }
+
+    async fn stir(&mut self) {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_that_does_not_answer_holds_up_nothing_else() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (answer, answers) = std::sync::mpsc::channel();
+    let followed = Followed::with("", Stuck(Some((begun, Mutex::new(answers)))));
+    timeout(MINUTE, begins.recv()).await.expect("it looks").expect("it looks");
+    answer.send(()).expect("it still waits, and this thread does not");
+    assert_eq!(followed.reload().await.result, ReloadResult::Unchanged);
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,11 @@ impl Upstream {
         }
     }
 
+    /// No new request is for it any more: its idle connections are closed, and none becomes idle again.
+    pub fn retire(&self) {
+        self.pool.close();
+    }
+
     /// What all workers know of it.
     pub fn app(&self) -> &Arc<App> {
         &self.app

@@ -78,6 +78,11 @@ impl Pool {
         self.swept.call_once(|| drop(self.tracker.spawn(Arc::clone(self).sweep())));
     }
 
+    /// Lets go of what it has and takes no more.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
     fn put(&self, connection: Connection, keep: Duration) {
         if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() {
             return;

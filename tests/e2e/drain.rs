@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{close_of, echo, upgrade_head};
+use crate::support::client::{close_of, echo, next_message, upgrade_head};
 use crate::support::deadline::{PATIENCE, settles, soon};
 use crate::support::fake::{Fake, Session};
 use crate::support::frames::Frame;
@@ -57,6 +57,7 @@ async fn while_the_end_is_announced_connections_are_served_and_then_no_more() {
     let app = App::bare().await;
     let mut proxy = Proxy::start(timed(&app.url, "6s", "0s")).await;
     let mut early = proxy.websocket("/ws?name=early").await;
+    echo(&mut early, Message::text("open")).await.expect("the session is there, and not only its 101");
     proxy.terminate();
     let announced = phase(&proxy, "announced").await;
     for (key, value) in [("delay_s", 6.0), ("window_s", 0.0), ("bound_s", 13.0), ("sessions", 1.0)] {
@@ -185,6 +186,8 @@ async fn an_old_session_is_told_1012() {
     .await;
     let mut websocket = proxy.websocket("/ws?name=old").await;
     assert_eq!(close_of(&mut websocket).await, (1012, "maximum age".into()));
+    // The answer goes out as the end is waited for; without it the session lasts for as long as `close_grace` allows.
+    soon("the end of the connection", next_message(&mut websocket)).await.expect_err("nothing follows a Close");
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!((&line["close.reason"], &line["close.initiator"]), (&"max_age".into(), &"proxy".into()), "{line}");
     let lived = line["duration_s"].as_f64().expect("a number");

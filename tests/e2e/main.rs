@@ -27,6 +27,7 @@ mod passthrough;
 mod proxy_protocol;
 mod recipe;
 mod reload;
+mod reload_refused;
 mod reload_under_load;
 mod sessions;
 mod shutdown;

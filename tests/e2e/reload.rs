@@ -2,19 +2,22 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::SinkExt;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{Neighbour, Tls, echo};
-use crate::support::deadline::{settles, soon};
+use crate::support::client::{Neighbour, Tls, close_of, echo, upgrade_head};
+use crate::support::deadline::{PATIENCE, settles, soon};
 use crate::support::fake::Fake;
 use crate::support::frames::{Frame, TEXT};
 use crate::support::node::App;
@@ -23,7 +26,8 @@ use crate::support::plain::read_head;
 use crate::support::process::Line;
 use crate::support::proxy::{Config, Proxy};
 
-/// A folder as Kubernetes mounts a ConfigMap and a Secret: every file is a link through `..data`, which is swapped.
+/// A folder as Kubernetes mounts a `ConfigMap` and a Secret: every file is a link through `..data`, which is
+/// swapped.
 pub(crate) struct Mount {
     root: PathBuf,
     versions: u32,
@@ -90,17 +94,20 @@ async fn shows(proxy: &Proxy, pair: &Pair) -> bool {
     soon("the handshake or its failure", handshake).await.is_ok()
 }
 
-/// The proxy's next line about a reload, after the first `seen`.
+/// The proxy's next line about a reload that came to anything, after the first `seen`: the watch may look at what a
+/// signal has had loaded already.
 pub(crate) async fn reload_after(proxy: &Proxy, seen: usize) -> Value {
-    let is_one =
-        |line: &Line| matches!(line.json["message"].as_str(), Some("config.reloaded" | "config.reload_failed"));
+    let is_one = |line: &Line| match line.json["message"].as_str() {
+        Some("config.reloaded") => line.json["result"] != "unchanged",
+        message => message == Some("config.reload_failed"),
+    };
     settles("another reload", || proxy.count(is_one), |count| *count > seen).await;
     let lines = proxy.lines().into_iter().filter(is_one).map(|line| line.json);
     lines.into_iter().nth(seen).expect("it was counted")
 }
 
-/// As [`Proxy::start`], and the text of its configuration.
-async fn start(config: &Config) -> (Proxy, PathBuf, String) {
+/// As [`Proxy::start`], and where its configuration is and what it says.
+pub(crate) async fn start(config: &Config) -> (Proxy, PathBuf, String) {
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let pki = Pki::make(dir.path());
     let file = dir.path().join("proxy.toml");
@@ -117,20 +124,25 @@ async fn get(proxy: &Proxy, stream: &mut Tls, path: &str) -> (u16, String) {
     (answer.status, answer.body)
 }
 
-/// An app that answers every plain request with `name`, and keeps the connection.
-async fn named(name: &'static str) -> Fake {
-    Fake::start(move |_, mut stream| async move {
-        loop {
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
-            if stream.write_all(answer.as_bytes()).await.is_err() {
-                return;
-            }
-            if read_head(&mut stream).await.is_none() {
-                return;
+/// An app that answers every plain request with `name` and keeps the connection; when one is closed, it tells.
+async fn named(name: &'static str) -> (Fake, mpsc::UnboundedReceiver<Instant>) {
+    let (ends, ended) = mpsc::unbounded_channel();
+    let app = Fake::start(move |_, mut stream| {
+        let ends = ends.clone();
+        async move {
+            loop {
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+                let is_open = stream.write_all(answer.as_bytes()).await.is_ok();
+                if !is_open || read_head(&mut stream).await.is_none() {
+                    // A test that is over listens no more.
+                    let _ = ends.send(Instant::now());
+                    return;
+                }
             }
         }
     })
-    .await
+    .await;
+    (app, ended)
 }
 
 #[tokio::test]
@@ -170,66 +182,6 @@ async fn swaps_of_a_mounted_folder_are_followed_every_time() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_changes_nothing_and_its_reason_is_one_line() {
-    let app = App::bare().await;
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
-    let neighbour = Neighbour::join(&proxy, "/ws").await;
-    let (certificate, key) = (proxy.pki.certificate.clone(), proxy.pki.private_key.clone());
-    let sound = [&file, &certificate, &key].map(|path| (path.clone(), fs::read(path).expect("read")));
-    let other = Pair::make();
-    let half = &text[..text.find("private_key").expect("it is there") + 20];
-    let write = |path: &Path, text: &str| fs::write(path, text).expect("write");
-    // What is done, and what the line says of it.
-    let bad: &[(&str, &dyn Fn(), &[&str])] = &[
-        ("missing", &|| fs::remove_file(&file).expect("remove"), &["proxy.toml", "No such file"]),
-        ("empty", &|| write(&file, ""), &["proxy.toml", "certificate", "upstream"]),
-        ("half-written", &|| write(&file, half), &["proxy.toml:"]),
-        ("a syntax error", &|| write(&file, &text.replace("[log]", "[log")), &["proxy.toml:"]),
-        ("an unknown key", &|| write(&file, &text.replace("level =", "levle =")), &["levle", "level"]),
-        ("a wrong value", &|| write(&file, &text.replace("\"info\"", "\"loud\"")), &["log.level"]),
-        ("a key of another", &|| write(&key, &other.private_key), &["does not belong to the certificate"]),
-        ("half a certificate", &|| write(&certificate, &other.certificate[..100]), &["server.pem", "END CERTIFICATE"]),
-        ("no certificate", &|| fs::remove_file(&certificate).expect("remove"), &["server.pem", "cannot be read"]),
-    ];
-    let unreadable = || fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("chmod");
-    let mut bad = bad.to_vec();
-    // Nothing is unreadable to root.
-    unreadable();
-    let is_root = fs::read(&file).is_ok();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("chmod");
-    if !is_root {
-        bad.push(("unreadable", &unreadable, &["proxy.toml", "Permission denied"]));
-    }
-    for (turn, (what, spoil, says)) in bad.into_iter().enumerate() {
-        spoil();
-        proxy.hang_up();
-        let told = reload_until(&proxy, "config.reload_failed", turn).await;
-        let error = told["error"].as_str().expect("a reason");
-        assert!(!error.contains('\n') && says.iter().all(|part| error.contains(part)), "{what}: {error}");
-        assert_eq!(told["generation"], 1, "{what}: {told}");
-        drop(proxy.websocket("/ws").await);
-        neighbour.echoes().await;
-        for (path, bytes) in &sound {
-            let _ = fs::remove_file(path);
-            fs::write(path, bytes).expect("write");
-        }
-        proxy.hang_up();
-        let again = reload_until(&proxy, "config.reloaded", turn).await;
-        assert_eq!(again["generation"], 1, "{what}: nothing was ever different: {again}");
-    }
-    proxy.finish().await;
-}
-
-/// The next line with this `message` after a signal, after the first `seen` that signals have caused; the watch may have
-/// been quicker, and is not counted.
-async fn reload_until(proxy: &Proxy, message: &str, seen: usize) -> Value {
-    let is_one = |line: &Line| line.json["message"] == message && line.json["trigger"] == "signal";
-    settles(message, || proxy.count(is_one), |count| *count > seen).await;
-    let mut lines = proxy.lines().into_iter().filter(is_one).map(|line| line.json);
-    lines.nth(seen).expect("it was counted")
-}
-
-#[tokio::test]
 async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
     let app = App::bare().await;
     let (proxy, file, text) = start(&Config::to(&app.url)).await;
@@ -256,7 +208,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
 
 #[tokio::test]
 async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
-    let (one, other) = (named("one").await, named("other").await);
+    let ((one, _), (other, _)) = (named("one").await, named("other").await);
     let (proxy, file, text) = start(&Config::to(&one.url)).await;
     let mut kept = proxy.tls().await;
     let mut streams = multiplexed(&proxy).await;
@@ -269,15 +221,47 @@ async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
     assert_eq!(get(&proxy, &mut kept, "/new/x").await, (200, "other".into()), "added");
     assert_eq!(streams_get(&mut streams, "/new/x").await, "other");
     assert_eq!(get(&proxy, &mut kept, "/old").await, (200, "one".into()), "the others are where they were");
+    let neighbour = Neighbour::join(&proxy, "/echo").await;
+
+    fs::write(&file, &text).expect("write");
+    assert_eq!(reload_after(&proxy, 1).await["result"], "applied");
+    assert_eq!(get(&proxy, &mut kept, "/new/x").await, (200, "one".into()), "removed");
+    assert_eq!(streams_get(&mut streams, "/new/x").await, "one");
 
     fs::write(&file, text.replace(&one.url, &other.url)).expect("write");
-    assert_eq!(reload_after(&proxy, 1).await["result"], "applied");
+    assert_eq!(reload_after(&proxy, 2).await["result"], "applied");
     assert_eq!(get(&proxy, &mut kept, "/old").await, (200, "other".into()), "changed");
     assert_eq!(streams_get(&mut streams, "/old").await, "other");
 
     fs::write(&file, format!("{text}\n[limits]\nheaders = 3\n[tls_]\n")).expect("write");
-    assert_eq!(reload_after(&proxy, 2).await["message"], "config.reload_failed");
+    assert_eq!(reload_after(&proxy, 3).await["message"], "config.reload_failed");
     assert_eq!(streams_get(&mut streams, "/old").await, "other", "the last good one stays");
+    neighbour.echoes().await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
+    let ((old, mut ended), (new, _)) = (named("old").await, named("new").await);
+    let (proxy, file, text) = start(&Config::to(&old.url)).await;
+    // A client that is connected and says nothing more must not keep them.
+    let mut kept = proxy.tls().await;
+    assert_eq!(get(&proxy, &mut kept, "/").await, (200, "old".into()));
+    // What is made of the same app by another configuration keeps its connections.
+    fs::write(&file, format!("{text}\n[heartbeat]\ninterval = \"9s\"\n")).expect("write");
+    proxy.hang_up();
+    assert_eq!(reload_after(&proxy, 0).await["result"], "applied");
+    assert_eq!(get(&proxy, &mut kept, "/").await, (200, "old".into()));
+    assert!(ended.try_recv().is_err(), "the connection was good for a second request");
+
+    fs::write(&file, text.replace(&old.url, &new.url)).expect("write");
+    proxy.hang_up();
+    let reloaded = proxy.line("it is applied", |line| line.json["generation"] == 3).await;
+    let closed = soon("the connection closes", ended.recv()).await.expect("the app runs");
+    // By itself it would be closed after four seconds.
+    let took = closed.saturating_duration_since(reloaded.at);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(get(&proxy, &mut kept, "/").await, (200, "new".into()));
     proxy.finish().await;
 }
 
@@ -321,6 +305,34 @@ async fn a_session_keeps_the_heartbeat_that_it_was_opened_with() {
     let frame = soon("the echo", Frame::read(&mut patient)).await.expect("a frame");
     assert_eq!(frame.opcode(), TEXT, "{frame:?}");
     proxy.finish().await;
+}
+
+#[tokio::test]
+async fn origins_and_limits_hold_for_the_next_upgrade_and_drain_timers_for_the_end() {
+    let app = App::bare().await;
+    let (mut proxy, file, text) = start(&Config::to(&app.url)).await;
+    let mut websocket = proxy.websocket("/ws").await;
+    let from_elsewhere = format!("{}Origin: https://elsewhere.example\r\n\r\n", upgrade_head("/ws"));
+    assert_eq!(proxy.ask(&mut proxy.tls().await, from_elsewhere.as_bytes()).await.status, 101);
+    let strict = "\n[origins]\nallow = [\"https://app.example\"]\n[limits]\nmessage = \"1KiB\"\n";
+    let timers = "delay = \"0s\"\nwindow = \"1s\"\ncode = 1013\n";
+    let quiet = "delay = \"0s\"\nwindow = \"0s\"\n";
+    assert!(text.contains(quiet), "{text}");
+    fs::write(&file, text.replace(quiet, timers) + strict).expect("write");
+    proxy.hang_up();
+    assert_eq!(reload_after(&proxy, 0).await["generation"], 2);
+
+    assert_eq!(proxy.ask(&mut proxy.tls().await, from_elsewhere.as_bytes()).await.status, 403);
+    let large = Message::binary(vec![7; 2000]);
+    echo(&mut websocket, large.clone()).await.expect("the session has the limits that it was opened with");
+    let mut later = proxy.websocket("/ws").await;
+    later.send(large).await.expect("it is written");
+    assert_eq!(close_of(&mut later).await.0, 1009);
+    proxy.terminate();
+    assert_eq!(close_of(&mut websocket).await, (1013, "try again later".into()));
+    let announced = proxy.line("the announcement", |line| line.json["window_s"].is_number()).await.json;
+    assert_eq!(announced["window_s"], 1.0, "{announced}");
+    assert_eq!(proxy.exit_within(PATIENCE).await.code(), Some(0), "{}", proxy.transcript());
 }
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! Two thousand sessions echo while configuration and certificates are swapped fifty times, five of them for the worse.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
 use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
@@ -15,6 +13,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -25,6 +25,7 @@ use crate::reload::{Mount, Pair, reload_after};
 use crate::support::client::{Wss, echo};
 use crate::support::deadline::{soon, within};
 use crate::support::fake::Fake;
+use crate::support::plain::Answer;
 use crate::support::proxy::{Config, Proxy};
 
 /// Sessions with a connection of their own.
@@ -36,12 +37,13 @@ const SWAPS: usize = 50;
 /// The swaps that bring something that cannot be used.
 const BAD: [usize; 5] = [7, 17, 27, 37, 47];
 /// So that the load leaves the machine some room: a session sends this often.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What all sessions know together.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
+    opened: AtomicU64,
     echoes: AtomicU64,
 }
 
@@ -115,7 +117,7 @@ impl Stream {
         match u8::try_from(payload.len()) {
             Ok(length @ ..126) => frame.push(0x80 | length),
             _ => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7e);
                 frame.extend_from_slice(&u16::try_from(payload.len()).expect("a short message").to_be_bytes());
             }
         }
@@ -159,14 +161,15 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
     let turnstile = Arc::new(Semaphore::new(50));
     let own = (0..OWN).map(|number| {
         let (proxy, load, turnstile) = (Arc::clone(proxy), Arc::clone(load), Arc::clone(&turnstile));
-        async move {
+        tokio::spawn(async move {
             let turn = turnstile.acquire_owned().await.expect("it is never closed");
             let websocket = proxy.websocket("/echo").await;
             drop(turn);
-            tokio::spawn(load.session(number, websocket))
-        }
+            load.opened.fetch_add(1, Ordering::Relaxed);
+            load.session(number, websocket).await;
+        })
     });
-    let mut sessions = within(4 * PATIENCE, "every session opens", join_all(own)).await;
+    let mut sessions: Vec<_> = own.collect();
     for connection in 0..SHARED / STREAMS {
         let name = ServerName::try_from("localhost").expect("a valid name");
         let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
@@ -180,22 +183,47 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
         for stream in 0..STREAMS {
             let number = OWN + connection * STREAMS + stream;
             let stream = Stream::open(&sender).await;
+            load.opened.fetch_add(1, Ordering::Relaxed);
             sessions.push(tokio::spawn(Arc::clone(load).stream(number, stream)));
         }
     }
+    let all_open = async {
+        while load.opened.load(Ordering::Relaxed) < (OWN + SHARED) as u64 {
+            let ended = sessions.iter().filter(|session| session.is_finished()).count();
+            assert_eq!(ended, 0, "sessions have ended before all were open");
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within(4 * PATIENCE, "every session opens", all_open).await;
     sessions
 }
 
-/// Two descriptors for each session, the client's and the app's.
+/// Two descriptors for each session in this process, the client's and the app's, and two in the proxy, which inherits
+/// the limit.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("the hard limit may be had");
     let enough = limit.current.is_none_or(|limit| limit > 3 * (OWN + SHARED) as u64);
-    assert!(enough, "this test needs more open files than {:?}", limit.current);
+    assert!(enough, "this test needs more open files than {:?}: raise the limit with ulimit -Hn 8192", limit.current);
 }
 
-/// The leaf that a new client is shown, if it trusts that one.
+/// What `metric`, labels included, says.
+async fn measured(proxy: &Proxy, metric: &str) -> usize {
+    let listening = proxy.logged("listening").swap_remove(0);
+    let health = listening["health"].as_str().expect("it has a health port");
+    let exchange = async {
+        let mut stream = TcpStream::connect(health).await.expect("somebody listens");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("the request is taken");
+        Answer::read(&mut stream).await.expect("an answer").body
+    };
+    let text = within(PATIENCE, "a scrape", exchange).await;
+    let value = text.lines().find_map(|line| line.strip_prefix("pulsegate_")?.strip_prefix(metric)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {metric} in:\n{text}"))
+}
+
+/// Whether a new client gets through the handshake that trusts `pair`'s authority alone.
 async fn is_shown(proxy: &Proxy, pair: &Pair) -> bool {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(pair.pki.client()).connect(name, proxy.tcp().await);
@@ -210,7 +238,11 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
     let mut mount = Mount::new(dir.path());
     let mut shown = Pair::make();
     let pki = shown.mounted(&mount);
-    let config = Config::to(&app.url);
+    // A busy machine is not what is tried here.
+    let config = Config::to(&app.url)
+        .admin("health = \"127.0.0.1:0\"")
+        .admin("socket = \"off\"")
+        .with("[limits]\nhandshake = \"60s\"");
     let port = SocketAddr::from(([127, 0, 0, 1], 0));
     let text = |turn: usize| {
         let sections = format!("[heartbeat]\ninterval = \"{}s\"\n[[route]]\npath = \"/{turn}/\"\n", 20 + turn);
@@ -238,6 +270,7 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
         if BAD.contains(&turn) {
             assert_eq!((&told["message"], &told["generation"]), (&"config.reload_failed".into(), &generation.into()));
             assert!(is_shown(&proxy, &shown).await && !is_shown(&proxy, &next).await, "the last good one is shown");
+            assert_eq!(measured(&proxy, "config_last_reload_successful").await, 0);
         } else {
             generation += 1;
             assert_eq!((&told["result"], &told["generation"]), (&"applied".into(), &generation.into()), "{told}");
@@ -253,11 +286,18 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
         within(2 * PATIENCE, "the session's last echo", session).await.expect("no session was lost, no byte was wrong");
     }
     assert_eq!(proxy.logged("config.reload_failed").len(), BAD.len());
+    for (metric, value) in [
+        ("config_reloads_total{result=\"ok\"}", SWAPS - BAD.len()),
+        ("config_reloads_total{result=\"failed\"}", BAD.len()),
+        ("config_last_reload_successful", 1),
+    ] {
+        assert_eq!(measured(&proxy, metric).await, value, "{metric}");
+    }
     assert_eq!(proxy.logged("ws.open").len(), OWN + SHARED);
-    let closed = proxy.logged("ws.close");
-    let lost = closed.iter().filter(|line| line["close.initiator"] == "proxy").count();
-    assert_eq!(lost, 0, "{closed:?}");
-    let _ = fs::metadata(&file).expect("the folder is still there");
+    // Those who were told that it is over have left without a Close.
+    let ends = proxy.ws_closes(OWN + SHARED).await;
+    let lost = ends.iter().filter(|line| line["close.initiator"] != "client").count();
+    assert_eq!(lost, 0, "{:?}", ends.iter().find(|line| line["close.initiator"] != "client"));
     let Ok(proxy) = Arc::try_unwrap(proxy) else { panic!("nobody else has the proxy by now") };
     proxy.finish().await;
 }

@@ -74,7 +74,7 @@ function open(age) {
   const client = random() < 0.1 ? `[2001:db8:${Math.floor(between(1, 9999))}::7]` : `${pick(['203.0.113', '198.51.100', '192.0.2'])}.${Math.floor(between(1, 254))}`;
   const conn = {
     id, state: 'open', route, path, client: `${client}:${Math.floor(between(1024, 65_000))}`, user_agent: pick(AGENTS), sni: 'app.example',
-    tls: { version: 'TLSv1_3', group: 'X25519MLKEM768' }, protocol: pick(['h1', 'h2']), subprotocol, trace_id: null,
+    tls: { version: '1.3', group: 'X25519MLKEM768' }, protocol: pick(['h1', 'h2']), subprotocol, trace_id: null,
     opened_at: at - age, closed_at: null, duration_s: age, last_seen_at: at - Math.min(age, between(0, 20)), idle_s: 0,
     heartbeat: {
       mode: 'protocol', profile: null, interval_s: 25, timeout_s: 20, misses: 0, max: 1, missed: random() < 0.03 ? 1 : 0,

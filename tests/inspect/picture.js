@@ -20,15 +20,22 @@ const page = await browser.newPage({ viewport: { width: 1280, height: 760 }, col
 await page.goto(url);
 await page.locator('.body .row').first().waitFor();
 await page.waitForTimeout(WATCHED);
-// Of those that have missed a beat, the first whose plot shows it among some answers.
+// Of those that have missed a beat, the one whose plot has most to show.
 await page.click('[data-column="missed"] button');
 await page.click('[data-column="missed"] button');
-for (let row = 0; row < 12; row += 1) {
-  await page.locator('.body .row[data-health="alive"]:visible').nth(row).click();
-  await page.waitForTimeout(300);
+const ids = await page.locator('.body .row[data-health="alive"]:visible').evaluateAll((rows) => rows.map(({ dataset }) => dataset.id));
+const richness = new Map();
+for (const id of ids.slice(0, 40)) {
+  await page.fill('#search', id);
+  await page.locator(`.body .row[data-id="${id}"]`).click({ timeout: 2000 }).catch(() => {});
+  await page.waitForTimeout(200);
   const [answers, misses] = await Promise.all(['.dot', 'circle.miss'].map((mark) => page.locator(`#details ${mark}`).count()));
-  if (answers > 4 && misses > 0) break;
+  richness.set(id, misses ? answers : 0);
 }
+const [richest] = [...richness].sort(([, a], [, b]) => b - a)[0];
+await page.fill('#search', richest);
+await page.locator(`.body .row[data-id="${richest}"]`).click();
+await page.fill('#search', '');
 await page.click('[data-column="rtt"] button');
 await page.click('[data-column="rtt"] button');
 await page.mouse.move(5, 5);

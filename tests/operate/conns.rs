@@ -107,7 +107,8 @@ async fn wrong_usage_is_told_before_anybody_is_asked() {
     for (flags, says) in [
         (["--sort", "size"], "possible values: opened"),
         (["--client", "app.example"], "must be a network"),
-        (["--limit", "0"], "0 is not in"),
+        (["--limit", "0"], "must be a whole number from 1 on"),
+        (["--misses-gte", "some"], "must be a whole number from 1 on"),
         (["--admin", "4040"], "host:port"),
     ] {
         run(&["conns", flags[0], flags[1]]).await.failed(2, &[says]);

@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::program::within;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -42,7 +45,7 @@ type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 pub struct Fake {
     /// What `--admin` takes.
     pub at: String,
-    asked: Arc<Mutex<Vec<Request>>>,
+    asked: Arc<watch::Sender<Vec<Request>>>,
     accepting: JoinHandle<()>,
     /// Where its socket is, if it is one.
     _dir: Option<TempDir>,
@@ -54,7 +57,7 @@ impl Fake {
         let dir = TempDir::new().expect("make a temporary directory");
         let path: PathBuf = dir.path().join("admin.sock");
         let listener = UnixListener::bind(&path).expect("bind the socket");
-        let (asked, handler) = (Arc::default(), Arc::new(answer));
+        let (asked, handler) = (Arc::<watch::Sender<Vec<Request>>>::default(), Arc::new(answer));
         let seen = Arc::clone(&asked);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -68,7 +71,7 @@ impl Fake {
     pub async fn on_a_port(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
         let at = listener.local_addr().expect("bound").to_string();
-        let (asked, handler) = (Arc::default(), Arc::new(answer));
+        let (asked, handler) = (Arc::<watch::Sender<Vec<Request>>>::default(), Arc::new(answer));
         let seen = Arc::clone(&asked);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -80,7 +83,14 @@ impl Fake {
 
     /// The requests so far.
     pub fn asked(&self) -> Vec<Request> {
-        self.asked.lock().expect("no test has panicked in here").clone()
+        self.asked.borrow().clone()
+    }
+
+    /// Waits for a request whose first line has `words` in it.
+    pub async fn is_asked(&self, words: &str) {
+        let mut asked = self.asked.subscribe();
+        let asked = asked.wait_for(|requests| requests.iter().any(|request| request.line.contains(words)));
+        within(&format!("{words:?} in a request"), asked).await.expect("it is there as long as this");
     }
 
     /// Their first lines.
@@ -96,9 +106,13 @@ impl Drop for Fake {
 }
 
 /// One request, one answer.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, asked: Arc<Mutex<Vec<Request>>>, answer: Arc<Handler>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    asked: Arc<watch::Sender<Vec<Request>>>,
+    answer: Arc<Handler>,
+) {
     let Some(request) = read(&mut stream).await else { return };
-    asked.lock().expect("no test has panicked in here").push(request.clone());
+    asked.send_modify(|requests| requests.push(request.clone()));
     let reply = match answer(&request) {
         Answer::Json(status, body) => {
             let body = body.to_string();

@@ -48,7 +48,7 @@ async fn each_id_is_closed_and_an_unknown_one_is_a_failure_of_its_own() {
     let run =
         run(&["kill", "--admin", &fake.at, unknown, ID, "00000000000000ff", "--code", "4001", "--reason", "out"]).await;
     run.failed(1, &["there is no session 00000000000000b2", "conns --state all"]);
-    assert_eq!(run.out, "closed 00000000000000a1\nis closed already: 00000000000000ff\n");
+    assert_eq!(run.out, "closed 00000000000000a1\nalready closed 00000000000000ff\n");
     assert_eq!(bodies(&fake), vec![json!({ "code": 4001, "reason": "out" }); 3]);
     let head = &fake.asked()[0].head;
     assert!(head.contains("content-type: application/json"), "{head}");
@@ -66,7 +66,7 @@ async fn an_id_alone_leaves_code_and_reason_to_the_proxy() {
 async fn a_dry_run_closes_nothing() {
     let fake = Fake::on_a_socket(proxy(12));
     let ids = run(&["kill", "--admin", &fake.at, "--dry-run", ID, "00000000000000ff"]).await;
-    assert_eq!(ids.succeeded().out, format!("would close {ID}\nis closed already: 00000000000000ff\n"));
+    assert_eq!(ids.succeeded().out, format!("would close {ID}\nalready closed 00000000000000ff\n"));
     let filter = run(&["kill", "--admin", &fake.at, "--dry-run", "--route", "/"]).await;
     let lines: Vec<&str> = filter.succeeded().out.lines().collect();
     assert_eq!((lines.len(), lines[0], lines[12]), (13, "would close 0000000000000000", "would close 12 sessions"));

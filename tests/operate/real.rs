@@ -92,7 +92,7 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     drop(sessions.remove(0));
     operated.proxy.ws_closes(1).await;
     let again = run(&["kill", "--admin", &socket, first]).await;
-    assert_eq!(again.succeeded().out, format!("is closed already: {first}\n"));
+    assert_eq!(again.succeeded().out, format!("already closed {first}\n"));
     let closed = run(&["conns", "--admin", &socket, "--state", "closed"]).await;
     let closed: Vec<&str> = closed.succeeded().out.lines().skip(1).collect();
     assert!(closed.len() == 1 && closed[0].starts_with(first) && closed[0].contains(" 4001 "), "{closed:?}");

@@ -19,9 +19,10 @@ impl Terminal {
     pub fn start(arguments: &[&str]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
         let program = format!("'{}' {}", env!("CARGO_BIN_EXE_pulsegate"), quoted.join(" "));
-        // What the terminal is set to afterwards is part of what the program has done.
+        // What the terminal is set to afterwards is part of what the program has done. A Ctrl-C reaches the shell, too,
+        // which would end before it has told that.
         let line = format!(
-            "stty cols 60 rows 16; before=$(stty -g); {program}; echo \"exit $?\"; [ \"$before\" = \"$(stty -g)\" ] && echo restored"
+            "trap : INT; stty cols 60 rows 16; before=$(stty -g); {program}; echo \"exit $?\"; [ \"$before\" = \"$(stty -g)\" ] && echo restored"
         );
         let mut command = Command::new("script");
         command.args(["--quiet", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);

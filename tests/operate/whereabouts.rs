@@ -27,6 +27,8 @@ async fn nobody_there_is_told_with_the_place_and_a_way_out() {
     // A process that died leaves its socket behind.
     drop(UnixListener::bind(at("stale.sock")).expect("bind"));
     run(&["reload", "--admin", &at("stale.sock")]).await.failed(1, &["nobody listens on", "stale.sock"]);
+    fs::write(at("file"), "").expect("write a file");
+    run(&["kill", "00000000000000a1", "--admin", &at("file")]).await.failed(1, &["file is no socket", "--admin"]);
     let closed = { std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port") };
     run(&["top", "--admin", &closed.to_string()]).await.failed(1, &["nobody listens on", &closed.to_string()]);
     run(&["conns", "--admin", "http://nowhere.invalid:4040"]).await.failed(1, &["cannot find the host", "nowhere"]);
@@ -51,7 +53,7 @@ async fn whatever_is_no_pulsegate_is_told_apart() {
     let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let plain = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nno\n";
     let cases = [
-        (Answer::Raw(html.into()), "is not a pulsegate's admin API"),
+        (Answer::Raw(html.into()), "is not a pulsegate's admin API: it does not answer in JSON"),
         (Answer::Raw(plain.into()), "502"),
         (Answer::Raw("220 mail ESMTP\r\n".into()), "does not speak HTTP/1.1"),
         (Answer::Raw(vec![0x15, 3, 3, 0, 2, 2, 50]), "https://"),
@@ -110,7 +112,9 @@ async fn a_broken_configuration_is_no_reason_not_to_be_reached() {
     here(&["kill", "00000000000000a1"]).await.failed(1, &["`admin.socket` is \"off\" in config/proxy.toml", "--admin"]);
     // And with an address on the command line no file is read at all.
     here(&["conns", "--admin", &fake.at]).await.succeeded();
-    // A file that is not there is a warning, and the default is tried.
-    let missing = here(&["conns", "-c", "none.toml"]).await;
-    missing.failed(1, &["warning: none.toml: cannot read none.toml", "/run/pulsegate/admin.sock (the default)"]);
+    // Without the file that somebody named, another proxy than the one that is meant would be asked.
+    let missing = here(&["drain", "-c", "none.toml"]).await;
+    missing.failed(1, &["cannot read none.toml", "-c names", "--admin", "No such file"]);
+    let missing = here(&["healthcheck", "-c", "none.toml"]).await;
+    missing.failed(1, &["cannot read none.toml", "-c names", "--address", "No such file"]);
 }

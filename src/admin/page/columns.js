@@ -13,7 +13,7 @@ const path = {
   key: ({ conn }) => conn.path,
   text: ({ conn }) => conn.path,
   note: ({ conn }) => [conn.subprotocol, conn.protocol === 'h2' && 'HTTP/2'].filter(Boolean).join(' · '),
-  hover: ({ conn }) => `${conn.path}\nroute ${conn.route}`,
+  hover: ({ conn }) => [conn.path, `route ${conn.route}`, conn.subprotocol].filter(Boolean).join('\n'),
 };
 
 const client = {

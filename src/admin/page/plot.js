@@ -35,13 +35,15 @@ export class Plot {
     const { x, y, top } = this.#scales(what);
     const floor = this.#height - MARGIN.bottom;
     const parts = [];
+    const known = lines.some(({ points }) => points.some(({ s }) => s !== null));
     for (const value of [0, top / 2, top]) {
       parts.push(drawn('line', { class: 'rule', x1: MARGIN.left, x2: this.#width - MARGIN.right, y1: y(value), y2: y(value) }));
-      parts.push(drawn('text', { class: 'tick end', x: MARGIN.left - 8, y: y(value) + 4 }, value ? short(value) : '0'));
+      // A scale of nothing would be made up.
+      if (known) parts.push(drawn('text', { class: 'tick end', x: MARGIN.left - 8, y: y(value) + 4 }, value ? short(value) : '0'));
     }
     parts.push(drawn('text', { class: 'tick', x: MARGIN.left, y: this.#height - 3 }, before(what.to - what.from)));
     parts.push(drawn('text', { class: 'tick end', x: this.#width - MARGIN.right, y: this.#height - 3 }, what.end ?? 'now'));
-    if (!lines.some(({ points }) => points.some(({ s }) => s !== null))) {
+    if (!known) {
       const middle = { x: (MARGIN.left + this.#width - MARGIN.right) / 2, y: y(top / 2) - 6 };
       parts.push(drawn('text', { class: 'tick middle', ...middle }, 'no round trip yet'));
     }

@@ -81,14 +81,14 @@ export class Table {
 
   // Takes other rows. What is in sight stays where it is, unless `fresh`.
   show(rows, fresh) {
-    const anchor = fresh || this.#grid.scrollTop <= 0 ? null : this.#anchor();
+    const anchor = fresh ? null : this.#anchor();
     this.rows = rows;
     setAttribute(this.#grid, 'aria-rowcount', rows.length + 1);
     this.#measure();
     this.#body.style.height = `${rows.length * this.#rowHeight}px`;
-    if (fresh) this.#grid.scrollTop = 0;
+    if (fresh) this.#scroll(Math.min(0, -this.#hiddenAbove()));
     const index = anchor ? rows.indexOf(anchor.session) : -1;
-    if (index >= 0) this.#grid.scrollTop += (index - anchor.index) * this.#rowHeight;
+    if (index >= 0) this.#scroll((index - anchor.index) * this.#rowHeight);
   }
 
   // Draws what is in sight; `now` is the proxy's time.
@@ -227,7 +227,7 @@ export class Table {
   #sight() {
     const { top, bottom } = this.#grid.getBoundingClientRect();
     const tools = this.#scrollsItself() ? 0 : (document.querySelector('.tools')?.getBoundingClientRect().bottom ?? 0);
-    return { top: Math.max(top + this.#head.offsetHeight, tools, 0), bottom: Math.min(bottom, innerHeight) };
+    return { top: Math.max(top + this.#grid.clientTop + this.#head.offsetHeight, tools, 0), bottom: Math.min(bottom, innerHeight) };
   }
 
   #inSight() {
@@ -240,8 +240,22 @@ export class Table {
     };
   }
 
+  // How much of the rows lies above what is in sight.
+  #hiddenAbove() {
+    return this.#sight().top - this.#body.getBoundingClientRect().top;
+  }
+
+  #scroll(by) {
+    if (by === 0) return;
+    if (this.#scrollsItself()) this.#grid.scrollTop += by;
+    else scrollBy(0, by);
+  }
+
+  // The row at the top of what is in sight, if somebody has scrolled to it.
   #anchor() {
-    const index = Math.max(0, Math.floor(this.#grid.scrollTop / this.#rowHeight));
+    const hidden = this.#hiddenAbove();
+    if (hidden < 1) return null;
+    const index = Math.floor(hidden / this.#rowHeight);
     const session = this.rows[index];
     return session && { index, session };
   }
@@ -250,10 +264,7 @@ export class Table {
     const { top, bottom } = this.#sight();
     const from = this.#body.getBoundingClientRect().top + index * this.#rowHeight;
     const to = from + this.#rowHeight;
-    const by = from < top ? from - top : to > bottom ? to - bottom : 0;
-    if (by === 0) return;
-    if (this.#scrollsItself()) this.#grid.scrollTop += by;
-    else scrollBy(0, by);
+    this.#scroll(from < top ? from - top : to > bottom ? to - bottom : 0);
   }
 
   #activeIndex() {

@@ -188,7 +188,7 @@ mod tests {
         }
         let heading = |width| lines(&[conn("00000000000000a1", &json!(null))], Some(width)).swap_remove(0);
         assert_eq!(
-            heading(60).split_whitespace().collect::<Vec<_>>(),
+            heading(59).split_whitespace().collect::<Vec<_>>(),
             ["ID", "ROUTE", "CLIENT", "IDLE", "RTT", "MISS"]
         );
         assert_eq!(heading(120).split_whitespace().count(), 12, "{}", heading(120));

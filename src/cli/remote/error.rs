@@ -25,8 +25,18 @@ pub(in crate::cli) enum RemoteError {
         /// The flag that goes past it.
         flag: &'static str,
     },
+    /// A configuration that somebody named cannot be read: which proxy is meant, nobody knows.
+    #[error("cannot read {}, which was to say where the proxy is; -c names its configuration, {flag} the place itself", .file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// The flag that does without.
+        flag: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// There is no such socket.
-    #[error("there is no socket {place}: is pulsegate running here? `admin.socket` says where it listens, {} where to ask", .place.flag)]
+    #[error("there is no socket {place}: is pulsegate running here? {}", .place.way_out())]
     Absent {
         /// Where.
         place: Arc<Place>,
@@ -38,8 +48,14 @@ pub(in crate::cli) enum RemoteError {
         place: Arc<Place>,
     },
     /// Nobody listens.
-    #[error("nobody listens on {place}: is pulsegate running here? {} names another place", .place.flag)]
+    #[error("nobody listens on {place}: is pulsegate running here? {}", .place.way_out())]
     Refused {
+        /// Where.
+        place: Arc<Place>,
+    },
+    /// A file lies there that is none.
+    #[error("{place} is no socket; {}", .place.way_out())]
+    NoSocket {
         /// Where.
         place: Arc<Place>,
     },
@@ -156,6 +172,7 @@ impl RemoteError {
         match source.kind() {
             io::ErrorKind::NotFound => Self::Absent { place },
             io::ErrorKind::PermissionDenied => Self::Denied { place },
+            io::ErrorKind::ConnectionRefused if place.is_another_file() => Self::NoSocket { place },
             // Of a unix socket: the file is there still, the process is gone.
             io::ErrorKind::ConnectionRefused => Self::Refused { place },
             _ => Self::Connect { place, source },
@@ -191,7 +208,7 @@ fn said_by(file: Option<&PathBuf>) -> String {
 fn tls_hint(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::UnknownAuthority => "; name the CA's certificate with --ca",
-        HandshakeError::Certificate(_) => "; --server-name says which name it shall prove",
+        error if error.is_about_the_name() => "; --server-name says which name it shall prove",
         HandshakeError::NotTls => "; an API without TLS is reached with http://",
         _ => "",
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::address::Address;
@@ -84,7 +85,7 @@ impl Where {
         }
         // Next to an address on the command line, a file that nobody named has no say: its token is for another place.
         let file = match (&self.config, &self.admin) {
-            (Some(file), _) => Some(file.clone()),
+            (Some(file), _) => Some(named(file, "--admin")?),
             (None, Some(_)) => None,
             (None, None) => default_config(),
         };
@@ -115,11 +116,32 @@ impl Place {
         if let Some(address) = address {
             return Ok(Self::flagged(address, FLAG));
         }
-        let file = config.or_else(default_config);
+        let file = match config {
+            Some(file) => Some(named(&file, FLAG)?),
+            None => default_config(),
+        };
         let health = admin(file.as_deref(), warn).health;
         let Some(address) = health else { return Err(RemoteError::Off { key: "admin.health", file, flag: FLAG }) };
         let default = health == Admin::default().health;
         Ok(Self { address: tcp(reachable(address), false), flag: FLAG, origin: Origin::of(default, file) })
+    }
+
+    /// What to do if nobody is there.
+    pub(super) fn way_out(&self) -> String {
+        let Self { flag, origin, .. } = self;
+        match (origin, *flag) {
+            (Origin::Default, "--admin") => {
+                "-c names its configuration, --admin the place itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
+            }
+            (Origin::Default, flag) => format!("-c names its configuration, {flag} the place itself"),
+            (_, flag) => format!("{flag} names another place"),
+        }
+    }
+
+    /// Whether something lies in the place of a unix socket that is none.
+    pub(super) fn is_another_file(&self) -> bool {
+        let Address::Unix(path) = &self.address else { return false };
+        fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket())
     }
 
     fn configured(admin: &Admin, file: Option<PathBuf>) -> Result<Self, RemoteError> {
@@ -155,6 +177,15 @@ impl Bearer {
             return Err(RemoteError::NoToken { path: file.into() });
         }
         Ok(Self { file: file.into(), token: token.to_owned() })
+    }
+}
+
+/// The file that somebody named, which is to be there: without it, another proxy than the one that is meant would be
+/// asked, and perhaps drained.
+fn named(file: &Path, flag: &'static str) -> Result<PathBuf, RemoteError> {
+    match fs::File::open(file) {
+        Ok(_) => Ok(file.to_owned()),
+        Err(source) => Err(RemoteError::Config { file: file.to_owned(), flag, source }),
     }
 }
 

@@ -72,6 +72,11 @@ fn walk(file: &Path, found: &mut BTreeSet<PathBuf>) {
     let mut rest = steps(file);
     let mut links = 0;
     while let Some(step) = rest.pop_front() {
+        // No link leads to where it is: above it is what lies before it in the path.
+        if step == ".." && matches!(at.components().next_back(), Some(Component::Normal(_))) {
+            at.pop();
+            continue;
+        }
         // An absolute step replaces what is there.
         let next = at.join(&step);
         if let Ok(target) = next.read_link() {
