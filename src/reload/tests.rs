@@ -262,7 +262,7 @@ impl Stirs for Stuck {
     }
 
     async fn stir(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

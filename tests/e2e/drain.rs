@@ -186,8 +186,10 @@ async fn an_old_session_is_told_1012() {
     .await;
     let mut websocket = proxy.websocket("/ws?name=old").await;
     assert_eq!(close_of(&mut websocket).await, (1012, "maximum age".into()));
-    // The answer goes out as the end is waited for; without it the session lasts for as long as `close_grace` allows.
+    // The answer goes out as the end is waited for. Without it, and without the connection's end, the session would last
+    // for as long as `close_grace` allows.
     soon("the end of the connection", next_message(&mut websocket)).await.expect_err("nothing follows a Close");
+    drop(websocket);
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!((&line["close.reason"], &line["close.initiator"]), (&"max_age".into(), &"proxy".into()), "{line}");
     let lived = line["duration_s"].as_f64().expect("a number");
