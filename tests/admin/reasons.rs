@@ -111,20 +111,16 @@ fn both_wait(mut client: Tls, mut app: TcpStream) -> Seen {
 }
 
 /// The client sends this, and both wait.
-fn client_sends(mut client: Tls, app: TcpStream, bytes: Vec<u8>) -> JoinHandle<Seen> {
-    tokio::spawn(async move {
-        client.write_all(&bytes).await.expect("it is open");
-        client.flush().await.expect("it is open");
-        both_wait(client, app)
-    })
+async fn client_sends(mut client: Tls, app: TcpStream, bytes: Vec<u8>) -> Seen {
+    client.write_all(&bytes).await.expect("it is open");
+    client.flush().await.expect("it is open");
+    both_wait(client, app)
 }
 
 /// The app sends this, and both wait.
-fn app_sends(client: Tls, mut app: TcpStream, bytes: Vec<u8>) -> JoinHandle<Seen> {
-    tokio::spawn(async move {
-        app.write_all(&bytes).await.expect("it is open");
-        both_wait(client, app)
-    })
+async fn app_sends(client: Tls, mut app: TcpStream, bytes: Vec<u8>) -> Seen {
+    app.write_all(&bytes).await.expect("it is open");
+    both_wait(client, app)
 }
 
 fn close(frame: fn(u8, Vec<u8>) -> Frame, code: u16, text: &str) -> Vec<u8> {
@@ -243,8 +239,8 @@ async fn bring_about(rig: &mut Rig) -> Vec<Case> {
     ];
     for (path, bytes, by_client) in orders {
         let (client, app) = rig.session(path).await;
-        let sent = if by_client { client_sends(client, app, bytes) } else { app_sends(client, app, bytes) };
-        running.push((path, sent.await.expect("no panic")));
+        let seen = if by_client { client_sends(client, app, bytes).await } else { app_sends(client, app, bytes).await };
+        running.push((path, seen));
     }
     let (client, app) = rig.session("/silent").await;
     running.push(("/silent", tokio::spawn(answering_once(client, app))));
