@@ -194,7 +194,9 @@ mod tests {
             let pulse = UpstreamPulse::new(base);
             let mut watch = Watch::new(UpstreamPolicy::default(), base);
             let asked = base + 15 * SECOND + Duration::from_micros(700);
-            assert_eq!(watch.tick(base + 14 * SECOND, &pulse, true), Tick::Wait);
+            for second in 1..=14 {
+                assert_eq!(watch.tick(base + second * SECOND, &pulse, true), Tick::Wait);
+            }
             assert_eq!(watch.tick(asked, &pulse, true), Tick::Probe);
             pulse.probe_left(asked + Duration::from_micros(50));
             if answered {
