@@ -217,7 +217,7 @@ async fn what_is_no_http_is_hung_up_on() {
         let Reply { status, .. } = rig.send(bytes).await;
         assert_eq!(status, 400, "{bytes:?}");
     }
-    let many: String = (0..100).map(|field| format!("X-{field}: 1\r\n")).collect();
+    let many = "X-Many: 1\r\n".repeat(100);
     let Reply { status, .. } = rig.send(&format!("GET /v1/info HTTP/1.1\r\nHost: localhost\r\n{many}\r\n")).await;
     assert_eq!(status, 431, "too many header fields");
     let large = "x".repeat(40_000);

@@ -49,10 +49,10 @@ impl Events {
     /// The lines up to the next empty one.
     async fn block(&mut self) -> String {
         loop {
-            if let Some((block, rest)) = self.read.split_once("\n\n") {
-                let block = block.to_owned();
-                self.read = rest.to_owned();
-                return block;
+            if let Some(end) = self.read.find("\n\n") {
+                let rest = self.read.split_off(end + 2);
+                let block = std::mem::replace(&mut self.read, rest);
+                return block.trim_end().to_owned();
             }
             let chunk = soon("a chunk", read_chunk(&mut self.stream)).await.expect("the stream goes on");
             assert!(!chunk.is_empty(), "the stream ended");

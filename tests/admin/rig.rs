@@ -1,6 +1,7 @@
 //! A proxy that is administered, and the requests that are made of it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -139,7 +140,7 @@ pub(crate) fn request<'a>(method: &str, path: &str, headers: impl IntoIterator<I
         text = text + header + "\r\n";
     }
     if !body.is_empty() {
-        text += &format!("Content-Length: {}\r\n", body.len());
+        write!(text, "Content-Length: {}\r\n", body.len()).expect("writing to a string");
     }
     text + "\r\n" + body
 }

@@ -42,7 +42,7 @@ const ENDS = [
   () => ['client', 'normal', 1001, 1001, null, 'client went away: its page was left, or its program ended (1001)'],
   () => ['client', 'normal', 1000, 1000, 'bye', 'client closed the session with 1000 "bye"'],
   () => ['client', 'normal', 1006, 1006, null, "client's connection broke without a Close: connection reset"],
-  () => ['proxy', 'slow_reader', 1001, 4408, 'slow reader', 'client stopped reading: for 10 s it took nothing of what was sent to it'],
+  () => ['proxy', 'slow_reader', 1001, 4408, 'slow reader', 'client stopped reading: it took nothing of what was sent to it for 10 s'],
 ];
 
 // The same crowd every time.
