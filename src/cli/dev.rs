@@ -110,10 +110,10 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
 fn in_flags(report: &config::Report) -> String {
     let flags =
         [("`upstream.url`", "--to"), ("`heartbeat.interval`", "--interval"), ("`heartbeat.timeout`", "--timeout")];
-    let told = report
-        .findings()
-        .iter()
-        .map(|finding| flags.iter().fold(finding.message.clone(), |message, (key, flag)| message.replace(key, flag)));
+    let told = report.findings().iter().map(|finding| {
+        let help = finding.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+        flags.iter().fold(format!("{}{help}", finding.message), |told, (key, flag)| told.replace(key, flag))
+    });
     told.collect::<Vec<_>>().join("; ")
 }
 
