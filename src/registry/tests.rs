@@ -35,8 +35,9 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         close_reason: "bye".into(),
         from_client: traffic(from_client),
         from_upstream: traffic(from_upstream),
-        heartbeat: Default::default(),
+        heartbeat: Stats::default(),
         duration: Duration::from_secs(1),
+        offender: None,
         last_seen_ago: Duration::ZERO,
         last_pong_ago: Some(Duration::from_secs(45)),
     }

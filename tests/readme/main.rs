@@ -44,6 +44,27 @@ const COMMANDS: &[(&str, Tried)] = &[
         "kubectl apply -f deploy/kubernetes/",
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_manifests_are_valid" },
     ),
+    (
+        "pulsegate conns --state closed",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn sessions_are_listed_watched_and_closed" },
+    ),
+    (
+        "pulsegate kill f6d2804a0000000c --reason \"under investigation\"",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn sessions_are_listed_watched_and_closed" },
+    ),
+    (
+        "pulsegate drain --wait",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn a_drain_is_waited_for_and_the_process_stays" },
+    ),
+    (
+        "pulsegate healthcheck --ready",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn a_drain_is_waited_for_and_the_process_stays" },
+    ),
+    ("pulsegate reload", Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_is_one_and_says_why" }),
+    (
+        "curl --unix-socket /run/pulsegate/admin.sock http://localhost/v1/connections?state=closed",
+        Tried::Elsewhere { file: "tests/admin/sockets.rs", by: "/v1/" },
+    ),
     ("./tests/run", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
 ];
 
