@@ -191,7 +191,7 @@ mod tests {
             heading(59).split_whitespace().collect::<Vec<_>>(),
             ["ID", "ROUTE", "CLIENT", "IDLE", "RTT", "MISS"]
         );
-        assert_eq!([120, 119].map(|width| heading(width).split_whitespace().count()), [13, 12]);
+        assert_eq!([106, 105].map(|width| heading(width).split_whitespace().count()), [13, 12]);
         let told = lines(&[conn("00000000000000a1", &close)], None);
         assert!(told[1].ends_with(&format!("1001 {sentence}")), "{told:?}");
         let cut = lines(&[conn("00000000000000a1", &close)], Some(80));
