@@ -8,6 +8,7 @@ use pulsegate::relay::{Ending, Observer, Order};
 use pulsegate::ws::Sender;
 use tokio::time::sleep;
 
+use self::Said::{Missed, Pinged, TimedOut};
 use crate::messages::{asked, text};
 use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
 
@@ -40,11 +41,11 @@ impl Notes {
     fn agree_with(&self, ending: &Ending) {
         let said = self.said();
         let count = |of: fn(&Said) -> bool| said.iter().filter(|said| of(said)).count() as u64;
-        let pings = count(|said| *said == Said::Pinged);
-        let pongs = count(|said| matches!(said, Said::Ponged(_)));
+        let probes = count(|said| *said == Said::Pinged);
+        let answers = count(|said| matches!(said, Said::Ponged(_)));
         let missed = count(|said| matches!(said, Said::Missed(..)));
         let counted = ending.heartbeat;
-        assert_eq!((pings, pongs, missed), (counted.pings, counted.pongs, counted.missed), "{said:?}");
+        assert_eq!((probes, answers, missed), (counted.pings, counted.pongs, counted.missed), "{said:?}");
     }
 }
 
@@ -103,7 +104,6 @@ async fn protocol_pings_pongs_and_misses() {
     let at = |index: usize| said.get(index).copied();
     assert!(matches!(at(1), Some(Said::Ponged(Some(rtt))) if rtt >= 10 * MILLISECOND && rtt < 15 * MILLISECOND));
     assert_eq!(at(2), Some(Said::Ponged(None)));
-    use Said::{Missed, Pinged, TimedOut};
     assert_eq!(said[3..8], [Pinged, Missed(1, 3), Pinged, Missed(2, 3), Pinged], "{said:?}");
     assert!(matches!(at(8), Some(Said::Ponged(Some(_)))), "{said:?}");
     assert_eq!(

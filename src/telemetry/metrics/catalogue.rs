@@ -279,8 +279,7 @@ pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Metric = gauge(
 );
 pub(super) const CONFIG_RELOADS: Metric =
     counter("config_reloads", &[closed("result", RELOADS)], "Attempts to load the configuration anew, by their result");
-pub(super) const DRAINING: Metric =
-    gauge("draining", &[], "Whether the end has been announced: 1 or 0");
+pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether the end has been announced: 1 or 0");
 
 /// Every metric, in the order of a connection's life.
 pub const ALL: &[&Metric] = &[
