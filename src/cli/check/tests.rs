@@ -66,8 +66,8 @@ fn a_valid_configuration_is_told_in_a_few_lines() {
       passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
       health on    0.0.0.0:9090 for probes and metrics, in plain HTTP
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
-      ends within  30s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 8s to spare
-                   wait 31 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+      ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
+                   wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
       route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
       route        /raw/   no heartbeat
       route        /       pinged after 25s of quiet, a dead client is gone within 45 s
@@ -163,8 +163,8 @@ fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
       limits       20000 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
       health on    127.0.0.1:9090 for probes and metrics, in plain HTTP
       admin on     127.0.0.1:4040
-      ends within  1m 40s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 8s to spare
-                   wait 101 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+      ends within  1m 37s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 5s to spare
+                   wait 98 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
                    closes WebSockets at the age of 12h
       route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
                                             to unix:/run/admin.sock, never probed
@@ -308,7 +308,7 @@ fn operation_is_an_object_for_machines() {
     let facts: Vec<String> = OPERATION.iter().map(|name| format!("{name}: {}", object["serves"][name])).collect();
     assert_snapshot!(facts.join("\n"), @r#"
     admin: {"closed_sessions":1000,"health":"127.0.0.1:9090","socket":"127.0.0.1:4040","tls":false,"token_file":null}
-    drain: {"close_grace_s":2.0,"code":4000,"delay_s":0.0,"margin_s":8.0,"max_connection_age_s":43200.0,"total_s":100.0,"window_s":90.0}
+    drain: {"close_grace_s":2.0,"code":4000,"delay_s":0.0,"margin_s":5.0,"max_connection_age_s":43200.0,"total_s":97.0,"window_s":90.0}
     log: {"level":"info"}
     otel: null
     "#);
@@ -346,8 +346,8 @@ fn the_longest_end_counts_the_most_patient_route() {
     let (_, out) = file.check(Format::Human, Ok(()));
     let at = out.find("  ends within").expect("it is told");
     assert_snapshot!(out[at..].lines().take(2).collect::<Vec<_>>().join("\n"), @"
-    ends within  1m 23s 500ms: 5s announced, 1m to close WebSockets with 1012, 10s 500ms for the last answers, 8s to spare
-                 wait 85 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+    ends within  1m 20s 500ms: 5s announced, 1m to close WebSockets with 1012, 10s 500ms for the last answers, 5s to spare
+                 wait 82 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
     ");
     let (_, out) = file.check(Format::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
@@ -368,8 +368,8 @@ fn open_origins_are_warned_of_by_route() {
       passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
       health on    0.0.0.0:9090 for probes and metrics, in plain HTTP
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
-      ends within  30s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 8s to spare
-                   wait 31 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+      ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
+                   wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
       route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
                              lets in pages of any origin
       route        /raw/   no heartbeat
