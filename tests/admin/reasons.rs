@@ -35,7 +35,7 @@ struct Row {
 fn section() -> String {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("there is one");
     let section = readme.split_once(SECTION).unwrap_or_else(|| panic!("no {SECTION:?} in the README")).1;
-    section.split("\n## ").next().unwrap_or_default().to_owned()
+    section.split("\n#").next().unwrap_or_default().to_owned()
 }
 
 /// The line that the README shows.
