@@ -221,24 +221,33 @@ impl Server {
             let (reloads, reloader) = reloads(&shared, self.follows)?;
             // Before anybody can ask.
             reload::tell_certificates(&shared.current, &shared.metrics);
-            tracing::info!(
-                address = %self.address,
-                redirect = self.redirect.map(tracing::field::display),
-                health = self.admin.health_address().map(tracing::field::display),
-                admin = self.admin.admin_address().map(tracing::field::display),
-                workers = self.listeners.len(),
-                upstream = %shared.current.load().settings.upstream,
-                open_files = raise_file_limit(),
-                "listening"
-            );
+            let open_files = raise_file_limit();
+            let (health, socket) = (self.admin.health_address(), self.admin.admin_address().cloned());
+            let workers = self.listeners.len();
+            // Whoever waits for this line may come at once, and ask whether the proxy is ready.
+            let listening = async {
+                shared.startup.over().await;
+                tracing::info!(
+                    address = %self.address,
+                    redirect = self.redirect.map(tracing::field::display),
+                    health = health.map(tracing::field::display),
+                    admin = socket.map(tracing::field::display),
+                    workers,
+                    upstream = %shared.current.load().settings.upstream,
+                    open_files,
+                    "listening"
+                );
+                std::future::pending().await
+            };
             let admin = self.admin.serve(administration(&shared, self.address, self.dev, reloader))?;
-            let workers = self.listeners.into_iter().enumerate();
-            let ends: Vec<_> = workers
+            let listeners = self.listeners.into_iter().enumerate();
+            let ends: Vec<_> = listeners
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
             let result = tokio::select! {
                 result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
+                never = listening => match never {},
                 never = reloads => match never {},
                 never = keep_plan(&shared) => match never {},
                 never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},

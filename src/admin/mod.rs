@@ -37,6 +37,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, AdminSocket};
@@ -76,22 +77,32 @@ pub struct Context {
 
 /// Counts the workers that are still to begin.
 #[derive(Debug)]
-pub struct Startup(AtomicUsize);
+pub struct Startup {
+    left: AtomicUsize,
+    over: Notify,
+}
 
 impl Startup {
     /// None of `workers` has begun.
     pub fn of(workers: usize) -> Self {
-        Self(AtomicUsize::new(workers))
+        Self { left: AtomicUsize::new(workers), over: Notify::new() }
     }
 
     /// One more worker accepts.
     pub fn one_accepts(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.over.notify_one();
+        }
     }
 
     /// Whether every worker has begun to accept.
     pub fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    /// Completes then, for one that waits.
+    pub async fn over(&self) {
+        self.over.notified().await;
     }
 }
 
