@@ -3,32 +3,21 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::rig::{Rig, exchange, request};
 use crate::support::client::{Neighbour, echo};
 use crate::support::deadline::{settles, soon, within};
+use crate::support::files::raise_the_limit_of_open_files;
 
 /// More than there are places.
 const IDLE: usize = 300;
 /// Far above what any answer takes, and far below the ten seconds after which who is idle is hung up on.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// Each idle connection takes one descriptor here and one in the proxy, which inherits the limit.
-fn raise_the_limit_of_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
-    assert!(
-        limit.current.is_none_or(|files| files >= 1_024),
-        "too few open files: raise the limit with ulimit -Hn 4096"
-    );
-}
-
 #[tokio::test]
 async fn idle_connections_make_room_for_those_who_ask() {
-    raise_the_limit_of_open_files();
+    raise_the_limit_of_open_files(1024);
     let rig = Rig::start().await;
     let neighbour = Neighbour::join(&rig.proxy, "/echo").await;
     // One that has asked before all others came, and one that reads events.

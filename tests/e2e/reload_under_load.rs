@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,6 +24,7 @@ use crate::reload::{Mount, Pair, reload_after};
 use crate::support::client::{Wss, echo};
 use crate::support::deadline::{soon, within};
 use crate::support::fake::Fake;
+use crate::support::files::raise_the_limit_of_open_files;
 use crate::support::plain::Answer;
 use crate::support::proxy::{Config, Proxy};
 
@@ -198,16 +198,6 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
     sessions
 }
 
-/// Two descriptors for each session in this process, the client's and the app's, and two in the proxy, which inherits
-/// the limit.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("the hard limit may be had");
-    let enough = limit.current.is_none_or(|limit| limit > 3 * (OWN + SHARED) as u64);
-    assert!(enough, "this test needs more open files than {:?}: raise the limit with ulimit -Hn 8192", limit.current);
-}
-
 /// What `metric`, labels included, says.
 async fn measured(proxy: &Proxy, metric: &str) -> usize {
     let listening = proxy.logged("listening").swap_remove(0);
@@ -232,7 +222,8 @@ async fn is_shown(proxy: &Proxy, pair: &Pair) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
-    raise_file_limit();
+    // Two for each session in this process, the client's and the app's, and two in the proxy.
+    raise_the_limit_of_open_files(6144);
     let app = Fake::start(|_, stream| async move { drop(stream) }).await;
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let mut mount = Mount::new(dir.path());

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesUnordered, iter};
 use http::Method;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -16,6 +15,7 @@ use crate::client::{Answer, Client, WebSocket, request};
 use crate::support::client::{Tls, Wss, next_message};
 use crate::support::deadline::{soon, within};
 use crate::support::fake::Fake;
+use crate::support::files::raise_the_limit_of_open_files;
 use crate::support::frames::{CLOSE, FIN, Frame};
 use crate::support::plain;
 use crate::support::proxy::{Config, Proxy};
@@ -40,7 +40,8 @@ type Told = JoinHandle<(Option<u16>, Instant)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
-    raise_the_limit_of_open_files();
+    // Two for each session in this process, and two in the proxy.
+    raise_the_limit_of_open_files(12_000);
     let (fake, mut asked) = app().await;
     let config = Config::to(&fake.url)
         .drain("delay = \"1s\"")
@@ -171,15 +172,4 @@ async fn under_way(proxy: &Proxy, client: &mut Client) -> (Vec<h2::client::Respo
         single.push(stream);
     }
     (streamed, single)
-}
-
-/// Every session takes two descriptors in this process, and two in the proxy, which inherits the limit.
-fn raise_the_limit_of_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
-    assert!(
-        limit.current.is_none_or(|files| files > 12_000),
-        "too few open files: raise the limit with ulimit -Hn 12288"
-    );
 }

@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod deadline;
 pub(crate) mod fake;
+pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod node;
 pub(crate) mod pki;
