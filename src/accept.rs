@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Cidr;
 use crate::gate::{Complaints, Gate, Place, Refusal};
+use crate::generation::Current;
 use crate::http::Peer;
 use crate::proxy_protocol::{Header, Malformed, Source};
 use crate::telemetry::metrics::Metrics;
@@ -69,9 +69,8 @@ fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
 pub struct Door {
     /// How many may come in.
     pub gate: Arc<Gate>,
-    /// The peers that begin each connection with a PROXY header, and without which nobody comes in; `None` where every
-    /// peer is the client itself.
-    pub proxies: Option<Arc<[Cidr]>>,
+    /// Says which peers begin each connection with a PROXY header, without which nobody comes in then.
+    pub current: Arc<Current>,
     /// Whether a handshake follows, which the client's address may begin only so many of.
     pub handshakes: bool,
 }
@@ -142,9 +141,10 @@ impl Door {
     fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Option<Arrival> {
         // An IPv4 client of a listener on `[::]` appears under its IPv4 address.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let place = self.gate.enter().and_then(|mut place| match &self.proxies {
+        let settings = Arc::clone(&self.current.load().settings);
+        let place = self.gate.enter().and_then(|mut place| match &settings.listen.proxy_protocol {
             None => self.claim(&mut place, address).map(|()| (place, Introduction::Done)),
-            Some(proxies) if proxies.iter().any(|network| network.contains(address.ip())) => {
+            Some(proxies) if proxies.trusted.iter().any(|network| network.contains(address.ip())) => {
                 Ok((place, Introduction::Awaited(self.clone())))
             }
             Some(_) => Err(Refusal::ProxyUntrusted),
@@ -238,10 +238,8 @@ async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
 pub struct Accept {
     /// What they have to pass.
     pub door: Door,
-    /// Performs the handshakes.
-    pub terminator: Arc<Terminator>,
-    /// How long a handshake may take, PROXY header included.
-    pub handshake: Duration,
+    /// Says how hands are shaken, and how long that may take, PROXY header included.
+    pub current: Arc<Current>,
     /// Where handshakes are counted.
     pub metrics: Arc<Metrics>,
     /// Owns the tasks of every connection.
@@ -265,8 +263,9 @@ impl Accept {
         N: FnOnce(ClientStream, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let deadline = Instant::now() + self.handshake;
-        let (terminator, metrics) = (Arc::clone(&self.terminator), Arc::clone(&self.metrics));
+        let generation = self.current.load();
+        let deadline = Instant::now() + generation.settings.limits.handshake;
+        let (terminator, metrics) = (Arc::clone(&generation.terminator), Arc::clone(&self.metrics));
         let tracker = self.tracker.clone();
         self.tracker.spawn(async move {
             let greeted = tokio::select! {
@@ -274,7 +273,7 @@ impl Accept {
                 greeted = greet(&terminator, &metrics, arrival, deadline) => greeted,
                 // There is no service to shake hands for, and a silent client must not hold up the end.
                 () = stop.cancelled() => {
-                    metrics.handshake("draining");
+                    metrics.handshake_failed("draining");
                     None
                 }
             };
@@ -292,16 +291,17 @@ async fn greet(
     arrival: Arrival,
     deadline: Instant,
 ) -> Option<(ClientStream, Peer)> {
+    let begun = Instant::now();
     let (tcp, address, place) = arrival.identified(deadline).await?;
     match terminator.handshake(tcp, deadline).await {
         Ok((mut stream, tls)) => {
-            metrics.handshake("ok");
+            metrics.handshake(tls.version, tls.group, begun.elapsed());
             stream.hold(place);
             Some((stream, Peer { address, tls: Some(tls) }))
         }
         Err(error) => {
             let outcome = error.outcome();
-            metrics.handshake(outcome);
+            metrics.handshake_failed(outcome);
             if error.is_routine() {
                 tracing::debug!(client.address = %address, outcome, %error, "tls.handshake_failed");
             } else {

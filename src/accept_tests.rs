@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::config::EdgeLimits;
+use crate::config::{EdgeLimits, ProxyProtocol, Settings};
+use crate::generation::testing::{current_of, settings};
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,16 +73,17 @@ impl Loop {
         let Localhost { identity, certificate } = localhost();
         let listener = listeners(at, workers(1)).expect("listen").remove(0);
         let address = listener.local_addr().expect("address");
-        let terminator = Arc::new(Terminator::new(identity).expect("terminator"));
         let (metrics, tracker, stop) = (Arc::new(Metrics::new()), TaskTracker::new(), CancellationToken::new());
+        let mut settings = Settings { limits, ..settings("") };
+        let trusted = proxies.map(|network| vec![network.parse().expect("a network")]);
+        settings.listen.proxy_protocol = trusted.map(|trusted| ProxyProtocol { trusted });
+        let current = current_of(settings, identity);
         let door = Door {
-            gate: Arc::new(Gate::new(&limits, Arc::clone(&metrics))),
-            proxies: proxies.map(|network| [network.parse().expect("a network")].into()),
+            gate: Arc::new(Gate::new(Arc::clone(&current), Arc::clone(&metrics))),
+            current: Arc::clone(&current),
             handshakes: true,
         };
-        let metrics_too = Arc::clone(&metrics);
-        let accept =
-            Accept { door, terminator, handshake: limits.handshake, metrics: metrics_too, tracker: tracker.clone() };
+        let accept = Accept { door, current, metrics: Arc::clone(&metrics), tracker: tracker.clone() };
         let listener = TcpListener::from_std(listener).expect("listener");
         tracker.spawn(accept.run(listener, stop.clone(), |stream, peer: Peer| async move {
             let (mut read, mut write) = tokio::io::split(stream);
@@ -131,7 +133,10 @@ async fn a_connection_is_handed_on_and_counted_until_it_ends() {
     assert_eq!(&line, b"127.0.0.1\n");
     let during = port.metrics.encode();
     assert!(during.contains("pulsegate_connections_active 1\n"), "{during}");
-    assert!(during.contains("pulsegate_tls_handshakes_total{outcome=\"ok\"} 1\n"), "{during}");
+    assert!(
+        during.contains("pulsegate_tls_handshakes_total{outcome=\"ok\",version=\"1.3\",group=\"X25519MLKEM768\"} 1\n"),
+        "{during}"
+    );
 
     stream.shutdown().await.expect("shutdown");
     let mut rest = Vec::new();
@@ -174,7 +179,10 @@ async fn a_silent_client_holds_up_nobody_and_is_ended() {
     let end = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("ended by the deadline");
     assert!(matches!(end, Ok(0)), "{end:?}");
     let text = port.metrics.encode();
-    assert!(text.contains("pulsegate_tls_handshakes_total{outcome=\"timeout\"} 1\n"), "{text}");
+    assert!(
+        text.contains("pulsegate_tls_handshakes_total{outcome=\"timeout\",version=\"none\",group=\"none\"} 1\n"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -191,7 +199,10 @@ async fn stopping_ends_handshakes_under_way() {
     let end = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("in time");
     assert!(!matches!(end, Ok(1..)), "{end:?}");
     let text = port.metrics.encode();
-    assert!(text.contains("pulsegate_tls_handshakes_total{outcome=\"draining\"} 1\n"), "{text}");
+    assert!(
+        text.contains("pulsegate_tls_handshakes_total{outcome=\"draining\",version=\"none\",group=\"none\"} 1\n"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -342,7 +353,7 @@ async fn a_check_of_the_port_is_no_refusal() {
         }
     };
     timeout(PATIENCE, served).await.expect("the place is free again");
-    assert!(!port.metrics.encode().contains("proxy_cut"), "{}", port.metrics.encode());
+    port.assert_counted("connections_refused_total{reason=\"proxy_cut\"} 0");
 }
 
 #[tokio::test]

@@ -1,33 +1,96 @@
-//! The orderly end: signals, the phases it passes through, and the farewell to all sessions.
+//! The orderly end: who asks for it, the phases it passes through, and the farewell to all sessions.
+//!
+//! ```text
+//! Serving → Announced → Draining → Drained
+//!               ↘           ↘
+//!                Aborting    Aborting
+//! ```
+//!
+//! [`Shutdown`] is the state, which anybody may move forward and nobody back; [`supervise`] lets the time pass.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod farewell;
+mod signals;
+mod supervise;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::Registry;
-use crate::relay::{Control, Order};
+use crate::config::{Drain, Settings};
+use crate::relay::RESTART;
+pub(crate) use signals::Hangups;
+pub use signals::interrupted;
+pub(crate) use supervise::{Outcome, supervise};
 
 /// What sessions and requests get beyond `close_grace` before they are cut off: time to write a Close to a slow
 /// client, and to answer a request that is under way.
-pub const DRAIN_MARGIN: Duration = Duration::from_secs(8);
-
-/// How often sessions are looked for whose upgrade was under way when the drain began.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 /// How far the end has come. It only moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Connections are accepted.
     Serving,
+    /// They still are, but whoever asks is told that they will not be for long.
+    Announced,
     /// No new connections; sessions are being closed and requests finished.
     Draining,
+    /// Nothing is left.
+    Drained,
     /// What is left is dropped.
     Aborting,
+}
+
+impl Phase {
+    /// The word for logs and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Announced => "announced",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Aborting => "aborting",
+        }
+    }
+}
+
+/// How a drain goes about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How long connections are accepted after the announcement.
+    pub delay: Duration,
+    /// The time over which sessions are told, once no more are accepted.
+    pub window: Duration,
+    /// What their clients are told (RFC 6455 §7.4).
+    pub code: u16,
+    /// How long a session's Close may go unanswered, on the route that waits the longest.
+    pub grace: Duration,
+}
+
+impl Plan {
+    /// What `settings` ask for.
+    pub fn of(settings: &Settings) -> Self {
+        let Drain { delay, window, code, .. } = settings.drain;
+        Self { delay, window, code, grace: settings.close_grace() }
+    }
+
+    /// How long the whole takes at most, from the announcement on.
+    pub fn bound(&self) -> Duration {
+        self.delay + self.bound_of_draining()
+    }
+
+    /// As [`bound`](Self::bound), from the end of accepting on.
+    fn bound_of_draining(&self) -> Duration {
+        self.window + self.grace + DRAIN_MARGIN
+    }
+}
+
+impl Default for Plan {
+    /// All at once.
+    fn default() -> Self {
+        Self { delay: Duration::ZERO, window: Duration::ZERO, code: RESTART, grace: Duration::ZERO }
+    }
 }
 
 /// Who may move the phase.
@@ -39,6 +102,24 @@ enum Trigger {
     Program,
 }
 
+/// What follows when nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// The process stays, drained, until somebody asks it to end.
+    Stay,
+    /// The process ends.
+    Exit,
+}
+
+impl Afterwards {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stay => "stay",
+            Self::Exit => "exit",
+        }
+    }
+}
+
 /// The handle of the end: whoever holds a clone may ask for it, and may wait for it.
 #[derive(Clone, Debug)]
 pub struct Shutdown(Arc<State>);
@@ -46,9 +127,27 @@ pub struct Shutdown(Arc<State>);
 #[derive(Debug)]
 struct State {
     trigger: Trigger,
-    phase: Mutex<Phase>,
+    course: Mutex<Course>,
+    announced: CancellationToken,
     draining: CancellationToken,
     aborting: CancellationToken,
+    exiting: CancellationToken,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    phase: Phase,
+    since: SystemTime,
+    afterwards: Afterwards,
+    plan: Plan,
+}
+
+impl Course {
+    fn enter(&mut self, phase: Phase) {
+        if phase > self.phase {
+            (self.phase, self.since) = (phase, SystemTime::now());
+        }
+    }
 }
 
 impl Shutdown {
@@ -63,27 +162,69 @@ impl Shutdown {
     }
 
     fn new(trigger: Trigger) -> Self {
+        let course = Course {
+            phase: Phase::Serving,
+            since: SystemTime::now(),
+            afterwards: Afterwards::Stay,
+            plan: Plan::default(),
+        };
         Self(Arc::new(State {
             trigger,
-            phase: Mutex::new(Phase::Serving),
+            course: Mutex::new(course),
+            announced: CancellationToken::new(),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
+            exiting: CancellationToken::new(),
         }))
+    }
+
+    /// Makes `plan` what the next drain does; one that has been announced keeps its own.
+    pub fn prepare(&self, plan: Plan) {
+        let mut course = self.course();
+        if course.phase == Phase::Serving {
+            course.plan = plan;
+        }
     }
 
     /// Where it stands.
     pub fn phase(&self) -> Phase {
-        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        self.course().phase
     }
 
-    /// One step towards the end, as a signal makes it: serving → draining → aborting. Returns the new phase.
+    /// Since when it has stood there.
+    pub fn since(&self) -> SystemTime {
+        self.course().since
+    }
+
+    /// One step towards the end, as a signal makes it. The first one asks for a drain and for the exit behind it, also
+    /// where a drain is under way that nobody asked to exit after; the second one aborts. Returns the phase that
+    /// holds then.
     pub fn advance(&self) -> Phase {
-        self.enter(|phase| if phase == Phase::Serving { Phase::Draining } else { Phase::Aborting })
+        self.change(|course| match (course.phase, course.afterwards) {
+            (Phase::Serving, _) => {
+                course.afterwards = Afterwards::Exit;
+                course.enter(Phase::Announced);
+            }
+            (Phase::Announced | Phase::Draining, Afterwards::Exit) => course.enter(Phase::Aborting),
+            (Phase::Announced | Phase::Draining | Phase::Drained, _) => course.afterwards = Afterwards::Exit,
+            (Phase::Aborting, _) => {}
+        })
     }
 
-    /// Drops what is left.
+    /// Asks for a drain, and for no exit behind it: the process stays until a signal ends it. Asking again changes
+    /// nothing. Returns the phase that holds then.
+    pub fn drain(&self) -> Phase {
+        self.change(|course| course.enter(course.phase.max(Phase::Announced)))
+    }
+
+    /// Drops what is left, and ends.
     pub fn abort(&self) {
-        self.enter(|_| Phase::Aborting);
+        self.change(|course| course.enter(Phase::Aborting));
+    }
+
+    /// Cancelled once the end has been announced.
+    pub fn announced(&self) -> &CancellationToken {
+        &self.0.announced
     }
 
     /// Cancelled once no more connections are to be accepted.
@@ -91,199 +232,139 @@ impl Shutdown {
         &self.0.draining
     }
 
-    /// Cancelled once what is left is to be dropped.
+    /// Cancelled once what is left is to be dropped: in an abort, and when a drain is out of time.
     pub fn aborting(&self) -> &CancellationToken {
         &self.0.aborting
     }
 
-    /// Starts to listen to signals, if this is one that does; needs a runtime.
-    pub(crate) fn signals(&self) -> io::Result<Signals> {
-        let sources = match self.0.trigger {
-            Trigger::Signals => Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)),
-            Trigger::Program => None,
-        };
-        Ok(Signals { sources, shutdown: self.clone() })
+    /// The delay is over.
+    fn close_doors(&self) {
+        self.change(|course| course.enter(Phase::Draining));
     }
 
-    fn enter(&self, next: impl FnOnce(Phase) -> Phase) -> Phase {
-        let mut phase = self.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        *phase = next(*phase);
-        if *phase >= Phase::Draining {
-            self.0.draining.cancel();
-        }
-        if *phase >= Phase::Aborting {
-            self.0.aborting.cancel();
-        }
-        *phase
-    }
-}
-
-/// Completes at the next SIGINT or SIGTERM, for commands that have nothing to drain; needs a runtime.
-///
-/// Where signals cannot be listened to they keep their usual meaning, and this never completes.
-pub async fn interrupted() {
-    match Shutdown::on_signals().signals() {
-        Ok(mut signals) => signals.next().await,
-        Err(_) => std::future::pending().await,
-    };
-}
-
-/// SIGTERM and SIGINT, from their installation on.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    sources: Option<(Signal, Signal)>,
-    shutdown: Shutdown,
-}
-
-impl Signals {
-    /// Moves the phase at every signal.
-    pub(crate) async fn drive(mut self) -> Infallible {
-        loop {
-            let name = self.next().await;
-            let phase = self.shutdown.advance();
-            tracing::info!(name, ?phase, "signal");
-        }
+    /// A drain is out of time: what is left is to be dropped.
+    pub(crate) fn cut(&self) {
+        self.0.aborting.cancel();
     }
 
-    async fn next(&mut self) -> &'static str {
-        let Some((terminate, interrupt)) = &mut self.sources else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
+    /// Nothing is left; completes once the process is to end.
+    pub(crate) async fn settle(&self) {
+        let phase = self.change(|course| course.enter(Phase::Drained));
+        tracing::info!(phase = phase.as_str(), afterwards = self.course().afterwards.as_str(), "drain");
+        self.0.exiting.cancelled().await;
     }
-}
 
-/// How the wait for the end came out.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome<T> {
-    /// All work has ended by itself.
-    Ended(T),
-    /// Some was left when the time was up.
-    OutOfTime,
-    /// Somebody asked to drop what is left.
-    Aborted,
-}
-
-/// Waits for the drain, tells every session to end, and waits for `work`, at most `bound` from then on.
-///
-/// `work` that ends before any drain is reported as it is.
-pub(crate) async fn supervise<T>(
-    shutdown: &Shutdown,
-    registry: &Registry,
-    bound: Duration,
-    work: impl Future<Output = T>,
-) -> Outcome<T> {
-    let mut work = std::pin::pin!(work);
-    tokio::select! {
-        // Two requests in a row may have ended the work before this is polled: that was an abort.
-        biased;
-        () = shutdown.draining().cancelled() => {}
-        result = &mut work => return Outcome::Ended(result),
-    }
-    tracing::info!(sessions = registry.len(), bound_s = bound.as_secs_f64(), "draining");
-    let mut farewell = Farewell::default();
-    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-    let mut deadline = std::pin::pin!(tokio::time::sleep(bound));
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.aborting().cancelled() => return Outcome::Aborted,
-            result = &mut work => return Outcome::Ended(result),
-            () = &mut deadline => return Outcome::OutOfTime,
-            _ = sweep.tick() => farewell.tell_new_ones(registry),
+    fn change(&self, change: impl FnOnce(&mut Course)) -> Phase {
+        let mut course = self.course();
+        change(&mut course);
+        let Course { phase, afterwards, .. } = *course;
+        for (token, is_due) in [
+            (&self.0.announced, phase >= Phase::Announced),
+            (&self.0.draining, phase >= Phase::Draining),
+            (&self.0.aborting, phase == Phase::Aborting),
+            (&self.0.exiting, afterwards == Afterwards::Exit || phase == Phase::Aborting),
+        ] {
+            if is_due {
+                token.cancel();
+            }
         }
+        phase
     }
-}
 
-/// Tells each session once. An upgrade may be under way when the drain begins, so one look at the registry is not
-/// enough; a session must not be told twice, since it may be waiting for its peer's Close already.
-#[derive(Default)]
-struct Farewell {
-    /// By address, which stays unique because the handle is kept.
-    told: HashMap<usize, Arc<Control>>,
-}
-
-impl Farewell {
-    fn tell_new_ones(&mut self, registry: &Registry) {
-        for control in registry.all() {
-            self.told.entry(Arc::as_ptr(&control).addr()).or_insert_with(|| {
-                control.give(Order::Drain);
-                control
-            });
-        }
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.0.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heartbeat::UpstreamPulse;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Which of announced, draining, aborting and exiting are cancelled.
+    fn cancelled(shutdown: &Shutdown) -> [bool; 4] {
+        let State { announced, draining, aborting, exiting, .. } = &*shutdown.0;
+        [announced, draining, aborting, exiting].map(CancellationToken::is_cancelled)
+    }
 
     #[test]
-    fn phases_only_move_forward() {
-        let shutdown = Shutdown::on_request();
-        assert_eq!(shutdown.phase(), Phase::Serving);
-        assert_eq!(shutdown.advance(), Phase::Draining);
-        assert!(shutdown.draining().is_cancelled() && !shutdown.aborting().is_cancelled());
-        assert_eq!(shutdown.advance(), Phase::Aborting);
-        assert!(shutdown.aborting().is_cancelled());
-        assert_eq!(shutdown.advance(), Phase::Aborting);
+    fn the_first_signal_drains_and_the_second_aborts() {
+        for doors_closed in [false, true] {
+            let shutdown = Shutdown::on_request();
+            assert_eq!((shutdown.phase(), cancelled(&shutdown)), (Phase::Serving, [false; 4]));
+            assert_eq!(shutdown.advance(), Phase::Announced);
+            assert_eq!(cancelled(&shutdown), [true, false, false, true]);
+            if doors_closed {
+                shutdown.close_doors();
+                assert_eq!((shutdown.phase(), cancelled(&shutdown)), (Phase::Draining, [true, true, false, true]));
+            }
+            assert_eq!(shutdown.advance(), Phase::Aborting);
+            assert_eq!(cancelled(&shutdown), [true; 4], "an abort is the end of accepting too");
+            assert_eq!(shutdown.advance(), Phase::Aborting);
+        }
+    }
 
-        let at_once = Shutdown::on_request();
-        at_once.abort();
-        assert!(at_once.draining().is_cancelled(), "an abort is the end of accepting too");
+    #[test]
+    fn a_drain_may_be_asked_for_twice_and_never_leads_back() {
+        let shutdown = Shutdown::on_request();
+        assert_eq!(shutdown.drain(), Phase::Announced);
+        let since = shutdown.since();
+        assert_eq!(shutdown.drain(), Phase::Announced, "not an abort");
+        assert_eq!((shutdown.since(), cancelled(&shutdown)), (since, [true, false, false, false]));
+        shutdown.close_doors();
+        assert_eq!(shutdown.drain(), Phase::Draining);
+        assert_eq!(cancelled(&shutdown), [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_signal_in_a_drain_that_stays_asks_for_the_exit_and_only_the_next_one_aborts() {
+        for doors_closed in [false, true] {
+            let shutdown = Shutdown::on_request();
+            shutdown.drain();
+            if doors_closed {
+                shutdown.close_doors();
+            }
+            let phase = shutdown.phase();
+            assert_eq!(shutdown.advance(), phase);
+            assert_eq!(cancelled(&shutdown), [true, doors_closed, false, true]);
+            assert_eq!(shutdown.drain(), phase, "who asked for the exit shall have it");
+            assert_eq!(cancelled(&shutdown), [true, doors_closed, false, true]);
+            assert_eq!(shutdown.advance(), Phase::Aborting);
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_session_is_told_even_one_that_enters_late() {
-        let shutdown = Shutdown::on_request();
-        let registry = Arc::new(Registry::new(1));
-        let pulse = Arc::new(UpstreamPulse::new(std::time::Instant::now()));
-        let early = Arc::new(Control::default());
-        let late = Arc::new(Control::default());
-        let _early = registry.enter(registry.next_id(), Arc::clone(&early), &pulse);
-        let work = async {
-            assert_eq!(early.take(), None, "nobody is told while serving");
-            shutdown.advance();
-            tokio::time::sleep(SWEEP_INTERVAL / 2).await;
-            assert_eq!(early.take(), Some(Order::Drain), "told at once");
-            let _late = registry.enter(registry.next_id(), Arc::clone(&late), &pulse);
-            tokio::time::sleep(SWEEP_INTERVAL).await;
-            assert_eq!(late.take(), Some(Order::Drain), "told at the next sweep");
-            tokio::time::sleep(SWEEP_INTERVAL * 3).await;
-            assert_eq!((early.take(), late.take()), (None, None), "nobody is told twice");
-        };
-        let outcome = supervise(&shutdown, &registry, Duration::from_mins(1), work).await;
-        assert_eq!(outcome, Outcome::Ended(()));
+    async fn who_is_drained_waits_for_a_signal_unless_one_has_come() {
+        let asked = Shutdown::on_request();
+        asked.advance();
+        asked.settle().await;
+        assert_eq!(asked.phase(), Phase::Drained);
+
+        let stays = Shutdown::on_request();
+        stays.drain();
+        let settled = tokio::time::timeout(1000 * SECOND, stays.settle()).await;
+        assert!(settled.is_err(), "nobody has asked for the exit");
+        assert_eq!(stays.phase(), Phase::Drained);
+        assert_eq!(stays.advance(), Phase::Drained, "there is nothing to abort");
+        stays.settle().await;
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_wait_is_bounded() {
+    #[test]
+    fn the_plan_in_force_when_the_end_is_announced_is_carried_out() {
         let shutdown = Shutdown::on_request();
-        shutdown.advance();
-        let began = tokio::time::Instant::now();
-        let bound = Duration::from_secs(3);
-        let outcome = supervise(&shutdown, &Registry::new(1), bound, std::future::pending::<()>()).await;
-        assert_eq!(outcome, Outcome::OutOfTime);
-        assert_eq!(began.elapsed(), bound);
+        let plan = |seconds| Plan { window: seconds * SECOND, ..Plan::default() };
+        shutdown.prepare(plan(1));
+        shutdown.prepare(plan(2));
+        shutdown.drain();
+        shutdown.prepare(plan(3));
+        assert_eq!(shutdown.course().plan, plan(2));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_second_request_aborts_at_once() {
-        let shutdown = Shutdown::on_request();
-        shutdown.advance();
-        shutdown.advance();
-        let work = std::future::pending::<()>();
-        let outcome = supervise(&shutdown, &Registry::new(1), Duration::from_secs(3), work).await;
-        assert_eq!(outcome, Outcome::Aborted);
-    }
-
-    #[tokio::test]
-    async fn work_that_ends_by_itself_is_reported() {
-        let outcome = supervise(&Shutdown::on_request(), &Registry::new(1), Duration::ZERO, async { 7 }).await;
-        assert_eq!(outcome, Outcome::Ended(7));
+    #[test]
+    fn the_whole_has_a_bound() {
+        let plan = Plan { delay: 5 * SECOND, window: 15 * SECOND, code: 1012, grace: 2 * SECOND };
+        assert_eq!(plan.bound(), 22 * SECOND + DRAIN_MARGIN);
+        assert!(plan.bound() < 30 * SECOND, "Kubernetes and systemd's unit wait no longer by default");
     }
 }

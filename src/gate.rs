@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Cidr, EdgeLimits};
+use crate::config::Cidr;
+use crate::generation::Current;
 use crate::telemetry::metrics::{Active, Metrics};
 
 /// At most one log line of a kind in this time.
@@ -29,8 +30,7 @@ const SWEEP_AT_LEAST: usize = 64;
 /// Who may come in.
 #[derive(Debug)]
 pub struct Gate {
-    connections: usize,
-    per_network: Bounds,
+    current: Arc<Current>,
     open: AtomicUsize,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
@@ -111,11 +111,11 @@ impl Refusal {
 }
 
 impl Gate {
-    /// A gate that nobody has passed yet; what it lets pass and refuses is counted in `metrics`.
-    pub fn new(limits: &EdgeLimits, metrics: Arc<Metrics>) -> Self {
+    /// A gate that nobody has passed yet, with the limits in force; what it lets pass and refuses is counted in
+    /// `metrics`. A limit on what one address has counts the connections that came while there was one.
+    pub fn new(current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
         Self {
-            connections: limits.connections.unwrap_or(usize::MAX),
-            per_network: Bounds { connections: limits.connections_per_ip, handshakes: limits.handshakes_per_ip },
+            current,
             open: AtomicUsize::new(0),
             hasher: RandomState::new(),
             shards: Default::default(),
@@ -126,7 +126,8 @@ impl Gate {
 
     /// A place among all connections. Whose it is may be known later: see [`Place::claim`].
     pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
-        let bounded = |open: usize| (open < self.connections).then(|| open + 1);
+        let most = self.current.load().settings.limits.connections.unwrap_or(usize::MAX);
+        let bounded = |open: usize| (open < most).then(|| open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bounded).map_err(|_| Refusal::Connections)?;
         Ok(Place { _active: self.metrics.connection(), gate: Arc::clone(self), network: None })
     }
@@ -140,6 +141,11 @@ impl Gate {
         }
     }
 
+    fn per_network(&self) -> Bounds {
+        let limits = self.current.load().settings.limits;
+        Bounds { connections: limits.connections_per_ip, handshakes: limits.handshakes_per_ip }
+    }
+
     fn shard(&self, network: &Cidr) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(network) % SHARDS as u64;
         let shard = &self.shards[usize::try_from(index).unwrap_or(0)];
@@ -150,12 +156,12 @@ impl Gate {
 impl Place {
     /// Makes it a place of `address`, once.
     pub fn claim(&mut self, address: IpAddr) -> Result<(), Refusal> {
-        self.claim_at(address, Instant::now(), self.gate.per_network)
+        self.claim_at(address, Instant::now(), self.gate.per_network())
     }
 
     /// As [`claim`](Self::claim), for a connection that will not shake hands.
     pub fn claim_without_handshake(&mut self, address: IpAddr) -> Result<(), Refusal> {
-        let bounds = Bounds { handshakes: None, ..self.gate.per_network };
+        let bounds = Bounds { handshakes: None, ..self.gate.per_network() };
         self.claim_at(address, Instant::now(), bounds)
     }
 
@@ -249,9 +255,12 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
+    use crate::config::{EdgeLimits, Settings};
+    use crate::generation::testing::{current, settings};
 
     fn gate(limits: EdgeLimits) -> Arc<Gate> {
-        Arc::new(Gate::new(&limits, Arc::new(Metrics::new())))
+        let current = current(Settings { limits, ..settings("") });
+        Arc::new(Gate::new(current, Arc::new(Metrics::new())))
     }
 
     fn address(text: &str) -> IpAddr {
@@ -261,7 +270,7 @@ mod tests {
     /// A place for `address` at `now`.
     fn come(gate: &Arc<Gate>, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
         let mut place = gate.enter()?;
-        place.claim_at(address, now, gate.per_network)?;
+        place.claim_at(address, now, gate.per_network())?;
         Ok(place)
     }
 
@@ -343,7 +352,7 @@ mod tests {
                 let network = u128::from(second * 2_000 + number) << 64;
                 let now = start + Duration::from_secs(second);
                 let mut place = gate.enter().expect("a place");
-                place.claim_at(Ipv6Addr::from_bits(network).into(), now, gate.per_network).expect("its first");
+                place.claim_at(Ipv6Addr::from_bits(network).into(), now, gate.per_network()).expect("its first");
                 // As if it were dropped at once, in the time of the test.
                 let network = place.network.take().expect("counted");
                 gate.shard(&network).release(network, now);

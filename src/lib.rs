@@ -11,16 +11,19 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod accept;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod gate;
+pub mod generation;
 pub mod heartbeat;
 pub mod http;
 pub mod proxy_protocol;
 pub mod redirect;
 pub mod registry;
 pub mod relay;
+pub mod reload;
 pub mod server;
 mod tcp_info;
 pub mod telemetry;

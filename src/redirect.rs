@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{Arrival, Door};
-use crate::config::EdgeLimits;
+use crate::generation::Current;
 use crate::http;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
@@ -33,8 +33,8 @@ const HTTP: u16 = 80;
 pub struct Redirect {
     /// What they have to pass.
     pub door: Door,
-    /// Bounds on their requests; the PROXY header, if there is one, has as long as a TLS handshake has.
-    pub limits: EdgeLimits,
+    /// Bounds their requests; the PROXY header, if there is one, has as long as a TLS handshake has.
+    pub current: Arc<Current>,
     /// Where to send them.
     pub ports: Ports,
     /// Where requests are counted.
@@ -73,8 +73,9 @@ impl Redirect {
     }
 
     async fn serve(self, arrival: Arrival, stop: CancellationToken) {
+        let patience = self.current.load().settings.limits.handshake;
         let identified = tokio::select! {
-            identified = arrival.identified(Instant::now() + self.limits.handshake) => identified,
+            identified = arrival.identified(Instant::now() + patience) => identified,
             () = stop.cancelled() => None,
         };
         // The place is given back when the connection is closed.
@@ -91,15 +92,16 @@ impl Redirect {
         client: SocketAddr,
         stop: CancellationToken,
     ) -> (TcpStream, &'static [u8]) {
-        let service = service_fn(|request| {
+        let service = service_fn(|request: Request<_>| {
             let response = answer(&request, self.ports);
-            self.metrics.request(response.status().as_u16());
+            self.metrics.answered(request.method().as_str(), response.status().as_u16());
             if response.status().is_client_error() {
                 lines::http_reject(client, "host", response.status().as_u16());
             }
             ready(Ok::<_, Infallible>(response))
         });
-        let mut connection = http::server(&self.limits).keep_alive(false).serve_connection(TokioIo::new(tcp), service);
+        let limits = self.current.load().settings.limits;
+        let mut connection = http::server(&limits).keep_alive(false).serve_connection(TokioIo::new(tcp), service);
         let outcome = tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
             () = stop.cancelled() => {

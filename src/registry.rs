@@ -1,13 +1,28 @@
-//! The live sessions: who can be spoken to, in the order in which they opened.
+//! The sessions: those that are live, in the order in which they opened, the last ones that closed, and what has
+//! passed in all of them.
+
+mod closed;
+mod events;
+mod live;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thiserror::Error;
+
+pub use closed::{Closed, DEFAULT_KEPT};
+pub use events::{Cursor, Event, Events, RING, Told};
+pub use live::{Live, Opening};
+
+use self::closed::Kept;
 use crate::heartbeat::UpstreamPulse;
-use crate::relay::Control;
+use crate::relay::{Control, Ending, Traffic};
 
 /// Names one session: unique in this process, and unlikely to repeat in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,31 +34,66 @@ impl fmt::Display for ConnId {
     }
 }
 
+/// What was given is no session's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a session's name is 16 hexadecimal digits, as ws.open and ws.close write it")]
+pub struct NotAConnId;
+
+impl FromStr for ConnId {
+    type Err = NotAConnId;
+
+    /// Reads what [`Display`](fmt::Display) writes, in digits of either case.
+    fn from_str(text: &str) -> Result<Self, NotAConnId> {
+        // The parser would take a sign.
+        if text.len() != 16 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(NotAConnId);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotAConnId)
+    }
+}
+
 /// All sessions of this process.
 #[derive(Debug)]
 pub struct Registry {
     next: AtomicU64,
-    live: Mutex<BTreeMap<ConnId, Live>>,
+    sessions: Mutex<Sessions>,
+    events: Events,
 }
 
-/// A live session.
+/// What changes together when a session opens or ends, so that nobody sees it twice or not at all.
 #[derive(Debug)]
-struct Live {
-    control: Arc<Control>,
-    /// That of its app, which stands for the app.
-    pulse: Arc<UpstreamPulse>,
+struct Sessions {
+    live: BTreeMap<ConnId, Arc<Live>>,
+    closed: Kept,
+    /// What has passed in the sessions that have ended, from clients and from apps.
+    ended: (Traffic, Traffic),
 }
 
-impl Live {
-    fn belongs_to(&self, pulse: &UpstreamPulse) -> bool {
-        std::ptr::eq(&raw const *self.pulse, pulse)
-    }
+/// A session, live or not.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It is live.
+    Live(Arc<Live>),
+    /// It has closed not long ago.
+    Closed(Arc<Closed>),
 }
 
 impl Registry {
     /// An empty registry; `seed` gives the upper half of every [`ConnId`].
     pub fn new(seed: u32) -> Self {
-        Self { next: AtomicU64::new(u64::from(seed) << 32 | 1), live: Mutex::default() }
+        let sessions = Sessions { live: BTreeMap::new(), closed: Kept::new(DEFAULT_KEPT), ended: Default::default() };
+        Self {
+            next: AtomicU64::new(u64::from(seed) << 32 | 1),
+            sessions: Mutex::new(sessions),
+            events: Events::default(),
+        }
+    }
+
+    /// Keeps this many closed sessions instead of [`DEFAULT_KEPT`].
+    #[must_use]
+    pub fn keeping(self, closed: usize) -> Self {
+        self.lock().closed = Kept::new(closed);
+        self
     }
 
     /// A name for a session that is about to open.
@@ -51,15 +101,18 @@ impl Registry {
         ConnId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Enters a session with the app that `pulse` is of; it leaves when the returned entry is dropped.
-    pub fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
-        self.live().insert(id, Live { control, pulse: Arc::clone(pulse) });
-        Entry { id, registry: Arc::clone(self) }
+    /// Enters a session, and tells of it; it leaves when the returned entry is closed or dropped.
+    pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
+        let pulse = Arc::clone(&opening.pulse);
+        let live = Arc::new(Live::new(opening));
+        self.lock().live.insert(live.id, Arc::clone(&live));
+        self.events.publish(Event::Opened(Arc::clone(&live)));
+        Entry { live, registry: Arc::clone(self), _pulse: pulse }
     }
 
     /// How many sessions are live.
     pub fn len(&self) -> usize {
-        self.live().len()
+        self.lock().live.len()
     }
 
     /// Whether no session is live.
@@ -67,69 +120,119 @@ impl Registry {
         self.len() == 0
     }
 
+    /// All live sessions, oldest first.
+    pub fn sessions(&self) -> Vec<Arc<Live>> {
+        self.lock().live.values().cloned().collect()
+    }
+
+    /// The sessions that closed last, newest first.
+    pub fn closed(&self) -> Vec<Arc<Closed>> {
+        self.lock().closed.newest_first().cloned().collect()
+    }
+
+    /// The session that `id` names, if it is live or closed not long ago.
+    pub fn find(&self, id: ConnId) -> Option<Found> {
+        let sessions = self.lock();
+        let live = sessions.live.get(&id).cloned().map(Found::Live);
+        let closed = || sessions.closed.newest_first().find(|closed| closed.id == id).cloned().map(Found::Closed);
+        live.or_else(closed)
+    }
+
+    /// What has passed in all sessions since the start, from clients and from apps. Neither ever goes back.
+    pub fn traffic(&self) -> (Traffic, Traffic) {
+        let sessions = self.lock();
+        let (mut from_clients, mut from_apps) = sessions.ended;
+        for live in sessions.live.values() {
+            let (from_client, from_app) = live.control().traffic();
+            from_clients += from_client;
+            from_apps += from_app;
+        }
+        (from_clients, from_apps)
+    }
+
+    /// What happens to sessions, as it happens.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// The handles of all live sessions, oldest first.
     pub fn all(&self) -> Vec<Arc<Control>> {
-        self.live().values().map(|live| Arc::clone(&live.control)).collect()
+        self.lock().live.values().map(|live| Arc::clone(live.control())).collect()
     }
 
     /// As [`Self::all`], of those with the app that `pulse` is of.
     pub fn of(&self, pulse: &UpstreamPulse) -> Vec<Arc<Control>> {
-        let live = self.live();
-        live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(&live.control)).collect()
+        let sessions = self.lock();
+        sessions.live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(live.control())).collect()
     }
 
     /// Of the sessions with the app that `pulse` is of, the one that opened next after `id`, or the oldest one: walking
     /// with it takes all in turn.
     pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamPulse) -> Option<(ConnId, Arc<Control>)> {
-        let live = self.live();
+        let sessions = self.lock();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut in_turn = live.range((from, Bound::Unbounded)).chain(live.iter());
+        let mut in_turn = sessions.live.range((from, Bound::Unbounded)).chain(sessions.live.iter());
         let found = in_turn.find(|(_, live)| live.belongs_to(pulse));
-        found.map(|(id, live)| (*id, Arc::clone(&live.control)))
+        found.map(|(id, live)| (*id, Arc::clone(live.control())))
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<ConnId, Live>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A session is live no longer, and `passed` is what has passed in it. Returns whether it was.
+    fn leave(&self, id: ConnId, closed: Option<&Arc<Closed>>, passed: impl FnOnce() -> (Traffic, Traffic)) -> bool {
+        let mut sessions = self.lock();
+        let Some(left) = sessions.live.remove(&id) else { return false };
+        let (from_client, from_app) = passed();
+        sessions.ended.0 += from_client;
+        sessions.ended.1 += from_app;
+        let forgotten = closed.and_then(|closed| sessions.closed.push(Arc::clone(closed)));
+        // What is let go is let go behind the lock.
+        drop(sessions);
+        drop((left, forgotten));
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A session's place in the registry.
 #[derive(Debug)]
 pub struct Entry {
-    id: ConnId,
+    live: Arc<Live>,
     registry: Arc<Registry>,
+    /// Its app is watched for as long as it has sessions.
+    _pulse: Arc<UpstreamPulse>,
+}
+
+impl Entry {
+    /// The session.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Where it is entered.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The session has ended: it leaves, is kept among the closed ones, and told of. Once is enough.
+    pub fn close(&self, ending: Ending) -> Arc<Closed> {
+        let passed = (ending.from_client, ending.from_upstream);
+        let closed = Arc::new(Closed::new(&self.live, ending));
+        if self.registry.leave(self.live.id, Some(&closed), || passed) {
+            self.registry.events.publish(Event::Closed(Arc::clone(&closed)));
+        }
+        closed
+    }
 }
 
 impl Drop for Entry {
+    /// A session that is dropped before its end leaves no trace but what has passed in it.
     fn drop(&mut self) {
-        self.registry.live().remove(&self.id);
+        self.live.control().retire();
+        self.registry.leave(self.live.id, None, || self.live.control().traffic());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    #[test]
-    fn walking_takes_every_session_in_turn_and_begins_again() {
-        let registry = Arc::new(Registry::new(7));
-        let [pulse, other] = [(); 2].map(|()| Arc::new(UpstreamPulse::new(Instant::now())));
-        assert!(registry.after(None, &pulse).is_none(), "nobody to speak to yet");
-        let ids: Vec<_> = (0..6).map(|_| registry.next_id()).collect();
-        let app = |index| if index % 2 == 0 { &pulse } else { &other };
-        let entries: Vec<_> =
-            ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
-        assert_eq!((registry.of(&pulse).len(), registry.all().len()), (3, 6));
-        let mut at = None;
-        let mut seen = Vec::new();
-        for _ in 0..4 {
-            at = registry.after(at, &pulse).map(|(id, _)| id);
-            seen.extend(at);
-        }
-        assert_eq!(seen, [ids[0], ids[2], ids[4], ids[0]], "and none of another app");
-        drop(entries);
-        assert!(registry.is_empty());
-    }
-}
+mod tests;

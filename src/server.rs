@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -18,13 +18,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
-use crate::config::{Cidr, Settings};
-use crate::drain::{self, Outcome, Phase, Shutdown};
+use crate::admin;
+use crate::config::watch::{Folders, Snapshot};
+use crate::config::{AdminSocket, Settings, Shown};
+use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
+use crate::generation::{Current, Generation};
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
+use crate::reload::{self, Driver, Opened, Reloader, Source};
+use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otel::Spans;
 use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
 use crate::upstream::{AppError, Apps, pulse};
 
@@ -33,12 +39,20 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A proxy whose ports are open, but nobody accepts yet: clients wait in the kernel's queue.
 pub struct Server {
-    settings: Settings,
-    terminator: Arc<Terminator>,
-    apps: Apps,
+    current: Arc<Current>,
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
+    admin: admin::Bound,
+    dev: bool,
+    follows: Option<Follows>,
+}
+
+/// The configuration of a server that takes up what becomes of it.
+struct Follows {
+    source: Source,
+    loaded: (Snapshot, Shown),
+    levels: Levels,
 }
 
 /// What one worker accepts from.
@@ -51,19 +65,40 @@ struct Listeners {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The listening port.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", way_out(source))]
     Listen {
         /// As configured.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
     },
+    /// The ports of those who run the program.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
     /// The TLS side.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
     /// The app's side.
     #[error(transparent)]
     Upstream(#[from] AppError),
+}
+
+impl StartError {
+    /// Whether the admin port belongs to somebody else, so that another one may do.
+    pub fn is_admin_port_taken(&self) -> bool {
+        let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
+        source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// What can be done about a port that cannot be had.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; end the program that has the port, or use another one",
+        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
+        io::ErrorKind::PermissionDenied => "; use a port from 1024 on",
+        _ => "",
+    }
 }
 
 /// Why the proxy ended otherwise than asked.
@@ -82,22 +117,32 @@ pub enum RunError {
 
 /// What all workers share.
 struct Shared {
-    settings: Settings,
-    terminator: Arc<Terminator>,
+    current: Arc<Current>,
     registry: Arc<Registry>,
-    apps: Apps,
     metrics: Arc<Metrics>,
+    spans: Spans,
     gate: Arc<Gate>,
-    proxies: Option<Arc<[Cidr]>>,
     ports: Ports,
     shutdown: Shutdown,
+    startup: Arc<admin::Startup>,
 }
 
 impl Server {
     /// Opens the listening ports, once for each worker.
     pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
-        let terminator = Arc::new(Terminator::new(terms)?);
         let apps = Apps::open(&settings, Instant::now())?;
+        Self::with_apps(settings, terms.into(), apps)
+    }
+
+    /// As [`bind`](Self::bind) with what was `opened` of `source`, and follows that from then on, the log by `levels`.
+    pub fn follow(source: Source, opened: Opened, levels: Levels) -> Result<Self, StartError> {
+        let Opened { settings, shown, terms, apps, snapshot } = opened;
+        let server = Self::with_apps(settings, terms, apps)?;
+        Ok(Self { follows: Some(Follows { source, loaded: (snapshot, shown), levels }), ..server })
+    }
+
+    fn with_apps(settings: Settings, terms: Terms, apps: Apps) -> Result<Self, StartError> {
+        let terminator = Arc::new(Terminator::new(terms)?);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, workers)?;
         let (redirect, plain) = match settings.listen.redirect {
@@ -106,7 +151,15 @@ impl Server {
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
-        Ok(Self { settings, terminator, apps, address, redirect, listeners })
+        let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
+        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        Ok(Self { current, address, redirect, listeners, admin, dev: false, follows: None })
+    }
+
+    /// Makes it one for a developer's machine, on which a client may be made to look dead.
+    #[must_use]
+    pub fn for_development(self) -> Self {
+        Self { dev: true, ..self }
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -119,17 +172,21 @@ impl Server {
         self.redirect
     }
 
+    /// Where health and metrics are served: the configured address with the real port.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.admin.health_address()
+    }
+
+    /// Where the program is administered: as configured, with the real port.
+    pub fn admin_address(&self) -> Option<&AdminSocket> {
+        self.admin.admin_address()
+    }
+
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         self.run_stage(shutdown, |shared, tracker, draining| {
-            let edge = Arc::new(http::Edge::new(
-                &shared.settings,
-                Arc::clone(&shared.registry),
-                &shared.apps,
-                Arc::clone(&shared.metrics),
-                tracker,
-                draining,
-            ));
+            let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
+            let edge = http::Edge::new(&shared.current, registry, metrics, shared.spans.clone(), tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
         })
     }
@@ -142,82 +199,162 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
-        let bound = drain_bound(&self.settings);
+        shutdown.prepare(plan(&self.current.load()));
         let metrics: Arc<Metrics> = Arc::default();
+        let registry =
+            Arc::new(Registry::new(fastrand::u32(..)).keeping(self.current.load().settings.admin.closed_sessions));
+        let counted = Arc::clone(&registry);
+        metrics.observe_traffic(move || counted.traffic());
         let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(&self.settings.limits, Arc::clone(&metrics))),
-            proxies: self.settings.listen.proxy_protocol.as_ref().map(|proxies| proxies.trusted.clone().into()),
+            gate: Arc::new(Gate::new(Arc::clone(&self.current), Arc::clone(&metrics))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
-            settings: self.settings,
-            terminator: self.terminator,
-            registry: Arc::new(Registry::new(fastrand::u32(..))),
-            apps: self.apps,
+            startup: Arc::new(admin::Startup::of(self.listeners.len())),
+            spans: Spans::to(self.current.load().settings.otel.as_ref()),
+            current: self.current,
+            registry,
             metrics,
             shutdown,
         });
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
-            tracing::info!(
-                address = %self.address,
-                redirect = self.redirect.map(tracing::field::display),
-                workers = self.listeners.len(),
-                upstream = %shared.settings.upstream,
-                open_files = raise_file_limit(),
-                "listening"
-            );
-            let workers = self.listeners.into_iter().enumerate();
-            let ends: Vec<_> = workers
+            let (reloads, reloader) = reloads(&shared, self.follows)?;
+            // Before anybody can ask.
+            reload::tell_certificates(&shared.current, &shared.metrics);
+            let open_files = raise_file_limit();
+            let (health, socket) = (self.admin.health_address(), self.admin.admin_address().cloned());
+            let workers = self.listeners.len();
+            // Whoever waits for this line may come at once, and ask whether the proxy is ready.
+            let listening = async {
+                shared.startup.over().await;
+                tracing::info!(
+                    address = %self.address,
+                    redirect = self.redirect.map(tracing::field::display),
+                    health = health.map(tracing::field::display),
+                    admin = socket.map(tracing::field::display),
+                    workers,
+                    upstream = %shared.current.load().settings.upstream,
+                    open_files,
+                    "listening"
+                );
+                std::future::pending().await
+            };
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev, reloader))?;
+            let listeners = self.listeners.into_iter().enumerate();
+            let ends: Vec<_> = listeners
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
-            tokio::select! {
-                result = supervise(&shared, bound, ends) => result,
+            let result = tokio::select! {
+                result = supervise(&shared, ends) => result,
                 never = signals.drive() => match never {},
-                never = watch_apps(&shared) => match never {},
-            }
+                never = listening => match never {},
+                never = reloads => match never {},
+                never = keep_plan(&shared) => match never {},
+                never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
+                never = tell_of_drain(&shared) => match never {},
+            };
+            // Last of all: until now whoever asks is told how far the end has come.
+            admin.end();
+            result
         });
+        // A file system that does not answer must not hold up the end.
+        runtime.shutdown_background();
+        shared.spans.flush();
         log_totals(&shared, began.elapsed());
         result
     }
 }
 
-/// Watches each app's own liveness until the server ends.
-async fn watch_apps(shared: &Shared) -> Infallible {
-    join_all(shared.apps.iter().map(|app| pulse::watch(app, &shared.registry, &shared.metrics))).await;
+/// What the administration tells of.
+fn administration(shared: &Shared, listen: SocketAddr, dev: bool, reloader: Option<Reloader>) -> admin::Context {
+    admin::Context {
+        registry: Arc::clone(&shared.registry),
+        metrics: Arc::clone(&shared.metrics),
+        shutdown: shared.shutdown.clone(),
+        reloader,
+        current: Arc::clone(&shared.current),
+        startup: Arc::clone(&shared.startup),
+        listen,
+        started_at: SystemTime::now(),
+        dev,
+    }
+}
+
+/// Who reloads until the server ends, and the handle for those who ask; nobody, if it follows no configuration.
+fn reloads(
+    shared: &Shared,
+    follows: Option<Follows>,
+) -> io::Result<(impl Future<Output = Infallible> + use<>, Option<Reloader>)> {
+    let (reloads, reloader) = match follows {
+        Some(Follows { source, loaded, levels }) => {
+            let hangups = shared.shutdown.hangups()?;
+            let stirs = Folders::default();
+            let (driver, reloader) = Driver::new(source, loaded, stirs, &shared.current, Some(levels), &shared.metrics);
+            (Some(driver.drive(hangups)), Some(reloader))
+        }
+        None => (None, None),
+    };
+    let reloads = async {
+        match reloads {
+            Some(reloads) => reloads.await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok((reloads, reloader))
+}
+
+/// How the drain would go under `generation`.
+fn plan(generation: &Generation) -> Plan {
+    Plan { grace: generation.longest_grace, ..Plan::of(&generation.settings) }
+}
+
+/// Prepares for the end as each generation has it.
+async fn keep_plan(shared: &Shared) -> Infallible {
+    let mut changes = shared.current.changes();
+    while changes.changed().await.is_ok() {
+        shared.shutdown.prepare(plan(&shared.current.load()));
+    }
+    std::future::pending().await
+}
+
+/// Lets the metrics tell that the end has begun.
+async fn tell_of_drain(shared: &Shared) -> Infallible {
+    shared.shutdown.announced().cancelled().await;
+    shared.metrics.draining(true);
     std::future::pending().await
 }
 
 /// Waits for the workers as the phases demand, and cuts off what does not end.
-async fn supervise(
-    shared: &Shared,
-    bound: Duration,
-    ends: Vec<oneshot::Receiver<Result<(), io::Error>>>,
-) -> Result<(), RunError> {
+async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::Error>>>) -> Result<(), RunError> {
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
     let mut work = std::pin::pin!(try_join_all(ends));
-    let outcome = drain::supervise(&shared.shutdown, &shared.registry, bound, &mut work).await;
+    let outcome = drain::supervise(&shared.shutdown, &shared.registry, &mut work).await;
     let left = shared.registry.len();
-    // A future that has ended must not be asked again.
-    let lost = matches!(outcome, Outcome::Ended(Err(_)));
-    let result = match outcome {
-        Outcome::Ended(Ok(_)) => return Ok(()),
-        Outcome::Ended(Err(error)) => Err(error),
+    match outcome {
+        Outcome::Ended(Ok(_)) => {}
+        Outcome::Ended(Err(error)) => {
+            shared.shutdown.abort();
+            return Err(error);
+        }
         Outcome::OutOfTime => {
-            tracing::warn!(sessions = left, "drain out of time");
-            Ok(())
+            tracing::warn!(phase = "draining", sessions = left, "drain out of time");
+            shared.shutdown.cut();
+            let_go(work).await;
         }
         Outcome::Aborted => {
-            tracing::warn!(sessions = left, "drain aborted");
-            Err(RunError::Aborted)
+            tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
+            let_go(work).await;
+            return Err(RunError::Aborted);
         }
-    };
-    shared.shutdown.abort();
-    if !lost {
-        // A worker that is stuck beyond this goes down with the process.
-        let _ = tokio::time::timeout(ABORT_GRACE, work).await;
     }
-    result
+    shared.shutdown.settle().await;
+    Ok(())
+}
+
+/// Gives the workers a moment to drop what is left; one that is stuck beyond this goes down with the process.
+async fn let_go(work: impl Future) {
+    let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 
 /// Starts one worker thread; what is returned tells how it ended.
@@ -256,6 +393,7 @@ where
         let draining = shared.shutdown.draining().clone();
         let next = stage(shared, tracker.clone(), draining.clone());
         let accept = accept_stage(shared, &tracker);
+        shared.startup.one_accepts();
         let redirect = async {
             if let Some(plain) = plain {
                 redirect_stage(shared, &tracker).run(plain, draining.clone()).await;
@@ -277,8 +415,7 @@ where
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
         door: door(shared, true),
-        terminator: Arc::clone(&shared.terminator),
-        handshake: shared.settings.limits.handshake,
+        current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
     }
@@ -287,7 +424,7 @@ fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
 fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
     Redirect {
         door: door(shared, false),
-        limits: shared.settings.limits,
+        current: Arc::clone(&shared.current),
         ports: shared.ports,
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -295,7 +432,7 @@ fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
 }
 
 fn door(shared: &Shared, handshakes: bool) -> Door {
-    Door { gate: Arc::clone(&shared.gate), proxies: shared.proxies.clone(), handshakes }
+    Door { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
 }
 
 /// A port, once for each worker, and its address.
@@ -307,12 +444,6 @@ fn open(at: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<StdLis
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
-}
-
-/// The longest grace of any route, and the margin.
-fn drain_bound(settings: &Settings) -> Duration {
-    let grace = settings.routes.iter().map(|route| route.heartbeat.policy().close_grace).max();
-    grace.unwrap_or_default() + drain::DRAIN_MARGIN
 }
 
 /// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
@@ -336,7 +467,7 @@ fn log_totals(shared: &Shared, uptime: Duration) {
         rejections = totals.rejections,
         upstream_errors = totals.upstream_errors,
         upstream_missed = totals.upstream_missed,
-        clean = shared.shutdown.phase() == Phase::Draining,
+        clean = shared.shutdown.phase() == Phase::Drained,
         "stopped"
     );
 }

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::config::{Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::generation::testing::current;
 use crate::heartbeat::Policy;
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
@@ -40,7 +41,10 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
             ..EdgeLimits::default()
         },
         forwarded: Forwarded::default(),
-        log: Log { level: Level::Info, format: LogFormat::Json },
+        drain: Drain { delay: Duration::ZERO, window: Duration::ZERO, ..Drain::default() },
+        admin: Admin { health: None, socket: None, ..Admin::default() },
+        log: Log { level: Level::Info.into(), format: LogFormat::Json },
+        otel: None,
     }
 }
 
@@ -63,8 +67,12 @@ struct Running {
 
 impl Running {
     fn start(workers: usize, habit: Habit) -> Self {
+        Self::start_with(workers, habit, Duration::from_secs(2))
+    }
+
+    fn start_with(workers: usize, habit: Habit, close_grace: Duration) -> Self {
         let Localhost { identity, certificate } = localhost();
-        let server = Server::bind(settings(workers, Duration::from_secs(2)), identity).expect("bind");
+        let server = Server::bind(settings(workers, close_grace), identity).expect("bind");
         let (address, shutdown) = (server.address(), Shutdown::on_request());
         let (send, result) = mpsc::channel();
         let handle = shutdown.clone();
@@ -126,7 +134,7 @@ async fn a_drain_lets_every_connection_say_farewell() {
         exchange(&mut stream).await;
         streams.push(stream);
     }
-    assert_eq!(server.shutdown.advance(), Phase::Draining);
+    assert_eq!(server.shutdown.advance(), Phase::Announced);
     for stream in &mut streams {
         let mut rest = Vec::new();
         timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("in time").expect("an orderly end");
@@ -137,6 +145,37 @@ async fn a_drain_lets_every_connection_say_farewell() {
     result.expect("ended as asked");
     assert!(took < drain::DRAIN_MARGIN, "nobody was left to wait for, yet it took {took:?}");
     tokio::net::TcpStream::connect(address).await.expect_err("the port is closed");
+}
+
+#[tokio::test]
+async fn who_was_only_asked_to_drain_stays_until_it_is_asked_to_end() {
+    let server = Running::start(2, Habit::Leaves);
+    let mut stream = server.connect().await;
+    exchange(&mut stream).await;
+    assert_eq!(server.shutdown.drain(), Phase::Announced);
+    timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("in time").expect("an orderly end");
+    let began = Instant::now();
+    while server.shutdown.phase() != Phase::Drained {
+        assert!(began.elapsed() < PATIENCE, "still {:?}", server.shutdown.phase());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::net::TcpStream::connect(server.address).await.expect_err("the port is closed");
+    assert!(server.result.try_recv().is_err(), "nobody has asked it to end");
+    assert_eq!(server.shutdown.advance(), Phase::Drained);
+    server.end().0.expect("ended as asked");
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut_off_and_that_is_an_end_in_order() {
+    let server = Running::start_with(1, Habit::Stays, Duration::ZERO);
+    let mut stream = server.connect().await;
+    exchange(&mut stream).await;
+    server.shutdown.advance();
+    let cut_off = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("in time");
+    cut_off.expect_err("no orderly end");
+    let shutdown = server.shutdown.clone();
+    server.end().0.expect("the process has done what it could");
+    assert_eq!(shutdown.phase(), Phase::Drained);
 }
 
 #[tokio::test]
@@ -165,7 +204,8 @@ fn the_drain_waits_for_the_longest_grace() {
             ..Route::to(Arc::clone(&settings.upstream))
         }),
     );
-    assert_eq!(drain_bound(&settings), Duration::from_secs(30) + drain::DRAIN_MARGIN);
+    let generation = current(settings).load_full();
+    assert_eq!(plan(&generation).bound(), Duration::from_secs(30) + drain::DRAIN_MARGIN);
 }
 
 #[test]

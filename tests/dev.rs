@@ -251,6 +251,36 @@ async fn a_taken_port_is_left_to_its_owner() {
 }
 
 #[tokio::test]
+async fn the_inspect_page_moves_aside_unless_its_port_was_asked_for() {
+    // Whoever has it, this test or somebody else, it is taken.
+    let _taken = TcpListener::bind("127.0.0.1:4040").await;
+    let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
+    let url = word_after(&dev.guide, "inspect    ");
+    let address = url.trim_start_matches("http://").trim_end_matches('/');
+    let port = address.rsplit(':').next().unwrap_or_default();
+    assert_ne!(port, "4040");
+    assert!(dev.guide.contains(&format!("Port 4040 is taken; the inspect page is on port {port}.")), "{}", dev.guide);
+    let mut stream = within("a connection", TcpStream::connect(address)).await.expect("it listens");
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut page = String::new();
+    within("the page", stream.read_to_string(&mut page)).await.expect("UTF-8");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<title>pulsegate</title>"), "{page}");
+
+    let child = command(&["--listen", "127.0.0.1:0", "--inspect", address]);
+    let output = within("its end", child.wait_with_output()).await.expect("waited for");
+    assert_eq!(output.status.code(), Some(1), "a port that was asked for is not exchanged for another");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&format!("cannot open the admin port {address}")), "{text}");
+    dev.end().await;
+
+    let child = command(&["--inspect", "0.0.0.0:0"]);
+    let output = within("its end", child.wait_with_output()).await.expect("waited for");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("for this machine alone"));
+}
+
+#[tokio::test]
 async fn it_stands_in_front_of_an_app_that_runs_already() {
     let app = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
     let url = format!("http://{}", app.local_addr().expect("bound"));

@@ -82,15 +82,30 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        says: "5: hyper only in http, redirect, upgrade, upstream and admin",
+        says: "5: hyper only in http, redirect, upgrade, upstream, admin, cli/remote and telemetry/otel",
         breaks: |module, import| {
-            let speaks = ["crate::http", "crate::redirect", "crate::upgrade", "crate::upstream", "crate::admin"];
+            let speaks = [
+                "crate::http",
+                "crate::redirect",
+                "crate::upgrade",
+                "crate::upstream",
+                "crate::admin",
+                "crate::cli::remote",
+                "crate::telemetry::otel",
+            ];
             !within_any(module, &speaks) && within_any(import, &["hyper", "hyper_util"])
         },
     },
     Rule {
         says: "5: h2 only in http and upgrade",
         breaks: |module, import| !within_any(module, &["crate::http", "crate::upgrade"]) && within(import, "h2"),
+    },
+    Rule {
+        says: "5: opentelemetry only in telemetry/otel",
+        breaks: |module, import| {
+            let crates = ["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "opentelemetry_http"];
+            !within(module, "crate::telemetry::otel") && within_any(import, &crates)
+        },
     },
     Rule {
         says: "6: tasks are spawned through the task tracker",
@@ -192,7 +207,9 @@ fn each_rule_is_broken_by_its_own_sample() {
         ("relay/mod.rs", "use tokio as t;\nfn f(_: t::net::TcpStream) {}", "4"),
         ("server.rs", "use rustls::ServerConfig;", "5"),
         ("relay/mod.rs", "use hyper::upgrade::Upgraded;", "5"),
+        ("cli/top.rs", "use hyper::body::Incoming;", "5"),
         ("relay/mod.rs", "fn f(_: h2::Reason) {}", "5"),
+        ("http/switch.rs", "use opentelemetry::trace::Tracer;", "5"),
         ("accept.rs", "fn f() { tokio::spawn(async {}); }", "6"),
         ("accept.rs", "use tokio::spawn;", "6"),
         ("accept.rs", "async fn f() { tokio::select! { _ = tokio::task::spawn(g()) => {} } }", "6"),
@@ -226,6 +243,7 @@ fn what_the_rules_allow_is_not_reported() {
         ),
         ("config/load.rs", "use figment::providers::Env;\nuse crate::heartbeat::Policy;\nuse super::raw::Raw;"),
         ("http/mod.rs", "use crate::upgrade;\nuse hyper::body::Incoming;"),
+        ("cli/remote/wire.rs", "use hyper::client::conn::http1;"),
         ("upstream/mod.rs", "use rustls::ClientConfig;\nuse tokio::net::TcpStream;"),
         ("drain.rs", "use tokio::signal::unix::signal;"),
         ("main.rs", "fn main() { std::process::exit(0) }"),
@@ -283,6 +301,7 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "server.rs",
         "accept.rs",
         "gate.rs",
+        "generation.rs",
         "proxy_protocol.rs",
         "redirect.rs",
         "tls",
@@ -294,8 +313,12 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "ws",
         "heartbeat",
         "registry.rs",
+        "registry",
+        "reload.rs",
+        "reload",
         "tcp_info.rs",
         "drain.rs",
+        "drain",
         "telemetry",
         "admin",
     ];
@@ -366,7 +389,7 @@ fn cargo_deny_is_told_the_same_licences() {
 /// All packages of the lock file as `name version`, each with its licence expression.
 fn packages() -> Vec<(String, String)> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version", "1", "--locked"]).current_dir(root());
+    command.args(["metadata", "--format-version", "1", "--locked", "--all-features"]).current_dir(root());
     let output = command.output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON");

@@ -2,6 +2,7 @@
 
 mod edge;
 mod heartbeat;
+mod operate;
 mod overlap;
 
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ pub enum Format {
     /// For people.
     #[default]
     Human,
-    /// One JSON object: `valid`, `errors`, and where there are none `warnings` and `serves`.
+    /// One JSON object: `valid`, `errors`, and where there are none `warnings`, `notes` and `serves`.
     Json,
 }
 
@@ -58,8 +59,14 @@ pub fn check(
         (Ok(settings), Format::Human) => describe(path, settings, out)?,
         (Err(report), Format::Human) => writeln!(out, "{report}")?,
         (Ok(settings), Format::Json) => {
-            let (warnings, serves) = (warnings(settings), serves(settings));
-            writeln!(out, "{:#}", json!({ "valid": true, "errors": [], "warnings": warnings, "serves": serves }))?;
+            let said = json!({
+                "valid": true,
+                "errors": [],
+                "warnings": warnings(settings),
+                "notes": operate::notes(&settings.admin),
+                "serves": serves(settings),
+            });
+            writeln!(out, "{said:#}")?;
         }
         (Err(report), Format::Json) => {
             writeln!(out, "{:#}", json!({ "valid": false, "errors": report.findings() }))?;
@@ -70,7 +77,7 @@ pub fn check(
 
 fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{} is valid.", path.display())?;
-    for (about, lines) in edge::sentences(settings) {
+    for (about, lines) in edge::sentences(settings).into_iter().chain(operate::sentences(settings)) {
         item(about, &lines, out)?;
     }
     let routes = &settings.routes;
@@ -101,6 +108,9 @@ fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Resul
     }
     for warning in warnings(settings) {
         writeln!(out, "\nwarning: {warning}")?;
+    }
+    for note in operate::notes(&settings.admin) {
+        writeln!(out, "\nnote: {note}")?;
     }
     Ok(())
 }
@@ -145,6 +155,9 @@ fn serves(settings: &Settings) -> Value {
     let routes: Vec<Value> = routes.collect();
     let mut facts = edge::facts(settings);
     facts["routes"] = routes.into();
+    for (section, of_section) in operate::facts(settings) {
+        facts[section] = of_section;
+    }
     facts["overlaps"] = overlap::sentences(&settings.routes).into();
     facts
 }

@@ -16,7 +16,7 @@ use humantime::format_duration;
 
 use self::authority::{Loopback, Published};
 use self::echo::Echo;
-use crate::config::{self, Environment, Overrides, Settings, Upstream};
+use crate::config::{self, AdminSocket, Environment, Overrides, Settings, Upstream};
 use crate::drain::Shutdown;
 use crate::server::{Server, StartError};
 use crate::telemetry::{self, Beats};
@@ -24,12 +24,16 @@ use crate::tls::Identity;
 
 /// Where the proxy listens if nobody says otherwise.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+/// Where the inspect page is if nobody says otherwise.
+const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
 
 /// What stands behind the proxy, and how it beats.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
-code. The heartbeat is faster than in production, so that there is something to see.")]
+code. The heartbeat is faster than in production, so that there is something to see.
+
+Exit codes: 0 ended as asked, 1 failed, 2 wrong usage")]
 pub struct Args {
     /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
@@ -37,6 +41,9 @@ pub struct Args {
     /// Where to listen, on loopback or on every address [default: 127.0.0.1:8443, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
+    /// Where the inspect page is, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
+    inspect: Option<SocketAddr>,
     /// Silence of a client before it is pinged.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     interval: Duration,
@@ -58,15 +65,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (format!("http://{}", echo.address()), Some(echo))
     };
     let settings = settings(args, &app)?;
-    telemetry::init(settings.log, Beats::Shown).context("cannot log")?;
+    telemetry::init(&settings.log, Beats::Shown).context("cannot log")?;
 
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
     let app = Arc::clone(&settings.upstream);
-    let server = bind(settings, identity, args.listen.is_none())?;
+    let server = bind(settings, identity, args)?.for_development();
     let authority = publish(args.ca_out.as_deref(), server.address().port(), &authority)?;
 
-    let guide = Guide { args, app, address: server.address(), authority: authority.path() };
+    let inspect = match server.admin_address() {
+        Some(AdminSocket::Tcp(address)) => *address,
+        other => anyhow::bail!("the inspect page has no port, but {other:?}"),
+    };
+    let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
     tell(&guide).context("cannot print")?;
     server.run(Shutdown::on_signals())?;
     Ok(ExitCode::SUCCESS)
@@ -85,21 +96,44 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
     file["upstream"]["url"] = toml_edit::value(app);
     file["heartbeat"]["interval"] = toml_edit::value(format!("{interval}ms"));
     file["heartbeat"]["timeout"] = toml_edit::value(format!("{timeout}ms"));
+    file["drain"]["delay"] = toml_edit::value("0s");
+    file["drain"]["window"] = toml_edit::value("0s");
+    file["admin"]["health"] = toml_edit::value("off");
+    file["admin"]["socket"] = toml_edit::value(args.inspect.unwrap_or(INSPECT).to_string());
     file["log"]["format"] = toml_edit::value("human");
     let path = Path::new("pulsegate dev");
     config::from_str(path, &file.to_string(), &Environment::default(), &Overrides::default())
-        .map_err(|report| anyhow!("{report}"))
+        .map_err(|report| anyhow!("{}", in_flags(&report)))
 }
 
-/// Opens the port; another one if it is taken and `movable`.
-fn bind(mut settings: Settings, identity: Identity, movable: bool) -> Result<Server, StartError> {
-    match Server::bind(settings.clone(), identity.clone()) {
-        Err(StartError::Listen { source, .. }) if movable && source.kind() == io::ErrorKind::AddrInUse => {
-            settings.listen.address.set_port(0);
-            Server::bind(settings, identity)
+/// What is wrong with the settings in the words of who gave them: by flags, and not in a file.
+fn in_flags(report: &config::Report) -> String {
+    let flags =
+        [("`upstream.url`", "--to"), ("`heartbeat.interval`", "--interval"), ("`heartbeat.timeout`", "--timeout")];
+    let told = report.findings().iter().map(|finding| {
+        let help = finding.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+        flags.iter().fold(format!("{}{help}", finding.message), |told, (key, flag)| told.replace(key, flag))
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// Opens the ports; others where they are taken and nobody asked for them.
+fn bind(mut settings: Settings, identity: Identity, args: &Args) -> Result<Server, StartError> {
+    // Each is exchanged once at most: what the system chooses is free.
+    for _ in 0..2 {
+        match Server::bind(settings.clone(), identity.clone()) {
+            Err(StartError::Listen { source, .. })
+                if args.listen.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                settings.listen.address.set_port(0);
+            }
+            Err(error) if args.inspect.is_none() && error.is_admin_port_taken() => {
+                settings.admin.socket = Some(AdminSocket::Tcp(SocketAddr::new(INSPECT.ip(), 0)));
+            }
+            other => return other,
         }
-        other => other,
     }
+    Server::bind(settings, identity)
 }
 
 fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Published> {
@@ -108,6 +142,17 @@ fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Publis
         None => {
             Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
         }
+    }
+}
+
+/// Whoever reaches the inspect page may close connections, and is asked for no token.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:4040".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the inspect page is for this machine alone: use 127.0.0.1 or [::1]".to_owned())
     }
 }
 
@@ -127,6 +172,7 @@ struct Guide<'a> {
     args: &'a Args,
     app: Arc<Upstream>,
     address: SocketAddr,
+    inspect: SocketAddr,
     authority: &'a Path,
 }
 
@@ -145,9 +191,13 @@ impl Display for Guide<'_> {
         if self.args.listen.is_none() && port != ADDRESS.port() {
             writeln!(f, "Port {} is taken; this is port {port}.", ADDRESS.port())?;
         }
+        if self.args.inspect.is_none() && self.inspect.port() != INSPECT.port() {
+            writeln!(f, "Port {} is taken; the inspect page is on port {}.", INSPECT.port(), self.inspect.port())?;
+        }
         writeln!(f)?;
         writeln!(f, "  https      {https}")?;
         writeln!(f, "  WebSocket  {wss}")?;
+        writeln!(f, "  inspect    http://{}/", self.inspect)?;
         writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
         writeln!(f, "  CA         {ca}, for this run only")?;
         writeln!(f)?;
@@ -161,6 +211,8 @@ impl Display for Guide<'_> {
         writeln!(f, "Try it from another terminal:")?;
         writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
         writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
+        writeln!(f, "The inspect page shows it, and so does")?;
+        writeln!(f, "  {} top --admin {}", program(), self.inspect)?;
         writeln!(f)?;
         write!(f, "What happens is shown here; Ctrl-C ends it.")
     }
@@ -179,7 +231,22 @@ fn tell(guide: &Guide<'_>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_of_the_flag() {
+        let Cli { args } = Cli::parse_from(["dev", "--to", "ftp://app"]);
+        let error = settings(&args, "ftp://app").expect_err("no such scheme").to_string();
+        assert!(error.starts_with("--to must be \"http://host:port\"") && !error.contains('\n'), "{error}");
+    }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
 
     #[test]
     fn only_addresses_that_the_certificate_can_serve_are_taken() {
@@ -187,6 +254,9 @@ mod tests {
             assert!(listen(fits).is_ok(), "{fits}");
         }
         assert!(listen("192.0.2.1:8443").expect_err("not loopback").contains("loopback"));
+        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:4040").is_ok());
+        assert!(loopback("0.0.0.0:4040").expect_err("everywhere").contains("this machine alone"));
+        assert!(loopback("4040").expect_err("no address").contains("such as 127.0.0.1:4040"));
         assert!(listen("8443").expect_err("no address").contains("such as 127.0.0.1:8443"));
     }
 }

@@ -1,10 +1,22 @@
 //! The command line: arguments in, exit code out. One file per command family.
 
 pub mod check;
+mod completions;
+mod config;
+pub mod conns;
 pub mod dev;
+pub mod drain;
 mod duration;
+pub mod healthcheck;
+pub mod kill;
+mod man;
 pub mod ping;
+pub mod reload;
+mod remote;
 mod run;
+mod text;
+pub mod top;
+mod units;
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Overrides, Tls, Upstream};
 use crate::tls::Terms;
@@ -35,14 +47,44 @@ enum Command {
     /// Validate the configuration and read the certificates, without opening a port
     #[command(after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration")]
     Check(Check),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
     /// Try it with nothing installed: a certificate, an echo app and the proxy in front of it
     Dev(dev::Args),
     /// Open a WebSocket and print heartbeat round trips
     Ping(ping::Args),
+    /// List the sessions of a running proxy
+    Conns(conns::Args),
+    /// Watch the sessions of a running proxy
+    Top(top::Args),
+    /// Close sessions of a running proxy
+    Kill(kill::Args),
+    /// Take a running proxy out of service: no new connections, sessions closed in order
+    Drain(drain::Args),
+    /// Have a running proxy read its configuration and certificates anew
+    Reload(reload::Args),
+    /// Ask whether a proxy is alive, or ready
+    Healthcheck(healthcheck::Args),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "For bash: pulsegate completions bash > ~/.local/share/bash-completion/completions/pulsegate"
+    )]
+    Completions {
+        /// Whose they are
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "To read it: pulsegate man | man -l -")]
+    Man {
+        /// Write a page for each command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
 }
 
 /// Which configuration is meant; flags win over the environment, which wins over the file.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct Source {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "config/proxy.toml")]
@@ -69,13 +111,36 @@ pub fn main() -> ExitCode {
                 .map(ExitCode::from)
                 .context("cannot print")
         }
+        Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
+        Command::Conns(args) => conns::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Completions { shell } => completions::print(shell, Cli::command(), &mut io::stdout().lock()),
+        Command::Man { directory: None } => man::print(Cli::command(), &mut io::stdout().lock()),
+        Command::Man { directory: Some(folder) } => man::write(Cli::command(), &folder),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("pulsegate: {error:#}");
+        eprintln!("pulsegate: {}", in_full(error.chain()));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes in one line; what says its cause already does not say it twice.
+fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
+    let mut told = String::new();
+    for cause in chain.map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Whether `files` can be presented; for the configuration, which does not know how to read them.
@@ -86,21 +151,12 @@ fn certificates(files: &Tls) -> Result<(), String> {
 /// Whether the TLS files for the app at `upstream` can be used.
 fn app(upstream: &Upstream) -> Result<(), String> {
     let Err(error) = App::open(&Arc::new(upstream.clone()), Instant::now()) else { return Ok(()) };
-    let mut why = String::new();
-    // The finding names the app itself; and what says its cause already is not to say it twice.
-    for cause in anyhow::Error::new(error).chain().skip(1).map(ToString::to_string) {
-        if why.is_empty() {
-            why = cause;
-        } else if !why.ends_with(&cause) {
-            why = format!("{why}: {cause}");
-        }
-    }
-    Err(why)
+    // The finding names the app itself.
+    Err(in_full(anyhow::Error::new(error).chain().skip(1)))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -119,6 +175,16 @@ mod tests {
         assert!(identity.starts_with("/nowhere/tls.crt: cannot be read: "), "{identity}");
         assert_eq!(identity.matches("No such file").count(), 1, "{identity}");
         assert_eq!(app(&Upstream::at(target)), Ok(()));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let inner = || anyhow::anyhow!("in use");
+        assert_eq!(
+            in_full(inner().context("cannot listen on [::1]:1: in use").chain()),
+            "cannot listen on [::1]:1: in use"
+        );
+        assert_eq!(in_full(inner().context("cannot listen").chain()), "cannot listen: in use");
     }
 
     #[test]

@@ -34,7 +34,7 @@ quiet enough for them to come.
 
 Ends at --count, at Ctrl-C, or when the server closes. Exit codes: 0 at least one pong came, 1 none did, 2 wrong usage")]
 pub struct Args {
-    /// Where to connect: `wss://host[:port]/path`, or `ws://…` for a server without TLS.
+    /// Where to connect: `wss://host[:port]/path`, or `ws://host[:port]/path` without TLS.
     url: Target,
     /// End after this many pings.
     #[arg(short, long)]

@@ -10,7 +10,7 @@ use super::form::{Given, Problem, Read, duration, off_or, or_table};
 use super::names::{server_name, source_address};
 use super::reader::{Entry, Table};
 use super::settings::{Target, Upstream, UpstreamTls};
-use super::value::file;
+use super::value::{file, socket_path};
 use crate::heartbeat::UpstreamPolicy;
 
 /// What a URL says.
@@ -210,17 +210,9 @@ fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem)
 }
 
 fn socket(given: &Given<'_>, path: &str) -> Read<Target> {
-    /// `sun_path` of unix(7), without its final zero byte.
-    const LONGEST: usize = 107;
     if path.is_empty() || path.starts_with("//") || path.contains('\0') {
         let help = format!("write \"unix:/{}\"", path.trim_start_matches('/'));
         return Err(Problem::new("must name a socket such as \"unix:/run/app.sock\"").with_help(help));
     }
-    let path = given.folder.join(path);
-    if path.as_os_str().len() > LONGEST {
-        return Err(Problem::new(format!(
-            "must be a path of at most {LONGEST} bytes: no unix socket has a longer one"
-        )));
-    }
-    Ok(Target::Unix(path))
+    socket_path(given.folder.join(path)).map(Target::Unix)
 }

@@ -11,7 +11,7 @@ use super::path::KeyPath;
 use super::report::{Finding, Report, Spot};
 
 /// A TOML document, taken apart into plain values and their places.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Document {
     name: String,
     folder: PathBuf,

@@ -123,7 +123,7 @@ fn proxy_protocol(t: &Table<'_>) -> Option<ProxyProtocol> {
 }
 
 /// Whether no two sockets can listen at `one` and `other`.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && (everywhere || one.ip() == other.ip())
 }

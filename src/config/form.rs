@@ -59,6 +59,14 @@ impl Given<'_> {
 
 /// A duration above zero, with its unit.
 pub(super) fn duration(given: &Given<'_>) -> Read<Duration> {
+    match duration_or_zero(given)? {
+        Duration::ZERO => Err(Problem::new("must be longer than zero")),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration with its unit, or none at all: `"0s"`.
+pub(super) fn duration_or_zero(given: &Given<'_>) -> Read<Duration> {
     // Beyond a year sums of deadlines could leave the range of a clock, and below a millisecond timers only spin.
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
     const SHORTEST: Duration = Duration::from_millis(1);
@@ -68,8 +76,7 @@ pub(super) fn duration(given: &Given<'_>) -> Read<Duration> {
     }
     let text = given.text().ok_or_else(misfit)?;
     match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err(Problem::new("must be longer than zero")),
-        Ok(duration) if duration < SHORTEST => Err(Problem::new("must be at least \"1ms\"")),
+        Ok(duration) if !duration.is_zero() && duration < SHORTEST => Err(Problem::new("must be at least \"1ms\"")),
         Ok(duration) if duration > LONGEST => Err(Problem::new("must be at most a year")),
         Ok(duration) => Ok(duration),
         Err(_) if text.parse::<f64>().is_ok() => Err(misfit().with_help(format!("write \"{text}s\""))),
@@ -191,6 +198,12 @@ pub(super) fn one_of<T: Copy + Debug>(words: Words<T>) -> impl Fn(&Given<'_>) ->
         let found = words.iter().find(|(name, _)| text == Some(name)).map(|(_, meaning)| *meaning);
         found.ok_or_else(|| none_of("must be", text, words.iter().map(|(name, _)| *name)))
     }
+}
+
+/// The word of `words` for `meaning`, which has one.
+pub(super) fn word<T: PartialEq>(words: Words<T>, meaning: &T) -> &'static str {
+    let found = words.iter().find(|(_, known)| known == meaning);
+    found.map(|(word, _)| *word).expect("whatever can be meant was read from one of the words")
 }
 
 /// That a value is none of `words`, which follow `lead` in the message.

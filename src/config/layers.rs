@@ -7,8 +7,8 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::beside::{Assignment, Environment, Overrides};
 use super::document::{Document, Part, loose};
-use super::path::KeyPath;
-use super::report::{Finding, Spot};
+use super::path::{KeyPath, Step};
+use super::report::{Finding, Place, Spot};
 
 /// One tree of values, each of which knows who said it.
 #[derive(Debug)]
@@ -56,6 +56,31 @@ impl Layers {
     /// The merged tree.
     pub(super) fn values(&self) -> &Dict {
         &self.values
+    }
+
+    /// What stands at `path`, if anything does.
+    pub(super) fn value(&self, path: &KeyPath) -> Option<&Value> {
+        let (first, rest) = path.steps().split_first()?;
+        let first = match first {
+            Step::Key(key) => self.values.get(key)?,
+            Step::Index(_) => return None,
+        };
+        rest.iter().try_fold(first, |value, step| match (value, step) {
+            (Value::Dict(_, values), Step::Key(key)) => values.get(key),
+            (Value::Array(_, elements), Step::Index(index)) => elements.get(*index),
+            _ => None,
+        })
+    }
+
+    /// What stands at `path` as text, as [`Given::text`](super::form::Given::text) has it.
+    pub(super) fn text(&self, path: &KeyPath) -> Option<&str> {
+        let value = self.value(path)?;
+        value.as_str().or_else(|| self.literal(path, value))
+    }
+
+    /// Who has set what stands at `path`, if anything does.
+    pub(super) fn origin(&self, path: &KeyPath) -> Option<Place> {
+        Some(self.spot(path, self.value(path)?, Part::Key).into_place())
     }
 
     /// The text of a value that was set, as a whole, beside the file.

@@ -26,6 +26,11 @@ impl KeyPath {
         self.step(Step::Index(index))
     }
 
+    /// The steps from the root on.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
     /// The path of the table or list that this stands in.
     pub(super) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;

@@ -251,6 +251,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether anybody has set `key`.
+    pub(super) fn sets(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
     /// Whether anybody has set anything here.
     pub(super) fn is_set(&self) -> bool {
         self.values.is_some()

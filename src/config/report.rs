@@ -94,6 +94,25 @@ impl Report {
         Self { findings: vec![finding] }
     }
 
+    /// What of it concerns the table `section` or a key below it.
+    pub(super) fn within(mut self, section: &str) -> Option<Self> {
+        let concerns =
+            |key: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.findings.retain(|finding| finding.key.as_deref().is_some_and(concerns));
+        (!self.findings.is_empty()).then_some(self)
+    }
+
+    /// Everything in one line, for a log: where and what, without the excerpts.
+    pub fn one_line(&self) -> String {
+        let findings = self.findings.iter().map(|finding| {
+            let message = printable(&finding.message);
+            let key = finding.key.as_deref().map(|key| format!(" {key}:")).unwrap_or_default();
+            let help = finding.help.as_deref().map(|help| format!(" ({})", printable(help))).unwrap_or_default();
+            format!("{}:{key} {message}{help}", finding.place)
+        });
+        findings.collect::<Vec<_>>().join("; ")
+    }
+
     /// The findings, never none.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -160,6 +179,11 @@ impl fmt::Display for Place {
 }
 
 impl Spot {
+    /// The place without its text.
+    pub(super) fn into_place(self) -> Place {
+        self.place
+    }
+
     /// The file as a whole.
     pub(super) fn file(file: &str) -> Self {
         Self::nowhere(Place::File { file: file.to_owned() })
@@ -209,7 +233,7 @@ impl Excerpt {
 }
 
 /// `text` with everything that could play tricks on a terminal replaced, character by character.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => char::REPLACEMENT_CHARACTER,

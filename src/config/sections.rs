@@ -8,25 +8,18 @@ use super::edge;
 use super::form::{Problem, Words, auto_or, boolean, duration, one_of, or_table, share, whole};
 use super::host::HostPattern;
 use super::names::host;
+use super::operate;
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{Level, Log, LogFormat, Route, SessionLimits, Settings, Tls, Upstream};
+use super::settings::{Route, SessionLimits, Settings, Tls, Upstream};
 use super::spoken::{Spoken, spoken};
 use super::value::{close_code, close_reason, prefix};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
 
-const LIVENESS: Words<Liveness> =
+pub(super) const LIVENESS: Words<Liveness> =
     &[("any_bytes", Liveness::AnyBytes), ("any_frame", Liveness::AnyFrame), ("pong_only", Liveness::PongOnly)];
-const CLIENT_PING: Words<ClientPing> = &[("forward", ClientPing::Forward), ("answer", ClientPing::Answer)];
+pub(super) const CLIENT_PING: Words<ClientPing> = &[("forward", ClientPing::Forward), ("answer", ClientPing::Answer)];
 const DISCONNECT: Words<()> = &[("disconnect", ())];
-const LEVELS: Words<Level> = &[
-    ("error", Level::Error),
-    ("warn", Level::Warn),
-    ("info", Level::Info),
-    ("debug", Level::Debug),
-    ("trace", Level::Trace),
-];
-const FORMATS: Words<LogFormat> = &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 
 /// What the sections say of every session, and its route may say otherwise.
 #[derive(Debug)]
@@ -41,14 +34,25 @@ struct Common {
     origins: Arc<OriginPolicy>,
 }
 
+/// What all sections come to.
+#[derive(Debug)]
+pub(super) struct Sections {
+    pub(super) settings: Settings,
+    /// What the sections say of every path: the route of those for which there is no other.
+    pub(super) common: Arc<Route>,
+    /// The other routes as they were written, table by table.
+    pub(super) written: Vec<Arc<Route>>,
+}
+
 /// Every section. `None` where something required is missing; values that do not fit are reported by the reader,
 /// and their defaults stand in for them.
-pub(super) fn settings(
+pub(super) fn read(
     root: &Table<'_>,
     certificates: impl Fn(&Tls) -> Result<(), String>,
     app: impl Fn(&Upstream) -> Result<(), String>,
-) -> Option<Settings> {
-    let listen = edge::listen(&root.table("listen"));
+) -> Option<Sections> {
+    let listen_table = root.table("listen");
+    let listen = edge::listen(&listen_table);
     let tls = edge::tls(&root.table("tls"), certificates);
     let (mut apps, is_known) = Apps::read(&root.table("upstream"), &app);
     let table = root.table("heartbeat");
@@ -61,10 +65,21 @@ pub(super) fn settings(
     let origins = edge::origins(&root.table("origins"), &Arc::default());
     let common = Common { spoken, policy, heartbeat, limits: session, origins };
     let forwarded = edge::forwarded(&root.table("forwarded"));
-    let log = log(&root.table("log"));
-    let routes = routes(&root.tables("route"), &common, &mut apps);
-    let upstream = is_known.then(|| Arc::clone(apps.default()));
-    Some(Settings { listen, tls: tls?, upstream: upstream?, routes, limits, forwarded, log })
+    let drain = operate::drain(&root.table("drain"));
+    let admin = operate::admin(&root.table("admin"), &listen_table, &listen);
+    let log = operate::log(&root.table("log"));
+    let otel = operate::otel(&root.table("otel"));
+    let written = routes(&root.tables("route"), &common, &mut apps);
+    let upstream = is_known.then(|| Arc::clone(apps.default()))?;
+    let common = Arc::new(Route {
+        heartbeat: common.heartbeat,
+        limits: common.limits,
+        origins: common.origins,
+        ..Route::to(Arc::clone(&upstream))
+    });
+    let routes = in_order(&written, &common);
+    let settings = Settings { listen, tls: tls?, upstream, routes, limits, forwarded, drain, admin, log, otel };
+    Some(Sections { settings, common, written })
 }
 
 /// The settings of a route's heartbeat over those of `base`, whichever is spoken.
@@ -112,12 +127,7 @@ fn close(t: &Table<'_>, base: &CloseSpec) -> CloseSpec {
     CloseSpec { code: t.or("code", close_code, base.code), reason: t.or("reason", close_reason, base.reason.clone()) }
 }
 
-fn log(t: &Table<'_>) -> Log {
-    let base = Log::default();
-    Log { level: t.or("level", one_of(LEVELS), base.level), format: t.or("format", one_of(FORMATS), base.format) }
-}
-
-/// The routes in the order in which they are tried, and behind them the one for everything else.
+/// The routes as they are written.
 fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps<'_>) -> Vec<Arc<Route>> {
     let mut routes: Vec<Arc<Route>> = Vec::new();
     for t in tables {
@@ -133,13 +143,14 @@ fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps<'_>) -> Vec<Arc
         }
         routes.push(Arc::new(Route { path, host, upstream, heartbeat, limits, origins }));
     }
-    if !routes.iter().any(|route| *route.path == *"/" && route.host.is_none()) {
-        routes.push(Arc::new(Route {
-            heartbeat: common.heartbeat.clone(),
-            limits: common.limits,
-            origins: Arc::clone(&common.origins),
-            ..Route::to(Arc::clone(apps.default()))
-        }));
+    routes
+}
+
+/// The routes in the order in which they are tried, and behind them the one for everything else.
+fn in_order(written: &[Arc<Route>], common: &Arc<Route>) -> Vec<Arc<Route>> {
+    let mut routes = written.to_vec();
+    if !routes.iter().any(|route| route.path == common.path && route.host.is_none()) {
+        routes.push(Arc::clone(common));
     }
     routes.sort_by_key(|route| precedence(route));
     routes

@@ -1,12 +1,17 @@
 //! Validated settings: what the rest of the program is handed. Parsing and validation happen once, in
 //! [`super::load`]; a value of these types needs no further check.
 
+mod operate;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use operate::*;
 
 use super::cidr::Cidr;
 use super::host::HostPattern;
@@ -29,8 +34,14 @@ pub struct Settings {
     pub limits: EdgeLimits,
     /// What is told and believed about the client's address.
     pub forwarded: Forwarded,
+    /// How the process ends, and when sessions are too old.
+    pub drain: Drain,
+    /// Who may ask the program how it is, and tell it what to do.
+    pub admin: Admin,
     /// How the program logs.
     pub log: Log,
+    /// Where spans are sent to; `None` sends none, and so does a program that was built without it.
+    pub otel: Option<Otel>,
 }
 
 impl Settings {
@@ -43,6 +54,27 @@ impl Settings {
             }
         }
         all
+    }
+
+    /// How long a peer may take to answer a Close, on the most patient of all routes.
+    pub fn close_grace(&self) -> Duration {
+        let graces = self.routes.iter().map(|route| route.heartbeat.policy().close_grace);
+        graces.max().unwrap_or_default()
+    }
+
+    /// Every file that was read for the settings or is read to follow them, each once; not the configuration file itself.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let own = std::iter::once([&self.tls.certificate, &self.tls.private_key]);
+        let named = self.tls.sni.iter().map(|named| [&named.certificate, &named.private_key]);
+        let clients = match &self.tls.client_auth {
+            ClientAuth::Off => None,
+            ClientAuth::Optional(ca) | ClientAuth::Required(ca) => Some(ca.as_path()),
+        };
+        let apps = self.upstreams().into_iter().flat_map(|app| app.tls_files());
+        let token = self.admin.token.as_ref().map(Token::file);
+        let all = own.chain(named).flatten().map(PathBuf::as_path).chain(clients).chain(apps).chain(token);
+        let all: BTreeSet<&Path> = all.collect();
+        all.into_iter().map(Path::to_path_buf).collect()
     }
 
     /// The routes whose WebSockets a page of any origin may open.
@@ -157,6 +189,17 @@ impl Upstream {
             source_addresses: Vec::new(),
             heartbeat: UpstreamPolicy::default(),
         }
+    }
+}
+
+impl Upstream {
+    /// The files that TLS with it needs.
+    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let tls = self.tls.iter();
+        tls.flat_map(|tls| {
+            let identity = tls.identity.iter().flat_map(|(certificate, private_key)| [certificate, private_key]);
+            tls.ca.iter().chain(identity).map(PathBuf::as_path)
+        })
     }
 }
 
@@ -299,41 +342,4 @@ pub struct Forwarded {
     pub trusted_proxies: Vec<Cidr>,
     /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
     pub rfc7239: bool,
-}
-
-/// How the program logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Log {
-    /// Least severe level that is written.
-    pub level: Level,
-    /// Shape of a line.
-    pub format: LogFormat,
-}
-
-/// Log levels, most severe first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Level {
-    /// Failures that need a person.
-    Error,
-    /// What is wrong but survived.
-    Warn,
-    /// One line for each session and request.
-    #[default]
-    Info,
-    /// What a developer of pulsegate wants to see.
-    Debug,
-    /// Every frame.
-    Trace,
-}
-
-/// Shape of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
 }

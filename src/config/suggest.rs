@@ -1,7 +1,7 @@
 //! "Did you mean": the word that was probably meant.
 
 /// The candidate nearest to `word`, if one is near enough to be a slip of the pen.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }

@@ -45,6 +45,21 @@ pub(super) fn file(given: &Given<'_>) -> Read<PathBuf> {
     }
 }
 
+/// The path of a unix socket, if one can have it.
+pub(super) fn socket_path(path: PathBuf) -> Read<PathBuf> {
+    /// `sun_path` of unix(7), without its final zero byte.
+    const LONGEST: usize = 107;
+    if path.as_os_str().len() > LONGEST {
+        return Err(Problem::new(format!(
+            "must be a path of at most {LONGEST} bytes: no unix socket has a longer one"
+        )));
+    }
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Problem::new("must be a path, which has no zero byte"));
+    }
+    Ok(path)
+}
+
 /// The size of a request's head, within what hyper can be told to take.
 pub(super) fn header_bytes(given: &Given<'_>) -> Read<usize> {
     const LEAST: u64 = 8 * 1024;

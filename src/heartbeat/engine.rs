@@ -35,6 +35,8 @@ pub struct Engine {
     rtt: Estimator,
     downlink: Downlink,
     stats: Stats,
+    /// The last round trip, until it is taken.
+    fresh_rtt: Option<Duration>,
     /// Probes in a row that went unanswered.
     missed_in_a_row: u32,
     /// When the client was last heard; where it has to speak by itself, when its window began.
@@ -59,7 +61,7 @@ pub struct Engine {
     pinged_instead: bool,
     client_pings: Rate,
     client_beats: Rate,
-    /// Whether the deadline may have moved earlier since it was last asked for.
+    /// Whether the deadline may have moved otherwise than by a read since it was last asked for.
     hurried: bool,
 }
 
@@ -83,6 +85,7 @@ impl Engine {
             rtt: Estimator::default(),
             downlink: Downlink::new(policy.write_stall),
             stats: Stats::default(),
+            fresh_rtt: None,
             missed_in_a_row: 0,
             last_byte: now,
             put_off: Duration::ZERO,
@@ -106,6 +109,27 @@ impl Engine {
     /// The figures so far.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What it asks of its client.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Windows in a row that have passed without a sign of life.
+    #[inline]
+    pub fn misses(&self) -> u32 {
+        self.missed_in_a_row
+    }
+
+    /// How many of them end the session.
+    pub fn most_misses(&self) -> u32 {
+        if self.must_speak() { 1 } else { self.policy.max_missed }
+    }
+
+    /// The round trip that was measured since this was last asked.
+    pub fn take_rtt(&mut self) -> Option<Duration> {
+        self.fresh_rtt.take()
     }
 
     /// Bytes of the client were read.
@@ -161,8 +185,7 @@ impl Engine {
             Answer::Own { rtt, owed } => {
                 self.stats.pongs += 1;
                 if let Some(rtt) = rtt {
-                    self.stats.rtt_last = Some(rtt);
-                    self.rtt.sample(rtt);
+                    self.measured(rtt);
                 }
                 if self.reissue == Reissue::None && self.phase != Phase::Still && self.ledger.may_reissue() {
                     let trail = self.rtt.smoothed().map_or(TRAIL, |srtt| TRAIL.max(srtt * 2));
@@ -250,6 +273,7 @@ impl Engine {
 
     /// Nothing waits for the client any more.
     pub fn write_clear(&mut self, now: Instant) {
+        self.hurried = true;
         self.downlink.clear();
         self.not_yet_told(now);
     }
@@ -298,6 +322,12 @@ impl Engine {
             self.schedule_next(now);
             self.phase = Phase::Quiet;
         }
+    }
+
+    fn measured(&mut self, rtt: Duration) {
+        self.stats.rtt_last = Some(rtt);
+        self.fresh_rtt = Some(rtt);
+        self.rtt.sample(rtt);
     }
 
     /// A probe has left; draws when the next one is due.

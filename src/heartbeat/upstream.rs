@@ -1,6 +1,6 @@
 //! The app's own liveness: one probe at a time for a whole upstream process, never one per session.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::UpstreamPolicy;
@@ -17,12 +17,14 @@ pub struct UpstreamPulse {
     heard_ms: AtomicU64,
     /// 0 until a probe has left.
     probed_ms: AtomicU64,
+    /// As the watch has left it.
+    dead: AtomicBool,
 }
 
 impl UpstreamPulse {
     /// A pulse that counts as heard at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, heard_ms: AtomicU64::new(0), probed_ms: AtomicU64::new(0) }
+        Self { epoch: now, heard_ms: AtomicU64::new(0), probed_ms: AtomicU64::new(0), dead: AtomicBool::new(false) }
     }
 
     /// Bytes of the app were read on some session.
@@ -39,13 +41,27 @@ impl UpstreamPulse {
         self.probed_ms.store(self.since_epoch_ms(now).max(1), Ordering::Relaxed);
     }
 
+    /// Whether new clients may be sent to the app: its watch has not found it dead, or has since lost the sessions by
+    /// which it would see it come back. (Were it dead for good then, nobody would be sent to it, and nobody could tell.)
+    pub fn is_responsive(&self) -> bool {
+        !self.dead.load(Ordering::Relaxed)
+    }
+
     fn last_heard(&self) -> Instant {
         self.epoch + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
     }
 
+    /// Whether the app was heard at `asked` or later. What is kept has lost its microseconds, so `asked` is compared
+    /// without its own: an answer may come within the same millisecond.
+    fn heard_since(&self, asked: Instant) -> bool {
+        self.heard_ms.load(Ordering::Relaxed) >= self.since_epoch_ms(asked)
+    }
+
+    /// When the probe left that was asked for at `asked`; as above.
     fn probed_since(&self, asked: Instant) -> Option<Instant> {
-        let at = self.epoch + Duration::from_millis(self.probed_ms.load(Ordering::Relaxed));
-        (at >= asked).then_some(at)
+        let probed_ms = self.probed_ms.load(Ordering::Relaxed);
+        let at = self.epoch + Duration::from_millis(probed_ms);
+        (probed_ms >= self.since_epoch_ms(asked)).then_some(at.max(asked))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds of half a billion years")]
@@ -111,8 +127,14 @@ impl Watch {
         Some(interval.min(self.policy.timeout) / 4)
     }
 
-    /// Looks at `pulse`; `sessions` tells whether there is any session to speak through.
+    /// Looks at `pulse`, and leaves there what it finds; `sessions` tells whether there is any session to speak through.
     pub fn tick(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: bool) -> Tick {
+        let tick = self.look(now, pulse, sessions);
+        pulse.dead.store(sessions && !self.is_responsive(), Ordering::Relaxed);
+        tick
+    }
+
+    fn look(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: bool) -> Tick {
         let Some(interval) = self.policy.interval else { return Tick::Wait };
         if now.saturating_duration_since(self.expected) > STALL_GUARD || !sessions {
             self.not_before = now;
@@ -123,7 +145,7 @@ impl Watch {
         match self.state {
             State::Listening if sessions && silent >= interval => self.ask(now),
             State::Listening => Tick::Wait,
-            State::Asked { at } if heard >= at || !sessions => {
+            State::Asked { at } if pulse.heard_since(at) || !sessions => {
                 self.state = State::Listening;
                 Tick::Wait
             }
@@ -164,6 +186,29 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_probe_leaves_and_is_answered_within_the_millisecond_in_which_it_is_asked_for() {
+        let base = crate::any_instant();
+        for answered in [true, false] {
+            let pulse = UpstreamPulse::new(base);
+            let mut watch = Watch::new(UpstreamPolicy::default(), base);
+            let asked = base + 15 * SECOND + Duration::from_micros(700);
+            for second in 1..=14 {
+                assert_eq!(watch.tick(base + second * SECOND, &pulse, true), Tick::Wait);
+            }
+            assert_eq!(watch.tick(asked, &pulse, true), Tick::Probe);
+            pulse.probe_left(asked + Duration::from_micros(50));
+            if answered {
+                pulse.heard(asked + Duration::from_micros(100));
+            }
+            let ticks: Vec<_> = (1..=11).map(|second| watch.tick(asked + second * SECOND, &pulse, true)).collect();
+            let missed = ticks.iter().any(|tick| matches!(tick, Tick::Missed { .. }));
+            let asked_again = ticks.contains(&Tick::Probe);
+            assert_eq!((missed, watch.is_responsive()), (!answered, answered), "{ticks:?}");
+            assert!(!(answered && asked_again), "{ticks:?}");
+        }
+    }
 
     struct Rig {
         base: Instant,

@@ -64,7 +64,8 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
-        self.connection.edge.metrics.request(status);
+        let duration = self.begun.elapsed();
+        self.connection.edge.metrics.request(self.method.as_str(), status, duration);
         lines::http_access(&lines::Access {
             asked: &self.asked,
             method: self.method.as_str(),
@@ -72,7 +73,7 @@ impl Drop for Access {
             reason: self.reason,
             bytes_out: self.bytes_out,
             complete: self.complete,
-            duration: self.begun.elapsed(),
+            duration,
         });
     }
 }

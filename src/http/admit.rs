@@ -3,16 +3,21 @@
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN};
 
-use super::Edge;
+use super::Connection;
 use crate::config::{OriginPolicy, Route};
 use crate::telemetry::lines;
 use crate::upgrade::Refusal;
 
 /// Lets a handshake for `route` pass, or says why not. `host` is the authority that it names.
-pub(super) fn admit(edge: &Edge, route: &Route, headers: &HeaderMap, host: &HeaderValue) -> Result<(), Refusal> {
+pub(super) fn admit(
+    connection: &Connection,
+    route: &Route,
+    headers: &HeaderMap,
+    host: &HeaderValue,
+) -> Result<(), Refusal> {
     check_origin(&route.origins, headers, host)?;
-    let held = edge.metrics.memory().total();
-    match edge.limits.memory {
+    let held = connection.edge.metrics.memory().total();
+    match connection.rules.limits.memory {
         // Sessions that are open go on: theirs is the memory, and it shrinks again when their peers read.
         Some(limit) if held > limit => Err(Refusal::Memory { held, limit }),
         _ => Ok(()),

@@ -26,7 +26,7 @@ pub(super) async fn forward(
     let edge = &connection.edge;
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let (status, reason) = match edge.upstream(route).send(outbound(request, host, connection)).await {
+    let (status, reason) = match connection.rules.upstream(route).send(outbound(request, host, connection)).await {
         Ok((response, lease)) if relayable(&response) => {
             access.answered(response.status());
             return inbound(response, version, Some(lease), Some(access));
@@ -68,8 +68,8 @@ pub(super) fn inbound(
 
 fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
     let (mut head, upload) = request.into_parts();
-    let upload = upload.within(connection.edge.limits.header_read * BODY_PATIENCE);
-    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
+    let upload = upload.within(connection.rules.limits.header_read * BODY_PATIENCE);
+    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;

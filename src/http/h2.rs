@@ -54,14 +54,17 @@ const PARTING: Duration = Duration::from_secs(2);
 /// Serves one client connection until it closes. Every stream is a task of its own.
 pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
     let mut wire = Wire::new(stream, Instant::now());
-    let policy = edge.routes.default().heartbeat.policy();
+    let rules = edge.rules();
+    let policy = rules.routes.default().heartbeat.policy();
     if policy.mode != Mode::Off {
         wire.set_user_timeout(policy.write_stall);
     }
-    let handshake = timeout(edge.limits.header_read, library(&edge.limits).handshake(wire.clone())).await;
+    let limits = rules.limits;
+    drop(rules);
+    let handshake = timeout(limits.header_read, library(&limits).handshake(wire.clone())).await;
     let ended = match handshake {
         Ok(Ok(connection)) => {
-            let mut driver = Driver::new(connection, wire.clone(), peer.clone(), Arc::clone(&edge));
+            let mut driver = Driver::new(connection, wire.clone(), peer.clone(), Arc::clone(&edge), limits);
             poll_fn(|cx| driver.poll(cx)).await
         }
         Ok(Err(error)) => Ended::of(&error),
@@ -138,17 +141,27 @@ struct Driver<C: Leg> {
     /// Why the connection is being ended.
     refused: Option<(&'static str, Reason)>,
     stall: Duration,
+    /// As they were when the connection began: its SETTINGS told the client.
+    limits: EdgeLimits,
 }
 
 impl<C: Leg + Send + 'static> Driver<C> {
-    fn new(mut connection: server::Connection<Wire<C>, Bytes>, wire: Wire<C>, peer: Peer, edge: Arc<Edge>) -> Self {
-        let policy = edge.routes.default().heartbeat.policy();
+    fn new(
+        mut connection: server::Connection<Wire<C>, Bytes>,
+        wire: Wire<C>,
+        peer: Peer,
+        edge: Arc<Edge>,
+        limits: EdgeLimits,
+    ) -> Self {
+        let rules = edge.rules();
+        let policy = rules.routes.default().heartbeat.policy();
         let pings = connection.ping_pong().filter(|_| policy.mode != Mode::Off);
-        let keepalive = KeepAlive::new(pings, policy, edge.limits.header_read, Instant::now());
+        let keepalive = KeepAlive::new(pings, policy, limits.header_read, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         let stall = policy.write_stall;
         wire.cork();
-        Self { connection, wire, peer, edge, inflows: Inflows::default(), keepalive, draining, refused: None, stall }
+        let inflows = Inflows::default();
+        Self { connection, wire, peer, edge, inflows, keepalive, draining, refused: None, stall, limits }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -202,7 +215,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
     fn start(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (request, inflow) = exchange::parts(request);
         self.inflows.add(&inflow);
-        let connection = Connection::of_stream(&self.peer, &self.edge);
+        let connection = Connection::new(self.peer.clone(), Arc::clone(&self.edge));
         let exchange = Exchange { connection, wire: self.wire.clone(), respond, inflow, stall: self.stall };
         // Boxed: on its way into a task a future is moved about, and this one is large.
         self.edge.tracker.spawn(Box::pin(exchange.run(request)));
@@ -211,8 +224,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
     /// Ends the connection if the client resets streams faster than anybody honest does; says whether it just did.
     fn is_refused_now(&mut self) -> bool {
         let resets = self.wire.frames(|frames| frames.resets());
-        let excessive =
-            self.refused.is_none() && u32::try_from(resets).is_ok_and(|resets| resets > self.edge.limits.resets);
+        let excessive = self.refused.is_none() && u32::try_from(resets).is_ok_and(|resets| resets > self.limits.resets);
         if excessive {
             self.refuse("resets", Reason::ENHANCE_YOUR_CALM);
         }

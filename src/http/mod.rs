@@ -12,14 +12,17 @@ mod interim;
 mod linger;
 mod reply;
 mod route;
+mod rules;
 mod switch;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,21 +32,27 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{EdgeLimits, Forwarded, Route, Settings};
+use crate::config::{EdgeLimits, Route};
+use crate::generation::Current;
 use crate::heartbeat::Mode;
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otel::Spans;
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
-use crate::upstream::{self, Apps, Upload, Upstream};
+use crate::upstream::{self, Upload, Upstream};
 use access::Access;
 pub use client_certificate::ClientCertificate;
 use reply::Reply;
-use route::Routes;
+use rules::Rules;
 
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
+/// client has sent before it could know is answered rather than reset, and the answer tells it.
+const KEPT: Duration = Duration::from_secs(3);
 
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -107,45 +116,70 @@ impl Peer {
 /// What all client connections of one worker share.
 #[derive(Debug)]
 pub struct Edge {
-    limits: EdgeLimits,
-    routes: Routes,
-    upstreams: Vec<Upstream>,
-    forwarded: Forwarded,
+    current: Arc<Current>,
+    /// Of the generation that was in force at the last look.
+    rules: ArcSwap<Rules>,
     sessions: Sessions,
-    hsts: Option<HeaderValue>,
     metrics: Arc<Metrics>,
+    spans: Spans,
     tracker: TaskTracker,
     draining: CancellationToken,
 }
 
 impl Edge {
-    /// The edge of one worker in front of `apps`, which are those of `settings`. Its tasks run in `tracker`; once `draining` is cancelled, connections end after the
-    /// request in hand, upgrades are refused and idle upstream connections are closed.
+    /// The edge of one worker, under the settings in force. Its tasks run in `tracker`, from now on; once `draining` is
+    /// cancelled, connections end after the request in hand, or the next one if that comes soon, upgrades are refused
+    /// and idle upstream connections are closed.
     pub fn new(
-        settings: &Settings,
+        current: &Arc<Current>,
         registry: Arc<Registry>,
-        apps: &Apps,
         metrics: Arc<Metrics>,
+        spans: Spans,
         tracker: TaskTracker,
         draining: CancellationToken,
-    ) -> Self {
-        Self {
-            limits: settings.limits,
-            routes: Routes::new(settings.routes.clone()),
-            upstreams: apps.iter().map(|app| Upstream::new(app, tracker.clone(), draining.clone())).collect(),
-            forwarded: settings.forwarded.clone(),
-            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone(), draining.clone()),
-            hsts: settings.tls.hsts.map(headers::transport_security),
+    ) -> Arc<Self> {
+        let rules = Rules::new(&current.load(), None, &metrics, &tracker, &draining);
+        let edge = Arc::new(Self {
+            current: Arc::clone(current),
+            rules: ArcSwap::from_pointee(rules),
+            sessions: Sessions::new(registry, Arc::clone(&metrics), tracker.clone()),
             metrics,
+            spans,
             tracker,
             draining,
+        });
+        edge.tracker.spawn(Arc::clone(&edge).keep_up());
+        edge
+    }
+
+    /// The rules in force.
+    fn rules(&self) -> Arc<Rules> {
+        let (rules, generation) = (self.rules.load(), self.current.load());
+        if rules.generation == generation.number {
+            return Guard::into_inner(rules);
+        }
+        let renewed = Arc::new(Rules::new(&generation, Some(&rules), &self.metrics, &self.tracker, &self.draining));
+        self.rules.store(Arc::clone(&renewed));
+        rules.retire(&renewed);
+        renewed
+    }
+
+    /// Lets go of the rules of earlier generations, and of the pools of apps that are gone, even if nobody asks.
+    async fn keep_up(self: Arc<Self>) {
+        let mut changes = self.current.changes();
+        loop {
+            tokio::select! {
+                () = self.draining.cancelled() => return,
+                Ok(()) = changes.changed() => drop(self.rules()),
+            }
         }
     }
 
-    /// The app of `route`.
-    fn upstream(&self, route: &Route) -> &Upstream {
-        let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(upstream.app().settings(), &route.upstream));
-        upstream.expect("the apps are those of the settings that the route comes from")
+    /// Completes when a connection of HTTP/1.1 is to end as soon as it has nothing to do.
+    async fn parting(&self) {
+        self.draining.cancelled().await;
+        let window = self.current.load().settings.drain.window;
+        tokio::time::sleep(window.min(KEPT)).await;
     }
 }
 
@@ -159,16 +193,19 @@ pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edg
 }
 
 async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: Arc<Edge>) {
+    let rules = edge.rules();
     // Whoever takes nothing of an answer holds the app's connection too; hyper would wait for ever.
-    let policy = edge.routes.default().heartbeat.policy();
+    let policy = rules.routes.default().heartbeat.policy();
     if policy.mode != Mode::Off {
         stream.set_user_timeout(policy.write_stall);
     }
-    let connection = Arc::new(Connection { peer, edge, fate: Mutex::new(Fate::Http) });
+    let limits = rules.limits;
+    drop(rules);
+    let latest = Arc::new(Mutex::new(Connection::new(peer, Arc::clone(&edge))));
     let service = {
-        let connection = Arc::clone(&connection);
+        let latest = Arc::clone(&latest);
         service_fn(move |mut request: Request<Incoming>| {
-            let connection = Arc::clone(&connection);
+            let connection = Connection::at_next_request(&latest);
             async move {
                 let client = request.extensions_mut().remove::<OnUpgrade>();
                 let request = request.map(Upload::new);
@@ -176,15 +213,15 @@ async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: A
             }
         })
     };
-    let edge = &connection.edge;
-    let mut http = server(&edge.limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut http = server(&limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
     let outcome = tokio::select! {
         outcome = &mut http => outcome,
-        () = edge.draining.cancelled() => {
+        () = edge.parting() => {
             Pin::new(&mut http).graceful_shutdown();
             (&mut http).await
         }
     };
+    let connection = Connection::at_next_request(&latest);
     let remains = http.into_parts().map(|parts| (parts.io.into_inner(), !parts.read_buf.is_empty()));
     match (connection.swap_fate(Fate::Http), remains) {
         (Fate::Switched(client, prepared), None) => {
@@ -205,12 +242,13 @@ async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: A
     }
 }
 
-/// One client connection, as its requests see it; in HTTP/2 each stream has its own.
+/// One client connection, as a request sees it; in HTTP/2 each stream has its own.
 #[derive(Debug)]
 struct Connection {
     peer: Peer,
     edge: Arc<Edge>,
-    fate: Mutex<Fate>,
+    rules: Arc<Rules>,
+    fate: Arc<Mutex<Fate>>,
 }
 
 /// What becomes of a connection when HTTP is done with it.
@@ -227,6 +265,24 @@ enum Fate {
 }
 
 impl Connection {
+    /// As its first request will see it.
+    fn new(peer: Peer, edge: Arc<Edge>) -> Arc<Self> {
+        let rules = edge.rules();
+        Arc::new(Self { peer, edge, rules, fate: Arc::new(Mutex::new(Fate::Http)) })
+    }
+
+    /// As the request sees it that follows those which saw `latest`: under the rules in force now.
+    fn at_next_request(latest: &Mutex<Arc<Self>>) -> Arc<Self> {
+        let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = latest.edge.rules();
+        if !Arc::ptr_eq(&rules, &latest.rules) {
+            let Self { peer, edge, fate, .. } = &**latest;
+            let (peer, edge, fate) = (peer.clone(), Arc::clone(edge), Arc::clone(fate));
+            *latest = Arc::new(Self { peer, edge, rules, fate });
+        }
+        Arc::clone(&latest)
+    }
+
     fn swap_fate(&self, fate: Fate) -> Fate {
         std::mem::replace(&mut *self.fate.lock().unwrap_or_else(PoisonError::into_inner), fate)
     }
@@ -265,7 +321,7 @@ pub(crate) fn refused(
         error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
         _ => return None,
     };
-    metrics.request(status.as_u16());
+    metrics.answered("", status.as_u16());
     lines::http_reject(client, reason, status.as_u16());
     Some(if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] })
 }
@@ -292,25 +348,29 @@ async fn answer(connection: &Arc<Connection>, request: Request<Upload>, client: 
 
 /// Adds what is to be on every response of a TLS connection.
 fn transport_security(connection: &Connection, mut response: Response<Reply>) -> Response<Reply> {
-    if let Some(hsts) = connection.edge.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
+    if let Some(hsts) = connection.rules.hsts.as_ref().filter(|_| connection.peer.tls.is_some()) {
         // What the app says for itself stands: a browser heeds the first one only (RFC 6797 §8.1).
         response.headers_mut().entry(STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
+    if connection.edge.draining.is_cancelled() && connection.peer.protocol() == Protocol::H1 {
+        // Whoever switches protocols has said so there.
+        response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
     }
     response
 }
 
 async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client: Option<OnUpgrade>) -> Response<Reply> {
     let named = Named::by(&request);
-    let routes = &connection.edge.routes;
+    let routes = &connection.rules.routes;
     let found = routes.find(named.host(), request.uri().path());
     let is_clear = found.is_some();
     let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
-    let host = named.or_of(connection.edge.upstream(&route));
+    let host = named.or_of(connection.rules.upstream(&route));
     if upgrade::wanted(&request) {
         if !is_clear {
             connection.keep(client);
-            let asked = asked(connection, route, &request);
-            return switch::refuse(connection, &Refusal::Path, &asked, request.headers().get(ACCEPT));
+            let asking = switch::Asking::begin(connection, route, &request);
+            return switch::refuse(connection, &Refusal::Path, asking, request.headers().get(ACCEPT));
         }
         // Boxed: every plain request's future would be as large as that of an upgrade.
         return Box::pin(switch::switch(connection, route, host, request, client)).await;
@@ -411,7 +471,7 @@ fn origin_form(uri: &Uri) -> Uri {
 fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
-        client: forwarded::client(&connection.edge.forwarded, connection.peer.address, request.headers()),
+        client: forwarded::client(&connection.rules.forwarded, connection.peer.address, request.headers()),
         server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         protocol: connection.peer.protocol().as_str(),
         route,

@@ -19,6 +19,8 @@ use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::registry::ConnId;
 use crate::telemetry::lines;
+use crate::telemetry::metrics::{Attempt, Outcome};
+use crate::telemetry::otel::Span;
 use crate::upgrade::{self, Agreement, Offer, Prepared, Refusal};
 use crate::upstream::Upload;
 
@@ -34,7 +36,26 @@ enum Verdict {
     /// A valid 101, and the stream behind it.
     Switched(HeaderMap, Box<Prepared>),
     /// Any other response: the app's own way to refuse.
-    Refused(Response<Incoming>, lines::Asked),
+    Refused(Response<Incoming>, Asking),
+}
+
+/// A request for a WebSocket that is not decided yet.
+pub(super) struct Asking {
+    asked: lines::Asked,
+    attempt: Attempt,
+    span: Span,
+}
+
+impl Asking {
+    /// The head of `request` is in.
+    pub(super) fn begin<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
+        let attempt = connection.rules.counts(&route).attempt();
+        let mut asked = asked(connection, route, request);
+        let span = connection.edge.spans.upgrade(&asked, attempt.route().label(), request);
+        // Lines and spans are to be found by one another, also where the client has begun no trace.
+        asked.trace_id = span.trace_id().or(asked.trace_id);
+        Self { asked, attempt, span }
+    }
 }
 
 /// Puts the upgrade to the app. On its 101 the connection's fate is to become a session once the client's own 101
@@ -48,8 +69,8 @@ pub(super) async fn switch(
     client: Option<OnUpgrade>,
 ) -> Response<Reply> {
     let accept = request.headers().get(ACCEPT).cloned();
-    let asked = asked(connection, route, &request);
-    match negotiate(connection, asked, host, request).await {
+    let asking = Asking::begin(connection, route, &request);
+    match negotiate(connection, asking, host, request).await {
         Ok(Verdict::Switched(headers, prepared)) => {
             let mut response = Response::new(Reply::empty());
             *response.headers_mut() = headers;
@@ -65,14 +86,16 @@ pub(super) async fn switch(
             }
             response
         }
-        Ok(Verdict::Refused(response, asked)) => {
+        Ok(Verdict::Refused(response, Asking { asked, attempt, span })) => {
             connection.keep(client);
+            attempt.ended(Outcome::UpstreamRefused);
+            span.refused(response.status(), "upstream_refused");
             reject(connection, &asked, "upstream_refused", response.status(), None);
             forward::inbound(response, Version::HTTP_11, None, None)
         }
-        Err((refusal, asked)) => {
+        Err((refusal, asking)) => {
             connection.keep(client);
-            refuse(connection, &refusal, &asked, accept.as_ref())
+            refuse(connection, &refusal, asking, accept.as_ref())
         }
     }
 }
@@ -81,14 +104,21 @@ pub(super) async fn switch(
 pub(super) fn refuse(
     connection: &Connection,
     refusal: &Refusal,
-    asked: &lines::Asked,
+    asking: Asking,
     accept: Option<&HeaderValue>,
 ) -> Response<Reply> {
-    if let Refusal::Upstream(failure) = refusal {
-        connection.edge.metrics.upstream_error(failure.reason());
+    let Asking { asked, attempt, span } = asking;
+    match refusal {
+        Refusal::Upstream(failure) => {
+            connection.edge.metrics.upstream_error(failure.reason());
+            attempt.ended(Outcome::UpstreamFailed);
+        }
+        Refusal::Switch(_) => attempt.ended(Outcome::UpstreamFailed),
+        _ => attempt.ended(Outcome::Rejected),
     }
     let (status, reason) = (refusal.status(), refusal.reason());
-    reject(connection, asked, reason, status, Some(&refusal.to_string()));
+    span.refused(status, reason);
+    reject(connection, &asked, reason, status, Some(&refusal.to_string()));
     let mut response = reply::explain(status, reason, accept, None);
     match refusal {
         Refusal::Version => {
@@ -106,10 +136,10 @@ pub(super) fn refuse(
 
 async fn negotiate(
     connection: &Connection,
-    asked: lines::Asked,
+    mut asking: Asking,
     host: Option<HeaderValue>,
     request: Request<Upload>,
-) -> Result<Verdict, (Refusal, lines::Asked)> {
+) -> Result<Verdict, (Refusal, Asking)> {
     let edge = &connection.edge;
     let offer = match Offer::read(&request) {
         _ if edge.draining.is_cancelled() => Err(Refusal::Draining),
@@ -117,48 +147,54 @@ async fn negotiate(
     };
     let (mut offer, host) = match (offer, host) {
         (Ok(offer), Some(host)) => (offer, host),
-        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host, which is a host"), asked)),
-        (Err(refusal), _) => return Err((refusal, asked)),
+        (Ok(_), None) => return Err((Refusal::BadRequest("a request has exactly one Host, which is a host"), asking)),
+        (Err(refusal), _) => return Err((refusal, asking)),
     };
-    if let Err(refusal) = admit(edge, &asked.route, request.headers(), &host) {
-        return Err((refusal, asked));
+    let route = Arc::clone(&asking.asked.route);
+    if let Err(refusal) = admit(connection, &route, request.headers(), &host) {
+        return Err((refusal, asking));
     }
     let is_bridged = request.version() == Version::HTTP_2;
     let id = edge.sessions.next_id();
+    asking.span.name_session(id);
     let target = request.uri().clone();
     let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
     let mut request = outbound(request, &offer, host, connection, id);
-    let may_swallow = asked.route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
+    asking.span.propagate(request.headers_mut());
+    let may_swallow = route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
     let extensions_refused = may_swallow && offer.without_extensions();
     if extensions_refused {
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    let app = edge.upstream(&asked.route);
+    let app = connection.rules.upstream(&route);
     let mut response = match app.send_upgrade(request).await {
         Ok(response) => response,
-        Err(failure) => return Err((failure.into(), asked)),
+        Err(failure) => return Err((failure.into(), asking)),
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // As the answer to a CONNECT it would mean the opposite (RFC 9110 §9.3.6).
         if is_bridged && response.status().is_success() {
-            return Err((Refusal::Switch("the upstream answered an upgrade with a success that is no 101"), asked));
+            return Err((Refusal::Switch("the upstream answered an upgrade with a success that is no 101"), asking));
         }
-        return Ok(Verdict::Refused(response, asked));
+        return Ok(Verdict::Refused(response, asking));
     }
     let Agreement { subprotocol, coding } = match offer.check(&response) {
         Ok(agreement) => agreement,
-        Err(refusal) => return Err((refusal, asked)),
+        Err(refusal) => return Err((refusal, asking)),
     };
     let Some((upstream, upstream_early)) = upgrade::regain(hyper::upgrade::on(&mut response)).await else {
-        return Err((Refusal::Switch("the upstream closed behind its 101"), asked));
+        return Err((Refusal::Switch("the upstream closed behind its 101"), asking));
     };
     let chosen: Vec<&str> = subprotocol.iter().map(|name| &**name).collect();
     signs.subprotocols = &chosen;
-    let heartbeat = asked.route.heartbeat.pick(&signs, coding);
+    let heartbeat = route.heartbeat.pick(&signs, coding);
     let policy = Arc::clone(&heartbeat.policy);
     let tls = connection.peer.tls.as_ref();
+    let Asking { asked, attempt, span } = asking;
+    span.switched(if is_bridged { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS });
     let facts = lines::Session {
         id,
+        config_generation: connection.rules.generation,
         asked,
         tls_version: tls.map(|tls| tls.version),
         tls_group: tls.and_then(|tls| tls.group),
@@ -167,7 +203,8 @@ async fn negotiate(
         subprotocol,
     };
     let pulse = Arc::clone(app.app().pulse());
-    let prepared = Prepared { facts, policy, coding, pulse, upstream, upstream_early };
+    let prepared =
+        Prepared { facts, max_age: connection.rules.max_age, attempt, policy, coding, pulse, upstream, upstream_early };
     Ok(Verdict::Switched(accepted(response), Box::new(prepared)))
 }
 
@@ -180,7 +217,7 @@ fn outbound(
     id: ConnId,
 ) -> Request<Empty<Bytes>> {
     let (mut head, _) = request.into_parts();
-    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.edge.forwarded);
+    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     head.headers.remove(CONTENT_LENGTH);
     head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -8,12 +8,12 @@ use crate::heartbeat::{CloseSpec, OnMiss, UpstreamEnd, Verdict};
 use crate::ws::{Sender, Violation};
 
 /// Service restart (IANA's registry): every client library of note reconnects after it.
-const RESTART: u16 = 1012;
+pub const RESTART: u16 = 1012;
 /// Policy violation (RFC 6455 §7.4.1).
 const POLICY: u16 = 1008;
 
 /// What ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The closing handshake is through, or one side has waited long enough for the other's half of it.
     Closed,
@@ -31,10 +31,14 @@ pub(super) enum Cause {
     MessageFlood,
     /// A peer broke RFC 6455, or a limit.
     Violation { by: Sender, violation: Violation },
-    /// The proxy shuts down.
-    Drain,
+    /// The proxy shuts down; the client is told `code`.
+    Drain { code: u16 },
+    /// The session has been open for long enough.
+    MaxAge,
     /// The app as a whole has been silent for too long.
     UpstreamUnresponsive,
+    /// An operator has asked for this Close.
+    Admin(CloseSpec),
 }
 
 /// What a leg is told at the end.
@@ -61,7 +65,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn initiator(self, first_close: Option<&FirstClose>) -> Initiator {
+    pub(super) fn initiator(&self, first_close: Option<&FirstClose>) -> Initiator {
         match self {
             Self::Closed => match first_close {
                 Some(FirstClose { by: Sender::Server, .. }) => Initiator::Upstream,
@@ -73,7 +77,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn reason(self) -> EndReason {
+    pub(super) fn reason(&self) -> EndReason {
         match self {
             Self::Closed | Self::ClientLost { .. } => EndReason::Normal,
             Self::Verdict(Verdict::Timeout) => EndReason::HeartbeatTimeout,
@@ -85,13 +89,23 @@ impl Cause {
             Self::PingFlood | Self::BeatFlood | Self::MessageFlood => EndReason::Rate,
             Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
             Self::Violation { .. } => EndReason::ProtocolError,
-            Self::Drain => EndReason::Drain,
+            Self::Drain { .. } => EndReason::Drain,
+            Self::MaxAge => EndReason::MaxAge,
+            Self::Admin(_) => EndReason::Admin,
         }
     }
 
-    pub(super) fn detail(self) -> Option<&'static str> {
+    pub(super) fn offender(&self) -> Option<Sender> {
         match self {
-            Self::ClientLost { detail } => Some(detail),
+            Self::Violation { by, .. } => Some(*by),
+            Self::PingFlood | Self::BeatFlood | Self::MessageFlood => Some(Sender::Client),
+            _ => None,
+        }
+    }
+
+    pub(super) fn detail(&self) -> Option<&'static str> {
+        match self {
+            Self::ClientLost { detail } => Some(*detail),
             Self::Violation { violation, .. } => Some(violation.as_str()),
             Self::PingFlood => Some("more than 20 pings a second"),
             Self::BeatFlood => Some("more than 20 heartbeats a second"),
@@ -103,7 +117,7 @@ impl Cause {
     }
 
     /// What the client is told, and what the app is told.
-    pub(super) fn farewells(self, on_miss: &OnMiss) -> (Farewell, Farewell) {
+    pub(super) fn farewells(&self, on_miss: &OnMiss) -> (Farewell, Farewell) {
         let close = |code, reason| Farewell::Close(CloseSpec::new(code, reason));
         match self {
             Self::Closed => (Farewell::Fin, Farewell::Fin),
@@ -126,7 +140,10 @@ impl Cause {
             Self::Violation { by: Sender::Server, violation } => {
                 (close(RESTART, "upstream protocol error"), close(violation.code(), violation.as_str()))
             }
-            Self::Drain => (close(RESTART, "service restart"), close(RESTART, "service restart")),
+            // The code is for the client, which must know when and where to come back; the app has only to let go.
+            Self::Drain { code } => (close(*code, drained(*code)), close(RESTART, drained(RESTART))),
+            Self::MaxAge => (close(RESTART, "maximum age"), close(RESTART, "maximum age")),
+            Self::Admin(spec) => (Farewell::Close(spec.clone()), Farewell::Close(spec.clone())),
         }
     }
 }
@@ -134,6 +151,15 @@ impl Cause {
 /// Whether it was not the kernel that gave up, but the connection that a leg shares with others.
 fn is_unanswered(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unanswered>)
+}
+
+/// The name of a code in IANA's registry, as far as a drain may use it.
+fn drained(code: u16) -> &'static str {
+    match code {
+        1001 => "going away",
+        1013 => "try again later",
+        _ => "service restart",
+    }
 }
 
 /// The configured end, with another reason where the miss was of another kind.

@@ -1,37 +1,82 @@
-//! The handle by which the rest of the program speaks to a live session.
+//! The handle by which the rest of the program speaks to a live session, and sees how it is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
+use super::vitals::{Figures, Vitals};
+use super::{Traffic, now};
+
 /// What a live session may be asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Send one ping of the proxy's own to the app.
     ProbeUpstream,
-    /// End: the proxy shuts down; both legs get Close 1012.
-    Drain,
+    /// From now on nothing of the client is read, as if it had vanished: the heartbeat will find it dead.
+    PlayDead,
+    /// End: the proxy shuts down; the client gets Close `code`, the app Close 1012.
+    Drain {
+        /// What the client is told (RFC 6455 §7.4).
+        code: u16,
+    },
     /// End: the app has been silent for too long; the client gets Close 1012.
     UpstreamUnresponsive,
+    /// End: an operator wants it to; both legs get this Close. One that is closing already goes on with that.
+    Close {
+        /// A code that may stand on a wire ([`may_be_sent`](crate::ws::may_be_sent)).
+        code: u16,
+        /// At most 123 bytes of it are sent.
+        reason: Box<str>,
+    },
+}
+
+impl Order {
+    /// Which of two orders that wait at the same time is obeyed. An order to end is never displaced.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::ProbeUpstream => 0,
+            Self::PlayDead => 1,
+            Self::Drain { .. } | Self::UpstreamUnresponsive | Self::Close { .. } => 2,
+        }
+    }
 }
 
 /// Hands orders to one session and wakes it; shared between the session and whoever may speak to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Control {
     /// Whether `order` holds one, so that a session with none need not take the lock.
     waiting: AtomicBool,
     order: Mutex<Option<Order>>,
     waker: AtomicWaker,
+    pub(super) figures: Figures,
+}
+
+impl Default for Control {
+    /// Of a session that opens now.
+    fn default() -> Self {
+        Self::new(now())
+    }
 }
 
 impl Control {
+    /// Of a session that opens at `opened`, on the runtime's clock.
+    pub fn new(opened: Instant) -> Self {
+        Self {
+            waiting: AtomicBool::default(),
+            order: Mutex::default(),
+            waker: AtomicWaker::new(),
+            figures: Figures::new(opened),
+        }
+    }
+
     /// Leaves `order` for the session and wakes it. An order to end is never displaced by another.
     pub fn give(&self, order: Order) {
         {
             let mut slot = self.order();
-            if matches!(*slot, None | Some(Order::ProbeUpstream)) {
+            if slot.as_ref().is_none_or(|waiting| waiting.weight() < order.weight()) {
                 *slot = Some(order);
             }
         }
@@ -49,9 +94,41 @@ impl Control {
         self.order().take()
     }
 
+    /// How the session is.
+    pub fn vitals(&self) -> Vitals {
+        self.figures.vitals()
+    }
+
+    /// What has passed in it, from the client and from the app.
+    pub fn traffic(&self) -> (Traffic, Traffic) {
+        self.figures.traffic()
+    }
+
+    /// When the session opened, on the runtime's clock.
+    pub fn opened(&self) -> Instant {
+        self.figures.opened()
+    }
+
+    /// The session is gone: its task, which a waker keeps in memory, is let go.
+    pub fn retire(&self) {
+        drop(self.waker.take());
+    }
+
     /// Makes `waker` the one that the next order wakes.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// As a session leaves what has passed in it.
+    #[cfg(test)]
+    pub(crate) fn passed(&self, from_client: Traffic, from_upstream: Traffic) {
+        self.figures.passed(from_client, from_upstream);
+    }
+
+    /// As a session's task registers itself.
+    #[cfg(test)]
+    pub(crate) fn register_for_test(&self, waker: &Waker) {
+        self.register(waker);
     }
 
     fn order(&self) -> MutexGuard<'_, Option<Order>> {

@@ -70,7 +70,7 @@ impl Direction {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<Step, Cause> {
-        if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.ended {
+        if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.is_silent() {
             if let Some(allowance) = &mut self.allowance {
                 allowance.hold_up(now);
             }
@@ -191,11 +191,12 @@ impl Direction {
             }
             let starts_frame = TAPPED && self.inbound.scanner.at_boundary();
             match self.inbound.scanner.next(&bytes[at..]) {
-                Ok(Some(Piece::Data { len, ends_frame, ends_message })) => {
+                Ok(Some(Piece::Data { len, payload, ends_frame, ends_message })) => {
                     let from = at;
                     at += len;
                     seen.data = true;
                     self.inbound.traffic.messages += u64::from(ends_message);
+                    self.inbound.traffic.payload += payload as u64;
                     if TAPPED {
                         let piece = &bytes[from..at];
                         match self.tapped(piece, starts_frame, ends_message, rules, now) {

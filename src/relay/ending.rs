@@ -1,6 +1,9 @@
 //! How a session ended: who, why, and with which codes on the wire.
 
+use std::ops::AddAssign;
 use std::time::Duration;
+
+use crate::ws::Sender;
 
 /// Which side ended the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,10 @@ pub enum EndReason {
     TooBig,
     /// Too many pings, heartbeats or messages a second.
     Rate,
+    /// An operator closed it.
+    Admin,
+    /// It had been open for as long as a session may be.
+    MaxAge,
 }
 
 impl EndReason {
@@ -49,6 +56,8 @@ impl EndReason {
             Self::ProtocolError => "protocol_error",
             Self::TooBig => "too_big",
             Self::Rate => "rate",
+            Self::Admin => "admin",
+            Self::MaxAge => "max_age",
         }
     }
 }
@@ -69,8 +78,18 @@ impl Initiator {
 pub struct Traffic {
     /// Bytes read from the peer after the upgrade, frame headers included.
     pub bytes: u64,
+    /// Payload of data frames alone, as far as it was read and looked through for frames.
+    pub payload: u64,
     /// Complete data messages.
     pub messages: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.payload += more.payload;
+        self.messages += more.messages;
+    }
 }
 
 /// The whole story of one session, told once, at its end.
@@ -82,6 +101,8 @@ pub struct Ending {
     pub reason: EndReason,
     /// What went wrong in a few words, where the reason alone does not say it.
     pub detail: Option<&'static str>,
+    /// Who broke a rule, where the session ended for that.
+    pub offender: Option<Sender>,
     /// Code of the Close that the client sent or was sent; 1006 when there was none (RFC 6455 §7.1.5).
     pub client_code: u16,
     /// Code of the Close that the app sent or was sent; 1006 when there was none.
@@ -96,4 +117,8 @@ pub struct Ending {
     pub heartbeat: crate::heartbeat::Stats,
     /// From the upgrade to the end of both legs.
     pub duration: Duration,
+    /// How long nothing of the client had been read when the end was decided.
+    pub last_seen_ago: Duration,
+    /// How long the client had answered nobody's probe then, nor beaten by itself; `None`: it never has.
+    pub last_pong_ago: Option<Duration>,
 }

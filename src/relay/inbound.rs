@@ -22,6 +22,8 @@ pub(super) struct Inbound {
     pub(super) ended: bool,
     /// Whether it ended with a reset.
     pub(super) reset: bool,
+    /// Whether the peer is treated as if it had vanished: nothing of it is relayed any more.
+    pub(super) vanished: bool,
     /// Read before the relay began.
     early: Bytes,
     /// An unfinished header or control frame, at most [`Scanner::MAX_REST`] bytes.
@@ -36,6 +38,7 @@ impl Inbound {
             close: None,
             ended: false,
             reset: false,
+            vanished: false,
             early,
             rest: Vec::new(),
         }
@@ -45,6 +48,12 @@ impl Inbound {
     #[inline]
     pub(super) fn inside_frame(&self) -> bool {
         !self.scanner.at_boundary() || !self.rest.is_empty()
+    }
+
+    /// Whether nothing more is to be read.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        self.ended || self.vanished
     }
 
     /// Reads once into `scratch`, behind what was left over, and returns how much of it is filled; 0 where the peer

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Control;
+
 /// Bytes that all sessions together hold: what a leg has not taken yet, and parts of messages that may be a heartbeat.
 ///
 /// It is touched when a session's share changes, that is where something is kept or let go, never on the way of a frame.
@@ -29,31 +31,31 @@ impl Memory {
     }
 }
 
-/// One session's share, given back when dropped.
+/// One session's share, given back when dropped. How much it is stands among the figures of its control.
 #[derive(Debug)]
 pub(super) struct Share {
     of: Arc<Memory>,
-    to_app: usize,
-    to_client: usize,
+    session: Arc<Control>,
 }
 
 impl Share {
-    pub(super) fn new(of: Arc<Memory>) -> Self {
-        Self { of, to_app: 0, to_client: 0 }
+    pub(super) fn new(of: Arc<Memory>, session: Arc<Control>) -> Self {
+        Self { of, session }
     }
 
     /// The session holds this much now.
     #[inline]
     pub(super) fn set(&mut self, to_app: usize, to_client: usize) {
-        if (to_app, to_client) != (self.to_app, self.to_client) {
+        if (to_app, to_client) != self.session.figures.held() {
             self.change(to_app, to_client);
         }
     }
 
     #[cold]
     fn change(&mut self, to_app: usize, to_client: usize) {
-        replace(&self.of.to_app, &mut self.to_app, to_app);
-        replace(&self.of.to_client, &mut self.to_client, to_client);
+        let before = self.session.figures.hold(to_app, to_client);
+        replace(&self.of.to_app, before.0, to_app);
+        replace(&self.of.to_client, before.1, to_client);
     }
 }
 
@@ -63,11 +65,10 @@ impl Drop for Share {
     }
 }
 
-fn replace(total: &AtomicU64, share: &mut usize, new: usize) {
+fn replace(total: &AtomicU64, share: usize, new: usize) {
     // New first: a reader in between may see a little too much, never less than nothing.
     total.fetch_add(new as u64, Ordering::Relaxed);
-    total.fetch_sub(*share as u64, Ordering::Relaxed);
-    *share = new;
+    total.fetch_sub(share as u64, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -77,8 +78,11 @@ mod tests {
     #[test]
     fn the_whole_is_the_sum_of_the_shares() {
         let memory = Arc::new(Memory::default());
-        let (mut one, mut other) = (Share::new(Arc::clone(&memory)), Share::new(Arc::clone(&memory)));
+        let session = Arc::<Control>::default();
+        let mut one = Share::new(Arc::clone(&memory), Arc::clone(&session));
+        let mut other = Share::new(Arc::clone(&memory), Arc::default());
         one.set(100, 20);
+        assert_eq!((session.vitals().held_to_app, session.vitals().held_to_client), (100, 20));
         other.set(0, 3);
         assert_eq!((memory.to_app(), memory.to_client(), memory.total()), (100, 23, 123));
         one.set(40, 20);

@@ -12,6 +12,7 @@ mod direction;
 mod ending;
 mod inbound;
 mod memory;
+mod observer;
 mod outbound;
 mod pump;
 mod rules;
@@ -19,18 +20,22 @@ mod scratch;
 mod tap;
 mod teardown;
 mod timer;
+mod vitals;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use cause::RESTART;
 pub use control::{Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
 pub use memory::Memory;
+pub use observer::{Observer, Unobserved};
+pub use vitals::Vitals;
 
 pub use crate::heartbeat::Delivery;
 use crate::heartbeat::{Policy, UpstreamPulse};
@@ -57,6 +62,12 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// Bytes that the leg has read ahead and keeps for the relay; counted as held, like what the relay keeps itself.
     fn read_ahead(&self) -> usize {
+        0
+    }
+
+    /// Memory that is taken by bytes which the leg has accepted and could not hand to the socket yet; counted as held
+    /// likewise.
+    fn unsent(&self) -> usize {
         0
     }
 
@@ -108,10 +119,14 @@ pub struct Terms {
     pub memory: Arc<Memory>,
     /// The app's own liveness, shared by all sessions of one upstream.
     pub pulse: Arc<UpstreamPulse>,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
     /// The session's name in log lines.
     pub id: ConnId,
     /// Randomness for nonces and jitter.
     pub seed: u64,
+    /// After which time the session ends, as soon as no frame is under way.
+    pub max_age: Option<Duration>,
 }
 
 /// Relays frames between both legs until the session has ended and both are closed.
@@ -119,4 +134,9 @@ pub struct Terms {
 /// The future is the whole session: dropping it drops both legs.
 pub fn run<C: Leg, U: Leg>(legs: Legs<C, U>, terms: Terms, control: Arc<Control>) -> impl Future<Output = Ending> {
     pump::Pump::new(legs, terms, control)
+}
+
+/// The runtime's clock, so that paused time in tests holds here too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

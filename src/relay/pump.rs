@@ -4,9 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
-
-use tracing::debug;
+use std::time::{Duration, Instant};
 
 use super::cause::Cause;
 use super::direction::{Direction, Step};
@@ -14,9 +12,12 @@ use super::memory::Share;
 use super::rules::Rules;
 use super::teardown::LegEnd;
 use super::timer::Timer;
-use super::{Control, Ending, Leg, Legs, Order, Terms};
-use crate::heartbeat::{Due, Mode};
+use super::{Control, Ending, Leg, Legs, Order, Terms, now};
+use crate::heartbeat::{CloseSpec, Delivery, Due, Mode};
 use crate::ws::Sender;
+
+/// How long a drain or an operator waits for the end of a frame that is under way.
+const FRAME_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
 #[derive(Debug)]
@@ -30,22 +31,34 @@ pub(super) struct Pump<C, U> {
     rules: Rules,
     /// What is held in both directions, as far as it is counted.
     share: Share,
-    terms: Terms,
-    control: Arc<Control>,
     timer: Timer,
-    opened: Instant,
     /// Since when nothing has come although one side has begun to end.
     wound_up: Option<Instant>,
     /// Whether the client's half-close has been carried to the app.
     fin_carried: bool,
+    /// When the session is as old as it may become.
+    expires: Option<Instant>,
+    /// The end that only waits for a moment between two frames.
+    leaving: Option<Box<Leaving>>,
     /// The end, once it is decided; nothing that comes after is relayed.
     closing: Option<Box<Closing>>,
+}
+
+/// An end that nobody is to blame for, and that can wait.
+#[derive(Debug)]
+struct Leaving {
+    cause: Cause,
+    /// When it waits no longer.
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Closing {
     cause: Cause,
     until: Instant,
+    /// How long the client had been silent when the end was decided; what it says to that is no sign of life.
+    last_seen_ago: Duration,
+    last_pong_ago: Option<Duration>,
     client: LegEnd,
     upstream: LegEnd,
 }
@@ -56,7 +69,7 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
         let this = self.get_mut();
         let now = now();
-        this.control.register(cx.waker());
+        this.rules.control.register(cx.waker());
         if this.closing.is_none()
             && let Err(cause) = this.relay(cx, now)
         {
@@ -69,9 +82,12 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         if let Some(ending) = this.poll_closing(cx, now) {
             return Poll::Ready(ending);
         }
-        this.share.set(this.up.kept() + this.client.read_ahead(), this.down.kept() + this.upstream.read_ahead());
+        let to_app = this.client.read_ahead() + this.up.kept() + this.upstream.unsent();
+        let to_client = this.upstream.read_ahead() + this.down.kept() + this.client.unsent();
+        this.share.set(to_app, to_client);
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
+        this.show(deadline.is_some(), now);
         Poll::Pending
     }
 }
@@ -83,20 +99,21 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             legs.client.set_user_timeout(terms.policy.write_stall);
         }
         terms.pulse.heard(now);
-        let rules = Rules::new(&terms, now);
+        let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
+        let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));
+        let rules = Rules::new(terms, control, now);
         Self {
             client: legs.client,
             upstream: legs.upstream,
-            up: Direction::new(Sender::Client, terms.limits, legs.client_early, &rules, now),
-            down: Direction::new(Sender::Server, terms.limits, legs.upstream_early, &rules, now),
+            up: Direction::new(Sender::Client, limits, legs.client_early, &rules, now),
+            down: Direction::new(Sender::Server, limits, legs.upstream_early, &rules, now),
             rules,
-            share: Share::new(Arc::clone(&terms.memory)),
-            terms,
-            control,
+            share,
             timer: Timer::default(),
-            opened: now,
             wound_up: None,
             fin_carried: false,
+            expires,
+            leaving: None,
             closing: None,
         }
     }
@@ -115,13 +132,18 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             }
             moved |= up == Step::More || down == Step::More;
         }
-        match self.control.take() {
+        match self.rules.control.take() {
             None => {}
             Some(Order::ProbeUpstream) => self.rules.probe_app(),
-            Some(Order::Drain) => return Err(Cause::Drain),
+            Some(Order::PlayDead) => self.up.inbound.vanished = true,
+            Some(Order::Drain { code }) => self.leave(Cause::Drain { code }, Some(now + FRAME_PATIENCE)),
             Some(Order::UpstreamUnresponsive) => return Err(Cause::UpstreamUnresponsive),
+            Some(Order::Close { code, reason }) => {
+                self.leave(Cause::Admin(CloseSpec { code, reason }), Some(now + FRAME_PATIENCE));
+            }
         }
         self.expire(cx, now)?;
+        self.part(now)?;
         self.up.inject(&mut self.upstream, &mut self.rules, cx, now)?;
         self.down.inject(&mut self.client, &mut self.rules, cx, now)?;
         self.wind_up(cx, now, moved)
@@ -136,13 +158,42 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let missed = engine.stats().missed;
         let verdict = match engine.handle_timeout(now) {
             Due::Nothing => None,
-            Due::Look => engine.looked(now, self.client.delivery()),
+            Due::Look => {
+                let vanished = self.up.inbound.vanished;
+                // What somebody who has vanished has sent is not about to be read.
+                let unread = |delivery: Delivery| Delivery { unread: delivery.unread && !vanished, ..delivery };
+                engine.looked(now, self.client.delivery().map(unread))
+            }
             Due::End(verdict) => Some(verdict),
         };
         if engine.stats().missed > missed {
-            debug!(target: super::BEAT, conn_id = %self.terms.id, "heartbeat.missed");
+            self.rules.missed();
         }
         verdict.map_or(Ok(()), |verdict| Err(Cause::Verdict(verdict)))
+    }
+
+    /// Ends the session at the next moment between two frames, at the latest at `until`. The first such end stands,
+    /// unless it has time.
+    fn leave(&mut self, cause: Cause, until: Option<Instant>) {
+        if self.leaving.as_ref().is_none_or(|leaving| leaving.until.is_none()) {
+            self.leaving = Some(Box::new(Leaving { cause, until }));
+        }
+    }
+
+    /// Takes the end that waits, if this is the moment: a Close may stand between two frames only, and half a frame is
+    /// of no use to anybody.
+    fn part(&mut self, now: Instant) -> Result<(), Cause> {
+        if self.leaving.is_none() && self.expires.is_some_and(|at| at <= now) {
+            self.leave(Cause::MaxAge, None);
+        }
+        let Some(leaving) = self.leaving.take() else { return Ok(()) };
+        let is_between =
+            [&self.up, &self.down].iter().all(|way| way.inbound.scanner.at_boundary() || way.gap().is_some());
+        if is_between || leaving.until.is_some_and(|until| until <= now) {
+            return Err(leaving.cause);
+        }
+        self.leaving = Some(leaving);
+        Ok(())
     }
 
     /// Carries half-closes, and notices when a session that has begun to end has ended.
@@ -167,8 +218,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if moved {
             self.wound_up = None;
         }
+        self.rules.control.figures.closing();
         let since = *self.wound_up.get_or_insert(now);
-        if now < since + self.terms.policy.timeout {
+        if now < since + self.rules.engine.policy().timeout {
             return Ok(());
         }
         let app_is_gone = self.up.outbound.is_broken() && !client.ended;
@@ -176,18 +228,22 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     }
 
     fn begin_teardown(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
-        self.rules.engine.closing();
+        self.rules.ending(&cause);
+        self.show(false, now);
+        let vitals = self.rules.control.vitals();
+        let ago = |then| now.saturating_duration_since(then);
         if self.down.inbound.reset {
             self.client.other_leg_reset();
         }
-        let (client, upstream) = cause.farewells(&self.terms.policy.on_miss);
+        let policy = self.rules.engine.policy();
+        let (client, upstream) = cause.farewells(&policy.on_miss);
+        let until = now + policy.close_grace;
         let key = self.rules.key();
-        if let Cause::Verdict(_) = cause {
-            debug!(target: super::BEAT, conn_id = %self.terms.id, reason = cause.reason().as_str(), "heartbeat.teardown");
-        }
         self.closing = Some(Box::new(Closing {
             cause,
-            until: now + self.terms.policy.close_grace,
+            until,
+            last_seen_ago: ago(vitals.last_seen),
+            last_pong_ago: vitals.last_pong.map(ago),
             client: LegEnd::begin(client, &mut self.down, &mut self.client, cx, None),
             upstream: LegEnd::begin(upstream, &mut self.up, &mut self.upstream, cx, Some(key)),
         }));
@@ -218,6 +274,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             initiator: closing.cause.initiator(first.as_ref()),
             reason: closing.cause.reason(),
             detail: closing.cause.detail(),
+            offender: closing.cause.offender(),
             client_code: code(&closing.client, self.up.inbound.close),
             upstream_code: code(&closing.upstream, self.down.inbound.close),
             close_reason: match (first, closing.client.sent) {
@@ -228,21 +285,48 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             from_client: self.up.inbound.traffic,
             from_upstream: self.down.inbound.traffic,
             heartbeat: self.rules.engine.stats(),
-            duration: now.saturating_duration_since(self.opened),
+            duration: now.saturating_duration_since(self.rules.control.opened()),
+            last_seen_ago: closing.last_seen_ago,
+            last_pong_ago: closing.last_pong_ago,
+        }
+    }
+
+    /// Leaves what has changed in this poll where it is looked for; `hurried`: the deadline may have changed, too.
+    #[inline]
+    fn show(&self, hurried: bool, now: Instant) {
+        let figures = &self.rules.control.figures;
+        let heard = figures.passed(self.up.inbound.traffic, self.down.inbound.traffic);
+        if heard {
+            figures.seen(now);
+        }
+        if heard || hurried {
+            figures.expect(self.rules.engine.misses(), self.next_deadline());
+        }
+    }
+
+    /// When the session acts next if nothing comes.
+    #[inline]
+    fn next_deadline(&self) -> Option<Instant> {
+        self.ends_at().or_else(|| self.rules.engine.outlook())
+    }
+
+    /// When a session that has begun to end is cut off.
+    #[inline]
+    fn ends_at(&self) -> Option<Instant> {
+        match (&self.closing, self.wound_up) {
+            (Some(closing), _) => Some(closing.until),
+            (None, Some(since)) => Some(since + self.rules.engine.policy().timeout),
+            (None, None) => None,
         }
     }
 
     /// When the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
     fn poll_deadline(&mut self) -> Option<Instant> {
-        match (&self.closing, self.wound_up) {
-            (Some(closing), _) => Some(closing.until),
-            (None, Some(since)) => Some(since + self.terms.policy.timeout),
-            (None, None) => self.rules.engine.poll_deadline(),
+        let next = self.ends_at().or_else(|| self.rules.engine.poll_deadline());
+        if self.closing.is_some() {
+            return next;
         }
+        let parting = self.leaving.as_ref().map_or(self.expires, |leaving| leaving.until);
+        [next, parting].into_iter().flatten().min()
     }
-}
-
-/// The runtime's clock, so that paused time in tests holds here too.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

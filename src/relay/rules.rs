@@ -7,9 +7,10 @@ use tracing::debug;
 
 use super::cause::Cause;
 use super::outbound::Drained;
-use super::{BEAT, Leg, Terms};
+use super::{BEAT, Control, Leg, Observer, Terms};
 use crate::heartbeat::{
     Answer, BeatFate, Engine, Gap, Heard, Ledger, Listener, PingFate, PongFate, Profile, Seen, Transmit, UpstreamPulse,
+    Verdict,
 };
 use crate::registry::ConnId;
 use crate::ws::{Close, ControlFrame, Opcode, Sender};
@@ -21,6 +22,9 @@ pub(super) struct Rules {
     pub(super) engine: Engine,
     /// What messages mean, where the heartbeat is made of messages.
     pub(super) listener: Option<Box<Listener>>,
+    /// Takes orders, and shows how the session is.
+    pub(super) control: Arc<Control>,
+    observer: Arc<dyn Observer>,
     id: ConnId,
     /// Pings that went to the app: the client's, and ours on behalf of the pulse.
     app_ledger: Ledger,
@@ -78,14 +82,16 @@ pub(super) enum Fate {
 }
 
 impl Rules {
-    pub(super) fn new(terms: &Terms, now: Instant) -> Self {
+    pub(super) fn new(terms: Terms, control: Arc<Control>, now: Instant) -> Self {
         let mut keys = fastrand::Rng::with_seed(!terms.seed);
         Self {
-            engine: Engine::new(Arc::clone(&terms.policy), terms.seed, now),
             listener: Listener::new(&terms.policy).map(Box::new),
+            engine: Engine::new(terms.policy, terms.seed, now),
+            control,
+            observer: terms.observer,
             id: terms.id,
             app_ledger: Ledger::new(keys.u32(..).to_be_bytes()),
-            pulse: Arc::clone(&terms.pulse),
+            pulse: terms.pulse,
             app_probe: AppProbe::No,
             reply: None,
             owed: None,
@@ -193,7 +199,13 @@ impl Rules {
                 {
                     return Some(answer);
                 }
+                let pings = self.engine.stats().pings;
                 let frame = self.engine.poll_transmit(now, gap)?;
+                // Otherwise it is one of the app's, sent a second time.
+                if self.engine.stats().pings > pings {
+                    self.control.figures.pinged();
+                    self.observer.pinged();
+                }
                 debug!(target: BEAT, conn_id = %self.id, "heartbeat.ping");
                 Some(frame)
             }
@@ -214,7 +226,9 @@ impl Rules {
     #[cold]
     fn drained_to_app(&mut self, drained: Drained, now: Instant) {
         if let Drained::Blocked { .. } = drained {
-            self.stalled.client = true;
+            if !std::mem::replace(&mut self.stalled.client, true) {
+                self.observer.paused(Sender::Client);
+            }
             return self.engine.reads_paused(now);
         }
         if std::mem::take(&mut self.stalled.client) {
@@ -233,7 +247,9 @@ impl Rules {
             if progress || !self.stalled.server {
                 self.engine.write_blocked(now);
             }
-            self.stalled.server = true;
+            if !std::mem::replace(&mut self.stalled.server, true) {
+                self.observer.paused(Sender::Server);
+            }
             return;
         }
         if std::mem::take(&mut self.stalled.server) {
@@ -251,14 +267,12 @@ impl Rules {
 
     /// The client's heartbeat, or its answer to one.
     fn beat(&mut self, now: Instant) -> Result<Fate, Cause> {
-        match self.engine.beat(now) {
+        let fate = self.engine.beat(now);
+        self.answered(fate == BeatFate::Swallow, now);
+        match fate {
             BeatFate::Forward => Ok(Fate::Pass),
             BeatFate::Flood => Err(Cause::BeatFlood),
-            BeatFate::Swallow => {
-                let rtt_s = self.engine.stats().rtt_last.map(|rtt| rtt.as_secs_f64());
-                debug!(target: BEAT, conn_id = %self.id, rtt_s, "heartbeat.pong");
-                Ok(Fate::Drop)
-            }
+            BeatFate::Swallow => Ok(Fate::Drop),
             BeatFate::Answer => {
                 if let Some(owed) = &mut self.owed {
                     owed.count = MOST_OWED.min(owed.count + 1);
@@ -283,10 +297,50 @@ impl Rules {
     }
 
     fn client_pong(&mut self, payload: &[u8], now: Instant) -> Fate {
-        let PongFate::Swallow { owed } = self.engine.pong(payload, now) else { return Fate::Pass };
-        let rtt_s = self.engine.stats().rtt_last.map(|rtt| rtt.as_secs_f64());
-        debug!(target: BEAT, conn_id = %self.id, rtt_s, "heartbeat.pong");
-        owed.map_or(Fate::Drop, |owed| Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, Some(self.key()))))
+        let fate = self.engine.pong(payload, now);
+        self.answered(matches!(fate, PongFate::Swallow { .. }), now);
+        match fate {
+            PongFate::Forward => Fate::Pass,
+            PongFate::Swallow { owed: None } => Fate::Drop,
+            PongFate::Swallow { owed: Some(owed) } => {
+                Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, Some(self.key())))
+            }
+        }
+    }
+
+    /// The client has answered a probe, which was the proxy's `own` or not, or has beaten by itself.
+    fn answered(&mut self, own: bool, now: Instant) {
+        let rtt = self.engine.take_rtt();
+        self.control.figures.ponged(now, own, rtt);
+        match rtt {
+            _ if own => {
+                self.observer.ponged(rtt);
+                let rtt_s = rtt.map(|rtt| rtt.as_secs_f64());
+                debug!(target: BEAT, conn_id = %self.id, rtt_s, "heartbeat.pong");
+            }
+            Some(rtt) => self.observer.measured(rtt),
+            None => {}
+        }
+    }
+
+    /// A window has passed without a sign of life.
+    pub(super) fn missed(&self) {
+        let misses = self.engine.misses();
+        self.control.figures.missed();
+        self.observer.missed(misses, self.engine.most_misses());
+        debug!(target: BEAT, conn_id = %self.id, misses, "heartbeat.missed");
+    }
+
+    /// The end is decided, and nothing more is relayed.
+    pub(super) fn ending(&mut self, cause: &Cause) {
+        self.engine.closing();
+        self.control.figures.closing();
+        if let Cause::Verdict(verdict) = cause {
+            if *verdict == Verdict::Timeout {
+                self.observer.timed_out();
+            }
+            debug!(target: BEAT, conn_id = %self.id, reason = cause.reason().as_str(), "heartbeat.teardown");
+        }
     }
 
     fn client_ping(&mut self, payload: &[u8], now: Instant) -> Result<Fate, Cause> {

@@ -25,6 +25,8 @@ const WORDS_MAX: usize = 256;
 pub struct Session {
     /// Its name.
     pub id: ConnId,
+    /// The generation of the settings that it was opened under.
+    pub config_generation: u64,
     /// Who asked, and for what.
     pub asked: Asked,
     /// The TLS version of the client leg.
@@ -104,7 +106,8 @@ pub fn words(text: &[u8]) -> Box<str> {
 
 /// A session begins.
 pub fn ws_open(session: &Session) {
-    let Session { id, asked, tls_version, tls_group, subprotocol, heartbeat, extensions_refused } = session;
+    let Session { id, config_generation, asked, tls_version, tls_group, subprotocol, heartbeat, extensions_refused } =
+        session;
     let mode = &heartbeat.policy.mode;
     tracing::info!(
         target: TARGET,
@@ -123,6 +126,7 @@ pub fn ws_open(session: &Session) {
         heartbeat.why = heartbeat.why,
         heartbeat.degraded = heartbeat.degraded,
         heartbeat.extensions = extensions_refused.then_some("refused"),
+        config.generation = config_generation,
         trace_id = asked.trace_id.as_deref(),
         "ws.open"
     );

@@ -1,28 +1,51 @@
 //! What is counted, under the names that a Prometheus server sees.
 //!
-//! Labels take their values from small closed sets; never an address, a path or a connection's name.
+//! Labels take their values from small closed sets or from the configuration; never an address, a path or a
+//! connection's name, and nothing of a client's choosing. What may be counted often, counts without a lock.
 
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+mod catalogue;
+mod collectors;
+mod histogram;
+mod requests;
+mod route;
+mod tally;
+mod words;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
-use prometheus_client::metrics::MetricType;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric as Registered, Registry};
 
-use crate::relay::Memory;
+pub use catalogue::{ALL, Kind, Label, Metric, Values, markdown};
+pub use route::{Active, Attempt, Outcome, RouteMetrics};
+
+use crate::config::Route;
+use crate::relay::{Memory, Traffic};
+use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS};
+use collectors::{Buffered, Certificates, Passed, unix_seconds};
+use histogram::Histogram;
+use requests::Requests;
+use tally::Tally;
+use words::{known, known_or_other};
+
+/// Of a handshake that failed, or that agreed on no group.
+const NONE: &str = "none";
 
 /// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Families,
+    routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
     totals: Sums,
     memory: Arc<Memory>,
+    passed: Passed,
+    certificates: Certificates,
 }
 
 /// Totals over all labels since the start.
@@ -40,24 +63,50 @@ pub struct Totals {
     pub rejections: u64,
     /// WebSocket sessions opened.
     pub websockets: u64,
-    /// Connects to the app that failed.
+    /// Requests and upgrades that got no valid answer from the app.
     pub upstream_errors: u64,
     /// Probes of the app's own liveness that went unanswered.
     pub upstream_missed: u64,
 }
 
-#[derive(Debug, Default)]
+/// A direction of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From clients to apps.
+    In,
+    /// From apps to clients.
+    Out,
+}
+
+impl Direction {
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Families {
-    connections_refused: Family<Reason, Counter>,
-    upgrade_rejections: Family<Reason, Counter>,
-    tls_handshakes: Family<Outcome, Counter>,
-    websockets_closed: Family<Closed, Counter>,
-    http_requests: Family<Code, Counter>,
-    http2_goaways: Family<Reason, Counter>,
-    upstream_connect_errors: Family<Reason, Counter>,
-    upstream_missed: Counter,
+    routes: route::Families,
+    requests: Requests,
     connections_active: Gauge,
-    websockets_active: Gauge,
+    connections_refused: Tally,
+    tls_handshakes: Family<Handshake, Counter>,
+    tls_handshake_duration: Histogram,
+    upgrade_rejections: Tally,
+    http2_goaways: Tally,
+    backpressure_pauses: Tally,
+    upstream_connect_duration: Histogram,
+    upstream_connect_errors: Tally,
+    upstream_errors: Tally,
+    upstream_missed: Counter,
+    reload_successful: Gauge,
+    reload_success: Gauge,
+    reloads: Tally,
+    draining: Gauge,
 }
 
 /// A family cannot be summed over its labels; these count beside it.
@@ -73,62 +122,10 @@ struct Sums {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct Handshake {
     outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
-    code: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Closed {
-    initiator: &'static str,
-    reason: &'static str,
-    code: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Direction {
-    direction: &'static str,
-}
-
-/// What sessions hold, asked for at each scrape: `in` on the way from clients, `out` on the way to them.
-#[derive(Debug)]
-struct Buffered(Arc<Memory>);
-
-impl Collector for Buffered {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Bytes that sessions hold because a peer does not take them";
-        let mut family = encoder.encode_descriptor("buffered_bytes", help, None, MetricType::Gauge)?;
-        for (direction, bytes) in [("in", self.0.to_app()), ("out", self.0.to_client())] {
-            family.encode_family(&Direction { direction })?.encode_gauge(&bytes)?;
-        }
-        Ok(())
-    }
-}
-
-/// One place in a gauge, given back when dropped.
-#[derive(Debug)]
-pub struct Active(Gauge<i64, AtomicI64>);
-
-impl Active {
-    fn enter(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
+    version: &'static str,
+    group: &'static str,
 }
 
 impl Default for Metrics {
@@ -138,48 +135,89 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// All at zero; the configuration counts as loaded, without which there would be no process.
     pub fn new() -> Self {
-        let families = Families::default();
-        let memory = Arc::<Memory>::default();
+        let families = Families::new();
+        let (memory, passed, certificates) = (Arc::<Memory>::default(), Passed::default(), Certificates::default());
         let mut registry = families.registry();
         registry.register_collector(Box::new(Buffered(Arc::clone(&memory))));
-        Self { registry, families, totals: Sums::default(), memory }
+        registry.register_collector(Box::new(passed.clone()));
+        registry.register_collector(Box::new(certificates.clone()));
+        let metrics = Self {
+            registry,
+            families,
+            routes: Mutex::default(),
+            totals: Sums::default(),
+            memory,
+            passed,
+            certificates,
+        };
+        metrics.loaded(true);
+        metrics
     }
 
-    /// An upgrade was refused by the proxy itself; `reason` is one word.
+    /// The handles of `route`, the same for every route with the same host and path, also after a reload. To be
+    /// fetched once and kept.
+    pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
+        let host = route.host.as_ref().map(ToString::to_string).unwrap_or_default();
+        let label: Arc<str> = format!("{host}{}", route.path).into();
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(self.families.routes.of(&label, &self.totals.websockets));
+        Arc::clone(routes.entry(Arc::clone(&label)).or_insert_with(new))
+    }
+
+    /// An upgrade was answered with an error; `reason` is one word.
     pub fn rejected(&self, reason: &'static str) {
-        self.families.upgrade_rejections.get_or_create(&Reason { reason }).inc();
+        self.families.upgrade_rejections.inc(reason);
         self.totals.rejections.inc();
     }
 
-    /// A TLS handshake ended: `ok` or what went wrong, one word.
-    pub fn handshake(&self, outcome: &'static str) {
-        self.families.tls_handshakes.get_or_create(&Outcome { outcome }).inc();
-        if outcome != "ok" {
-            self.totals.handshakes_failed.inc();
-        }
+    /// A TLS handshake succeeded, and took so long.
+    pub fn handshake(&self, version: &'static str, group: Option<&str>, took: Duration) {
+        let version = known(TLS_VERSIONS, version);
+        let group = group.map_or(NONE, |group| known_or_other(TLS_GROUPS, group));
+        self.families.tls_handshakes.get_or_create(&Handshake { outcome: "ok", version, group }).inc();
+        self.families.tls_handshake_duration.observe(took);
     }
 
-    /// A session ended; `code` is the one on the client leg.
-    pub fn closed(&self, initiator: &'static str, reason: &'static str, code: u16) {
-        self.families.websockets_closed.get_or_create(&Closed { initiator, reason, code }).inc();
+    /// A TLS handshake failed; `outcome` says in one word why.
+    pub fn handshake_failed(&self, outcome: &'static str) {
+        let outcome = known(HANDSHAKE_OUTCOMES, outcome);
+        self.families.tls_handshakes.get_or_create(&Handshake { outcome, version: NONE, group: NONE }).inc();
+        self.totals.handshakes_failed.inc();
     }
 
-    /// A plain request was answered.
-    pub fn request(&self, code: u16) {
-        self.families.http_requests.get_or_create(&Code { code }).inc();
+    /// A plain request was answered with `code`, and its answer was through after so long.
+    pub fn request(&self, method: &str, code: u16, took: Duration) {
+        self.answered(method, code);
+        self.families.requests.took(took);
+    }
+
+    /// A plain request was answered with `code`, and how long that took says nothing. Where its head was too bad to
+    /// have a method, that is empty.
+    pub fn answered(&self, method: &str, code: u16) {
+        self.families.requests.answered(method, code);
         self.totals.requests.inc();
     }
 
     /// An HTTP/2 connection was ended for what its client did; `reason` is one word.
     pub fn goaway(&self, reason: &'static str) {
-        self.families.http2_goaways.get_or_create(&Reason { reason }).inc();
+        self.families.http2_goaways.inc(reason);
     }
 
-    /// A connect to the app failed; `reason` is one word.
+    /// A connect to an app succeeded, and took so long.
+    pub fn upstream_connect(&self, took: Duration) {
+        self.families.upstream_connect_duration.observe(took);
+    }
+
+    /// A connect to an app failed; `reason` is one word.
+    pub fn upstream_connect_error(&self, reason: &'static str) {
+        self.families.upstream_connect_errors.inc(reason);
+    }
+
+    /// A request or an upgrade got no valid answer from its app; `reason` is one word.
     pub fn upstream_error(&self, reason: &'static str) {
-        self.families.upstream_connect_errors.get_or_create(&Reason { reason }).inc();
+        self.families.upstream_errors.inc(reason);
         self.totals.upstream_errors.inc();
     }
 
@@ -197,15 +235,47 @@ impl Metrics {
 
     /// A connection was closed before its handshake; `reason` is one word.
     pub fn connection_refused(&self, reason: &'static str) {
-        self.families.connections_refused.get_or_create(&Reason { reason }).inc();
+        self.families.connections_refused.inc(reason);
         self.totals.connections_refused.inc();
     }
 
-    /// A session opened; it counts as active until the place is dropped.
-    #[must_use = "the session counts as closed when this is dropped"]
-    pub fn websocket(&self) -> Active {
-        self.totals.websockets.inc();
-        Active::enter(&self.families.websockets_active)
+    /// A session stopped reading from one peer, because the other does not take what there is.
+    pub fn backpressure(&self, direction: Direction) {
+        self.families.backpressure_pauses.inc(direction.as_str());
+    }
+
+    /// An attempt to load the configuration anew came to `result`, one word; `success`: what it says is in force.
+    pub fn reloaded(&self, result: &'static str, success: bool) {
+        self.families.reloads.inc(result);
+        self.loaded(success);
+    }
+
+    fn loaded(&self, success: bool) {
+        self.families.reload_successful.set(success.into());
+        if success {
+            self.families.reload_success.set(unix_seconds(SystemTime::now()));
+        }
+    }
+
+    /// The certificate called `name`, after its file, is presented to clients, and expires then.
+    pub fn certificate(&self, name: &str, not_after: SystemTime) {
+        self.certificates.set(name, not_after);
+    }
+
+    /// No certificate is presented to clients until the next is told.
+    pub fn forget_certificates(&self) {
+        self.certificates.clear();
+    }
+
+    /// Whether the proxy is on its way out.
+    pub fn draining(&self, draining: bool) {
+        self.families.draining.set(draining.into());
+    }
+
+    /// From here on `source` is asked at each scrape for what was read from clients and from apps since the start;
+    /// neither may ever become less.
+    pub fn observe_traffic(&self, source: impl Fn() -> (Traffic, Traffic) + Send + Sync + 'static) {
+        self.passed.observe(source);
     }
 
     /// Where sessions count what they hold for slow peers.
@@ -237,87 +307,61 @@ impl Metrics {
 }
 
 impl Families {
+    fn new() -> Self {
+        Self {
+            routes: route::Families::default(),
+            requests: Requests::default(),
+            connections_active: Gauge::default(),
+            connections_refused: Tally::of(&catalogue::CONNECTIONS_REFUSED),
+            tls_handshakes: Family::default(),
+            tls_handshake_duration: Histogram::new(SHORT),
+            upgrade_rejections: Tally::of(&catalogue::UPGRADE_REJECTIONS),
+            http2_goaways: Tally::of(&catalogue::HTTP2_GOAWAYS),
+            backpressure_pauses: Tally::of(&catalogue::BACKPRESSURE_PAUSES),
+            upstream_connect_duration: Histogram::new(SHORT),
+            upstream_connect_errors: Tally::of(&catalogue::UPSTREAM_CONNECT_ERRORS),
+            upstream_errors: Tally::of(&catalogue::UPSTREAM_ERRORS),
+            upstream_missed: Counter::default(),
+            reload_successful: Gauge::default(),
+            reload_success: Gauge::default(),
+            reloads: Tally::of(&catalogue::CONFIG_RELOADS),
+            draining: Gauge::default(),
+        }
+    }
+
     /// A registry of all families under their public names; counters gain `_total` when they are written.
     fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("pulsegate");
-        registry.register(
-            "upgrade_rejections",
-            "WebSocket upgrades that the proxy refused",
-            self.upgrade_rejections.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Client connections that were closed before their handshake",
-            self.connections_refused.clone(),
-        );
-        registry.register("tls_handshakes", "TLS handshakes by how they ended", self.tls_handshakes.clone());
-        registry.register(
-            "websockets_closed",
-            "WebSocket sessions that ended, by who ended them, why, and the client's close code",
-            self.websockets_closed.clone(),
-        );
-        registry.register("http_requests", "Plain HTTP requests by status code", self.http_requests.clone());
-        registry.register(
-            "http2_goaways",
-            "HTTP/2 connections that were ended for what their clients did",
-            self.http2_goaways.clone(),
-        );
-        registry.register(
-            "upstream_connect_errors",
-            "Connects to the app that failed",
-            self.upstream_connect_errors.clone(),
-        );
-        registry.register(
-            "upstream_missed",
-            "Probes of the app's own liveness that went unanswered",
-            self.upstream_missed.clone(),
-        );
-        registry.register("connections_active", "Open client connections", self.connections_active.clone());
-        registry.register("websockets_active", "Live WebSocket sessions", self.websockets_active.clone());
+        let mut registry = Registry::with_prefix(catalogue::PREFIX);
+        let all = &mut registry;
+        let build = Family::<[(&str, &str); 1], Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        register(all, &catalogue::BUILD_INFO, &build);
+        register(all, &catalogue::CONNECTIONS_ACTIVE, &self.connections_active);
+        self.connections_refused.register(all);
+        register(all, &catalogue::TLS_HANDSHAKES, &self.tls_handshakes);
+        register(all, &catalogue::TLS_HANDSHAKE_DURATION, &self.tls_handshake_duration);
+        self.requests.register(all);
+        self.http2_goaways.register(all);
+        self.upgrade_rejections.register(all);
+        self.routes.register(all);
+        self.backpressure_pauses.register(all);
+        register(all, &catalogue::UPSTREAM_CONNECT_DURATION, &self.upstream_connect_duration);
+        self.upstream_connect_errors.register(all);
+        self.upstream_errors.register(all);
+        register(all, &catalogue::UPSTREAM_MISSED, &self.upstream_missed);
+        register(all, &catalogue::CONFIG_LAST_RELOAD_SUCCESSFUL, &self.reload_successful);
+        register(all, &catalogue::CONFIG_LAST_RELOAD_SUCCESS, &self.reload_success);
+        self.reloads.register(all);
+        register(all, &catalogue::DRAINING, &self.draining);
         registry
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_counted_is_what_a_scraper_reads() {
-        let metrics = Metrics::new();
-        metrics.rejected("bad_request");
-        metrics.handshake("ok");
-        metrics.handshake("timeout");
-        metrics.closed("proxy", "heartbeat_timeout", 1001);
-        metrics.request(200);
-        metrics.request(200);
-        metrics.upstream_error("refused");
-        let text = metrics.encode();
-        for line in [
-            r#"pulsegate_upgrade_rejections_total{reason="bad_request"} 1"#,
-            r#"pulsegate_tls_handshakes_total{outcome="ok"} 1"#,
-            r#"pulsegate_tls_handshakes_total{outcome="timeout"} 1"#,
-            r#"pulsegate_websockets_closed_total{initiator="proxy",reason="heartbeat_timeout",code="1001"} 1"#,
-            r#"pulsegate_http_requests_total{code="200"} 2"#,
-            r#"pulsegate_upstream_connect_errors_total{reason="refused"} 1"#,
-            "pulsegate_connections_active 0",
-            r#"pulsegate_buffered_bytes{direction="in"} 0"#,
-            r#"pulsegate_buffered_bytes{direction="out"} 0"#,
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|written| written == line), "{line} is missing in:\n{text}");
-        }
-        let totals = metrics.totals();
-        assert_eq!((totals.handshakes_failed, totals.requests, totals.rejections), (1, 2, 1));
-    }
-
-    #[test]
-    fn a_place_in_a_gauge_is_given_back() {
-        let metrics = Metrics::new();
-        let places = [metrics.websocket(), metrics.websocket()];
-        assert!(metrics.encode().contains("pulsegate_websockets_active 2\n"));
-        drop(places);
-        assert!(metrics.encode().contains("pulsegate_websockets_active 0\n"));
-        assert_eq!(metrics.totals().websockets, 2, "the total does not go back");
-    }
+/// Enters `metric`, whose handles stay with the caller, under the name and with the words of its `entry`.
+fn register(registry: &mut Registry, entry: &Metric, metric: &(impl Registered + Clone)) {
+    registry.register(entry.name, entry.help, metric.clone());
 }
+
+#[cfg(test)]
+#[path = "metrics/tests.rs"]
+mod tests;

@@ -1,18 +1,26 @@
-//! What the program says about itself: log lines, their words in [`lines`], and numbers in [`metrics`].
+//! What the program says about itself: log lines, their words in [`lines`], numbers in [`metrics`], and spans in
+//! [`otel`].
 
 pub mod lines;
 pub mod metrics;
+#[cfg(feature = "otel")]
+pub mod otel;
+#[cfg(not(feature = "otel"))]
+#[path = "without_otel.rs"]
+pub mod otel;
 
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::{Level, Log, LogFormat};
+use crate::config::{Directives, Level, Log, LogFormat};
 
 /// Where the heartbeat writes its events.
 const HEARTBEAT: &str = "pulsegate::heartbeat";
@@ -27,7 +35,8 @@ pub enum Beats {
 }
 
 /// Sends log lines to standard error from here on, panics among them. Fails when that was done before.
-pub fn init(log: Log, beats: Beats) -> Result<(), TryInitError> {
+/// What is written can be chosen anew by what is returned.
+pub fn init(log: &Log, beats: Beats) -> Result<Levels, TryInitError> {
     let stderr = std::io::stderr;
     let terminal = stderr().is_terminal();
     let human = match log.format {
@@ -36,12 +45,28 @@ pub fn init(log: Log, beats: Beats) -> Result<(), TryInitError> {
         LogFormat::Auto => terminal,
     };
     let shape = if human { Shape::Human { colour: terminal } } else { Shape::Json };
-    subscriber(log.level, beats, shape, stderr).try_init()?;
+    let (subscriber, levels) = subscriber(&log.level, beats, shape, stderr);
+    subscriber.try_init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, message = panic.payload_as_str().unwrap_or("panic"));
     }));
-    Ok(())
+    Ok(levels)
+}
+
+/// Which log lines are written.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    filter: reload::Handle<Targets, Registry>,
+    beats: Beats,
+}
+
+impl Levels {
+    /// Writes the lines that `level` lets through, from now on.
+    pub fn set(&self, level: &Directives) {
+        // Fails only where nobody logs any more.
+        let _ = self.filter.reload(targets(level, self.beats));
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,32 +75,45 @@ enum Shape {
     Json,
 }
 
-fn subscriber<W>(level: Level, beats: Beats, shape: Shape, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+fn subscriber<W>(
+    level: &Directives,
+    beats: Beats,
+    shape: Shape,
+    writer: W,
+) -> (Box<dyn tracing::Subscriber + Send + Sync>, Levels)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let base = tracing_subscriber::registry().with(targets(level, beats));
-    match shape {
+    let (filter, handle) = reload::Layer::new(targets(level, beats));
+    let base = tracing_subscriber::registry().with(filter);
+    let subscriber: Box<dyn tracing::Subscriber + Send + Sync> = match shape {
         Shape::Human { colour } => Box::new(base.with(layer().with_ansi(colour).with_writer(writer))),
         Shape::Json => {
             let lines = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
             Box::new(base.with(lines.with_writer(writer)))
         }
+    };
+    (subscriber, Levels { filter: handle, beats })
+}
+
+fn targets(level: &Directives, beats: Beats) -> Targets {
+    let default = filter(level.default);
+    let named = level.targets.iter().map(|(target, level)| (&**target, filter(*level)));
+    let targets = Targets::new().with_default(default).with_targets(named);
+    match beats {
+        Beats::AsLevel => targets,
+        Beats::Shown => targets.with_target(HEARTBEAT, default.max(LevelFilter::DEBUG)),
     }
 }
 
-fn targets(level: Level, beats: Beats) -> Targets {
-    let level = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
-    };
-    let targets = Targets::new().with_default(level);
-    match beats {
-        Beats::AsLevel => targets,
-        Beats::Shown => targets.with_target(HEARTBEAT, level.max(LevelFilter::DEBUG)),
+fn filter(level: Option<Level>) -> LevelFilter {
+    match level {
+        None => LevelFilter::OFF,
+        Some(Level::Error) => LevelFilter::ERROR,
+        Some(Level::Warn) => LevelFilter::WARN,
+        Some(Level::Info) => LevelFilter::INFO,
+        Some(Level::Debug) => LevelFilter::DEBUG,
+        Some(Level::Trace) => LevelFilter::TRACE,
     }
 }
 
@@ -99,12 +137,35 @@ mod tests {
         }
     }
 
-    fn written(level: Level, beats: Beats, shape: Shape, events: impl FnOnce()) -> String {
+    fn written(level: impl Into<Directives>, beats: Beats, shape: Shape, events: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
-        tracing::subscriber::with_default(subscriber(level, beats, shape, move || writer.clone()), events);
-        let bytes = page.0.lock().expect("one writer").clone();
-        String::from_utf8(bytes).expect("lines are UTF-8")
+        let (subscriber, _) = subscriber(&level.into(), beats, shape, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, events);
+        page.text()
+    }
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("one writer").clone()).expect("lines are UTF-8")
+        }
+    }
+
+    #[test]
+    fn the_level_can_be_chosen_anew() {
+        let page = Page::default();
+        let writer = page.clone();
+        let (subscriber, levels) = subscriber(&Level::Warn.into(), Beats::AsLevel, Shape::Json, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            // One place in the code: what is known of it must be forgotten.
+            for level in [Level::Warn, Level::Debug, Level::Error, Level::Info] {
+                levels.set(&level.into());
+                tracing::info!(at = level.as_str(), "said");
+            }
+        });
+        let page = page.text();
+        let said = ["warn", "debug", "error", "info"].map(|at| page.contains(&format!("\"at\":\"{at}\"")));
+        assert_eq!(said, [false, true, false, true], "{page}");
     }
 
     #[test]
@@ -140,5 +201,30 @@ mod tests {
         assert!(plain.contains("trouble") && !plain.contains("beat\"") && !plain.contains("detail"), "{plain}");
         let shown = written(Level::Warn, Beats::Shown, Shape::Json, events);
         assert!(shown.contains("trouble") && shown.contains("beat\"") && !shown.contains("detail"), "{shown}");
+    }
+    #[test]
+    fn each_part_has_the_level_of_its_longest_target() {
+        let level = Directives {
+            default: Some(Level::Warn),
+            targets: vec![
+                ("pulsegate::http".into(), Some(Level::Debug)),
+                ("pulsegate::http::h2".into(), None),
+                ("h2".into(), Some(Level::Trace)),
+            ],
+        };
+        let page = written(level, Beats::AsLevel, Shape::Json, || {
+            tracing::info!(target: "pulsegate::relay", "too mild");
+            tracing::warn!(target: "pulsegate::relay", "severe enough");
+            tracing::debug!(target: "pulsegate::http::route", "asked for");
+            tracing::trace!(target: "pulsegate::http", "milder than asked for");
+            tracing::error!(target: "pulsegate::http::h2", "silenced");
+            tracing::trace!(target: "h2::codec", "a library's");
+        });
+        let said: Vec<serde_json::Value> =
+            page.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+        let said: Vec<&str> = said.iter().filter_map(|line| line["message"].as_str()).collect();
+        assert_eq!(said, ["severe enough", "asked for", "a library's"]);
+        let silent = Directives { default: None, targets: Vec::new() };
+        assert_eq!(written(silent, Beats::AsLevel, Shape::Json, || tracing::error!("lost")), "");
     }
 }

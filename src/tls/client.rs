@@ -77,7 +77,7 @@ pub enum HandshakeError {
     #[error("its certificate is signed by an authority that is not trusted here")]
     UnknownAuthority,
     /// The certificate is not acceptable for another reason, such as its names or its dates.
-    #[error("its certificate is not acceptable")]
+    #[error("its certificate is not acceptable{}", self_signed_hint(.0))]
     Certificate(#[source] rustls::Error),
     /// What came back is no TLS.
     #[error("it does not speak TLS")]
@@ -88,6 +88,25 @@ pub enum HandshakeError {
     /// The connection broke.
     #[error("the connection broke during the TLS handshake")]
     Io(#[source] io::Error),
+}
+
+impl HandshakeError {
+    /// Whether the certificate is for other names than the host's.
+    pub fn is_about_the_name(&self) -> bool {
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        let Self::Certificate(rustls::Error::InvalidCertificate(why)) = self else { return false };
+        matches!(why, NotValidForName | NotValidForNameContext { .. })
+    }
+}
+
+/// Self-signed certificates are CAs unless somebody says otherwise, and no server may show a CA as its own.
+fn self_signed_hint(error: &rustls::Error) -> &'static str {
+    // The verifier's own error is known by its text alone.
+    if error.to_string().contains("CaUsedAsEndEntity") {
+        ", for it is a CA's; one signed by itself is made with `-addext basicConstraints=critical,CA:FALSE`"
+    } else {
+        ""
+    }
 }
 
 /// Makes encrypted streams out of plain ones.

@@ -9,6 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
+use super::Certificate;
+
 /// A certificate chain, leaf first, with its private key; both are known to belong together.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -128,6 +130,11 @@ impl Identity {
             source: rustls::Error::General(reason.into()),
         })?;
         Self::pair(chain, key, file, file)
+    }
+
+    /// What its leaf says, which is shown for `for_names`.
+    pub(super) fn certificate(&self, file: Option<&Path>, for_names: &[Box<str>]) -> Option<Certificate> {
+        Certificate::of(self.key.end_entity_cert().ok()?, file.map(Path::to_path_buf), for_names)
     }
 
     fn pair(

@@ -3,6 +3,7 @@
 //! Nothing outside this folder knows which TLS library runs, or how: [`ClientStream`] is a byte stream and a
 //! [`Leg`](crate::relay::Leg), and [`Terminator`] makes one of a fresh TCP connection.
 
+mod certificate;
 pub mod client;
 mod fingerprint;
 mod identity;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+pub use certificate::Certificate;
 pub use identity::{Identity, IdentityError};
 pub(crate) use opening::part;
 pub use stream::{ClientStream, set_user_timeout};

@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn no_bytes_make_it_panic() {
         let Localhost { identity, .. } = localhost();
-        let config = super::super::terminator::server_config(identity.into()).expect("config");
+        let config = super::super::Terminator::new(identity).expect("terminator").config;
         let mut random = fastrand::Rng::with_seed(11);
         for round in 0..3000 {
             attack(&config, &mut random, round);

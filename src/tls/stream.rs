@@ -160,6 +160,11 @@ impl Leg for ClientStream {
         self.socket.written
     }
 
+    fn unsent(&self) -> usize {
+        // What waits for company is a ticket at most, and nobody's fault.
+        if self.outgoing.blocked { self.outgoing.bytes.capacity() } else { 0 }
+    }
+
     fn abort_on_drop(&mut self) {
         // Fails only on a socket that is no longer connected, which needs no abort.
         let _ = SockRef::from(&self.socket.tcp).set_linger(Some(Duration::ZERO));

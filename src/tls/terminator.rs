@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, VerifierBuilderError};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, UnbufferedServerConnection, VerifierBuilderError};
 use rustls::{AlertDescription, CommonState, ProtocolVersion, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -13,13 +13,15 @@ use tokio::time::Instant;
 
 use super::names::{self, Asked};
 use super::opening::{self, Opening};
-use super::terms::{Parts, Terms};
-use super::{ClientStream, fingerprint};
+use super::terms::{Clients, Parts, Terms};
+use super::{Certificate, ClientStream, fingerprint};
 use crate::http::{ClientCertificate, Protocol, TlsFacts};
 
 /// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
 pub struct Terminator {
-    config: Arc<ServerConfig>,
+    pub(super) config: Arc<ServerConfig>,
+    clients: Clients,
+    certificates: Vec<Certificate>,
 }
 
 /// Why no [`Terminator`] could be made.
@@ -101,7 +103,38 @@ impl HandshakeError {
 impl Terminator {
     /// A terminator on these terms; an identity alone is presented to everybody, of whom nothing is asked.
     pub fn new(terms: impl Into<Terms>) -> Result<Self, TerminatorError> {
-        Ok(Self { config: server_config(terms.into())? })
+        Self::with_tickets(terms.into(), |_| Ticketer::new())
+    }
+
+    /// The terminator that takes this one's place. Tickets made before are good for it, unless other clients are let in
+    /// now: a ticket carries the certificate that its client showed, which nobody verifies again.
+    pub fn renewed(&self, terms: Terms) -> Result<Self, TerminatorError> {
+        Self::with_tickets(terms, |clients| {
+            if clients.equal(&self.clients) { Ok(Arc::clone(&self.config.ticketer)) } else { Ticketer::new() }
+        })
+    }
+
+    /// This one for a port on which HTTP/1.1 alone is spoken.
+    #[must_use]
+    pub fn http1(&self) -> Self {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { config: Arc::new(config), clients: self.clients.clone(), certificates: self.certificates.clone() }
+    }
+
+    /// The certificates that it shows, the one for names that no other is for first.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
+    }
+
+    fn with_tickets(
+        terms: Terms,
+        tickets: impl FnOnce(&Clients) -> Result<Arc<dyn ProducesTickets>, rustls::Error>,
+    ) -> Result<Self, TerminatorError> {
+        let parts = terms.into_parts()?;
+        let (clients, certificates) = (parts.clients.clone(), parts.certificates.clone());
+        let ticketer = tickets(&clients)?;
+        Ok(Self { config: server_config(parts, ticketer)?, clients, certificates })
     }
 
     /// Performs the handshake on a fresh connection, to be done by `deadline`.
@@ -172,16 +205,16 @@ struct Failure {
 }
 
 /// What every connection is offered.
-pub(super) fn server_config(terms: Terms) -> Result<Arc<ServerConfig>, TerminatorError> {
-    let Parts { names, versions, clients } = terms.into_parts()?;
+fn server_config(parts: Parts, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TerminatorError> {
+    let Parts { names, versions, verifier, .. } = parts;
     let mut config = ServerConfig::builder_with_provider(super::provider())
         .with_protocol_versions(versions)?
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(names));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Resumption by tickets alone: nothing is kept per client. A client's certificate travels in its ticket; it is not
     // verified again, so a ticket (twelve hours at most) outlives a certificate that expires or is revoked meanwhile.
-    config.ticketer = Ticketer::new()?;
+    config.ticketer = ticketer;
     // Each connection that resumes gets a fresh one: one is enough, and costs half of two.
     config.send_tls13_tickets = 1;
     config.session_storage = Arc::new(NoServerSessionStorage {});

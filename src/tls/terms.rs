@@ -11,6 +11,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 use thiserror::Error;
 
+use super::certificate::Certificate;
 use super::client::{self, TrustError};
 use super::names::{Names, Strangers, is_for};
 use super::{Identity, IdentityError};
@@ -22,11 +23,12 @@ pub struct Terms {
     names: Names,
     versions: &'static [&'static SupportedProtocolVersion],
     clients: Clients,
+    certificates: Vec<Certificate>,
 }
 
 /// What is asked of clients.
-#[derive(Debug)]
-enum Clients {
+#[derive(Clone, Debug)]
+pub(super) enum Clients {
     Nothing,
     Certificate { authorities: Arc<RootCertStore>, may_have_none: bool },
 }
@@ -69,8 +71,9 @@ static MODERN: [&SupportedProtocolVersion; 1] = [&TLS13];
 /// One certificate for everybody, TLS 1.3 and 1.2, and nothing asked.
 impl From<Identity> for Terms {
     fn from(identity: Identity) -> Self {
+        let certificates = identity.certificate(None, &[]).into_iter().collect();
         let names = Names::new(identity.key, Strangers::Served);
-        Self { names, versions: &VERSIONS, clients: Clients::Nothing }
+        Self { names, versions: &VERSIONS, clients: Clients::Nothing, certificates }
     }
 }
 
@@ -79,9 +82,11 @@ impl Terms {
     pub fn from_pem_files(settings: &config::Tls) -> Result<Self, TermsError> {
         let strangers = if settings.strict_sni { Strangers::Refused } else { Strangers::Served };
         let default = Identity::from_pem_files(&settings.certificate, &settings.private_key)?;
+        let mut certificates: Vec<_> = default.certificate(Some(&settings.certificate), &[]).into_iter().collect();
         let mut names = Names::new(default.key, strangers);
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key)?;
+            certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
             for name in &named.names {
                 let one_of_them = name.replacen('*', "any", 1);
                 if !is_for(&identity.key, &one_of_them) {
@@ -95,20 +100,20 @@ impl Terms {
             ClientAuth::Optional(ca) => Clients::of(ca, true)?,
             ClientAuth::Required(ca) => Clients::of(ca, false)?,
         };
-        Ok(Self { names, versions: if settings.modern { &MODERN } else { &VERSIONS }, clients })
+        Ok(Self { names, versions: if settings.modern { &MODERN } else { &VERSIONS }, clients, certificates })
     }
 
     /// Taken apart for the TLS library.
     pub(super) fn into_parts(self) -> Result<Parts, VerifierBuilderError> {
-        let Self { names, versions, clients } = self;
-        let clients = match clients {
+        let Self { names, versions, clients, certificates } = self;
+        let verifier: Arc<dyn ClientCertVerifier> = match &clients {
             Clients::Nothing => Arc::new(NoClientAuth),
             Clients::Certificate { authorities, may_have_none } => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(authorities, super::provider());
-                if may_have_none { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), super::provider());
+                if *may_have_none { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
             }
         };
-        Ok(Parts { names, versions, clients })
+        Ok(Parts { names, versions, clients, verifier, certificates })
     }
 }
 
@@ -116,10 +121,24 @@ impl Terms {
 pub(super) struct Parts {
     pub(super) names: Names,
     pub(super) versions: &'static [&'static SupportedProtocolVersion],
-    pub(super) clients: Arc<dyn ClientCertVerifier>,
+    pub(super) clients: Clients,
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    pub(super) certificates: Vec<Certificate>,
 }
 
 impl Clients {
+    /// Whether whoever is let in by these would be by `other`, and as the same.
+    pub(super) fn equal(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nothing, Self::Nothing) => true,
+            (
+                Self::Certificate { authorities, may_have_none },
+                Self::Certificate { authorities: theirs, may_have_none: too },
+            ) => may_have_none == too && authorities.roots == theirs.roots,
+            _ => false,
+        }
+    }
+
     fn of(ca: &Path, may_have_none: bool) -> Result<Self, TermsError> {
         let authorities = Arc::new(client::roots_of(ca).map_err(|error| TermsError::Authorities { error })?);
         Ok(Self::Certificate { authorities, may_have_none })

@@ -341,3 +341,59 @@ fn authorities_that_cannot_be_used_are_named() {
     let error = files.terms().expect_err("no such file").to_string();
     assert!(error.contains("nowhere.pem") && error.contains("No such file"), "{error}");
 }
+
+/// Where `port` listens, on the terms that the files make now.
+fn renewed(port: Port, files: &Files) -> Port {
+    let terminator = port.terminator.renewed(files.terms().expect("sound files")).expect("terminator");
+    Port { terminator, ..port }
+}
+
+/// What a client is that comes again with the ticket of its last session.
+fn kind(met: &Met) -> Option<HandshakeKind> {
+    met.client.as_ref().expect("connected").get_ref().1.handshake_kind()
+}
+
+#[tokio::test]
+async fn a_ticket_outlives_other_certificates_but_not_other_authorities_of_clients() {
+    for versions in EACH {
+        let mut files = Files::new();
+        files.ask(ClientAuth::Required);
+        let certificate = files.clients.sign(&["ann.example"]);
+        let config = Arc::new(files.client_with(versions, certificate));
+        let port = files.open().await;
+        let met = Box::pin(port.meet_with("localhost", &config)).await;
+        let first = met.leaf();
+        assert_eq!(kind(&met), Some(HandshakeKind::Full));
+
+        let (certificate, private_key) = files.pair("renewed", &["localhost"]);
+        files.settings.certificate = certificate;
+        files.settings.private_key = private_key;
+        let port = renewed(port, &files);
+        let met = Box::pin(port.meet_with("localhost", &config)).await;
+        assert_eq!(kind(&met), Some(HandshakeKind::Resumed), "{versions:?}");
+        let fresh = port.meet("localhost", files.client_with(versions, files.clients.sign(&["bea.example"]))).await;
+        assert_ne!(fresh.leaf(), first, "who has no ticket is shown the new certificate");
+
+        // Other clients are let in now, and this one is none of them; its ticket says otherwise.
+        files.clients = Authority::new("other clients");
+        files.ask(ClientAuth::Required);
+        let port = renewed(port, &files);
+        let met = Box::pin(port.meet_with("localhost", &config)).await;
+        assert_eq!(met.server.map(|(_, facts)| facts).expect_err("a stranger").outcome(), "bad_client_certificate");
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_makes_nobody_a_client_that_is_asked_for_no_certificate() {
+    for versions in EACH {
+        let mut files = Files::new();
+        files.ask(ClientAuth::Optional);
+        let config = Arc::new(files.client_with(versions, files.clients.sign(&["ann.example"])));
+        let port = files.open().await;
+        assert!(Box::pin(port.meet_with("localhost", &config)).await.facts().client.is_some());
+        files.settings.client_auth = ClientAuth::Off;
+        let port = renewed(port, &files);
+        let met = Box::pin(port.meet_with("localhost", &config)).await;
+        assert_eq!((kind(&met), met.facts().client), (Some(HandshakeKind::Full), None), "{versions:?}");
+    }
+}

@@ -1,29 +1,34 @@
 //! From two streams behind their 101s to a running session.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Route, SessionLimits};
+use crate::config::SessionLimits;
 use crate::heartbeat::{Policy, UpstreamPulse};
-use crate::registry::{ConnId, Registry};
-use crate::relay::{self, Control, Leg, Legs, Memory, Order, Terms};
+use crate::registry::{ConnId, Entry, Event, Opening, Registry};
+use crate::relay::{self, Control, Ending, Leg, Legs, Observer, Terms};
 use crate::telemetry::lines;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Attempt, Direction, Metrics, RouteMetrics};
 use crate::upstream::UpstreamStream;
-use crate::ws::{Coding, Limits};
+use crate::ws::{Coding, Limits, Sender};
 
 /// A session that lacks nothing but its client leg, which is free once the 101 has left.
 #[derive(Debug)]
 pub struct Prepared {
     /// What its lines say.
     pub facts: lines::Session,
+    /// How old it may grow: some a little less and some a little more, for those that opened together are not to come
+    /// back together.
+    pub max_age: Option<Duration>,
+    /// The request that it comes of, which is still to be counted.
+    pub attempt: Attempt,
     /// What is asked of its client.
     pub policy: Arc<Policy>,
     /// What its extensions do to payloads.
@@ -42,19 +47,12 @@ pub struct Sessions {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
-    draining: CancellationToken,
 }
 
 impl Sessions {
-    /// Sessions that are entered in `registry` and run as tasks of `tracker`; one that comes about after `draining`
-    /// was cancelled ends as it begins.
-    pub fn new(
-        registry: Arc<Registry>,
-        metrics: Arc<Metrics>,
-        tracker: TaskTracker,
-        draining: CancellationToken,
-    ) -> Self {
-        Self { registry, metrics, tracker, draining }
+    /// Sessions that are entered in `registry` and run as tasks of `tracker`.
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, tracker: TaskTracker) -> Self {
+        Self { registry, metrics, tracker }
     }
 
     /// A name for a session that is about to open.
@@ -65,38 +63,85 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
     /// stages are large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let Prepared { facts, max_age, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let facts = Arc::new(facts);
         let control = Arc::new(Control::default());
-        let entry = self.registry.enter(facts.id, Arc::clone(&control), &pulse);
-        let memory = Arc::clone(self.metrics.memory());
-        let terms = terms(facts.id, &facts.asked.route, policy, coding, memory, pulse);
-        if self.draining.is_cancelled() {
-            // The drain has called on everyone it found, perhaps a moment before this session was to be found.
-            control.give(Order::Drain);
-        }
+        let opening = Opening { facts: Arc::clone(&facts), control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+        let route = Arc::clone(attempt.route());
+        let active = attempt.opened();
+        let metrics = Arc::clone(&self.metrics);
+        let watched = Arc::new(Watched { entry: self.registry.open(opening), route, metrics });
+        let terms = Terms {
+            policy,
+            limits: limits(&facts.asked.route.limits, coding),
+            memory: Arc::clone(self.metrics.memory()),
+            pulse,
+            observer: Arc::clone(&watched) as Arc<dyn Observer>,
+            id: facts.id,
+            seed: fastrand::u64(..),
+            max_age: max_age.map(|age| varied(age, fastrand::f64())),
+        };
         lines::ws_open(&facts);
-        // What only the end needs is one pointer in the task.
-        let last = Box::new((facts, entry, self.metrics.websocket(), Arc::clone(&self.metrics)));
         let legs = Legs { client, client_early, upstream, upstream_early };
         // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
         self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
-            let (facts, entry, active, metrics) = *last;
-            drop((entry, active));
-            metrics.closed(ending.initiator.as_str(), ending.reason.as_str(), ending.client_code);
-            lines::ws_close(&facts, &ending);
+            drop(active);
+            watched.ended(ending);
         }));
     }
 }
 
-fn terms(
-    id: ConnId,
-    route: &Route,
-    policy: Arc<Policy>,
-    coding: Coding,
-    memory: Arc<Memory>,
-    pulse: Arc<UpstreamPulse>,
-) -> Terms {
-    Terms { policy, limits: limits(&route.limits, coding), memory, pulse, id, seed: fastrand::u64(..) }
+/// A session whose figures are counted, and whose story is told. The relay and the end of the session share it.
+#[derive(Debug)]
+struct Watched {
+    entry: Entry,
+    route: Arc<RouteMetrics>,
+    metrics: Arc<Metrics>,
+}
+
+impl Watched {
+    fn ended(&self, ending: Ending) {
+        let (initiator, reason) = (ending.initiator.as_str(), ending.reason.as_str());
+        self.route.closed(initiator, reason, ending.client_code, ending.duration);
+        let closed = self.entry.close(ending);
+        lines::ws_close(&closed.facts, &closed.ending);
+    }
+}
+
+impl Observer for Watched {
+    fn pinged(&self) {
+        self.route.ping();
+    }
+
+    fn ponged(&self, rtt: Option<Duration>) {
+        self.route.pong(rtt);
+    }
+
+    fn measured(&self, rtt: Duration) {
+        self.route.measured(rtt);
+    }
+
+    fn missed(&self, misses: u32, max: u32) {
+        self.route.missed();
+        let id = self.entry.live().id;
+        self.entry.registry().events().publish(Event::Missed { id, misses, max, at: SystemTime::now() });
+    }
+
+    fn timed_out(&self) {
+        self.route.timeout();
+    }
+
+    fn paused(&self, from: Sender) {
+        self.metrics.backpressure(match from {
+            Sender::Client => Direction::In,
+            Sender::Server => Direction::Out,
+        });
+    }
+}
+
+/// `age`, give or take a tenth; `random` is from 0 up to 1.
+fn varied(age: Duration, random: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * random)
 }
 
 fn limits(of: &SessionLimits, coding: Coding) -> Limits {
@@ -113,4 +158,17 @@ where
     let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
     // A copy: a few bytes would hold the whole of hyper's buffer.
     Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_opened_together_do_not_grow_old_together() {
+        let age = Duration::from_secs(1000);
+        assert_eq!(varied(age, 0.0), age * 9 / 10);
+        assert_eq!(varied(age, 0.5), age);
+        assert!(varied(age, 0.999) > age * 109 / 100 && varied(age, 0.999) < age * 11 / 10);
+    }
 }

@@ -1,5 +1,6 @@
 //! The apps as all workers know them together.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use crate::tls::client::{Client, Trust, TrustError};
 use crate::tls::{Identity, IdentityError};
 
 /// An app behind the proxy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct App {
     settings: Arc<config::Upstream>,
     /// How TLS is spoken with it; `None` is plain HTTP.
@@ -45,6 +46,12 @@ impl App {
         Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(UpstreamPulse::new(now)) })
     }
 
+    /// This one with what is known of `before`, the same app: whether it lives, and the settings that its sessions' routes
+    /// share.
+    fn in_place_of(self, before: &Self) -> Self {
+        Self { settings: Arc::clone(&before.settings), tls: self.tls, pulse: Arc::clone(&before.pulse) }
+    }
+
     /// What was configured.
     pub fn settings(&self) -> &Arc<config::Upstream> {
         &self.settings
@@ -69,14 +76,31 @@ fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, A
 }
 
 /// Every app behind the proxy, each once.
-#[derive(Debug)]
-pub struct Apps(Vec<Arc<App>>);
+#[derive(Clone, Debug)]
+pub struct Apps(Arc<[Arc<App>]>);
 
 impl Apps {
     /// Those that `settings` name, as [`App::open`].
     pub fn open(settings: &Settings, now: Instant) -> Result<Self, AppError> {
         let apps = settings.upstreams().into_iter().map(|settings| App::open(settings, now).map(Arc::new));
         apps.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// These after `before`: what was there with equal settings stays, its connections with it. If its TLS files hold
+    /// something else than then, which `has_changed` says, new connections are made with that.
+    #[must_use]
+    pub fn after(&self, before: &Self, has_changed: impl Fn(&Path) -> bool) -> Self {
+        let apps = self.iter().map(|app| {
+            let Some(known) = before.iter().find(|known| known.settings == app.settings) else {
+                return Arc::clone(app);
+            };
+            if app.settings.tls_files().any(&has_changed) {
+                Arc::new(App::clone(app).in_place_of(known))
+            } else {
+                Arc::clone(known)
+            }
+        });
+        Self(apps.collect())
     }
 
     /// All of them, the default one first.

@@ -74,11 +74,19 @@ pub fn authority(target: &Target) -> String {
 }
 
 impl Upstream {
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included.
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included; it is counted.
     pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
+        let begun = Instant::now();
+        let result = self.connect_by(begun + self.app.settings().connect_timeout).await;
+        match &result {
+            Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
+            Err(error) => self.metrics.upstream_connect_error(error.reason()),
+        }
+        result
+    }
+
+    async fn connect_by(&self, deadline: Instant) -> Result<UpstreamStream, DialError> {
         let settings = self.app.settings();
-        let limit = settings.connect_timeout;
-        let deadline = Instant::now() + limit;
         let connected = async {
             let (host, port) = match &settings.target {
                 Target::Tcp { host, port } => (host, *port),
@@ -96,7 +104,10 @@ impl Upstream {
         };
         match timeout_at(deadline, connected).await {
             Ok(result) => result,
-            Err(_) => Err(DialError::Timeout { place: authority(&settings.target).into(), limit }),
+            Err(_) => {
+                let (place, limit) = (authority(&settings.target).into(), settings.connect_timeout);
+                Err(DialError::Timeout { place, limit })
+            }
         }
     }
 }

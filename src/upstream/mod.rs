@@ -13,7 +13,7 @@ mod stream;
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use app::{App, AppError, Apps};
@@ -24,6 +24,7 @@ pub use pool::Lease;
 pub use stream::UpstreamStream;
 
 use crate::config::Target;
+use crate::telemetry::metrics::Metrics;
 use pool::Pool;
 use source::Sources;
 
@@ -36,19 +37,30 @@ pub struct Upstream {
     app: Arc<App>,
     sources: Sources,
     pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
     tracker: TaskTracker,
+    /// Closes the pool when nobody uses the app any more.
+    _pool: DropGuard,
 }
 
 impl Upstream {
-    /// One worker's way to `app`. Its connections are driven by tasks of `tracker`; idle ones are closed once
-    /// `draining` is cancelled.
-    pub fn new(app: &Arc<App>, tracker: TaskTracker, draining: CancellationToken) -> Self {
+    /// One worker's way to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`; idle ones
+    /// are closed once `draining` is cancelled, or this is dropped.
+    pub fn new(app: &Arc<App>, metrics: Arc<Metrics>, tracker: TaskTracker, draining: &CancellationToken) -> Self {
+        let closing = draining.child_token();
         Self {
             app: Arc::clone(app),
             sources: Sources::new(app.settings().source_addresses.clone()),
-            pool: Arc::new(Pool::new(tracker.clone(), draining)),
+            pool: Arc::new(Pool::new(tracker.clone(), closing.clone())),
+            metrics,
             tracker,
+            _pool: closing.drop_guard(),
         }
+    }
+
+    /// No new request is for it any more: its idle connections are closed, and none becomes idle again.
+    pub fn retire(&self) {
+        self.pool.close();
     }
 
     /// What all workers know of it.

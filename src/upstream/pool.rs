@@ -39,7 +39,7 @@ pub(super) struct Pool {
     filled: Notify,
     swept: Once,
     tracker: TaskTracker,
-    draining: CancellationToken,
+    closing: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -56,8 +56,9 @@ pub(super) struct Connection {
 }
 
 impl Pool {
-    pub(super) fn new(tracker: TaskTracker, draining: CancellationToken) -> Self {
-        Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, draining }
+    /// A pool that takes no more and lets go of what it has once `closing` is cancelled.
+    pub(super) fn new(tracker: TaskTracker, closing: CancellationToken) -> Self {
+        Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, closing }
     }
 
     /// The connection that came in last and still lives: it is the one that the app will close last.
@@ -72,13 +73,18 @@ impl Pool {
         None
     }
 
-    /// Sees to it that idle connections are closed at their time, and all of them when the drain begins.
+    /// Sees to it that idle connections are closed at their time, and all of them when the pool closes.
     pub(super) fn ensure_swept(self: &Arc<Self>) {
         self.swept.call_once(|| drop(self.tracker.spawn(Arc::clone(self).sweep())));
     }
 
+    /// Lets go of what it has and takes no more.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
     fn put(&self, connection: Connection, keep: Duration) {
-        if keep.is_zero() || self.draining.is_cancelled() || !connection.sender.is_ready() {
+        if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() {
             return;
         }
         let mut idle = self.idle();
@@ -100,7 +106,7 @@ impl Pool {
                 }
             };
             tokio::select! {
-                () = self.draining.cancelled() => break,
+                () = self.closing.cancelled() => break,
                 () = self.filled.notified() => {}
                 () = due => {
                     let now = Instant::now();

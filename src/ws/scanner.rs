@@ -26,6 +26,8 @@ pub enum Piece {
     Data {
         /// Bytes of the input that it takes.
         len: usize,
+        /// How many of them are payload.
+        payload: usize,
         /// Whether this part ends its frame.
         ends_frame: bool,
         /// Whether this part ends its message.
@@ -107,7 +109,7 @@ impl Scanner {
         if ends_message {
             self.message = None;
         }
-        Piece::Data { len: header + taken, ends_frame, ends_message }
+        Piece::Data { len: header + taken, payload: taken, ends_frame, ends_message }
     }
 }
 

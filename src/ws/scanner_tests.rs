@@ -48,7 +48,7 @@ fn scan(stream: &[u8], cuts: &[usize], from: Sender) -> (Vec<u8>, Vec<usize>, Ve
         at += take;
         while let Some(piece) = scanner.next(&pending).unwrap() {
             let (len, ends_frame, ends_message) = match piece {
-                Piece::Data { len, ends_frame, ends_message } => (len, ends_frame, ends_message),
+                Piece::Data { len, ends_frame, ends_message, .. } => (len, ends_frame, ends_message),
                 Piece::Control(header) => (header.len + usize::try_from(header.payload).unwrap(), true, false),
             };
             passed.extend(pending.drain(..len));
@@ -126,7 +126,7 @@ fn a_control_frame_comes_whole_even_inside_a_fragmented_message() {
     let mut scanner = Scanner::new(Sender::Client, Limits::default());
     assert_eq!(
         scanner.next(&[0x01, 0x81, 0, 0, 0, 0, b'a']),
-        Ok(Some(Piece::Data { len: 7, ends_frame: true, ends_message: false }))
+        Ok(Some(Piece::Data { len: 7, payload: 1, ends_frame: true, ends_message: false }))
     );
     assert!(scanner.at_boundary() && !scanner.between_messages());
     let pong = ControlFrame::new(Opcode::PONG, b"abc", Some([1, 2, 3, 4]));

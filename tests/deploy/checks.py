@@ -120,7 +120,7 @@ def check_files_stand_where_the_configuration_looks():
 
 def check_there_is_time_to_end():
     sleep = max(c["lifecycle"]["preStop"]["sleep"]["seconds"] for c in pod()["containers"])
-    assert sleep + 10 < pod()["terminationGracePeriodSeconds"]
+    assert sleep + 17 < pod()["terminationGracePeriodSeconds"]
 
 
 def check_the_image_runs_as_the_user_of_the_manifest():

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::sessions::raise_the_limit_of_open_files;
 use crate::support::client::{Neighbour, echo, upgrade_head};
 use crate::support::deadline::{settles, soon, within};
 use crate::support::fake::{Fake, hold};
+use crate::support::files::raise_the_limit_of_open_files;
 use crate::support::frames::{BINARY, FIN, Frame, TEXT};
 use crate::support::plain::Answer;
 use crate::support::proxy::{Config, Proxy};
@@ -60,7 +60,7 @@ async fn slow(proxy: &Proxy, stage: usize) -> Box<dyn Stream> {
 
 #[tokio::test]
 async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
-    raise_the_limit_of_open_files();
+    raise_the_limit_of_open_files(4096);
     let app = silent_app().await;
     let limits = "[limits]\nhandshake = \"5m\"\nheader_read = \"5m\"\n[heartbeat]\ninterval = \"5m\"\n";
     let proxy = Arc::new(Proxy::start(Config::to(&app.url).with(limits)).await);

@@ -1,6 +1,7 @@
 //! The built binary in front of a real Express app, real clients and fakes that misbehave; all of it on loopback.
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other tests of the built binary")]
 mod support;
 
 mod abuse;
@@ -13,17 +14,22 @@ mod bare;
 mod browser;
 mod classic;
 mod deflate;
+mod drain;
 mod edge;
 mod frames;
 mod hidden_tab;
 mod hung_page;
 mod like_direct;
 mod listener;
+mod operate;
 mod origins;
 mod own_apps;
 mod passthrough;
 mod proxy_protocol;
 mod recipe;
+mod reload;
+mod reload_refused;
+mod reload_under_load;
 mod sessions;
 mod shutdown;
 mod spoken;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::client::echo;
 use crate::support::deadline::within;
+use crate::support::files::raise_the_limit_of_open_files;
 use crate::support::node::App;
 use crate::support::proxy::{Config, Proxy};
 
@@ -20,7 +20,8 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn a_thousand_sessions_echo_random_sizes() {
-    raise_the_limit_of_open_files();
+    // Two for each session in the proxy.
+    raise_the_limit_of_open_files(4096);
     let app = App::bare().await;
     let proxy = Arc::new(Proxy::start(Config::to(&app.url).with("[limits]\nhandshake = \"60s\"\n")).await);
     let all_open = Arc::new(Barrier::new(SESSIONS));
@@ -64,15 +65,4 @@ fn size(random: &mut fastrand::Rng) -> usize {
         1 | 2 => random.usize(..4_096),
         _ => random.usize(..100_000),
     }
-}
-
-/// Every session takes two descriptors in the proxy, which inherits the limit.
-pub(crate) fn raise_the_limit_of_open_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
-    assert!(
-        limit.current.is_none_or(|files| files > 4_096),
-        "too few open files: raise the limit with ulimit -Hn 8192"
-    );
 }

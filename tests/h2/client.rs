@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{self, Builder, SendRequest};
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::support::client::Tls;
-use crate::support::deadline::soon;
+use crate::support::deadline::{PATIENCE, soon, within};
 use crate::support::frames::Frame;
 use crate::support::proxy::Proxy;
 
@@ -183,6 +184,10 @@ impl WebSocket {
 
     /// The next frame; `None` at the end of the stream, an error where it was reset.
     pub(crate) async fn frame(&mut self) -> Result<Option<Frame>, h2::Error> {
+        self.frame_within(PATIENCE).await
+    }
+
+    async fn frame_within(&mut self, limit: Duration) -> Result<Option<Frame>, h2::Error> {
         loop {
             let mut bytes = &self.ahead[..];
             let before = bytes.len();
@@ -191,7 +196,7 @@ impl WebSocket {
                 self.ahead.advance(used);
                 return Ok(Some(frame));
             }
-            match soon("a frame", self.receiver.data()).await {
+            match within(limit, "a frame", self.receiver.data()).await {
                 Some(Ok(data)) => {
                     if !self.holds {
                         self.receiver.flow_control().release_capacity(data.len()).expect("it was taken");
@@ -209,8 +214,13 @@ impl WebSocket {
 
     /// The next frame but for pings, which are answered.
     pub(crate) async fn message(&mut self) -> Option<Frame> {
+        self.message_within(PATIENCE).await
+    }
+
+    /// As [`Self::message`], for one that may take longer.
+    pub(crate) async fn message_within(&mut self, limit: Duration) -> Option<Frame> {
         loop {
-            let frame = self.frame().await.expect("the stream lives")?;
+            let frame = self.frame_within(limit).await.expect("the stream lives")?;
             if frame.opcode() != crate::support::frames::PING {
                 return Some(frame);
             }

@@ -9,6 +9,7 @@ mod abuse;
 mod browser;
 mod client;
 mod connection;
+mod drain;
 mod node;
 mod plain;
 mod raw;

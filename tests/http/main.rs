@@ -2,6 +2,7 @@
 
 mod apps;
 mod forward;
+mod generations;
 mod limits;
 mod pool;
 mod routes;

@@ -10,13 +10,19 @@ use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use pulsegate::config::{EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream};
+use pulsegate::config::{
+    Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
+};
+use pulsegate::generation::{Current, Generation};
 use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
 use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
+use pulsegate::telemetry::otel::Spans;
+use pulsegate::tls::{Identity, Terminator};
 use pulsegate::upstream::Apps;
+use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -32,6 +38,7 @@ pub const CLIENT: &str = "192.0.2.7:40000";
 /// One worker's edge.
 pub struct Proxy {
     edge: Arc<Edge>,
+    current: Arc<Current>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub draining: CancellationToken,
@@ -51,9 +58,27 @@ impl Proxy {
         let metrics = Arc::new(Metrics::new());
         let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
-        let edge =
-            Edge::new(&settings, Arc::clone(&registry), &apps, Arc::clone(&metrics), tracker.clone(), draining.clone());
-        Self { edge: Arc::new(edge), registry, metrics, draining, tracker }
+        let terminator = Arc::new(Terminator::new(identity()).expect("a terminator"));
+        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let edge = Edge::new(
+            &current,
+            Arc::clone(&registry),
+            Arc::clone(&metrics),
+            Spans::default(),
+            tracker.clone(),
+            draining.clone(),
+        );
+        Self { edge, current, registry, metrics, draining, tracker }
+    }
+
+    /// Puts other settings in force, as a reload does.
+    pub fn reload(&self, target: Target, alter: impl FnOnce(&mut Settings)) {
+        let before = self.current.load_full();
+        let mut settings = Self::settings(target, alter);
+        assert_eq!(settings.follow(&before.settings), [], "nothing of it waits for a restart");
+        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let apps = apps.after(&before.apps, |_| false);
+        self.current.publish(before.next(Arc::new(settings), Arc::clone(&before.terminator), apps));
     }
 
     /// The settings of a proxy before `target`, altered.
@@ -97,6 +122,14 @@ impl Proxy {
     }
 }
 
+/// Who the proxy would be to clients that shook hands.
+fn identity() -> Identity {
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    Identity::from_der(vec![certificate.der().to_vec()], key.serialize_der()).expect("a pair")
+}
+
 /// Alters the app of every route.
 pub fn alter_app(settings: &mut Settings, alter: impl Fn(&mut Upstream)) {
     alter(Arc::make_mut(&mut settings.upstream));
@@ -129,7 +162,10 @@ fn settings(target: Target) -> Settings {
             ..EdgeLimits::default()
         },
         forwarded: Forwarded::default(),
-        log: Log { level: Level::Info, format: LogFormat::Json },
+        drain: Drain { delay: Duration::ZERO, window: Duration::ZERO, ..Drain::default() },
+        admin: Admin { health: None, socket: None, ..Admin::default() },
+        log: Log { level: Level::Info.into(), format: LogFormat::Json },
+        otel: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! WebSocket upgrades: what is refused and how, what the app is asked, what becomes of its answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use pulsegate::relay::Order;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 
@@ -214,6 +215,45 @@ async fn a_draining_proxy_refuses() {
 }
 
 #[tokio::test]
+async fn a_draining_proxy_answers_what_comes_on_a_kept_connection() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.drain.window = Duration::from_secs(60));
+    let (mut asks, mut upgrades, mut idle) = (proxy.connect(), proxy.connect(), proxy.connect());
+    let mut upstream = None;
+    for client in [&mut asks, &mut upgrades] {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        if upstream.is_none() {
+            upstream = Some(app.accept().await);
+        }
+        let upstream = upstream.as_mut().unwrap();
+        upstream.head().await;
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        assert_eq!(client.head().await.get("connection"), None, "it is kept");
+        client.expect("ok").await;
+    }
+    proxy.draining.cancel();
+    let began = Instant::now();
+
+    upgrades.send(handshake("")).await;
+    let head = upgrades.head().await;
+    assert_eq!((&*head.line, head.get("retry-after")), ("HTTP/1.1 503 Service Unavailable", Some("1")));
+    assert_eq!(head.get("connection"), Some("close"));
+    assert!(upgrades.rest().await.starts_with("503 Service Unavailable: draining\n"));
+    assert!(proxy.counts("pulsegate_upgrade_rejections_total{reason=\"draining\"} 1"), "{}", proxy.metrics.encode());
+
+    asks.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut fresh = app.accept().await;
+    fresh.head().await;
+    fresh.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(asks.head().await.get("connection"), Some("close"));
+    assert_eq!(asks.rest().await, "ok");
+
+    assert_eq!(idle.rest().await, "", "one that says nothing is not waited for until the window ends");
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    proxy.ended().await;
+}
+
+#[tokio::test]
 async fn an_upgrade_to_anything_else_is_a_plain_request() {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
@@ -346,14 +386,22 @@ async fn the_end_of_a_session_is_told_once_and_nothing_remains() {
 }
 
 #[tokio::test]
-async fn a_session_that_the_drain_overtakes_ends_at_once() {
+async fn a_session_that_the_drain_overtakes_is_found_and_told() {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
     let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
     proxy.draining.cancel();
     upstream.send(switching("")).await;
-    assert_eq!(client.head().await.line, "HTTP/1.1 101 Switching Protocols");
-    client.expect([0x88]).await;
+    let head = client.head().await;
+    assert_eq!((&*head.line, head.get("connection")), ("HTTP/1.1 101 Switching Protocols", Some("Upgrade")));
+    // It serves until its turn comes, which it does only if the drain finds it.
+    client.send([0x82, 0x80, 0, 0, 0, 0]).await;
+    upstream.expect([0x82, 0x80, 0, 0, 0, 0]).await;
+    let sessions = proxy.registry.all();
+    assert_eq!(sessions.len(), 1);
+    sessions[0].give(Order::Drain { code: 1001 });
+    client.expect([0x88, 12, 0x03, 0xe9]).await;
+    client.expect("going away").await;
     drop((client, upstream));
     proxy.ended().await;
 }

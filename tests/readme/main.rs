@@ -44,6 +44,27 @@ const COMMANDS: &[(&str, Tried)] = &[
         "kubectl apply -f deploy/kubernetes/",
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_manifests_are_valid" },
     ),
+    (
+        "pulsegate conns --state closed",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn sessions_are_listed_watched_and_closed" },
+    ),
+    (
+        "pulsegate kill f6d2804a0000000c --reason \"under investigation\"",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn sessions_are_listed_watched_and_closed" },
+    ),
+    (
+        "pulsegate drain --wait",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn a_drain_is_waited_for_and_the_process_stays" },
+    ),
+    (
+        "pulsegate healthcheck --ready",
+        Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn a_drain_is_waited_for_and_the_process_stays" },
+    ),
+    ("pulsegate reload", Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_is_one_and_says_why" }),
+    (
+        "curl --unix-socket /run/pulsegate/admin.sock http://localhost/v1/connections?state=closed",
+        Tried::Elsewhere { file: "tests/admin/sockets.rs", by: "/v1/" },
+    ),
     ("./tests/run", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
 ];
 
@@ -219,7 +240,12 @@ fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
 fn the_documented_configuration_runs() {
     let certificate = Certificate::new("run");
     let mut command = pulsegate("run -c config/proxy.toml");
-    let mut program = Program::start(certificate.give(&mut command).env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0"));
+    // The ports that it shows may be taken here.
+    command
+        .env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0")
+        .env("PULSEGATE__ADMIN__HEALTH", "127.0.0.1:0")
+        .env("PULSEGATE__ADMIN__SOCKET", "off");
+    let mut program = Program::start(certificate.give(&mut command));
     program.line("listening");
     program.signal("TERM");
     assert!(program.end().success(), "SIGTERM is an orderly end");
@@ -285,7 +311,9 @@ fn dev_leads_to_its_own_transcript() {
         .map(|line| shape(&line.replace(PULSEGATE, "target/release/pulsegate")))
         .collect();
     let mut shown = 0;
-    for line in blocks("console").iter().flat_map(|block| block.lines()) {
+    // Those of the commands that speak to a running proxy are tests/operate's to compare.
+    let story = |block: &&String| !block.lines().any(|line| line.starts_with("$ pulsegate "));
+    for line in blocks("console").iter().filter(story).flat_map(|block| block.lines()) {
         if line.is_empty() || line == "^Z" || line.starts_with("$ ") {
             continue;
         }

@@ -112,7 +112,7 @@ async fn a_teardown_in_the_middle_of_a_held_message_is_a_proper_close() {
         // Once within the frame, once behind it.
         rig.client.send_raw(&fragment(TEXT, b"po").encode(true)[..cut]).await;
         rig.client.silent(10 * SECOND).await;
-        rig.control.give(Order::Drain);
+        rig.control.give(Order::Drain { code: 1012 });
         assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
         assert_eq!(rig.app.frame().await, None);
         assert_eq!(rig.client.expect().await, Frame::close(1012, "service restart"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Terms};
+use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Observer, Terms, Unobserved};
 use pulsegate::ws::Limits;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
@@ -250,6 +250,8 @@ pub struct Plan {
     pub pipe: usize,
     pub client_early: Vec<u8>,
     pub upstream_early: Vec<u8>,
+    pub observer: Arc<dyn Observer>,
+    pub max_age: Option<Duration>,
 }
 
 impl Default for Plan {
@@ -260,6 +262,8 @@ impl Default for Plan {
             pipe: 256 * 1024,
             client_early: Vec::new(),
             upstream_early: Vec::new(),
+            observer: Arc::new(Unobserved),
+            max_age: None,
         }
     }
 }
@@ -284,8 +288,10 @@ impl Rig {
             limits: plan.limits,
             memory: Arc::clone(&memory),
             pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
+            observer: plan.observer,
             id: Registry::new(0).next_id(),
             seed: 42,
+            max_age: plan.max_age,
         };
         let legs = Legs {
             client: client_leg,

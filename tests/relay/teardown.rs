@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{CloseSpec, OnMiss, Policy, UpstreamEnd};
+use pulsegate::heartbeat::{CloseSpec, Mode, OnMiss, Policy, UpstreamEnd};
 use pulsegate::relay::{EndReason, Initiator, Order};
 
 use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
@@ -60,7 +60,7 @@ async fn s35_a_complete_message_reaches_the_app_before_the_end() {
     let message = Frame::new(TEXT, &[b'm'; 300]);
     rig.client.send(&message).await;
     rig.client.send(&message).await;
-    rig.control.give(Order::Drain);
+    rig.control.give(Order::Drain { code: 1012 });
     tokio::time::sleep(SECOND).await;
     assert_eq!(rig.app.expect().await, message);
     assert_eq!(rig.app.expect().await, message);
@@ -166,7 +166,7 @@ async fn a_client_that_vanishes_ends_the_app_leg_with_a_bare_fin() {
 #[tokio::test(start_paused = true)]
 async fn drain_tells_both_legs_1012() {
     let mut rig = Rig::new();
-    rig.control.give(Order::Drain);
+    rig.control.give(Order::Drain { code: 1012 });
     rig.control.give(Order::ProbeUpstream);
     let close = Frame::close(1012, "service restart");
     assert_eq!(rig.client.expect().await, close);
@@ -189,9 +189,100 @@ async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
     rig.app.send(&Frame::new(PING, b"")).await;
     assert_eq!(rig.client.expect().await.opcode(), PING);
     tokio::time::sleep(19 * SECOND).await;
-    rig.control.give(Order::Drain);
+    rig.control.give(Order::Drain { code: 1012 });
     let drained = rig.elapsed();
     let ending = rig.ending().await;
     let grace = ending.duration.saturating_sub(drained);
     assert!(grace <= 2 * SECOND + SECOND / 10, "{grace:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_tells_the_client_the_code_it_was_given_and_the_app_1012() {
+    for (code, reason) in [(1001, "going away"), (1013, "try again later"), (4999, "service restart")] {
+        let mut rig = Rig::new();
+        rig.control.give(Order::Drain { code });
+        assert_eq!(rig.client.expect().await, Frame::close(code, reason));
+        assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
+        let ending = rig.ending().await;
+        assert_eq!((ending.client_code, ending.upstream_code), (code, 1012));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_the_frame_that_is_under_way_but_not_for_long() {
+    let encoded = Frame::new(BINARY, &[7; 1000]);
+    let (down, up) = (encoded.encode(false), encoded.encode(true));
+    for ends in [true, false] {
+        let mut rig = Rig::new();
+        rig.app.send_raw(&down[..400]).await;
+        rig.client.send_raw(&up[..400]).await;
+        assert_eq!(rig.client.exactly(400).await, down[..400]);
+        let ordered = rig.elapsed();
+        rig.control.give(Order::Drain { code: 1012 });
+        tokio::time::sleep(SECOND).await;
+        if ends {
+            rig.app.send_raw(&down[400..]).await;
+            rig.client.send_raw(&up[400..]).await;
+            assert_eq!(rig.client.exactly(604).await, down[400..]);
+            assert_eq!(rig.client.expect().await, Frame::close(1012, "service restart"));
+            assert_eq!(rig.app.expect().await, encoded);
+            assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
+            assert_eq!(rig.elapsed() - ordered, SECOND);
+        } else {
+            assert_eq!(rig.client.rest().await, b"", "no Close inside a frame");
+            assert_eq!(rig.elapsed() - ordered, 4 * SECOND, "two for the frame, two of grace for the app");
+            assert!(aborted(&rig.client_aborted));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_old_enough_is_told_1012() {
+    let policy = Policy { mode: Mode::Off, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, max_age: Some(100 * SECOND), ..Plan::default() });
+    let close = Frame::close(1012, "maximum age");
+    tokio::time::sleep(99 * SECOND).await;
+    rig.client.send(&Frame::new(TEXT, b"still here")).await;
+    assert_eq!(rig.app.expect().await.payload, b"still here");
+    assert_eq!(rig.client.expect().await, close);
+    assert_eq!(rig.elapsed(), 100 * SECOND);
+    assert_eq!(rig.app.expect().await, close);
+    rig.client.send(&close).await;
+    rig.app.send(&close).await;
+    assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
+    let ending = rig.ending().await;
+    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::MaxAge));
+    assert_eq!((ending.client_code, ending.upstream_code), (1012, 1012));
+}
+
+#[tokio::test(start_paused = true)]
+async fn age_ends_no_session_in_the_middle_of_a_frame() {
+    let encoded = Frame::new(BINARY, &[7; 1000]);
+    let (down, up) = (encoded.encode(false), encoded.encode(true));
+    let policy = Policy { mode: Mode::Off, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, max_age: Some(100 * SECOND), ..Plan::default() });
+    rig.app.send_raw(&down[..400]).await;
+    rig.client.send_raw(&up[..400]).await;
+    assert_eq!(rig.client.exactly(400).await, down[..400]);
+    rig.client.silent(500 * SECOND).await;
+    rig.client.send_raw(&up[400..]).await;
+    assert_eq!(rig.app.expect().await, encoded);
+    rig.client.silent(10 * SECOND).await;
+    rig.app.send_raw(&down[400..]).await;
+    assert_eq!(rig.client.exactly(604).await, down[400..]);
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "maximum age"));
+    assert_eq!(rig.app.expect().await, Frame::close(1012, "maximum age"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_overtakes_the_end_by_age() {
+    let down = Frame::new(BINARY, &[7; 1000]).encode(false);
+    let policy = Policy { mode: Mode::Off, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, max_age: Some(100 * SECOND), ..Plan::default() });
+    rig.app.send_raw(&down[..400]).await;
+    assert_eq!(rig.client.exactly(400).await, down[..400]);
+    rig.client.silent(200 * SECOND).await;
+    rig.control.give(Order::Drain { code: 1012 });
+    assert_eq!(rig.client.rest().await, b"", "age would have waited");
+    assert_eq!(rig.ending().await.reason, EndReason::Drain);
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, EndReason, Ending, Initiator, Leg, Legs, Order, Terms};
+use pulsegate::relay::{self, Control, EndReason, Ending, Initiator, Leg, Legs, Order, Terms, Unobserved};
 use pulsegate::ws::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
@@ -127,8 +127,10 @@ async fn proxy(policy: Policy, story: Story) -> turmoil::Result {
         limits: Limits::default(),
         memory: Arc::default(),
         pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
+        observer: Arc::new(Unobserved),
         id: Registry::new(0).next_id(),
         seed: 3,
+        max_age: None,
     };
     let ending = relay::run(legs, terms, Arc::clone(&story.control)).await;
     *story.ending.lock().unwrap() = Some(ending);
@@ -233,7 +235,7 @@ fn a_drain_reaches_the_client_over_a_slow_link() {
     sim.client("client", async move {
         let mut socket = connect().await;
         assert!(listen(&mut socket, 40 * SECOND).await.is_none());
-        control.give(Order::Drain);
+        control.give(Order::Drain { code: 1012 });
         match listen(&mut socket, 5 * SECOND).await {
             Some(Ok(Message::Close(Some(close)))) => assert_eq!(u16::from(close.code), 1012),
             other => panic!("expected Close 1012, saw {other:?}"),

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
 /// The files of one authority, and trust in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pki {
     /// The authority's own certificate, for clients.
     pub(crate) ca: PathBuf,

@@ -142,6 +142,17 @@ impl Process {
         send(self.pid, Signal::TERM);
     }
 
+    /// Asks it to load its configuration anew.
+    pub(crate) fn hang_up(&self) {
+        send(self.pid, Signal::HUP);
+    }
+
+    /// Ends it at once, with nothing put in order.
+    pub(crate) async fn kill(&mut self) {
+        send(self.pid, Signal::KILL);
+        self.exit_within(PATIENCE).await;
+    }
+
     /// Its end, which must come within `limit`.
     pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         within(limit, &format!("{} exits", self.name), self.child.wait()).await.expect("the child can be waited for")

@@ -1,9 +1,10 @@
 //! The built binary in front of an upstream.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Display, Write as _};
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -38,14 +39,35 @@ pub(crate) struct Config {
     listen: String,
     tls: String,
     upstream: String,
+    drain: Lines,
+    admin: Lines,
     sections: String,
 }
+
+/// The lines of a section that has some of its own, for as long as nobody writes others.
+#[derive(Clone, Debug)]
+enum Lines {
+    Quiet(&'static str),
+    Written(String),
+}
+
+/// An end in order takes no longer than the sessions do.
+const AT_ONCE: &str = "delay = \"0s\"\nwindow = \"0s\"";
+
+/// No port that another test's proxy may have, too.
+const NOWHERE: &str = "health = \"off\"\nsocket = \"off\"";
 
 impl Config {
     /// Everything by default, in front of the upstream at `url`.
     pub(crate) fn to(url: &str) -> Self {
-        let upstream = format!("url = \"{url}\"\n");
-        Self { listen: String::new(), tls: String::new(), upstream, sections: String::new() }
+        Self {
+            listen: String::new(),
+            tls: String::new(),
+            upstream: format!("url = \"{url}\"\n"),
+            drain: Lines::Quiet(AT_ONCE),
+            admin: Lines::Quiet(NOWHERE),
+            sections: String::new(),
+        }
     }
 
     /// A line of the section `[listen]`.
@@ -66,21 +88,54 @@ impl Config {
         self
     }
 
+    /// A line of the section `[drain]`; the first takes the place of those that make an end quick.
+    pub(crate) fn drain(mut self, line: &str) -> Self {
+        self.drain.write(line);
+        self
+    }
+
+    /// A line of the section `[admin]`; the first takes the place of those that open no port.
+    pub(crate) fn admin(mut self, line: &str) -> Self {
+        self.admin.write(line);
+        self
+    }
+
     /// Whole sections, headings included.
     pub(crate) fn with(mut self, sections: &str) -> Self {
         writeln!(self.sections, "{sections}").expect("writing to a string");
         self
     }
 
-    fn toml(&self, address: SocketAddr, pki: &Pki) -> String {
-        let Self { listen, tls, upstream, sections } = self;
+    /// The file.
+    pub(crate) fn toml(&self, address: SocketAddr, pki: &Pki) -> String {
+        let Self { listen, tls, upstream, drain, admin, sections } = self;
         let (certificate, private_key) = (pki.certificate.display(), pki.private_key.display());
         format!(
             "[listen]\naddress = \"{address}\"\n{listen}\n\
              [tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{private_key}\"\n{tls}\n\
              [upstream]\n{upstream}\n\
+             [drain]\n{drain}\n\
+             [admin]\n{admin}\n\
              [log]\nlevel = \"info\"\nformat = \"json\"\n\n{sections}"
         )
+    }
+}
+
+impl Lines {
+    fn write(&mut self, line: &str) {
+        match self {
+            Self::Quiet(_) => *self = Self::Written(format!("{line}\n")),
+            Self::Written(lines) => writeln!(lines, "{line}").expect("writing to a string"),
+        }
+    }
+}
+
+impl Display for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quiet(lines) => writeln!(f, "{lines}"),
+            Self::Written(lines) => f.write_str(lines),
+        }
     }
 }
 
@@ -109,8 +164,14 @@ impl Proxy {
     async fn listen(config: Config, address: SocketAddr, pki: Pki, dir: TempDir) -> Self {
         let file = dir.path().join("proxy.toml");
         fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
+        Self::follow(&file, config, pki, dir).await
+    }
+
+    /// As [`Self::start`] with a configuration `file` that the test writes itself, `config` at first; `dir` lives as long
+    /// as the proxy.
+    pub(crate) async fn follow(file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
-        command.arg("run").arg("-c").arg(&file);
+        command.arg("run").arg("-c").arg(file);
         let process = Process::start("pulsegate", &mut command);
         let listening = process.line("it listens", |line| line.json["message"] == "listening").await;
         let address = listening.json["address"].as_str().and_then(|address| address.parse().ok());

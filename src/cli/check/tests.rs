@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use insta::assert_snapshot;
 
 use super::*;
+use crate::drain::DRAIN_MARGIN;
 
 /// A configuration file that is gone when the test is.
 struct File(PathBuf);
@@ -59,16 +60,20 @@ fn a_valid_configuration_is_told_in_a_few_lines() {
     let (verdict, out) = File::new("valid", VALID).check(Format::Human, Ok(()));
     assert_eq!(verdict, Verdict::Valid);
     assert_snapshot!(out, @r#"
-FILE is valid.
-  listens on   0.0.0.0:8443 for https and wss, 2 workers
-  presents     /tls.crt
-  passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
-  route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
-  route        /raw/   no heartbeat
-  route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+    FILE is valid.
+      listens on   0.0.0.0:8443 for https and wss, 2 workers
+      presents     /tls.crt
+      passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
+      health on    0.0.0.0:9090 for probes and metrics, in plain HTTP
+      admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
+      ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
+                   wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /raw/   no heartbeat
+      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
 
-warning: any web page can open WebSockets in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
-"#);
+    warning: any web page can open WebSockets in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    "#);
 }
 
 #[test]
@@ -116,6 +121,14 @@ allow = ["same-host", "https://*.app.example:443", "HTTP://localhost:3000"]
 [forwarded]
 trusted_proxies = ["10.0.0.1"]
 rfc7239 = true
+[drain]
+delay = "0s"
+window = "90s"
+code = 4000
+max_connection_age = "12h"
+[admin]
+health = "127.0.0.1:9090"
+socket = "127.0.0.1:4040"
 [[route]]
 path = "/"
 host = "Admin.app.example"
@@ -133,140 +146,214 @@ origins = { allow = [] }
 fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
     let (_, out) = File::new("full", FULL).check(Format::Human, Ok(()));
     assert_snapshot!(out, @"
-FILE is valid.
-  listens on   0.0.0.0:8443 for https and wss, 1 worker
-               behind the PROXY protocol of 10.0.0.0/8, and of nobody else
-               0.0.0.0:8080 for http, which is sent to https
-  presents     /tls.crt
-               /shop.crt to shop.example, *.shop.example
-               nothing to those who ask for another name, or for none
-               TLS 1.3 only
-               clients may show a certificate of /clients.pem
-               Strict-Transport-Security: max-age=15552000
-  passes on to https://[::1]:3443, never probed
-               trusted by /ca.pem for app.internal, shown /proxy.crt
-               from ::2
-  believes     what 10.0.0.1/32 say of the client
-  limits       20000 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
-  route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
-                                        to unix:/run/admin.sock, never probed
-                                        lets in pages of same-host, https://*.app.example, http://localhost:3000
-  route        *.app.example/public/  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
-                                        lets in no pages
-  route        /api/                  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
-                                        to https://[::1]:3443, never probed
-                                        has 10m to answer
-                                        trusted by /ca.pem for app.internal, shown /proxy.crt
-                                        from ::2
-                                        lets in pages of same-host, https://*.app.example, http://localhost:3000
-  route        /                      pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
-                                        lets in pages of same-host, https://*.app.example, http://localhost:3000
-  overlaps     admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host
-               admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any
-");
+    FILE is valid.
+      listens on   0.0.0.0:8443 for https and wss, 1 worker
+                   behind the PROXY protocol of 10.0.0.0/8, and of nobody else
+                   0.0.0.0:8080 for http, which is sent to https
+      presents     /tls.crt
+                   /shop.crt to shop.example, *.shop.example
+                   nothing to those who ask for another name, or for none
+                   TLS 1.3 only
+                   clients may show a certificate of /clients.pem
+                   Strict-Transport-Security: max-age=15552000
+      passes on to https://[::1]:3443, never probed
+                   trusted by /ca.pem for app.internal, shown /proxy.crt
+                   from ::2
+      believes     what 10.0.0.1/32 say of the client
+      limits       20000 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
+      health on    127.0.0.1:9090 for probes and metrics, in plain HTTP
+      admin on     127.0.0.1:4040
+      ends within  1m 37s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 5s to spare
+                   wait 98 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+                   closes WebSockets at the age of 12h
+      route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                            to unix:/run/admin.sock, never probed
+                                            lets in pages of same-host, https://*.app.example, http://localhost:3000
+      route        *.app.example/public/  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                            lets in no pages
+      route        /api/                  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                            to https://[::1]:3443, never probed
+                                            has 10m to answer
+                                            trusted by /ca.pem for app.internal, shown /proxy.crt
+                                            from ::2
+                                            lets in pages of same-host, https://*.app.example, http://localhost:3000
+      route        /                      pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+                                            lets in pages of same-host, https://*.app.example, http://localhost:3000
+      overlaps     admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host
+                   admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any
+
+    note: every program on this machine can administer the proxy at 127.0.0.1:4040: set `token_file` in [admin], or make `socket` the path of a unix socket
+    ");
 }
 
 #[test]
 fn an_edge_is_an_object_for_machines() {
     let (_, out) = File::new("full-json", FULL).check(Format::Json, Ok(()));
-    let mut object: Value = serde_json::from_str(&out).expect("JSON");
+    let object = edge_alone(serde_json::from_str(&out).expect("JSON"));
+    assert_snapshot!(format!("{object:#}"), @r#"
+    {
+      "errors": [],
+      "notes": [
+        "every program on this machine can administer the proxy at 127.0.0.1:4040: set `token_file` in [admin], or make `socket` the path of a unix socket"
+      ],
+      "serves": {
+        "certificate": "/tls.crt",
+        "client_auth": "optional",
+        "client_ca": "/clients.pem",
+        "hsts_s": 15552000,
+        "limits": {
+          "connections": 20000,
+          "connections_per_ip": 200,
+          "handshake_s": 5.0,
+          "handshakes_per_ip": 20,
+          "header_bytes": 16384,
+          "header_read_s": 10.0,
+          "headers": 100,
+          "memory_bytes": 268435456,
+          "resets": 100,
+          "streams": 100
+        },
+        "listen": "0.0.0.0:8443",
+        "modern": true,
+        "overlaps": [
+          "admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host",
+          "admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any"
+        ],
+        "proxy_protocol": [
+          "10.0.0.0/8"
+        ],
+        "redirect": "0.0.0.0:8080",
+        "rfc7239": true,
+        "routes": [
+          {
+            "host": "admin.app.example",
+            "messages_per_second": 50,
+            "origins": [
+              "same-host",
+              "https://*.app.example",
+              "http://localhost:3000"
+            ],
+            "path": "/",
+            "upstream": "unix:/run/admin.sock"
+          },
+          {
+            "host": "*.app.example",
+            "messages_per_second": 50,
+            "origins": [],
+            "path": "/public/",
+            "upstream": "https://[::1]:3443"
+          },
+          {
+            "host": null,
+            "messages_per_second": 50,
+            "origins": [
+              "same-host",
+              "https://*.app.example",
+              "http://localhost:3000"
+            ],
+            "path": "/api/",
+            "upstream": "https://[::1]:3443"
+          },
+          {
+            "host": null,
+            "messages_per_second": 50,
+            "origins": [
+              "same-host",
+              "https://*.app.example",
+              "http://localhost:3000"
+            ],
+            "path": "/",
+            "upstream": "https://[::1]:3443"
+          }
+        ],
+        "sni": [
+          {
+            "certificate": "/shop.crt",
+            "names": [
+              "shop.example",
+              "*.shop.example"
+            ]
+          }
+        ],
+        "strict_sni": true,
+        "trusted_proxies": [
+          "10.0.0.1/32"
+        ],
+        "upstream": "https://[::1]:3443",
+        "workers": 1
+      },
+      "valid": true,
+      "warnings": []
+    }
+    "#);
+}
+
+/// What is of those who run the program.
+/// What is said of the edge, without heartbeats and operation.
+fn edge_alone(mut object: Value) -> Value {
     for route in object["serves"]["routes"].as_array_mut().expect("routes") {
         let facts = route.as_object_mut().expect("an object");
         facts.retain(|key, _| matches!(key.as_str(), "path" | "host" | "upstream" | "origins" | "messages_per_second"));
     }
-    assert_snapshot!(format!("{object:#}"), @r#"
-{
-  "errors": [],
-  "serves": {
-    "certificate": "/tls.crt",
-    "client_auth": "optional",
-    "client_ca": "/clients.pem",
-    "hsts_s": 15552000,
-    "limits": {
-      "connections": 20000,
-      "connections_per_ip": 200,
-      "handshake_s": 5.0,
-      "handshakes_per_ip": 20,
-      "header_bytes": 16384,
-      "header_read_s": 10.0,
-      "headers": 100,
-      "memory_bytes": 268435456,
-      "resets": 100,
-      "streams": 100
-    },
-    "listen": "0.0.0.0:8443",
-    "modern": true,
-    "overlaps": [
-      "admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host",
-      "admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any"
-    ],
-    "proxy_protocol": [
-      "10.0.0.0/8"
-    ],
-    "redirect": "0.0.0.0:8080",
-    "rfc7239": true,
-    "routes": [
-      {
-        "host": "admin.app.example",
-        "messages_per_second": 50,
-        "origins": [
-          "same-host",
-          "https://*.app.example",
-          "http://localhost:3000"
-        ],
-        "path": "/",
-        "upstream": "unix:/run/admin.sock"
-      },
-      {
-        "host": "*.app.example",
-        "messages_per_second": 50,
-        "origins": [],
-        "path": "/public/",
-        "upstream": "https://[::1]:3443"
-      },
-      {
-        "host": null,
-        "messages_per_second": 50,
-        "origins": [
-          "same-host",
-          "https://*.app.example",
-          "http://localhost:3000"
-        ],
-        "path": "/api/",
-        "upstream": "https://[::1]:3443"
-      },
-      {
-        "host": null,
-        "messages_per_second": 50,
-        "origins": [
-          "same-host",
-          "https://*.app.example",
-          "http://localhost:3000"
-        ],
-        "path": "/",
-        "upstream": "https://[::1]:3443"
-      }
-    ],
-    "sni": [
-      {
-        "certificate": "/shop.crt",
-        "names": [
-          "shop.example",
-          "*.shop.example"
-        ]
-      }
-    ],
-    "strict_sni": true,
-    "trusted_proxies": [
-      "10.0.0.1/32"
-    ],
-    "upstream": "https://[::1]:3443",
-    "workers": 1
-  },
-  "valid": true,
-  "warnings": []
+    object["serves"].as_object_mut().expect("an object").retain(|key, _| !OPERATION.contains(&key.as_str()));
+    object
 }
-"#);
+
+const OPERATION: [&str; 4] = ["admin", "drain", "log", "otel"];
+
+#[test]
+fn operation_is_an_object_for_machines() {
+    let (_, out) = File::new("operation-json", FULL).check(Format::Json, Ok(()));
+    let object: Value = serde_json::from_str(&out).expect("JSON");
+    let facts: Vec<String> = OPERATION.iter().map(|name| format!("{name}: {}", object["serves"][name])).collect();
+    assert_snapshot!(facts.join("\n"), @r#"
+    admin: {"closed_sessions":1000,"health":"127.0.0.1:9090","socket":"127.0.0.1:4040","tls":false,"token_file":null}
+    drain: {"close_grace_s":2.0,"code":4000,"delay_s":0.0,"margin_s":5.0,"max_connection_age_s":43200.0,"total_s":97.0,"window_s":90.0}
+    log: {"level":"info"}
+    otel: null
+    "#);
+}
+
+#[test]
+fn a_door_is_told_with_its_lock() {
+    let mut token = tempfile::NamedTempFile::new().expect("make a temporary file");
+    token.write_all(b"0123456789abcdef").expect("write it");
+    let path = token.path().display().to_string();
+    let said = |keys: &str| {
+        let file = File::new("door", &format!("{VALID}[admin]\nhealth = \"off\"\n{keys}"));
+        let (verdict, out) = file.check(Format::Human, Ok(()));
+        assert_eq!(verdict, Verdict::Valid, "{out}");
+        assert!(!out.contains("health on") && !out.contains("0123456789abcdef"), "{out}");
+        let lines = out.lines().filter(|line| line.contains("admin on") || line.starts_with("note"));
+        lines.map(|line| line.trim().replace(&path, "TOKEN")).collect::<Vec<_>>().join("\n")
+    };
+    let token = format!("token_file = \"{path}\"\n");
+    assert_eq!(said("socket = \"off\""), "");
+    assert_snapshot!(said("socket = \"/run/own.sock\""), @"admin on     /run/own.sock, for its own user");
+    assert_snapshot!(said(&token), @"admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened, with the token of TOKEN");
+    assert_snapshot!(said("socket = \"[::1]:4040\""), @"
+    admin on     [::1]:4040
+    note: every program on this machine can administer the proxy at [::1]:4040: set `token_file` in [admin], or make `socket` the path of a unix socket
+    ");
+    assert_snapshot!(said(&format!("{token}socket = \"[::1]:4040\"")), @"admin on     [::1]:4040, with the token of TOKEN");
+    assert_snapshot!(said(&format!("{token}socket = \"0.0.0.0:4040\"\ntls = true")), @"admin on     0.0.0.0:4040 by TLS, with the token of TOKEN");
+}
+
+#[test]
+fn the_longest_end_counts_the_most_patient_route() {
+    let text = VALID.replace("heartbeat.mode = \"off\"", "heartbeat.close_grace = \"10500ms\"");
+    let file = File::new("end", &format!("{text}[drain]\nwindow = \"1m\""));
+    let (_, out) = file.check(Format::Human, Ok(()));
+    let at = out.find("  ends within").expect("it is told");
+    assert_snapshot!(out[at..].lines().take(2).collect::<Vec<_>>().join("\n"), @"
+    ends within  1m 20s 500ms: 5s announced, 1m to close WebSockets with 1012, 10s 500ms for the last answers, 5s to spare
+                 wait 82 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+    ");
+    let (_, out) = file.check(Format::Json, Ok(()));
+    let object: Value = serde_json::from_str(&out).expect("JSON");
+    let drain = &object["serves"]["drain"];
+    assert_eq!((&drain["close_grace_s"], &drain["window_s"]), (&json!(10.5), &json!(60.0)));
+    assert_eq!(drain["total_s"], json!(75.5 + DRAIN_MARGIN.as_secs_f64()));
 }
 
 #[test]
@@ -275,19 +362,23 @@ fn open_origins_are_warned_of_by_route() {
     let (verdict, out) = file.check(Format::Human, Ok(()));
     assert_eq!(verdict, Verdict::Valid, "a warning is no error");
     assert_snapshot!(out, @r#"
-FILE is valid.
-  listens on   0.0.0.0:8443 for https and wss, 2 workers
-  presents     /tls.crt
-  passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
-  route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
-                         lets in pages of any origin
-  route        /raw/   no heartbeat
-                         lets in pages of null
-  route        /       pinged after 25s of quiet, a dead client is gone within 45 s
-                         lets in pages of any origin
+    FILE is valid.
+      listens on   0.0.0.0:8443 for https and wss, 2 workers
+      presents     /tls.crt
+      passes on to unix:/run/app.sock, probed after 15s of silence, given up after 1m
+      health on    0.0.0.0:9090 for probes and metrics, in plain HTTP
+      admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
+      ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
+                   wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
+      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+                             lets in pages of any origin
+      route        /raw/   no heartbeat
+                             lets in pages of null
+      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+                             lets in pages of any origin
 
-warning: any web page can open WebSockets on /live/, / in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
-"#);
+    warning: any web page can open WebSockets on /live/, / in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    "#);
     let (_, out) = file.check(Format::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
     assert!(object["warnings"][0].as_str().is_some_and(|warning| warning.contains("on /live/, / in")), "{out}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING,
-    UPGRADE,
+    UPGRADE, USER_AGENT,
 };
 use http::{Response, StatusCode, Uri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -210,9 +210,10 @@ pub(super) fn request(
 ) -> Result<http::Request<()>, Box<WsError>> {
     let mut request = (&target.uri).into_client_request()?;
     let fields = request.headers_mut();
+    fields.insert(USER_AGENT, HeaderValue::from_static(concat!("pulsegate-ping/", env!("CARGO_PKG_VERSION"))));
     for Header(name, value) in headers {
-        // Host stands there already, and stands once; others may repeat.
-        if name == HOST {
+        // These stand there already, and stand once; others may repeat.
+        if name == HOST || name == USER_AGENT {
             fields.insert(name, value.clone());
         } else {
             fields.append(name, value.clone());

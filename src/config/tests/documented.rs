@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use figment::value::{Dict, Value};
+use tempfile::NamedTempFile;
 
-use super::read;
+use super::{read, token_file};
 use crate::config::document::Document;
 use crate::config::layers::Layers;
 use crate::config::path::KeyPath;
@@ -19,7 +21,12 @@ use crate::heartbeat::{Builtin, Heartbeat, RECOGNISABLE};
 const DOCUMENTED: &str = include_str!("../../../config/proxy.toml");
 
 /// Keys without a default; they stand in the examples and other forms alone.
-const NO_DEFAULT: [&str; 3] = ["heartbeat.profile", "origins.allow", "tls.client_auth.ca"];
+const NO_DEFAULT: [&str; 4] = ["admin.token_file", "heartbeat.profile", "origins.allow", "tls.client_auth.ca"];
+
+/// The one file that is looked into while the configuration is read, as the file names it.
+const TOKEN: &str = "/etc/pulsegate/admin.token";
+/// One that is there.
+static TOKEN_FILE: LazyLock<NamedTempFile> = LazyLock::new(|| token_file("0123456789abcdef"));
 
 /// Whether `line` is a key or a header that is commented out, rather than prose.
 fn is_commented_out(line: &str) -> bool {
@@ -80,7 +87,8 @@ fn example() -> usize {
 }
 
 fn settings(text: &str) -> Settings {
-    read(text).unwrap_or_else(|report| panic!("{text}\nrefused:\n{report}"))
+    read(&text.replace(TOKEN, &TOKEN_FILE.path().display().to_string()))
+        .unwrap_or_else(|report| panic!("{text}\nrefused:\n{report}"))
 }
 
 /// The keys that the code asks for while it reads `text`.
@@ -88,7 +96,7 @@ fn asked(text: &str) -> BTreeSet<KeyPath> {
     let document = Document::parse(Path::new("a"), text.to_owned()).expect("TOML");
     let (layers, findings) = Layers::new(document, &Environment::default(), &Overrides::default());
     let reader = Reader::new(&layers, findings);
-    let _ = sections::settings(&reader.root(), |_| Ok(()), |_| Ok(()));
+    let _ = sections::read(&reader.root(), |_| Ok(()), |_| Ok(()));
     reader.keys().into_iter().collect()
 }
 

@@ -119,7 +119,7 @@ fn variables_are_named_as_they_are_spelt() {
     assert_snapshot!(report, @r#"
     error: unknown key ``
     --> environment variable PULSEGATE__
-     = help: known here: forwarded, heartbeat, limits, listen, log, origins, route, tls, upstream
+     = help: known here: admin, drain, forwarded, heartbeat, limits, listen, log, origins, otel, route, tls, upstream
 
     error: unknown key `intervall` in [heartbeat]
     --> environment variable PULSEGATE__HEARTBEAT__INTERVALL
@@ -218,7 +218,7 @@ fn findings_are_objects_for_machines() {
         "help": "did you mean \"info\"?",
         "key": "log.level",
         "line": 10,
-        "message": "`log.level` must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+        "message": "`log.level` must be a level such as \"info\", or levels such as \"warn,pulsegate::relay=debug\"",
         "text": "\"inf\""
       }
     ]

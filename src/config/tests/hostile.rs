@@ -12,7 +12,7 @@ use super::REQUIRED;
 use crate::config::{AllowedOrigin, Environment, OriginPolicy, Overrides, Report, Settings, from_str};
 
 /// Pieces from which broken configurations are put together.
-const PIECES: [&str; 74] = [
+const PIECES: [&str; 76] = [
     "origins",
     "allow",
     "forwarded",
@@ -56,6 +56,8 @@ const PIECES: [&str; 74] = [
     "heartbeat",
     "limits",
     "log",
+    "drain",
+    "admin",
     "route",
     "path",
     "on_miss",
@@ -90,7 +92,15 @@ const PIECES: [&str; 74] = [
 ];
 
 /// Keys of every form.
-const KEYS: [&str; 43] = [
+const KEYS: [&str; 51] = [
+    "DRAIN__DELAY",
+    "DRAIN__CODE",
+    "DRAIN__MAX_CONNECTION_AGE",
+    "ADMIN__HEALTH",
+    "ADMIN__SOCKET",
+    "ADMIN__TLS",
+    "ADMIN__CLOSED_SESSIONS",
+    "OTEL__ENDPOINT",
     "LISTEN__PROXY_PROTOCOL",
     "LISTEN__PROXY_PROTOCOL__TRUSTED",
     "LISTEN__REDIRECT",

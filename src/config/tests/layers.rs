@@ -25,7 +25,7 @@ fn each_layer_lies_over_the_one_before() {
     let settings = from_str(path, &text, &environment, &overrides).expect("valid");
     assert_eq!(settings.upstream.connect_timeout, Duration::from_secs(5), "the default");
     assert_eq!(settings.log.format, LogFormat::Json, "the file over the default");
-    assert_eq!(settings.log.level, Level::Debug, "the environment over the file");
+    assert_eq!(settings.log.level, Level::Debug.into(), "the environment over the file");
     assert_eq!(settings.listen.address.port(), 3, "the flag over the environment");
 }
 

@@ -8,9 +8,14 @@ mod edge;
 mod errors;
 mod hostile;
 mod layers;
+mod operate;
+mod shown;
 mod spoken;
 
+use std::io::Write;
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use super::{Environment, Overrides, Report, Settings, from_str};
 
@@ -54,4 +59,11 @@ fn refusal(text: &str) -> String {
         Ok(settings) => panic!("accepted as {settings:#?}"),
         Err(report) => report.to_string(),
     }
+}
+
+/// A file with this text.
+fn token_file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::with_prefix("pulsegate-token-").expect("make a temporary file");
+    file.write_all(text.as_bytes()).expect("write it");
+    file
 }

@@ -19,20 +19,27 @@ impl Engine {
             Reissue::At(at) => Some(at),
             Reissue::None | Reissue::Due => None,
         };
-        if let Some(Paused { until, .. }) = self.paused {
-            return earliest([Some(until), blocked, reissue]);
+        if self.paused.is_some() {
+            return earliest([self.outlook(), blocked, reissue]);
         }
-        let phase = match self.phase {
-            Phase::Quiet => self.quiet_until(),
-            Phase::Queued { since, handed } => Some(self.queued_until(since, handed)),
-            Phase::Sent { deadline, .. } => Some(deadline),
-            Phase::Still => return None,
-        };
         let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
-        earliest([phase, Some(self.checked + self.reach()), blocked, frame, reissue])
+        earliest([self.outlook(), Some(self.checked + self.reach()), blocked, frame, reissue])
     }
 
-    /// [`Self::deadline`], if it may have moved earlier since this was last asked, or the timer has fired since.
+    /// When it acts next if the client is not heard before: a probe becomes due, or a window ends. The deadline may be
+    /// earlier, only to look.
+    #[inline]
+    pub fn outlook(&self) -> Option<Instant> {
+        match (self.phase, self.paused) {
+            (Phase::Still, _) => None,
+            (_, Some(Paused { until, .. })) => Some(until),
+            (Phase::Quiet, None) => self.quiet_until(),
+            (Phase::Queued { since, handed }, None) => Some(self.queued_until(since, handed)),
+            (Phase::Sent { deadline, .. }, None) => Some(deadline),
+        }
+    }
+
+    /// [`Self::deadline`], if it may have moved otherwise than by a read since this was last asked.
     #[inline]
     pub fn poll_deadline(&mut self) -> Option<Instant> {
         if std::mem::take(&mut self.hurried) { self.deadline() } else { None }
@@ -132,6 +139,7 @@ impl Engine {
             return None;
         }
         self.stats.missed += 1;
+        self.missed_in_a_row += 1;
         Some(Verdict::Timeout)
     }
 

@@ -56,7 +56,7 @@ impl Engine {
     #[inline]
     pub fn app_spoke(&mut self, now: Instant) {
         match self.proof {
-            Proof::SpeaksWhenQuiet(_) => {}
+            Proof::SpeaksWhenQuiet(_) => self.hurried = true,
             Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => {
                 self.spoken_to = true;
                 self.hurried = true;
@@ -146,8 +146,7 @@ impl Engine {
         };
         self.answered(now);
         if let Some(rtt) = rtt {
-            self.stats.rtt_last = Some(rtt);
-            self.rtt.sample(rtt);
+            self.measured(rtt);
         }
         if !ours {
             return BeatFate::Forward;

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ use crate::config::EdgeLimits;
 use crate::http::access::Access;
 use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Edge, Fate, Peer, answer, headers, transport_security};
+use crate::http::{Connection, Fate, answer, headers, transport_security};
 use crate::relay::Leg;
 use crate::upstream::Upload;
 
@@ -33,13 +33,6 @@ pub(super) struct Exchange<C> {
     pub(super) inflow: Inflow,
     /// How long the client may leave an answer where it is.
     pub(super) stall: Duration,
-}
-
-impl Connection {
-    /// As the requests of one stream see the connection.
-    pub(super) fn of_stream(peer: &Peer, edge: &Arc<Edge>) -> Arc<Self> {
-        Arc::new(Self { peer: peer.clone(), edge: Arc::clone(edge), fate: Mutex::new(Fate::Http) })
-    }
 }
 
 impl<C: Leg + Send + 'static> Exchange<C> {
@@ -104,9 +97,9 @@ async fn respond_to(
     mut request: Request<()>,
     is_connect: bool,
 ) -> Response<Reply> {
-    let edge = &connection.edge;
-    if let Some((status, reason)) = refusal(&request, &edge.limits) {
-        let routes = &edge.routes;
+    let rules = &connection.rules;
+    if let Some((status, reason)) = refusal(&request, &rules.limits) {
+        let routes = &rules.routes;
         let route = Arc::clone(routes.find(None, request.uri().path()).unwrap_or_else(|| routes.default()));
         let access = Access::begin(&connection, route, &request);
         let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));

@@ -1,0 +1,109 @@
+//! What goes back: JSON, and refusals that say what is wrong, where, and how to mend it.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+/// The body of a response.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Keeps other sites' pages from taking an answer into theirs as an image or a script (Fetch, §3.7).
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// Why a request is not granted.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// One word: the name of the parameter or field, where there is one.
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), header: None }
+    }
+
+    /// A request that makes no sense.
+    pub(super) fn bad(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+}
+
+impl From<Refusal> for Response<Body> {
+    fn from(refusal: Refusal) -> Self {
+        let told = Told { error: Error { code: refusal.code, message: &refusal.message } };
+        let mut response = json(refusal.status, &told);
+        if let Some((name, value)) = refusal.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// What somebody has sent, as far as it is worth showing: its first 100 characters.
+pub(super) fn short(text: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// `value` as JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let text = serde_json::to_vec(value).expect("structs of numbers and text have a form in JSON");
+    content(status, HeaderValue::from_static("application/json"), text)
+}
+
+/// `bytes` as they are.
+pub(super) fn content(status: StatusCode, kind: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
+    of(status, kind, Full::new(bytes.into()).boxed_unsync())
+}
+
+/// `body`, with what every answer says: nobody keeps it, and no other site's page gets hold of it.
+pub(super) fn of(status: StatusCode, kind: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_shown_by_its_beginning() {
+        assert_eq!(short("é/x"), "é/x");
+        let long = short(&"é".repeat(5000)).into_owned();
+        assert_eq!((long.chars().count(), long.ends_with("é…")), (101, true));
+    }
+}

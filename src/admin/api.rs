@@ -1,0 +1,317 @@
+//! The requests of the admin listener: which there are, by which method, and who may make them.
+
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Body, Refusal, json, short};
+use super::auth::{self, Guard, Way};
+use super::fields::Fields;
+use super::stats::{Shared, Stats};
+use super::view::{Clock, unix};
+use super::{Context, connections, events, page};
+use crate::reload::{Outcome, ReloadResult, Reloader};
+use crate::tls::{self, Terminator};
+
+/// How old the figures of the whole may be; a little less than they are told apart.
+const STATS_AGE: Duration = Duration::from_millis(900);
+/// Whose lines these are, as in [`lines`](crate::telemetry::lines).
+const TARGET: &str = "pulsegate";
+
+/// Everything that the admin listener answers.
+pub(super) struct Api {
+    context: Arc<Context>,
+    guard: Guard,
+    stop: CancellationToken,
+    streams: Arc<Semaphore>,
+    stats: Mutex<Shared>,
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint<'a> {
+    Info,
+    Connections,
+    Connection(&'a str),
+    CloseOne(&'a str),
+    CloseMany,
+    SimulateDead(&'a str),
+    Events,
+    Drain,
+    Reload,
+    Config,
+    Certs,
+}
+
+impl<'a> Endpoint<'a> {
+    fn at(path: &'a str) -> Option<Self> {
+        let mut parts = path.strip_prefix("/v1/")?.split('/');
+        let parts = [parts.next(), parts.next(), parts.next(), parts.next()];
+        Some(match parts {
+            [Some("info"), None, ..] => Self::Info,
+            [Some("connections"), None, ..] => Self::Connections,
+            [Some("connections"), Some("close"), None, _] => Self::CloseMany,
+            [Some("connections"), Some(id), None, _] => Self::Connection(id),
+            [Some("connections"), Some(id), Some("close"), None] => Self::CloseOne(id),
+            [Some("connections"), Some(id), Some("simulate-dead"), None] => Self::SimulateDead(id),
+            [Some("events"), None, ..] => Self::Events,
+            [Some("drain"), None, ..] => Self::Drain,
+            [Some("reload"), None, ..] => Self::Reload,
+            [Some("config"), None, ..] => Self::Config,
+            [Some("certs"), None, ..] => Self::Certs,
+            _ => return None,
+        })
+    }
+
+    /// The methods that it has, as `Allow` says them. Whatever changes something is a POST, which no link makes.
+    fn allow(self) -> &'static str {
+        match self {
+            Self::CloseOne(_) | Self::CloseMany | Self::SimulateDead(_) => "POST",
+            Self::Drain | Self::Reload => "GET, HEAD, POST",
+            _ => READ,
+        }
+    }
+}
+
+const READ: &str = "GET, HEAD";
+
+impl Api {
+    pub(super) fn new(context: Arc<Context>, guard: Guard, stop: CancellationToken) -> Self {
+        let streams = Arc::new(Semaphore::new(events::STREAMS));
+        Self { context, guard, stop, streams, stats: Mutex::default() }
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(super) fn terminator(&self) -> Arc<Terminator> {
+        Arc::clone(&self.context.current.load().terminator)
+    }
+
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// The places of those who read events.
+    pub(super) fn streams(&self) -> &Arc<Semaphore> {
+        &self.streams
+    }
+
+    /// The figures of the whole as JSON, at most [`STATS_AGE`] old.
+    pub(super) fn stats<T>(&self, read: impl FnOnce(&str) -> T) -> T {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        read(stats.within(STATS_AGE, || Stats::of(&self.context, self.generation())))
+    }
+
+    /// Answers one request that has come this way.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, way: Way) -> Response<Body> {
+        self.grant(request, &way).await.unwrap_or_else(|refusal| {
+            tracing::debug!(status = refusal.status.as_u16(), code = refusal.code, "admin.refused");
+            refusal.into()
+        })
+    }
+
+    async fn grant(self: &Arc<Self>, request: Request<Incoming>, way: &Way) -> Result<Response<Body>, Refusal> {
+        self.guard.admits(&request, way)?;
+        let path = request.uri().path().to_owned();
+        // A browser that opens the page can show no token yet; the page knows nothing that is worth one.
+        if let Some(file) = page::at(&path) {
+            allowed(request.method(), READ)?;
+            return Ok(file.answer());
+        }
+        auth::knows(self.context.current.load().settings.admin.token.as_ref(), request.headers())?;
+        let endpoint = Endpoint::at(&path).ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                format!("there is no {:?} here; /v1/info is a beginning", short(&path)),
+            )
+        })?;
+        allowed(request.method(), endpoint.allow())?;
+        if request.method() == Method::POST {
+            return self.change(endpoint, request).await;
+        }
+        match endpoint {
+            Endpoint::Connections => connections::list(&self.context, self.generation(), request.uri().query()),
+            Endpoint::Connection(id) => connections::one(&self.context, id),
+            Endpoint::Events => events::stream(self, request.headers()),
+            Endpoint::Drain => Ok(json(StatusCode::OK, &self.draining())),
+            Endpoint::Reload => self.reloaded(),
+            Endpoint::Config => self.config(),
+            Endpoint::Certs => Ok(json(StatusCode::OK, &self.certificates())),
+            // All others are POST alone.
+            _ => Ok(json(StatusCode::OK, &self.info())),
+        }
+    }
+
+    async fn change(&self, endpoint: Endpoint<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        match endpoint {
+            Endpoint::CloseOne(id) => connections::close_one(&self.context, id, request).await,
+            Endpoint::CloseMany => connections::close_many(&self.context, request).await,
+            Endpoint::SimulateDead(id) => connections::simulate_dead(&self.context, id, request).await,
+            Endpoint::Drain => {
+                Fields::read(request, &[]).await?;
+                self.context.shutdown.drain();
+                tracing::info!(target: TARGET, phase = self.context.shutdown.phase().as_str(), "admin.drain");
+                Ok(json(StatusCode::ACCEPTED, &self.draining()))
+            }
+            _ => {
+                Fields::read(request, &[]).await?;
+                self.reload().await
+            }
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.context.current.load().number
+    }
+
+    fn info(&self) -> Info {
+        let context = &self.context;
+        let in_force = context.current.load();
+        Info {
+            version: env!("CARGO_PKG_VERSION"),
+            dev: context.dev,
+            pid: process::id(),
+            started_at: unix(context.started_at),
+            now: Clock::now().seconds(),
+            listen: context.listen.to_string(),
+            upstreams: in_force.apps.iter().map(|app| app.settings().to_string()).collect(),
+            admin_token: in_force.settings.admin.token.is_some(),
+        }
+    }
+
+    fn draining(&self) -> Draining {
+        let shutdown = &self.context.shutdown;
+        Draining {
+            phase: shutdown.phase().as_str(),
+            sessions: self.context.registry.len(),
+            since: unix(shutdown.since()),
+        }
+    }
+
+    fn reloader(&self) -> Result<&Reloader, Refusal> {
+        self.context.reloader.as_ref().ok_or_else(|| {
+            let message = "`pulsegate dev` has no configuration file to load; `pulsegate run -c FILE` has one";
+            Refusal::new(StatusCode::CONFLICT, "no_file", message)
+        })
+    }
+
+    fn reloaded(&self) -> Result<Response<Body>, Refusal> {
+        let status = self.reloader()?.status();
+        let last_success_at = status.last_success_at.map(unix);
+        let told = Reloaded { generation: status.generation, last_success_at, last_error: status.last_error };
+        Ok(json(StatusCode::OK, &told))
+    }
+
+    async fn reload(&self) -> Result<Response<Body>, Refusal> {
+        let Outcome { result, generation, requires_restart, error } = self.reloader()?.reload().await;
+        let status = match result {
+            ReloadResult::Unchanged | ReloadResult::Applied | ReloadResult::Partial => StatusCode::OK,
+            ReloadResult::Failed => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        let result = result.as_str();
+        tracing::info!(target: TARGET, result, generation, "admin.reload");
+        Ok(json(status, &Reload { result, generation, requires_restart, error }))
+    }
+
+    fn config(&self) -> Result<Response<Body>, Refusal> {
+        let status = self.reloader()?.status();
+        Ok(json(StatusCode::OK, &Config { generation: status.generation, config: status.shown.json() }))
+    }
+
+    fn certificates(&self) -> Certificates {
+        let terminator = self.terminator();
+        Certificates { certificates: terminator.certificates().iter().map(Certificate::from).collect() }
+    }
+}
+
+fn allowed(method: &Method, allow: &'static str) -> Result<(), Refusal> {
+    if allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        return Ok(());
+    }
+    let message = format!("{method} is not for this path; use {}", allow.replace(", ", " or "));
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message);
+    Err(refusal.with(ALLOW, HeaderValue::from_static(allow)))
+}
+
+#[derive(Serialize)]
+struct Info {
+    version: &'static str,
+    dev: bool,
+    pid: u32,
+    started_at: f64,
+    now: f64,
+    listen: String,
+    upstreams: Vec<String>,
+    admin_token: bool,
+}
+
+#[derive(Serialize)]
+struct Draining {
+    phase: &'static str,
+    sessions: usize,
+    since: f64,
+}
+
+#[derive(Serialize)]
+struct Reloaded {
+    generation: u64,
+    last_success_at: Option<f64>,
+    last_error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Reload {
+    result: &'static str,
+    generation: u64,
+    requires_restart: Vec<Box<str>>,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Config {
+    generation: u64,
+    config: Value,
+}
+
+#[derive(Serialize)]
+struct Certificates {
+    certificates: Vec<Certificate>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    file: Option<String>,
+    names: Vec<String>,
+    not_before: f64,
+    not_after: f64,
+    fingerprint_sha256: String,
+    /// The names that it is presented for; none for the one that everybody else gets.
+    for_names: Vec<Box<str>>,
+}
+
+impl From<&tls::Certificate> for Certificate {
+    fn from(facts: &tls::Certificate) -> Self {
+        Self {
+            file: facts.file.as_ref().map(|file| file.display().to_string()),
+            names: facts.names.clone(),
+            not_before: unix(facts.not_before),
+            not_after: unix(facts.not_after),
+            fingerprint_sha256: facts
+                .fingerprint
+                .iter()
+                .fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
+            for_names: facts.for_names.clone(),
+        }
+    }
+}

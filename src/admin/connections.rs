@@ -1,0 +1,180 @@
+//! Sessions: listed, looked at, closed.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::Context;
+use super::answer::{Body, Refusal, json, short};
+use super::fields::Fields;
+use super::filter::Filter;
+use super::order::Window;
+use super::query::Query;
+use super::sentence::sentence;
+use super::view::{Clock, Conn, Row, State, rows};
+use crate::registry::{ConnId, Found, Live};
+use crate::ws::{MAX_CONTROL_PAYLOAD, may_be_sent};
+
+/// Names that an answer lists at most.
+const IDS: usize = 100;
+/// Whose lines these are, as in [`lines`](crate::telemetry::lines).
+const TARGET: &str = "pulsegate";
+
+#[derive(Serialize)]
+struct List<'a> {
+    now: f64,
+    generation: u64,
+    /// How many fulfil what is asked for, on all pages.
+    total: usize,
+    connections: Vec<Conn<'a>>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Ended {
+    matched: usize,
+    closed: usize,
+    ids: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    id: String,
+}
+
+/// `GET /v1/connections`.
+pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> Result<Response<Body>, Refusal> {
+    let known = ["sort", "route", "client", "state", "misses_gte", "limit", "cursor"];
+    let query = Query::of(query, &known)?;
+    let state = query.parse("state", "open, closed or all")?.unwrap_or(State::Open);
+    let filter = Filter::of_query(&query)?;
+    let window = Window::of_query(&query)?;
+    let clock = Clock::now();
+    let mut rows = rows(&context.registry, state);
+    rows.retain(|row| filter.admits(row));
+    let total = rows.len();
+    let page = window.page(rows);
+    let connections = page.rows.iter().map(|row| row.show(clock)).collect();
+    let list = List { now: clock.seconds(), generation, total, connections, next_cursor: page.next };
+    Ok(json(StatusCode::OK, &list))
+}
+
+/// `GET /v1/connections/{id}`.
+pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, Refusal> {
+    let row = match find(context, id)? {
+        Found::Live(live) => Row::from(live),
+        Found::Closed(closed) => Row::Closed(closed),
+    };
+    Ok(json(StatusCode::OK, &row.show(Clock::now())))
+}
+
+/// `POST /v1/connections/{id}/close`.
+pub(super) async fn close_one(
+    context: &Context,
+    id: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let farewell = Farewell::of(&mut Fields::read(request, &["code", "reason"]).await?)?;
+    let live = find_live(context, id)?;
+    farewell.say(std::slice::from_ref(&live));
+    Ok(json(StatusCode::OK, &Ended { matched: 1, closed: 1, ids: vec![live.id.to_string()] }))
+}
+
+/// `POST /v1/connections/close`.
+pub(super) async fn close_many(context: &Context, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    let mut fields = Fields::read(request, &["filter", "code", "reason", "dry_run"]).await?;
+    let farewell = Farewell::of(&mut fields)?;
+    let dry_run = fields.flag("dry_run")?;
+    let filter = Filter::of_fields(&mut fields)?;
+    if filter.is_empty() {
+        let message = "say which sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
+                       {\"client\": \"0.0.0.0/0\"} and {\"client\": \"::/0\"} are all of them";
+        return Err(Refusal::bad("filter", message));
+    }
+    let matching = context.registry.sessions().into_iter().filter(|live| filter.admits(&Row::from(Arc::clone(live))));
+    let matching: Vec<_> = matching.collect();
+    if !dry_run {
+        farewell.say(&matching);
+    }
+    let ids = matching.iter().take(IDS).map(|live| live.id.to_string()).collect();
+    let closed = if dry_run { 0 } else { matching.len() };
+    Ok(json(StatusCode::OK, &Ended { matched: matching.len(), closed, ids }))
+}
+
+/// `POST /v1/connections/{id}/simulate-dead`, in `dev` alone.
+pub(super) async fn simulate_dead(
+    context: &Context,
+    id: &str,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    if !context.dev {
+        let message = "clients are made to look dead in \"pulsegate dev\" alone";
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
+    }
+    Fields::read(request, &[]).await?;
+    let live = find_live(context, id)?;
+    live.play_dead();
+    tracing::info!(target: TARGET, conn_id = %live.id, "admin.simulate_dead");
+    Ok(json(StatusCode::OK, &Named { id: live.id.to_string() }))
+}
+
+fn find(context: &Context, id: &str) -> Result<Found, Refusal> {
+    let named = ConnId::from_str(id).map_err(|_| {
+        Refusal::bad("id", format!("{:?} is no id of a connection: those are 16 hexadecimal digits", short(id)))
+    })?;
+    context.registry.find(named).ok_or_else(|| {
+        let message = format!("connection {id} is neither open nor among the last that were closed");
+        Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+    })
+}
+
+fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
+    match find(context, id)? {
+        Found::Live(live) => Ok(live),
+        Found::Closed(closed) => {
+            let why = sentence(&closed.ending, &closed.facts.heartbeat.policy);
+            let message = format!("connection {id} has ended already: {why}");
+            Err(Refusal::new(StatusCode::CONFLICT, "closed", message))
+        }
+    }
+}
+
+/// What sessions are told that the operator closes.
+struct Farewell {
+    code: u16,
+    reason: String,
+}
+
+impl Farewell {
+    /// Policy violation (RFC 6455 §7.4.1): a client that comes right back was not meant to.
+    const CODE: u16 = 1008;
+    const REASON: &str = "closed by the operator";
+    /// Bytes of a Close's reason at most (RFC 6455 §5.5).
+    const LONGEST: usize = MAX_CONTROL_PAYLOAD - 2;
+
+    fn of(fields: &mut Fields) -> Result<Self, Refusal> {
+        let code = fields.number("code", "a close code")?.unwrap_or(Self::CODE);
+        if !may_be_sent(code) {
+            let message = format!("code is {code}; it must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4)");
+            return Err(Refusal::bad("code", message));
+        }
+        let reason = fields.text("reason")?.unwrap_or_else(|| Self::REASON.to_owned());
+        if reason.len() > Self::LONGEST {
+            let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::LONGEST);
+            return Err(Refusal::bad("reason", message));
+        }
+        Ok(Self { code, reason })
+    }
+
+    fn say(&self, sessions: &[Arc<Live>]) {
+        let Self { code, reason } = self;
+        for live in sessions {
+            live.close(*code, reason);
+        }
+        let only = if let [live] = sessions { Some(tracing::field::display(live.id)) } else { None };
+        tracing::info!(target: TARGET, conn_id = only, sessions = sessions.len(), code, reason, "admin.close");
+    }
+}

@@ -1,0 +1,128 @@
+//! What happens, as it happens: server-sent events (WHATWG HTML §9.2).
+//!
+//! A stream holds no event back for its reader: it has a cursor into the ring that all sessions write to. Who reads
+//! too slowly is overtaken there, and told how much was lost. A reader that was cut off names the last event it got
+//! and goes on behind it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{self, Body, Refusal};
+use super::api::Api;
+use super::view::{Clock, Row, unix};
+use crate::registry::{Cursor, Event, Told};
+
+/// Streams at once; so many are never in the way of a request.
+pub(super) const STREAMS: usize = 64;
+/// How often the figures of the whole are told.
+const STATS: Duration = Duration::from_secs(1);
+/// What a client is to wait before it comes again, in milliseconds.
+const RETRY: &str = "retry: 1000\n\n";
+/// The last event that a client got (WHATWG HTML §9.2.4).
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// One reader.
+struct Stream {
+    api: Arc<Api>,
+    cursor: Cursor,
+    stats: Interval,
+    stop: CancellationToken,
+    begun: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+#[derive(Serialize)]
+struct Miss {
+    id: String,
+    misses: u32,
+    max: u32,
+    at: f64,
+}
+
+#[derive(Serialize)]
+struct Lost {
+    count: u64,
+}
+
+/// Everything from now on, or from behind the event that `headers` name.
+pub(super) fn stream(api: &Arc<Api>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    let last = last(headers)?;
+    let place = Arc::clone(api.streams()).try_acquire_owned().map_err(|_| {
+        let message =
+            format!("{STREAMS} streams of events are open; end one of them, or ask for /v1/connections instead");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "streams", message).with(RETRY_AFTER, HeaderValue::from(5))
+    })?;
+    let mut stats = interval(STATS);
+    stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let cursor = api.context().registry.events().since(last);
+    let stop = api.stop().clone();
+    let stream = Stream { api: Arc::clone(api), cursor, stats, stop, begun: false, _place: place };
+    let frames = unfold(stream, |mut stream| async move {
+        let text = stream.next().await?;
+        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), stream))
+    });
+    let body = StreamBody::new(frames).boxed_unsync();
+    Ok(answer::of(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body))
+}
+
+fn last(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|text| text.parse().ok());
+    id.map(Some).ok_or_else(|| {
+        Refusal::bad(
+            "last_event_id",
+            format!("Last-Event-ID is {value:?}; it must be the id of an event, a whole number"),
+        )
+    })
+}
+
+impl Stream {
+    /// What is sent next; `None` at the end of the program, when all that has happened is told.
+    async fn next(&mut self) -> Option<String> {
+        if !std::mem::replace(&mut self.begun, true) {
+            return Some(RETRY.to_owned());
+        }
+        tokio::select! {
+            biased;
+            _ = self.stats.tick() => Some(self.api.stats(|stats| event(None, "stats", stats))),
+            told = self.cursor.next() => Some(tell(&told)),
+            () = self.stop.cancelled() => None,
+        }
+    }
+}
+
+fn tell(told: &Told) -> String {
+    let clock = Clock::now();
+    let show = |row: &Row| json(&row.show(clock));
+    match told {
+        Told::Event(id, Event::Opened(live)) => event(Some(*id), "open", &show(&Row::from(Arc::clone(live)))),
+        Told::Event(id, Event::Closed(closed)) => event(Some(*id), "close", &show(&Row::Closed(Arc::clone(closed)))),
+        Told::Event(id, Event::Missed { id: session, misses, max, at }) => {
+            let miss = Miss { id: session.to_string(), misses: *misses, max: *max, at: unix(*at) };
+            event(Some(*id), "miss", &json(&miss))
+        }
+        Told::Lost(count) => event(None, "lost", &json(&Lost { count: *count })),
+    }
+}
+
+/// JSON has no line breaks of its own, so the data is one line.
+fn event(id: Option<u64>, name: &str, data: &str) -> String {
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    format!("{id}event: {name}\ndata: {data}\n\n")
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("structs of numbers and text have a form in JSON")
+}

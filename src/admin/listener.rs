@@ -1,0 +1,227 @@
+//! The sockets of the two listeners, opened before anybody is served.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use thiserror::Error;
+
+use crate::accept;
+use crate::config::AdminSocket;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 128;
+/// None but the program's own user opens the socket.
+const OWNER_ONLY: u32 = 0o600;
+
+/// Why a listener could not be opened.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// The health port.
+    #[error("cannot serve health and metrics on {address} (admin.health): {source}")]
+    Health {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The admin port.
+    #[error("cannot open the admin port {address} (admin.socket): {source}")]
+    Port {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The unix socket.
+    #[error("cannot open the admin socket {} (admin.socket): {source}", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another program answers there.
+    #[error("the admin socket {} (admin.socket) is in use by a running program; end it or use another path", path.display())]
+    InUse {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Something lies there that is no socket, and so not ours to remove.
+    #[error("{} (admin.socket) exists and is no socket; remove it or use another path", path.display())]
+    NoSocket {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// The listener of health and metrics.
+#[derive(Debug)]
+pub(super) struct Health {
+    pub(super) listener: TcpListener,
+    pub(super) address: SocketAddr,
+}
+
+impl Health {
+    pub(super) fn open(address: SocketAddr) -> Result<Self, BindError> {
+        let (listener, address) = port(address).map_err(|source| BindError::Health { address, source })?;
+        Ok(Self { listener, address })
+    }
+}
+
+/// The listener of the administration.
+#[derive(Debug)]
+pub(super) struct Administration {
+    pub(super) listener: Listener,
+    /// Where it really is.
+    pub(super) socket: AdminSocket,
+}
+
+#[derive(Debug)]
+pub(super) enum Listener {
+    Unix(UnixListener, SocketFile),
+    Tcp { listener: TcpListener, tls: bool },
+}
+
+impl Administration {
+    /// `None` where the socket is one that nobody asked for, and cannot be opened.
+    pub(super) fn open(socket: &AdminSocket, tls: bool) -> Result<Option<Self>, BindError> {
+        match socket {
+            AdminSocket::Tcp(address) => {
+                let (listener, real) =
+                    port(*address).map_err(|source| BindError::Port { address: *address, source })?;
+                Ok(Some(Self { listener: Listener::Tcp { listener, tls }, socket: AdminSocket::Tcp(real) }))
+            }
+            AdminSocket::Unix { path, required } => match unix(path) {
+                Ok((listener, file)) => {
+                    Ok(Some(Self { listener: Listener::Unix(listener, file), socket: socket.clone() }))
+                }
+                Err(error) if *required => Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "no admin socket");
+                    Ok(None)
+                }
+            },
+        }
+    }
+}
+
+fn port(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = accept::listeners(address, NonZeroUsize::MIN)?.swap_remove(0);
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Opens the socket at `path`, and replaces one that a program has left there which is no more.
+fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+    let failed = |source| BindError::Socket { path: path.into(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NoSocket { path: path.into() }),
+        Ok(_) if answers(path).map_err(failed)? => return Err(BindError::InUse { path: path.into() }),
+        Ok(_) => fs::remove_file(path).map_err(failed)?,
+    }
+    listen(path).map_err(failed)
+}
+
+/// Whether anybody listens at `path`. Does not wait: a program that hangs, its queue full, is there all the same.
+fn answers(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+        Ok(()) => Ok(true),
+    }
+}
+
+fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::of(path)?;
+    // Before it listens: until then nobody gets in, whatever the umask has made of its mode.
+    fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))?;
+    socket.listen(BACKLOG)?;
+    Ok((socket.into(), file))
+}
+
+/// The file of a unix socket, removed when this is dropped, unless another has taken its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Held, not opened: for as long as it is, no other file gets its number.
+    held: fs::File,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let held = fs::File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+        Ok(Self { path: path.into(), held })
+    }
+
+    /// Whether it is still what lies at its path.
+    fn is_there(&self) -> io::Result<bool> {
+        let (held, found) = (self.held.metadata()?, fs::symlink_metadata(&self.path)?);
+        Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.is_there().unwrap_or(false) {
+            // What is left behind is replaced at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_the_owners_and_goes_with_its_listener() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("admin.sock");
+        let (listener, file) = unix(&path).expect("a free path");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(UnixStream::connect(&path).is_ok());
+        assert!(matches!(unix(&path), Err(BindError::InUse { .. })));
+        assert!(path.exists(), "whoever is refused removes nothing");
+
+        drop(listener);
+        let (_listener, successor) = unix(&path).expect("a dead program's socket is replaced");
+        drop(file);
+        assert!(path.exists(), "the socket of a successor is not ours to remove");
+        drop(successor);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("admin.sock");
+        fs::write(&path, "precious").expect("write a file");
+        assert!(matches!(unix(&path), Err(BindError::NoSocket { .. })));
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
+        let error = unix(&dir.path().join("none/admin.sock")).expect_err("no such folder");
+        assert!(error.to_string().contains("none/admin.sock (admin.socket): No such file"), "{error}");
+    }
+
+    #[test]
+    fn only_a_socket_that_nobody_asked_for_may_be_missing() {
+        let path = PathBuf::from("/nowhere/admin.sock");
+        let open = |required| Administration::open(&AdminSocket::Unix { path: path.clone(), required }, false);
+        assert!(open(false).expect("a warning").is_none());
+        assert!(open(true).is_err());
+    }
+}

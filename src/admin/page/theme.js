@@ -1,0 +1,34 @@
+// Light or dark: as the system has it, until somebody chooses. Loaded before anything is painted, so nothing flashes.
+(() => {
+  const KEY = 'pulsegate.theme';
+  const root = document.documentElement;
+  const system = matchMedia('(prefers-color-scheme: dark)');
+  const chosen = () => {
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null; // Storage is denied: the choice lasts as long as the page.
+    }
+  };
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === 'dark' : system.matches);
+  if (['light', 'dark'].includes(chosen())) root.dataset.theme = chosen();
+
+  addEventListener('DOMContentLoaded', () => {
+    const button = document.getElementById('theme');
+    const tell = () => {
+      button.setAttribute('aria-pressed', isDark());
+      button.title = `Dark is ${isDark() ? 'on' : 'off'}${root.dataset.theme ? '' : ', as your system has it'}`;
+    };
+    button.addEventListener('click', () => {
+      root.dataset.theme = isDark() ? 'light' : 'dark';
+      try {
+        localStorage.setItem(KEY, root.dataset.theme);
+      } catch {
+        // As above.
+      }
+      tell();
+    });
+    system.addEventListener('change', tell);
+    tell();
+  });
+})();

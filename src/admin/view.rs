@@ -1,0 +1,325 @@
+//! A session as the administration shows it.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::sentence::sentence;
+use crate::heartbeat::Mode;
+use crate::registry::{Closed, ConnId, Live, Registry};
+use crate::relay::{Traffic, Vitals};
+use crate::telemetry::lines::{Client, Session};
+
+/// One session at the moment at which it was looked at.
+#[derive(Clone, Debug)]
+pub(super) enum Row {
+    /// It lives.
+    Live(Arc<Live>, Vitals),
+    /// It has ended.
+    Closed(Arc<Closed>),
+}
+
+/// Which sessions are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Those that live.
+    Open,
+    /// Those that have ended and are still remembered.
+    Closed,
+    /// Both.
+    All,
+}
+
+impl std::str::FromStr for State {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "open" => Ok(Self::Open),
+            "closed" => Ok(Self::Closed),
+            "all" => Ok(Self::All),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Looks at the sessions of `registry`; nothing of it is locked once this returns.
+pub(super) fn rows(registry: &Registry, state: State) -> Vec<Row> {
+    // In this order: a session that ends in between is found twice rather than not at all.
+    let live = if state == State::Closed { Vec::new() } else { registry.sessions() };
+    let closed = if state == State::Open { Vec::new() } else { registry.closed() };
+    let ended: HashSet<ConnId> = closed.iter().map(|closed| closed.id).collect();
+    let live = live.into_iter().filter(|live| !ended.contains(&live.id)).map(Row::from);
+    live.chain(closed.into_iter().map(Row::Closed)).collect()
+}
+
+impl From<Arc<Live>> for Row {
+    fn from(live: Arc<Live>) -> Self {
+        let vitals = live.vitals();
+        Self::Live(live, vitals)
+    }
+}
+
+impl Row {
+    pub(super) fn id(&self) -> ConnId {
+        match self {
+            Self::Live(live, _) => live.id,
+            Self::Closed(closed) => closed.id,
+        }
+    }
+
+    fn facts(&self) -> &Session {
+        match self {
+            Self::Live(live, _) => &live.facts,
+            Self::Closed(closed) => &closed.facts,
+        }
+    }
+
+    /// The host of its route, where that has one, and the path: the name that the route has in metrics, too.
+    pub(super) fn route(&self) -> String {
+        let route = &self.facts().asked.route;
+        route.host.as_ref().map_or_else(|| route.path.to_string(), |host| format!("{host}{}", route.path))
+    }
+
+    pub(super) fn client(&self) -> IpAddr {
+        match self.facts().asked.client {
+            Client::Peer(address) => address.ip(),
+            Client::Forwarded(address) => address,
+        }
+        .to_canonical()
+    }
+
+    pub(super) fn opened_at(&self) -> SystemTime {
+        match self {
+            Self::Live(live, _) => live.opened_at,
+            Self::Closed(closed) => closed.opened_at,
+        }
+    }
+
+    /// When bytes of the client came last; of a session that has ended that is not remembered. The same at every look
+    /// until more bytes come, as a place in an order has to be: counted from the beginning, not back from now.
+    pub(super) fn last_seen(&self) -> Option<SystemTime> {
+        match self {
+            Self::Live(live, vitals) => Some(live.opened_at + vitals.last_seen.saturating_duration_since(live.opened)),
+            Self::Closed(_) => None,
+        }
+    }
+
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        match self {
+            Self::Live(_, vitals) => vitals.rtt,
+            Self::Closed(closed) => closed.ending.heartbeat.rtt_last,
+        }
+    }
+
+    /// Misses in a row of one that lives, all of one that has ended.
+    pub(super) fn misses(&self) -> u64 {
+        match self {
+            Self::Live(_, vitals) => vitals.misses.into(),
+            Self::Closed(closed) => closed.ending.heartbeat.missed,
+        }
+    }
+
+    pub(super) fn sent_by_client(&self) -> Traffic {
+        match self {
+            Self::Live(_, vitals) => vitals.from_client,
+            Self::Closed(closed) => closed.ending.from_client,
+        }
+    }
+
+    pub(super) fn sent_by_app(&self) -> Traffic {
+        match self {
+            Self::Live(_, vitals) => vitals.from_upstream,
+            Self::Closed(closed) => closed.ending.from_upstream,
+        }
+    }
+
+    /// As JSON has it.
+    pub(super) fn show(&self, clock: Clock) -> Conn<'_> {
+        let facts = self.facts();
+        let asked = &facts.asked;
+        let opened_at = self.opened_at();
+        let (state, closed_at, duration, held) = match self {
+            Self::Live(live, vitals) => {
+                let state = if vitals.closing { "closing" } else { "open" };
+                let duration = clock.instant.saturating_duration_since(live.opened);
+                (state, None, duration, [vitals.held_to_app, vitals.held_to_client])
+            }
+            Self::Closed(closed) => ("closed", Some(unix(closed.closed_at)), closed.ending.duration, [0, 0]),
+        };
+        let last_seen = match self {
+            Self::Live(_, vitals) => Some(vitals.last_seen),
+            Self::Closed(_) => None,
+        };
+        let idle = last_seen.map(|seen| clock.instant.saturating_duration_since(seen));
+        Conn {
+            id: self.id().to_string(),
+            state,
+            route: self.route(),
+            path: &asked.path,
+            client: asked.client.to_string(),
+            user_agent: asked.user_agent.as_deref(),
+            sni: asked.server_name.as_deref(),
+            tls: facts.tls_version.map(|version| Tls { version, group: facts.tls_group }),
+            protocol: asked.protocol,
+            subprotocol: facts.subprotocol.as_deref(),
+            trace_id: asked.trace_id.as_deref(),
+            opened_at: unix(opened_at),
+            closed_at,
+            duration_s: duration.as_secs_f64(),
+            last_seen_at: last_seen.map(|seen| clock.unix(seen)),
+            idle_s: idle.map(|idle| idle.as_secs_f64()),
+            heartbeat: self.heartbeat(clock),
+            from_client: Flow::of(self.sent_by_client(), held[0]),
+            from_app: Flow::of(self.sent_by_app(), held[1]),
+            config_generation: facts.config_generation,
+            close: self.close(),
+        }
+    }
+
+    fn heartbeat(&self, clock: Clock) -> Heartbeat {
+        let policy = &self.facts().heartbeat.policy;
+        let (missed, rtt_min, next_deadline) = match self {
+            Self::Live(_, vitals) => (vitals.missed, vitals.rtt_min, vitals.next_deadline),
+            Self::Closed(closed) => (closed.ending.heartbeat.missed, None, None),
+        };
+        // Who enforces nothing has no times.
+        let enforced = |time: Duration| (policy.mode != Mode::Off).then_some(time.as_secs_f64());
+        Heartbeat {
+            mode: policy.mode.as_str(),
+            profile: policy.mode.profile().map(|profile| profile.name),
+            interval_s: enforced(policy.interval),
+            timeout_s: enforced(policy.timeout),
+            misses: self.misses(),
+            max: policy.max_missed,
+            missed,
+            rtt_s: self.rtt().map(|rtt| rtt.as_secs_f64()),
+            rtt_min_s: rtt_min.map(|rtt| rtt.as_secs_f64()),
+            next_deadline_at: next_deadline.map(|at| clock.unix(at)),
+        }
+    }
+
+    fn close(&self) -> Option<Close<'_>> {
+        let Self::Closed(closed) = self else { return None };
+        let ending = &closed.ending;
+        Some(Close {
+            initiator: ending.initiator.as_str(),
+            reason: ending.reason.as_str(),
+            detail: ending.detail,
+            code: ending.client_code,
+            upstream_code: ending.upstream_code,
+            text: (!ending.close_reason.is_empty()).then_some(&*ending.close_reason),
+            sentence: sentence(ending, &closed.facts.heartbeat.policy),
+        })
+    }
+}
+
+/// Now, on both clocks: what is kept as an [`Instant`] is shown as a time of day.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    system: SystemTime,
+    instant: Instant,
+}
+
+impl Clock {
+    pub(super) fn now() -> Self {
+        Self { system: SystemTime::now(), instant: Instant::now() }
+    }
+
+    /// Unix seconds now.
+    pub(super) fn seconds(self) -> f64 {
+        unix(self.system)
+    }
+
+    /// Unix seconds of `at`, which may lie ahead.
+    fn unix(self, at: Instant) -> f64 {
+        let behind = self.instant.saturating_duration_since(at).as_secs_f64();
+        let ahead = at.saturating_duration_since(self.instant).as_secs_f64();
+        self.seconds() - behind + ahead
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn nanos(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
+}
+
+/// A session. Times are unix seconds; what is not known is null.
+#[derive(Debug, Serialize)]
+pub(super) struct Conn<'a> {
+    id: String,
+    state: &'static str,
+    route: String,
+    path: &'a str,
+    client: String,
+    user_agent: Option<&'a str>,
+    sni: Option<&'a str>,
+    tls: Option<Tls>,
+    protocol: &'static str,
+    subprotocol: Option<&'a str>,
+    trace_id: Option<&'a str>,
+    opened_at: f64,
+    closed_at: Option<f64>,
+    duration_s: f64,
+    last_seen_at: Option<f64>,
+    idle_s: Option<f64>,
+    heartbeat: Heartbeat,
+    #[serde(rename = "in")]
+    from_client: Flow,
+    #[serde(rename = "out")]
+    from_app: Flow,
+    config_generation: u64,
+    close: Option<Close<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tls {
+    version: &'static str,
+    group: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Heartbeat {
+    mode: &'static str,
+    profile: Option<&'static str>,
+    interval_s: Option<f64>,
+    timeout_s: Option<f64>,
+    misses: u64,
+    max: u32,
+    missed: u64,
+    rtt_s: Option<f64>,
+    rtt_min_s: Option<f64>,
+    next_deadline_at: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Flow {
+    msgs: u64,
+    bytes: u64,
+    buffered: usize,
+}
+
+impl Flow {
+    fn of(traffic: Traffic, buffered: usize) -> Self {
+        Self { msgs: traffic.messages, bytes: traffic.bytes, buffered }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Close<'a> {
+    initiator: &'static str,
+    reason: &'static str,
+    detail: Option<&'static str>,
+    code: u16,
+    upstream_code: u16,
+    text: Option<&'a str>,
+    sentence: String,
+}

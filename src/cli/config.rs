@@ -1,0 +1,60 @@
+//! `pulsegate config`: the configuration as it is in force.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::Source;
+use crate::config::{self, Report};
+
+/// What is done with the configuration.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print every key with the value that is in force, as a configuration file
+    #[command(after_help = "\
+Paths are shown from the root on, and what is printed is a valid configuration itself. The token of the admin socket is \
+not shown. Whether certificates can be used is not looked at: `pulsegate check` does that.
+
+Exit codes: 0 it was shown, 2 wrong usage, 78 wrong configuration")]
+    Show(Show),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    source: Source,
+    /// Say of each key who has set it: the file and its line, a variable, a flag, or nobody
+    #[arg(long)]
+    origin: bool,
+    /// How it is written; JSON always tells the origins
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A configuration file
+    #[default]
+    Toml,
+    /// One object: under the path of each key its `value` and its `origin`
+    Json,
+}
+
+/// Does what `command` says; errors are those of `out`.
+pub(super) fn run(command: &Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let Command::Show(Show { source, origin, format }) = command;
+    let shown = match config::load_shown(&source.config, &source.overrides, |_| Ok(()), |_| Ok(())) {
+        Ok((_, shown)) => shown,
+        Err(report) => {
+            eprintln!("{report}");
+            return Ok(ExitCode::from(Report::EXIT_CODE));
+        }
+    };
+    match format {
+        Format::Toml => write!(out, "{}", shown.toml(*origin)),
+        Format::Json => writeln!(out, "{:#}", shown.json()),
+    }
+    .context("cannot print")?;
+    Ok(ExitCode::SUCCESS)
+}

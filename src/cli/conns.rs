@@ -1,0 +1,150 @@
+//! `pulsegate conns`: the sessions of a running proxy.
+
+pub(super) mod table;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::builder::PossibleValuesParser;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::remote::{Conn, Connections, Remote, Where, block_on};
+use super::{text, units};
+use crate::config::Cidr;
+
+/// What the API can sort by, up and down.
+pub(super) const SORTS: [&str; 16] = [
+    "opened",
+    "-opened",
+    "rtt",
+    "-rtt",
+    "idle",
+    "-idle",
+    "misses",
+    "-misses",
+    "bytes_in",
+    "-bytes_in",
+    "bytes_out",
+    "-bytes_out",
+    "client",
+    "-client",
+    "route",
+    "-route",
+];
+
+/// Which sessions, and how they are shown.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A table is as wide as the terminal, and leaves out columns where that is narrow; in a pipe every column is there. \
+JSON has every field: times in seconds since 1970, spans in seconds.
+
+Exit codes: 0 all is well, 1 no proxy could be asked, 2 wrong usage")]
+pub struct Args {
+    /// How the sessions are written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Which ones: those that are open, or have been closed lately
+    #[arg(long, value_enum, default_value_t)]
+    state: State,
+    /// Only those of this route, as the table shows it
+    #[arg(long, value_name = "ROUTE")]
+    route: Option<String>,
+    /// Only those of clients in this network, or of this address
+    #[arg(long, value_name = "CIDR")]
+    client: Option<Cidr>,
+    /// Only those that have missed so many beats in a row
+    #[arg(long, value_name = "N", value_parser = units::number)]
+    misses_gte: Option<u32>,
+    /// Their order: opened, rtt, idle, misses, `bytes_in`, `bytes_out`, client or route; with - in front the other way round
+    #[arg(long, value_name = "KEY", default_value = "opened", allow_hyphen_values = true, hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(SORTS))]
+    sort: String,
+    /// No more than so many [default: all]
+    #[arg(long, value_name = "N", value_parser = units::number)]
+    limit: Option<u32>,
+    #[command(flatten)]
+    proxy: Where,
+}
+
+/// How sessions are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON object: `now`, `generation`, `total` and `connections`.
+    Json,
+}
+
+/// Which sessions are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum State {
+    /// Open, or closing.
+    #[default]
+    Open,
+    /// Closed; the proxy remembers the last ones.
+    Closed,
+    /// Both.
+    All,
+}
+
+/// Prints them.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let remote = Remote::find(&args.proxy)?;
+    let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
+    let found = block_on(async { Ok(remote.connections(&args.query(), limit).await?) })?;
+    let (text, left_out) = match args.format {
+        Format::Json => (json(&found), 0),
+        Format::Table => {
+            let conns: Vec<Conn> =
+                found.list.iter().map(Conn::deserialize).collect::<Result<_, _>>().context(
+                    "these sessions are of another version of pulsegate; --format json shows them as they are",
+                )?;
+            let width = text::width();
+            let mut text = match (conns.len(), width) {
+                // Who looks at a terminal wants words; a pipe gets its heading.
+                (0, Some(_)) => args.nothing(),
+                _ => table::lines(&conns, width).join("\n"),
+            };
+            text.push('\n');
+            (text, found.total.saturating_sub(u64::try_from(conns.len()).unwrap_or(u64::MAX)))
+        }
+    };
+    text::print(&text).context("cannot print")?;
+    if left_out > 0 {
+        eprintln!("pulsegate: {} not shown", text::sessions(left_out));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let state = match self.state {
+            State::Open => "open",
+            State::Closed => "closed",
+            State::All => "all",
+        };
+        let mut pairs = vec![("state", state.to_owned()), ("sort", self.sort.clone())];
+        pairs.extend(self.route.clone().map(|route| ("route", route)));
+        pairs.extend(self.client.map(|client| ("client", client.to_string())));
+        pairs.extend(self.misses_gte.map(|misses| ("misses_gte", misses.to_string())));
+        pairs
+    }
+
+    /// That there is none of what was asked for.
+    fn nothing(&self) -> String {
+        let which = match self.state {
+            State::Open => "open ",
+            State::Closed => "closed ",
+            State::All => "",
+        };
+        let narrowed = self.route.is_some() || self.client.is_some() || self.misses_gte.is_some();
+        format!("no {which}session{}", if narrowed { " matches" } else { "" })
+    }
+}
+
+fn json(found: &Connections) -> String {
+    let Connections { now, generation, total, list } = found;
+    format!("{:#}\n", json!({ "now": now, "generation": generation, "total": total, "connections": list }))
+}

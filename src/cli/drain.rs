@@ -1,0 +1,105 @@
+//! `pulsegate drain`: takes a running proxy out of service without ending its process.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use http::StatusCode;
+use tokio::time::sleep;
+
+use super::remote::{Draining, PATIENCE, Remote, Where, block_on};
+use super::text;
+
+/// How often the proxy is asked how far it is.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How often what is left is told, if nothing else changes.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether to wait, and how long.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The proxy says on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
+over `drain.window` and finishes its requests. It does not exit. To ask twice does no harm.
+
+As a preStop hook of Kubernetes: exec: { command: [\"/pulsegate\", \"drain\", \"--wait\"] }
+
+Exit codes: 0 it drains, or with --wait has drained or is gone, 1 it could not be asked, or took longer than --timeout, \
+2 wrong usage")]
+pub struct Args {
+    /// Come back only when nothing is left
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most [default: as long as it takes]
+    #[arg(long, requires = "wait", value_name = "DURATION", value_parser = super::duration::parse)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    proxy: Where,
+}
+
+/// Begins the drain, and sees it through if that is asked for.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let remote = Remote::find(&args.proxy)?;
+    let began = Instant::now();
+    block_on(async {
+        let patience = args.timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+        let now: Draining = remote.post("/v1/drain", None, patience, StatusCode::is_success).await?;
+        tell(&now)?;
+        if !args.wait {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let wait = see_through(&remote, now);
+        match args.timeout {
+            None => wait.await,
+            Some(limit) => match tokio::time::timeout(limit.saturating_sub(began.elapsed()), wait).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    let limit = humantime::format_duration(limit);
+                    eprintln!("pulsegate: not drained within {limit}; it goes on without anybody waiting");
+                    Ok(ExitCode::FAILURE)
+                }
+            },
+        }
+    })
+}
+
+/// Waits until nothing is left, and tells how it goes on.
+async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<ExitCode> {
+    let mut told_at = Instant::now();
+    loop {
+        match last.phase.as_str() {
+            "drained" => return Ok(ExitCode::SUCCESS),
+            // Nobody comes back from a drain: this is another process, in the place of the one that was asked.
+            "serving" => return gone("it has been replaced by one that serves"),
+            _ => {}
+        }
+        sleep(PAUSE).await;
+        let now: Draining = match remote.get("/v1/drain").await {
+            Ok(now) => now,
+            Err(error) if error.is_absence() => return gone("it is gone"),
+            // Its end may come in the middle of an answer; the next question will show.
+            Err(error) if error.is_passing() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if now.phase != last.phase || (now != last && told_at.elapsed() >= TOLD_EVERY) {
+            tell(&now)?;
+            told_at = Instant::now();
+            last = now;
+        }
+    }
+}
+
+fn tell(now: &Draining) -> anyhow::Result<()> {
+    let what = match now.phase.as_str() {
+        "announced" => "not ready any more, still accepting",
+        "draining" => "not accepting, closing",
+        "drained" => "drained",
+        "aborting" => "dropping what is left",
+        other => other,
+    };
+    text::print(&format!("{}: {} left\n", text::printable(what), text::sessions(now.sessions))).context("cannot print")
+}
+
+fn gone(how: &str) -> anyhow::Result<ExitCode> {
+    text::print(&format!("{how}\n")).context("cannot print")?;
+    Ok(ExitCode::SUCCESS)
+}

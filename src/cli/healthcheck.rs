@@ -1,0 +1,47 @@
+//! `pulsegate healthcheck`: an exec probe for images that hold neither a shell nor curl.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::remote::{Address, Remote, block_on};
+use super::text;
+
+/// Which question, and whom to ask.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Alive is a process that answers, be it draining or not; ready is one that new connections may be sent to.
+
+As a Docker HEALTHCHECK: [\"CMD\", \"/pulsegate\", \"healthcheck\", \"--ready\"]
+
+Exit codes: 0 yes, 1 no, or no answer, 2 wrong usage")]
+pub struct Args {
+    /// Ask whether it is ready, not only whether it is alive
+    #[arg(long)]
+    ready: bool,
+    /// The health listener: host:port or a URL [default: `admin.health` of the configuration, on loopback]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<Address>,
+    /// The configuration file that says where [default: config/proxy.toml, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = super::duration::parse)]
+    timeout: Duration,
+}
+
+/// Asks, and prints the answer in one line.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let remote = Remote::health(args.address.clone(), args.config.clone())?;
+    let (path, yes) = if args.ready { ("/readyz", "ready") } else { ("/livez", "alive") };
+    let (status, said) = block_on(async { Ok(remote.probe(path, args.timeout).await?) })?;
+    if status.is_success() {
+        text::print(&format!("{yes}\n")).context("cannot print")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    text::print(&format!("not {yes} ({status}){said}\n")).context("cannot print")?;
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,233 @@
+//! The client side of a running proxy's admin API.
+//!
+//! ```text
+//! Where (flags) → place → Remote → wire (unix, TCP, TLS) → answer
+//! ```
+//!
+//! Every request has a connection of its own and a deadline.
+
+mod address;
+mod answer;
+mod error;
+mod place;
+mod sse;
+mod wire;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::task::TaskTracker;
+
+pub(super) use self::address::Address;
+pub(super) use self::answer::{Conn, Draining, Flow, Info, Reloaded, Shut, Stats};
+pub(super) use self::error::RemoteError;
+pub(super) use self::place::{Place, Where};
+use self::sse::{Event, Parser};
+use self::wire::{Caller, Tls};
+use crate::tls::client::Trust;
+
+/// How long an answer may take. The API has a thread of its own; a second is long for it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sessions that one page holds; the API gives up to 10,000.
+const PAGE: usize = 1000;
+
+/// The longest silence of a stream that tells something every second.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Runs `work` to its end.
+pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(work)
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub(super) struct Remote(Caller);
+
+/// A page of sessions as the API gives it, with every field that it has.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Page {
+    now: f64,
+    generation: u64,
+    total: u64,
+    connections: Vec<Value>,
+    next_cursor: Option<String>,
+}
+
+/// Sessions, of as many pages as it took.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    /// When the first page was made, in seconds since 1970.
+    pub(super) now: f64,
+    /// The configuration in force then.
+    pub(super) generation: u64,
+    /// How many there are, whether they are listed here or not.
+    pub(super) total: u64,
+    /// Each as the API gives it.
+    pub(super) list: Vec<Value>,
+}
+
+impl Remote {
+    /// The proxy that the flags mean; says on standard error what is wrong with the configuration.
+    pub(super) fn find(flags: &Where) -> Result<Self, RemoteError> {
+        let (place, bearer) = flags.find(&mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
+        let trust = flags.ca.clone().map_or(Trust::System, Trust::File);
+        let tls = Tls::of(&place, &trust, flags.server_name.as_deref())?;
+        Ok(Self(Caller { place: Arc::new(place), bearer, tls, tracker: TaskTracker::new() }))
+    }
+
+    /// The health listener at `address`, or that of the configuration.
+    pub(super) fn health(address: Option<Address>, config: Option<PathBuf>) -> Result<Self, RemoteError> {
+        let place = Place::health(address, config, &mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
+        let tls = Tls::of(&place, &Trust::System, None)?;
+        Ok(Self(Caller { place: Arc::new(place), bearer: None, tls, tracker: TaskTracker::new() }))
+    }
+
+    fn place(&self) -> &Arc<Place> {
+        &self.0.place
+    }
+
+    /// What a health endpoint says: its status, and the first line of its words.
+    pub(super) async fn probe(&self, path: &str, patience: Duration) -> Result<(StatusCode, String), RemoteError> {
+        let answer = self.0.ask(Method::GET, path, None, patience).await?;
+        let text = String::from_utf8_lossy(answer.body()).into_owned();
+        let line = text.lines().next().unwrap_or_default().trim();
+        Ok((answer.status(), super::text::cut(&super::text::printable(line), 200)))
+    }
+
+    /// Asks for `path`.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
+        let answer = self.0.ask(Method::GET, path, None, PATIENCE).await?;
+        self.read(&answer, StatusCode::is_success)
+    }
+
+    /// Tells the proxy to do what `path` and `body` say; an answer may take `patience`, and is one if its status is
+    /// `fine`.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+        fine: impl Fn(&StatusCode) -> bool,
+    ) -> Result<T, RemoteError> {
+        let answer = self.0.ask(Method::POST, path, body.map(Value::to_string), patience).await?;
+        self.read(&answer, fine)
+    }
+
+    /// Sessions by the API's own query `pairs`: all of them, or the first `limit`.
+    pub(super) async fn connections(
+        &self,
+        pairs: &[(&str, String)],
+        limit: Option<usize>,
+    ) -> Result<Connections, RemoteError> {
+        let mut all = Connections::default();
+        let mut cursor: Option<String> = None;
+        loop {
+            let wanted = limit.map_or(PAGE, |limit| (limit - all.list.len()).min(PAGE));
+            let more = [("limit", Some(wanted.to_string())), ("cursor", cursor.clone())];
+            let more = more.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            let pairs: Vec<_> = pairs.iter().cloned().chain(more).collect();
+            let page: Page = self.get(&wire::query("/v1/connections", &pairs)).await?;
+            if cursor.is_none() {
+                (all.now, all.generation, all.total) = (page.now, page.generation, page.total);
+            }
+            let came = page.connections.len();
+            all.list.extend(page.connections);
+            // A page without sessions is the last one, whatever it says: nobody goes round in circles here.
+            if came == 0 || page.next_cursor.is_none() || limit.is_some_and(|limit| all.list.len() >= limit) {
+                all.list.truncate(limit.unwrap_or(usize::MAX));
+                return Ok(all);
+            }
+            cursor = page.next_cursor;
+        }
+    }
+
+    /// What the proxy tells by itself, as it happens.
+    pub(super) async fn events(&self) -> Result<Events<'_>, RemoteError> {
+        let response = self.0.listen("/v1/events", PATIENCE).await?;
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let body = self.0.within(PATIENCE, async { Ok(body.collect().await) }).await?;
+            let body = body.map_err(|error| RemoteError::exchange(self.place(), error))?.to_bytes();
+            return Err(self.refused(head.status, &body));
+        }
+        Ok(Events { remote: self, body, parser: Parser::default(), ready: VecDeque::new() })
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        answer: &Response<Bytes>,
+        fine: impl Fn(&StatusCode) -> bool,
+    ) -> Result<T, RemoteError> {
+        if !fine(&answer.status()) {
+            return Err(self.refused(answer.status(), answer.body()));
+        }
+        serde_json::from_slice(answer.body()).map_err(|error| {
+            let what = if error.is_data() {
+                format!("its answer is another: {error}")
+            } else {
+                "it does not answer in JSON".to_owned()
+            };
+            self.stranger(what)
+        })
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> RemoteError {
+        let place = Arc::clone(self.place());
+        match (&self.0.bearer, status) {
+            (Some(bearer), StatusCode::UNAUTHORIZED) => RemoteError::WrongToken { place, file: bearer.file.clone() },
+            (None, StatusCode::UNAUTHORIZED) => RemoteError::Unauthorized { place },
+            _ => RemoteError::refusal(&place, status, body),
+        }
+    }
+
+    fn stranger(&self, what: String) -> RemoteError {
+        RemoteError::Stranger { place: Arc::clone(self.place()), what }
+    }
+}
+
+/// The stream of events.
+#[derive(Debug)]
+pub(super) struct Events<'r> {
+    remote: &'r Remote,
+    body: Incoming,
+    parser: Parser,
+    ready: VecDeque<Event>,
+}
+
+impl Events<'_> {
+    /// The next figures of the whole proxy; they come once a second. `None` when the proxy ends the stream.
+    ///
+    /// Nothing is lost if this is dropped before it completes.
+    pub(super) async fn stats(&mut self) -> Result<Option<Stats>, RemoteError> {
+        loop {
+            while let Some(event) = self.ready.pop_front() {
+                if event.name == "stats" {
+                    let read = serde_json::from_str(&event.data);
+                    return read
+                        .map(Some)
+                        .map_err(|error| self.remote.stranger(format!("its figures are others: {error}")));
+                }
+            }
+            let caller = &self.remote.0;
+            let Some(frame) = caller.within(SILENCE, async { Ok(self.body.frame().await) }).await? else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| RemoteError::exchange(&caller.place, error))?;
+            let events = frame.data_ref().map_or(Ok(Vec::new()), |data| self.parser.feed(data));
+            let events = events.map_err(|_| self.remote.stranger("its events have no end".to_owned()))?;
+            self.ready.extend(events);
+        }
+    }
+}

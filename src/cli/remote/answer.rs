@@ -1,0 +1,122 @@
+//! What the API answers, as far as it is shown. What another version leaves out or adds is no error.
+
+use serde::Deserialize;
+
+/// A session. Times are seconds since 1970, spans are seconds.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Conn {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) state: String,
+    pub(in crate::cli) route: String,
+    pub(in crate::cli) client: String,
+    pub(in crate::cli) protocol: String,
+    pub(in crate::cli) duration_s: Option<f64>,
+    pub(in crate::cli) idle_s: Option<f64>,
+    pub(in crate::cli) heartbeat: Heartbeat,
+    /// From the client.
+    #[serde(rename = "in")]
+    pub(in crate::cli) incoming: Flow,
+    /// To the client.
+    #[serde(rename = "out")]
+    pub(in crate::cli) outgoing: Flow,
+    pub(in crate::cli) close: Option<Close>,
+}
+
+/// What the heartbeat knows.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Heartbeat {
+    /// In a row.
+    pub(in crate::cli) misses: Option<u64>,
+    /// This many in a row end the session.
+    pub(in crate::cli) max: Option<u64>,
+    pub(in crate::cli) rtt_s: Option<f64>,
+}
+
+/// What passed in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Flow {
+    #[serde(rename = "msgs")]
+    pub(in crate::cli) messages: Option<u64>,
+    pub(in crate::cli) bytes: Option<u64>,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Close {
+    pub(in crate::cli) reason: Option<String>,
+    pub(in crate::cli) code: Option<u16>,
+    /// The same in words.
+    pub(in crate::cli) sentence: Option<String>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Info {
+    pub(in crate::cli) version: String,
+    pub(in crate::cli) pid: u32,
+    pub(in crate::cli) started_at: Option<f64>,
+    pub(in crate::cli) now: Option<f64>,
+}
+
+/// The figures of the whole proxy, once a second.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Stats {
+    pub(in crate::cli) at: f64,
+    pub(in crate::cli) open: u64,
+    pub(in crate::cli) opened_total: u64,
+    pub(in crate::cli) closed_total: u64,
+    #[serde(rename = "in")]
+    pub(in crate::cli) incoming: Flow,
+    #[serde(rename = "out")]
+    pub(in crate::cli) outgoing: Flow,
+    pub(in crate::cli) buffered: u64,
+    pub(in crate::cli) rtt: Rtt,
+    pub(in crate::cli) missing: u64,
+    pub(in crate::cli) phase: String,
+    pub(in crate::cli) generation: u64,
+}
+
+/// Round trips of all sessions.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(in crate::cli) struct Rtt {
+    #[serde(rename = "p50_s")]
+    pub(in crate::cli) p50: Option<f64>,
+    #[serde(rename = "p99_s")]
+    pub(in crate::cli) p99: Option<f64>,
+    #[serde(rename = "max_s")]
+    pub(in crate::cli) max: Option<f64>,
+}
+
+/// What has been closed.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Shut {
+    pub(in crate::cli) matched: u64,
+    pub(in crate::cli) closed: u64,
+    /// At most 100 of them.
+    pub(in crate::cli) ids: Vec<String>,
+}
+
+/// How far a drain is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(in crate::cli) struct Draining {
+    pub(in crate::cli) phase: String,
+    pub(in crate::cli) sessions: u64,
+}
+
+/// What has come of a reload.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Reloaded {
+    pub(in crate::cli) result: String,
+    pub(in crate::cli) generation: u64,
+    #[serde(default)]
+    pub(in crate::cli) requires_restart: Vec<String>,
+    #[serde(default)]
+    pub(in crate::cli) error: Option<String>,
+}

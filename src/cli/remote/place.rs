@@ -1,0 +1,248 @@
+//! From flags and configuration to a place, and a token for it.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use super::address::Address;
+use super::error::RemoteError;
+use crate::config::{self, Admin, AdminSocket};
+
+/// The configuration file that is looked at if nobody names one, and there is one.
+const CONFIG: &str = "config/proxy.toml";
+
+/// Which proxy is meant, and who asks.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Which proxy")]
+pub struct Where {
+    /// Where its admin API is: a socket's path, host:port, or a URL [default: as configured]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) admin: Option<Address>,
+    /// The configuration file that says where [default: config/proxy.toml, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The file that holds the API's token [default: as configured]
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// For an API behind TLS: trust the CA certificates in this PEM file, and no others
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// For an API behind TLS: the name that its certificate is for [default: the host]
+    #[arg(long, value_name = "NAME")]
+    pub(super) server_name: Option<String>,
+}
+
+/// An address, and who named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Place {
+    /// Where.
+    pub(in crate::cli) address: Address,
+    /// The flag that names another.
+    pub(super) flag: &'static str,
+    origin: Origin,
+}
+
+/// Who named an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Flag,
+    Configured(PathBuf),
+    Default,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        match &self.origin {
+            Origin::Flag => Ok(()),
+            Origin::Configured(file) => write!(f, " (of {})", file.display()),
+            Origin::Default => f.write_str(" (the default)"),
+        }
+    }
+}
+
+/// A bearer token and the file it came from.
+#[derive(Clone)]
+pub(super) struct Bearer {
+    pub(super) file: PathBuf,
+    pub(super) token: String,
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bearer").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Where {
+    /// The place of the admin API, and the token for it. What is wrong with the configuration is told by `warn`, and
+    /// goes no further than that: whoever wants to end a session at night shall not have to mend a file first.
+    pub(super) fn find(&self, warn: &mut dyn FnMut(String)) -> Result<(Place, Option<Bearer>), RemoteError> {
+        if let (Some(address), Some(file)) = (&self.admin, &self.token_file) {
+            return Ok((Place::flagged(address.clone(), "--admin"), Some(Bearer::read(file)?)));
+        }
+        // Next to an address on the command line, a file that nobody named has no say: its token is for another place.
+        let file = match (&self.config, &self.admin) {
+            (Some(file), _) => Some(named(file, "--admin")?),
+            (None, Some(_)) => None,
+            (None, None) => default_config(),
+        };
+        let admin = admin(file.as_deref(), warn);
+        let token_file = self.token_file.as_deref().or(admin.token.as_ref().map(config::Token::file));
+        let bearer = token_file.map(Bearer::read).transpose()?;
+        let place = match &self.admin {
+            Some(address) => Place::flagged(address.clone(), "--admin"),
+            None => Place::configured(&admin, file)?,
+        };
+        Ok((place, bearer))
+    }
+}
+
+impl Place {
+    /// As the command line says, by `flag`.
+    pub(super) fn flagged(address: Address, flag: &'static str) -> Self {
+        Self { address, flag, origin: Origin::Flag }
+    }
+
+    /// Where the health listener is: at `address`, or as configured.
+    pub(super) fn health(
+        address: Option<Address>,
+        config: Option<PathBuf>,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Self, RemoteError> {
+        const FLAG: &str = "--address";
+        if let Some(address) = address {
+            return Ok(Self::flagged(address, FLAG));
+        }
+        let file = match config {
+            Some(file) => Some(named(&file, FLAG)?),
+            None => default_config(),
+        };
+        let health = admin(file.as_deref(), warn).health;
+        let Some(address) = health else { return Err(RemoteError::Off { key: "admin.health", file, flag: FLAG }) };
+        let default = health == Admin::default().health;
+        Ok(Self { address: tcp(reachable(address), false), flag: FLAG, origin: Origin::of(default, file) })
+    }
+
+    /// What to do if nobody is there.
+    pub(super) fn way_out(&self) -> String {
+        let Self { flag, origin, .. } = self;
+        match (origin, *flag) {
+            (Origin::Default, "--admin") => {
+                "-c names its configuration, --admin the place itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
+            }
+            (Origin::Default, flag) => format!("-c names its configuration, {flag} the place itself"),
+            (_, flag) => format!("{flag} names another place"),
+        }
+    }
+
+    /// Whether something lies in the place of a unix socket that is none.
+    pub(super) fn is_another_file(&self) -> bool {
+        let Address::Unix(path) = &self.address else { return false };
+        fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket())
+    }
+
+    fn configured(admin: &Admin, file: Option<PathBuf>) -> Result<Self, RemoteError> {
+        const FLAG: &str = "--admin";
+        let Some(socket) = &admin.socket else {
+            return Err(RemoteError::Off { key: "admin.socket", file, flag: FLAG });
+        };
+        let address = match socket {
+            AdminSocket::Unix { path, .. } => Address::Unix(path.clone()),
+            AdminSocket::Tcp(address) => tcp(reachable(*address), admin.tls),
+        };
+        Ok(Self { address, flag: FLAG, origin: Origin::of(*socket == AdminSocket::default(), file) })
+    }
+}
+
+impl Origin {
+    /// Of what is the same as the default it does not matter who said it, and of what is not, without a file, it was a
+    /// variable; then the address alone has to do.
+    fn of(default: bool, file: Option<PathBuf>) -> Self {
+        match file {
+            _ if default => Self::Default,
+            Some(file) => Self::Configured(file),
+            None => Self::Flag,
+        }
+    }
+}
+
+impl Bearer {
+    fn read(file: &Path) -> Result<Self, RemoteError> {
+        let text = fs::read_to_string(file).map_err(|source| RemoteError::TokenFile { path: file.into(), source })?;
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(RemoteError::NoToken { path: file.into() });
+        }
+        Ok(Self { file: file.into(), token: token.to_owned() })
+    }
+}
+
+/// The file that somebody named, which is to be there: without it, another proxy than the one that is meant would be
+/// asked, and perhaps drained.
+fn named(file: &Path, flag: &'static str) -> Result<PathBuf, RemoteError> {
+    match fs::File::open(file) {
+        Ok(_) => Ok(file.to_owned()),
+        Err(source) => Err(RemoteError::Config { file: file.to_owned(), flag, source }),
+    }
+}
+
+fn default_config() -> Option<PathBuf> {
+    Some(PathBuf::from(CONFIG)).filter(|file| file.exists())
+}
+
+/// What `file` and the environment say of the admin listeners, or the default where they cannot be understood.
+fn admin(file: Option<&Path>, warn: &mut dyn FnMut(String)) -> Admin {
+    let (admin, report) = config::admin(file);
+    for finding in report.iter().flat_map(config::Report::findings) {
+        warn(format!("{}: {}; left out of account", finding.place, finding.message));
+    }
+    admin
+}
+
+/// Where to connect to, to reach a listener that is bound to `address`.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+fn tcp(address: SocketAddr, tls: bool) -> Address {
+    Address::Tcp { host: address.ip().to_string(), port: address.port(), tls }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_loopback() {
+        let reached = ["0.0.0.0:9090", "[::]:9090", "192.0.2.1:9090"].map(|address| {
+            let address: SocketAddr = address.parse().expect("an address");
+            tcp(reachable(address), false).to_string()
+        });
+        assert_eq!(reached, ["http://127.0.0.1:9090", "http://[::1]:9090", "http://192.0.2.1:9090"]);
+    }
+
+    #[test]
+    fn a_token_is_trimmed_and_never_shown() {
+        let dir = tempfile::TempDir::new().expect("make a temporary directory");
+        let file = dir.path().join("token");
+        fs::write(&file, "  0123456789abcdef\n").expect("write the token");
+        let bearer = Bearer::read(&file).expect("a token");
+        assert_eq!(bearer.token, "0123456789abcdef");
+        assert!(!format!("{bearer:?}").contains("0123456789abcdef"), "{bearer:?}");
+        for broken in ["", "\n", "two words", "zwölf"] {
+            fs::write(&file, broken).expect("write the token");
+            let error = Bearer::read(&file).expect_err(broken).to_string();
+            assert!(error.starts_with(&format!("{} holds no token", file.display())), "{error}");
+        }
+        let error = Bearer::read(&dir.path().join("none")).expect_err("no file").to_string();
+        assert!(error.ends_with("/none"), "{error}");
+    }
+}

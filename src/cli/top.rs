@@ -1,0 +1,213 @@
+//! `pulsegate top`: the sessions of a running proxy, looked at again and again.
+
+mod keys;
+mod screen;
+mod view;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::builder::PossibleValuesParser;
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use self::screen::Screen;
+use self::view::{Sort, View, Wish};
+use super::conns::SORTS;
+use super::remote::{Conn, Connections, Events, Info, Remote, RemoteError, Stats, Where, block_on};
+use super::{text, units};
+use crate::drain;
+
+/// How long after the stream of figures broke another one is asked for.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the size of the terminal is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The most sessions that the API gives at once.
+const MOST: usize = 10_000;
+
+/// How often, how long, and in which order.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Keys: q quits; r, i, m, b and c sort by round trip, idle time, misses, bytes and client, once more the other way \
+round; arrows, PageUp, PageDown, Home and End scroll. Where standard output is no terminal, one frame with all \
+sessions is printed, or --iterations of them.
+
+Exit codes: 0 ended as asked, 1 no proxy could be asked, 2 wrong usage")]
+pub struct Args {
+    /// Time between two looks
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = super::duration::parse)]
+    interval: Duration,
+    /// End after so many frames
+    #[arg(long, value_name = "N", value_parser = units::number)]
+    iterations: Option<u32>,
+    /// The order to begin with, as in `conns`
+    #[arg(long, value_name = "KEY", default_value = "-misses", allow_hyphen_values = true, hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(SORTS))]
+    sort: String,
+    #[command(flatten)]
+    proxy: Where,
+}
+
+/// Shows them until a key, a signal or the count ends it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let remote = Remote::find(&args.proxy)?;
+    block_on(async {
+        if io::stdout().is_terminal() { watch(args, &remote).await } else { print(args, &remote).await }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints frames one below the other.
+async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
+    let mut view = View::new(Sort::parse(&args.sort));
+    view.meet(remote.get("/v1/info").await?);
+    let mut events = remote.events().await?;
+    view.count(next(&mut events).await?);
+    for frame in 0..args.iterations.unwrap_or(1) {
+        if frame > 0 {
+            text::print("\n").context("cannot print")?;
+            let mut pause = std::pin::pin!(sleep(args.interval));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    stats = next(&mut events) => view.count(stats?),
+                }
+            }
+        }
+        // How long it has been running is among what is shown.
+        view.meet(remote.get("/v1/info").await?);
+        let (conns, total) = sessions(&remote.connections(&[("sort", args.sort.clone())], None).await?)?;
+        view.list(conns, total);
+        let lines: String = view.whole().into_iter().map(|line| line.text + "\n").collect();
+        text::print(&lines).context("cannot print")?;
+    }
+    Ok(())
+}
+
+async fn next(events: &mut Events<'_>) -> anyhow::Result<Stats> {
+    events.stats().await?.ok_or_else(|| anyhow!("the proxy has ended the stream of events: it is shutting down"))
+}
+
+/// What comes in while the screen is watched.
+enum News {
+    Met(Info),
+    Counted(Stats),
+    Listed(Connections),
+    Lost(RemoteError),
+}
+
+/// Which sessions the screen needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Query {
+    sort: String,
+    limit: usize,
+}
+
+/// Keeps the screen up to date.
+async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
+    let mut view = View::new(Sort::parse(&args.sort));
+    // Whoever cannot be asked at all is told of where the error stays to be read.
+    view.meet(remote.get("/v1/info").await?);
+    let mut size = Screen::size();
+    let query = |view: &View, rows| Query { sort: view.sort().query(), limit: view.wanted(rows).min(MOST) };
+    let (ask, asked) = watch::channel(query(&view, size.1));
+    let (tell, mut told) = mpsc::channel(4);
+    let sources = async { tokio::join!(count(remote, &tell), list(remote, asked, args.interval, &tell)) };
+    let mut sources = std::pin::pin!(sources);
+    let mut interrupted = std::pin::pin!(drain::interrupted());
+    let mut resized = interval(LOOK);
+    resized.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let mut screen = Screen::take().context("cannot use the terminal")?;
+    let mut frames = 0;
+    loop {
+        tokio::select! {
+            () = &mut interrupted => return Ok(()),
+            _ = &mut sources => return Ok(()),
+            keys = screen.pressed() => {
+                if keys.into_iter().any(|key| view.press(key, size.1) == Wish::Quit) {
+                    return Ok(());
+                }
+            }
+            Some(news) = told.recv() => match news {
+                News::Met(info) => view.meet(info),
+                News::Counted(stats) => view.count(stats),
+                News::Lost(error) => view.lose(&format!("{:#}", anyhow::Error::new(error))),
+                News::Listed(found) => {
+                    let (conns, total) = sessions(&found)?;
+                    view.list(conns, total);
+                    frames += 1;
+                }
+            },
+            _ = resized.tick() => {
+                let now = Screen::size();
+                if now == size {
+                    continue;
+                }
+                size = now;
+            }
+        }
+        Screen::draw(&view.frame(size.0, size.1)).context("cannot draw")?;
+        if args.iterations.is_some_and(|iterations| frames >= iterations) {
+            return Ok(());
+        }
+        let wanted = query(&view, size.1);
+        ask.send_if_modified(|current| {
+            let new = *current != wanted;
+            *current = wanted;
+            new
+        });
+    }
+}
+
+/// Passes the figures of every second on, for ever.
+async fn count(remote: &Remote, tell: &mpsc::Sender<News>) {
+    loop {
+        // Why there are none, whoever lists the sessions will hear as well.
+        if let Ok(mut events) = remote.events().await {
+            while let Ok(Some(stats)) = events.stats().await {
+                if tell.send(News::Counted(stats)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Lists sessions at every interval and whenever others are asked for, for ever.
+async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Duration, tell: &mpsc::Sender<News>) {
+    let mut lost = false;
+    loop {
+        let Query { sort, limit } = asked.borrow_and_update().clone();
+        let found = remote.connections(&[("sort", sort)], Some(limit)).await;
+        if lost && found.is_ok() {
+            // It may be another process by now.
+            if let Ok(info) = remote.get("/v1/info").await
+                && tell.send(News::Met(info)).await.is_err()
+            {
+                return;
+            }
+        }
+        lost = found.is_err();
+        if tell.send(found.map_or_else(News::Lost, News::Listed)).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(interval) => {}
+            Ok(()) = asked.changed() => {}
+        }
+    }
+}
+
+fn sessions(found: &Connections) -> anyhow::Result<(Vec<Conn>, u64)> {
+    let conns: Result<Vec<Conn>, _> = found.list.iter().map(Conn::deserialize).collect();
+    let conns =
+        conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;
+    Ok((conns, found.total))
+}

@@ -1,0 +1,271 @@
+//! What `top` shows, as a function of what it knows.
+
+use super::keys::Key;
+use crate::cli::conns::table;
+use crate::cli::remote::{Conn, Flow, Info, Stats};
+use crate::cli::text::{cut, printable};
+use crate::cli::units::{self, UNKNOWN};
+
+/// Lines that are not sessions: three of figures, one of trouble, the heading, and the keys.
+const FRAME: usize = 6;
+
+/// Everything that is shown.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    info: Info,
+    stats: Option<Stats>,
+    rates: Option<Rates>,
+    conns: Vec<Conn>,
+    total: u64,
+    trouble: Option<String>,
+    sort: Sort,
+    offset: usize,
+}
+
+/// A line and how it stands out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) style: Style,
+    pub(super) text: String,
+}
+
+/// How a line stands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    Plain,
+    Strong,
+    Heading,
+    Faint,
+}
+
+/// What a key asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Nothing.
+    Nothing,
+    /// Other sessions, or in another order.
+    Look,
+    /// The end.
+    Quit,
+}
+
+/// The order of the sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sort {
+    key: String,
+    descending: bool,
+}
+
+impl Default for Sort {
+    /// Those in trouble first.
+    fn default() -> Self {
+        Self::parse("-misses")
+    }
+}
+
+impl Sort {
+    /// Reads it as the API has it.
+    pub(super) fn parse(text: &str) -> Self {
+        match text.strip_prefix('-') {
+            Some(key) => Self { key: key.to_owned(), descending: true },
+            None => Self { key: text.to_owned(), descending: false },
+        }
+    }
+
+    /// As the API has it.
+    pub(super) fn query(&self) -> String {
+        format!("{}{}", if self.descending { "-" } else { "" }, self.key)
+    }
+
+    /// By `key`, and the other way round if it is so already. Figures begin with the largest.
+    fn choose(&mut self, key: &str) {
+        let same = self.key == key;
+        *self = Self { key: key.to_owned(), descending: if same { !self.descending } else { key != "client" } };
+    }
+}
+
+/// What passed in a second, from two looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Rates {
+    opened: f64,
+    closed: f64,
+    incoming: (f64, f64),
+    outgoing: (f64, f64),
+}
+
+impl Rates {
+    /// `None` where `now` is not later, or counts anew.
+    fn between(before: &Stats, now: &Stats) -> Option<Self> {
+        let seconds = now.at - before.at;
+        if seconds <= 0.0 || now.opened_total < before.opened_total {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate is shown in two or three figures")]
+        let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
+        let flow = |before: Flow, now: Flow| {
+            let rate = |before: Option<u64>, now: Option<u64>| rate(before.unwrap_or(0), now.unwrap_or(0));
+            (rate(before.messages, now.messages), rate(before.bytes, now.bytes))
+        };
+        Some(Self {
+            opened: rate(before.opened_total, now.opened_total),
+            closed: rate(before.closed_total, now.closed_total),
+            incoming: flow(before.incoming, now.incoming),
+            outgoing: flow(before.outgoing, now.outgoing),
+        })
+    }
+}
+
+impl View {
+    /// Nothing known yet.
+    pub(super) fn new(sort: Sort) -> Self {
+        Self { sort, ..Self::default() }
+    }
+
+    /// Who answers; figures of another process are none to compare with.
+    pub(super) fn meet(&mut self, info: Info) {
+        if info.pid != self.info.pid {
+            (self.stats, self.rates) = (None, None);
+        }
+        self.info = info;
+    }
+
+    /// Takes the figures of the last second in.
+    pub(super) fn count(&mut self, stats: Stats) {
+        self.rates = self.stats.as_ref().and_then(|before| Rates::between(before, &stats));
+        self.stats = Some(stats);
+    }
+
+    /// Takes the first sessions of the present order in; there are `total`.
+    pub(super) fn list(&mut self, conns: Vec<Conn>, total: u64) {
+        (self.conns, self.total, self.trouble) = (conns, total, None);
+    }
+
+    /// The proxy does not answer; what is known stays.
+    pub(super) fn lose(&mut self, why: &str) {
+        self.trouble = Some(printable(why));
+    }
+
+    /// The order of the sessions.
+    pub(super) fn sort(&self) -> &Sort {
+        &self.sort
+    }
+
+    /// How many sessions are to be known for a screen of `rows`.
+    pub(super) fn wanted(&self, rows: usize) -> usize {
+        // One screen more, so that a page down is there at once.
+        self.offset + 2 * room(rows)
+    }
+
+    /// Does what `key` says on a screen of `rows`.
+    pub(super) fn press(&mut self, key: Key, rows: usize) -> Wish {
+        let page = room(rows);
+        let total = usize::try_from(self.total).unwrap_or(usize::MAX);
+        let last = total.saturating_sub(page);
+        let to = match key {
+            Key::Char('q' | 'Q') => return Wish::Quit,
+            Key::Char(letter) => {
+                let key = match letter {
+                    'r' => "rtt",
+                    'i' => "idle",
+                    'm' => "misses",
+                    'b' => "bytes_in",
+                    'c' => "client",
+                    _ => return Wish::Nothing,
+                };
+                self.sort.choose(key);
+                0
+            }
+            Key::Up => self.offset.saturating_sub(1),
+            Key::Down => self.offset + 1,
+            Key::PageUp => self.offset.saturating_sub(page),
+            Key::PageDown => self.offset + page,
+            Key::Home => 0,
+            Key::End => last,
+        };
+        self.offset = to.min(last);
+        Wish::Look
+    }
+
+    /// All of it, for a pipe.
+    pub(super) fn whole(&self) -> Vec<Line> {
+        let mut lines = self.figures();
+        lines.extend(table::lines(&self.conns, None).into_iter().map(plain));
+        lines
+    }
+
+    /// What a screen of so many `columns` and `rows` shows.
+    pub(super) fn frame(&mut self, columns: usize, rows: usize) -> Vec<Line> {
+        let room = room(rows);
+        // Sessions may have gone since the last key.
+        let total = usize::try_from(self.total).unwrap_or(usize::MAX);
+        self.offset = self.offset.min(total.saturating_sub(room));
+        let from = self.offset.min(self.conns.len());
+        let shown = &self.conns[from..self.conns.len().min(from + room)];
+        let mut lines = self.figures();
+        lines.push(match &self.trouble {
+            Some(trouble) => Line { style: Style::Strong, text: format!("! {trouble}") },
+            None => plain(self.position(shown.len())),
+        });
+        let mut table = table::lines(shown, Some(columns)).into_iter();
+        lines.extend(table.next().map(|text| Line { style: Style::Heading, text: format!("{text:columns$}") }));
+        lines.extend(shown.iter().zip(table).map(|(conn, text)| Line {
+            style: if conn.heartbeat.misses.unwrap_or(0) > 0 { Style::Strong } else { Style::Plain },
+            text,
+        }));
+        lines.resize(rows.saturating_sub(1), plain(String::new()));
+        let keys = "q quit  sort by r=rtt i=idle m=misses b=bytes c=client  arrows, PgUp, PgDn scroll";
+        lines.push(Line { style: Style::Faint, text: keys.to_owned() });
+        lines.truncate(rows);
+        for line in &mut lines {
+            line.text = cut(&line.text, columns);
+        }
+        lines
+    }
+
+    fn figures(&self) -> Vec<Line> {
+        let Info { version, pid, started_at, now } = &self.info;
+        let up = started_at.zip(*now).map_or_else(|| UNKNOWN.to_owned(), |(from, to)| units::span(to - from));
+        let stats = self.stats.clone().unwrap_or_default();
+        let phase = if stats.phase.is_empty() { UNKNOWN.to_owned() } else { printable(&stats.phase) };
+        let head =
+            format!("pulsegate {}  pid {pid}  up {up}  {phase}  generation {}", printable(version), stats.generation);
+        let count = |rate: f64| units::count(units::whole(rate.round()));
+        let bytes = |rate: f64| units::bytes(units::whole(rate.round()));
+        let traffic = self.rates.map_or_else(String::new, |rates| {
+            let flow = |(messages, size)| format!("{} msg/s {}/s", count(messages), bytes(size));
+            let (opened, closed) = (count(rates.opened), count(rates.closed));
+            format!("  +{opened}/s -{closed}/s  in {}  out {}", flow(rates.incoming), flow(rates.outgoing))
+        });
+        let rtt = |figure: Option<f64>| figure.map_or_else(|| UNKNOWN.to_owned(), units::round_trip);
+        let trips = &stats.rtt;
+        let beats = format!(
+            "{} missing  rtt p50 {} p99 {} max {}  buffered {}",
+            stats.missing,
+            rtt(trips.p50),
+            rtt(trips.p99),
+            rtt(trips.max),
+            units::bytes(stats.buffered)
+        );
+        let open = if self.stats.is_some() { stats.open } else { self.total };
+        vec![Line { style: Style::Strong, text: head }, plain(format!("{open} open{traffic}")), plain(beats)]
+    }
+
+    fn position(&self, shown: usize) -> String {
+        let order = if self.sort.descending { "largest first" } else { "smallest first" };
+        let from = if shown > 0 { self.offset + 1 } else { 0 };
+        format!("{from}-{} of {}, by {}, {order}", self.offset + shown, self.total, self.sort.key)
+    }
+}
+
+fn plain(text: String) -> Line {
+    Line { style: Style::Plain, text }
+}
+
+/// How many sessions a screen of `rows` shows.
+fn room(rows: usize) -> usize {
+    rows.saturating_sub(FRAME).max(1)
+}
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

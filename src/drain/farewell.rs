@@ -1,0 +1,163 @@
+//! Who is told when: all sessions, spread over the window.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Plan;
+use crate::registry::Registry;
+use crate::relay::{Control, Order};
+
+/// When each of `count` sessions is told, counted from the beginning of `window`, in ascending order.
+///
+/// Each has an equal share of the window to itself, and its moment in the middle half of that: evenly spread, no two
+/// instances in step, and never more in one second than twice the mean (rounded up), for k moments span more than
+/// k - 3/2 shares. `random` gives numbers from 0 up to, not including, 1.
+pub(super) fn moments(
+    count: usize,
+    window: Duration,
+    mut random: impl FnMut() -> f64,
+) -> impl Iterator<Item = Duration> {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    (0..count)
+        .map(move |index| window.mul_f64((f64::from(index) + 0.25 + 0.5 * random()) / f64::from(count)).min(window))
+}
+
+/// Tells each session once. An upgrade may be under way when the drain begins, so one look at the registry is not
+/// enough; a session must not be told twice, since it may be waiting for its peer's Close already.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    order: Order,
+    /// When the window ends.
+    end: Instant,
+    /// By address, which stays unique because the handle is kept.
+    known: HashMap<usize, Arc<Control>>,
+    /// Whose turn is still to come.
+    due: BTreeSet<(Instant, usize)>,
+}
+
+impl Farewell {
+    /// Gives every session of `registry` its moment.
+    pub(super) fn begin(registry: &Registry, plan: &Plan, now: Instant) -> Self {
+        let mut sessions = registry.all();
+        // Neighbours in the registry are so in other ways too: one page's, one host's, one connection's.
+        fastrand::shuffle(&mut sessions);
+        let mut farewell = Self {
+            order: Order::Drain { code: plan.code },
+            end: now + plan.window,
+            known: HashMap::with_capacity(sessions.len()),
+            due: BTreeSet::new(),
+        };
+        for (session, moment) in sessions.iter().zip(moments(sessions.len(), plan.window, fastrand::f64)) {
+            farewell.add(session, now + moment);
+        }
+        farewell
+    }
+
+    /// Gives sessions that have come since a moment in what is left of the window.
+    pub(super) fn look_again(&mut self, registry: &Registry, now: Instant) {
+        let left = self.end.saturating_duration_since(now);
+        for session in registry.all() {
+            if !self.known.contains_key(&address(&session)) {
+                self.add(&session, now + left.mul_f64(fastrand::f64()));
+            }
+        }
+    }
+
+    /// Tells those whose turn it is.
+    pub(super) fn tell(&mut self, now: Instant) {
+        while let Some((_, address)) = self.due.first().filter(|(at, _)| *at <= now) {
+            self.known[address].give(self.order.clone());
+            self.due.pop_first();
+        }
+    }
+
+    /// When the next turn comes.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// How many have been told.
+    pub(super) fn told(&self) -> usize {
+        self.known.len() - self.due.len()
+    }
+
+    fn add(&mut self, session: &Arc<Control>, at: Instant) {
+        let address = address(session);
+        self.known.insert(address, Arc::clone(session));
+        self.due.insert((at, address));
+    }
+}
+
+fn address(session: &Arc<Control>) -> usize {
+    Arc::as_ptr(session).addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `moments` each second of `window` holds.
+    fn per_second(moments: &[Duration], window: Duration) -> Vec<usize> {
+        let seconds = usize::try_from(window.as_secs()).expect("a short window") + 1;
+        let mut buckets = vec![0; seconds];
+        for moment in moments {
+            buckets[usize::try_from(moment.as_secs()).expect("within the window")] += 1;
+        }
+        buckets
+    }
+
+    /// Twice the mean of a second, rounded up: sessions are whole.
+    fn most(count: usize, window: Duration) -> usize {
+        (2000 * count).div_ceil(usize::try_from(window.as_millis()).expect("a short window")).max(1)
+    }
+
+    #[test]
+    fn no_second_holds_more_than_twice_the_mean_whatever_the_dice_say() {
+        let counts = (0..=200).chain([999, 1000, 1001, 5000, 20_011]);
+        for count in counts {
+            for window in [1000, 1500, 7300, 10_000, 15_000, 60_000].map(Duration::from_millis) {
+                let mut turn = 0;
+                let mut dice = fastrand::Rng::with_seed(count as u64);
+                let mut alternating = || {
+                    turn += 1;
+                    if turn % 2 == 0 { 0.0 } else { 0.999_999 }
+                };
+                let all: [Vec<Duration>; 4] = [
+                    moments(count, window, || 0.0).collect(),
+                    moments(count, window, || 0.999_999).collect(),
+                    moments(count, window, &mut alternating).collect(),
+                    moments(count, window, || dice.f64()).collect(),
+                ];
+                for moments in all {
+                    assert_eq!(moments.len(), count);
+                    assert!(moments.is_sorted() && moments.iter().all(|moment| *moment <= window));
+                    let buckets = per_second(&moments, window);
+                    let fullest = buckets.iter().max().copied().unwrap_or_default();
+                    assert!(fullest <= most(count, window), "{count} in {window:?}: {buckets:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_drains_are_in_step_and_the_whole_window_is_used() {
+        let window = Duration::from_secs(15);
+        let draw = |seed| -> Vec<Duration> {
+            let mut dice = fastrand::Rng::with_seed(seed);
+            moments(100, window, move || dice.f64()).collect()
+        };
+        let (one, other) = (draw(1), draw(2));
+        let same = one.iter().zip(&other).filter(|(one, other)| one == other).count();
+        assert!(same < 5, "{same} of 100 at the same moment");
+        let buckets = per_second(&one, window);
+        assert!(buckets[..15].iter().all(|count| *count >= 3), "{buckets:?}");
+    }
+
+    #[test]
+    fn without_a_window_all_are_told_at_once() {
+        assert!(moments(5000, Duration::ZERO, || 0.7).all(|moment| moment.is_zero()));
+    }
+}

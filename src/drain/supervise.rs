@@ -1,0 +1,106 @@
+//! The drain in time: announce, wait, close the doors, tell every session, wait for what is left.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until};
+
+use super::farewell::Farewell;
+use super::{Plan, Shutdown};
+use crate::registry::Registry;
+
+/// How often sessions are looked for whose upgrade was under way when the drain began.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a drain tells how far it is.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How the wait for the end came out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome<T> {
+    /// All work has ended by itself.
+    Ended(T),
+    /// Some was left when the time was up.
+    OutOfTime,
+    /// Somebody asked to drop what is left.
+    Aborted,
+}
+
+/// Waits for a drain, carries it out, and waits for `work`, no longer than the plan's bound.
+///
+/// `work` that ends before any drain is reported as it is.
+pub(crate) async fn supervise<T>(
+    shutdown: &Shutdown,
+    registry: &Registry,
+    work: impl Future<Output = T>,
+) -> Outcome<T> {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        // Two requests in a row may have ended the work before this is polled: that was an abort.
+        biased;
+        () = shutdown.announced().cancelled() => {}
+        result = &mut work => return Outcome::Ended(result),
+    }
+    let plan = announce(shutdown, registry);
+    tokio::select! {
+        biased;
+        () = shutdown.aborting().cancelled() => return Outcome::Aborted,
+        result = &mut work => return Outcome::Ended(result),
+        () = sleep(plan.delay) => {}
+    }
+    shutdown.close_doors();
+    let began = Instant::now();
+    tracing::info!(
+        phase = shutdown.phase().as_str(),
+        sessions = registry.len(),
+        window_s = plan.window.as_secs_f64(),
+        bound_s = plan.bound_of_draining().as_secs_f64(),
+        "drain"
+    );
+    let mut farewell = Farewell::begin(registry, &plan, began);
+    let mut sweep = interval(SWEEP_INTERVAL);
+    let mut report = interval_at(began + REPORT_INTERVAL, REPORT_INTERVAL);
+    for ticks in [&mut sweep, &mut report] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    }
+    let deadline = began + plan.bound_of_draining();
+    loop {
+        let now = Instant::now();
+        farewell.tell(now);
+        tokio::select! {
+            biased;
+            () = shutdown.aborting().cancelled() => return Outcome::Aborted,
+            result = &mut work => return Outcome::Ended(result),
+            () = sleep_until(deadline) => return Outcome::OutOfTime,
+            now = sweep.tick() => farewell.look_again(registry, now),
+            () = sleep_until(farewell.next().unwrap_or(deadline)) => {}
+            now = report.tick() => tracing::info!(
+                phase = shutdown.phase().as_str(),
+                sessions = registry.len(),
+                told = farewell.told(),
+                left_s = deadline.saturating_duration_since(now).as_secs_f64(),
+                "drain"
+            ),
+        }
+    }
+}
+
+/// Says what is to come; the plan in force is the one that is carried out.
+fn announce(shutdown: &Shutdown, registry: &Registry) -> Plan {
+    let course = *shutdown.course();
+    let plan = course.plan;
+    tracing::info!(
+        phase = course.phase.as_str(),
+        sessions = registry.len(),
+        delay_s = plan.delay.as_secs_f64(),
+        window_s = plan.window.as_secs_f64(),
+        close.code = plan.code,
+        bound_s = plan.bound().as_secs_f64(),
+        afterwards = course.afterwards.as_str(),
+        "drain"
+    );
+    plan
+}
+
+#[cfg(test)]
+#[path = "supervise_tests.rs"]
+mod tests;

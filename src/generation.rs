@@ -1,0 +1,130 @@
+//! What is in force: one load of the configuration with all that was made of it, replaced as a whole.
+//!
+//! Whoever needs a setting asks here when it is needed: a handshake as it begins, a request as its head is in. Nobody
+//! keeps one for longer than what it is for, so that a reload reaches everybody and disturbs nothing that is open.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use crate::config::Settings;
+use crate::tls::Terminator;
+use crate::upstream::Apps;
+
+/// One load of the configuration and what was made of it.
+#[derive(Clone)]
+pub struct Generation {
+    /// 1 for the one of the start; each that is applied has the next number.
+    pub number: u64,
+    /// What was configured.
+    pub settings: Arc<Settings>,
+    /// Shakes hands on its terms.
+    pub terminator: Arc<Terminator>,
+    /// The apps of its routes.
+    pub apps: Apps,
+    /// The longest `close_grace` of a session that may still be open: that of this generation or any before it.
+    pub longest_grace: Duration,
+}
+
+impl Generation {
+    /// The one of the start.
+    pub fn first(settings: Arc<Settings>, terminator: Arc<Terminator>, apps: Apps) -> Self {
+        Self { number: 1, longest_grace: settings.close_grace(), settings, terminator, apps }
+    }
+
+    /// The one that takes this one's place.
+    #[must_use]
+    pub fn next(&self, settings: Arc<Settings>, terminator: Arc<Terminator>, apps: Apps) -> Self {
+        let longest_grace = self.longest_grace.max(settings.close_grace());
+        Self { number: self.number + 1, settings, terminator, apps, longest_grace }
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// The generation in force.
+#[derive(Debug)]
+pub struct Current {
+    generation: ArcSwap<Generation>,
+    number: watch::Sender<u64>,
+}
+
+impl Current {
+    /// `generation` is in force until another one is published.
+    pub fn new(generation: Generation) -> Arc<Self> {
+        let number = watch::Sender::new(generation.number);
+        Arc::new(Self { generation: ArcSwap::from_pointee(generation), number })
+    }
+
+    /// For a moment's look.
+    pub fn load(&self) -> Guard<Arc<Generation>> {
+        self.generation.load()
+    }
+
+    /// For longer than a moment.
+    pub fn load_full(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// Puts `generation` in force.
+    pub fn publish(&self, generation: Generation) {
+        let number = generation.number;
+        self.generation.store(Arc::new(generation));
+        // Told after it is so: whoever is woken finds it.
+        self.number.send_replace(number);
+    }
+
+    /// Wakes with the number of each generation that comes into force, or of the last of several.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.number.subscribe()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::{self, Environment, Overrides};
+    use crate::tls::{Identity, testing::localhost};
+
+    /// The settings of a file that says as little as possible, and `sections`.
+    pub(crate) fn settings(sections: &str) -> Settings {
+        let text = format!(
+            "[tls]\ncertificate = \"unused\"\nprivate_key = \"unused\"\n\
+             [upstream]\nurl = \"http://127.0.0.1:1\"\n{sections}"
+        );
+        config::from_str(Path::new("test.toml"), &text, &Environment::default(), &Overrides::default())
+            .unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    /// `settings` in force, with `identity` shown to everybody.
+    pub(crate) fn current_of(settings: Settings, identity: Identity) -> Arc<Current> {
+        let terminator = Arc::new(Terminator::new(identity).expect("a terminator"));
+        let apps = Apps::open(&settings, Instant::now()).expect("there is nothing to read");
+        Current::new(Generation::first(Arc::new(settings), terminator, apps))
+    }
+
+    /// As [`current_of`], with an identity made for it.
+    pub(crate) fn current(settings: Settings) -> Arc<Current> {
+        current_of(settings, localhost().identity)
+    }
+
+    #[test]
+    fn sessions_of_an_earlier_generation_keep_their_grace() {
+        let of = |grace: &str| Arc::new(settings(&format!("[heartbeat]\nclose_grace = \"{grace}\"\n")));
+        let first = current(settings("[heartbeat]\nclose_grace = \"30s\"\n")).load_full();
+        let next = |settings| first.next(settings, Arc::clone(&first.terminator), first.apps.clone());
+        assert_eq!(next(of("2s")).longest_grace, Duration::from_secs(30));
+        assert_eq!(next(of("40s")).longest_grace, Duration::from_secs(40));
+        assert_eq!(next(of("2s")).number, 2);
+    }
+}

@@ -1,0 +1,80 @@
+//! What requests are served by: one generation of the settings, as one worker sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::headers;
+use super::route::Routes;
+use crate::config::{EdgeLimits, Forwarded, Route};
+use crate::generation::Generation;
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::upstream::Upstream;
+
+/// The rules of one generation. A request keeps those that it began with; what it opens keeps nothing of them.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// The number of their generation.
+    pub(super) generation: u64,
+    pub(super) limits: EdgeLimits,
+    pub(super) routes: Routes,
+    pub(super) forwarded: Forwarded,
+    pub(super) hsts: Option<HeaderValue>,
+    /// How old a session may grow.
+    pub(super) max_age: Option<Duration>,
+    upstreams: Vec<Arc<Upstream>>,
+    counts: Vec<(Arc<Route>, Arc<RouteMetrics>)>,
+}
+
+impl Rules {
+    /// Those of `generation` after `before`, from which the pools of the apps come that both have.
+    pub(super) fn new(
+        generation: &Generation,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+        tracker: &TaskTracker,
+        draining: &CancellationToken,
+    ) -> Self {
+        let settings = &generation.settings;
+        let upstreams = generation.apps.iter().map(|app| {
+            let known = before.and_then(|before| before.upstreams.iter().find(|known| Arc::ptr_eq(known.app(), app)));
+            let new = || Arc::new(Upstream::new(app, Arc::clone(metrics), tracker.clone(), draining));
+            known.map_or_else(new, Arc::clone)
+        });
+        Self {
+            generation: generation.number,
+            limits: settings.limits,
+            routes: Routes::new(settings.routes.clone()),
+            forwarded: settings.forwarded.clone(),
+            hsts: settings.tls.hsts.map(headers::transport_security),
+            max_age: settings.drain.max_connection_age,
+            upstreams: upstreams.collect(),
+            counts: settings.routes.iter().map(|route| (Arc::clone(route), metrics.route(route))).collect(),
+        }
+    }
+
+    /// Lets the idle connections go of the apps that `successor` has no more: whoever still holds these rules, an idle
+    /// client perhaps, would keep them for nothing.
+    pub(super) fn retire(&self, successor: &Self) {
+        for upstream in &self.upstreams {
+            if !successor.upstreams.iter().any(|kept| Arc::ptr_eq(kept, upstream)) {
+                upstream.retire();
+            }
+        }
+    }
+
+    /// The app of `route`.
+    pub(super) fn upstream(&self, route: &Route) -> &Upstream {
+        let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(upstream.app().settings(), &route.upstream));
+        upstream.expect("the apps are those of the settings that the route comes from")
+    }
+
+    /// Where the WebSockets of `route` are counted.
+    pub(super) fn counts(&self, route: &Arc<Route>) -> &Arc<RouteMetrics> {
+        let counts = self.counts.iter().find(|(of, _)| Arc::ptr_eq(of, route));
+        counts.map(|(_, counts)| counts).expect("the route is one of the settings'")
+    }
+}

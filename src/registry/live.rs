@@ -1,0 +1,69 @@
+//! A live session, as the rest of the program sees it.
+
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime};
+
+use super::ConnId;
+use crate::heartbeat::UpstreamPulse;
+use crate::relay::{Control, Order, Vitals};
+use crate::telemetry::lines;
+
+/// What a session is entered with.
+#[derive(Debug)]
+pub struct Opening {
+    /// What its lines say.
+    pub facts: Arc<lines::Session>,
+    /// How it is spoken to.
+    pub control: Arc<Control>,
+    /// The liveness of its app, which stands for the app.
+    pub pulse: Arc<UpstreamPulse>,
+}
+
+/// A live session.
+#[derive(Debug)]
+pub struct Live {
+    /// Its name.
+    pub id: ConnId,
+    /// Who it is with, and on which terms.
+    pub facts: Arc<lines::Session>,
+    /// When it opened.
+    pub opened_at: SystemTime,
+    /// The same, on the clock of its [`Vitals`].
+    pub opened: Instant,
+    control: Arc<Control>,
+    /// Kept alive by the session's [`Entry`](super::Entry): what is remembered of a session that is gone keeps no app.
+    pulse: Weak<UpstreamPulse>,
+}
+
+impl Live {
+    pub(super) fn new(opening: Opening) -> Self {
+        let Opening { facts, control, pulse } = opening;
+        let pulse = Arc::downgrade(&pulse);
+        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
+    }
+
+    /// How it is.
+    pub fn vitals(&self) -> Vitals {
+        self.control.vitals()
+    }
+
+    /// Closes both legs with `code`, which must be one that may be sent ([`may_be_sent`](crate::ws::may_be_sent)), and
+    /// `reason`. One that is closing already goes on with that.
+    pub fn close(&self, code: u16, reason: &str) {
+        self.control.give(Order::Close { code, reason: reason.into() });
+    }
+
+    /// From now on nothing of its client is read, as if it had vanished.
+    pub fn play_dead(&self) {
+        self.control.give(Order::PlayDead);
+    }
+
+    /// How it is spoken to.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    pub(super) fn belongs_to(&self, pulse: &UpstreamPulse) -> bool {
+        std::ptr::eq(self.pulse.as_ptr(), pulse)
+    }
+}

@@ -1,0 +1,39 @@
+//! Sessions for tests, which are with nobody.
+
+use std::sync::Arc;
+
+use super::{ConnId, Entry, Opening, Registry};
+use crate::config::{Route, Target, Upstream};
+use crate::heartbeat::{Picked, UpstreamPulse};
+use crate::relay::Control;
+use crate::telemetry::lines::{Asked, Client, Session};
+
+impl Registry {
+    /// Enters a session with the app that `pulse` is of.
+    pub(crate) fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
+        self.open(Opening { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
+    }
+}
+
+fn facts(id: ConnId) -> Session {
+    let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
+    let heartbeat = Picked { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
+    Session {
+        id,
+        config_generation: 1,
+        asked: Asked {
+            client: Client::Peer(([192, 0, 2, 1], 40_000).into()),
+            server_name: None,
+            protocol: "h1",
+            route: Arc::new(route),
+            path: "/".into(),
+            user_agent: None,
+            trace_id: None,
+        },
+        tls_version: None,
+        tls_group: None,
+        subprotocol: None,
+        heartbeat,
+        extensions_refused: false,
+    }
+}

@@ -1,0 +1,175 @@
+//! Where the configuration comes from, and how it is read in one piece though it lies in several files.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::config::watch::Snapshot;
+use crate::config::{Report, Settings, Shown};
+use crate::tls::{TerminatorError, Terms, TermsError};
+use crate::upstream::{AppError, Apps};
+
+/// How often files are read that change meanwhile.
+const TRIES: usize = 5;
+
+/// What whoever writes them gets to be done with it, before each time but the first.
+const REST: Duration = Duration::from_millis(100);
+
+/// Reads and validates all settings.
+type Load = Box<dyn Fn() -> Result<(Settings, Shown), Report> + Send + Sync>;
+
+/// Where the configuration comes from.
+pub struct Source {
+    file: PathBuf,
+    load: Load,
+}
+
+/// A configuration with all that its files hold, read in one piece.
+#[derive(Debug)]
+pub struct Opened {
+    /// What was configured.
+    pub settings: Settings,
+    /// The same for people.
+    pub shown: Shown,
+    /// How hands are shaken.
+    pub terms: Terms,
+    /// Where requests go.
+    pub apps: Apps,
+    /// What the files held.
+    pub snapshot: Snapshot,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// What is written in it.
+    #[error(transparent)]
+    Settings(#[from] Report),
+    /// A certificate, a key or the authorities of clients.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// The TLS library does not take them.
+    #[error(transparent)]
+    Terminator(#[from] TerminatorError),
+    /// The TLS files for an app.
+    #[error("{error}{}", because(.error))]
+    Apps {
+        /// What is wrong with them.
+        #[from]
+        error: AppError,
+    },
+    /// Somebody was writing the files all the time.
+    #[error("the files change while they are read; they are read again when they rest")]
+    Restless,
+    /// A pipe, say.
+    #[error("{}: not a regular file, which cannot be read a second time; a restart reads it", .0.display())]
+    Special(PathBuf),
+    /// A bug.
+    #[error("the configuration could not be loaded: the program failed on the way; please report this")]
+    Panicked,
+}
+
+/// A load that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Why.
+    pub(super) error: Box<LoadError>,
+    /// What the files held.
+    pub(super) found: Snapshot,
+}
+
+impl Failure {
+    pub(super) fn new(error: impl Into<LoadError>, found: Snapshot) -> Self {
+        Self { error: Box::new(error.into()), found }
+    }
+}
+
+fn because(error: &AppError) -> String {
+    let mut why = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        why = format!("{why}: {cause}");
+        source = cause.source();
+    }
+    why
+}
+
+impl LoadError {
+    /// All of it in one line, for a log.
+    pub fn one_line(&self) -> String {
+        let text = match self {
+            Self::Settings(report) => report.one_line(),
+            other => other.to_string(),
+        };
+        // The system's and the libraries' words may have line breaks.
+        text.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Source {
+    /// The configuration whose file is `file`; `load` reads and validates that and all that is laid over it.
+    pub fn new(
+        file: impl Into<PathBuf>,
+        load: impl Fn() -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
+    ) -> Self {
+        Self { file: file.into(), load: Box::new(load) }
+    }
+
+    /// Reads everything for the first time.
+    pub fn open(&self) -> Result<Opened, LoadError> {
+        let first = || Snapshot::take([self.file.clone()]);
+        self.read(first).map_err(|failure| *failure.error)
+    }
+
+    /// Reads everything again; `known` are the files of the last time. A failure comes with what they held.
+    pub(super) fn reopen(&self, known: &Snapshot) -> Result<Opened, Failure> {
+        let now = known.again();
+        match now.special() {
+            Some(file) => Err(Failure::new(LoadError::Special(file.into()), now)),
+            None => self.read(|| known.again()),
+        }
+    }
+
+    /// Reads until nothing has changed meanwhile: a certificate is read with its own key, and what is remembered of the
+    /// files is what was read. Blocks, and sleeps between two tries. `known` looks at those that are known before the configuration is.
+    fn read(&self, known: impl Fn() -> Snapshot) -> Result<Opened, Failure> {
+        let mut last = None;
+        for turn in 0..TRIES {
+            if turn > 0 {
+                thread::sleep(REST);
+            }
+            let before = known();
+            let (settings, shown) = match (self.load)() {
+                Ok(loaded) => loaded,
+                // What it would have named is not known; the files of the last time may be what is wrong.
+                Err(report) if known() == before => return Err(Failure::new(report, before)),
+                Err(_) => {
+                    last = Some(before);
+                    continue;
+                }
+            };
+            let files = || Snapshot::take(settings.files().into_iter().chain([self.file.clone()]));
+            let found = files();
+            let opened = Terms::from_pem_files(&settings.tls)
+                .map_err(LoadError::from)
+                .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
+            let is_calm = found == files() && before.agrees_with(&found);
+            match opened {
+                Ok((terms, apps)) if is_calm => return Ok(Opened { settings, shown, terms, apps, snapshot: found }),
+                Err(error) if is_calm => return Err(Failure::new(error, found)),
+                _ => last = Some(found),
+            }
+        }
+        Err(Failure::new(LoadError::Restless, last.unwrap_or_else(known)))
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,287 @@
+//! Compiled under `#[cfg(test)]` only.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::*;
+use crate::config::load_alone;
+use crate::drain::Shutdown;
+use crate::generation::Generation;
+use crate::tls::Terminator;
+
+/// Stirs when the test says so.
+#[derive(Clone, Debug, Default)]
+struct Invented(Arc<Notify>);
+
+impl Stirs for Invented {
+    fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {}
+
+    async fn stir(&mut self) {
+        self.0.notified().await;
+    }
+}
+
+/// A configuration in a folder, and what follows it.
+struct Followed {
+    dir: TempDir,
+    current: Arc<Current>,
+    metrics: Arc<Metrics>,
+    reloader: Reloader,
+    stirs: Invented,
+    loads: Arc<AtomicUsize>,
+    tracker: TaskTracker,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Followed {
+    fn start(config: &str) -> Self {
+        let stirs = Invented::default();
+        Self { stirs: stirs.clone(), ..Self::with(config, stirs) }
+    }
+
+    fn with<S: Stirs + Default + Send + Sync + 'static>(config: &str, stirs: S) -> Self {
+        let dir = TempDir::new().expect("a folder");
+        certify(&dir);
+        let file = dir.path().join("proxy.toml");
+        fs::write(&file, text(&dir, config)).expect("write");
+        let loads = Arc::<AtomicUsize>::default();
+        let (path, counted) = (file.clone(), Arc::clone(&loads));
+        let source = Source::new(file, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            load_alone(&path)
+        });
+        let Opened { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
+        let terminator = Arc::new(Terminator::new(terms).expect("a terminator"));
+        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let metrics = Arc::new(Metrics::new());
+        let (driver, reloader) = Driver::new(source, (snapshot, shown), stirs, &current, None, &metrics);
+        let tracker = TaskTracker::new();
+        let hangups = Shutdown::on_request().hangups().expect("none are listened to");
+        tracker.spawn(async move { match driver.drive(hangups).await {} });
+        loads.store(0, Ordering::Relaxed);
+        Self { dir, current, metrics, reloader, stirs: Invented::default(), loads, tracker }
+    }
+
+    fn write(&self, config: &str) {
+        fs::write(self.dir.path().join("proxy.toml"), text(&self.dir, config)).expect("write");
+    }
+
+    /// How often the configuration has been loaded since the last call.
+    fn loads(&self) -> usize {
+        self.loads.swap(0, Ordering::Relaxed)
+    }
+
+    fn interval(&self) -> Duration {
+        self.current.load().settings.routes[0].heartbeat.policy().interval
+    }
+
+    /// Something happens in the folder; then as much time passes as a look takes to be due.
+    async fn stir(&self) {
+        self.stirs.0.notify_one();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.settled().await;
+    }
+
+    /// Until the driver has nothing under way: it answers in turn, and a second question changes nothing.
+    async fn settled(&self) {
+        tokio::task::yield_now().await;
+    }
+
+    async fn reload(&self) -> Outcome {
+        timeout(10 * MINUTE, self.reloader.reload()).await.expect("an answer")
+    }
+
+    fn counts(&self, line: &str) -> bool {
+        self.metrics.encode().lines().any(|written| written == line)
+    }
+}
+
+/// A new certificate with its key.
+fn certify(dir: &TempDir) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    fs::write(dir.path().join("tls.crt"), certificate.pem()).expect("write");
+    fs::write(dir.path().join("tls.key"), key.serialize_pem()).expect("write");
+}
+
+fn text(dir: &TempDir, config: &str) -> String {
+    let at = dir.path().display();
+    format!(
+        "[tls]\ncertificate = \"{at}/tls.crt\"\nprivate_key = \"{at}/tls.key\"\n\
+         [upstream]\nurl = \"http://127.0.0.1:1\"\n{config}"
+    )
+}
+
+fn every(interval: &str) -> String {
+    format!("[heartbeat]\ninterval = \"{interval}\"\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_applied_once_it_is_quiet() {
+    let followed = Followed::start(&every("10s"));
+    followed.stir().await;
+    assert_eq!(followed.loads(), 0, "nothing has changed");
+    followed.write(&every("20s"));
+    followed.stir().await;
+    assert_eq!((followed.loads(), followed.interval()), (1, Duration::from_secs(20)));
+    assert_eq!((followed.current.load().number, followed.reloader.status().generation), (2, 2));
+    followed.stir().await;
+    assert_eq!(followed.loads(), 0, "the same contents are no change");
+    assert!(followed.counts("pulsegate_config_reloads_total{result=\"ok\"} 1"), "{}", followed.metrics.encode());
+    assert!(followed.counts("pulsegate_config_last_reload_successful 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_nobody_tells_of_is_found_within_a_minute() {
+    let followed = Followed::start(&every("10s"));
+    // The watch is armed, and its first look behind it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    followed.write(&every("20s"));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(followed.interval(), Duration::from_secs(10), "not yet");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    followed.settled().await;
+    assert_eq!(followed.interval(), Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_before_the_watch_was_armed_is_found_at_once() {
+    let followed = Followed::start(&every("10s"));
+    // The task has not run yet.
+    followed.write(&every("20s"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    followed.settled().await;
+    assert_eq!(followed.interval(), Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_used_leaves_everything_as_it_was_and_is_tried_again() {
+    let followed = Followed::start(&every("10s"));
+    followed.write("[heartbeat]\nintervall = \"1s\"");
+    followed.stir().await;
+    let status = followed.reloader.status();
+    assert_eq!((status.generation, followed.interval()), (1, Duration::from_secs(10)));
+    let error = status.last_error.expect("it failed");
+    assert!(error.contains("proxy.toml:7:1") && error.contains("intervall") && !error.contains('\n'), "{error}");
+    assert!(followed.counts("pulsegate_config_reloads_total{result=\"failed\"} 1"));
+    assert!(followed.counts("pulsegate_config_last_reload_successful 0"));
+    assert_eq!(followed.loads(), 1);
+    followed.stir().await;
+    assert_eq!(followed.loads(), 0, "it is the same still");
+    tokio::time::sleep(2 * MINUTE).await;
+    followed.settled().await;
+    assert_eq!(followed.loads(), 2, "once a minute, for the mistake may lie elsewhere");
+    followed.write(&every("30s"));
+    followed.stir().await;
+    let status = followed.reloader.status();
+    assert_eq!((status.generation, status.last_error, followed.interval()), (2, None, Duration::from_secs(30)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_told_what_has_come_of_it() {
+    let followed = Followed::start(&every("10s"));
+    let told = |result, generation| Outcome { result, generation, requires_restart: Vec::new(), error: None };
+    assert_eq!(followed.reload().await, told(ReloadResult::Unchanged, 1));
+    followed.write(&format!("# a remark\n{}", every("10s")));
+    assert_eq!(followed.reload().await, told(ReloadResult::Unchanged, 1), "a remark is no setting");
+    followed.write(&every("20s"));
+    assert_eq!(followed.reload().await, told(ReloadResult::Applied, 2));
+    followed.write(&format!("{}[listen]\nworkers = 7\n", every("20s")));
+    let waits = Outcome { requires_restart: vec!["listen.workers".into()], ..told(ReloadResult::Partial, 2) };
+    assert_eq!(followed.reload().await, waits);
+    assert_eq!(followed.reload().await, waits, "it still waits");
+    followed.write(&format!("{}[listen]\nworkers = 7\n", every("30s")));
+    assert_eq!(followed.reload().await, Outcome { generation: 3, ..waits }, "the rest is applied");
+    assert_eq!(followed.interval(), Duration::from_secs(30));
+    fs::remove_file(followed.dir.path().join("tls.key")).expect("remove");
+    let failed = followed.reload().await;
+    assert_eq!((failed.result, failed.generation), (ReloadResult::Failed, 3));
+    let error = failed.error.expect("a reason");
+    assert!(error.contains("tls.key: cannot be read"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_taken_with_its_own_key_only() {
+    let followed = Followed::start("");
+    let shown = || followed.current.load().terminator.certificates()[0].fingerprint;
+    let (first, key) = (shown(), followed.dir.path().join("tls.key"));
+    let old_key = fs::read(&key).expect("read");
+    certify(&followed.dir);
+    let new_key = fs::read(&key).expect("read");
+    fs::write(&key, old_key).expect("write");
+    followed.stir().await;
+    let error = followed.reloader.status().last_error.expect("they are no pair");
+    assert!(error.contains("does not belong to the certificate"), "{error}");
+    assert_eq!(shown(), first);
+    fs::write(&key, new_key).expect("write");
+    followed.stir().await;
+    assert_eq!(followed.reloader.status().last_error, None);
+    assert_ne!(shown(), first);
+    assert_eq!(followed.current.load().number, 2, "a new certificate is a new generation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_with_equal_settings_stays_the_same_app() {
+    let route = |port: u16| format!("[[route]]\npath = \"/x\"\nupstream = \"http://127.0.0.1:{port}\"\n");
+    let followed = Followed::start(&route(2));
+    let apps = || -> Vec<_> { followed.current.load().apps.iter().map(Arc::clone).collect() };
+    let before = apps();
+    followed.write(&format!("{}{}", every("20s"), route(2)));
+    assert_eq!(followed.reload().await.result, ReloadResult::Applied);
+    assert!(before.iter().zip(&apps()).all(|(before, after)| Arc::ptr_eq(before, after)));
+    followed.write(&route(3));
+    assert_eq!(followed.reload().await.result, ReloadResult::Applied);
+    assert!(Arc::ptr_eq(&before[0], &apps()[0]));
+    assert!(!Arc::ptr_eq(before[1].pulse(), apps()[1].pulse()));
+    // Every route finds its app by the settings that both share.
+    let generation = followed.current.load_full();
+    for route in &generation.settings.routes {
+        assert!(generation.apps.iter().any(|app| Arc::ptr_eq(app.settings(), &route.upstream)), "{route:?}");
+    }
+}
+
+/// Stands before a file system that does not answer, until it is told something.
+#[derive(Debug, Default)]
+struct Stuck(Option<(mpsc::UnboundedSender<()>, Mutex<std::sync::mpsc::Receiver<()>>)>);
+
+impl Stirs for Stuck {
+    fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {
+        if let Some((begun, answer)) = self.0.take() {
+            begun.send(()).expect("the test goes on");
+            // In vain, where it is the test's own thread that waits here.
+            let _ = answer.into_inner().expect("nobody panicked").recv_timeout(Duration::from_secs(5));
+        }
+    }
+
+    async fn stir(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_that_does_not_answer_holds_up_nothing_else() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (answer, answers) = std::sync::mpsc::channel();
+    let followed = Followed::with("", Stuck(Some((begun, Mutex::new(answers)))));
+    timeout(MINUTE, begins.recv()).await.expect("it looks").expect("it looks");
+    answer.send(()).expect("it still waits, and this thread does not");
+    assert_eq!(followed.reload().await.result, ReloadResult::Unchanged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_when_it_is_over_is_told_so() {
+    let Followed { reloader, tracker, .. } = Followed::start("");
+    drop(tracker);
+    let orphan = Reloader { asks: mpsc::unbounded_channel().0, status: Arc::clone(&reloader.status) };
+    let outcome = orphan.reload().await;
+    assert_eq!(outcome.result, ReloadResult::Failed);
+    assert!(outcome.error.is_some_and(|error| error.contains("about to end")));
+}

@@ -1,0 +1,94 @@
+//! A certificate of the proxy's own, as people know it: its names and its dates.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use rustls::pki_types::CertificateDer;
+use x509_cert::Certificate as Parsed;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use super::fingerprint;
+
+/// A certificate that the proxy shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The PEM file that it was read from; `None` where it was made in memory.
+    pub file: Option<PathBuf>,
+    /// The names and addresses that it is for, as its `subjectAltName` has them.
+    pub names: Vec<String>,
+    /// It is worth nothing before this time.
+    pub not_before: SystemTime,
+    /// It is worth nothing after this time.
+    pub not_after: SystemTime,
+    /// The SHA-256 of its DER.
+    pub fingerprint: [u8; 32],
+    /// The names in `[[tls.sni]]` that it is shown for; none is every other name.
+    pub for_names: Vec<Box<str>>,
+}
+
+impl Certificate {
+    /// What `leaf` says; `None` if it cannot be read.
+    pub(super) fn of(leaf: &CertificateDer<'_>, file: Option<PathBuf>, for_names: &[Box<str>]) -> Option<Self> {
+        let parsed = Parsed::from_der(leaf).ok()?;
+        let certificate = parsed.tbs_certificate();
+        let names = certificate.get_extension::<SubjectAltName>().ok().flatten();
+        let names = names.map(|(_, names)| names.0.iter().filter_map(name).collect()).unwrap_or_default();
+        let validity = certificate.validity();
+        Some(Self {
+            file,
+            names,
+            not_before: validity.not_before.to_system_time(),
+            not_after: validity.not_after.to_system_time(),
+            fingerprint: fingerprint::sha256(leaf),
+            for_names: for_names.into(),
+        })
+    }
+
+    /// A short name for people and metrics: its file's, or else the first that it is for.
+    pub fn label(&self) -> String {
+        let file = self.file.as_deref().and_then(|file| file.file_name());
+        file.map_or_else(|| self.names.first().cloned().unwrap_or_default(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+fn name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) => Some(name.to_string()),
+        GeneralName::IpAddress(octets) => {
+            let octets = octets.as_bytes();
+            let v4 = || <[u8; 4]>::try_from(octets).map(IpAddr::from);
+            let v6 = || <[u8; 16]>::try_from(octets).map(IpAddr::from);
+            v4().or_else(|_| v6()).ok().map(|address| address.to_string())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn it_is_told_by_its_names_and_dates() {
+        let names = ["app.example", "*.app.example", "192.0.2.7", "2001:db8::7"];
+        let mut params = CertificateParams::new(names.map(String::from)).expect("valid names");
+        params.not_before = date_time_ymd(2001, 9, 9);
+        params.not_after = date_time_ymd(2033, 5, 18);
+        let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
+        let told = Certificate::of(certificate.der(), None, &[]).expect("readable");
+        assert_eq!(told.names, names);
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
+        assert_eq!((told.not_before, told.not_after), (day(11_574), day(23_148)));
+        assert_eq!(told.label(), "app.example");
+        let filed = Certificate::of(certificate.der(), Some("/etc/tls/tls.crt".into()), &[]).expect("readable");
+        assert_eq!(filed.label(), "tls.crt");
+        assert_eq!(Certificate::of(&CertificateDer::from(vec![0x30, 3, 1, 2, 3]), None, &[]), None);
+    }
+}

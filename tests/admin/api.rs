@@ -1,0 +1,282 @@
+//! Every endpoint and every key of its answer.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+
+use crate::rig::{Rig, connections, keys};
+use crate::support::client::close_of;
+use crate::support::deadline::{settles, soon};
+use crate::support::frames::{BINARY, FIN, Frame, PING, PONG};
+use crate::support::pki::Pki;
+use crate::support::proxy::Proxy;
+
+/// Every key of a session.
+const CONN: [&str; 21] = [
+    "client",
+    "close",
+    "closed_at",
+    "config_generation",
+    "duration_s",
+    "heartbeat",
+    "id",
+    "idle_s",
+    "in",
+    "last_seen_at",
+    "opened_at",
+    "out",
+    "path",
+    "protocol",
+    "route",
+    "sni",
+    "state",
+    "subprotocol",
+    "tls",
+    "trace_id",
+    "user_agent",
+];
+
+const HEARTBEAT: [&str; 10] =
+    ["interval_s", "max", "missed", "misses", "mode", "next_deadline_at", "profile", "rtt_min_s", "rtt_s", "timeout_s"];
+
+const CLOSE: [&str; 7] = ["code", "detail", "initiator", "reason", "sentence", "text", "upstream_code"];
+
+/// A session has the keys that are documented, and no others.
+#[track_caller]
+pub(crate) fn is_whole(conn: &Value) {
+    assert_eq!(keys(conn), CONN, "{conn}");
+    assert_eq!(keys(&conn["heartbeat"]), HEARTBEAT, "{conn}");
+    for way in ["in", "out"] {
+        assert_eq!(keys(&conn[way]), ["buffered", "bytes", "msgs"], "{conn}");
+    }
+    assert_eq!(keys(&conn["tls"]), ["group", "version"], "{conn}");
+    assert_eq!(conn["close"].is_null(), conn["state"] != "closed", "{conn}");
+    if !conn["close"].is_null() {
+        assert_eq!(keys(&conn["close"]), CLOSE, "{conn}");
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
+}
+
+#[track_caller]
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[tokio::test]
+async fn the_program_tells_of_itself() {
+    let rig = Rig::start().await;
+    let info = rig.get("/v1/info").await;
+    let known = ["admin_token", "dev", "listen", "now", "pid", "started_at", "upstreams", "version"];
+    assert_eq!(keys(&info), known);
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&info["dev"], &info["admin_token"]), (&false.into(), &false.into()));
+    assert_eq!(info["listen"], rig.proxy.address.to_string());
+    assert_eq!(info["upstreams"], json!([rig.app.url]));
+    assert!(fs::read_link(format!("/proc/{}/exe", info["pid"])).is_ok_and(|exe| exe.ends_with("pulsegate")), "{info}");
+    assert!((number(&info["now"]) - now()).abs() < 5.0 && info["started_at"].as_f64() < info["now"].as_f64());
+    rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_shows_who_it_is_with_and_how_it_is() {
+    let mut rig = Rig::with(|config| {
+        config.with("[heartbeat]\ninterval = \"30s\"\n[[route]]\npath = \"/quick/\"\nheartbeat = { interval = \"300ms\", timeout = \"60s\" }\n")
+    })
+    .await;
+    let (mut client, mut app) = rig.session("/quick/one?token=secret").await;
+    for _ in 0..3 {
+        client.write_all(&Frame::client(FIN | BINARY, vec![7; 1000]).bytes()).await.expect("it is open");
+    }
+    client.flush().await.expect("it is open");
+    for _ in 0..3 {
+        soon("a message", Frame::read(&mut app)).await.expect("a message");
+    }
+    app.write_all(&Frame::server(FIN | BINARY, vec![7; 5000]).bytes()).await.expect("it is open");
+    // One ping, and its answer.
+    let ping = loop {
+        let frame = soon("a ping", Frame::read(&mut client)).await.expect("it is open");
+        if frame.opcode() == PING {
+            break frame;
+        }
+    };
+    client.write_all(&Frame::client(FIN | PONG, ping.payload).bytes()).await.expect("it is open");
+    client.flush().await.expect("it is open");
+    let id = rig.id("/quick/one").await;
+    let one = format!("/v1/connections/{id}");
+    let measured = async {
+        loop {
+            let conn = rig.get(&one).await;
+            if !conn["heartbeat"]["rtt_s"].is_null() {
+                return conn;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let conn = soon("the round trip is measured", measured).await;
+    is_whole(&conn);
+    assert_eq!(conn["state"], "open");
+    assert_eq!((&conn["route"], &conn["path"]), (&"/quick/".into(), &"/quick/one".into()), "no query: {conn}");
+    assert!(conn["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1:")), "{conn}");
+    assert_eq!((&conn["sni"], &conn["protocol"]), (&"localhost".into(), &"h1".into()));
+    assert_eq!(conn["tls"]["version"], "1.3");
+    for unknown in ["subprotocol", "trace_id", "user_agent", "closed_at", "close"] {
+        assert!(conn[unknown].is_null(), "{unknown} in {conn}");
+    }
+    assert_eq!((&conn["in"]["msgs"], &conn["out"]["msgs"]), (&3.into(), &1.into()), "{conn}");
+    assert!(number(&conn["in"]["bytes"]) > 3000.0 && number(&conn["out"]["bytes"]) > 5000.0, "{conn}");
+    let heartbeat = &conn["heartbeat"];
+    assert_eq!((&heartbeat["mode"], &heartbeat["profile"]), (&"protocol".into(), &Value::Null));
+    assert_eq!((number(&heartbeat["interval_s"]), number(&heartbeat["timeout_s"])), (0.3, 60.0));
+    assert_eq!((&heartbeat["misses"], &heartbeat["missed"], &heartbeat["max"]), (&0.into(), &0.into(), &1.into()));
+    assert!(number(&heartbeat["rtt_min_s"]) <= number(&heartbeat["rtt_s"]), "{conn}");
+    assert!(number(&heartbeat["next_deadline_at"]) > number(&conn["opened_at"]), "{conn}");
+    assert_eq!(conn["config_generation"], 1);
+    let age = now() - number(&conn["opened_at"]);
+    assert!((0.0..30.0).contains(&age) && (age - number(&conn["duration_s"])).abs() < 5.0, "{conn}");
+    assert!((number(&conn["last_seen_at"]) + number(&conn["idle_s"]) - now()).abs() < 5.0, "{conn}");
+
+    let list = rig.get("/v1/connections").await;
+    assert_eq!(keys(&list), ["connections", "generation", "next_cursor", "now", "total"]);
+    assert_eq!((&list["total"], &list["generation"], &list["next_cursor"]), (&1.into(), &1.into(), &Value::Null));
+    is_whole(&connections(&list)[0]);
+    drop((client, app));
+    rig.proxy.ws_closes(1).await;
+    let closed = rig.get(&one).await;
+    is_whole(&closed);
+    assert_eq!(closed["state"], "closed");
+    for unknown in ["last_seen_at", "idle_s"] {
+        assert!(closed[unknown].is_null(), "{unknown} in {closed}");
+    }
+    assert!(number(&closed["closed_at"]) >= number(&closed["opened_at"]), "{closed}");
+    rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_drain_is_asked_for_once_and_told_of_twice() {
+    let rig = Rig::with(|config| config.drain("delay = \"0s\"").drain("window = \"200ms\"")).await;
+    let before = rig.get("/v1/drain").await;
+    assert_eq!(keys(&before), ["phase", "sessions", "since"]);
+    assert_eq!((&before["phase"], &before["sessions"]), (&"serving".into(), &0.into()));
+    let mut session = rig.proxy.websocket("/echo").await;
+    let first = rig.post("/v1/drain", "{}").await;
+    assert_eq!((first.status, keys(&first.json)), (202, vec!["phase", "sessions", "since"]), "{first:?}");
+    assert_ne!(first.json["phase"], "serving");
+    assert_eq!(rig.post("/v1/drain", "").await.status, 202, "again changes nothing");
+    assert_eq!(close_of(&mut session).await, (1012, "service restart".to_owned()));
+    drop(session);
+    let drained = async {
+        while rig.get("/v1/drain").await["phase"] != "drained" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("it is drained", drained).await;
+    let after = rig.get("/v1/drain").await;
+    assert!(after["sessions"] == 0 && number(&after["since"]) >= number(&before["since"]), "{after}");
+    assert_eq!(rig.proxy.logged("admin.drain").len(), 2);
+    rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_has_come_of_it() {
+    let dir = TempDir::new().expect("make a temporary directory");
+    let socket = dir.path().join("admin.sock");
+    let file = dir.path().join("proxy.toml");
+    let pki = Pki::make(dir.path());
+    let (app, sessions) = crate::support::fake::Fake::sessions().await;
+    let admin = format!("socket = {:?}", socket.display().to_string());
+    let config = crate::support::proxy::Config::to(&app.url).admin(&admin).admin("health = \"127.0.0.1:0\"");
+    // A port that stays the same, for a reload has nothing to say about another one.
+    let write = |more: &str| fs::write(&file, config.clone().with(more).toml(([127, 0, 0, 1], 0).into(), &pki));
+    write("").expect("write the configuration");
+    let proxy = Proxy::follow(&file, config.clone(), pki.clone(), TempDir::new().expect("a directory")).await;
+    let rig = Rig::around(proxy, app, dir, sessions);
+
+    let before = rig.get("/v1/reload").await;
+    assert_eq!(keys(&before), ["generation", "last_error", "last_success_at"]);
+    assert_eq!((&before["generation"], &before["last_error"]), (&1.into(), &Value::Null));
+    let reload = async || {
+        let reply = rig.post("/v1/reload", "").await;
+        assert_eq!(keys(&reply.json), ["error", "generation", "requires_restart", "result"], "{reply:?}");
+        (reply.status, reply.json)
+    };
+    let (status, told) = reload().await;
+    assert_eq!((status, &told["result"], &told["generation"]), (200, &"unchanged".into(), &1.into()), "{told}");
+    write("[heartbeat]\ninterval = \"31s\"\n").expect("write the configuration");
+    let (status, told) = reload().await;
+    // Who watches the folder may have been quicker.
+    assert!(status == 200 && ["applied", "unchanged"].contains(&told["result"].as_str().unwrap_or_default()), "{told}");
+    assert_eq!((&told["generation"], &told["error"]), (&2.into(), &Value::Null), "{told}");
+    write("[heartbeat]\ninterval = \"soon\"\n").expect("write the configuration");
+    let (status, told) = reload().await;
+    assert_eq!((status, &told["result"], &told["generation"]), (422, &"failed".into(), &2.into()), "{told}");
+    let error = told["error"].as_str().unwrap_or_default();
+    assert!(error.contains("heartbeat.interval") && error.contains("proxy.toml"), "{error}");
+    let after = rig.get("/v1/reload").await;
+    assert!(after["last_error"].as_str().is_some_and(|error| error.contains("heartbeat.interval")), "{after}");
+    assert!(after["last_success_at"].is_number(), "{after}");
+    assert_eq!(rig.get("/v1/connections").await["generation"], 2);
+    assert_eq!(rig.get("/v1/config").await["config"]["heartbeat.interval"]["value"], "31s", "what is in force");
+    rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_its_secrets_and_certificates_with_their_ends() {
+    const TOKEN: &str = "correct-horse-battery-staple";
+    let dir = TempDir::new().expect("make a temporary directory");
+    let token = dir.path().join("token");
+    fs::write(&token, TOKEN).expect("write the token");
+    let line = format!("token_file = {:?}", token.display().to_string());
+    let rig = Rig::with(|config| config.admin(&line)).await;
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let reply = rig.ask("GET", "/v1/config", &[&bearer], "").await;
+    assert_eq!((reply.status, keys(&reply.json)), (200, vec!["config", "generation"]), "{reply:?}");
+    let text = reply.json.to_string();
+    assert!(!text.contains(TOKEN) && !text.contains("PRIVATE KEY"), "{text}");
+    for (key, shown) in reply.json["config"].as_object().expect("an object") {
+        // Routes and certificates are lists.
+        if !shown.is_array() {
+            assert_eq!(keys(shown), ["origin", "value"], "{key}");
+        }
+    }
+    let upstream = &reply.json["config"]["upstream.url"];
+    assert_eq!(upstream["value"], rig.app.url);
+    assert!(upstream["origin"].as_str().is_some_and(|origin| origin.contains("proxy.toml:")), "{upstream}");
+    assert_eq!(reply.json["config"]["heartbeat.interval"]["origin"], "default");
+
+    let reply = rig.ask("GET", "/v1/certs", &[&bearer], "").await;
+    assert_eq!((reply.status, keys(&reply.json)), (200, vec!["certificates"]), "{reply:?}");
+    let certificates = reply.json["certificates"].as_array().expect("a list");
+    assert_eq!(certificates.len(), 1);
+    let known = ["file", "fingerprint_sha256", "for_names", "names", "not_after", "not_before"];
+    assert_eq!(keys(&certificates[0]), known);
+    let file = certificates[0]["file"].as_str().expect("a file");
+    assert_eq!(fs::canonicalize(file).ok(), fs::canonicalize(&rig.proxy.pki.certificate).ok());
+    assert!(certificates[0]["names"].as_array().is_some_and(|names| names.contains(&"localhost".into())));
+    let digest = certificates[0]["fingerprint_sha256"].as_str().expect("hexadecimal");
+    assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+    let (from, to) = (number(&certificates[0]["not_before"]), number(&certificates[0]["not_after"]));
+    assert!(from < now() && now() < to, "{reply:?}");
+    rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_served_and_nothing_else_may_be_in_it() {
+    let rig = Rig::start().await;
+    for (path, kind) in [("/", "text/html"), ("/inspect.css", "text/css"), ("/inspect.js", "text/javascript")] {
+        let reply = rig.ask("GET", path, &[], "").await;
+        assert_eq!(reply.status, 200, "{path}");
+        assert_eq!(reply.header("content-type"), Some(&*format!("{kind}; charset=utf-8")), "{path}");
+        let policy = reply.header("content-security-policy").unwrap_or_default();
+        assert!(policy.starts_with("default-src 'self'"), "{path}: {policy}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        rig.ask("POST", path, &[], "").await.refuses(405, "method", &["GET"]);
+    }
+    settles("nothing has gone wrong", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
+    rig.proxy.finish().await;
+}

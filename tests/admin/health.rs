@@ -1,0 +1,98 @@
+//! Probes and metrics.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::rig::{Reply, Rig, exchange, request};
+use crate::support::deadline::{settles, soon};
+use crate::support::node::App;
+use crate::support::plain::Answer;
+use crate::support::proxy::{Config, Proxy};
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// Status, content type and body of one request to the health port.
+async fn probe(proxy: &Proxy, method: &str, path: &str) -> (u16, String, String) {
+    let line = proxy.logged("listening").swap_remove(0);
+    let address = line["health"].as_str().expect("a health port").to_owned();
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+    // Orchestrators ask by whatever name they know.
+    let request = request(method, path, ["Host: 10.1.2.3:9090"], "");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let answer = soon("an answer", Answer::read(&mut stream)).await.expect("an answer");
+    let kind = answer.header("content-type").unwrap_or_default().to_owned();
+    (answer.status, kind, answer.body)
+}
+
+/// Asks until the answer to `/readyz` is this.
+async fn becomes(proxy: &Proxy, status: u16, word: &str) {
+    let expected = (status, PLAIN.to_owned(), format!("{word}\n"));
+    let search = async {
+        loop {
+            let found = probe(proxy, "GET", "/readyz").await;
+            if found == expected {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+    };
+    soon(&format!("/readyz is {status} {word}"), search).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_well_says_so() {
+    let rig = Rig::start().await;
+    let proxy = &rig.proxy;
+    for (path, word) in [("/livez", "alive"), ("/readyz", "ready"), ("/startupz", "started")] {
+        assert_eq!(probe(proxy, "GET", path).await, (200, PLAIN.to_owned(), format!("{word}\n")), "{path}");
+    }
+    let (status, kind, body) = probe(proxy, "GET", "/metrics").await;
+    assert_eq!((status, &*kind), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    assert!(body.contains("pulsegate_websockets_active") && body.ends_with("# EOF\n"), "{body}");
+
+    let (status, kind, body) = probe(proxy, "GET", "/v1/info").await;
+    assert_eq!((status, &*kind, &*body), (404, PLAIN, "not_found\n"), "nothing of the API is served here");
+    for path in ["/", "/livez/", "/metrics/x", "/LIVEZ"] {
+        assert_eq!(probe(proxy, "GET", path).await.0, 404, "{path}");
+    }
+    for path in ["/livez", "/readyz", "/startupz", "/metrics"] {
+        for method in ["POST", "DELETE", "OPTIONS"] {
+            let reply = exchange(&mut rig.health().await, &request(method, path, ["Host: x"], "")).await;
+            reply.refuses(405, "method", &["GET"]);
+            assert_eq!(reply.header("allow"), Some("GET, HEAD"), "{method} {path}");
+        }
+        let Reply { status, head, .. } =
+            exchange(&mut rig.health().await, &request("HEAD", path, ["Host: x"], "")).await;
+        assert!(status == 200 && head.to_ascii_lowercase().contains("\r\ncontent-length: "), "HEAD {path}: {head}");
+    }
+    rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_drain_makes_it_unready_and_leaves_it_alive() {
+    let rig = Rig::with(|config| config.drain("delay = \"60s\"").drain("window = \"0s\"")).await;
+    becomes(&rig.proxy, 200, "ready").await;
+    assert_eq!(rig.post("/v1/drain", "").await.status, 202);
+    becomes(&rig.proxy, 503, "draining").await;
+    for (path, word) in [("/livez", "alive"), ("/startupz", "started")] {
+        assert_eq!(probe(&rig.proxy, "GET", path).await, (200, PLAIN.to_owned(), format!("{word}\n")), "{path}");
+    }
+    assert_eq!(probe(&rig.proxy, "GET", "/metrics").await.0, 200);
+}
+
+#[tokio::test]
+async fn an_app_that_is_found_dead_makes_it_unready_until_it_is_back() {
+    let app = App::bare().await;
+    let config = Config::to(&app.url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
+    let config = config.upstream("interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"60s\"");
+    let proxy = Proxy::start(config).await;
+    becomes(&proxy, 200, "ready").await;
+    let _session = proxy.websocket("/ws").await;
+    app.stop();
+    becomes(&proxy, 503, "upstream").await;
+    assert_eq!(probe(&proxy, "GET", "/livez").await.0, 200);
+    assert_eq!(probe(&proxy, "GET", "/startupz").await.0, 200, "that never depends on the app");
+    app.resume();
+    becomes(&proxy, 200, "ready").await;
+    settles("it is told", || proxy.logged("upstream.recovered").len(), |told| *told > 0).await;
+    proxy.finish().await;
+}

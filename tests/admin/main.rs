@@ -1,0 +1,16 @@
+//! The admin API and the health listener of the built binary: real WebSockets behind it, raw bytes in front of it.
+
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other end-to-end tests")]
+mod support;
+
+mod abuse;
+mod api;
+mod bad_input;
+mod closing;
+mod events;
+mod health;
+mod paging;
+mod reasons;
+mod rig;
+mod sockets;

@@ -1,0 +1,209 @@
+//! SIGTERM, phase by phase: announced, draining, drained; and what clients of each kind see of it.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::client::{close_of, echo, next_message, upgrade_head};
+use crate::support::deadline::{PATIENCE, settles, soon};
+use crate::support::fake::{Fake, Session};
+use crate::support::frames::Frame;
+use crate::support::node::App;
+use crate::support::plain::Answer;
+use crate::support::process::Line;
+use crate::support::proxy::{Config, Proxy};
+use crate::support::spread::{Stalls, assert_even};
+
+const GET: &[u8] = b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A configuration with these timers.
+fn timed(url: &str, delay: &str, window: &str) -> Config {
+    Config::to(url).drain(&format!("delay = \"{delay}\"")).drain(&format!("window = \"{window}\""))
+}
+
+/// The first line that tells of `phase`.
+async fn phase(proxy: &Proxy, phase: &str) -> Line {
+    proxy.line(phase, |line| line.json["message"] == "drain" && line.json["phase"] == phase).await
+}
+
+/// An app that hands the connection of each request to the test.
+async fn late_app() -> (Fake, mpsc::UnboundedReceiver<TcpStream>) {
+    let (requests, asked) = mpsc::unbounded_channel();
+    let fake = Fake::start(move |_, stream| {
+        let requests = requests.clone();
+        async move {
+            // A test that is over takes no more.
+            let _ = requests.send(stream);
+        }
+    })
+    .await;
+    (fake, asked)
+}
+
+async fn exits_with(proxy: &mut Proxy, code: i32) {
+    let status = proxy.exit_within(PATIENCE).await;
+    assert_eq!(status.code(), Some(code), "{status}; it wrote:\n{}", proxy.transcript());
+    proxy.has_not_panicked();
+}
+
+#[tokio::test]
+async fn while_the_end_is_announced_connections_are_served_and_then_no_more() {
+    let app = App::bare().await;
+    let mut proxy = Proxy::start(timed(&app.url, "6s", "0s")).await;
+    let mut early = proxy.websocket("/ws?name=early").await;
+    echo(&mut early, Message::text("open")).await.expect("the session is there, and not only its 101");
+    proxy.terminate();
+    let announced = phase(&proxy, "announced").await;
+    for (key, value) in [("delay_s", 6.0), ("window_s", 0.0), ("bound_s", 13.0), ("sessions", 1.0)] {
+        assert_eq!(announced.json[key].as_f64(), Some(value), "{key} in {}", announced.text);
+    }
+    assert_eq!((&announced.json["close.code"], &announced.json["afterwards"]), (&1012.into(), &"exit".into()));
+
+    let mut late = proxy.websocket("/ws?name=late").await;
+    echo(&mut late, Message::text("served")).await.expect("a session that opens in the delay is one like any other");
+    echo(&mut early, Message::text("still")).await.expect("and nobody is told yet");
+
+    let draining = phase(&proxy, "draining").await;
+    assert!(draining.at - announced.at > Duration::from_secs(5), "{:?}", draining.at - announced.at);
+    assert_eq!(draining.json["sessions"], 2, "{}", draining.text);
+    for websocket in [&mut early, &mut late] {
+        assert_eq!(close_of(websocket).await, (1012, "service restart".into()));
+    }
+    // A worker that is busy closes its listener a moment later.
+    let refused = async {
+        loop {
+            match TcpStream::connect(proxy.address).await {
+                Ok(_) => sleep(Duration::from_millis(25)).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let refused = soon("nobody listens any more", refused).await;
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    exits_with(&mut proxy, 0).await;
+    phase(&proxy, "drained").await;
+}
+
+#[tokio::test]
+async fn sessions_are_told_the_configured_code_one_after_the_other() {
+    const SESSIONS: usize = 60;
+    const WINDOW: Duration = Duration::from_secs(6);
+    let app = App::bare().await;
+    let mut proxy = Proxy::start(timed(&app.url, "0s", "6s").drain("code = 1001")).await;
+    let mut websockets = join_all((0..SESSIONS).map(|_| proxy.websocket("/ws"))).await;
+    let stalls = Stalls::watch();
+    proxy.terminate();
+    let told = websockets.iter_mut().map(|websocket| async {
+        assert_eq!(close_of(websocket).await, (1001, "going away".into()));
+        Instant::now()
+    });
+    let moments = join_all(told).await;
+    assert_even(&moments, WINDOW, stalls).await;
+    exits_with(&mut proxy, 0).await;
+    settles("the app's close events", || app.events("close").len(), |count| *count == SESSIONS).await;
+    assert!(app.events("close").iter().all(|event| event["code"] == 1012), "{}", app.transcript());
+    for line in proxy.ws_closes(SESSIONS).await {
+        assert_eq!((&line["close.reason"], &line["close.code"]), (&"drain".into(), &1001.into()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_flight_finishes_and_its_connection_ends() {
+    let (fake, mut asked) = late_app().await;
+    let mut proxy = Proxy::start(Config::to(&fake.url)).await;
+    let mut client = proxy.tls().await;
+    client.write_all(GET).await.expect("the proxy reads");
+    let mut app = soon("the request", asked.recv()).await.expect("the fake runs");
+    proxy.terminate();
+    phase(&proxy, "draining").await;
+    app.write_all(OK).await.expect("the proxy waits");
+    let answer = soon("the answer", Answer::read(&mut client)).await.expect("an answer");
+    assert_eq!((answer.status, &*answer.body, answer.header("connection")), (200, "ok", Some("close")));
+    soon("the end of the connection", client.read_to_end(&mut Vec::new())).await.expect("an orderly one");
+    exits_with(&mut proxy, 0).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_on_a_kept_connection_is_refused_and_told_when_to_come_back() {
+    let (fake, mut asked) = late_app().await;
+    let mut proxy = Proxy::start(timed(&fake.url, "0s", "30s")).await;
+    let mut client = proxy.tls().await;
+    client.write_all(GET).await.expect("the proxy reads");
+    soon("the request", asked.recv()).await.expect("the fake runs").write_all(OK).await.expect("the proxy reads");
+    let answer = soon("the answer", Answer::read(&mut client)).await.expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, None), "it is kept");
+    proxy.terminate();
+    phase(&proxy, "draining").await;
+
+    let answer = proxy.ask(&mut client, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    let line = proxy.line("the refusal", |line| line.json["message"] == "ws.reject").await.json;
+    assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"draining".into(), &503.into()), "{line}");
+    // There was no session: the window is nothing to wait for.
+    exits_with(&mut proxy, 0).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_aborts_whatever_the_phase() {
+    for (delay, window, at) in [("60s", "0s", "announced"), ("0s", "60s", "draining")] {
+        let app = App::bare().await;
+        let mut proxy = Proxy::start(timed(&app.url, delay, window)).await;
+        let mut stream = proxy.upgraded("/ws").await;
+        proxy.terminate();
+        phase(&proxy, at).await;
+        proxy.terminate();
+        exits_with(&mut proxy, 1).await;
+        let rest = soon("the connection ends", Frame::read_past_pings(&mut stream)).await;
+        assert_eq!(rest, None, "an abort says nothing");
+        proxy.line("it says so", |line| line.json["phase"] == "aborting").await;
+    }
+}
+
+#[tokio::test]
+async fn who_loses_its_app_while_it_waits_for_its_turn_is_told_1012_at_once() {
+    const SESSIONS: usize = 20;
+    let (fake, mut sessions) = Fake::sessions().await;
+    let mut proxy = Proxy::start(timed(&fake.url, "0s", "120s").drain("code = 1001")).await;
+    let mut websockets = join_all((0..SESSIONS).map(|_| proxy.websocket("/ws"))).await;
+    let mut legs: Vec<Session> = Vec::new();
+    while legs.len() < SESSIONS {
+        legs.push(soon("a session", sessions.recv()).await.expect("the fake runs"));
+    }
+    proxy.terminate();
+    phase(&proxy, "draining").await;
+    drop((fake, legs));
+    let closes = join_all(websockets.iter_mut().map(close_of)).await;
+    let lost = closes.iter().filter(|close| **close == (1012, "upstream lost".into())).count();
+    // In the first seconds of two minutes few have had their turn.
+    assert!(lost >= SESSIONS / 2, "{closes:?}");
+    exits_with(&mut proxy, 0).await;
+}
+
+#[tokio::test]
+async fn an_old_session_is_told_1012() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(
+        Config::to(&app.url).drain("max_connection_age = \"2s\"").drain("window = \"0s\"").drain("delay = \"0s\""),
+    )
+    .await;
+    let mut websocket = proxy.websocket("/ws?name=old").await;
+    assert_eq!(close_of(&mut websocket).await, (1012, "maximum age".into()));
+    // The answer goes out as the end is waited for. Without it, and without the connection's end, the session would last
+    // for as long as `close_grace` allows.
+    soon("the end of the connection", next_message(&mut websocket)).await.expect_err("nothing follows a Close");
+    drop(websocket);
+    let line = proxy.ws_close(|_| true).await.json;
+    assert_eq!((&line["close.reason"], &line["close.initiator"]), (&"max_age".into(), &"proxy".into()), "{line}");
+    let lived = line["duration_s"].as_f64().expect("a number");
+    assert!((1.8..4.0).contains(&lived), "{lived} s");
+    assert_eq!(app.close_of("old").await.json["code"], 1012);
+    proxy.finish().await;
+}

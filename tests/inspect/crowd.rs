@@ -1,0 +1,191 @@
+//! The page with many sessions: `crowd.js` makes them up.
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::page::Page;
+use crate::support::node::project;
+use crate::support::process::Process;
+
+/// No frame may take longer; far more than a person forgives, for this machine may be busy with other things.
+const FRAME: f64 = 250.0;
+/// Rows that exist at most, whatever the number of sessions: those in sight at this size, and some above and below.
+const ROWS: u64 = 60;
+
+/// A made-up proxy.
+pub(crate) struct Crowd {
+    /// Where its page is.
+    pub(crate) url: String,
+    _process: Process,
+}
+
+impl Crowd {
+    pub(crate) async fn of(arguments: &[&str]) -> Self {
+        let script = project("browser").with_file_name("inspect").join("crowd.js");
+        let process = Process::start("crowd.js", Command::new("node").arg(script).args(arguments));
+        let listening = process.line("it listens", |line| line.text.starts_with("listening ")).await;
+        Self { url: listening.text.trim_start_matches("listening ").to_owned(), _process: process }
+    }
+}
+
+/// The machine may stop the browser for reasons of its own; what the page does itself, it does every time.
+const ATTEMPTS: u32 = 3;
+
+/// Records the time between frames from now on.
+const WATCH: &str = "(() => {
+    window.frames_ = [];
+    window.watched_ = (window.watched_ ?? 0) + 1;
+    let last = performance.now();
+    requestAnimationFrame(function frame(at, turn = window.watched_) {
+      window.frames_.push(at - last);
+      last = at;
+      requestAnimationFrame((next) => turn === window.watched_ && frame(next, turn));
+    });
+    return null;
+  })()";
+
+#[tokio::test]
+async fn five_thousand_rows_scroll_sort_and_change_without_a_stutter() {
+    let crowd = Crowd::of(&["--sessions", "5000", "--churn", "40"]).await;
+    let mut page = Page::open(&crowd.url).await;
+    page.until("Number(document.getElementById('n-open').textContent.replace(/\\D/g, '')) >= 4990").await;
+    let mut longest = Vec::new();
+    for _ in 0..ATTEMPTS {
+        longest.push(longest_frame(&mut page).await);
+        if longest.last().is_some_and(|longest| *longest <= FRAME) {
+            return page.finish();
+        }
+    }
+    panic!("each time a frame took too long: {longest:?} ms");
+}
+
+/// Does with the page what people do; gives the longest time between two frames meanwhile, in milliseconds.
+async fn longest_frame(page: &mut Page) -> f64 {
+    page.ask(WATCH).await;
+    page.click("#grid").await;
+    page.press(&["Escape"]).await;
+    for _ in 0..20 {
+        page.press(&["PageDown"]).await;
+    }
+    let rows = "document.querySelectorAll('.body .row').length";
+    for _ in 0..20 {
+        page.ask("document.getElementById('grid').scrollTop += 7321").await;
+        let count = page.ask(rows).await;
+        assert!(count.as_u64().is_some_and(|count| (1..=ROWS).contains(&count)), "{count} rows exist");
+    }
+    for column in ["rtt", "client", "idle"] {
+        page.click(&format!("[data-column={column}] button")).await;
+    }
+    page.press(&["/"]).await;
+    page.write("graphql 203.").await;
+    page.until("/^\\d+ of /.test(document.getElementById('shown').textContent)").await;
+    page.press(&["Escape"]).await;
+    // Events stream in meanwhile.
+    let before = page.text("#f-closed").await;
+    page.until(&format!("document.getElementById('f-closed').textContent !== '{before}'")).await;
+    page.until("window.frames_.length > 150").await;
+
+    let frames = page.ask("window.frames_").await;
+    let mut frames: Vec<f64> = frames.as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    frames.sort_by(f64::total_cmp);
+    let longest = *frames.last().expect("some frames");
+    println!(
+        "{} frames: half took {:.1} ms at most, the longest {longest:.1} ms",
+        frames.len(),
+        frames[frames.len() / 2]
+    );
+    longest
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_told_and_comes_back_where_it_was() {
+    let crowd = Crowd::of(&["--sessions", "40", "--churn", "0"]).await;
+    let mut page = Page::open(&crowd.url).await;
+    page.sees("#n-open", "40").await;
+    page.sees("#link", "live").await;
+    page.until("document.getElementById('f-open').textContent === '40'").await;
+    // Whoever looks away for a moment misses nothing: the banner is written down when it comes.
+    page.ask(
+        "window.banner_ = false;
+         new MutationObserver(() => { window.banner_ ||= !document.getElementById('lost').hidden; })
+           .observe(document.getElementById('lost'), { attributes: true });
+         fetch('/crowd/lose', { method: 'POST' }).then(() => null)",
+    )
+    .await;
+    page.until("window.banner_").await;
+    page.sees("#link", "live").await;
+    page.misses("#lost").await;
+
+    // Another process: nothing of the former one stays.
+    page.ask("fetch('/crowd/restart', { method: 'POST' }).then(() => null)").await;
+    page.sees("#toasts", "another process").await;
+    page.until("document.getElementById('n-open').textContent === '0'").await;
+    page.sees("#empty", "No WebSocket yet: open wss://localhost:8443/").await;
+    page.finish();
+}
+
+#[tokio::test]
+async fn nothing_is_wider_than_a_small_telephone() {
+    let crowd = Crowd::of(&["--sessions", "300", "--churn", "0"]).await;
+    let mut page = Page::open(&crowd.url).await;
+    page.resize(360, 740).await;
+    page.sees("#n-open", "300").await;
+    let fits = "document.documentElement.scrollWidth <= 360 && scrollY >= 0";
+    assert_eq!(page.ask(fits).await, true);
+    // The page scrolls, and the rows in sight are there.
+    page.ask("scrollTo(0, 9000)").await;
+    page.until(
+        "[...document.querySelectorAll('.body .row')].some((row) => {
+           const { top, bottom } = row.getBoundingClientRect();
+           return !row.hidden && top < 400 && bottom > 300;
+         })",
+    )
+    .await;
+    let count = page.ask("document.querySelectorAll('.body .row').length").await;
+    assert!(count.as_u64().is_some_and(|count| (1..=ROWS).contains(&count)), "{count} rows exist");
+    // Another order begins at its top, below what stays in sight.
+    page.ask(
+        "const sorter = document.getElementById('sorter');
+         sorter.value = '-rtt';
+         sorter.dispatchEvent(new Event('change')); null",
+    )
+    .await;
+    page.until(
+        "(() => {
+           const first = document.querySelector('.body .row[aria-rowindex=\"2\"]:not([hidden])')?.getBoundingClientRect();
+           const tools = document.querySelector('.tools').getBoundingClientRect();
+           return first && scrollY > 0 && first.top >= tools.bottom - 2 && first.top < tools.bottom + 40;
+         })()",
+    )
+    .await;
+    page.ask("scrollTo(0, 0)").await;
+    page.click("#tab-closed").await;
+    page.sees(".body .c-why", "client").await;
+    assert_eq!(page.ask(fits).await, true);
+    page.click(".body .row:not([hidden])").await;
+    page.sees("#details .sentence", "client").await;
+    assert_eq!(page.ask(fits).await, true);
+    page.press(&["Escape"]).await;
+    page.misses("#details").await;
+    page.finish();
+}
+
+#[tokio::test]
+async fn light_and_dark_are_the_systems_until_somebody_chooses() {
+    let crowd = Crowd::of(&["--sessions", "3", "--churn", "0"]).await;
+    let mut page = Page::open(&crowd.url).await;
+    page.sees("#n-open", "3").await;
+    let ground = "getComputedStyle(document.body).backgroundColor";
+    let light = page.ask(ground).await;
+    page.prefer("dark").await;
+    let dark = page.ask(ground).await;
+    assert_ne!(light, dark);
+    page.until("document.getElementById('theme').ariaPressed === 'true'").await;
+    page.click("#theme").await;
+    assert_eq!(page.ask(ground).await, light);
+    page.reload().await;
+    assert_eq!(page.ask(ground).await, light, "a choice is kept");
+    page.press(&["t"]).await;
+    assert_eq!(page.ask(ground).await, dark);
+    page.finish();
+}

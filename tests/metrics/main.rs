@@ -1,0 +1,13 @@
+//! The metrics of the built binary: what a real run counts, what may stand in a label, and what Prometheus makes of it.
+
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other end-to-end tests")]
+mod support;
+
+mod counted;
+mod exposition;
+mod hostile;
+mod prometheus;
+mod reload;
+mod scrape;
+mod table;

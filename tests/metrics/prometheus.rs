@@ -1,0 +1,115 @@
+//! Prometheus itself, as Debian packages it, scrapes the proxy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::scrape::{get, health, metrics, observed};
+use crate::support::client::{Neighbour, echo};
+use crate::support::fake::{Fake, Request, hold};
+use crate::support::process::Process;
+use crate::support::proxy::Proxy;
+use crate::table::documented;
+
+/// It starts, opens its database, and scrapes once a second; all of that on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Prometheus {
+    process: Process,
+    address: SocketAddr,
+    /// Its configuration and its database.
+    _dir: TempDir,
+}
+
+impl Prometheus {
+    /// Starts it with one target.
+    async fn scraping(target: SocketAddr) -> Self {
+        let dir = TempDir::with_prefix("pulsegate-prometheus-").expect("make a temporary directory");
+        let config = format!(
+            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
+             scrape_configs:\n- job_name: pulsegate\n  static_configs:\n  - targets: ['{target}']\n"
+        );
+        let file = dir.path().join("prometheus.yml");
+        fs::write(&file, config).expect("write its configuration");
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg("--web.listen-address=127.0.0.1:0")
+            .arg("--log.format=json");
+        let process = Process::start("prometheus", &mut command);
+        let listening = process.line_within(LIMIT, "it listens", |line| line.json["msg"] == "Listening on").await;
+        let address = listening.json["address"].as_str().and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("no address in {}", listening.text));
+        Self { process, address, _dir: dir }
+    }
+
+    /// Asks `query` until its one value is `wanted`.
+    async fn answers(&self, query: &str, wanted: &str) {
+        let begun = Instant::now();
+        loop {
+            let answer = get(self.address, &format!("/api/v1/query?query={}", percent_encoded(query))).await;
+            let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            let value = &json["data"]["result"][0]["value"][1];
+            if value == wanted {
+                return;
+            }
+            let late = begun.elapsed() > LIMIT;
+            assert!(!late, "{query} is {}, not {wanted}; it wrote:\n{}", answer.body, self.process.transcript());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// All series that match `selector`, as their labels.
+    async fn series(&self, selector: &str) -> Vec<BTreeMap<String, String>> {
+        let answer = get(self.address, &format!("/api/v1/series?match[]={}", percent_encoded(selector))).await;
+        let mut json: Value = serde_json::from_str(&answer.body).expect("it answers in JSON");
+        let series: Vec<_> = serde_json::from_value(json["data"].take()).expect("a list of labels");
+        assert!(!series.is_empty(), "nothing matches {selector}");
+        series
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
+}
+
+#[tokio::test]
+async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
+    let app = Fake::start(|_: Request, stream: TcpStream| hold(stream)).await;
+    let proxy = Proxy::start(observed(&app.url)).await;
+    let _neighbours = [Neighbour::join(&proxy, "/echo").await, Neighbour::join(&proxy, "/echo").await];
+    let mut websocket = proxy.websocket("/echo").await;
+    echo(&mut websocket, Message::text("twelve bytes")).await.expect("it echoes");
+    let prometheus = Prometheus::scraping(health(&proxy)).await;
+
+    prometheus.answers("up", "1").await;
+    prometheus.answers("pulsegate_websockets_active{route=\"/\"}", "3").await;
+    prometheus.answers("sum(pulsegate_upgrades_total{outcome=\"opened\"})", "3").await;
+    prometheus.answers("pulsegate_messages_total{direction=\"in\"}", "3").await;
+    prometheus.answers("pulsegate_upgrade_duration_seconds_bucket{le=\"+Inf\"}", "3").await;
+    prometheus.answers("pulsegate_build_info", "1").await;
+    // Not a sample of it is lost on the way.
+    let samples = metrics(&proxy).await.len();
+    prometheus.answers("scrape_samples_scraped", &samples.to_string()).await;
+    // As its parser reads them, they are what the README says.
+    let series = prometheus.series("{__name__=~\"pulsegate_.+\"}").await;
+    let documented = documented();
+    for mut labels in series {
+        let name = labels.remove("__name__").expect("every series has a name");
+        let row = documented.iter().find(|row| row.is_of(&name)).unwrap_or_else(|| panic!("{name} is not documented"));
+        labels.retain(|label, _| !["instance", "job"].contains(&&**label));
+        row.assert_describes(&labels, &["/"]);
+    }
+    // The types are known to those who read OpenMetrics.
+    let answer = get(prometheus.address, "/api/v1/metadata?metric=pulsegate_upgrades").await;
+    assert!(answer.body.contains(r#""type":"counter""#), "{}", answer.body);
+    proxy.finish().await;
+}

@@ -1,0 +1,97 @@
+//! Asks a proxy for its metrics, as a scraper does.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::exposition::{Exposition, in_the_older_format};
+use crate::support::deadline::{PATIENCE, soon};
+use crate::support::plain::Answer;
+use crate::support::proxy::{Config, Proxy};
+use crate::table::documented;
+
+/// What Prometheus takes for `OpenMetrics`.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A proxy in front of the app at `url` whose health listener has a port of the system's choice.
+pub(crate) fn observed(url: &str) -> Config {
+    Config::to(url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"")
+}
+
+/// Where its metrics are.
+pub(crate) fn health(proxy: &Proxy) -> SocketAddr {
+    let listening = proxy.logged("listening");
+    let health = listening.first().and_then(|line| line["health"].as_str()?.parse().ok());
+    health.unwrap_or_else(|| panic!("no health address in {listening:?}"))
+}
+
+/// A GET of `target` on a connection of its own.
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("the request is taken");
+        Answer::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to GET {target}"))
+    };
+    soon("an answer", exchange).await
+}
+
+/// All metrics, as text.
+pub(crate) async fn text(proxy: &Proxy) -> String {
+    let answer = get(health(proxy), "/metrics").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some(OPEN_METRICS)), "{}", answer.head);
+    answer.body
+}
+
+/// All metrics.
+pub(crate) async fn metrics(proxy: &Proxy) -> Exposition {
+    Exposition::read(&text(proxy).await)
+}
+
+/// Asks again and again until `is_wanted`.
+pub(crate) async fn until(proxy: &Proxy, what: &str, is_wanted: impl Fn(&Exposition) -> bool) -> Exposition {
+    let begun = std::time::Instant::now();
+    loop {
+        let text = text(proxy).await;
+        let metrics = Exposition::read(&text);
+        if is_wanted(&metrics) {
+            return metrics;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}; last seen:\n{text}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Fails unless every family and label is one that the README has, every word one of its set, and every route one of
+/// `routes`.
+pub(crate) fn assert_as_documented(metrics: &Exposition, routes: &[&str]) {
+    let documented = documented();
+    for (name, family) in &metrics.families {
+        for sample in &family.samples {
+            let row = documented.iter().find(|row| row.is_of(&sample.name));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the README", sample.name));
+            assert_eq!(row.name.trim_end_matches("_total"), name, "{sample:?}");
+            assert_eq!(family.kind, row.kind, "{name}");
+            row.assert_describes(&sample.labels, routes);
+        }
+    }
+}
+
+/// Fails unless `promtool` has nothing to say against `text`.
+pub(crate) async fn assert_promtool_agrees(text: &str) {
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = command.kill_on_drop(true).spawn().unwrap_or_else(|error| {
+        panic!("promtool does not start: {error}; ./tests/install installs it (apt-get install -y prometheus)")
+    });
+    let older = in_the_older_format(text);
+    let mut stdin = promtool.stdin.take().expect("stdin is piped");
+    stdin.write_all(older.as_bytes()).await.expect("promtool reads");
+    drop(stdin);
+    let output = soon("promtool's judgement", promtool.wait_with_output()).await.expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}:\n{older}", String::from_utf8_lossy(&said));
+}

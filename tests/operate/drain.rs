@@ -1,0 +1,75 @@
+//! `pulsegate drain` against a proxy that drains, hangs, or goes away.
+
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use crate::fake::{Answer, Fake, Request, error};
+use crate::program::run;
+
+/// Answers the question after the drain's first step with each of `steps`, and every later one with the last.
+fn steps(steps: &'static [(&'static str, u64)]) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
+    let next = AtomicUsize::new(0);
+    move |request| {
+        let (phase, sessions) = match request.line.as_str() {
+            "POST /v1/drain" => ("announced", 40),
+            "GET /v1/drain" => steps[next.fetch_add(1, Ordering::Relaxed).min(steps.len() - 1)],
+            _ => return error(404, "not_found", "there is no such thing"),
+        };
+        if phase == "hangs up" {
+            return Answer::HangUp;
+        }
+        let status = if request.line.starts_with("POST") { 202 } else { 200 };
+        Answer::Json(status, json!({ "phase": phase, "sessions": sessions, "since": 1_000.0 }))
+    }
+}
+
+#[tokio::test]
+async fn without_wait_it_begins_and_comes_back() {
+    let fake = Fake::on_a_socket(steps(&[("drained", 0)]));
+    let run = run(&["drain", "--admin", &fake.at]).await;
+    assert_eq!(run.succeeded().out, "not ready any more, still accepting: 40 sessions left\n");
+    assert_eq!(fake.lines(), ["POST /v1/drain"]);
+}
+
+#[tokio::test]
+async fn with_wait_it_tells_every_phase_and_ends_with_the_last() {
+    let fake = Fake::on_a_socket(steps(&[("announced", 40), ("hangs up", 0), ("draining", 1), ("drained", 0)]));
+    let run = run(&["drain", "--wait", "--timeout", "1m", "--admin", &fake.at]).await;
+    let told = "not ready any more, still accepting: 40 sessions left\n\
+                not accepting, closing: 1 session left\ndrained: 0 sessions left\n";
+    assert_eq!(run.succeeded().out, told);
+}
+
+#[tokio::test]
+async fn a_process_that_goes_is_a_drain_that_ended() {
+    let fake = Fake::on_a_socket(steps(&[("draining", 3)]));
+    let socket = fake.at.clone();
+    let waiting = crate::program::command(&["drain", "--wait", "--admin", &fake.at]).spawn().expect("it starts");
+    crate::program::within("a second question", async {
+        while fake.lines().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    fs::remove_file(socket).expect("remove the socket");
+    let run = crate::program::end(waiting).await;
+    assert!(run.succeeded().out.ends_with("\nit is gone\n"), "{}", run.out);
+}
+
+#[tokio::test]
+async fn a_successor_in_its_place_ends_the_wait() {
+    let fake = Fake::on_a_socket(steps(&[("draining", 3), ("serving", 0)]));
+    let run = run(&["drain", "--wait", "--admin", &fake.at]).await;
+    assert!(run.succeeded().out.ends_with("\nit has been replaced by one that serves\n"), "{}", run.out);
+}
+
+#[tokio::test]
+async fn a_wait_in_vain_is_a_failure() {
+    let fake = Fake::on_a_socket(steps(&[("draining", 3)]));
+    let waiting = run(&["drain", "--wait", "--timeout", "700ms", "--admin", &fake.at]).await;
+    waiting.failed(1, &["not drained within 700ms"]);
+    run(&["drain", "--timeout", "1s", "--admin", &fake.at]).await.failed(2, &["--wait"]);
+    run(&["drain", "--wait", "--admin", "/nowhere/admin.sock"]).await.failed(1, &["no socket /nowhere/admin.sock"]);
+}

@@ -1,0 +1,162 @@
+//! What an operator may ask of a session: to close, and to play dead.
+
+use std::time::Duration;
+
+use pulsegate::heartbeat::{Delivery, Policy};
+use pulsegate::relay::{EndReason, Initiator, Order};
+use tokio::time::sleep;
+
+use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn close(code: u16, reason: &str) -> Order {
+    Order::Close { code, reason: reason.into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_legs_get_the_close_with_its_code_and_reason() {
+    let mut rig = Rig::new();
+    rig.control.give(close(1008, "closed by the operator"));
+    let told = Frame::close(1008, "closed by the operator");
+    let bytes = told.encode(false);
+    assert_eq!(rig.client.exactly(bytes.len()).await, bytes, "whole and unmasked");
+    assert_eq!(rig.app.expect().await, told);
+    rig.client.send(&told).await;
+    rig.app.send(&told).await;
+    assert_eq!(rig.client.frame().await, None);
+    assert_eq!(rig.app.frame().await, None);
+    rig.client.fin().await;
+    rig.app.fin().await;
+    let ending = rig.ending().await;
+    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Admin));
+    assert_eq!((ending.client_code, ending.upstream_code), (1008, 1008));
+    assert_eq!(&*ending.close_reason, "closed by the operator");
+    assert!(ending.duration < SECOND, "both answered: {:?}", ending.duration);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_close_stands_between_two_frames() {
+    let mut rig = Rig::new();
+    let up = Frame::new(BINARY, &[5; 100]).encode(true);
+    let down = Frame::new(BINARY, &[6; 100]).encode(false);
+    rig.client.send_raw(&up[..50]).await;
+    rig.app.send_raw(&down[..50]).await;
+    assert_eq!(rig.app.exactly(50).await, up[..50]);
+    assert_eq!(rig.client.exactly(50).await, down[..50]);
+    rig.control.give(close(4000, "moved"));
+    sleep(SECOND).await;
+    rig.client.send_raw(&up[50..]).await;
+    rig.app.send_raw(&down[50..]).await;
+    assert_eq!(rig.app.exactly(up.len() - 50).await, up[50..]);
+    assert_eq!(rig.client.exactly(down.len() - 50).await, down[50..]);
+    assert_eq!(rig.app.expect().await, Frame::close(4000, "moved"));
+    assert_eq!(rig.client.expect().await, Frame::close(4000, "moved"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_two_fragments_is_between_two_frames() {
+    let mut rig = Rig::new();
+    let begun = Frame { first: TEXT, payload: b"once upon".to_vec() };
+    rig.client.send(&begun).await;
+    rig.app.send(&begun).await;
+    assert_eq!(rig.app.expect().await, begun);
+    assert_eq!(rig.client.expect().await, begun);
+    rig.control.give(close(4000, ""));
+    assert_eq!(rig.app.expect().await, Frame::close(4000, ""));
+    assert_eq!(rig.client.expect().await, Frame::close(4000, ""));
+    rig.client.try_send(&Frame { first: 0x80 | CONTINUATION, payload: b"a time".to_vec() }.encode(true)).await.ok();
+    assert_eq!(rig.app.frame().await, None, "nothing behind the Close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_does_not_end_holds_up_nobody() {
+    let mut rig = Rig::new();
+    let up = Frame::new(BINARY, &[5; 100]).encode(true);
+    rig.client.send_raw(&up[..50]).await;
+    assert_eq!(rig.app.exactly(50).await, up[..50]);
+    rig.control.give(close(1008, "now"));
+    assert_eq!(rig.client.expect().await, Frame::close(1008, "now"));
+    assert!(rig.elapsed() <= 3 * SECOND, "{:?}", rig.elapsed());
+    assert_eq!(rig.app.rest().await, b"", "half a frame is out to the app: a bare FIN");
+    assert_eq!(rig.ending().await.upstream_code, 1006);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_close_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.control.give(close(1008, "first"));
+    rig.control.give(close(4000, "second"));
+    assert_eq!(rig.client.expect().await, Frame::close(1008, "first"));
+    rig.control.give(close(4001, "third"));
+    rig.control.give(Order::Drain { code: 1012 });
+    assert_eq!(rig.app.expect().await, Frame::close(1008, "first"));
+    assert_eq!(rig.client.frame().await, None, "one Close and the end");
+    assert_eq!(rig.app.frame().await, None);
+    assert_eq!(rig.ending().await.reason, EndReason::Admin);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_drain_has_told_goes_on_with_that() {
+    let mut rig = Rig::new();
+    let up = Frame::new(BINARY, &[5; 100]).encode(true);
+    rig.client.send_raw(&up[..50]).await;
+    assert_eq!(rig.app.exactly(50).await, up[..50]);
+    rig.control.give(Order::Drain { code: 1012 });
+    sleep(SECOND).await;
+    rig.control.give(close(1008, "too late"));
+    sleep(SECOND / 2).await;
+    rig.client.send_raw(&up[50..]).await;
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "service restart"));
+    assert_eq!(rig.ending().await.reason, EndReason::Drain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_handshake_that_is_stuck_is_cut_short() {
+    let policy = Policy { timeout: 3600 * SECOND, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, ..Plan::default() });
+    rig.client.send(&Frame::close(1000, "bye")).await;
+    assert_eq!(rig.app.expect().await, Frame::close(1000, "bye"));
+    // The app does not answer.
+    sleep(10 * SECOND).await;
+    rig.control.give(close(1008, "enough"));
+    assert_eq!(rig.client.expect().await, Frame::close(1008, "enough"), "the answer to its own");
+    assert_eq!(rig.app.frame().await, None, "it was told");
+    let ending = rig.ending().await;
+    assert_eq!((ending.reason, &*ending.close_reason), (EndReason::Admin, "bye"));
+    assert!(ending.duration <= 13 * SECOND, "{:?}", ending.duration);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_plays_dead_is_found_within_the_bound_whatever_the_client_does() {
+    let mut rig = Rig::new();
+    // The client's kernel takes everything, and what the client sends is there to be read.
+    *rig.kernel.lock().unwrap() = Some(Delivery { acked: u64::MAX, unread: true });
+    rig.client.send(&Frame::new(TEXT, b"still here")).await;
+    assert_eq!(rig.app.expect().await.payload, b"still here");
+    rig.control.give(Order::PlayDead);
+    rig.control.give(Order::ProbeUpstream);
+    sleep(SECOND).await;
+    rig.client.send(&Frame::new(TEXT, b"nobody hears this")).await;
+    rig.app.send(&Frame::new(TEXT, b"news")).await;
+    assert_eq!(rig.client.expect().await.payload, b"news", "the app may speak on");
+    let ping = rig.client.expect().await;
+    assert_eq!(ping.opcode(), PING);
+    rig.client.send(&Frame::new(PONG, &ping.payload)).await;
+    assert_eq!(rig.app.expect().await, Frame::close(4408, "heartbeat timeout"), "and nothing of the client");
+    assert!(rig.elapsed() <= 46 * SECOND, "interval and timeout: {:?}", rig.elapsed());
+    assert_eq!(rig.client.expect().await.opcode(), CLOSE);
+    let ending = rig.ending().await;
+    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.from_client.messages, ending.heartbeat.missed), (1, 1));
+    assert!(ending.last_seen_ago > 30 * SECOND, "{:?}", ending.last_seen_ago);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_plays_dead_can_still_be_closed() {
+    let mut rig = Rig::new();
+    rig.control.give(Order::PlayDead);
+    rig.control.give(close(1008, "enough"));
+    assert_eq!(rig.client.expect().await, Frame::close(1008, "enough"));
+    assert_eq!(rig.ending().await.reason, EndReason::Admin);
+}

@@ -1,0 +1,59 @@
+//! Whether moments are spread evenly, on a machine that may stall.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// Watches how late this process is woken, from its start to its end.
+#[derive(Debug)]
+pub(crate) struct Stalls {
+    stop: oneshot::Sender<()>,
+    watch: JoinHandle<Duration>,
+}
+
+impl Stalls {
+    pub(crate) fn watch() -> Self {
+        const TICK: Duration = Duration::from_millis(50);
+        let (stop, mut stopped) = oneshot::channel();
+        let watch = tokio::spawn(async move {
+            let mut worst = Duration::ZERO;
+            while stopped.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
+                let before = Instant::now();
+                sleep(TICK).await;
+                worst = worst.max(before.elapsed().saturating_sub(TICK));
+            }
+            worst
+        });
+        Self { stop, watch }
+    }
+
+    /// The longest one.
+    async fn worst(self) -> Duration {
+        // The watch lives until it is told.
+        let _ = self.stop.send(());
+        self.watch.await.expect("the watch does not panic")
+    }
+}
+
+/// Asserts that `moments` fill `window` with no second of it holding more than twice the mean. What a stall holds up
+/// comes in the second behind it, and is granted to that.
+pub(crate) async fn assert_even(moments: &[Instant], window: Duration, stalls: Stalls) {
+    let stalled = stalls.worst().await;
+    let first = *moments.iter().min().expect("there are moments");
+    let mut seconds = vec![0_u32; 1];
+    for moment in moments {
+        let second = usize::try_from(moment.duration_since(first).as_secs()).expect("few");
+        seconds.resize(seconds.len().max(second + 1), 0);
+        seconds[second] += 1;
+    }
+    let mean = f64::from(u32::try_from(moments.len()).expect("few")) / window.as_secs_f64();
+    let most = mean * (2.0 + stalled.as_secs_f64());
+    eprintln!("{} moments, {mean:.0} a second, stalls of {stalled:?}: {seconds:?}", moments.len());
+    assert!(seconds.iter().all(|count| f64::from(*count) <= most), "over {most:.0} in a second: {seconds:?}");
+    let last = moments.iter().max().expect("there are moments");
+    let took = last.duration_since(first);
+    assert!(took >= window * 3 / 4, "{took:?} of {window:?}: {seconds:?}");
+    assert!(took <= window + Duration::from_secs(1) + stalled, "{took:?} of {window:?}: {seconds:?}");
+}
