@@ -6,7 +6,7 @@
 //!                Aborting    Aborting
 //! ```
 //!
-//! [`Shutdown`] is the state, which anybody may move forward and nobody back; [`supervise`] lets the time pass.
+//! [`Shutdown`] is the state, which anybody may move forward and nobody back; `supervise` lets the time pass.
 
 mod farewell;
 mod signals;
