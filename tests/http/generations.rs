@@ -1,31 +1,12 @@
 //! What a reload changes for those who are connected already: the next request, and nothing that is under way.
 
-use tokio::io::DuplexStream;
-use tokio::net::TcpStream;
-
-use crate::support::{App, Proxy, Wire};
+use crate::pool::{GET, OK, answered, warm};
+use crate::support::{App, Proxy};
 use crate::upgrade::{handshake, switching};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// "a", masked with zeros.
 const CLIENT_TEXT: &[u8] = b"\x81\x81\0\0\0\0a";
 const SERVER_TEXT: &[u8] = b"\x81\x01b";
-
-/// A request that makes the proxy connect to `app`.
-async fn first_request(client: &mut Wire<DuplexStream>, app: &App) -> Wire<TcpStream> {
-    client.send(GET).await;
-    let mut upstream = app.accept().await;
-    answer(&mut upstream, client).await;
-    upstream
-}
-
-async fn answer(upstream: &mut Wire<TcpStream>, client: &mut Wire<DuplexStream>) {
-    upstream.head().await;
-    upstream.send(OK).await;
-    assert_eq!(client.head().await.line, "HTTP/1.1 200 OK");
-    client.expect("ok").await;
-}
 
 #[tokio::test]
 async fn the_next_request_of_an_open_connection_goes_to_the_new_app() {
@@ -41,7 +22,7 @@ async fn the_next_request_of_an_open_connection_goes_to_the_new_app() {
     client.head().await;
     client.expect("ok").await;
 
-    first_request(&mut client, &new).await;
+    warm(&new, &mut client).await;
     proxy.ended().await;
 }
 
@@ -50,7 +31,7 @@ async fn idle_connections_to_an_app_that_is_gone_are_closed_though_nobody_asks()
     let (old, new) = (App::start().await, App::start().await);
     let proxy = Proxy::before(&old);
     let mut client = proxy.connect();
-    let mut upstream = first_request(&mut client, &old).await;
+    let mut upstream = warm(&old, &mut client).await;
     proxy.reload(new.target(), |_| {});
     assert_eq!(upstream.rest().await, "", "it is closed");
     proxy.ended().await;
@@ -61,10 +42,10 @@ async fn an_app_that_stays_keeps_its_connections() {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
     let mut client = proxy.connect();
-    let mut upstream = first_request(&mut client, &app).await;
+    let mut upstream = warm(&app, &mut client).await;
     proxy.reload(app.target(), |settings| settings.limits.headers = 8);
     client.send(GET).await;
-    answer(&mut upstream, &mut client).await;
+    answered(&mut upstream, &mut client).await;
     proxy.ended().await;
 }
 

@@ -7,22 +7,19 @@ use tokio::net::TcpStream;
 
 use crate::support::{App, Proxy, Wire};
 
-const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// Sends a first request and answers it, so that its connection is pooled.
-async fn warm(app: &App, client: &mut Wire<DuplexStream>) -> Wire<TcpStream> {
+pub async fn warm(app: &App, client: &mut Wire<DuplexStream>) -> Wire<TcpStream> {
     client.send(GET).await;
     let mut upstream = app.accept().await;
-    upstream.head().await;
-    upstream.send(OK).await;
-    client.head().await;
-    client.expect("ok").await;
+    answered(&mut upstream, client).await;
     upstream
 }
 
-async fn answered(upstream: &mut Wire<TcpStream>, client: &mut Wire<DuplexStream>) {
+pub async fn answered(upstream: &mut Wire<TcpStream>, client: &mut Wire<DuplexStream>) {
     upstream.head().await;
     upstream.send(OK).await;
     assert_eq!(client.head().await.line, "HTTP/1.1 200 OK");

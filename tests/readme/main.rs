@@ -62,8 +62,8 @@ const COMMANDS: &[(&str, Tried)] = &[
     ),
     ("pulsegate reload", Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_is_one_and_says_why" }),
     (
-        "curl --unix-socket /run/pulsegate/admin.sock http://localhost/v1/connections?state=closed",
-        Tried::Elsewhere { file: "tests/admin/sockets.rs", by: "/v1/" },
+        "curl --unix-socket /run/pulsegate/admin.sock 'http://localhost/v1/connections?state=closed'",
+        Tried::Elsewhere { file: "tests/admin/closing.rs", by: "rig.get(\"/v1/connections?state=closed\")" },
     ),
     ("./tests/run", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
 ];
