@@ -60,6 +60,13 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         0
     }
 
+    /// Bytes of the peer that have left the socket, but are not readable yet: the beginning of a TLS record or of an
+    /// HTTP/2 DATA frame. They are signs of life, an unfinished frame, and held memory like any other. Asked when a read
+    /// returns Pending and at a deadline.
+    fn partial(&self) -> Option<Partial> {
+        None
+    }
+
     /// Bytes that the leg has read ahead and keeps for the relay; counted as held, like what the relay keeps itself.
     fn read_ahead(&self) -> usize {
         0
@@ -81,6 +88,15 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 
     /// The other leg was reset: where a reset can be told without harm to what goes before it, the end is one.
     fn other_leg_reset(&mut self) {}
+}
+
+/// The beginning of a TLS record or of an HTTP/2 DATA frame whose end has not arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// When the last byte of it arrived, on the runtime's clock.
+    pub at: Instant,
+    /// How many bytes of it are held.
+    pub len: usize,
 }
 
 /// What reads and writes fail with on a leg whose connection, which carries others too, has asked its peer for a sign

@@ -1,10 +1,11 @@
 //! The one timer of a session, armed lazily: a deadline that moves later is only noticed when the timer fires.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 /// Fires at the armed instant or a little later.
@@ -12,7 +13,7 @@ use tokio::time::{Sleep, sleep_until};
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     armed: Option<Instant>,
-    /// Whom the sleep wakes: while that is the same task, it need not be polled.
+    /// The waker that the sleep is registered with: while the task keeps it, the sleep need not be polled again.
     waker: Option<Waker>,
 }
 
@@ -45,8 +46,57 @@ impl Timer {
         }
     }
 
+    /// Polls the sleep outside the task's cooperative budget. Inside it, a poll after the budget is spent returns Pending
+    /// without a registration, and a timer that is then believed to be registered never fires.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
         self.waker = Some(cx.waker().clone());
-        self.sleep.as_mut().map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
+        pin!(unconstrained(poll_fn(|cx| sleep.as_mut().poll(cx)))).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use tokio::task::coop::poll_proceed;
+    use tokio::time::{Instant, advance};
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Uses up what the task may do before it must yield.
+    fn spend_budget() {
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(restore) = poll_proceed(&mut cx) {
+            restore.made_progress();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s52_a_timer_armed_with_the_budget_spent_fires() {
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut timer = Timer::default();
+        // In a task, for only there is a budget.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        spend_budget();
+        timer.arm(Some(deadline.into_std()), &mut cx);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0, "not due yet");
+        tokio::task::yield_now().await;
+        advance(Duration::from_millis(1001)).await;
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the wake-up of the deadline");
+        assert!(timer.fired(&mut cx, Instant::now().into_std()));
     }
 }
