@@ -1,7 +1,10 @@
-//! What the kernel knows about a TCP connection. The only module with unsafe code.
+//! What the kernel knows about a connection. The only module with unsafe code.
 #![cfg_attr(
     target_os = "linux",
-    expect(unsafe_code, reason = "neither std nor socket2 offers TCP_INFO; one getsockopt call, audited below")
+    expect(
+        unsafe_code,
+        reason = "no safe crate offers TCP_INFO or SIOCOUTQ; one getsockopt and one ioctl, audited below"
+    )
 )]
 
 use std::os::fd::AsFd;
@@ -42,6 +45,26 @@ pub fn bytes_acked(_socket: &impl AsFd) -> Option<u64> {
     None
 }
 
+/// Bytes that were written to a TCP or unix socket and that the peer has not acknowledged (TCP) or read (unix), a FIN
+/// counting as one; or `None` where the kernel does not tell.
+#[cfg(target_os = "linux")]
+pub fn unacked(socket: &impl AsFd) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+
+    let fd = socket.as_fd();
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `fd` borrows an open descriptor for the whole call. SIOCOUTQ, which is TIOCOUTQ, stores one int where its
+    // argument points to, and `bytes` is a writable int that outlives the call.
+    let status = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if status == 0 { u64::try_from(bytes).ok() } else { None }
+}
+
+/// Not known on this platform: what was handed to the kernel counts as delivered.
+#[cfg(not(target_os = "linux"))]
+pub fn unacked(_socket: &impl AsFd) -> Option<u64> {
+    None
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::io::{Read, Write};
@@ -69,6 +92,36 @@ mod tests {
             acked = bytes_acked(&server).expect("this kernel knows tcpi_bytes_acked");
         }
         assert_eq!(acked - before, 5000);
+    }
+
+    #[test]
+    fn what_the_peer_has_not_taken_is_unacknowledged() {
+        use std::io::ErrorKind;
+        use std::os::unix::net::UnixStream;
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let (mut server, _) = listener.accept().expect("accept");
+        assert_eq!(unacked(&server), Some(0));
+        server.set_nonblocking(true).expect("non-blocking");
+        // Until the client's kernel has no more room for what nobody reads.
+        let mut written = 0;
+        loop {
+            match server.write(&[7; 65_536]) {
+                Ok(more) => written += more,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => unreachable!("{error}"),
+            }
+        }
+        let left = unacked(&server).expect("this kernel knows SIOCOUTQ");
+        assert!(left > 0 && left <= written as u64, "{left} of {written}");
+        drop(client);
+
+        let (mut near, mut far) = UnixStream::pair().expect("a pair");
+        near.write_all(&[7; 100]).expect("write");
+        assert!(unacked(&near).is_some_and(|left| left > 0));
+        far.read_exact(&mut [0; 100]).expect("read");
+        assert_eq!(unacked(&near), Some(0));
     }
 
     #[test]

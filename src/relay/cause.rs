@@ -3,7 +3,7 @@
 use std::io;
 
 use super::rules::FirstClose;
-use super::{EndReason, Initiator, Unanswered};
+use super::{Abort, EndReason, Initiator, Unanswered};
 use crate::heartbeat::{CloseSpec, OnMiss, UpstreamEnd, Verdict};
 use crate::ws::{Sender, Violation};
 
@@ -23,6 +23,8 @@ pub(super) enum Cause {
     UpstreamLost,
     /// The heartbeat engine gave up.
     Verdict(Verdict),
+    /// The connection that the client's leg shares with others asked its peer for a sign of life in vain.
+    ClientUnanswered,
     /// The client pinged more than 20 times in a second.
     PingFlood,
     /// The client sent more than 20 heartbeats of the application's in a second.
@@ -39,11 +41,13 @@ pub(super) enum Cause {
     UpstreamUnresponsive,
     /// An operator has asked for this Close.
     Admin(CloseSpec),
+    /// Cut off at once: by an operator, or because a drain is out of time.
+    Aborted(Abort),
 }
 
-/// What a leg is told at the end.
+/// How the last thing that goes to a leg looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum LegClose {
     /// A Close, where a frame boundary allows it.
     Close(CloseSpec),
     /// No Close: a bare FIN.
@@ -56,7 +60,7 @@ impl Cause {
     /// A read or a write on the client leg failed.
     pub(super) fn client_lost(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut if is_unanswered(error) => Self::Verdict(Verdict::Timeout),
+            io::ErrorKind::TimedOut if is_unanswered(error) => Self::ClientUnanswered,
             // TCP_USER_TIMEOUT: the kernel has seen no acknowledgement for `write_stall`.
             io::ErrorKind::TimedOut => Self::Verdict(Verdict::SlowReader),
             io::ErrorKind::ConnectionReset => Self::ClientLost { detail: "connection reset" },
@@ -80,7 +84,7 @@ impl Cause {
     pub(super) fn reason(&self) -> EndReason {
         match self {
             Self::Closed | Self::ClientLost { .. } => EndReason::Normal,
-            Self::Verdict(Verdict::Timeout) => EndReason::HeartbeatTimeout,
+            Self::Verdict(Verdict::Timeout) | Self::ClientUnanswered => EndReason::HeartbeatTimeout,
             Self::Verdict(Verdict::SlowReader) => EndReason::SlowReader,
             Self::Verdict(Verdict::Trickle) => EndReason::Trickle,
             Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => {
@@ -89,9 +93,9 @@ impl Cause {
             Self::PingFlood | Self::BeatFlood | Self::MessageFlood => EndReason::Rate,
             Self::Violation { violation: Violation::FrameTooBig | Violation::MessageTooBig, .. } => EndReason::TooBig,
             Self::Violation { .. } => EndReason::ProtocolError,
-            Self::Drain { .. } => EndReason::Drain,
+            Self::Drain { .. } | Self::Aborted(Abort::Drain) => EndReason::Drain,
             Self::MaxAge => EndReason::MaxAge,
-            Self::Admin(_) => EndReason::Admin,
+            Self::Admin(_) | Self::Aborted(Abort::Operator) => EndReason::Admin,
         }
     }
 
@@ -112,18 +116,44 @@ impl Cause {
             Self::MessageFlood => Some("more messages a second than the limit"),
             Self::UpstreamUnresponsive => Some("app silent for too long"),
             Self::Verdict(Verdict::UpstreamStalled) => Some("app takes no bytes"),
+            Self::Aborted(Abort::Drain) => Some("out of time"),
             _ => None,
         }
     }
 
-    /// What the client is told, and what the app is told.
-    pub(super) fn farewells(&self, on_miss: &OnMiss) -> (Farewell, Farewell) {
-        let close = |code, reason| Farewell::Close(CloseSpec::new(code, reason));
+    /// Whether the client is to blame: its leg gets no time beyond `close_grace`.
+    pub(super) fn blames_client(&self) -> bool {
         match self {
-            Self::Closed => (Farewell::Fin, Farewell::Fin),
-            Self::ClientLost { .. } => (Farewell::Gone, Farewell::Fin),
-            Self::UpstreamLost => (close(RESTART, "upstream lost"), Farewell::Gone),
-            Self::Verdict(Verdict::Timeout) => missed(on_miss, None),
+            Self::Verdict(verdict) => *verdict != Verdict::UpstreamStalled,
+            Self::Violation { by, .. } => *by == Sender::Client,
+            Self::ClientUnanswered | Self::PingFlood | Self::BeatFlood | Self::MessageFlood | Self::Admin(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the app is to blame.
+    pub(super) fn blames_app(&self) -> bool {
+        match self {
+            Self::Violation { by, .. } => *by == Sender::Server,
+            Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the client broke a rule behind messages that the app may be about to answer.
+    pub(super) fn lets_app_answer(&self) -> bool {
+        matches!(self, Self::Violation { by: Sender::Client, violation }
+            if !matches!(violation, Violation::FrameTooBig | Violation::MessageTooBig))
+    }
+
+    /// What the client is sent last, and what the app is sent last.
+    pub(super) fn closes(&self, on_miss: &OnMiss) -> (LegClose, LegClose) {
+        let close = |code, reason| LegClose::Close(CloseSpec::new(code, reason));
+        match self {
+            Self::Closed => (LegClose::Fin, LegClose::Fin),
+            Self::ClientLost { .. } => (LegClose::Gone, LegClose::Fin),
+            Self::UpstreamLost => (close(RESTART, "upstream lost"), LegClose::Gone),
+            Self::Verdict(Verdict::Timeout) | Self::ClientUnanswered => missed(on_miss, None),
             Self::Verdict(Verdict::SlowReader) => missed(on_miss, Some("slow reader")),
             Self::Verdict(Verdict::Trickle) => missed(on_miss, Some("frame took too long")),
             Self::Verdict(Verdict::UpstreamStalled) | Self::UpstreamUnresponsive => {
@@ -143,7 +173,8 @@ impl Cause {
             // The code is for the client, which must know when and where to come back; the app has only to let go.
             Self::Drain { code } => (close(*code, drained(*code)), close(RESTART, drained(RESTART))),
             Self::MaxAge => (close(RESTART, "maximum age"), close(RESTART, "maximum age")),
-            Self::Admin(spec) => (Farewell::Close(spec.clone()), Farewell::Close(spec.clone())),
+            Self::Admin(spec) => (LegClose::Close(spec.clone()), LegClose::Close(spec.clone())),
+            Self::Aborted(_) => (LegClose::Gone, LegClose::Gone),
         }
     }
 }
@@ -163,11 +194,11 @@ fn drained(code: u16) -> &'static str {
 }
 
 /// The configured end, with another reason where the miss was of another kind.
-fn missed(on_miss: &OnMiss, reason: Option<&str>) -> (Farewell, Farewell) {
-    let told = |spec: &CloseSpec| Farewell::Close(CloseSpec::new(spec.code, reason.unwrap_or(&spec.reason)));
+fn missed(on_miss: &OnMiss, reason: Option<&str>) -> (LegClose, LegClose) {
+    let told = |spec: &CloseSpec| LegClose::Close(CloseSpec::new(spec.code, reason.unwrap_or(&spec.reason)));
     let upstream = match &on_miss.upstream {
         UpstreamEnd::Close(spec) => told(spec),
-        UpstreamEnd::Disconnect => Farewell::Fin,
+        UpstreamEnd::Disconnect => LegClose::Fin,
     };
     (told(&on_miss.client), upstream)
 }

@@ -31,15 +31,27 @@ pub enum Order {
         /// At most 123 bytes of it are sent.
         reason: Box<str>,
     },
+    /// End at once: both legs are reset, and nothing more is delivered.
+    Abort(Abort),
+}
+
+/// What cuts a session off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    /// An operator.
+    Operator,
+    /// A drain that is out of time.
+    Drain,
 }
 
 impl Order {
-    /// Which of two orders that wait at the same time is obeyed. An order to end is never displaced.
+    /// Which of two orders that wait at the same time is obeyed. An order to end is displaced by an abort only.
     fn weight(&self) -> u8 {
         match self {
             Self::ProbeUpstream => 0,
             Self::PlayDead => 1,
             Self::Drain { .. } | Self::UpstreamUnresponsive | Self::Close { .. } => 2,
+            Self::Abort(_) => 3,
         }
     }
 }
@@ -72,7 +84,7 @@ impl Control {
         }
     }
 
-    /// Leaves `order` for the session and wakes it. An order to end is never displaced by another.
+    /// Leaves `order` for the session and wakes it. An order to end is displaced by an abort only.
     pub fn give(&self, order: Order) {
         {
             let mut slot = self.order();

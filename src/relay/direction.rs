@@ -7,14 +7,14 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::allowance::Allowance;
-use super::cause::Cause;
+use super::cause::{Cause, LegClose};
 use super::inbound::{Inbound, Payload, control_len};
 use super::outbound::{Drained, Outbound};
 use super::rules::{Fate, Rules};
 use super::tap::{Sight, Tap};
 use super::{Leg, scratch};
-use crate::heartbeat::{Gap, Seen};
-use crate::ws::{Header, Limits, Opcode, Piece, Sender};
+use crate::heartbeat::{CloseSpec, Gap, Seen};
+use crate::ws::{Close, ControlFrame, Header, Limits, Opcode, Piece, Sender};
 
 /// What one peer sends, on its way to the other.
 #[derive(Debug)]
@@ -22,10 +22,58 @@ pub(super) struct Direction {
     pub(super) from: Sender,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
-    /// Where the heartbeat is made of messages.
+    pub(super) flow: Flow,
+    /// The Close behind everything else that was put into `outbound`.
+    pub(super) last: Option<Box<LastClose>>,
+    /// What the sink gets in place of a Close of the source that answers one of the proxy's own.
+    pub(super) in_place: Option<Box<InPlace>>,
+    /// Why the source broke.
+    pub(super) source_error: Option<io::Error>,
+    /// Why the sink takes nothing any more.
+    pub(super) sink_error: Option<io::Error>,
+    /// Set on routes with an application-level heartbeat.
     tap: Option<Box<Tap>>,
     /// How many messages may come, where that is limited.
     allowance: Option<Box<Allowance>>,
+}
+
+/// What the sink still gets of what the source sends.
+#[derive(Debug)]
+pub(super) enum Flow {
+    /// Everything.
+    Open,
+    /// Everything up to the next gap between two frames, and there a Close of the proxy's own.
+    UntilGap(Box<CloseSpec>),
+    /// Nothing: a Close or the end of the stream was put behind what was sent. What the source still sends is read and
+    /// discarded.
+    Closed,
+}
+
+/// The Close that ends a direction.
+#[derive(Debug)]
+pub(super) struct LastClose {
+    /// Its code, 1005 for none.
+    pub(super) code: u16,
+    pub(super) reason: Box<str>,
+    /// Whether it is the proxy's own.
+    pub(super) own: bool,
+}
+
+/// A Close in place of the source's.
+#[derive(Debug)]
+pub(super) struct InPlace {
+    /// The code that the source was sent, where one that says something else passes.
+    pub(super) of: Option<u16>,
+    pub(super) replacement: CloseSpec,
+}
+
+/// How a direction was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// Everything that was sent are whole frames; the Close, where there is one, is behind them.
+    Whole,
+    /// The sink has the beginning of a frame whose end it will not get, and no Close.
+    InsideFrame,
 }
 
 /// How a step went.
@@ -52,7 +100,24 @@ impl Direction {
         let tap = rules.attends(from).then(|| Box::new(Tap::new(from)));
         let rate = limits.messages_per_second.filter(|_| from == Sender::Client);
         let allowance = rate.map(|rate| Box::new(Allowance::new(rate, now)));
-        Self { from, inbound: Inbound::new(from, limits, early), outbound: Outbound::default(), tap, allowance }
+        Self {
+            from,
+            inbound: Inbound::new(from, limits, early),
+            outbound: Outbound::default(),
+            flow: Flow::Open,
+            last: None,
+            in_place: None,
+            source_error: None,
+            sink_error: None,
+            tap,
+            allowance,
+        }
+    }
+
+    /// Whether the sink gets nothing more of the source.
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.flow, Flow::Closed)
     }
 
     /// The memory that is taken by what could not pass yet.
@@ -70,7 +135,11 @@ impl Direction {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<Step, Cause> {
-        if self.drain(sink, rules, cx, now)? != Drained::Clear || self.inbound.is_silent() {
+        let drained = self.drain(sink, rules, cx, now);
+        if self.is_closed() {
+            return Ok(self.discard(source, cx));
+        }
+        if drained != Drained::Clear || self.inbound.is_silent() {
             if let Some(allowance) = &mut self.allowance {
                 allowance.hold_up(now);
             }
@@ -80,6 +149,11 @@ impl Direction {
             Poll::Pending => {
                 if let Some(allowance) = &mut self.allowance {
                     allowance.catch_up();
+                }
+                if self.from == Sender::Client
+                    && let Some(partial) = source.partial()
+                {
+                    rules.partial(partial);
                 }
                 Ok(Step::Idle)
             }
@@ -97,30 +171,58 @@ impl Direction {
                 }
                 Ok(Step::More)
             }
-            Poll::Ready(Err(error)) => self.source_failed(&error),
+            Poll::Ready(Err(error)) => {
+                self.source_failed(error);
+                Ok(Step::More)
+            }
         })
     }
 
-    /// Puts frames of our own into the stream, as far as they may stand where it stands.
-    pub(super) fn inject<T: Leg>(
+    /// Closes the direction: what was accepted is still delivered, then `close`, and nothing more. `key` masks a Close
+    /// to the app. A direction that is closed already stays as it is.
+    pub(super) fn close<T: Leg>(
         &mut self,
+        close: LegClose,
         sink: &mut T,
-        rules: &mut Rules,
         cx: &mut Context<'_>,
-        now: Instant,
-    ) -> Result<(), Cause> {
+        key: Option<[u8; 4]>,
+    ) -> Closed {
+        if self.is_closed() {
+            return Closed::Whole;
+        }
+        let gap = self.gap();
+        self.flow = Flow::Closed;
+        match close {
+            LegClose::Gone => self.outbound.break_off(),
+            LegClose::Fin => {}
+            LegClose::Close(_) if self.outbound.is_broken() => {}
+            LegClose::Close(_) if gap.is_none() => return Closed::InsideFrame,
+            LegClose::Close(spec) => {
+                self.outbound.send(sink, cx, ControlFrame::close(spec.code, &spec.reason, key).as_bytes());
+                self.last = Some(Box::new(LastClose { code: spec.code, reason: spec.reason, own: true }));
+            }
+        }
+        Closed::Whole
+    }
+
+    /// The code of the Close that was written to the sink.
+    pub(super) fn written_close(&self) -> Option<&LastClose> {
+        self.last.as_deref().filter(|_| self.outbound.is_clear() && !self.outbound.is_broken())
+    }
+
+    /// Puts frames of our own into the stream, as far as they may stand where it stands.
+    pub(super) fn inject<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>, now: Instant) {
         if rules.wants_injection(self.from, now)
             && let Some(gap) = self.gap()
         {
             self.put_injections(gap, sink, rules, cx, now);
-            self.drain(sink, rules, cx, now)?;
+            self.drain(sink, rules, cx, now);
         }
-        Ok(())
     }
 
     /// What may stand behind the bytes that have been sent so far; `None`: nothing of ours.
     pub(super) fn gap(&self) -> Option<Gap> {
-        if self.inbound.close.is_some() || self.outbound.is_broken() {
+        if self.is_closed() || self.outbound.is_broken() {
             return None;
         }
         // Nothing of a message that is held back has been sent.
@@ -149,22 +251,42 @@ impl Direction {
     }
 
     /// Gets out what waits, and lets the rules know how that went.
-    fn drain<T: Leg>(
+    pub(super) fn drain<T: Leg>(
         &mut self,
         sink: &mut T,
         rules: &mut Rules,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<Drained, Cause> {
-        let drained = match self.outbound.drain(sink, cx) {
-            Ok(drained) => drained,
-            Err(error) => {
-                self.sink_failed(&error)?;
-                Drained::Clear
-            }
-        };
+    ) -> Drained {
+        let drained = self.outbound.drain(sink, cx).unwrap_or_else(|error| {
+            self.outbound.break_off();
+            self.sink_error.get_or_insert(error);
+            Drained::Clear
+        });
         rules.drained(self.from, drained, now, sink);
-        Ok(drained)
+        drained
+    }
+
+    /// Reads once and throws away what was read, looking only for the source's Close: with bytes left unread in its
+    /// socket, closing that would reset the connection before the peer has read our Close.
+    fn discard<S: Leg>(&mut self, source: &mut S, cx: &mut Context<'_>) -> Step {
+        if self.inbound.ended {
+            return Step::Idle;
+        }
+        let inbound = &mut self.inbound;
+        let read = scratch::with(|scratch| {
+            let read = inbound.poll_read(source, cx, scratch);
+            if let Poll::Ready(Ok(filled)) = read {
+                inbound.seek_close(&scratch[..filled]);
+            }
+            read
+        });
+        match read {
+            Poll::Pending => return Step::Idle,
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => self.source_failed(error),
+        }
+        Step::More
     }
 
     /// Walks the frames of `bytes`. What passes is sent in as few writes as possible, straight from the buffer.
@@ -178,10 +300,11 @@ impl Direction {
     ) -> Result<(), Cause> {
         let (mut run, mut at) = (0, 0);
         let mut seen = Seen::default();
-        // Nothing may follow a Close (RFC 6455 §5.5.1); what does is thrown away.
         let outcome = loop {
-            if self.inbound.close.is_some() {
-                break Ok(at);
+            // Nothing may follow a Close (RFC 6455 §5.5.1).
+            if self.is_closed() {
+                self.inbound.seek_close(&bytes[at..]);
+                break Ok(());
             }
             if let Some(allowance) = &mut self.allowance
                 && self.inbound.scanner.begins_message(&bytes[at..])
@@ -223,9 +346,15 @@ impl Direction {
                 Ok(Some(Piece::Control(header))) => {
                     let end = at + control_len(&header);
                     seen.ended_frame |= !(TAPPED && self.holds());
+                    // What was promised to the client goes before the app's Close.
+                    if header.opcode == Opcode::CLOSE && self.from == Sender::Server && rules.owes_answers() {
+                        self.outbound.send(sink, cx, &bytes[run..at]);
+                        run = at;
+                        self.put_answers(sink, rules, cx);
+                    }
                     match self.control(&header, &bytes[at..end], rules, now) {
                         Ok(Fate::Pass) => {
-                            if TAPPED && self.inbound.close.is_some() {
+                            if TAPPED && self.is_closed() {
                                 self.release(sink, cx);
                             }
                         }
@@ -244,9 +373,18 @@ impl Direction {
                 }
                 Ok(None) => {
                     self.inbound.keep(&bytes[at..]);
-                    break Ok(at);
+                    break Ok(());
                 }
-                Err(violation) => break Err(Cause::Violation { by: self.from, violation }),
+                Err(violation) => {
+                    self.inbound.violated = true;
+                    break Err(Cause::Violation { by: self.from, violation });
+                }
+            }
+            if matches!(self.flow, Flow::UntilGap(_)) && self.gap().is_some() {
+                self.outbound.send(sink, cx, &bytes[run..at]);
+                run = at;
+                self.close_at_gap(sink, rules, cx);
+                continue;
             }
             if rules.wants_injection(self.from, now)
                 && let Some(gap) = self.gap()
@@ -262,7 +400,7 @@ impl Direction {
             Sender::Client => rules.engine.read(now, seen),
             Sender::Server => rules.heard_app(now, seen),
         }
-        outcome.map(|_| ())
+        outcome
     }
 
     /// Shows a piece of a data frame to the tap, and asks the rules where that makes a message known.
@@ -302,30 +440,56 @@ impl Direction {
     fn control(&mut self, header: &Header, frame: &[u8], rules: &mut Rules, now: Instant) -> Result<Fate, Cause> {
         let payload = Payload::of(header, frame);
         if header.opcode == Opcode::CLOSE {
-            let close = payload.close().map_err(|violation| Cause::Violation { by: self.from, violation })?;
-            self.inbound.close = Some(rules.closed(self.from, close));
-            return Ok(Fate::Pass);
+            let close = payload.close().map_err(|violation| {
+                self.inbound.violated = true;
+                Cause::Violation { by: self.from, violation }
+            })?;
+            return Ok(self.closed(&close, rules));
         }
         rules.control(self.from, header.opcode, payload.as_bytes(), now)
     }
 
-    fn sink_failed(&mut self, error: &io::Error) -> Result<(), Cause> {
-        self.outbound.break_off();
-        match self.from {
-            // The app may have said its last words; they are still read.
-            Sender::Client => Ok(()),
-            Sender::Server => Err(Cause::client_lost(error)),
+    /// The source has sent its Close.
+    fn closed(&mut self, close: &Close<'_>, rules: &mut Rules) -> Fate {
+        let code = close.code.unwrap_or(1005);
+        self.inbound.close = Some(code);
+        self.flow = Flow::Closed;
+        rules.closed(self.from, close);
+        match self.in_place.take().filter(|in_place| in_place.of.is_none_or(|of| of == code)) {
+            Some(in_place) => {
+                let CloseSpec { code, reason } = in_place.replacement;
+                let frame = ControlFrame::close(code, &reason, rules.key_for_sink_of(self.from));
+                self.last = Some(Box::new(LastClose { code, reason, own: true }));
+                Fate::Replace(frame)
+            }
+            None => {
+                self.last = Some(Box::new(LastClose { code, reason: close.reason.into(), own: false }));
+                Fate::Pass
+            }
         }
     }
 
-    fn source_failed(&mut self, error: &io::Error) -> Result<Step, Cause> {
-        match self.from {
-            Sender::Client => Err(Cause::client_lost(error)),
-            Sender::Server => {
-                self.inbound.ended = true;
-                self.inbound.reset = error.kind() == io::ErrorKind::ConnectionReset;
-                Ok(Step::More)
-            }
+    /// Puts the Close that waits for a gap where the stream stands now, if that is one.
+    pub(super) fn close_at_gap<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>) {
+        if self.gap().is_some()
+            && let Flow::UntilGap(spec) = std::mem::replace(&mut self.flow, Flow::Open)
+        {
+            self.close(LegClose::Close(*spec), sink, cx, rules.key_for_sink_of(self.from));
         }
+    }
+
+    /// Puts the answers that the client is still owed, where a message may stand.
+    fn put_answers<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>) {
+        while self.gap() == Some(Gap::Message)
+            && let Some(answer) = rules.answer()
+        {
+            self.outbound.send(sink, cx, answer.as_bytes());
+        }
+    }
+
+    fn source_failed(&mut self, error: io::Error) {
+        self.inbound.ended = true;
+        self.inbound.reset = error.kind() == io::ErrorKind::ConnectionReset;
+        self.source_error.get_or_insert(error);
     }
 }

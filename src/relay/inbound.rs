@@ -24,6 +24,8 @@ pub(super) struct Inbound {
     pub(super) reset: bool,
     /// Whether the peer is treated as if it had vanished: nothing of it is relayed any more.
     pub(super) vanished: bool,
+    /// Whether the peer broke the framing: the scanner is of no use any more, and no Close is to be expected.
+    pub(super) violated: bool,
     /// Read before the relay began.
     early: Bytes,
     /// An unfinished header or control frame, at most [`Scanner::MAX_REST`] bytes.
@@ -39,6 +41,7 @@ impl Inbound {
             ended: false,
             reset: false,
             vanished: false,
+            violated: false,
             early,
             rest: Vec::new(),
         }
@@ -54,6 +57,11 @@ impl Inbound {
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         self.ended || self.vanished
+    }
+
+    /// Whether nothing of interest can come any more: the peer has closed, ended, or broken the framing.
+    pub(super) fn is_over(&self) -> bool {
+        self.close.is_some() || self.ended || self.violated
     }
 
     /// Reads once into `scratch`, behind what was left over, and returns how much of it is filled; 0 where the peer
@@ -97,7 +105,7 @@ impl Inbound {
     /// Looks for the peer's Close in bytes that are otherwise thrown away.
     pub(super) fn seek_close(&mut self, bytes: &[u8]) {
         let mut at = 0;
-        while self.close.is_none() {
+        while self.close.is_none() && !self.violated {
             match self.scanner.next(&bytes[at..]) {
                 Ok(Some(Piece::Data { len, .. })) => at += len,
                 Ok(Some(Piece::Control(header))) => {
@@ -108,8 +116,7 @@ impl Inbound {
                     at += control_len(&header);
                 }
                 Ok(None) => return self.keep(&bytes[at..]),
-                // Whoever breaks the framing after the end was decided will not close properly either.
-                Err(_) => self.close = Some(1002),
+                Err(_) => self.violated = true,
             }
         }
     }

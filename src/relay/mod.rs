@@ -7,6 +7,7 @@
 
 mod allowance;
 mod cause;
+mod closing;
 mod control;
 mod direction;
 mod ending;
@@ -17,6 +18,7 @@ mod outbound;
 mod pump;
 mod rules;
 mod scratch;
+mod slot;
 mod tap;
 mod teardown;
 mod timer;
@@ -31,7 +33,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use cause::RESTART;
-pub use control::{Control, Order};
+pub use control::{Abort, Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
 pub use memory::Memory;
 pub use observer::{Observer, Unobserved};
@@ -76,6 +78,12 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
     /// likewise.
     fn unsent(&self) -> usize {
         0
+    }
+
+    /// Bytes that were handed to the kernel and that the peer's kernel has not acknowledged; `None` where that cannot be
+    /// told. Asked while a session ends, never on the way of a frame.
+    fn unacked(&self) -> Option<u64> {
+        self.delivery().map(|delivery| self.written().saturating_sub(delivery.acked))
     }
 
     /// Makes the connection fail once written bytes have gone unacknowledged for `after` (`TCP_USER_TIMEOUT`, RFC 5482).

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::Ending;
 use crate::ws::Sender;
 
 /// Is told what happens on one session, by the session's own task: it must not block.
@@ -29,6 +30,12 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
     /// The session ends for want of a sign of life.
     fn timed_out(&self) {}
+
+    /// The session has ended: both peers have been sent all that they get, and what was written is known. A socket may
+    /// still be read for a moment, so that closing it resets nothing.
+    fn ended(&self, ending: &Ending) {
+        let _ = ending;
+    }
 
     /// What `from` sends is held up from here on, because the other leg does not take it. Told once each time.
     fn paused(&self, from: Sender) {

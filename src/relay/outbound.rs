@@ -13,6 +13,10 @@ pub(super) struct Outbound {
     waiting: Vec<u8>,
     /// How much of `waiting` has been taken.
     taken: usize,
+    /// Bytes that were ever given to [`Self::send`].
+    accepted: u64,
+    /// Why a write of [`Self::send`] failed, until [`Self::drain`] returns it: the kernel reports a cause once.
+    error: Option<io::Error>,
     state: State,
 }
 
@@ -52,6 +56,11 @@ impl Outbound {
         self.waiting.len() - self.taken
     }
 
+    /// Bytes that were ever accepted for the leg.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
     /// The memory that what waits takes.
     #[inline]
     pub(super) fn kept(&self) -> usize {
@@ -60,7 +69,7 @@ impl Outbound {
 
     /// Gives up on the leg: nothing more goes out.
     pub(super) fn break_off(&mut self) {
-        *self = Self { state: State::Broken, ..Self::default() };
+        *self = Self { state: State::Broken, accepted: self.accepted, ..Self::default() };
     }
 
     /// Sends `bytes` behind what waits already. A failure shows at the next [`Self::drain`].
@@ -69,11 +78,13 @@ impl Outbound {
             return;
         }
         self.state = State::Pending;
-        while self.waiting.is_empty() && !bytes.is_empty() {
+        self.accepted += bytes.len() as u64;
+        while self.waiting.is_empty() && !bytes.is_empty() && self.error.is_none() {
             match Pin::new(&mut *leg).poll_write(cx, bytes) {
-                Poll::Ready(Ok(n)) if n > 0 => bytes = &bytes[n..],
-                // What cannot go now, and what never will, is sorted out by `drain`.
-                _ => break,
+                Poll::Ready(Ok(0)) => self.error = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(n)) => bytes = &bytes[n..],
+                Poll::Ready(Err(error)) => self.error = Some(error),
+                Poll::Pending => break,
             }
         }
         self.waiting.extend_from_slice(bytes);
@@ -86,6 +97,9 @@ impl Outbound {
     }
 
     fn drain_pending<L: Leg>(&mut self, leg: &mut L, cx: &mut Context<'_>) -> io::Result<Drained> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
         let before = leg.written();
         let mut progress = false;
         while self.len() > 0 {

@@ -7,7 +7,7 @@ use tracing::debug;
 
 use super::cause::Cause;
 use super::outbound::Drained;
-use super::{BEAT, Control, Leg, Observer, Terms};
+use super::{BEAT, Control, Ending, Leg, Observer, Partial, Terms};
 use crate::heartbeat::{
     Answer, BeatFate, Engine, Gap, Heard, Ledger, Listener, PingFate, PongFate, Profile, Seen, Transmit, UpstreamPulse,
     Verdict,
@@ -38,6 +38,8 @@ pub(super) struct Rules {
     /// Whose bytes wait for the other leg to take them.
     stalled: Stalled,
     pub(super) first_close: Option<FirstClose>,
+    /// Whether an end is under way.
+    ending: bool,
 }
 
 /// The Close that began the closing handshake.
@@ -55,8 +57,8 @@ struct Owed {
     count: usize,
 }
 
-/// More answers than a second tolerates heartbeats are not kept.
-const MOST_OWED: usize = 20;
+/// More answers than the heartbeats of a minute are not kept for a client that does not read.
+const MOST_OWED: usize = 60 * 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AppProbe {
@@ -98,12 +100,13 @@ impl Rules {
             keys,
             stalled: Stalled::default(),
             first_close: None,
+            ending: false,
         }
     }
 
     /// One of our own pings shall go to the app.
     pub(super) fn probe_app(&mut self) {
-        if self.first_close.is_none() {
+        if !self.ending {
             self.app_probe = AppProbe::Wanted;
         }
     }
@@ -159,15 +162,28 @@ impl Rules {
         }
     }
 
-    /// A Close was read: no more probes on either leg. Returns its code, 1005 where it has none.
-    pub(super) fn closed(&mut self, by: Sender, close: Close<'_>) -> u16 {
-        let code = close.code.unwrap_or(1005);
+    /// A Close was read: no more probes on either leg. The client is still answered until the app closes, too.
+    pub(super) fn closed(&mut self, by: Sender, close: &Close<'_>) {
         self.engine.closing();
         self.app_probe = AppProbe::No;
-        self.reply = None;
-        self.owed = None;
-        self.first_close.get_or_insert_with(|| FirstClose { by, code, reason: close.reason.into() });
-        code
+        if by == Sender::Server {
+            self.reply = None;
+            self.owed = None;
+        }
+        // In an end that the proxy began, a Close is the answer to its own.
+        if !self.ending {
+            self.first_closed(by, close.code.unwrap_or(1005), close.reason);
+        }
+    }
+
+    /// The Close that began the closing handshake, or stands for it.
+    pub(super) fn first_closed(&mut self, by: Sender, code: u16, reason: &str) {
+        self.first_close.get_or_insert_with(|| FirstClose { by, code, reason: reason.into() });
+    }
+
+    /// Bytes of the client have arrived that cannot be read yet.
+    pub(super) fn partial(&mut self, partial: Partial) {
+        let _ = partial;
     }
 
     /// Whether [`Self::injection`] has a frame to put into the stream that `from` sends.
@@ -189,15 +205,17 @@ impl Rules {
             }
             Sender::Client => None,
             Sender::Server => {
-                if let Some(reply) = self.reply.take() {
-                    return Some(Transmit::Control(*reply));
-                }
-                // To a client that takes no bytes answers would only pile up.
-                if gap == Gap::Message
-                    && !self.stalled.server
-                    && let Some(answer) = self.answer()
-                {
-                    return Some(answer);
+                // To a client that takes no bytes answers would only pile up. Of the answers to its pings the newest
+                // covers all (RFC 6455 §5.5.3).
+                if !self.stalled.server {
+                    if let Some(reply) = self.reply.take() {
+                        return Some(Transmit::Control(*reply));
+                    }
+                    if gap == Gap::Message
+                        && let Some(answer) = self.answer()
+                    {
+                        return Some(answer);
+                    }
                 }
                 let pings = self.engine.stats().pings;
                 let frame = self.engine.poll_transmit(now, gap)?;
@@ -260,6 +278,16 @@ impl Rules {
         }
     }
 
+    /// Whether the client's own heartbeats wait for their answers.
+    pub(super) fn owes_answers(&self) -> bool {
+        self.owed.is_some()
+    }
+
+    /// The masking key for a frame of our own in the direction of what `from` sends, where that is masked.
+    pub(super) fn key_for_sink_of(&mut self, from: Sender) -> Option<[u8; 4]> {
+        (from == Sender::Client).then(|| self.key())
+    }
+
     /// A masking key for a frame of our own to the app (RFC 6455 §5.3).
     pub(super) fn key(&mut self) -> [u8; 4] {
         self.keys.u32(..).to_be_bytes()
@@ -285,7 +313,7 @@ impl Rules {
     }
 
     /// The next answer that the client is owed.
-    fn answer(&mut self) -> Option<Transmit> {
+    pub(super) fn answer(&mut self) -> Option<Transmit> {
         let mut owed = self.owed.take()?;
         let answer = Transmit::Message(Arc::clone(&owed.profile));
         owed.count -= 1;
@@ -331,16 +359,28 @@ impl Rules {
         debug!(target: BEAT, conn_id = %self.id, misses, "heartbeat.missed");
     }
 
-    /// The end is decided, and nothing more is relayed.
+    /// The end is decided: no more probes.
     pub(super) fn ending(&mut self, cause: &Cause) {
+        self.ending = true;
+        self.app_probe = AppProbe::No;
         self.engine.closing();
         self.control.figures.closing();
+        if *cause == Cause::ClientUnanswered {
+            self.engine.count_miss();
+            self.missed();
+            self.observer.timed_out();
+        }
         if let Cause::Verdict(verdict) = cause {
             if *verdict == Verdict::Timeout {
                 self.observer.timed_out();
             }
             debug!(target: BEAT, conn_id = %self.id, reason = cause.reason().as_str(), "heartbeat.teardown");
         }
+    }
+
+    /// The session has ended, as far as anything is still written.
+    pub(super) fn ended(&self, ending: &Ending) {
+        self.observer.ended(ending);
     }
 
     fn client_ping(&mut self, payload: &[u8], now: Instant) -> Result<Fate, Cause> {

@@ -1,133 +1,257 @@
-//! The end of a leg: Close → keep draining reads → FIN → RST.
+//! The end of one leg: what was accepted for its peer → Close → the peer's half → FIN → the peer's FIN.
+//!
+//! How long each of these may take depends on who is to blame. The leg of an offender gets `close_grace` in all. Any other
+//! leg delivers first, for as long as that moves, and its shorter times begin when nothing is left to deliver.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWrite;
 
 use super::Leg;
-use super::cause::Farewell;
 use super::direction::Direction;
-use super::inbound::Inbound;
-use super::outbound::{Drained, Outbound};
-use super::scratch;
-use crate::heartbeat::CloseSpec;
-use crate::ws::ControlFrame;
+use super::slot::Slot;
+
+/// How often it is looked whether the peer's kernel has acknowledged everything. Nothing wakes a task for that.
+const ACK_LOOK: Duration = Duration::from_millis(50);
 
 /// How far one leg's end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// A Close is on its way out; what comes in is thrown away until the peer's Close.
+    /// The peer still gets what the other peer sends.
+    Open,
+    /// Nothing more is accepted for the peer: what waits goes out, and the peer's half of the end is waited for.
     Closing,
-    /// What waits goes out, then FIN.
-    Finishing,
     /// FIN is out; what comes in is thrown away until the peer's end.
-    Finished,
-    /// Nothing is left to do.
+    Finished { since: Instant },
+    /// The leg is closed.
     Done,
+}
+
+/// The times of an end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For the peer's half of a closing handshake that a peer began, from when everything is delivered; behind it FIN goes
+    /// out, and `grace` begins. `None`: the peer's half is waited for within `grace`.
+    pub(super) half: Option<Duration>,
+    /// For the peer's end, from when everything is delivered.
+    pub(super) grace: Duration,
+    /// Without any progress.
+    pub(super) stall: Duration,
+    /// In all, from the first Close on.
+    pub(super) absolute: Instant,
+    /// Since when nothing is left to deliver on either leg; `None` while something is.
+    pub(super) quiet: Option<Instant>,
+}
+
+/// What a look at the times of a leg found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The leg has time left.
+    InTime,
+    /// The peer's half of the end was waited for in vain.
+    NoAnswer,
+    /// The leg's time is over.
+    OutOfTime,
 }
 
 /// The end of one leg.
 #[derive(Debug)]
-pub(super) struct LegEnd {
+pub(super) struct LegTeardown {
+    opened: Instant,
     stage: Stage,
-    /// The Close that we sent.
-    pub(super) sent: Option<CloseSpec>,
+    /// When the leg of an offender is cut off.
+    offender_until: Option<Instant>,
+    /// Whether FIN does not wait for the peer's half.
+    fin_at_once: bool,
+    /// What was accepted and is still to be delivered, at the last look; a change is progress.
+    mark: (u64, usize, u64, u64),
+    moved: Instant,
+    /// Since when everything that was accepted is delivered.
+    delivered: Option<Instant>,
+    /// Whether the leg was cut off with bytes that the peer's kernel had not acknowledged.
+    pub(super) is_lost: bool,
+    /// When to look again.
+    next: Option<Instant>,
 }
 
-impl LegEnd {
-    /// Begins the end of the leg that `towards` writes to. `key` masks a Close to the app.
-    pub(super) fn begin<L: Leg>(
-        farewell: Farewell,
-        towards: &mut Direction,
-        leg: &mut L,
-        cx: &mut Context<'_>,
-        key: Option<[u8; 4]>,
-    ) -> Self {
-        let stage = match farewell {
-            Farewell::Gone => Stage::Done,
-            _ if towards.outbound.is_broken() => Stage::Done,
-            Farewell::Close(spec) if towards.gap().is_some() => {
-                let frame = ControlFrame::close(spec.code, &spec.reason, key);
-                towards.outbound.send(leg, cx, frame.as_bytes());
-                return Self { stage: Stage::Closing, sent: Some(spec) };
-            }
-            // Half a frame is out towards the client: neither a Close nor an orderly end can be put there.
-            Farewell::Close(_) if key.is_none() && !towards.inbound.scanner.at_boundary() => {
-                leg.abort_on_drop();
-                Stage::Done
-            }
-            // The other peer's Close has gone out: its answer is waited for.
-            _ if towards.inbound.close.is_some() => Stage::Closing,
-            Farewell::Close(_) | Farewell::Fin => Stage::Finishing,
-        };
-        Self { stage, sent: None }
+impl LegTeardown {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            opened: now,
+            stage: Stage::Open,
+            offender_until: None,
+            fin_at_once: false,
+            mark: (0, 0, 0, 0),
+            moved: now,
+            delivered: None,
+            is_lost: false,
+            next: None,
+        }
     }
 
-    /// Drives the leg towards its end; `true` once it is reached.
+    /// The leg's peer is to blame: the leg is cut off at `until`, or earlier where that was said before or after.
+    pub(super) fn blame(&mut self, until: Instant) {
+        self.offender_until = Some(self.offender_until.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    /// FIN goes out behind what waits, without the peer's half of the end.
+    pub(super) fn fin_at_once(&mut self) {
+        self.fin_at_once = true;
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Whether all that this leg's peer will ever get is on the wire, as far as that will be known.
+    pub(super) fn is_settled(&self) -> bool {
+        match self.stage {
+            Stage::Open | Stage::Closing => false,
+            Stage::Finished { .. } => self.delivered.is_some() || self.offender_until.is_some(),
+            Stage::Done => true,
+        }
+    }
+
+    /// Since when the other leg need not wait for this one: everything is delivered, or no longer matters.
+    pub(super) fn quiet(&self) -> Option<Instant> {
+        if self.offender_until.is_some() || self.is_done() { Some(self.opened) } else { self.delivered }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Drives the leg as far as it goes without waiting. `towards` is the direction that ends in its peer, `back` the one
+    /// that comes from there.
     pub(super) fn drive<L: Leg>(
         &mut self,
-        leg: &mut L,
-        outbound: &mut Outbound,
-        inbound: &mut Inbound,
+        leg: &mut Slot<L>,
+        towards: &Direction,
+        back: &Direction,
         cx: &mut Context<'_>,
-    ) -> bool {
+        now: Instant,
+    ) {
         loop {
-            let next = match self.stage {
-                Stage::Done => return true,
-                Stage::Closing | Stage::Finishing => {
-                    discard(leg, inbound, cx);
-                    match outbound.drain(leg, cx) {
-                        Err(_) => Stage::Done,
-                        Ok(Drained::Blocked { .. }) => return false,
-                        Ok(Drained::Clear) if self.awaits_close(inbound) => return false,
-                        Ok(Drained::Clear) => match Pin::new(&mut *leg).poll_shutdown(cx) {
-                            Poll::Pending => return false,
-                            Poll::Ready(Ok(())) => Stage::Finished,
-                            Poll::Ready(Err(_)) => Stage::Done,
-                        },
-                    }
-                }
-                Stage::Finished => {
-                    discard(leg, inbound, cx);
-                    if !inbound.ended {
-                        return false;
+            self.stage = match self.stage {
+                // Nothing can be written any more; what the peer has sent before is still wanted.
+                Stage::Open | Stage::Closing if towards.outbound.is_broken() => {
+                    if !back.inbound.is_over() && !back.is_closed() {
+                        return;
                     }
                     Stage::Done
                 }
+                Stage::Open if towards.is_closed() => Stage::Closing,
+                Stage::Closing if towards.outbound.is_clear() && (self.fin_at_once || back.inbound.is_over()) => {
+                    match Pin::new(&mut *leg).poll_shutdown(cx) {
+                        Poll::Pending => return,
+                        Poll::Ready(Ok(())) => Stage::Finished { since: now },
+                        Poll::Ready(Err(_)) => Stage::Done,
+                    }
+                }
+                Stage::Finished { .. } if back.inbound.ended => Stage::Done,
+                Stage::Open | Stage::Closing | Stage::Finished { .. } => return,
+                Stage::Done => {
+                    leg.close();
+                    return;
+                }
             };
-            self.stage = next;
         }
     }
 
-    /// The grace is over: FIN if it can still go, then RST.
-    pub(super) fn cut<L: Leg>(&mut self, leg: &mut L, cx: &mut Context<'_>) {
-        if self.stage != Stage::Done {
-            // Whether FIN goes out or not, the drop that follows resets.
-            let _ = Pin::new(&mut *leg).poll_shutdown(cx);
-            leg.abort_on_drop();
-            self.stage = Stage::Done;
-        }
-    }
-
-    fn awaits_close(&self, inbound: &Inbound) -> bool {
-        self.stage == Stage::Closing && inbound.close.is_none() && !inbound.ended
-    }
-}
-
-/// Reads and throws away what the peer still sends, looking only for its Close: with bytes left unread in the
-/// socket, closing it would reset the connection before the peer has read our Close.
-fn discard<L: Leg>(leg: &mut L, inbound: &mut Inbound, cx: &mut Context<'_>) {
-    while !inbound.ended {
-        let read = scratch::with(|scratch| {
-            let read = inbound.poll_read(leg, cx, scratch);
-            if let Poll::Ready(Ok(filled)) = read {
-                inbound.seek_close(&scratch[..filled]);
+    /// Looks whether bytes move on the leg, and since when there are none left to deliver.
+    pub(super) fn look<L: Leg>(&mut self, leg: &Slot<L>, towards: &Direction, now: Instant) {
+        let outbound = &towards.outbound;
+        let unacked = leg.unacked().unwrap_or(0);
+        let mark = (outbound.accepted(), outbound.len(), leg.written(), unacked);
+        if mark != self.mark {
+            if mark.0 != self.mark.0 {
+                self.delivered = None;
             }
-            read
-        });
-        match read {
-            Poll::Pending => return,
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(_)) => inbound.ended = true,
+            (self.mark, self.moved) = (mark, now);
         }
+        if outbound.is_clear() && unacked == 0 || self.is_done() {
+            self.delivered.get_or_insert(now);
+        } else {
+            self.delivered = None;
+        }
+    }
+
+    /// Compares the leg with its times.
+    pub(super) fn review(&mut self, back: &Direction, patience: &Patience, now: Instant) -> Finding {
+        self.next = None;
+        let over = |at: Instant, finding| if at <= now { Err(finding) } else { Ok(at) };
+        let next = match (self.stage, self.offender_until) {
+            (Stage::Done, _) => return Finding::InTime,
+            (_, Some(until)) => over(until, Finding::OutOfTime),
+            (stage, None) => over(patience.absolute, Finding::OutOfTime).and_then(|absolute| {
+                let next = match (stage, self.delivered) {
+                    (_, None) => over(self.moved + patience.stall, Finding::OutOfTime)?.min(now + ACK_LOOK),
+                    // What its peer still sends is wanted.
+                    (Stage::Open | Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
+                    (Stage::Open, Some(_)) => absolute,
+                    (Stage::Finished { since }, Some(delivered)) => {
+                        over(since.max(delivered) + patience.grace, Finding::OutOfTime)?
+                    }
+                    (Stage::Closing, Some(_)) => match (patience.quiet, patience.half) {
+                        (Some(quiet), Some(half)) => over(quiet + half, Finding::NoAnswer)?,
+                        (Some(quiet), None) => over(quiet + patience.grace, Finding::OutOfTime)?,
+                        (None, _) => now + ACK_LOOK,
+                    },
+                    (Stage::Done, _) => absolute,
+                };
+                Ok(next.min(absolute))
+            }),
+        };
+        match next {
+            Ok(next) => {
+                self.next = Some(next);
+                Finding::InTime
+            }
+            Err(finding) => finding,
+        }
+    }
+
+    /// Ends the leg. FIN suffices where everything is with the kernel and nothing of the peer's lies unread, so that a peer
+    /// that wakes later still finds the Close; otherwise the connection is reset.
+    pub(super) fn cut<L: Leg>(&mut self, leg: &mut Slot<L>, towards: &Direction, cx: &mut Context<'_>) {
+        if self.is_done() {
+            return;
+        }
+        self.lose();
+        let is_whole = towards.outbound.is_clear() && !towards.outbound.is_broken();
+        let orderly = is_whole
+            && Pin::new(&mut *leg).poll_shutdown(cx).is_ready()
+            && !leg.delivery().is_some_and(|delivery| delivery.unread);
+        if !orderly {
+            leg.abort_on_drop();
+        }
+        self.finish(leg);
+    }
+
+    /// Resets the connection at once.
+    pub(super) fn abort<L: Leg>(&mut self, leg: &mut Slot<L>) {
+        if !self.is_done() {
+            self.lose();
+            leg.abort_on_drop();
+            self.finish(leg);
+        }
+    }
+
+    /// The connection is gone already.
+    pub(super) fn gone<L: Leg>(&mut self, leg: &mut Slot<L>) {
+        self.finish(leg);
+    }
+
+    /// What an offender gets is written and not waited for; whether it arrives is not known.
+    fn lose(&mut self) {
+        self.is_lost = self.delivered.is_none() && self.offender_until.is_none();
+    }
+
+    fn finish<L: Leg>(&mut self, leg: &mut Slot<L>) {
+        self.stage = Stage::Done;
+        self.next = None;
+        leg.close();
     }
 }

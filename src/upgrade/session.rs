@@ -1,6 +1,6 @@
 //! From two streams behind their 101s to a running session.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::heartbeat::{Policy, UpstreamPulse};
 use crate::registry::{ConnId, Entry, Event, Opening, Registry};
 use crate::relay::{self, Control, Ending, Leg, Legs, Observer, Terms};
 use crate::telemetry::lines;
-use crate::telemetry::metrics::{Attempt, Direction, Metrics, RouteMetrics};
+use crate::telemetry::metrics::{Active, Attempt, Direction, Metrics, RouteMetrics};
 use crate::upstream::UpstreamStream;
 use crate::ws::{Coding, Limits, Sender};
 
@@ -70,13 +70,14 @@ impl Sessions {
         let route = Arc::clone(attempt.route());
         let active = attempt.opened();
         let metrics = Arc::clone(&self.metrics);
-        let watched = Arc::new(Watched { entry: self.registry.open(opening), route, metrics });
+        let active = Mutex::new(Some(active));
+        let watched = Arc::new(Watched { entry: self.registry.open(opening), route, metrics, active });
         let terms = Terms {
             policy,
             limits: limits(&facts.asked.route.limits, coding),
             memory: Arc::clone(self.metrics.memory()),
             pulse,
-            observer: Arc::clone(&watched) as Arc<dyn Observer>,
+            observer: watched,
             id: facts.id,
             seed: fastrand::u64(..),
             max_age: max_age.map(|age| varied(age, fastrand::f64())),
@@ -84,10 +85,7 @@ impl Sessions {
         lines::ws_open(&facts);
         let legs = Legs { client, client_early, upstream, upstream_early };
         // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
-        self.tracker.spawn(relay::run(legs, terms, control).map(move |ending| {
-            drop(active);
-            watched.ended(ending);
-        }));
+        self.tracker.spawn(relay::run(legs, terms, control).map(drop));
     }
 }
 
@@ -97,18 +95,19 @@ struct Watched {
     entry: Entry,
     route: Arc<RouteMetrics>,
     metrics: Arc<Metrics>,
-}
-
-impl Watched {
-    fn ended(&self, ending: Ending) {
-        let (initiator, reason) = (ending.initiator.as_str(), ending.reason.as_str());
-        self.route.closed(initiator, reason, ending.client_code, ending.duration);
-        let closed = self.entry.close(ending);
-        lines::ws_close(&closed.facts, &closed.ending);
-    }
+    /// Counts the session as active until it has ended.
+    active: Mutex<Option<Active>>,
 }
 
 impl Observer for Watched {
+    fn ended(&self, ending: &Ending) {
+        drop(self.active.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (initiator, reason) = (ending.initiator.as_str(), ending.reason.as_str());
+        self.route.closed(initiator, reason, ending.client_code, ending.duration);
+        let closed = self.entry.close(ending.clone());
+        lines::ws_close(&closed.facts, &closed.ending);
+    }
+
     fn pinged(&self) {
         self.route.ping();
     }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::relay::Leg;
+use crate::tcp_info;
 use crate::tls::client;
 
 /// A connection to the app.
@@ -22,6 +23,14 @@ pub enum UpstreamStream {
 }
 
 impl Leg for UpstreamStream {
+    fn unacked(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(tcp) => tcp_info::unacked(tcp),
+            Self::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
+            Self::Unix(unix) => tcp_info::unacked(unix),
+        }
+    }
+
     fn abort_on_drop(&mut self) {
         // A unix socket has no reset to offer; dropping it is as abrupt as it gets. A TCP socket that refuses the
         // option is dead already.

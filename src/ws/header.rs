@@ -127,12 +127,11 @@ fn read_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation
         126 => {
             let Some((bytes, rest)) = rest.split_first_chunk::<2>() else { return Ok(None) };
             let length = u64::from(u16::from_be_bytes(*bytes));
-            if length < 126 { Err(Violation::LengthNotMinimal) } else { Ok(Some((length, rest))) }
+            Ok(Some((length, rest)))
         }
         127 => {
             let Some((bytes, rest)) = rest.split_first_chunk::<8>() else { return Ok(None) };
             match u64::from_be_bytes(*bytes) {
-                0..=0xFFFF => Err(Violation::LengthNotMinimal),
                 length if length >> 63 != 0 => Err(Violation::LengthOverflow),
                 length => Ok(Some((length, rest))),
             }
@@ -176,12 +175,23 @@ mod tests {
             (&[0x81, 0x80], Sender::Server, 0, Masked),
             (&[0x89, 0x7E], Sender::Server, 0, ControlTooLong),
             (&[0x09, 0x00], Sender::Server, 0, ControlFragmented),
-            (&[0x82, 126, 0, 125], Sender::Server, 0, LengthNotMinimal),
-            (&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], Sender::Server, 0, LengthNotMinimal),
             (&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], Sender::Server, 0, LengthOverflow),
         ];
         for (bytes, from, rsv, expected) in cases {
             assert_eq!(parse(bytes, *from, *rsv), Err(*expected), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_length_written_longer_than_needed_is_read_as_it_is() {
+        for (bytes, len, payload) in [
+            (&[0x82, 126, 0, 0][..], 4, 0),
+            (&[0x82, 126, 0, 125], 4, 125),
+            (&[0x82, 127, 0, 0, 0, 0, 0, 0, 0, 5], 10, 5),
+            (&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], 10, 0xFFFF),
+        ] {
+            let header = parse(bytes, Sender::Server, 0).expect("valid").expect("complete");
+            assert_eq!((header.len, header.payload), (len, payload), "{bytes:02x?}");
         }
     }
 

@@ -78,8 +78,6 @@ pub enum Violation {
     ControlTooLong,
     /// A control frame without FIN (§5.5).
     ControlFragmented,
-    /// A length not in its shortest form (§5.2).
-    LengthNotMinimal,
     /// A 64-bit length with the top bit set (§5.2).
     LengthOverflow,
     /// A continuation with no message open (§5.4).
@@ -106,7 +104,6 @@ impl Violation {
             Self::Masked => "masked server frame",
             Self::ControlTooLong => "control frame over 125 bytes",
             Self::ControlFragmented => "fragmented control frame",
-            Self::LengthNotMinimal => "length not minimal",
             Self::LengthOverflow => "length over 63 bits",
             Self::UnexpectedContinuation => "continuation without a message",
             Self::UnfinishedMessage => "new message inside another",

@@ -143,6 +143,23 @@ impl End {
         self.frame().await.expect("a frame, not the end of the stream")
     }
 
+    /// Up to `count` bytes, as many as are there within a second; none at the end of the stream.
+    pub async fn some(&mut self, count: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut bytes = vec![0; count];
+        while all.len() < count {
+            let wanted = count - all.len();
+            // A reset is an end like any other.
+            match timeout(Duration::from_secs(1), self.io.read(&mut bytes[..wanted])).await {
+                Ok(Ok(read @ 1..)) => all.extend_from_slice(&bytes[..read]),
+                Ok(_) => break,
+                Err(_) if all.is_empty() => {}
+                Err(_) => break,
+            }
+        }
+        all
+    }
+
     /// Everything up to the end of the stream.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();

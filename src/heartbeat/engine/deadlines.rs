@@ -117,9 +117,14 @@ impl Engine {
         }
     }
 
-    fn miss(&mut self, now: Instant) -> Option<Verdict> {
+    /// The client was found dead by other means than its own probes.
+    pub fn count_miss(&mut self) {
         self.stats.missed += 1;
         self.missed_in_a_row += 1;
+    }
+
+    fn miss(&mut self, now: Instant) -> Option<Verdict> {
+        self.count_miss();
         if self.missed_in_a_row >= self.policy.max_missed {
             return Some(Verdict::Timeout);
         }
@@ -138,8 +143,7 @@ impl Engine {
             self.spare(now, self.policy.stall_guard);
             return None;
         }
-        self.stats.missed += 1;
-        self.missed_in_a_row += 1;
+        self.count_miss();
         Some(Verdict::Timeout)
     }
 

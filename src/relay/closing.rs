@@ -1,0 +1,441 @@
+//! The end of a session: what decides it, and what follows for its two directions and its two legs.
+//!
+//! Each direction stays open, ends at its next gap, or is closed; each leg ends by itself once nothing more is accepted for
+//! its peer (see [`super::teardown`]). An end closes directions; which ones, and with which Close, depends on its cause.
+
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use super::cause::{Cause, LegClose};
+use super::direction::{Closed, Flow, InPlace};
+use super::pump::Pump;
+use super::teardown::{Finding, Patience};
+use super::{Abort, Ending, Leg, Order};
+use crate::heartbeat::CloseSpec;
+use crate::ws::Sender;
+
+/// How long a drain or an operator waits for the end of a frame that is under way and does not move.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An end that is decided.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) cause: Cause,
+    decided: Instant,
+    /// How long the client had been silent then; what it says to that is no sign of life.
+    last_seen_ago: Duration,
+    last_pong_ago: Option<Duration>,
+    /// Until when a frame that is under way is waited for, and how much had been read of it when that was set.
+    gap_until: Option<(Instant, u64)>,
+    /// Until when the app may answer what the client had sent before it broke a rule.
+    answers_until: Option<Instant>,
+    /// Until when a client that cannot be written to is read.
+    reads_until: Option<Instant>,
+    /// What was written, once all of it is known.
+    pub(super) ending: Option<Ending>,
+}
+
+impl<C: Leg, U: Leg> Pump<C, U> {
+    /// Performs what was ordered from outside.
+    pub(super) fn obey(&mut self, order: Order, cx: &mut Context<'_>, now: Instant) {
+        match order {
+            Order::ProbeUpstream => self.rules.probe_app(),
+            Order::PlayDead => self.up.inbound.vanished = true,
+            Order::Abort(by) => self.abort(by, now),
+            // The first end stands, a closing handshake among them.
+            _ if self.end.is_some() => {}
+            Order::Drain { code } => {
+                self.begin(Cause::Drain { code }, now);
+                self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
+            }
+            Order::Close { code, reason } => {
+                self.begin(Cause::Admin(CloseSpec { code, reason }), now);
+                self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
+            }
+            Order::UpstreamUnresponsive => self.decide(Cause::UpstreamUnresponsive, cx, now),
+        }
+    }
+
+    /// Ends the session for `cause`, unless an end is under way already.
+    pub(super) fn decide(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
+        if self.end.is_some() {
+            // A peer that breaks a rule while the session ends gets no more patience; what was said stands.
+            if let Cause::Violation { by: Sender::Client, .. } = &cause {
+                let (_, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
+                self.close_up(to_app, cx);
+            }
+            return;
+        }
+        let answers = cause.lets_app_answer();
+        self.begin(cause, now);
+        let (to_client, to_app) = self.closes();
+        self.close_up(to_app, cx);
+        if answers {
+            let until = now + self.grace();
+            if let Some(end) = &mut self.end {
+                end.answers_until = Some(until);
+            }
+        } else {
+            self.close_down(to_client, cx);
+        }
+    }
+
+    /// A session that has become as old as it may is closed at the next gap, however long that takes; the heartbeat goes
+    /// on until then.
+    pub(super) fn expire_by_age(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.end.is_some() || !self.expires.is_some_and(|at| at <= now) {
+            return;
+        }
+        if matches!(self.down.flow, Flow::Open) {
+            self.await_gap_down(&Cause::MaxAge);
+            self.down.close_at_gap(&mut self.client, &mut self.rules, cx);
+        }
+        if self.down.last.as_ref().is_some_and(|last| last.own) {
+            self.begin(Cause::MaxAge, now);
+        }
+    }
+
+    /// Draws the consequences of what was read, of what failed, and of the time that has passed.
+    pub(super) fn conclude(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.notice_failures(cx, now);
+        self.notice_ends(cx, now);
+        self.force_gaps(cx, now);
+        self.end_answers(cx, now);
+    }
+
+    /// Drives both legs towards their ends.
+    pub(super) fn tear_down(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(end) = &self.end else { return };
+        let policy = self.rules.engine.policy();
+        let orderly = end.cause == Cause::Closed;
+        let patience = Patience {
+            half: orderly.then_some(policy.timeout),
+            grace: policy.close_grace,
+            stall: policy.write_stall,
+            absolute: end.decided + policy.max_deferral,
+            quiet: None,
+        };
+        // What was just put there goes out at once.
+        self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
+        self.down.drain(&mut self.client, &mut self.rules, cx, now);
+        self.client_end.drive(&mut self.client, &self.down, &self.up, cx, now);
+        self.app_end.drive(&mut self.upstream, &self.up, &self.down, cx, now);
+        self.client_end.look(&self.client, &self.down, now);
+        self.app_end.look(&self.upstream, &self.up, now);
+        let quiet = self.client_end.quiet().zip(self.app_end.quiet()).map(|(client, app)| client.max(app));
+        let patience = Patience { quiet, ..patience };
+        match self.client_end.review(&self.up, &patience, now) {
+            Finding::InTime => {}
+            Finding::NoAnswer => {
+                self.client_end.fin_at_once();
+                let (_, to_app) = self.closes();
+                self.close_up(to_app, cx);
+                cx.waker().wake_by_ref();
+            }
+            Finding::OutOfTime => self.cut_client(cx),
+        }
+        match self.app_end.review(&self.down, &patience, now) {
+            Finding::InTime => {}
+            Finding::NoAnswer => {
+                self.app_end.fin_at_once();
+                let (to_client, _) = self.closes();
+                self.close_down(to_client, cx);
+                cx.waker().wake_by_ref();
+            }
+            Finding::OutOfTime => self.cut_app(cx),
+        }
+        self.settle(now);
+    }
+
+    /// When the end must be looked at again.
+    pub(super) fn end_deadline(&self) -> Option<Instant> {
+        let end = self.end.as_ref()?;
+        let gap = end.gap_until.filter(|_| self.awaits_gap()).map(|(until, _)| until);
+        let answers = end.answers_until.filter(|_| !self.down.is_closed());
+        let reads = end.reads_until.filter(|_| !self.up.is_closed());
+        let candidates = [gap, answers, reads, self.client_end.deadline(), self.app_end.deadline()];
+        candidates.into_iter().flatten().min()
+    }
+
+    /// The end is decided.
+    fn begin(&mut self, cause: Cause, now: Instant) {
+        self.rules.ending(&cause);
+        self.show(false, now);
+        let vitals = self.rules.control.vitals();
+        let ago = |then| now.saturating_duration_since(then);
+        if self.down.inbound.reset {
+            self.client.other_leg_reset();
+        }
+        let until = now + self.grace();
+        // The app's answers to a client that broke a rule come first.
+        if cause.blames_client() && !cause.lets_app_answer() {
+            let gap = if matches!(cause, Cause::Admin(_)) { FRAME_TIMEOUT } else { Duration::ZERO };
+            self.client_end.blame(until + gap);
+        }
+        if cause.blames_app() {
+            self.app_end.blame(until);
+        }
+        self.end = Some(Box::new(End {
+            cause,
+            decided: now,
+            last_seen_ago: ago(vitals.last_seen),
+            last_pong_ago: vitals.last_pong.map(ago),
+            gap_until: None,
+            answers_until: None,
+            reads_until: None,
+            ending: None,
+        }));
+    }
+
+    /// Closes what the cause closes at the next gap: both directions for an operator, otherwise the one to the client.
+    fn close_at_gap(&mut self, until: Option<Instant>, cx: &mut Context<'_>) {
+        let Some(cause) = self.end.as_ref().map(|end| end.cause.clone()) else { return };
+        self.await_gap_down(&cause);
+        if let Cause::Admin(spec) = cause {
+            self.up.flow = Flow::UntilGap(Box::new(spec));
+            self.up.close_at_gap(&mut self.upstream, &mut self.rules, cx);
+        }
+        self.down.close_at_gap(&mut self.client, &mut self.rules, cx);
+        let read = self.down.inbound.traffic.bytes;
+        if let Some(end) = &mut self.end {
+            end.gap_until = until.map(|until| (until, read));
+        }
+    }
+
+    fn await_gap_down(&mut self, cause: &Cause) {
+        let (to_client, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
+        let LegClose::Close(spec) = to_client else { return };
+        // The client's own code goes to the app, unless it only repeats ours.
+        if let (LegClose::Close(replacement), false) = (to_app, matches!(cause, Cause::Admin(_))) {
+            self.up.in_place = Some(Box::new(InPlace { of: Some(spec.code), replacement }));
+        }
+        self.down.flow = Flow::UntilGap(Box::new(spec));
+    }
+
+    fn awaits_gap(&self) -> bool {
+        [&self.up, &self.down].iter().any(|way| matches!(way.flow, Flow::UntilGap(_)))
+    }
+
+    /// A frame that was under way has been waited for long enough.
+    fn force_gaps(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let awaits = self.awaits_gap();
+        let read = self.down.inbound.traffic.bytes;
+        let Some(end) = &mut self.end else { return };
+        if awaits && let Some((until, read_before)) = end.gap_until.filter(|(until, _)| *until <= now) {
+            // Nobody is to blame in a drain: a frame that moves is waited for.
+            if matches!(end.cause, Cause::Drain { .. }) && read > read_before {
+                end.gap_until = Some((until.max(now) + FRAME_TIMEOUT, read));
+                return;
+            }
+            let (to_client, to_app) = self.closes();
+            if matches!(self.up.flow, Flow::UntilGap(_)) {
+                self.close_up(to_app, cx);
+            }
+            if matches!(self.down.flow, Flow::UntilGap(_)) {
+                self.close_down(to_client, cx);
+            }
+        }
+        self.blame_after_gap(now);
+    }
+
+    /// Begins the time of an operator's client when its Close has found its gap.
+    fn blame_after_gap(&mut self, now: Instant) {
+        let until = now + self.grace();
+        if self.down.is_closed()
+            && let Some(End { cause: Cause::Admin(_), .. }) = self.end.as_deref()
+        {
+            self.client_end.blame(until);
+        }
+    }
+
+    /// The app's answers to what a client had sent before it broke a rule: until the app closes, ends, or has had its
+    /// time.
+    fn end_answers(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let until = now + self.grace();
+        let Some(End { answers_until: Some(answers_until), cause, .. }) = self.end.as_deref() else { return };
+        if !self.down.is_closed() {
+            let over = *answers_until <= now;
+            let LegClose::Close(replacement) = cause.closes(&self.rules.engine.policy().on_miss).0 else { return };
+            // The app's Close is the answer to ours only when ours has left; until then it is the app's own.
+            let in_place =
+                self.up.written_close().is_some().then(|| InPlace { of: None, replacement: replacement.clone() });
+            self.down.in_place = in_place.map(Box::new);
+            if over || self.down.inbound.ended {
+                self.close_down(LegClose::Close(replacement), cx);
+            }
+        }
+        if self.down.is_closed() {
+            self.client_end.fin_at_once();
+            self.client_end.blame(until);
+            if let Some(end) = &mut self.end {
+                end.answers_until = None;
+            }
+        }
+    }
+
+    /// Reads and writes that failed.
+    fn notice_failures(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if let Some(error) = self.up.source_error.take() {
+            self.client_gone(Cause::client_lost(&error), cx, now);
+        }
+        if let Some(error) = self.down.sink_error.take() {
+            // What the client had sent before is still read.
+            if self.end.is_none() {
+                self.begin(Cause::client_lost(&error), now);
+            }
+            let until = now + self.grace();
+            self.down.close(LegClose::Gone, &mut self.client, cx, None);
+            if let Some(end) = &mut self.end {
+                end.reads_until.get_or_insert(until);
+            }
+        }
+        if self.up.sink_error.take().is_some() {
+            // The app may have sent its last words; they are still read.
+            self.up.flow = Flow::Closed;
+            self.app_unwritable.get_or_insert(now);
+        }
+        let reads_until = self.end.as_ref().and_then(|end| end.reads_until);
+        if !self.up.is_closed() && reads_until.is_some_and(|until| until <= now) {
+            self.up.inbound.ended = true;
+        }
+        if self.end.is_none()
+            && self.app_unwritable.is_some_and(|since| now >= since + self.rules.engine.policy().timeout)
+        {
+            self.decide(Cause::UpstreamLost, cx, now);
+        }
+    }
+
+    /// Closes and ends that were read.
+    fn notice_ends(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let (client, app) = (&self.up.inbound, &self.down.inbound);
+        if self.end.is_none() && (client.close.is_some() || client.ended || app.close.is_some()) {
+            self.begin(Cause::Closed, now);
+        }
+        if self.up.inbound.ended && !self.up.is_closed() {
+            // A client that cannot be written to, and whose last words were no Close, is lost; any other may listen on.
+            let (_, to_app) = self.closes();
+            self.close_up(to_app, cx);
+        }
+        if let Some(close) = self.up.last.as_ref().filter(|close| !close.own)
+            && let Some(end) = &mut self.end
+            && matches!(end.cause, Cause::ClientLost { .. })
+        {
+            end.cause = Cause::Closed;
+            self.rules.first_closed(Sender::Client, close.code, &close.reason);
+        }
+        if self.down.inbound.ended && !self.down.is_closed() {
+            if self.end.is_none() {
+                return self.decide(Cause::UpstreamLost, cx, now);
+            }
+            if self.end.as_ref().is_some_and(|end| end.answers_until.is_none()) {
+                let (to_client, _) = self.closes();
+                self.close_down(to_client, cx);
+            }
+        }
+    }
+
+    /// The client's connection is gone.
+    fn client_gone(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
+        if self.end.is_none() {
+            self.begin(cause, now);
+        }
+        self.down.close(LegClose::Gone, &mut self.client, cx, None);
+        self.client_end.gone(&mut self.client);
+        let (_, to_app) = self.closes();
+        self.close_up(to_app, cx);
+    }
+
+    fn abort(&mut self, by: Abort, now: Instant) {
+        if self.end.is_none() {
+            self.begin(Cause::Aborted(by), now);
+        }
+        (self.up.flow, self.down.flow) = (Flow::Closed, Flow::Closed);
+        self.client_end.abort(&mut self.client);
+        self.app_end.abort(&mut self.upstream);
+    }
+
+    /// A leg is out of time. What its peer still sends is no longer wanted, and the other leg is closed too.
+    fn cut_client(&mut self, cx: &mut Context<'_>) {
+        self.down.flow = Flow::Closed;
+        self.client_end.cut(&mut self.client, &self.down, cx);
+        let (_, to_app) = self.closes();
+        self.close_up(to_app, cx);
+        cx.waker().wake_by_ref();
+    }
+
+    fn cut_app(&mut self, cx: &mut Context<'_>) {
+        self.up.flow = Flow::Closed;
+        self.app_end.cut(&mut self.upstream, &self.up, cx);
+        let (to_client, _) = self.closes();
+        self.close_down(to_client, cx);
+        cx.waker().wake_by_ref();
+    }
+
+    fn close_down(&mut self, close: LegClose, cx: &mut Context<'_>) {
+        let fin = close == LegClose::Fin && !self.down.is_closed();
+        if self.down.close(close, &mut self.client, cx, None) == Closed::InsideFrame {
+            // Half a frame is out: neither a Close nor an orderly end can be put there.
+            self.client_end.abort(&mut self.client);
+        } else if fin {
+            self.client_end.fin_at_once();
+        }
+    }
+
+    fn close_up(&mut self, close: LegClose, cx: &mut Context<'_>) {
+        let fin = close == LegClose::Fin && !self.up.is_closed();
+        let key = self.rules.key();
+        if self.up.close(close, &mut self.upstream, cx, Some(key)) == Closed::InsideFrame || fin {
+            self.app_end.fin_at_once();
+        }
+    }
+
+    /// What the client and the app are sent last.
+    fn closes(&self) -> (LegClose, LegClose) {
+        let cause = self.end.as_ref().map_or(&Cause::Closed, |end| &end.cause);
+        cause.closes(&self.rules.engine.policy().on_miss)
+    }
+
+    fn grace(&self) -> Duration {
+        self.rules.engine.policy().close_grace
+    }
+
+    /// Reports the end once what was written on both legs is known.
+    fn settle(&mut self, now: Instant) {
+        if !(self.client_end.is_settled() && self.app_end.is_settled()) {
+            return;
+        }
+        let Some(end) = self.end.as_deref().filter(|end| end.ending.is_none()) else { return };
+        let ending = self.ending(end, now);
+        self.rules.ended(&ending);
+        if let Some(end) = &mut self.end {
+            end.ending = Some(ending);
+        }
+    }
+
+    fn ending(&self, end: &End, now: Instant) -> Ending {
+        let first = self.rules.first_close.as_ref();
+        let code = |peer: Sender, to_peer: Option<u16>, from_peer: Option<u16>| {
+            let own = first.filter(|first| first.by == peer).map(|first| first.code);
+            own.or(to_peer).or(from_peer).unwrap_or(1006)
+        };
+        let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost);
+        let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost);
+        let reason = first.map(|first| &first.reason);
+        let reason = reason.or(to_client.map(|close| &close.reason)).or(to_app.map(|close| &close.reason));
+        Ending {
+            initiator: end.cause.initiator(first),
+            reason: end.cause.reason(),
+            detail: end.cause.detail(),
+            offender: end.cause.offender(),
+            client_code: code(Sender::Client, to_client.map(|close| close.code), self.up.inbound.close),
+            upstream_code: code(Sender::Server, to_app.map(|close| close.code), self.down.inbound.close),
+            close_reason: reason.cloned().unwrap_or_default(),
+            from_client: self.up.inbound.traffic,
+            from_upstream: self.down.inbound.traffic,
+            heartbeat: self.rules.engine.stats(),
+            duration: now.saturating_duration_since(self.rules.control.opened()),
+            last_seen_ago: end.last_seen_ago,
+            last_pong_ago: end.last_pong_ago,
+        }
+    }
+}
