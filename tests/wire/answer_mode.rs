@@ -1,7 +1,12 @@
 //! Answer mode: the client asks, the proxy answers and swallows.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
 use crate::frames::{CLOSE, Role};
-use crate::rig::{QUIET, Rig, millis, secs};
+use crate::peer::Pace;
+use crate::rig::{QUIET, Rig, millis, secs, together, variant};
 
 const ANSWER: &str = "mode = \"answer\"\nprofile = { send = \"pong\", expect = \"ping\" }\nwindow = \"60s\"";
 
@@ -9,19 +14,47 @@ async fn answering() -> Rig {
     Rig::start(&format!("{QUIET}\n{ANSWER}")).await
 }
 
-#[tokio::test]
-async fn s64_each_beat_of_a_burst_is_answered() {
+/// Sends `count` beats at once, and again after each `pause`; every one has its answer.
+async fn answered(name: &'static str, bursts: usize, count: usize, pause: Duration, blocked: bool) {
     let rig = answering().await;
-    let (client, app) = rig.pair("/burst").await;
-    client.send(&Role::Client.text("ping").repeat(30)).await;
+    let (client, app) = rig.narrow_pair("/burst").await;
+    if blocked {
+        client.pace(Pace::Stopped);
+        let message = Role::App.binary(100_000);
+        let mut sent = 0;
+        // The way down is full once a send of the app makes no progress.
+        while timeout(secs(1), app.try_send(&message)).await.is_ok() {
+            sent += 1;
+            assert!(sent < 1000, "100 MB were taken for a client that reads nothing");
+        }
+    }
+    for _ in 0..bursts {
+        client.send(&Role::Client.text("ping").repeat(count)).await;
+        sleep(pause).await;
+    }
     client.text("behind").await;
     let at_app = app.wait("the message behind the burst", secs(5), |record| !record.texts().is_empty()).await;
-    assert_eq!(at_app.texts(), ["behind"], "{at_app:?}");
-    let seen = client.wait("30 answers", secs(5), |record| record.texts().len() >= 30).await;
-    assert_eq!(seen.texts(), vec!["pong"; 30], "{seen:?}");
-    client.close(1000, "").await;
-    app.closed(secs(5)).await;
-    rig.logs("/burst", "client", "normal", 1000, 1000).await;
+    assert_eq!(at_app.texts(), ["behind"], "{name}: {at_app:?}");
+    client.pace(Pace::Full);
+    let all = bursts * count;
+    let seen = client.wait(&format!("{all} answers"), secs(5), |record| record.texts().len() >= all).await;
+    assert_eq!(seen.texts(), vec!["pong"; all], "{name}: {seen:?}");
+    if !blocked {
+        client.close(1000, "").await;
+        app.closed(secs(5)).await;
+        rig.logs("/burst", "client", "normal", 1000, 1000).await;
+    }
+}
+
+#[tokio::test]
+async fn s64_each_beat_of_a_burst_is_answered() {
+    together(vec![
+        variant("20 at once", answered("20 at once", 1, 20, millis(0), false)),
+        variant("10, three times", answered("10, three times", 3, 10, millis(600), false)),
+        variant("15, twice", answered("15, twice", 2, 15, millis(1100), false)),
+        variant("15, twice, for a client that reads later", answered("later", 2, 15, millis(1100), true)),
+    ])
+    .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! An app that ends in order: everything that it sent before arrives, at the client's own speed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -102,17 +102,25 @@ async fn for_slow_readers(ending: Ending, heartbeat: &'static str) {
 }
 
 #[tokio::test]
-async fn s53_small_load_on_a_slow_link_arrives() {
+async fn s53_small_loads_on_slow_links_arrive() {
+    together(vec![
+        variant("60 KB at 20 KB/s", small_load(60_000, 20_000)),
+        variant("40 KB at 100 KB/s", small_load(40_000, 100_000)),
+    ])
+    .await;
+}
+
+async fn small_load(size: usize, rate: u32) {
     let rig = Rig::start(QUIET).await;
-    let link = Link::to(rig.proxy.address, Duration::from_millis(20), 20_000);
+    let link = Link::to(rig.proxy.address, Duration::from_millis(20), rate);
     let how = Connect { tls: Some(rig.proxy.pki.client()), narrow: true, ..Connect::default() };
     let client = Peer::connect(link.address, "/link", how).await;
     let app = rig.app.session("/link").await;
-    app.send(&Role::App.binary(60_000)).await;
+    app.send(&Role::App.binary(size)).await;
     app.close(1000, "done").await;
     app.finish().await;
     let seen = client.ended(secs(15)).await;
-    assert_eq!(seen.messages().iter().map(|message| message.len()).sum::<usize>(), 60_000, "{seen:?}");
+    assert_eq!(seen.messages().iter().map(|message| message.len()).sum::<usize>(), size, "{seen:?}");
     assert_eq!(seen.closes(), [(1000, "done".into())], "{seen:?}");
     rig.logs("/link", "upstream", "normal", 1000, 1000).await;
 }
@@ -133,23 +141,18 @@ async fn s53_client_that_pauses_before_it_reads_gets_all_of_it() {
 }
 
 #[tokio::test]
-async fn s53_client_that_never_reads_again_is_reset_after_the_write_stall() {
+async fn s53_client_that_never_reads_again_is_gone_after_the_write_stall() {
     let heartbeat = format!("{QUIET}\nwrite_stall = \"2s\"");
     let rig = Rig::start(&heartbeat).await;
     let (client, app) = rig.narrow_pair("/stall").await;
     client.pace(Pace::Stopped);
-    let sent = std::time::Instant::now();
-    for _ in 0..COUNT * 6 {
-        app.send(&Role::App.binary(SIZE)).await;
-        if rig.has_ended("/stall") {
-            break;
-        }
-    }
-    app.close(1000, "done").await;
-    app.finish().await;
+    sends_and_ends(&app, Ending::CloseAndFin).await;
+    let sent = Instant::now();
     let line = rig.ended("/stall", secs(12)).await;
     let took = line.at.saturating_duration_since(sent);
-    assert!(took < secs(2) + secs(1) + GRACE + 2 * SLACK, "gone after {took:?}: {}", line.text);
+    // Nothing has moved since the Close was sent; a timeout may pass for the peer's half.
+    let earliest = secs(2) - Duration::from_millis(500);
+    assert!((earliest..secs(3) + GRACE + SLACK).contains(&took), "gone after {took:?}: {}", line.text);
     client.pace(Pace::Full);
     let seen = client.ended(secs(10)).await;
     true_for_client(&line.json, &seen, None);

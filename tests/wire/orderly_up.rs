@@ -12,9 +12,13 @@ use crate::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant}
 /// How long the app takes nothing: longer than timeout + close_grace.
 const BUSY: Duration = Duration::from_secs(4);
 
+/// As [`QUIET`], with a `timeout` that outlasts a busy app: what fits into the app's kernel is delivered at once, and the
+/// wait for its Close begins then.
+const PATIENT: &str = "interval = \"60s\"\ntimeout = \"8s\"\njitter = 0\nclose_grace = \"500ms\"";
+
 /// A rig whose app reads nothing at first; `drain` are lines of `[drain]`.
-async fn busy(drain: &str) -> Rig {
-    Rig::set_up(Setup { heartbeat: QUIET, drain, narrow_app: true, ..Setup::default() }).await
+async fn busy(heartbeat: &str, drain: &str) -> Rig {
+    Rig::set_up(Setup { heartbeat, drain, narrow_app: true, ..Setup::default() }).await
 }
 
 /// `count` messages of `size` bytes, numbered.
@@ -31,8 +35,8 @@ fn complete(app: &Record, count: usize, what: &str) {
     assert_eq!(numbers, expected, "{what}: the app received {app:?}");
 }
 
-async fn close_arrives(via: Via, count: usize, size: usize, pause: Duration) {
-    let rig = busy("").await;
+async fn close_arrives(via: Via, heartbeat: &'static str, count: usize, size: usize, pause: Duration) {
+    let rig = busy(heartbeat, "").await;
     let what = format!("{count} x {size} bytes, {via:?}");
     let (client, app) = rig.pair_via(via, "/up", Connect::default()).await;
     let sending = async {
@@ -56,17 +60,18 @@ async fn close_arrives(via: Via, count: usize, size: usize, pause: Duration) {
 #[tokio::test]
 async fn s55_messages_and_close_reach_an_app_that_was_busy() {
     together(vec![
-        variant("1 MB", close_arrives(Via::Proxy, 100, 10_000, BUSY)),
-        variant("1 MB, direct", close_arrives(Via::Direct, 100, 10_000, BUSY)),
-        variant("280 KB", close_arrives(Via::Proxy, 28, 10_000, secs(3))),
-        variant("20 KB", close_arrives(Via::Proxy, 2, 10_000, BUSY)),
+        variant("1 MB", close_arrives(Via::Proxy, QUIET, 100, 10_000, BUSY)),
+        variant("1 MB, direct", close_arrives(Via::Direct, QUIET, 100, 10_000, BUSY)),
+        variant("280 KB, one second", close_arrives(Via::Proxy, QUIET, 28, 10_000, secs(1))),
+        variant("280 KB", close_arrives(Via::Proxy, QUIET, 28, 10_000, secs(3))),
+        variant("20 KB", close_arrives(Via::Proxy, PATIENT, 2, 10_000, BUSY)),
     ])
     .await;
 }
 
 #[tokio::test]
 async fn s55_close_that_was_read_stands_when_a_kill_comes() {
-    let rig = busy("").await;
+    let rig = busy(PATIENT, "").await;
     let (client, app) = rig.pair("/kill").await;
     client.close_after(&numbered(3, 8_000), 1000, "bye").await;
     // The proxy has read all of it: a few kilobytes fit into its buffers.
@@ -84,7 +89,7 @@ async fn s55_close_that_was_read_stands_when_a_kill_comes() {
 
 #[tokio::test]
 async fn s55_close_behind_a_backlog_stands_when_the_maximum_age_comes() {
-    let rig = busy("delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"2s\"").await;
+    let rig = busy(QUIET, "delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"2s\"").await;
     let (client, app) = rig.pair("/age").await;
     let sending = async {
         client.close_after(&numbered(100, 10_000), 4000, "bye").await;
@@ -101,7 +106,7 @@ async fn s55_close_behind_a_backlog_stands_when_the_maximum_age_comes() {
 
 #[tokio::test]
 async fn s55_close_behind_a_backlog_stands_when_a_drain_comes() {
-    let rig = busy("").await;
+    let rig = busy(QUIET, "").await;
     let (client, app) = rig.pair("/drain").await;
     let sending = async {
         client.close_after(&numbered(100, 10_000), 4000, "bye").await;
@@ -120,7 +125,7 @@ async fn s55_close_behind_a_backlog_stands_when_a_drain_comes() {
 
 #[tokio::test]
 async fn s55_messages_reach_an_app_that_was_busy_when_a_drain_began() {
-    let rig = busy("").await;
+    let rig = busy(QUIET, "").await;
     let (client, app) = rig.pair("/drain").await;
     let sending = async {
         client.send(&numbered(100, 10_000)).await;
@@ -138,7 +143,7 @@ async fn s55_messages_reach_an_app_that_was_busy_when_a_drain_began() {
 
 #[tokio::test]
 async fn s55_messages_reach_an_app_that_was_busy_when_the_maximum_age_came() {
-    let rig = busy("delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"1s\"").await;
+    let rig = busy(QUIET, "delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"1s\"").await;
     let (client, app) = rig.pair("/age").await;
     let sending = async {
         client.send(&numbered(100, 10_000)).await;

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::frames::{CLOSE, PING, PONG, Role};
-use crate::record::{End, Record};
+use crate::record::Record;
 use crate::socket::{self, Input, Output};
 use crate::support::deadline::soon;
 
@@ -327,9 +327,4 @@ fn receive(role: Role, shared: &Arc<Shared>, plain: &[u8]) {
             }
         });
     }
-}
-
-/// Whether an end is a FIN.
-pub(crate) fn is_fin(end: &End) -> bool {
-    *end == End::Fin
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::frames::Role;
 use crate::peer::{MUTE, Pace};
-use crate::rig::{Rig, SLACK, millis, secs, together, true_for_client, variant};
+use crate::rig::{Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
 
 /// A `close_grace` whose double is told from it.
 const GRACE: Duration = Duration::from_secs(3);
@@ -48,6 +48,26 @@ async fn killed(name: &'static str, blocked_client: bool, uploading: bool) {
     true_for_client(&line.json, &at_client, None);
 }
 
+/// The app takes nothing and the client is blocked within a frame: the way up ends with the kill all the same.
+async fn killed_before_a_blocked_app() {
+    let rig = Rig::set_up(Setup { heartbeat: SETTINGS, narrow_app: true, ..Setup::default() }).await;
+    let (client, app) = rig.pair("/blocked-app").await;
+    client.habits(MUTE);
+    app.habits(MUTE);
+    let message = Role::Client.binary(100_000);
+    while timeout(millis(500), client.try_send(&message)).await.is_ok() {}
+    let killed = rig.kill("/blocked-app", &[]).await;
+    let line = rig.ended("/blocked-app", secs(15)).await;
+    let took = line.at.saturating_duration_since(killed);
+    // Two seconds for the frame under way, or write_stall, which is as long; then close_grace.
+    assert!(took < secs(2) + GRACE + SLACK, "ended after {took:?}: {}", line.text);
+    assert_eq!(line.json["close.reason"], "admin", "{}", line.text);
+    app.pace(Pace::Full);
+    let at_app = app.ended(secs(5)).await;
+    let wire = at_app.codes().first().copied().unwrap_or(1006);
+    assert_eq!(line.json["upstream.close_code"], wire, "the app received {at_app:?}: {}", line.text);
+}
+
 /// The client stops reading; the app, which is blocked in a send, is freed within one `close_grace` of the decision.
 async fn slow() {
     let rig = Rig::start(SETTINGS).await;
@@ -81,6 +101,7 @@ async fn s80_app_of_a_killed_or_slow_session_is_free_within_one_close_grace() {
         variant("killed", killed("killed", false, false)),
         variant("killed while it uploads", killed("uploading", false, true)),
         variant("killed while the client is blocked", killed("blocked", true, false)),
+        variant("killed while the app is blocked", killed_before_a_blocked_app()),
         variant("slow", slow()),
     ])
     .await;

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use crate::frames::Role;
 use crate::peer::Peer;
+use crate::record::Record;
 use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, millis, secs, together, variant};
 
 /// Sends `sealed` in pieces; returns early when the connection ends.
@@ -27,8 +28,9 @@ async fn record_arrives(size: usize, piece: usize, pause: Duration) {
     let started = Instant::now();
     trickle(&client, &sealed, piece, pause).await;
     let took = started.elapsed();
+    let arrives = |record: &Record| !record.messages().is_empty();
+    let seen = app.wait(&format!("the message arrives, its upload took {took:?}"), SLACK, arrives).await;
     assert!(took > BOUND + millis(500), "the upload took only {took:?}");
-    let seen = app.wait("the message arrives", SLACK, |record| !record.messages().is_empty()).await;
     assert!(seen.texts() == [text], "{seen:?}");
     client.close(1000, "").await;
     app.closed(secs(5)).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::frames::Role;
+use crate::frames::{CLOSE, CONTINUATION, Length, PING, Role};
 use crate::peer::{CONFORMING, MUTE};
 use crate::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 
@@ -12,51 +12,53 @@ use crate::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Frames that break the protocol, by name.
-fn violations() -> Vec<(&'static str, Vec<u8>)> {
+/// Frames that break the protocol, by name, and the code that each is answered with.
+fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
-        ("reserved opcode", Role::Client.frame(3, b"x")),
-        ("reserved control opcode", Role::Client.frame(11, b"x")),
-        ("RSV2", Role::Client.raw(0xa1, crate::frames::Length::Minimal, b"x")),
-        ("continuation of nothing", Role::Client.frame(0, b"x")),
-        ("unmasked frame", Role::App.text("x")),
-        ("long Ping", Role::Client.frame(9, &[b'x'; 126])),
-        ("fragmented Ping", Role::Client.fragment(9, b"x")),
+        ("reserved opcode", Role::Client.frame(3, b"x"), 1002),
+        ("reserved control opcode", Role::Client.frame(11, b"x"), 1002),
+        ("RSV2", Role::Client.raw(0xa1, Length::Minimal, b"x"), 1002),
+        ("continuation of nothing", Role::Client.frame(CONTINUATION, b"x"), 1002),
+        ("unmasked frame", Role::App.text("x"), 1002),
+        ("long Ping", Role::Client.frame(PING, &[b'x'; 126]), 1002),
+        ("fragmented Ping", Role::Client.fragment(PING, b"x"), 1002),
+        ("Close of one byte", Role::Client.frame(CLOSE, b"x"), 1002),
+        ("Close with code 1005", Role::Client.close(1005, ""), 1002),
+        ("Close whose reason is not UTF-8", Role::Client.frame(CLOSE, b"\x03\xe8\xff\xff"), 1007),
     ]
 }
 
 /// The app's answer, which comes a little later, reaches the client before the code of the violation.
-async fn answer_comes_first(name: &'static str, violation: Vec<u8>) {
+async fn answer_comes_first(name: &'static str, violation: Vec<u8>, code: u16) {
     let rig = Rig::start(PATIENT).await;
     let (client, app) = rig.pair("/answer").await;
     client.habits(MUTE);
+    app.habits(MUTE);
     let start = Instant::now();
     client.send(&[Role::Client.text("question"), violation, Role::Client.text("behind")].concat()).await;
-    app.wait("the question", secs(5), |record| record.texts() == ["question"]).await;
-    app.habits(MUTE);
+    let at_app = app.closed(secs(5)).await;
+    assert_eq!((at_app.texts(), at_app.codes()), (vec!["question".into()], vec![code]), "{name}: {at_app:?}");
     sleep(millis(300)).await;
     app.text("answer").await;
-    let at_app = app.closed(secs(5)).await;
-    assert_eq!((at_app.texts(), at_app.codes()), (vec!["question".into()], vec![1002]), "{name}: {at_app:?}");
     // The app's answer to a Close that it has not begun is swallowed.
-    app.close(1002, "").await;
+    app.close(code, "").await;
     app.finish().await;
     let seen = client.ended(secs(8)).await;
     assert_eq!(
         (seen.texts(), seen.codes()),
-        (vec!["answer".into()], vec![1002]),
+        (vec!["answer".into()], vec![code]),
         "{name}: the client received {seen:?}"
     );
     assert!(seen.ended_with_fin(), "{name}: the client received {seen:?}");
     let took = seen.ended_after(start);
     assert!(took < millis(300) + SLACK, "{name}: the end came after {took:?}: {seen:?}");
-    rig.logs("/answer", "proxy", "protocol_error", 1002, 1002).await;
+    rig.logs("/answer", "proxy", "protocol_error", code, code).await;
 }
 
 #[tokio::test]
 async fn s69_answers_to_messages_before_a_violation_arrive_before_its_code() {
     let variants = violations().into_iter();
-    together(variants.map(|(name, frame)| variant(name, answer_comes_first(name, frame))).collect()).await;
+    together(variants.map(|(name, frame, code)| variant(name, answer_comes_first(name, frame, code))).collect()).await;
 }
 
 /// The wait for the app is `close_grace` at most, however much it sends.
