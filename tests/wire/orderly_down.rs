@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::frames::Role;
 use crate::link::Link;
 use crate::peer::{CONFORMING, Connect, Habits, MUTE, Pace, Peer};
-use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, secs, together, true_for_client, variant};
+use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Setup, Via, secs, together, true_for_client, variant};
 
 /// The size of each message of the app.
 const SIZE: usize = 100_000;
@@ -156,4 +156,25 @@ async fn s53_client_that_never_reads_again_is_gone_after_the_write_stall() {
     client.pace(Pace::Full);
     let seen = client.ended(secs(10)).await;
     true_for_client(&line.json, &seen, None);
+}
+
+/// A Close of the proxy stands behind everything that was read from the app, and at a frame's end.
+#[tokio::test]
+async fn s55_close_of_the_maximum_age_comes_behind_what_was_read() {
+    let drain = "delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"1s\"";
+    let rig = Rig::set_up(Setup { heartbeat: QUIET, drain, ..Setup::default() }).await;
+    let (client, app) = rig.narrow_pair("/age").await;
+    client.pace(Pace::Rate(RATE));
+    for _ in 0..COUNT {
+        app.send(&Role::App.binary(SIZE)).await;
+    }
+    let seen = client.ended(secs(15)).await;
+    let sizes: Vec<usize> = seen.messages().iter().map(|message| message.len()).collect();
+    assert_eq!(sizes, vec![SIZE; sizes.len()], "the client received {seen:?}");
+    assert!(seen.partial.is_empty(), "the client received {seen:?}");
+    assert_eq!(seen.closes(), [(1012, "maximum age".into())], "the client received {seen:?}");
+    assert!(seen.ended_with_fin(), "the client received {seen:?}");
+    let at_app = app.ended(secs(5)).await;
+    assert_eq!(at_app.codes(), [1012], "the app received {at_app:?}");
+    rig.logs("/age", "proxy", "max_age", 1012, 1012).await;
 }

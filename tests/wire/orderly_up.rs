@@ -165,3 +165,56 @@ async fn ends_with_1012(client: &Peer, app: &Peer, what: &str) {
     let at_client = client.ended(GRACE + secs(5)).await;
     assert_eq!(at_client.codes(), [1012], "{what}: the client received {at_client:?}");
 }
+
+/// The client leaves at once behind its Close, or behind its messages; or it breaks the protocol there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    CloseAndFin,
+    Fin,
+    Violation,
+}
+
+async fn leaves(leaving: Leaving) {
+    let rig = busy(QUIET, "").await;
+    let (client, app) = rig.pair("/leaves").await;
+    let messages = numbered(100, 10_000);
+    let sending = async {
+        match leaving {
+            Leaving::CloseAndFin => {
+                client.close_after(&messages, 1000, "bye").await;
+                client.finish().await;
+            }
+            Leaving::Fin => {
+                client.send(&messages).await;
+                client.finish().await;
+            }
+            Leaving::Violation => client.send(&[messages, Role::Client.frame(3, b"x")].concat()).await,
+        }
+    };
+    let waking = async {
+        sleep(BUSY).await;
+        app.pace(Pace::Full);
+    };
+    tokio::join!(sending, waking);
+    let seen = app.ended(secs(10)).await;
+    complete(&seen, 100, &format!("{leaving:?}"));
+    let codes = match leaving {
+        Leaving::CloseAndFin => vec![1000],
+        Leaving::Fin => vec![],
+        Leaving::Violation => vec![1002],
+    };
+    assert_eq!(seen.codes(), codes, "{leaving:?}: the app received {seen:?}");
+    let line = rig.ended("/leaves", secs(5)).await;
+    let upstream = codes.first().copied().unwrap_or(1006);
+    assert_eq!(line.json["upstream.close_code"], upstream, "{leaving:?}: {}", line.text);
+}
+
+#[tokio::test]
+async fn s55_messages_of_a_client_that_left_reach_an_app_that_was_busy() {
+    together(vec![variant("Close and FIN", leaves(Leaving::CloseAndFin)), variant("FIN", leaves(Leaving::Fin))]).await;
+}
+
+#[tokio::test]
+async fn s69_messages_before_a_violation_reach_an_app_that_was_busy() {
+    leaves(Leaving::Violation).await;
+}

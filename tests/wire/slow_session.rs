@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::frames::Role;
 use crate::peer::{MUTE, Pace};
-use crate::rig::{Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
+use crate::rig::{self, BEATING, BOUND, Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
 
 /// A `close_grace` whose double is told from it.
 const GRACE: Duration = Duration::from_secs(3);
@@ -105,4 +105,25 @@ async fn s80_app_of_a_killed_or_slow_session_is_free_within_one_close_grace() {
         variant("slow", slow()),
     ])
     .await;
+}
+
+/// The client of a busy app dies: its leg ends within the bound, and the app gets what came before, and the Close.
+#[tokio::test]
+async fn s35_messages_before_a_miss_reach_an_app_that_was_busy() {
+    let rig = Rig::narrow(BEATING).await;
+    let (client, app) = rig.pair("/busy").await;
+    client.habits(MUTE);
+    let message = Role::Client.binary(20_000);
+    client.send(&message.repeat(5)).await;
+    let silent = Instant::now();
+    let at_client = client.ended(secs(10)).await;
+    let took = at_client.ended_after(silent);
+    assert!(took < BOUND + rig::GRACE + SLACK, "the client's leg ended after {took:?}: {at_client:?}");
+    assert_eq!(at_client.codes(), [1012], "the client received {at_client:?}");
+    sleep(secs(2)).await;
+    app.pace(Pace::Full);
+    let at_app = app.ended(secs(5)).await;
+    let sizes: Vec<usize> = at_app.messages().iter().map(|message| message.len()).collect();
+    assert_eq!((sizes, at_app.codes()), (vec![20_000; 5], vec![4408]), "the app received {at_app:?}");
+    rig.logs("/busy", "proxy", "heartbeat_timeout", 1012, 4408).await;
 }
