@@ -77,7 +77,7 @@ pub(super) async fn close_one(
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let farewell = Farewell::of(&mut Fields::read(request, &["code", "reason"]).await?)?;
+    let farewell = Farewell::of(&mut Fields::read(request, &["code", "reason", "now"]).await?)?;
     let live = find_live(context, id)?;
     farewell.say(std::slice::from_ref(&live));
     Ok(json(StatusCode::OK, &Ended { matched: 1, closed: 1, ids: vec![live.id.to_string()] }))
@@ -85,7 +85,7 @@ pub(super) async fn close_one(
 
 /// `POST /v1/connections/close`.
 pub(super) async fn close_many(context: &Context, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-    let mut fields = Fields::read(request, &["filter", "code", "reason", "dry_run"]).await?;
+    let mut fields = Fields::read(request, &["filter", "code", "reason", "now", "dry_run"]).await?;
     let farewell = Farewell::of(&mut fields)?;
     let dry_run = fields.flag("dry_run")?;
     let filter = Filter::of_fields(&mut fields)?;
@@ -142,10 +142,12 @@ fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
     }
 }
 
-/// What sessions are told that the operator closes.
-struct Farewell {
-    code: u16,
-    reason: String,
+/// The end that the operator wants for sessions.
+enum Farewell {
+    /// A Close on both legs.
+    Close { code: u16, reason: String },
+    /// None: both legs are reset at once.
+    Now,
 }
 
 impl Farewell {
@@ -156,25 +158,39 @@ impl Farewell {
     const LONGEST: usize = MAX_CONTROL_PAYLOAD - 2;
 
     fn of(fields: &mut Fields) -> Result<Self, Refusal> {
-        let code = fields.number("code", "a close code")?.unwrap_or(Self::CODE);
+        let (code, reason) = (fields.number("code", "a close code")?, fields.text("reason")?);
+        if fields.flag("now")? {
+            if code.is_some() || reason.is_some() {
+                let message = "now resets both legs without a Close; leave code and reason out";
+                return Err(Refusal::bad("now", message));
+            }
+            return Ok(Self::Now);
+        }
+        let code = code.unwrap_or(Self::CODE);
         if !may_be_sent(code) {
             let message = format!("code is {code}; it must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4)");
             return Err(Refusal::bad("code", message));
         }
-        let reason = fields.text("reason")?.unwrap_or_else(|| Self::REASON.to_owned());
+        let reason = reason.unwrap_or_else(|| Self::REASON.to_owned());
         if reason.len() > Self::LONGEST {
             let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::LONGEST);
             return Err(Refusal::bad("reason", message));
         }
-        Ok(Self { code, reason })
+        Ok(Self::Close { code, reason })
     }
 
     fn say(&self, sessions: &[Arc<Live>]) {
-        let Self { code, reason } = self;
-        for live in sessions {
-            live.close(*code, reason);
-        }
         let only = if let [live] = sessions { Some(tracing::field::display(live.id)) } else { None };
-        tracing::info!(target: TARGET, conn_id = only, sessions = sessions.len(), code, reason, "admin.close");
+        let count = sessions.len();
+        match self {
+            Self::Close { code, reason } => {
+                sessions.iter().for_each(|live| live.close(*code, reason));
+                tracing::info!(target: TARGET, conn_id = only, sessions = count, code, reason, "admin.close");
+            }
+            Self::Now => {
+                sessions.iter().for_each(|live| live.abort());
+                tracing::info!(target: TARGET, conn_id = only, sessions = count, now = true, "admin.close");
+            }
+        }
     }
 }

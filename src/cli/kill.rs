@@ -20,7 +20,7 @@ const MANY: u64 = 10;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
 #[command(after_help = "\
-Client and app both get a Close. More than 10 sessions at once want a yes: from the terminal, or by --yes.
+Client and app both get a Close, behind the frame that is under way; with --now they get none, and nothing more. More than 10 sessions at once want a yes: from the terminal, or by --yes.
 
 Exit codes: 0 all of them were closed, 1 one was unknown, or none matched, or no proxy could be asked, 2 wrong usage")]
 pub struct Args {
@@ -42,6 +42,9 @@ pub struct Args {
     /// The reason that the Close gives [default: closed by the operator]
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: Option<String>,
+    /// Reset both legs at once: no Close is sent, and nothing more is delivered
+    #[arg(long, conflicts_with_all = ["code", "reason"])]
+    now: bool,
     /// Only say which ones it would be
     #[arg(long)]
     dry_run: bool,
@@ -144,6 +147,9 @@ impl Args {
         }
         if let Some(reason) = &self.reason {
             body["reason"] = reason.as_str().into();
+        }
+        if self.now {
+            body["now"] = true.into();
         }
         body
     }

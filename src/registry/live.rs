@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::ConnId;
 use crate::heartbeat::UpstreamPulse;
-use crate::relay::{Control, Order, Vitals};
+use crate::relay::{Abort, Control, Order, Vitals};
 use crate::telemetry::lines;
 
 /// What a session is entered with.
@@ -51,6 +51,11 @@ impl Live {
     /// `reason`. One that is closing already goes on with that.
     pub fn close(&self, code: u16, reason: &str) {
         self.control.give(Order::Close { code, reason: reason.into() });
+    }
+
+    /// Resets both legs at once; nothing more is delivered.
+    pub fn abort(&self) {
+        self.control.give(Order::Abort(Abort::Operator));
     }
 
     /// From now on nothing of its client is read, as if it had vanished.

@@ -70,7 +70,7 @@ pub(super) struct LegTeardown {
     moved: Instant,
     /// Since when everything that was accepted is delivered.
     delivered: Option<Instant>,
-    /// Whether the leg was cut off with bytes that the peer's kernel had not acknowledged.
+    /// Whether the connection broke, or was reset, with bytes on it that the peer's kernel had not acknowledged.
     pub(super) is_lost: bool,
     /// When to look again.
     next: Option<Instant>,
@@ -219,34 +219,30 @@ impl LegTeardown {
         if self.is_done() {
             return;
         }
-        self.lose();
         let is_whole = towards.outbound.is_clear() && !towards.outbound.is_broken();
         let orderly = is_whole
             && Pin::new(&mut *leg).poll_shutdown(cx).is_ready()
             && !leg.delivery().is_some_and(|delivery| delivery.unread);
-        if !orderly {
-            leg.abort_on_drop();
+        if orderly {
+            // The kernel goes on delivering.
+            self.finish(leg);
+        } else {
+            self.abort(leg);
         }
-        self.finish(leg);
     }
 
     /// Resets the connection at once.
     pub(super) fn abort<L: Leg>(&mut self, leg: &mut Slot<L>) {
+        leg.abort_on_drop();
+        self.gone(leg);
+    }
+
+    /// The connection is gone, and with it what its peer had not taken.
+    pub(super) fn gone<L: Leg>(&mut self, leg: &mut Slot<L>) {
         if !self.is_done() {
-            self.lose();
-            leg.abort_on_drop();
+            self.is_lost = self.delivered.is_none();
             self.finish(leg);
         }
-    }
-
-    /// The connection is gone already.
-    pub(super) fn gone<L: Leg>(&mut self, leg: &mut Slot<L>) {
-        self.finish(leg);
-    }
-
-    /// What an offender gets is written and not waited for; whether it arrives is not known.
-    fn lose(&mut self) {
-        self.is_lost = self.delivered.is_none() && self.offender_until.is_none();
     }
 
     fn finish<L: Leg>(&mut self, leg: &mut Slot<L>) {

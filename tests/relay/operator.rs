@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Delivery, Policy};
+use pulsegate::heartbeat::Delivery;
 use pulsegate::relay::{Abort, EndReason, Initiator, Order};
 use tokio::time::sleep;
 
-use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
+use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Rig, TEXT, aborted};
 
 const SECOND: Duration = Duration::from_secs(1);
 
