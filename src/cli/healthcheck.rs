@@ -12,7 +12,8 @@ use super::text;
 /// Which question, and whom to ask.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Alive is a process that answers, be it draining or not; ready is one that new connections may be sent to.
+Alive is a process that answers, be it draining or not; ready is one that new connections may be sent to: it does not
+drain, and its app has been reached and answers.
 
 As a Docker HEALTHCHECK: [\"CMD\", \"/pulsegate\", \"healthcheck\", \"--ready\"]
 

@@ -3,15 +3,22 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
+use http::uri::PathAndQuery;
 
 use super::form::{Given, Problem, Read, duration, off_or, or_table};
 use super::names::{server_name, source_address};
 use super::reader::{Entry, Table};
-use super::settings::{Target, Upstream, UpstreamTls};
+use super::settings::{Target, Upstream, UpstreamProbe, UpstreamTls};
 use super::value::{file, socket_path};
 use crate::heartbeat::UpstreamPolicy;
+
+/// The shortest `interval` and `timeout`: below that a healthy app and a busy machine look alike.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+/// The shortest `give_up`: a healthy app may be paused for hundreds of milliseconds, and its clients would lose all.
+const SHORTEST_GIVE_UP: Duration = Duration::from_secs(1);
 
 /// What a URL says.
 #[derive(Debug)]
@@ -102,18 +109,22 @@ fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
     if let Some(problem) = out_of_reach(&base.target, &source_addresses) {
         t.refuse(&["source_addresses", "url"], problem);
     }
+    let wait = at_least(SHORTEST_WAIT);
     let heartbeat = UpstreamPolicy {
-        interval: t.or("interval", off_or(duration), base.heartbeat.interval),
-        timeout: t.or("timeout", duration, base.heartbeat.timeout),
-        give_up: t.or("give_up", duration, base.heartbeat.give_up),
+        interval: t.or("interval", off_or(&wait), base.heartbeat.interval),
+        timeout: t.or("timeout", &wait, base.heartbeat.timeout),
+        give_up: t.or("give_up", at_least(SHORTEST_GIVE_UP), base.heartbeat.give_up),
     };
-    if heartbeat.give_up <= heartbeat.timeout {
-        let [give_up, timeout] = [heartbeat.give_up, heartbeat.timeout].map(humantime::format_duration);
-        let what = format!("does not fit: give_up ({give_up}) must be longer than timeout ({timeout})");
-        t.refuse(&["give_up", "timeout"], Problem::new(what));
+    if let UpstreamPolicy { interval: Some(interval), timeout, give_up } = heartbeat
+        && give_up < interval + timeout
+    {
+        let [give_up, bound] = [give_up, interval + timeout].map(humantime::format_duration);
+        let what = format!("does not fit: give_up ({give_up}) must be at least interval + timeout ({bound})");
+        t.refuse(&["give_up", "timeout", "interval"], Problem::new(what));
     }
+    let probe = t.or("probe", probe, base.probe);
     let tls = base.tls.map(|base| tls.unwrap_or(base));
-    Upstream { target: base.target, tls, connect_timeout, response_timeout, source_addresses, heartbeat }
+    Upstream { target: base.target, tls, connect_timeout, response_timeout, source_addresses, heartbeat, probe }
 }
 
 /// What the table `t` says, key by key over `base`; `None` where nobody has written one.
@@ -156,6 +167,33 @@ fn out_of_reach(target: &Target, sources: &[IpAddr]) -> Option<Problem> {
     let host: IpAddr = host.parse().ok()?;
     let stranger = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
     Some(Problem::new(format!("does not fit: no connection leads from {stranger} to {host}")))
+}
+
+/// A duration that is not shorter than `shortest`.
+fn at_least(shortest: Duration) -> impl Fn(&Given<'_>) -> Read<Duration> {
+    move |given| match duration(given)? {
+        short if short < shortest => {
+            Err(Problem::new(format!("must be at least \"{}\"", humantime::format_duration(shortest))))
+        }
+        long => Ok(long),
+    }
+}
+
+/// The request with which an app in doubt is asked.
+fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
+    let misfit = || Problem::new("must be \"auto\", a path such as \"/healthz\", or \"off\"");
+    match given.text().ok_or_else(misfit)? {
+        "auto" => Ok(UpstreamProbe::Auto),
+        "off" => Ok(UpstreamProbe::Off),
+        path if path.starts_with('/') => match path.parse::<PathAndQuery>() {
+            Ok(parsed) if parsed.as_str() == path => Ok(UpstreamProbe::Path(path.into())),
+            _ => {
+                Err(misfit().with_help("other letters than those of a URL must be percent-encoded, without a fragment"))
+            }
+        },
+        path if path.is_empty() || path.contains("://") => Err(misfit()),
+        path => Err(misfit().with_help(format!("write \"/{path}\""))),
+    }
 }
 
 /// Where an app listens.

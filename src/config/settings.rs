@@ -176,6 +176,31 @@ pub struct Upstream {
     pub source_addresses: Vec<IpAddr>,
     /// The app's own liveness.
     pub heartbeat: UpstreamPolicy,
+    /// The request with which it is asked when it is in doubt.
+    pub probe: UpstreamProbe,
+}
+
+/// The request that shows whether an app lives when no session can carry a ping. Any status counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProbe {
+    /// `OPTIONS *` (RFC 9110 §9.3.7), which is about the server and no resource of it.
+    #[default]
+    Auto,
+    /// `GET` of this path, which may have a query.
+    Path(Box<str>),
+    /// None: a connection that is accepted counts.
+    Off,
+}
+
+impl fmt::Display for UpstreamProbe {
+    /// As it is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Path(path) => path,
+            Self::Off => "off",
+        })
+    }
 }
 
 impl Upstream {
@@ -188,6 +213,7 @@ impl Upstream {
             response_timeout: Duration::from_secs(60),
             source_addresses: Vec::new(),
             heartbeat: UpstreamPolicy::default(),
+            probe: UpstreamProbe::default(),
         }
     }
 }

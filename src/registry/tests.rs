@@ -59,7 +59,12 @@ fn walking_takes_every_session_in_turn_and_begins_again() {
         seen.extend(at);
     }
     assert_eq!(seen, [ids[0], ids[2], ids[4], ids[0]], "and none of another app");
+    // No ping is sent behind a Close.
+    entries[2].live().control().close_for_test();
+    assert!(registry.is_open(ids[0]) && !registry.is_open(ids[2]));
+    assert_eq!(registry.after(Some(ids[0]), &pulse).map(|(id, _)| id), Some(ids[4]));
     drop(entries);
+    assert!(!registry.is_open(ids[0]));
     assert!(registry.is_empty());
 }
 

@@ -106,6 +106,11 @@ impl Control {
         self.order().take()
     }
 
+    /// Whether the session has begun to end.
+    pub fn is_closing(&self) -> bool {
+        self.figures.is_closing()
+    }
+
     /// How the session is.
     pub fn vitals(&self) -> Vitals {
         self.figures.vitals()
@@ -135,6 +140,12 @@ impl Control {
     #[cfg(test)]
     pub(crate) fn passed(&self, from_client: Traffic, from_upstream: Traffic) {
         self.figures.passed(from_client, from_upstream);
+    }
+
+    /// As a session begins to end.
+    #[cfg(test)]
+    pub(crate) fn close_for_test(&self) {
+        self.figures.closing();
     }
 
     /// As a session's task registers itself.

@@ -161,6 +161,11 @@ impl Figures {
         self.closing.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the session has begun to end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// What has passed, from the client and from the app.
     pub(super) fn traffic(&self) -> (Traffic, Traffic) {
         (self.from_client.traffic(), self.from_upstream.traffic())

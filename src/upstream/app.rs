@@ -1,11 +1,15 @@
 //! The apps as all workers know them together.
 
+use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
+use super::dial::{DialError, Dialer};
 use crate::config::{self, Settings};
-use crate::heartbeat::UpstreamPulse;
+use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
 use crate::tls::client::{Client, Trust, TrustError};
 use crate::tls::{Identity, IdentityError};
 
@@ -16,6 +20,46 @@ pub struct App {
     /// How TLS is spoken with it; `None` is plain HTTP.
     pub(super) tls: Option<Client>,
     pulse: Arc<UpstreamPulse>,
+    pub(super) reports: Arc<Reports>,
+}
+
+/// What the watch over an app is told beside the pulse.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// Rung when the watch should look at the pulse at once.
+    pub(super) news: Notify,
+    refusal: Mutex<Option<Box<str>>>,
+}
+
+impl Reports {
+    /// Records the outcome of a connect in `pulse`, and the error with which it failed.
+    pub(super) fn connected(&self, pulse: &UpstreamPulse, outcome: ConnectOutcome, error: Option<&dyn Error>) {
+        if outcome == ConnectOutcome::Refused
+            && let Some(error) = error
+        {
+            let refusal = Some(with_causes(error).into());
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        }
+        if pulse.connected(outcome) {
+            self.news.notify_one();
+        }
+    }
+
+    /// How the last connect was refused.
+    pub(super) fn refusal(&self) -> Option<Box<str>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// `error` and everything behind it, in one line.
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Why an app could not be reached even if it were up: its TLS files are of no use.
@@ -40,16 +84,20 @@ pub enum AppError {
 }
 
 impl App {
-    /// The app that `settings` tell of; it counts as heard at `now`. Reads the TLS files, but does not connect.
+    /// The app of these `settings`. It is not ready until it has been reached, unless it is not watched at all; silence
+    /// counts from `now`. Reads the TLS files, but does not connect.
     pub fn open(settings: &Arc<config::Upstream>, now: Instant) -> Result<Self, AppError> {
         let tls = settings.tls.as_ref().map(|tls| client(settings, tls)).transpose()?;
-        Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(UpstreamPulse::new(now)) })
+        let is_watched = settings.heartbeat.interval.is_some();
+        let pulse = if is_watched { UpstreamPulse::unreached(now) } else { UpstreamPulse::new(now) };
+        Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
     }
 
     /// This one with what is known of `before`, the same app: whether it lives, and the settings that its sessions' routes
     /// share.
     fn in_place_of(self, before: &Self) -> Self {
-        Self { settings: Arc::clone(&before.settings), tls: self.tls, pulse: Arc::clone(&before.pulse) }
+        let (pulse, reports) = (Arc::clone(&before.pulse), Arc::clone(&before.reports));
+        Self { settings: Arc::clone(&before.settings), tls: self.tls, pulse, reports }
     }
 
     /// What was configured.
@@ -60,6 +108,23 @@ impl App {
     /// Its own liveness, as its sessions hear it.
     pub fn pulse(&self) -> &Arc<UpstreamPulse> {
         &self.pulse
+    }
+
+    /// The way to it.
+    pub(super) fn dialer(&self) -> Dialer {
+        Dialer::new(&self.settings, self.tls.as_ref())
+    }
+
+    /// Reports the outcome of a connect to the watch.
+    pub(super) fn connected(&self, outcome: ConnectOutcome, error: Option<&DialError>) {
+        self.reports.connected(&self.pulse, outcome, error.map(|error| error as &dyn Error));
+    }
+
+    /// Reports a response, with whatever status, to the watch.
+    pub(super) fn answered(&self, now: Instant) {
+        if self.pulse.answered(now) {
+            self.reports.news.notify_one();
+        }
     }
 }
 
@@ -92,6 +157,11 @@ impl Apps {
     pub fn after(&self, before: &Self, has_changed: impl Fn(&Path) -> bool) -> Self {
         let apps = self.iter().map(|app| {
             let Some(known) = before.iter().find(|known| known.settings == app.settings) else {
+                // With other times, say, it is still the app that is known to live.
+                let same_place = |known: &&Arc<App>| known.settings.target == app.settings.target;
+                if before.iter().filter(same_place).any(|known| known.pulse.is_responsive()) {
+                    app.pulse.assume_ready();
+                }
                 return Arc::clone(app);
             };
             if app.settings.tls_files().any(&has_changed) {

@@ -4,15 +4,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
+use super::fault::{self, Fault, no_descriptor};
 use super::source::Sources;
 use super::{Upstream, UpstreamStream};
-use crate::config::Target;
+use crate::config::{self, Target};
+use crate::heartbeat::ConnectOutcome;
 use crate::tls::client::{Client, HandshakeError};
+
+/// A connect that ends this long after its deadline says nothing about the app: the proxy itself was stopped.
+pub(super) const STALL_GUARD: Duration = Duration::from_secs(2);
 
 /// Why the app could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +68,18 @@ impl DialError {
             Self::Timeout { .. } => "connect_timeout",
         }
     }
+
+    /// What it says about the app; `None` where the proxy itself had no port, descriptor or memory left.
+    pub(super) fn outcome(&self) -> Option<ConnectOutcome> {
+        match self {
+            Self::Resolve { source, .. } | Self::Connect { source, .. } => match fault::of(source) {
+                Fault::NoWay | Fault::Refused => Some(ConnectOutcome::Refused),
+                Fault::TimedOut => Some(ConnectOutcome::Failed),
+                Fault::Own => None,
+            },
+            Self::Tls { .. } | Self::Timeout { .. } => Some(ConnectOutcome::Failed),
+        }
+    }
 }
 
 /// The authority of `target` as a Host header names it (RFC 9110 §4.2); `localhost` for a unix socket.
@@ -73,27 +91,55 @@ pub fn authority(target: &Target) -> String {
     }
 }
 
+/// The way to an app: where it listens, how TLS is spoken with it, and from which addresses it is dialled.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    pub(super) settings: Arc<config::Upstream>,
+    pub(super) tls: Option<Client>,
+    sources: Sources,
+}
+
 impl Upstream {
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included; it is counted.
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. It is counted,
+    /// and its outcome reported to the app's watch.
     pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
         let begun = Instant::now();
-        let result = self.connect_by(begun + self.app.settings().connect_timeout).await;
+        let result = self.dialer.dial().await;
         match &result {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
             Err(error) => self.metrics.upstream_connect_error(error.reason()),
         }
+        let late = begun.elapsed() > self.dialer.settings.connect_timeout + STALL_GUARD;
+        match &result {
+            Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
+            Err(error) => match error.outcome() {
+                Some(ConnectOutcome::Failed) if late => {}
+                Some(outcome) => self.app.connected(outcome, Some(error)),
+                None => {}
+            },
+        }
         result
     }
+}
 
-    async fn connect_by(&self, deadline: Instant) -> Result<UpstreamStream, DialError> {
-        let settings = self.app.settings();
+impl Dialer {
+    /// The way to the app that `settings` are of, with `tls` where TLS is spoken.
+    pub(super) fn new(settings: &Arc<config::Upstream>, tls: Option<&Client>) -> Self {
+        let sources = Sources::new(settings.source_addresses.clone());
+        Self { settings: Arc::clone(settings), tls: tls.cloned(), sources }
+    }
+
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included.
+    pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        let settings = &self.settings;
         let connected = async {
             let (host, port) = match &settings.target {
                 Target::Tcp { host, port } => (host, *port),
                 Target::Unix(path) => return unix(path).await,
             };
             let tcp = tcp(host, port, deadline, &self.sources).await?;
-            match (&self.app.tls, &settings.tls) {
+            match (&self.tls, &settings.tls) {
                 (Some(client), Some(tls)) => {
                     let name = tls.server_name.as_ref().unwrap_or(host);
                     // Boxed: a handshake is large, and most apps speak none.
@@ -128,8 +174,11 @@ async fn unix(path: &Path) -> Result<UpstreamStream, DialError> {
 
 async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve { host: host.into(), source };
-    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(unresolved)?.collect();
-    let mut failed = unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    let resolved = lookup_host((host, port)).await;
+    // A resolver that gets no socket reports that as a name that does not resolve.
+    let resolved = resolved.map_err(|source| unresolved(no_descriptor().unwrap_or(source)))?;
+    let addresses: Vec<SocketAddr> = resolved.collect();
+    let mut failed: Option<(Fault, SocketAddr, io::Error)> = None;
     for (tried, address) in addresses.iter().enumerate() {
         // Each address gets an equal share of the time that is left, so that a black hole in front (an IPv6
         // address without a route, say) leaves something for those behind it.
@@ -144,7 +193,52 @@ async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Res
             Ok(Err(source)) => source,
             Err(elapsed) => elapsed.into(),
         };
-        failed = DialError::Connect { place: address.to_string().into(), source };
+        // What is said of the app is the mildest of what its addresses say.
+        let fault = fault::of_connect(&source, *address);
+        if failed.as_ref().is_none_or(|(mildest, ..)| *mildest <= fault) {
+            failed = Some((fault, *address, source));
+        }
     }
-    Err(failed)
+    let Some((_, address, source)) = failed else {
+        return Err(unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+    };
+    Err(DialError::Connect { place: address.to_string().into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::App;
+    use super::*;
+
+    /// Dials `address` from `sources`; whether the app was counted as refusing, and the error.
+    async fn refused(address: SocketAddr, sources: Vec<IpAddr>) -> (bool, Option<DialError>) {
+        let target = Target::Tcp { host: address.ip().to_string().into(), port: address.port() };
+        let settings = config::Upstream { source_addresses: sources, ..config::Upstream::at(target) };
+        let app =
+            Arc::new(App::open(&Arc::new(settings), Instant::now().into_std()).expect("there is nothing to read"));
+        let upstream = Upstream::new(&app, Arc::default(), TaskTracker::new(), &CancellationToken::new());
+        let error = upstream.dial().await.err();
+        (app.pulse().connected(ConnectOutcome::Opened), error)
+    }
+
+    #[tokio::test]
+    async fn s58_a_connect_without_a_port_left_says_nothing_about_the_app() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let (counted, error) = refused(address, Vec::new()).await;
+        assert!(!counted && error.is_none(), "{error:?}");
+        // No connection can come from there (RFC 5737); the kernel says the same when every port is taken.
+        let (counted, error) = refused(address, vec!["192.0.2.1".parse().expect("an address")]).await;
+        assert!(!counted && error.is_some_and(|error| error.outcome().is_none()));
+        drop(listener);
+        let (counted, error) = refused(address, Vec::new()).await;
+        assert!(counted, "{error:?}");
+        assert!(error.is_some_and(|error| error.reason() == "refused"));
+    }
 }

@@ -66,7 +66,11 @@ impl Upstream {
         });
         let limit = self.response_timeout();
         match timeout_at(Instant::now() + limit, sender.send_request(request)).await {
-            Ok(answered) => answered.map_err(Failure::from_exchange),
+            Ok(answered) => {
+                let response = answered.map_err(Failure::from_exchange)?;
+                self.app.answered(Instant::now().into_std());
+                Ok(response)
+            }
             Err(_) => Err(Failure::Timeout { limit }),
         }
     }
@@ -114,6 +118,7 @@ impl Upstream {
         };
         match answered {
             Ok(response) => {
+                self.app.answered(Instant::now().into_std());
                 lease.heed(response.headers());
                 Ok((response, lease))
             }

@@ -1,10 +1,12 @@
 //! The app's side: dialling it, the pool of idle connections, and one exchange of a request for a response.
 
 mod app;
+mod ask;
 mod body;
 mod dial;
 mod exchange;
 mod failure;
+mod fault;
 mod patience;
 mod pool;
 pub mod pulse;
@@ -25,8 +27,8 @@ pub use stream::UpstreamStream;
 
 use crate::config::Target;
 use crate::telemetry::metrics::Metrics;
+use dial::Dialer;
 use pool::Pool;
-use source::Sources;
 
 /// Read and write buffer of one upstream connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
@@ -35,7 +37,7 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Upstream {
     app: Arc<App>,
-    sources: Sources,
+    dialer: Dialer,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
@@ -50,7 +52,7 @@ impl Upstream {
         let closing = draining.child_token();
         Self {
             app: Arc::clone(app),
-            sources: Sources::new(app.settings().source_addresses.clone()),
+            dialer: app.dialer(),
             pool: Arc::new(Pool::new(tracker.clone(), closing.clone())),
             metrics,
             tracker,

@@ -1,31 +1,43 @@
-//! Keeps an eye on the app itself: drives the watch that probes it through one session at a time.
+//! Drives the watch over each app: through pings on one session at a time, and questions out of band when it is in doubt.
 
 use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
-use crate::config::Upstream;
+use super::App;
+use super::app::Reports;
+use super::ask::{Ended, Question, words};
+use super::dial::Dialer;
+use crate::config::{Upstream, UpstreamProbe};
 use crate::generation::Current;
-use crate::heartbeat::{Tick, UpstreamPulse, Watch};
+use crate::heartbeat::{Asking, ProbeSessions, Tick, UpstreamPulse, Watch};
 use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
 
-/// Watches every app of every generation, each once, as [`watch`].
+/// Watches every app of every generation, each once, for as long as a generation in force or a session has its pulse.
 pub async fn watch_all(current: &Current, registry: &Registry, metrics: &Metrics) -> Infallible {
     let mut changes = current.changes();
     let mut known: Vec<Weak<UpstreamPulse>> = Vec::new();
     let mut watches = FuturesUnordered::new();
+    // The TLS of an app may have changed since.
+    let dialer = |pulse: &Arc<UpstreamPulse>| {
+        let generation = current.load();
+        let app = generation.apps.iter().find(|app| Arc::ptr_eq(app.pulse(), pulse));
+        app.map(|app| app.dialer())
+    };
     loop {
         known.retain(|pulse| pulse.strong_count() > 0);
         for app in &current.load().apps {
             let pulse = Arc::downgrade(app.pulse());
             if !known.iter().any(|other| other.ptr_eq(&pulse)) {
-                known.push(Weak::clone(&pulse));
-                watches.push(watch(Arc::clone(app.settings()), pulse, registry, metrics));
+                known.push(pulse);
+                watches.push(Monitor::new(app, registry, metrics).run(dialer));
             }
         }
         loop {
@@ -37,40 +49,141 @@ pub async fn watch_all(current: &Current, registry: &Registry, metrics: &Metrics
     }
 }
 
-/// Watches the app with these `settings` through its sessions among those of `registry`, for as long as anybody else has
-/// its `pulse`: no generation in force has the app any more then, and no session is left. Ends at once where the policy
-/// turns the watch off.
-pub async fn watch(settings: Arc<Upstream>, pulse: Weak<UpstreamPulse>, registry: &Registry, metrics: &Metrics) {
-    let settings = &settings;
-    let mut watch = Watch::new(settings.heartbeat, now());
-    let Some(period) = watch.period() else { return };
-    let mut last: Option<ConnId> = None;
-    loop {
-        sleep(period).await;
-        let Some(pulse) = pulse.upgrade() else { return };
-        let pulse = &*pulse;
-        match watch.tick(now(), pulse, registry.after(None, pulse).is_some()) {
-            Tick::Wait => {}
-            Tick::Probe => {
-                if let Some((id, session)) = registry.after(last, pulse) {
-                    session.give(Order::ProbeUpstream);
-                    last = Some(id);
+/// The watch over one app, with what it acts through.
+struct Monitor<'a> {
+    settings: Arc<Upstream>,
+    pulse: Weak<UpstreamPulse>,
+    reports: Arc<Reports>,
+    dialer: Arc<Dialer>,
+    registry: &'a Registry,
+    metrics: &'a Metrics,
+    /// The session that was pinged last.
+    pinged: Option<ConnId>,
+    question: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    /// What was wrong with the last answer that failed to come.
+    fault: Option<String>,
+}
+
+impl<'a> Monitor<'a> {
+    fn new(app: &App, registry: &'a Registry, metrics: &'a Metrics) -> Self {
+        Self {
+            settings: Arc::clone(app.settings()),
+            pulse: Arc::downgrade(app.pulse()),
+            reports: Arc::clone(&app.reports),
+            dialer: Arc::new(app.dialer()),
+            registry,
+            metrics,
+            pinged: None,
+            question: None,
+            fault: None,
+        }
+    }
+
+    /// Watches for as long as anything else has the pulse. `dialer` gives the way to the app as it is now, if the app is
+    /// in force. Ends at once where the policy turns the watch off.
+    async fn run(mut self, dialer: impl Fn(&Arc<UpstreamPulse>) -> Option<Dialer>) {
+        let Some(pulse) = self.pulse.upgrade() else { return };
+        let mut watch = Watch::new(self.settings.heartbeat, now(), &pulse);
+        drop(pulse);
+        loop {
+            let Some(pulse) = self.pulse.upgrade() else { return };
+            loop {
+                match watch.tick(now(), &pulse, self.sessions(&pulse)) {
+                    Tick::Wait => break,
+                    Tick::Ask(asking) => {
+                        if let Some(dialer) = dialer(&pulse) {
+                            self.dialer = Arc::new(dialer);
+                        }
+                        self.ask(asking, &pulse);
+                    }
+                    tick => self.perform(tick, None, &pulse),
                 }
             }
-            Tick::Missed { silent } => {
-                metrics.upstream_missed();
-                let sessions = registry.of(pulse).len();
-                tracing::warn!(upstream = %settings, silent_s = silent.as_secs_f64(), sessions, "upstream.unresponsive");
+            let Some(next) = watch.next_look(now(), &pulse, self.sessions(&pulse)) else { return };
+            if !watch.is_asking() {
+                self.question = None;
             }
-            Tick::Recovered => tracing::info!(upstream = %settings, "upstream.recovered"),
+            drop(pulse);
+            let reports = Arc::clone(&self.reports);
+            let ended = async {
+                match &mut self.question {
+                    Some(question) => question.await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                // An answer that has come is seen before the time for it is found to be over.
+                biased;
+                Ended { end, fault } = ended => {
+                    self.question = None;
+                    let Some(pulse) = self.pulse.upgrade() else { return };
+                    let tick = watch.asked(end, now(), &pulse, self.sessions(&pulse));
+                    self.perform(tick, fault, &pulse);
+                }
+                () = reports.news.notified() => {}
+                () = sleep_until(Instant::from_std(next)) => {}
+            }
+        }
+    }
+
+    fn sessions(&self, pulse: &UpstreamPulse) -> ProbeSessions {
+        ProbeSessions {
+            any: self.registry.after(None, pulse).is_some(),
+            pinged: self.pinged.is_some_and(|id| self.registry.is_open(id)),
+        }
+    }
+
+    fn ask(&mut self, asking: Asking, pulse: &Arc<UpstreamPulse>) {
+        let (dialer, reports) = (Arc::clone(&self.dialer), Arc::clone(&self.reports));
+        self.question = Some(Box::pin(Question { dialer, pulse: Arc::clone(pulse), reports, asking }.ask()));
+    }
+
+    /// Does what `tick` says; `fault` is what was wrong with a question that has just ended.
+    fn perform(&mut self, tick: Tick, fault: Option<String>, pulse: &UpstreamPulse) {
+        let upstream = &*self.settings;
+        match tick {
+            Tick::Wait | Tick::Ask(_) => {}
+            Tick::Probe => {
+                if let Some((id, session)) = self.registry.after(self.pinged, pulse) {
+                    session.give(Order::ProbeUpstream);
+                    self.pinged = Some(id);
+                }
+            }
+            Tick::Missed { asked } => {
+                self.metrics.upstream_missed();
+                self.fault = Some(fault.unwrap_or_else(|| self.no_answer(asked)));
+            }
+            Tick::Unready { refused: true, .. } => {
+                let cause = self.reports.refusal();
+                tracing::warn!(%upstream, cause, "upstream.unreachable");
+            }
+            Tick::Unready { refused: false, silent } => {
+                let (silent_s, sessions) = (silent.as_secs_f64(), self.registry.of(pulse).len());
+                let cause = self.fault.as_deref();
+                tracing::warn!(%upstream, silent_s, sessions, cause, "upstream.unresponsive");
+            }
+            Tick::Recovered => tracing::info!(%upstream, "upstream.recovered"),
             Tick::GiveUp { silent } => {
-                let sessions = registry.of(pulse);
+                let sessions = self.registry.of(pulse);
                 let silent_s = silent.as_secs_f64();
-                tracing::error!(upstream = %settings, silent_s, sessions = sessions.len(), "upstream.given_up");
+                tracing::error!(%upstream, silent_s, sessions = sessions.len(), "upstream.given_up");
                 for session in sessions {
                     session.give(Order::UpstreamUnresponsive);
                 }
             }
+        }
+    }
+
+    /// That there was no answer in time, and to what.
+    fn no_answer(&self, asked: bool) -> String {
+        let timeout = humantime::format_duration(self.settings.heartbeat.timeout);
+        match &self.settings.probe {
+            _ if !asked => format!("no pong within {timeout}"),
+            probe @ UpstreamProbe::Auto => format!(
+                "no response to {} within {timeout}; if the app answers no such request, name a path in upstream.probe",
+                words(probe)
+            ),
+            probe => format!("no response to {} within {timeout}", words(probe)),
         }
     }
 }
@@ -83,7 +196,6 @@ fn now() -> std::time::Instant {
 mod tests {
     use std::time::Duration;
 
-    use super::super::App;
     use super::*;
     use crate::config::Target;
 
@@ -94,6 +206,7 @@ mod tests {
         let registry = Arc::new(Registry::new(1));
         let settings = Arc::new(Upstream::at(Target::Unix("/app.sock".into())));
         let [app, other] = [(); 2].map(|()| App::open(&settings, now()).expect("there is nothing to read"));
+        app.pulse().assume_ready();
         let pulse = app.pulse();
         let controls: Vec<_> = (0..3).map(|_| Arc::new(crate::relay::Control::default())).collect();
         let entries: Vec<_> =
@@ -101,7 +214,7 @@ mod tests {
         let of_another_app = Arc::new(crate::relay::Control::default());
         let _entry = registry.enter(registry.next_id(), Arc::clone(&of_another_app), other.pulse());
         let metrics = Metrics::new();
-        let mut watching = std::pin::pin!(watch(Arc::clone(&settings), Arc::downgrade(pulse), &registry, &metrics));
+        let mut watching = std::pin::pin!(Monitor::new(&app, &registry, &metrics).run(|_| None));
         let began = Instant::now();
         let mut orders = Vec::new();
         while began.elapsed() < 90 * SECOND {
@@ -129,9 +242,9 @@ mod tests {
         let registry = Arc::new(Registry::new(1));
         let app = App::open(&Arc::new(Upstream::at(Target::Unix("/app.sock".into()))), now()).expect("nothing to read");
         let entry = registry.enter(registry.next_id(), Arc::default(), app.pulse());
-        let (settings, pulse) = (Arc::clone(app.settings()), Arc::downgrade(app.pulse()));
+        app.pulse().assume_ready();
         let metrics = Metrics::new();
-        let mut watching = std::pin::pin!(watch(settings, pulse, &registry, &metrics));
+        let mut watching = std::pin::pin!(Monitor::new(&app, &registry, &metrics).run(|_| None));
         drop(app);
         let left = tokio::time::timeout(600 * SECOND, &mut watching).await;
         left.expect_err("a session is open still");

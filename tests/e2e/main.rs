@@ -6,6 +6,7 @@ mod support;
 
 mod abuse;
 mod answer;
+mod app_liveness;
 mod app_mode;
 mod bad_frames;
 mod bad_requests;

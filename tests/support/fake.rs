@@ -1,4 +1,5 @@
-//! Upstreams that misbehave on purpose. On the path `/echo` each of them is a sound WebSocket echo, for a neighbour.
+//! Upstreams that misbehave on purpose. On the path `/echo` each of them is a sound WebSocket echo, for a neighbour; the
+//! proxy's own question, `OPTIONS *`, is answered.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -57,7 +58,10 @@ impl Fake {
                 tokio::spawn(async move {
                     let Some(head) = read_head(&mut stream).await else { return };
                     let request = Request { head };
-                    if request.path() == "/echo" {
+                    if request.head.starts_with("OPTIONS * ") {
+                        // The proxy asks whether the app lives, and a fake does.
+                        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+                    } else if request.path() == "/echo" {
                         echo(request, stream).await;
                     } else {
                         misbehave(request, stream).await;

@@ -68,6 +68,12 @@ impl Deref for App {
     }
 }
 
+impl DerefMut for App {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
 /// A `ws` client in a process of its own.
 #[derive(Debug)]
 pub(crate) struct Client(Process);

@@ -168,7 +168,7 @@ fn certificate(part: &mut Part<'_>, own: &SniCertificate) {
 
 /// An app. Its TLS and source addresses belong to its URL: they are not inherited without it.
 fn app(part: &mut Part<'_>, upstream: &Upstream) {
-    let Upstream { target, tls, connect_timeout, response_timeout, source_addresses, heartbeat } = upstream;
+    let Upstream { target, tls, connect_timeout, response_timeout, source_addresses, heartbeat, probe } = upstream;
     let UpstreamPolicy { interval, timeout, give_up } = heartbeat;
     let url = match target {
         Target::Unix(socket) => format!("unix:{}", path(socket)),
@@ -194,6 +194,7 @@ fn app(part: &mut Part<'_>, upstream: &Upstream) {
     part.set("interval", or_off(interval.map(span)));
     part.set("timeout", span(*timeout));
     part.set("give_up", span(*give_up));
+    part.set("probe", probe.to_string());
 }
 
 /// Where the table itself says a URL: as one of its keys, or in its own place.

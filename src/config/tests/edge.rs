@@ -380,8 +380,8 @@ fn a_route_may_have_an_app_of_its_own() {
     assert_snapshot!(wrong("{ url = \"http://a\", tls = {} }"), @r#"`route[0].upstream.tls` is for an app that is reached by https; this is http://a:80 (write url = "https://…", or leave out `tls`)"#);
     assert_snapshot!(wrong("{ tls = { ca = \"a\" } }"), @r#"`route[0].upstream.tls` is for an app that is reached by https; this is http://127.0.0.1:3000 (write url = "https://…", or leave out `tls`)"#);
     assert_snapshot!(wrong("{ give_up = \"1s\", origin = 1 }"), @"
-    `route[0].upstream.give_up` does not fit: give_up (1s) must be longer than timeout (10s)
-    unknown key `origin` in [route.upstream] (known here: connect_timeout, give_up, interval, response_timeout, source_addresses, timeout, tls, url)
+    `route[0].upstream.give_up` does not fit: give_up (1s) must be at least interval + timeout (25s)
+    unknown key `origin` in [route.upstream] (known here: connect_timeout, give_up, interval, probe, response_timeout, source_addresses, timeout, tls, url)
     ");
 }
 

@@ -5,7 +5,7 @@
 use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read, read_with, refusal, settings};
-use crate::config::{Place, Report};
+use crate::config::{Place, Report, UpstreamProbe};
 use crate::heartbeat::{CloseSpec, UpstreamEnd};
 
 #[test]
@@ -240,7 +240,7 @@ fn durations_have_a_unit_and_an_end() {
     assert_snapshot!(of("\"400days\""), @"`heartbeat.interval` must be at most a year");
     assert_snapshot!(of("2026-01-01"), @r#"`heartbeat.interval` must be a duration such as "25s" (units are ms, s, m, h and d, in small letters)"#);
     assert_snapshot!(of("[]"), @r#"`heartbeat.interval` must be a duration such as "25s""#);
-    assert_snapshot!(messages("[upstream.x]\n[heartbeat]\ninterval = \"off\"").join("; "), @r#"unknown key `x` in [upstream] (known here: connect_timeout, give_up, interval, response_timeout, source_addresses, timeout, tls, url); `heartbeat.interval` must be a duration such as "25s""#);
+    assert_snapshot!(messages("[upstream.x]\n[heartbeat]\ninterval = \"off\"").join("; "), @r#"unknown key `x` in [upstream] (known here: connect_timeout, give_up, interval, probe, response_timeout, source_addresses, timeout, tls, url); `heartbeat.interval` must be a duration such as "25s""#);
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn values_must_go_together() {
         read(&text).expect_err("does not fit").to_string()
     };
     assert_snapshot!(upstream("give_up = \"10s\""), @r#"
-    error: `upstream.give_up` does not fit: give_up (10s) must be longer than timeout (10s)
+    error: `upstream.give_up` does not fit: give_up (10s) must be at least interval + timeout (25s)
      --> config/proxy.toml:9:11
       |
     9 | give_up = "10s"
@@ -357,7 +357,7 @@ fn values_must_go_together() {
     1 error in the configuration
     "#);
     assert_snapshot!(upstream("timeout = \"2m\""), @r#"
-    error: `upstream.timeout` does not fit: give_up (1m) must be longer than timeout (2m)
+    error: `upstream.timeout` does not fit: give_up (1m) must be at least interval + timeout (2m 15s)
      --> config/proxy.toml:9:11
       |
     9 | timeout = "2m"
@@ -375,6 +375,48 @@ fn values_must_go_together() {
 
     1 error in the configuration
     "#);
+}
+
+/// What is wrong with `text` in the section of the app.
+fn of_the_app(text: &str) -> String {
+    let report = read(&format!("{REQUIRED}\n{text}")).expect_err("does not fit");
+    let told = report.findings().iter().map(|finding| {
+        let help = finding.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{}{help}", finding.message)
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn s63_times_at_which_a_healthy_app_would_be_given_up_are_refused() {
+    let of = of_the_app;
+    let least = "interval = \"100ms\"\ntimeout = \"100ms\"\ngive_up = \"1s\"";
+    read(&format!("{REQUIRED}\n{least}")).expect("the smallest that are accepted");
+    assert_snapshot!(of("interval = \"20ms\"\ntimeout = \"20ms\"\ngive_up = \"50ms\""), @r#"`upstream.interval` must be at least "100ms", or "off"; `upstream.timeout` must be at least "100ms"; `upstream.give_up` must be at least "1s""#);
+    for (key, less) in [("interval", "99ms"), ("timeout", "99ms"), ("give_up", "999ms")] {
+        let text: Vec<_> = least
+            .lines()
+            .map(|line| if line.starts_with(key) { format!("{key} = \"{less}\"") } else { line.to_owned() })
+            .collect();
+        let wrong = of(&text.join("\n"));
+        assert!(wrong.starts_with(&format!("`upstream.{key}` must be at least ")), "{wrong}");
+    }
+    assert_snapshot!(of("interval = \"1m\"\ngive_up = \"69s\""), @"`upstream.give_up` does not fit: give_up (1m 9s) must be at least interval + timeout (1m 10s)");
+    read(&format!("{REQUIRED}\ninterval = \"off\"\ngive_up = \"1s\"")).expect("nothing is watched");
+}
+
+#[test]
+fn the_question_to_the_app_is_auto_a_path_or_off() {
+    let probe = |text: &str| settings(&format!("probe = {text}")).upstream.probe.clone();
+    assert_eq!(probe("\"auto\""), UpstreamProbe::Auto);
+    assert_eq!(probe("\"off\""), UpstreamProbe::Off);
+    assert_eq!(probe("\"/healthz?deep=1\""), UpstreamProbe::Path("/healthz?deep=1".into()));
+    let wrong = |text: &str| of_the_app(&format!("probe = {text}"));
+    assert_snapshot!(wrong("\"healthz\""), @r#"`upstream.probe` must be "auto", a path such as "/healthz", or "off" (write "/healthz")"#);
+    for text in ["\"\"", "7", "true", "\"/a b\"", "\"/a#b\"", "\"http://a/b\""] {
+        let wrong = wrong(text);
+        assert!(wrong.starts_with("`upstream.probe` must be \"auto\", a path"), "{text}: {wrong}");
+    }
 }
 
 #[test]

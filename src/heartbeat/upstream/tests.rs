@@ -1,0 +1,408 @@
+use super::*;
+use crate::heartbeat::UpstreamPolicy;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MISSED: &str = "missed";
+
+/// ProbeSessions through which a ping can leave, as far as the registry knows.
+const SOME: ProbeSessions = ProbeSessions { any: true, pinged: true };
+const NONE: ProbeSessions = ProbeSessions { any: false, pinged: false };
+
+/// How the app takes a question out of band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum App {
+    Answers,
+    Refuses,
+    /// Its kernel accepts, and that is all.
+    Frozen,
+    /// The proxy has no port or descriptor left for it.
+    Unasked,
+}
+
+/// A watch that is looked at when it wants to be, in front of an app in its sessions and one out of band.
+struct Rig {
+    base: Instant,
+    now: Instant,
+    pulse: UpstreamPulse,
+    watch: Watch,
+    sessions: ProbeSessions,
+    /// Whether a ping leaves, and is answered.
+    ping: (bool, bool),
+    app: App,
+    /// What came of it, in seconds since the begin.
+    seen: Vec<(u64, String)>,
+}
+
+impl Rig {
+    /// An app that was reached and is quiet.
+    fn listening(sessions: ProbeSessions) -> Self {
+        let base = crate::any_instant();
+        Self::with(UpstreamPulse::new(base), UpstreamPolicy::default(), base, sessions)
+    }
+
+    /// An app that was not reached yet.
+    fn unreached(app: App) -> Self {
+        let base = crate::any_instant();
+        Self { app, ..Self::with(UpstreamPulse::unreached(base), UpstreamPolicy::default(), base, NONE) }
+    }
+
+    fn with(pulse: UpstreamPulse, policy: UpstreamPolicy, base: Instant, sessions: ProbeSessions) -> Self {
+        let watch = Watch::new(policy, base, &pulse);
+        Self { base, now: base, pulse, watch, sessions, ping: (true, true), app: App::Answers, seen: Vec::new() }
+    }
+
+    /// Runs until `seconds` after the begin, as the driver does.
+    fn run(&mut self, seconds: u64) -> &mut Self {
+        let end = self.base + SECOND * u32::try_from(seconds).expect("a short run");
+        while self.now <= end {
+            self.look();
+            let next = self.watch.next_look(self.now, &self.pulse, self.sessions).expect("it is on");
+            if next > end {
+                break;
+            }
+            self.now = next;
+        }
+        self.now = end;
+        self
+    }
+
+    fn look(&mut self) {
+        loop {
+            let tick = self.watch.tick(self.now, &self.pulse, self.sessions);
+            if tick == Tick::Wait {
+                return;
+            }
+            self.note(tick);
+            match tick {
+                Tick::Probe if self.ping.0 => {
+                    self.pulse.probe_left(self.now);
+                    if self.ping.1 {
+                        self.pulse.heard(self.now + SECOND / 10);
+                    }
+                }
+                Tick::Ask(_) => self.question(),
+                _ => {}
+            }
+        }
+    }
+
+    fn question(&mut self) {
+        let end = match self.app {
+            App::Answers => {
+                self.pulse.connected(ConnectOutcome::Opened);
+                self.pulse.answered(self.now);
+                AskEnd::Answered
+            }
+            App::Refuses => {
+                self.pulse.connected(ConnectOutcome::Refused);
+                AskEnd::Refused
+            }
+            App::Unasked => AskEnd::NotAsked,
+            App::Frozen => {
+                self.pulse.connected(ConnectOutcome::Opened);
+                return;
+            }
+        };
+        let tick = self.watch.asked(end, self.now, &self.pulse, self.sessions);
+        if tick != Tick::Wait {
+            self.note(tick);
+        }
+    }
+
+    fn note(&mut self, tick: Tick) {
+        let word = match tick {
+            Tick::Wait => return,
+            Tick::Probe => "ping",
+            Tick::Ask(Asking::Connect) => "connect",
+            Tick::Ask(Asking::Request) => "request",
+            Tick::Missed { .. } => MISSED,
+            Tick::Unready { refused: true, .. } => "unready: refused",
+            Tick::Unready { refused: false, .. } => "unready: silent",
+            Tick::Recovered => "recovered",
+            Tick::GiveUp { .. } => "given up",
+        };
+        self.seen.push(((self.now - self.base).as_secs(), word.into()));
+    }
+
+    /// What was seen but for pings and questions, with its second.
+    fn verdicts(&self) -> Vec<(u64, &str)> {
+        let asked = |word: &str| matches!(word, "ping" | "connect" | "request");
+        self.seen.iter().map(|(at, word)| (*at, word.as_str())).filter(|(_, word)| !asked(word)).collect()
+    }
+
+    fn seconds_of(&self, word: &str) -> Vec<u64> {
+        self.seen.iter().filter(|(_, seen)| seen == word).map(|(at, _)| *at).collect()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.pulse.is_responsive()
+    }
+}
+
+#[test]
+fn a_quiet_app_is_pinged_once_an_interval_and_stays_ready() {
+    let mut rig = Rig::listening(SOME);
+    rig.run(60);
+    assert_eq!(rig.seconds_of("ping"), [15, 30, 45], "{:?}", rig.seen);
+    assert!(rig.seen.len() == 3 && rig.is_ready(), "{:?}", rig.seen);
+}
+
+#[test]
+fn a_frozen_app_is_missed_first_and_given_up_later() {
+    let mut rig = Rig::listening(SOME);
+    (rig.ping, rig.app) = ((true, false), App::Frozen);
+    rig.run(120);
+    assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent"), (60, "given up")], "{:?}", rig.seen);
+    assert!(!rig.is_ready());
+}
+
+#[test]
+fn an_app_that_is_heard_again_recovers_with_its_sessions() {
+    let mut rig = Rig::listening(SOME);
+    rig.ping = (true, false);
+    rig.run(40);
+    rig.pulse.heard(rig.now);
+    rig.ping = (true, true);
+    rig.run(120);
+    assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent"), (40, "recovered")], "{:?}", rig.seen);
+    assert!(rig.is_ready() && rig.seconds_of("request").is_empty(), "{:?}", rig.seen);
+}
+
+#[test]
+fn an_answer_within_the_millisecond_of_the_ping_counts() {
+    let base = crate::any_instant();
+    for answered in [true, false] {
+        let pulse = UpstreamPulse::new(base);
+        let mut watch = Watch::new(UpstreamPolicy::default(), base, &pulse);
+        let asked = base + 15 * SECOND + Duration::from_micros(700);
+        assert_eq!(watch.tick(base, &pulse, SOME), Tick::Wait);
+        assert!(watch.next_look(base, &pulse, SOME).is_some_and(|at| at <= asked));
+        assert_eq!(watch.tick(asked, &pulse, SOME), Tick::Probe);
+        pulse.probe_left(asked + Duration::from_micros(50));
+        if answered {
+            pulse.heard(asked + Duration::from_micros(100));
+        }
+        let mut now = asked;
+        let mut missed = false;
+        while now < asked + 11 * SECOND {
+            missed |= watch.tick(now, &pulse, SOME) == Tick::Missed { asked: false };
+            now = watch.next_look(now, &pulse, SOME).expect("it is on");
+        }
+        assert_eq!((missed, pulse.is_responsive()), (!answered, answered));
+    }
+}
+
+#[test]
+fn a_suspended_proxy_does_not_blame_the_app() {
+    for sessions in [SOME, NONE] {
+        let mut rig = Rig::listening(sessions);
+        (rig.ping, rig.app) = ((true, false), App::Frozen);
+        rig.run(20);
+        assert_eq!(rig.verdicts(), []);
+        // Stopped for five minutes while an answer is expected; it comes nine seconds after.
+        rig.now += 300 * SECOND;
+        rig.run(328);
+        assert_eq!(rig.verdicts(), [], "a fresh timeout: {:?}", rig.seen);
+        rig.pulse.answered(rig.now);
+        rig.run(335);
+        assert!(rig.verdicts().is_empty() && rig.is_ready(), "{:?}", rig.seen);
+    }
+}
+
+#[test]
+fn s58_no_ping_can_leave_then_a_frozen_app_is_found_by_a_request_within_the_bound_and_given_up() {
+    let mut rig = Rig::listening(SOME);
+    (rig.ping, rig.app) = ((false, false), App::Frozen);
+    rig.run(300);
+    // 15 s + 10 s, and half a second for a ping to leave.
+    assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent"), (60, "given up")], "{:?}", rig.seen);
+    let requests = rig.seconds_of("request");
+    assert_eq!(requests[0], 15, "{requests:?}");
+    assert!(requests.windows(2).all(|pair| pair[1] - pair[0] >= 15), "once an interval: {requests:?}");
+    assert!(!rig.is_ready(), "not by having no session left");
+}
+
+#[test]
+fn s58_no_ping_can_leave_and_an_app_that_answers_requests_is_never_missed() {
+    let mut rig = Rig::listening(SOME);
+    rig.ping = (false, false);
+    rig.run(600);
+    assert!(rig.verdicts().is_empty() && rig.is_ready(), "{:?}", rig.seen);
+    assert!(rig.seconds_of("request").len() >= 35, "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_the_ping_of_a_session_that_has_gone_is_not_waited_for() {
+    let mut rig = Rig::listening(SOME);
+    rig.ping = (true, false);
+    rig.run(16);
+    assert_eq!(rig.seconds_of("ping"), [15]);
+    rig.sessions = ProbeSessions { any: true, pinged: false };
+    rig.run(29);
+    assert!(rig.verdicts().is_empty() && rig.is_ready(), "the client was at fault: {:?}", rig.seen);
+    assert_eq!(rig.seconds_of("request").len(), 1, "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_without_sessions_a_silent_app_is_asked_once_an_interval() {
+    let mut rig = Rig::listening(NONE);
+    rig.run(100);
+    assert_eq!(rig.seconds_of("request"), [15, 30, 45, 60, 75, 90], "{:?}", rig.seen);
+    assert!(rig.verdicts().is_empty() && rig.is_ready());
+    rig.app = App::Frozen;
+    rig.run(300);
+    assert_eq!(rig.verdicts(), [(115, MISSED), (115, "unready: silent")], "nobody is given up: {:?}", rig.seen);
+    rig.app = App::Answers;
+    rig.run(330);
+    assert_eq!(rig.verdicts().last().map(|(_, word)| *word), Some("recovered"), "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_an_app_that_was_never_there_is_not_ready_until_it_answers() {
+    let mut rig = Rig::unreached(App::Refuses);
+    assert!(!rig.is_ready());
+    rig.run(60);
+    assert_eq!(rig.verdicts(), [(0, "unready: refused")], "once: {:?}", rig.seen);
+    // It takes connections, and does not answer yet.
+    rig.app = App::Frozen;
+    rig.run(90);
+    assert!(!rig.is_ready());
+    rig.app = App::Answers;
+    rig.run(110);
+    let verdicts: Vec<_> = rig.verdicts().into_iter().map(|(_, word)| word).filter(|word| *word != MISSED).collect();
+    assert_eq!(verdicts, ["unready: refused", "recovered"], "{:?}", rig.seen);
+    assert!(rig.is_ready());
+}
+
+#[test]
+fn s58_an_app_that_is_there_at_the_start_is_ready_and_nothing_is_told() {
+    let mut rig = Rig::unreached(App::Answers);
+    rig.run(5);
+    assert_eq!(rig.seen, [(0, "request".to_owned())]);
+    assert!(rig.is_ready());
+}
+
+#[test]
+fn s58_a_client_that_is_answered_reaches_it_as_well() {
+    let mut rig = Rig::unreached(App::Unasked);
+    rig.run(5);
+    assert!(!rig.is_ready() && rig.verdicts().is_empty(), "it has not been tried: {:?}", rig.seen);
+    assert!(rig.pulse.answered(rig.now), "the watch shall look");
+    rig.look();
+    assert!(rig.is_ready() && rig.verdicts().is_empty());
+}
+
+#[test]
+fn s58_a_refused_connect_makes_it_unready_at_once_and_the_next_connect_ready() {
+    for sessions in [SOME, NONE] {
+        let mut rig = Rig::listening(sessions);
+        rig.app = App::Refuses;
+        rig.run(3);
+        assert!(rig.is_ready());
+        assert!(rig.pulse.connected(ConnectOutcome::Refused), "the watch shall look");
+        rig.look();
+        assert!(!rig.is_ready());
+        rig.run(200);
+        let pings = rig.seconds_of("ping").len();
+        assert_eq!(rig.verdicts(), [(3, "unready: refused")], "failed connects give nobody up: {:?}", rig.seen);
+        assert_eq!(pings > 10, sessions.any, "the sessions are watched as before: {:?}", rig.seen);
+        let mut connects = [rig.seconds_of("connect"), rig.seconds_of("request")].concat();
+        connects.sort_unstable();
+        let paused = connects.windows(2).all(|pair| (1..=2).contains(&(pair[1] - pair[0])));
+        assert!(connects.len() > 100 && paused, "it is found to be back within a second or two: {connects:?}");
+        // A client gets through before the watch does.
+        assert!(rig.pulse.connected(ConnectOutcome::Opened), "the watch shall look");
+        rig.look();
+        assert!(rig.is_ready());
+        assert_eq!(rig.verdicts().last(), Some(&(200, "recovered")));
+        assert!(!rig.pulse.connected(ConnectOutcome::Opened), "what is known already wakes nobody");
+    }
+}
+
+#[test]
+fn s58_a_connect_that_timed_out_is_cleared_by_a_response_alone() {
+    let mut rig = Rig::listening(SOME);
+    rig.app = App::Frozen;
+    rig.run(2);
+    assert!(rig.pulse.connected(ConnectOutcome::Failed), "the watch shall look");
+    rig.run(100);
+    // The sessions are heard all the time.
+    assert_eq!(rig.verdicts(), [(12, MISSED), (12, "unready: silent")], "{:?}", rig.seen);
+    assert!(!rig.is_ready());
+    rig.app = App::Answers;
+    rig.run(130);
+    assert!(rig.is_ready(), "{:?}", rig.seen);
+
+    let mut rig = Rig::listening(SOME);
+    rig.run(2);
+    rig.pulse.connected(ConnectOutcome::Failed);
+    rig.run(100);
+    assert!(rig.verdicts().is_empty(), "it was one packet: {:?}", rig.seen);
+    assert_eq!(rig.seconds_of("request"), [2], "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_an_app_that_was_given_up_is_ready_when_it_answers_and_not_before() {
+    let mut rig = Rig::listening(SOME);
+    (rig.ping, rig.app) = ((true, false), App::Frozen);
+    rig.run(61);
+    rig.sessions = NONE;
+    // What it had sent before it froze.
+    rig.pulse.heard(rig.now);
+    rig.run(200);
+    assert!(!rig.is_ready());
+    assert_eq!(rig.verdicts().last(), Some(&(60, "given up")));
+    rig.app = App::Answers;
+    rig.run(220);
+    assert!(rig.is_ready());
+    assert_eq!(rig.verdicts().last().map(|(_, word)| *word), Some("recovered"), "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_a_shortage_of_the_proxys_own_is_not_the_apps() {
+    let mut rig = Rig::listening(NONE);
+    rig.app = App::Unasked;
+    rig.run(600);
+    assert!(rig.verdicts().is_empty() && rig.is_ready(), "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_pings_that_cannot_leave_go_to_one_session_after_the_other() {
+    let mut rig = Rig::listening(SOME);
+    (rig.ping, rig.app) = ((false, false), App::Unasked);
+    rig.run(40);
+    assert_eq!(rig.seconds_of("ping"), [15, 25, 35], "{:?}", rig.seen);
+}
+
+#[test]
+fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
+    // Shorter than what a configuration may say, and than any byte was told apart once.
+    for [interval, timeout, give_up] in [[20, 20, 50], [100, 100, 1000]] {
+        let [interval, timeout, give_up] = [interval, timeout, give_up].map(Duration::from_millis);
+        let policy = UpstreamPolicy { interval: Some(interval), timeout, give_up };
+        let base = crate::any_instant();
+        let mut rig = Rig::with(UpstreamPulse::new(base), policy, base, SOME);
+        rig.ping = (true, false);
+        let end = base + 60 * SECOND;
+        while rig.now < end {
+            let before = rig.seen.len();
+            rig.look();
+            let pinged = rig.seen.len() > before;
+            if pinged {
+                // The answer takes most of the time that it may.
+                let answer = rig.now + timeout * 9 / 10;
+                let planned = rig.watch.next_look(rig.now, &rig.pulse, SOME).expect("it is on");
+                rig.now = planned.min(answer);
+                if rig.now < answer {
+                    rig.look();
+                }
+                rig.now = answer;
+                rig.pulse.heard(rig.now);
+                rig.look();
+            }
+            rig.now = rig.watch.next_look(rig.now, &rig.pulse, SOME).expect("it is on");
+        }
+        assert!(rig.verdicts().is_empty(), "{:?}", rig.verdicts());
+        assert!(rig.seen.len() > 200, "{}", rig.seen.len());
+    }
+}

@@ -1,0 +1,92 @@
+//! Whose fault a connect is that came to nothing: the app's, the way's, or the proxy's own.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
+
+/// What an error of a connect says, from the worst for the app to nothing at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// No way leads to this address, as where a machine has no IPv6.
+    NoWay,
+    /// The app does not listen there.
+    Refused,
+    /// Neither yes nor no: the app may be frozen, with a backlog that is full.
+    TimedOut,
+    /// The proxy has no port, descriptor or memory left.
+    Own,
+}
+
+/// What `error` says by itself.
+pub(super) fn of(error: &io::Error) -> Fault {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Fault::Own,
+        // A unix socket with a full backlog says EAGAIN.
+        Some(Errno::EAGAIN | Errno::ETIMEDOUT) => Fault::TimedOut,
+        Some(Errno::ENETUNREACH | Errno::EAFNOSUPPORT) => Fault::NoWay,
+        None if error.kind() == ErrorKind::AddrNotAvailable => Fault::Own,
+        None if error.kind() == ErrorKind::TimedOut => Fault::TimedOut,
+        _ => Fault::Refused,
+    }
+}
+
+/// What `error` says after a connect to `address`. EADDRNOTAVAIL has two meanings (connect(2)): every port towards the
+/// address is taken, or the machine has no address of its own from which to reach it.
+pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Fault {
+    match of(error) {
+        Fault::Own if error.kind() == ErrorKind::AddrNotAvailable && !has_source(address) => Fault::NoWay,
+        fault => fault,
+    }
+}
+
+/// Whether the machine has an address from which `address` can be reached. A UDP socket takes a port of another kind,
+/// and sends nothing when it connects.
+fn has_source(address: SocketAddr) -> bool {
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
+}
+
+/// The error of a process that can open no socket; `None` where it can.
+pub(super) fn no_descriptor() -> Option<io::Error> {
+    Socket::new(Domain::UNIX, Type::DGRAM, None).err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errno(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno as i32)
+    }
+
+    #[test]
+    fn s58_shortages_of_the_proxys_own_are_told_from_an_app_that_refuses() {
+        for own in [Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+            assert_eq!(of(&errno(own)), Fault::Own, "{own}");
+        }
+        assert_eq!(of(&io::Error::from(ErrorKind::AddrNotAvailable)), Fault::Own, "every source was passed over");
+        for refused in [Errno::ECONNREFUSED, Errno::ENOENT, Errno::EACCES, Errno::EHOSTUNREACH, Errno::ECONNRESET] {
+            assert_eq!(of(&errno(refused)), Fault::Refused, "{refused}");
+        }
+        for late in [errno(Errno::ETIMEDOUT), errno(Errno::EAGAIN), ErrorKind::TimedOut.into()] {
+            assert_eq!(of(&late), Fault::TimedOut, "{late}");
+        }
+    }
+
+    #[test]
+    fn s58_ports_that_are_all_taken_are_told_from_an_address_without_a_way() {
+        let exhausted = errno(Errno::EADDRNOTAVAIL);
+        assert_eq!(of_connect(&exhausted, SocketAddr::from(([127, 0, 0, 1], 1))), Fault::Own);
+        // Of all of IPv6 this machine can reach documentation (RFC 3849) the least.
+        let nowhere: SocketAddr = "[2001:db8::1]:1".parse().expect("an address");
+        if !has_source(nowhere) {
+            assert_eq!(of_connect(&exhausted, nowhere), Fault::NoWay);
+        }
+        assert!(Fault::NoWay < Fault::Refused && Fault::Refused < Fault::TimedOut && Fault::TimedOut < Fault::Own);
+    }
+}
