@@ -420,8 +420,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         };
         let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost);
         let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost);
-        let reason = first.map(|first| &first.reason);
-        let reason = reason.or(to_client.map(|close| &close.reason)).or(to_app.map(|close| &close.reason));
+        let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
         Ending {
             initiator: end.cause.initiator(first),
             reason: end.cause.reason(),

@@ -207,6 +207,7 @@ pub struct TestLeg {
     written: u64,
     kernel: Arc<Mutex<Option<Delivery>>>,
     aborted: Arc<AtomicBool>,
+    broken: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 impl AsyncRead for TestLeg {
@@ -217,6 +218,12 @@ impl AsyncRead for TestLeg {
 
 impl AsyncWrite for TestLeg {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // As a kernel reports it: the cause once, and a broken pipe from then on.
+        let broken = self.broken.lock().unwrap().replace(io::ErrorKind::BrokenPipe);
+        match broken {
+            Some(cause) => return Poll::Ready(Err(cause.into())),
+            None => *self.broken.lock().unwrap() = None,
+        }
         let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
         self.written += written as u64;
         Poll::Ready(Ok(written))
@@ -253,6 +260,8 @@ pub struct Rig {
     /// What the client's kernel is said to have acknowledged.
     pub kernel: Arc<Mutex<Option<Delivery>>>,
     pub client_aborted: Arc<AtomicBool>,
+    /// What the next write to the client fails with.
+    pub client_broken: Arc<Mutex<Option<io::ErrorKind>>>,
     /// What the session holds.
     pub memory: Arc<Memory>,
     pub opened: Instant,
@@ -293,10 +302,12 @@ impl Rig {
     pub fn with(plan: Plan) -> Self {
         let (client, client_leg) = duplex(plan.pipe);
         let (app, upstream_leg) = duplex(plan.pipe);
-        let leg = |io| TestLeg { io, written: 0, kernel: Arc::default(), aborted: Arc::default() };
+        let leg =
+            |io| TestLeg { io, written: 0, kernel: Arc::default(), aborted: Arc::default(), broken: Arc::default() };
         let (client_leg, upstream_leg) = (leg(client_leg), leg(upstream_leg));
         let kernel = Arc::clone(&client_leg.kernel);
         let client_aborted = Arc::clone(&client_leg.aborted);
+        let client_broken = Arc::clone(&client_leg.broken);
         let control = Arc::new(Control::default());
         let memory = Arc::<Memory>::default();
         let opened = Instant::now();
@@ -323,6 +334,7 @@ impl Rig {
             control,
             kernel,
             client_aborted,
+            client_broken,
             memory,
             opened,
             session,

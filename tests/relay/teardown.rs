@@ -549,3 +549,36 @@ async fn s82_an_app_that_has_closed_and_ended_may_still_listen() {
     assert_eq!((ending.client_code, ending.upstream_code), (1000, 1000));
     assert!(ending.duration < 2 * SECOND, "{:?}", ending.duration);
 }
+
+#[tokio::test(start_paused = true)]
+async fn s67_what_the_client_sent_before_a_write_to_it_failed_is_delivered() {
+    for closes in [true, false] {
+        let mut rig = Rig::new();
+        *rig.client_broken.lock().unwrap() = Some(std::io::ErrorKind::BrokenPipe);
+        rig.app.send(&Frame::new(TEXT, b"news")).await;
+        tokio::time::sleep(SECOND / 10).await;
+        rig.client.send(&Frame::new(TEXT, b"last words")).await;
+        assert_eq!(rig.app.expect().await, Frame::new(TEXT, b"last words"));
+        if closes {
+            rig.client.send(&Frame::close(1000, "bye")).await;
+            assert_eq!(rig.app.expect().await, Frame::close(1000, "bye"));
+            rig.app.send(&Frame::close(1000, "bye")).await;
+        }
+        assert_eq!(rig.app.frame().await, None);
+        let ending = rig.ending().await;
+        assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+        let expected = if closes { (1000, None) } else { (1006, Some("connection closed while writing")) };
+        assert_eq!((ending.client_code, ending.detail), expected);
+        assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_the_kernel_gave_up_is_a_slow_reader_and_no_normal_end() {
+    let mut rig = Rig::new();
+    *rig.client_broken.lock().unwrap() = Some(std::io::ErrorKind::TimedOut);
+    rig.app.send(&Frame::new(TEXT, b"news")).await;
+    assert_eq!(rig.app.expect().await, Frame::close(4408, "slow reader"));
+    let ending = rig.ending().await;
+    assert_eq!((ending.reason, ending.client_code), (EndReason::SlowReader, 1006));
+}
