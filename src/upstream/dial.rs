@@ -4,14 +4,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::source::Sources;
 use super::{Upstream, UpstreamStream};
 use crate::config::Target;
+use crate::suspension::{self, Deadline};
 use crate::tls::client::{Client, HandshakeError};
 
 /// Why the app could not be reached.
@@ -77,7 +79,7 @@ impl Upstream {
     /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included; it is counted.
     pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
         let begun = Instant::now();
-        let result = self.connect_by(begun + self.app.settings().connect_timeout).await;
+        let result = self.connect_by(Deadline::after(self.app.settings().connect_timeout)).await;
         match &result {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
             Err(error) => self.metrics.upstream_connect_error(error.reason()),
@@ -85,7 +87,7 @@ impl Upstream {
         result
     }
 
-    async fn connect_by(&self, deadline: Instant) -> Result<UpstreamStream, DialError> {
+    async fn connect_by(&self, deadline: Deadline) -> Result<UpstreamStream, DialError> {
         let settings = self.app.settings();
         let connected = async {
             let (host, port) = match &settings.target {
@@ -102,7 +104,7 @@ impl Upstream {
                 _ => Ok(UpstreamStream::Tcp(tcp)),
             }
         };
-        match timeout_at(deadline, connected).await {
+        match suspension::within(deadline, pin!(connected)).await {
             Ok(result) => result,
             Err(_) => {
                 let (place, limit) = (authority(&settings.target).into(), settings.connect_timeout);
@@ -126,7 +128,7 @@ async fn unix(path: &Path) -> Result<UpstreamStream, DialError> {
     }
 }
 
-async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Result<TcpStream, DialError> {
+async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve { host: host.into(), source };
     let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(unresolved)?.collect();
     let mut failed = unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
@@ -134,8 +136,8 @@ async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Res
         // Each address gets an equal share of the time that is left, so that a black hole in front (an IPv6
         // address without a route, say) leaves something for those behind it.
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let source = match timeout_at(Instant::now() + share, sources.connect(*address)).await {
+        let share = deadline.at().saturating_duration_since(Instant::now()) / left;
+        let source = match suspension::timeout(share, pin!(sources.connect(*address))).await {
             Ok(Ok(stream)) => {
                 // Small frames must not wait for the ACK of earlier ones. Without the option all works, later.
                 let _ = stream.set_nodelay(true);
