@@ -33,6 +33,7 @@ mod reload_under_load;
 mod sessions;
 mod shutdown;
 mod spoken;
+mod stopped;
 mod streaming;
 mod suspended;
 mod tls;
