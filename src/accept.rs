@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::generation::Current;
 use crate::http::Peer;
 use crate::proxy_protocol::{Header, Malformed, Source};
+use crate::suspension::{self, Deadline};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Terminator};
 
@@ -173,12 +175,13 @@ impl Door {
 impl Arrival {
     /// Waits until it is known whose connection this is: `None` if that cannot be known by `deadline`, or if the client
     /// is one that is not let in.
-    pub async fn identified(self, deadline: Instant) -> Option<(TcpStream, SocketAddr, Place)> {
+    pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, Place)> {
         let Self { mut tcp, mut address, mut place, introduction } = self;
         let Introduction::Awaited(door) = introduction else {
             return Some((tcp, address, place));
         };
-        let header = timeout_at(deadline, read_header(&mut tcp)).await.unwrap_or(Err(HeaderError::Timeout));
+        let header = suspension::within(deadline, pin!(read_header(&mut tcp))).await;
+        let header = header.unwrap_or(Err(HeaderError::Timeout));
         let refusal = match header {
             Ok(source) => {
                 if let Source::Client(client) = source {
@@ -264,7 +267,7 @@ impl Accept {
         F: Future<Output = ()> + Send + 'static,
     {
         let generation = self.current.load();
-        let deadline = Instant::now() + generation.settings.limits.handshake;
+        let deadline = Deadline::after(generation.settings.limits.handshake);
         let (terminator, metrics) = (Arc::clone(&generation.terminator), Arc::clone(&self.metrics));
         let tracker = self.tracker.clone();
         self.tracker.spawn(async move {
@@ -289,7 +292,7 @@ async fn greet(
     terminator: &Terminator,
     metrics: &Metrics,
     arrival: Arrival,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Option<(ClientStream, Peer)> {
     let begun = Instant::now();
     let (tcp, address, place) = arrival.identified(deadline).await?;

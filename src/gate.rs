@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Cidr;
 use crate::generation::Current;
+use crate::suspension::Credit;
 use crate::telemetry::metrics::{Active, Metrics};
 
 /// At most one log line of a kind in this time.
@@ -19,6 +20,10 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The time over which `handshakes_per_ip` counts.
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How far back a pause of the process is allowed for when an address is met for the first time: the connections that
+/// waited in the kernel's queue are accepted right behind it.
+const CREDITED: Duration = Duration::from_secs(10);
 
 /// Locks, so that workers seldom wait for one another.
 const SHARDS: usize = 16;
@@ -70,12 +75,14 @@ struct Shard {
 }
 
 /// What one network has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Usage {
     open: usize,
     /// When its handshakes will all have been paid for, at one for each [`SECOND`] divided by their bound; never more
     /// than a second ahead. In the past, it owes nothing.
     paid: Instant,
+    /// For the handshakes that piled up while the process was stopped.
+    credit: Credit,
 }
 
 /// A connection's place, given back when dropped.
@@ -191,16 +198,18 @@ impl Shard {
             self.networks.retain(|_, usage| usage.counts(now));
             self.swept = self.networks.len();
         }
-        let usage = self.networks.entry(network).or_insert(Usage { open: 0, paid: now });
+        let usage = self.networks.entry(network).or_insert_with(|| Usage::new(now));
         if bounds.connections.is_some_and(|most| usage.open >= most) {
             return Err(Refusal::ConnectionsPerIp);
         }
         if let Some(most) = bounds.handshakes {
-            let paid = usage.paid.max(now) + SECOND / most;
-            if paid > now + SECOND {
+            let each = SECOND / most;
+            let paid = usage.paid.max(now) + each;
+            if paid <= now + SECOND {
+                usage.paid = paid;
+            } else if !usage.credit.draw(each, now.into()) {
                 return Err(Refusal::HandshakesPerIp);
             }
-            usage.paid = paid;
         }
         usage.open += usize::from(bounds.connections.is_some());
         Ok(())
@@ -217,6 +226,11 @@ impl Shard {
 }
 
 impl Usage {
+    fn new(now: Instant) -> Self {
+        let credited = now.checked_sub(CREDITED).unwrap_or(now);
+        Self { open: 0, paid: now, credit: Credit::new(credited.into()) }
+    }
+
     /// Whether it bounds anything.
     fn counts(&self, now: Instant) -> bool {
         self.open > 0 || self.paid > now
@@ -339,6 +353,23 @@ mod tests {
             drop(come(&gate, ip, after).expect("four again, never more"));
         }
         come(&gate, ip, after).expect_err("the fifth");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s78_handshakes_that_piled_up_in_a_stop_are_not_too_many() {
+        let gate = gate(EdgeLimits { handshakes_per_ip: Some(4), ..EdgeLimits::default() });
+        let now = || tokio::time::Instant::now().into_std();
+        let burst = |ip| (0..1000).take_while(|_| come(&gate, ip, now()).is_ok()).count();
+        let (known, new) = (address("192.0.2.7"), address("192.0.2.8"));
+        let test = async {
+            assert_eq!(burst(known), 4);
+            tokio::time::advance(Duration::from_secs(20)).await;
+            let handshakes = (burst(known), burst(new));
+            assert_eq!(handshakes, (84, 44), "the pause's worth, and a second's; ten seconds' where nothing is known");
+            tokio::time::sleep(SECOND).await;
+            assert_eq!((burst(known), burst(new)), (4, 4), "from then on the bound holds");
+        };
+        crate::suspension::watched(test).await;
     }
 
     #[test]

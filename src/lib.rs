@@ -25,6 +25,7 @@ pub mod registry;
 pub mod relay;
 pub mod reload;
 pub mod server;
+pub mod suspension;
 mod tcp_info;
 pub mod telemetry;
 pub mod tls;

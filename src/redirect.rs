@@ -12,13 +12,13 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{Arrival, Door};
 use crate::generation::Current;
 use crate::http;
+use crate::suspension::Deadline;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
@@ -75,7 +75,7 @@ impl Redirect {
     async fn serve(self, arrival: Arrival, stop: CancellationToken) {
         let patience = self.current.load().settings.limits.handshake;
         let identified = tokio::select! {
-            identified = arrival.identified(Instant::now() + patience) => identified,
+            identified = arrival.identified(Deadline::after(patience)) => identified,
             () = stop.cancelled() => None,
         };
         // The place is given back when the connection is closed.

@@ -28,6 +28,7 @@ use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
 use crate::reload::{self, Driver, Opened, Reloader, Source};
+use crate::suspension::watched;
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
@@ -252,6 +253,7 @@ impl Server {
                 never = keep_plan(&shared) => match never {},
                 never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = tell_of_drain(&shared) => match never {},
+                never = note_pauses(&shared) => match never {},
             };
             // Last of all: until now whoever asks is told how far the end has come.
             admin.end();
@@ -324,6 +326,12 @@ async fn tell_of_drain(shared: &Shared) -> Infallible {
     std::future::pending().await
 }
 
+/// Keeps a record of this thread's pauses once a drain has begun, whose deadlines are the only ones here.
+async fn note_pauses(shared: &Shared) -> Infallible {
+    shared.shutdown.announced().cancelled().await;
+    watched(std::future::pending()).await
+}
+
 /// Waits for the workers as the phases demand, and cuts off what does not end.
 async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::Error>>>) -> Result<(), RunError> {
     let ends =
@@ -386,7 +394,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let runtime = runtime()?;
-    let result = runtime.block_on(async {
+    let result = runtime.block_on(watched(async {
         let listener = TcpListener::from_std(listeners.tls)?;
         let plain = listeners.redirect.map(TcpListener::from_std).transpose()?;
         let tracker = TaskTracker::new();
@@ -406,7 +414,7 @@ where
             () = shared.shutdown.aborting().cancelled() => {}
         }
         Ok(())
-    });
+    }));
     // Name resolution may still run on a thread of its own; nobody needs its answer now.
     runtime.shutdown_background();
     result

@@ -316,6 +316,8 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "registry",
         "reload.rs",
         "reload",
+        "suspension.rs",
+        "suspension",
         "tcp_info.rs",
         "drain.rs",
         "drain",

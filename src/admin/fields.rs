@@ -1,5 +1,6 @@
 //! The JSON body of a request, read field by field, so that every mistake is told by the name of its field.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -7,10 +8,10 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
-use tokio::time::timeout;
 
 use super::answer::{Refusal, short};
 use super::query::unknown;
+use crate::suspension::timeout;
 
 /// Bytes of a body at most.
 const BODY: usize = 64 * 1024;
@@ -31,7 +32,7 @@ impl Fields {
             let message = format!("the body took longer than {PATIENCE:?}; send it at once");
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "body", message)
         };
-        let bytes = timeout(PATIENCE, collect(body)).await.map_err(late)??;
+        let bytes = timeout(PATIENCE, pin!(collect(body))).await.map_err(late)??;
         if bytes.is_empty() {
             return Ok(Self(Map::new()));
         }

@@ -45,6 +45,7 @@ use crate::drain::Shutdown;
 use crate::generation::Current;
 use crate::registry::Registry;
 use crate::reload::Reloader;
+use crate::suspension::watched;
 use crate::telemetry::metrics::Metrics;
 
 pub use listener::BindError;
@@ -144,7 +145,7 @@ impl Bound {
             let stop = stop.clone();
             thread::Builder::new().name("admin".to_owned()).spawn(move || {
                 let serve = serve::serve(self, Arc::new(context), stop);
-                if let Err(error) = runtime.block_on(serve) {
+                if let Err(error) = runtime.block_on(watched(serve)) {
                     tracing::error!(%error, "admin.lost");
                 }
                 // Nobody waits for what an abandoned client still has open.

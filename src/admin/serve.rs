@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,8 @@ use super::places::{Place, Places};
 use super::stall::Stalling;
 use super::{Bound, Context, FAREWELL, health};
 use crate::config::AdminSocket;
+use crate::http::PauseTimer;
+use crate::suspension::Deadline;
 
 /// Connections of one listener at once; for one more, the one that has been idle for longest makes room.
 const CONNECTIONS: usize = 256;
@@ -109,7 +111,7 @@ async fn administer_tcp(connections: &Connections, listener: TcpListener, handsh
                 let answer = move |request| Arc::clone(&api).answer(request, way.clone());
                 return connections.converse(tcp, place, answer).await;
             };
-            match api.terminator().http1().handshake(tcp, Instant::now() + limit).await {
+            match api.terminator().http1().handshake(tcp, Deadline::after(limit)).await {
                 Ok((stream, facts)) => {
                     let way = Way { address, tls: Some(facts.server_name) };
                     let answer = move |request| Arc::clone(&api).answer(request, way.clone());
@@ -179,7 +181,7 @@ impl Connections {
         });
         let mut http = http1::Builder::new();
         // Without a timer hyper ignores the timeout.
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_headers(HEADERS).max_buf_size(BUFFER);
+        http.timer(PauseTimer).header_read_timeout(HEAD).max_headers(HEADERS).max_buf_size(BUFFER);
         let stream = TokioIo::new(Stalling::new(stream, STALL));
         let mut connection = pin!(http.serve_connection(stream, service));
         let outcome = tokio::select! {

@@ -1,12 +1,14 @@
 //! A stream whose peer must go on reading: one that takes nothing for too long is given up.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+
+use crate::suspension::Expiry;
 
 /// Fails a write that has been waiting for `patience`. Reads may take as long as they like.
 #[derive(Debug)]
@@ -14,7 +16,7 @@ pub(super) struct Stalling<S> {
     stream: S,
     patience: Duration,
     /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
+    waiting: Option<Expiry>,
 }
 
 impl<S: AsyncWrite + Unpin> Stalling<S> {
@@ -33,8 +35,8 @@ impl<S: AsyncWrite + Unpin> Stalling<S> {
             return outcome;
         }
         let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let waiting = self.waiting.get_or_insert_with(|| Expiry::after(patience));
+        Pin::new(waiting).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -61,7 +63,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 

@@ -1,12 +1,14 @@
 //! The drain in time: announce, wait, close the doors, tell every session, wait for what is left.
 
+use std::future::pending;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 
 use super::farewell::Farewell;
-use super::{Plan, Shutdown};
+use super::{DRAIN_MARGIN, Plan, Shutdown};
 use crate::registry::Registry;
+use crate::suspension::{Deadline, Expiry};
 
 /// How often sessions are looked for whose upgrade was under way when the drain began.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
@@ -45,7 +47,7 @@ pub(crate) async fn supervise<T>(
         biased;
         () = shutdown.aborting().cancelled() => return Outcome::Aborted,
         result = &mut work => return Outcome::Ended(result),
-        () = sleep(plan.delay) => {}
+        () = Expiry::after(plan.delay) => {}
     }
     shutdown.close_doors();
     let began = Instant::now();
@@ -62,22 +64,31 @@ pub(crate) async fn supervise<T>(
     for ticks in [&mut sweep, &mut report] {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     }
-    let deadline = began + plan.bound_of_draining();
+    // Sessions whose moment passes in a pause get their Close behind it; then they have as long as any other.
+    let deadline = Deadline::since(began, plan.bound_of_draining()).anew(plan.grace + DRAIN_MARGIN);
+    let mut out_of_time = Expiry::new(deadline);
     loop {
         let now = Instant::now();
         farewell.tell(now);
+        let next = farewell.next();
+        let next_turn = async {
+            match next {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = shutdown.aborting().cancelled() => return Outcome::Aborted,
             result = &mut work => return Outcome::Ended(result),
-            () = sleep_until(deadline) => return Outcome::OutOfTime,
+            () = &mut out_of_time => return Outcome::OutOfTime,
             now = sweep.tick() => farewell.look_again(registry, now),
-            () = sleep_until(farewell.next().unwrap_or(deadline)) => {}
+            () = next_turn => {}
             now = report.tick() => tracing::info!(
                 phase = shutdown.phase().as_str(),
                 sessions = registry.len(),
                 told = farewell.told(),
-                left_s = deadline.saturating_duration_since(now).as_secs_f64(),
+                left_s = deadline.at().saturating_duration_since(now).as_secs_f64(),
                 "drain"
             ),
         }

@@ -128,6 +128,29 @@ async fn the_wait_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn s77_sessions_whose_moment_passed_in_a_stop_are_told_and_have_their_time() {
+    for (before, stop) in [(SECOND, 100 * SECOND), (14 * SECOND, 10 * SECOND), (20 * SECOND, 30 * SECOND)] {
+        let (shutdown, registry) = prepared();
+        let sessions: Vec<_> = (0..100).map(|_| Session::enter(&registry)).collect();
+        let resumed = std::cell::Cell::new(None);
+        let work = async {
+            shutdown.advance();
+            shutdown.draining().cancelled().await;
+            tokio::time::sleep(before).await;
+            tokio::time::advance(stop).await;
+            resumed.set(Some(Instant::now()));
+            std::future::pending::<()>().await;
+        };
+        let outcome = crate::suspension::watched(supervise(&shutdown, &registry, work)).await;
+        assert_eq!(outcome, Outcome::OutOfTime);
+        assert!(sessions.iter().all(|session| session.control.take() == Some(TOLD)), "each is told");
+        let left = resumed.get().expect("the stop is over").elapsed();
+        assert!(left >= PLAN.grace + DRAIN_MARGIN, "{left:?} after a stop of {stop:?}");
+        assert!(left <= PLAN.bound() + SECOND, "{left:?} after a stop of {stop:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_request_aborts_at_once_in_the_delay_and_in_the_window() {
     for after in [Duration::ZERO, SECOND, 9 * SECOND] {
         let (shutdown, registry) = prepared();

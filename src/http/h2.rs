@@ -12,7 +12,7 @@ mod leg;
 mod wire;
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,13 +21,14 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use hyper::Request;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{Connection, Edge, Peer, linger};
 use crate::config::EdgeLimits;
 use crate::heartbeat::Mode;
 use crate::relay::Leg;
+use crate::suspension::timeout;
 use crate::telemetry::lines;
 use exchange::Exchange;
 use inflow::Inflows;
@@ -61,7 +62,7 @@ pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: 
     }
     let limits = rules.limits;
     drop(rules);
-    let handshake = timeout(limits.header_read, library(&limits).handshake(wire.clone())).await;
+    let handshake = timeout(limits.header_read, pin!(library(&limits).handshake(wire.clone()))).await;
     let ended = match handshake {
         Ok(Ok(connection)) => {
             let mut driver = Driver::new(connection, wire.clone(), peer.clone(), Arc::clone(&edge), limits);

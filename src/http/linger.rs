@@ -1,11 +1,12 @@
 //! Closing a connection so that the last answer arrives.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use crate::relay::Leg;
+use crate::suspension::timeout;
 
 /// How long the client may take to close its half.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,5 +29,5 @@ pub(super) async fn close_with<C: Leg>(stream: &mut C, words: &[u8]) {
         Ok::<_, std::io::Error>(())
     };
     // Neither a client that is gone already nor one that does not care can be helped.
-    let _ = timeout(PATIENCE, closing).await;
+    let _ = timeout(PATIENCE, pin!(closing)).await;
 }

@@ -14,6 +14,7 @@ mod reply;
 mod route;
 mod rules;
 mod switch;
+mod timer;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +38,7 @@ use crate::generation::Current;
 use crate::heartbeat::Mode;
 use crate::registry::Registry;
 use crate::relay::Leg;
+use crate::suspension::Expiry;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
@@ -46,6 +48,7 @@ use access::Access;
 pub use client_certificate::ClientCertificate;
 use reply::Reply;
 use rules::Rules;
+pub(crate) use timer::PauseTimer;
 
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
@@ -179,7 +182,7 @@ impl Edge {
     async fn parting(&self) {
         self.draining.cancelled().await;
         let window = self.current.load().settings.drain.window;
-        tokio::time::sleep(window.min(KEPT)).await;
+        Expiry::after(window.min(KEPT)).await;
     }
 }
 
@@ -215,6 +218,7 @@ async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: A
     };
     let mut http = server(&limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
     let outcome = tokio::select! {
+        biased;
         outcome = &mut http => outcome,
         () = edge.parting() => {
             Pin::new(&mut http).graceful_shutdown();
@@ -331,7 +335,7 @@ pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
         // Without a timer hyper ignores the timeout below.
-        .timer(TokioTimer::new())
+        .timer(PauseTimer)
         .header_read_timeout(limits.header_read)
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::suspension::Credit;
+
 /// What fits into the bucket, in time.
 const BUCKET: Duration = Duration::from_secs(1);
 
@@ -14,12 +16,14 @@ pub(super) struct Allowance {
     full: Instant,
     /// Since when the client's messages were held up here: they came earlier than they are read.
     held_up: Option<Instant>,
+    /// For what piled up while the process was stopped.
+    credit: Credit,
 }
 
 impl Allowance {
     /// `rate` messages a second.
     pub(super) fn new(rate: u32, now: Instant) -> Self {
-        Self { each: BUCKET / rate.max(1), full: now, held_up: None }
+        Self { each: BUCKET / rate.max(1), full: now, held_up: None, credit: Credit::new(now.into()) }
     }
 
     /// Takes one message; `false` where it is one too many.
@@ -29,7 +33,7 @@ impl Allowance {
         if fits {
             self.full = full;
         }
-        fits
+        fits || self.credit.draw(self.each, now.into())
     }
 
     /// Nothing is read because the app takes nothing: what the client sends meanwhile will come all at once, and that
@@ -73,6 +77,21 @@ mod tests {
         for message in 0..5000 {
             assert!(allowance.take(start + message * SECOND / 50), "message {message}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s78_what_piled_up_in_a_stop_is_allowed_once() {
+        let now = || tokio::time::Instant::now().into_std();
+        let test = async {
+            let mut allowance = Allowance::new(10, now());
+            assert_eq!(burst(&mut allowance, now()), 10);
+            tokio::time::advance(20 * SECOND).await;
+            let messages = burst(&mut allowance, now());
+            assert!((210..=216).contains(&messages), "twenty seconds' worth, and the bucket: {messages}");
+            tokio::time::sleep(SECOND / 2).await;
+            assert_eq!(burst(&mut allowance, now()), 5, "from then on the rate holds");
+        };
+        crate::suspension::watched(test).await;
     }
 
     #[test]

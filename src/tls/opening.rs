@@ -1,10 +1,13 @@
 //! The first bytes of a connection: is this TLS at all, and how to part politely with what is not.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::suspension;
 
 /// How long a refused peer gets to read the answer.
 const PARTING: Duration = Duration::from_secs(1);
@@ -75,7 +78,7 @@ pub(crate) async fn part(mut tcp: TcpStream, answer: &[u8]) {
         io::Result::Ok(())
     };
     // Neither an error nor a peer that lingers changes what is left to do: close.
-    let _ = tokio::time::timeout(PARTING, parting).await;
+    let _ = suspension::timeout(PARTING, pin!(parting)).await;
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
 use rustls::server::UnbufferedServerConnection;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
 use crate::gate::Place;
-use crate::relay::{Delivery, Leg};
+use crate::relay::{Delivery, Leg, Partial};
 use crate::tcp_info;
 
 /// Room for the largest read and for the largest write.
@@ -43,6 +43,8 @@ thread_local! {
 pub struct ClientStream {
     socket: Socket,
     records: Records,
+    /// When the last bytes of a record arrived whose end had not.
+    partial_at: Option<Instant>,
     /// Decrypted bytes that nobody has read yet.
     unread: Unread,
     outgoing: Outgoing,
@@ -71,6 +73,7 @@ impl ClientStream {
         Self {
             socket: Socket { tcp, written: 0, place: None },
             records: Records::new(connection),
+            partial_at: None,
             unread: Unread::default(),
             outgoing: Outgoing::default(),
         }
@@ -142,6 +145,9 @@ impl ClientStream {
                 let _ = self.outgoing.poll_drain(&mut self.socket, cx);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
+            if self.records.waiting() > 0 {
+                self.partial_at = Some(tokio::time::Instant::now().into_std());
+            }
             Poll::Ready(Ok(read))
         })
     }
@@ -158,6 +164,11 @@ impl Leg for ClientStream {
 
     fn written(&self) -> u64 {
         self.socket.written
+    }
+
+    fn partial(&self) -> Option<Partial> {
+        let len = self.records.waiting();
+        self.partial_at.filter(|_| len > 0).map(|at| Partial { at, len })
     }
 
     fn unsent(&self) -> usize {

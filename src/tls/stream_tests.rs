@@ -1,17 +1,19 @@
 //! Compiled under `#[cfg(test)]` only.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use rustls::ALL_VERSIONS;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::super::Terminator;
 use super::super::testing::{Localhost, client, connect, listen, localhost};
 use super::*;
+use crate::suspension::Deadline;
 
 /// Longer than anything here takes; a wait that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,7 +35,7 @@ async fn pair(versions: Versions) -> (ClientStream, TlsStream<TcpStream>) {
     let config = Arc::new(client(&certificate, versions));
     let server = async {
         let (tcp, _) = listener.accept().await.expect("accept");
-        terminator.handshake(tcp, Instant::now() + PATIENCE).await.expect("handshake").0
+        terminator.handshake(tcp, Deadline::after(PATIENCE)).await.expect("handshake").0
     };
     let (server, client) = within("handshake", async { tokio::join!(server, connect(&config, address)) }).await;
     (server, client.expect("connected"))
@@ -71,6 +73,41 @@ async fn ten_megabytes_pass_each_way_whole_and_leave_nothing_behind() {
         assert!(received == sent, "bytes changed on the way down");
         assert!(holds_nothing(&server), "{server:?}");
     }
+}
+
+#[tokio::test]
+async fn s56_the_beginning_of_a_record_is_told_with_the_time_of_its_last_byte() {
+    let (mut server, mut client) = pair(ALL_VERSIONS).await;
+    client.write_all(b"whole").await.expect("write");
+    client.flush().await.expect("flush");
+    within("a whole record", server.read_exact(&mut [0; 5])).await.expect("read");
+    assert_eq!(server.partial(), None, "nothing is left of it");
+    let before = Instant::now();
+    // A record of 4 KiB, of which the header and some bytes come, and later some more.
+    let beginning: &[u8] = &[23, 3, 3, 16, 0, 1, 2, 3];
+    let mut last = before;
+    for (piece, len) in [(beginning, 8), (&[7; 100], 108)] {
+        client.get_mut().0.write_all(piece).await.expect("write");
+        let told = within("the beginning of a record", async {
+            loop {
+                let mut space = [0; 16];
+                let read = poll_fn(|cx| {
+                    let read = Pin::new(&mut server).poll_read(cx, &mut ReadBuf::new(&mut space));
+                    Poll::Ready(read.is_pending())
+                });
+                assert!(read.await, "nothing can be decrypted");
+                if let Some(told) = server.partial().filter(|told| told.len == len) {
+                    return told;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        assert!(told.at >= last && told.at <= Instant::now(), "{told:?}");
+        last = told.at;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(last >= before + Duration::from_millis(5), "the last byte counts");
 }
 
 #[tokio::test]
@@ -119,7 +156,7 @@ async fn records_may_be_cut_anywhere() {
     let config = Arc::new(client(&certificate, ALL_VERSIONS));
     let server = async {
         let (tcp, _) = listener.accept().await.expect("accept");
-        terminator.handshake(tcp, Instant::now() + PATIENCE).await.expect("handshake").0
+        terminator.handshake(tcp, Deadline::after(PATIENCE)).await.expect("handshake").0
     };
     let (mut server, client) = within("handshake", async { tokio::join!(server, connect(&config, through)) }).await;
     let mut client = client.expect("connected");

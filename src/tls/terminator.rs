@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -9,13 +10,13 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, UnbufferedServerCo
 use rustls::{AlertDescription, CommonState, ProtocolVersion, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::names::{self, Asked};
 use super::opening::{self, Opening};
 use super::terms::{Clients, Parts, Terms};
 use super::{Certificate, ClientStream, fingerprint};
 use crate::http::{ClientCertificate, Protocol, TlsFacts};
+use crate::suspension::{self, Deadline};
 
 /// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
 pub struct Terminator {
@@ -143,9 +144,9 @@ impl Terminator {
     pub async fn handshake(
         &self,
         tcp: TcpStream,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<(ClientStream, TlsFacts), HandshakeError> {
-        let failure = match tokio::time::timeout_at(deadline, self.negotiate(tcp)).await {
+        let failure = match suspension::within(deadline, pin!(self.negotiate(tcp))).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(failure)) => *failure,
             Err(_) => return Err(HandshakeError::Timeout),

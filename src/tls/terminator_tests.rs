@@ -7,7 +7,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::super::testing::{self, Localhost, client, connect, listen, localhost};
@@ -45,7 +45,7 @@ impl Port {
     /// One handshake with whoever connects next.
     async fn handshake(&self, after: Duration) -> Handshaken {
         let (tcp, _) = within("accept", self.listener.accept()).await.expect("accept");
-        within("handshake", self.terminator.handshake(tcp, Instant::now() + after)).await
+        within("handshake", self.terminator.handshake(tcp, Deadline::after(after))).await
     }
 
     /// A handshake with a TLS client of `config`.

@@ -11,7 +11,7 @@ use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -20,6 +20,7 @@ use super::super::{ClientStream, HandshakeError, Terminator};
 use super::*;
 use crate::config::SniCertificate;
 use crate::http::TlsFacts;
+use crate::suspension::Deadline;
 
 /// Longer than anything here takes; a wait that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -130,7 +131,7 @@ impl Port {
     async fn meet_with(&self, name: &'static str, config: &Arc<ClientConfig>) -> Met {
         let accept = async {
             let (tcp, _) = self.listener.accept().await.expect("accept");
-            let mut met = self.terminator.handshake(tcp, Instant::now() + PATIENCE).await;
+            let mut met = self.terminator.handshake(tcp, Deadline::after(PATIENCE)).await;
             if let Ok((stream, _)) = &mut met {
                 stream.write_all(b"x").await.expect("write");
                 stream.flush().await.expect("flush");

@@ -15,10 +15,11 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
 use super::app::{Reports, with_causes};
-use super::dial::{Dialer, STALL_GUARD, authority};
+use super::dial::{Dialer, authority};
 use super::{BUFFER, UpstreamStream};
 use crate::config::{Target, UpstreamProbe};
 use crate::heartbeat::{AskEnd, Asking, ConnectOutcome, UpstreamPulse};
+use crate::suspension;
 
 /// The program and its version, for the app's log.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulsegate/", env!("CARGO_PKG_VERSION")));
@@ -59,7 +60,7 @@ impl Question {
         let stream = match self.dialer.dial().await {
             Ok(stream) => stream,
             Err(error) => {
-                let late = begun.elapsed() > self.dialer.settings.connect_timeout + STALL_GUARD;
+                let late = !suspension::paused_since(begun).is_zero();
                 return match error.outcome() {
                     Some(ConnectOutcome::Refused) => {
                         self.reports.connected(&self.pulse, ConnectOutcome::Refused, Some(&error));

@@ -4,21 +4,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::fault::{self, Fault, no_descriptor};
 use super::source::Sources;
 use super::{Upstream, UpstreamStream};
 use crate::config::{self, Target};
 use crate::heartbeat::ConnectOutcome;
+use crate::suspension::{self, Deadline};
 use crate::tls::client::{Client, HandshakeError};
-
-/// A connect that ends this long after its deadline says nothing about the app: the proxy itself was stopped.
-pub(super) const STALL_GUARD: Duration = Duration::from_secs(2);
 
 /// Why the app could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +108,8 @@ impl Upstream {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
             Err(error) => self.metrics.upstream_connect_error(error.reason()),
         }
-        let late = begun.elapsed() > self.dialer.settings.connect_timeout + STALL_GUARD;
+        // What failed while the proxy itself stood still says nothing about the app.
+        let late = !suspension::paused_since(begun).is_zero();
         match &result {
             Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
             Err(error) => match error.outcome() {
@@ -131,7 +131,7 @@ impl Dialer {
 
     /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included.
     pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
-        let deadline = Instant::now() + self.settings.connect_timeout;
+        let deadline = Deadline::after(self.settings.connect_timeout);
         let settings = &self.settings;
         let connected = async {
             let (host, port) = match &settings.target {
@@ -148,7 +148,7 @@ impl Dialer {
                 _ => Ok(UpstreamStream::Tcp(tcp)),
             }
         };
-        match timeout_at(deadline, connected).await {
+        match suspension::within(deadline, pin!(connected)).await {
             Ok(result) => result,
             Err(_) => {
                 let (place, limit) = (authority(&settings.target).into(), settings.connect_timeout);
@@ -172,7 +172,7 @@ async fn unix(path: &Path) -> Result<UpstreamStream, DialError> {
     }
 }
 
-async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Result<TcpStream, DialError> {
+async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve { host: host.into(), source };
     let resolved = lookup_host((host, port)).await;
     // A resolver that gets no socket reports that as a name that does not resolve.
@@ -183,8 +183,8 @@ async fn tcp(host: &str, port: u16, deadline: Instant, sources: &Sources) -> Res
         // Each address gets an equal share of the time that is left, so that a black hole in front (an IPv6
         // address without a route, say) leaves something for those behind it.
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-        let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let source = match timeout_at(Instant::now() + share, sources.connect(*address)).await {
+        let share = deadline.at().saturating_duration_since(Instant::now()) / left;
+        let source = match suspension::timeout(share, pin!(sources.connect(*address))).await {
             Ok(Ok(stream)) => {
                 // Small frames must not wait for the ACK of earlier ones. Without the option all works, later.
                 let _ = stream.set_nodelay(true);

@@ -1,5 +1,6 @@
 //! One request to the app, one response back.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,10 +11,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::pool::{Connection, Counted, Lease};
 use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
+use crate::suspension::{self, Deadline};
 
 impl Upstream {
     /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
@@ -65,7 +67,7 @@ impl Upstream {
             }
         });
         let limit = self.response_timeout();
-        match timeout_at(Instant::now() + limit, sender.send_request(request)).await {
+        match suspension::timeout(limit, pin!(sender.send_request(request))).await {
             Ok(answered) => {
                 let response = answered.map_err(Failure::from_exchange)?;
                 self.app.answered(Instant::now().into_std());
@@ -102,17 +104,15 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Lease), Broken> {
         let progress = request.body().progress();
         let limit = self.response_timeout();
-        let mut deadline = Instant::now() + limit;
+        let mut since = Instant::now();
         // Dropping this future, as the timeout does, closes the connection.
-        let mut answer = std::pin::pin!(lease.connection.sender.try_send_request(request));
+        let mut answer = pin!(lease.connection.sender.try_send_request(request));
         let answered = loop {
-            match timeout_at(deadline, &mut answer).await {
+            match suspension::within(Deadline::since(since, limit), &mut answer).await {
                 Ok(answered) => break answered,
-                Err(_) => match progress.as_ref().map(|progress| progress.last() + limit) {
-                    Some(later) if later > deadline => deadline = later,
-                    _ => {
-                        return Err(Broken { failure: Failure::Timeout { limit }, unsent: None });
-                    }
+                Err(_) => match progress.as_ref().map(|progress| progress.last()) {
+                    Some(later) if later > since => since = later,
+                    _ => return Err(Broken { failure: Failure::Timeout { limit }, unsent: None }),
                 },
             }
         };

@@ -1,10 +1,13 @@
 //! Request bodies that trickle: how long the client may take.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
+
+use crate::suspension::{Deadline, Expiry};
 
 /// A body must bring this many bytes, or its end, in the time it is given. Any link does that; who does not holds a
 /// connection to the app for no good.
@@ -28,7 +31,7 @@ pub(super) struct Clock {
     /// Since when the client is waited for.
     waiting: Option<Instant>,
     /// Armed lazily: it fires early rather than be set with each piece.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Expiry>,
 }
 
 impl Clock {
@@ -40,7 +43,7 @@ impl Clock {
     /// A piece of this many bytes has come.
     pub(super) fn came(&mut self, bytes: usize, now: Instant) {
         if let Some(since) = self.waiting.take() {
-            self.left = self.left.saturating_sub(now.saturating_duration_since(since));
+            self.left = self.deadline(since).at().saturating_duration_since(now);
         }
         self.bytes += bytes;
         if self.bytes >= LEAST {
@@ -50,15 +53,21 @@ impl Clock {
 
     /// Waits for the client; ready once its time is over.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        let until = *self.waiting.get_or_insert_with(Instant::now) + self.left;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let deadline = self.deadline(since);
+        let timer = self.timer.get_or_insert_with(|| Expiry::new(deadline));
         loop {
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= until {
+            ready!(Pin::new(&mut *timer).poll(cx));
+            if timer.deadline() == deadline {
                 return Poll::Ready(TooSlow { within: self.within });
             }
-            timer.as_mut().reset(until);
+            timer.reset(deadline);
         }
+    }
+
+    /// The end of the client's time, if it is waited for since `since`. A pause of this process begins the time anew.
+    fn deadline(&self, since: Instant) -> Deadline {
+        Deadline::since(since, self.left).anew(self.within)
     }
 }
 
@@ -66,7 +75,7 @@ impl Clock {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::time::{sleep, timeout};
+    use tokio::time::{advance, sleep, timeout};
 
     use super::*;
 
@@ -102,6 +111,20 @@ mod tests {
             assert!(!waits(&mut clock, 50 * SECOND).await, "twenty bytes a second for an hour");
             clock.came(LEAST, Instant::now());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s77_time_in_which_the_process_was_stopped_is_not_the_clients() {
+        let test = async {
+            let mut clock = Clock::new(60 * SECOND);
+            assert!(!waits(&mut clock, 59 * SECOND).await);
+            advance(10 * SECOND).await;
+            // What arrived meanwhile is read, and is too little.
+            clock.came(1, Instant::now());
+            assert!(!waits(&mut clock, 59 * SECOND).await, "time anew");
+            assert!(waits(&mut clock, 2 * SECOND).await, "once");
+        };
+        crate::suspension::watched(test).await;
     }
 
     #[tokio::test(start_paused = true)]

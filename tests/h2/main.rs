@@ -13,5 +13,6 @@ mod drain;
 mod node;
 mod plain;
 mod raw;
+mod stopped;
 mod traps;
 mod websocket;

@@ -12,7 +12,6 @@ use h2::{Reason, RecvStream, SendStream};
 use hyper::body::{Body, Frame};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::timeout;
 
 use super::inflow::{Inflow, RequestBody};
 use super::leg::StreamLeg;
@@ -23,6 +22,7 @@ use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
 use crate::http::{Connection, Fate, answer, headers, transport_security};
 use crate::relay::Leg;
+use crate::suspension;
 use crate::upstream::Upload;
 
 /// One stream, from its request on.
@@ -210,7 +210,7 @@ async fn feed<C: Leg>(
         match frame.map_err(|_| Broken::Incomplete)?.into_data() {
             Ok(mut data) => {
                 while !data.is_empty() {
-                    let room = timeout(stall, poll_fn(|cx| poll_room(outflow, data.len(), cx)));
+                    let room = suspension::timeout(stall, poll_fn(|cx| poll_room(outflow, data.len(), cx)));
                     let room = room.await.map_err(|_| Broken::Stalled)??;
                     let piece = data.split_to(room.min(data.len()));
                     wire.queue(piece.len());

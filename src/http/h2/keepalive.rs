@@ -6,11 +6,12 @@ use std::task::Context;
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::wire::Wire;
 use crate::heartbeat::Policy;
 use crate::relay::{Delivery, Leg};
+use crate::suspension::{Deadline, Expiry};
 
 /// How long a connection without streams is kept.
 const IDLE: Duration = Duration::from_mins(1);
@@ -50,7 +51,7 @@ pub(super) struct KeepAlive {
     retired: Option<Instant>,
     /// When the connection is to have ended.
     until: Option<Instant>,
-    sleep: Pin<Box<Sleep>>,
+    sleep: Expiry,
 }
 
 /// A PING that is not answered yet.
@@ -85,20 +86,20 @@ impl KeepAlive {
             idle_since: None,
             retired: None,
             until: None,
-            sleep: Box::pin(sleep_until(now + header_read.min(interval))),
+            sleep: Expiry::new(Deadline::fixed(now + header_read.min(interval))),
         }
     }
 
     /// The connection is to have ended by `until`.
     pub(super) fn part(&mut self, until: Instant) {
         self.until = Some(until);
-        self.sleep.as_mut().reset(until);
+        self.sleep.reset(Deadline::fixed(until));
     }
 
     /// The connection is to end with its last stream, and soon after: a client that is gone does not close it.
     pub(super) fn retire(&mut self, now: Instant) {
         self.retired.get_or_insert(now);
-        self.sleep.as_mut().reset(now + PARTING);
+        self.sleep.reset(Deadline::fixed(now + PARTING));
     }
 
     /// Looks at the clocks; to be called after everything that has come was read.
@@ -109,15 +110,15 @@ impl KeepAlive {
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
         }
-        while self.sleep.as_mut().poll(cx).is_ready() {
+        while Pin::new(&mut self.sleep).poll(cx).is_ready() {
             let now = Instant::now();
-            let late = now.duration_since(self.sleep.deadline());
+            let late = now.duration_since(self.sleep.deadline().at());
             let finding = self.look(now, late, wire);
             if finding != Finding::Nothing {
                 return finding;
             }
             let next = self.next(now, wire);
-            self.sleep.as_mut().reset(next);
+            self.sleep.reset(Deadline::fixed(next));
         }
         Finding::Nothing
     }
@@ -143,7 +144,7 @@ impl KeepAlive {
             _ => {}
         }
         let block_since = wire.frames(|frames| frames.block_since());
-        if block_since.is_some_and(|since| now >= since + self.header_read) {
+        if block_since.is_some_and(|since| now >= Deadline::since(since, self.header_read).at()) {
             return Finding::SlowHead;
         }
         let heard = wire.heard();
@@ -177,7 +178,7 @@ impl KeepAlive {
             (None, Some(_)) => heard + self.interval,
             (None, None) => now + IDLE,
         };
-        let block = wire.frames(|frames| frames.block_since()).unwrap_or(now) + self.header_read;
+        let block = Deadline::since(wire.frames(|frames| frames.block_since()).unwrap_or(now), self.header_read).at();
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {
             (idle, Some(retired)) => idle.max(retired) + PARTING,
             (idle, None) => idle + IDLE,

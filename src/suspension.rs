@@ -1,0 +1,152 @@
+//! Lateness: the pauses in which a worker did not run, and the deadlines that allow for them.
+//!
+//! A process that is stopped (SIGSTOP, a frozen container, a paused virtual machine) or starved of CPU time finds its
+//! timers expired when it runs again, before it has read a byte of what its peers sent meanwhile: an interrupted
+//! `epoll_wait` returns no events, and the runtime fires its timers next. Every deadline that a peer must meet is
+//! therefore a [`Deadline`], and every wait for one an [`Expiry`] or a [`timeout`]:
+//!
+//! - At the deadline the runtime first reads what has arrived.
+//! - A pause within the time that the deadline covers begins that time anew, once; each later pause is added to it.
+//!
+//! The lateness of a timer does not show a pause that ends just before the timer's instant. So each worker keeps a
+//! record of its pauses by a coarse tick ([`watched`]). A thread without a record has no pauses: under tokio's paused
+//! clock, as in simulations, all of this behaves like tokio's own timers.
+
+mod expiry;
+mod record;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+pub use expiry::{Elapsed, Expiry, timeout, within};
+use record::Record;
+
+/// The time between two ticks: the price of the record is two wake-ups a second.
+const PERIOD: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// The record of the worker that runs on this thread.
+    static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
+}
+
+/// The end of a span of time that a peer has, which moves with the pauses of this thread's worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    since: Instant,
+    limit: Duration,
+    /// The least time that is left after the first pause.
+    anew: Duration,
+}
+
+impl Deadline {
+    /// The end of a span of `limit` that begins now.
+    pub fn after(limit: Duration) -> Self {
+        Self::since(Instant::now(), limit)
+    }
+
+    /// The end of a span of `limit` that began at `since`.
+    pub fn since(since: Instant, limit: Duration) -> Self {
+        Self { since, limit, anew: limit }
+    }
+
+    /// The fixed instant `at`, which no pause moves: for timers that compute their deadlines when they fire.
+    pub fn fixed(at: Instant) -> Self {
+        Self::since(at, Duration::ZERO)
+    }
+
+    /// The same span, of which at least `anew` is left after the first pause instead of all of it.
+    #[must_use]
+    pub fn anew(self, anew: Duration) -> Self {
+        Self { anew, ..self }
+    }
+
+    /// The instant of the deadline, as far as pauses are known by now.
+    pub fn at(&self) -> Instant {
+        RECORD.with_borrow(|record| match record {
+            Some(record) => record.deadline(self, Instant::now()),
+            None => self.since + self.limit,
+        })
+    }
+}
+
+/// Returns how long this thread's worker has been paused between `since` and now.
+pub fn paused_since(since: Instant) -> Duration {
+    RECORD.with_borrow(|record| record.as_ref().map_or(Duration::ZERO, |record| record.paused(since, Instant::now())))
+}
+
+/// Runs `work`, the whole of what a thread does, with a record of its pauses.
+pub async fn watched<T>(work: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        never = tick() => match never {},
+        result = work => result,
+    }
+}
+
+/// Keeps the record of this thread's pauses, until it is dropped.
+async fn tick() -> Infallible {
+    let _installed = Installed::new();
+    loop {
+        sleep(PERIOD).await;
+        RECORD.with_borrow_mut(|record| {
+            if let Some(record) = record {
+                record.tick(Instant::now());
+            }
+        });
+    }
+}
+
+/// Whether this thread's worker keeps a record.
+fn is_watched() -> bool {
+    RECORD.with_borrow(Option::is_some)
+}
+
+/// The record of this thread, removed when dropped.
+struct Installed;
+
+impl Installed {
+    fn new() -> Self {
+        RECORD.set(Some(Record::new(Instant::now())));
+        Self
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        RECORD.set(None);
+    }
+}
+
+/// The pauses that a rate limit has not allowed for yet: what a peer sent in a pause is read all at once behind it. Each
+/// pause is credited once.
+#[derive(Debug)]
+pub struct Credit {
+    left: Duration,
+    /// Pauses up to this instant are credited.
+    counted: Instant,
+}
+
+impl Credit {
+    /// A credit for the pauses from `now` on.
+    pub fn new(now: Instant) -> Self {
+        Self { left: Duration::ZERO, counted: now }
+    }
+
+    /// Takes `amount` out of the credit; returns whether there was that much.
+    pub fn draw(&mut self, amount: Duration, now: Instant) -> bool {
+        self.left += paused_since(self.counted);
+        self.counted = self.counted.max(now);
+        let covered = self.left >= amount;
+        if covered {
+            self.left -= amount;
+        }
+        covered
+    }
+}
+
+#[cfg(test)]
+#[path = "suspension/tests.rs"]
+mod tests;

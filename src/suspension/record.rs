@@ -1,0 +1,90 @@
+//! The pauses of one worker, found by a tick that came late.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Deadline;
+
+/// The longest time between two ticks that is no pause: one and a half times the period. A longer stop is always noticed.
+const NO_PAUSE: Duration = Duration::from_millis(750);
+
+/// Pauses that are remembered; an older one has been allowed for, or is missed by a very long deadline.
+const REMEMBERED: usize = 32;
+
+/// The pauses of one worker.
+#[derive(Debug)]
+pub(super) struct Record {
+    last_tick: Instant,
+    /// Oldest first.
+    pauses: VecDeque<Pause>,
+}
+
+/// A time in which the worker did not run, to within one period of the tick at its beginning.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    from: Instant,
+    to: Instant,
+}
+
+impl Pause {
+    /// How much of it lies after `since`.
+    fn after(self, since: Instant) -> Duration {
+        self.to.saturating_duration_since(self.from.max(since))
+    }
+}
+
+impl Record {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { last_tick: now, pauses: VecDeque::new() }
+    }
+
+    /// The worker runs.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if let Some(pause) = self.current(now) {
+            if self.pauses.len() == REMEMBERED {
+                self.pauses.pop_front();
+            }
+            self.pauses.push_back(pause);
+        }
+        self.last_tick = now;
+    }
+
+    /// How long the worker was paused between `since` and `now`.
+    pub(super) fn paused(&self, since: Instant, now: Instant) -> Duration {
+        self.pauses(now).map(|pause| pause.after(since)).sum()
+    }
+
+    /// The instant of `deadline`. Only pauses that began before it move it, so it is never later than its span, the time
+    /// anew, and the pauses together.
+    pub(super) fn deadline(&self, deadline: &Deadline, now: Instant) -> Instant {
+        let Deadline { since, limit, anew } = *deadline;
+        let mut at = since + limit;
+        if limit.is_zero() {
+            return at;
+        }
+        let mut is_first = true;
+        for pause in self.pauses(now).filter(|pause| pause.to > since) {
+            if pause.from >= at {
+                break;
+            }
+            at += pause.after(since);
+            if is_first {
+                at = at.max(pause.to + anew);
+                is_first = false;
+            }
+        }
+        at
+    }
+
+    /// All pauses, the one that has ended just now included, of which no tick has told yet.
+    fn pauses(&self, now: Instant) -> impl Iterator<Item = Pause> {
+        self.pauses.iter().copied().chain(self.current(now))
+    }
+
+    fn current(&self, now: Instant) -> Option<Pause> {
+        let is_pause = now.saturating_duration_since(self.last_tick) > NO_PAUSE;
+        is_pause.then_some(Pause { from: self.last_tick, to: now })
+    }
+}
