@@ -204,6 +204,7 @@ async fn leaves(leaving: Leaving) {
         Leaving::Violation => vec![1002],
     };
     assert_eq!(seen.codes(), codes, "{leaving:?}: the app received {seen:?}");
+    app.finish().await;
     let line = rig.ended("/leaves", secs(5)).await;
     let upstream = codes.first().copied().unwrap_or(1006);
     assert_eq!(line.json["upstream.close_code"], upstream, "{leaving:?}: {}", line.text);

@@ -171,6 +171,11 @@ impl Peer {
         *self.shared.closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
+    /// Whether the endpoint has sent a Close.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.shared.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Encrypts bytes into TLS records, to be sent in pieces.
     pub(crate) async fn seal(&self, plain: &[u8]) -> Vec<u8> {
         self.shared.output.lock().await.as_mut().expect("the connection is open").seal(plain)

@@ -40,7 +40,7 @@ pub(crate) struct Record {
 }
 
 /// How many of the first bytes are kept.
-const START: usize = 64 * 1024;
+const START: usize = 128 * 1024;
 
 impl Record {
     pub(crate) fn new() -> Self {
