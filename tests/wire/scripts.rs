@@ -8,15 +8,15 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::frames::{PING, PONG, Role, TEXT};
-use crate::peer::{Connect, MUTE, Peer};
+use crate::peer::{Connect, MUTE, Pace, Peer};
 use crate::record::Record;
 use crate::rig::{QUIET, Rig, Setup, Via, secs, together, true_for_client, variant};
 
 /// How many scripts there are.
-const SCRIPTS: u64 = 48;
+const SCRIPTS: u64 = 60;
 
-/// The time between two steps, in which everything that was sent arrives.
-const STEP: Duration = Duration::from_millis(150);
+/// A step is over when nothing has arrived for so long.
+const QUIESCENCE: Duration = Duration::from_millis(250);
 
 /// What one endpoint does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,36 +26,48 @@ enum Action {
     Fragments,
     Ping,
     Large,
+    /// More than the kernels of the endpoints hold.
+    Huge,
     Close,
     CloseAndFin,
     Fin,
 }
 
-/// The actions of client and app, step by step.
-type Script = Vec<[Action; 2]>;
+/// The actions of client and app at the same moment, and for how long each of them reads nothing from that moment on.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    actions: [Action; 2],
+    pauses: [Duration; 2],
+}
 
-fn script(seed: u64) -> Script {
+fn script(seed: u64) -> Vec<Step> {
     let mut random = Rng::with_seed(seed);
-    let mut pick = |role: Role| match random.u32(0..24) {
-        0..6 => Action::Nothing,
-        6..11 => Action::Message,
+    let action = |random: &mut Rng, role: Role| match random.u32(0..24) {
+        0..5 => Action::Nothing,
+        5..11 => Action::Message,
         11..14 => Action::Fragments,
-        14..16 => Action::Ping,
-        16..18 => Action::Large,
+        14..15 => Action::Ping,
+        15..17 => Action::Large,
+        17..18 => Action::Huge,
         18..20 => Action::Close,
         20..22 => Action::CloseAndFin,
         // The end of an app without a Close is told to the client by a Close of its own: that differs.
         22 if role == Role::Client => Action::Fin,
         _ => Action::Message,
     };
-    let mut steps: Script = (0..8).map(|_| [pick(Role::Client), pick(Role::App)]).collect();
-    steps.push([Action::CloseAndFin, Action::CloseAndFin]);
+    let pause = |random: &mut Rng| Duration::from_millis(if random.u32(0..4) == 0 { random.u64(300..2000) } else { 0 });
+    let mut steps = Vec::new();
+    for _ in 0..7 {
+        let actions = [Role::Client, Role::App].map(|role| action(&mut random, role));
+        steps.push(Step { actions, pauses: [pause(&mut random), pause(&mut random)] });
+    }
+    steps.push(Step { actions: [Action::CloseAndFin; 2], pauses: [Duration::ZERO; 2] });
     steps
 }
 
 /// One endpoint of a script.
 struct Actor {
-    peer: Peer,
+    peer: Arc<Peer>,
     role: Role,
     finished: bool,
     echoed: bool,
@@ -66,7 +78,8 @@ struct Actor {
 impl Actor {
     fn new(peer: Peer, role: Role) -> Self {
         peer.habits(MUTE);
-        Self { peer, role, finished: false, echoed: false, answered: 0, sent: 0 }
+        peer.pace(Pace::Full);
+        Self { peer: Arc::new(peer), role, finished: false, echoed: false, answered: 0, sent: 0 }
     }
 
     /// Answers what has come since the last step: Pings, and a Close with the same code.
@@ -103,6 +116,7 @@ impl Actor {
             }
             Action::Ping => self.peer.send(&self.role.frame(PING, text.as_bytes())).await,
             Action::Large => self.peer.send(&self.role.binary(70_000)).await,
+            Action::Huge => self.peer.send(&self.role.binary(100_000).repeat(6)).await,
             Action::Close => self.peer.close(4000, &text).await,
             Action::CloseAndFin => {
                 self.peer.close(4000, &text).await;
@@ -130,17 +144,36 @@ fn received(record: &Record) -> String {
     text
 }
 
+/// Reads nothing for `pause`.
+async fn paused(peer: Arc<Peer>, pause: Duration) {
+    if !pause.is_zero() {
+        peer.pace(Pace::Stopped);
+        sleep(pause).await;
+        peer.pace(Pace::Full);
+    }
+}
+
 async fn play(rig: Arc<Rig>, seed: u64, via: Via) -> [Record; 2] {
     let path = format!("/{seed}-{via:?}");
-    let (client, app) = rig.pair_via(via, &path, Connect::default()).await;
+    let (client, app) = rig.pair_via(via, &path, Connect { narrow: true, ..Connect::default() }).await;
     let (mut client, mut app) = (Actor::new(client, Role::Client), Actor::new(app, Role::App));
-    for [of_client, of_app] in script(seed) {
-        tokio::join!(client.act(of_client), app.act(of_app));
-        sleep(STEP).await;
+    for Step { actions, pauses } in script(seed) {
+        let (one, other) = (paused(Arc::clone(&client.peer), pauses[0]), paused(Arc::clone(&app.peer), pauses[1]));
+        tokio::join!(one, other, client.act(actions[0]), app.act(actions[1]));
+        let bytes = || client.peer.record().bytes + app.peer.record().bytes;
+        let mut before = bytes();
+        loop {
+            sleep(QUIESCENCE).await;
+            let now = bytes();
+            if now == before {
+                break;
+            }
+            before = now;
+        }
         tokio::join!(client.answer(), app.answer());
     }
     tokio::join!(client.finish(), app.finish());
-    let seen = [client.peer.ended(secs(8)).await, app.peer.ended(secs(8)).await];
+    let seen = [client.peer.ended(secs(12)).await, app.peer.ended(secs(12)).await];
     if via == Via::Proxy {
         let line = rig.ended(&path, secs(5)).await;
         let sent = client.peer.is_closing().then_some(line.json["close.code"].as_u64()).flatten();
@@ -165,8 +198,8 @@ async fn like_direct(rig: Arc<Rig>, seed: u64) {
 
 #[tokio::test]
 async fn s82_random_scripts_end_as_they_do_directly() {
-    let heartbeat = QUIET.replace("timeout = \"1s\"", "timeout = \"3s\"");
-    let rig = Arc::new(Rig::set_up(Setup { heartbeat: &heartbeat, ..Setup::default() }).await);
+    let heartbeat = QUIET.replace("timeout = \"1s\"", "timeout = \"6s\"");
+    let rig = Arc::new(Rig::set_up(Setup { heartbeat: &heartbeat, narrow_app: true, ..Setup::default() }).await);
     let run = |seed| variant(format!("seed {seed}"), like_direct(Arc::clone(&rig), seed));
     together((0..SCRIPTS).map(run).collect()).await;
 }
