@@ -63,7 +63,7 @@ async fn newest_only(backlog: Backlog, pace: Pace) {
     assert!(!rig.has_ended("/pings"), "{:?}", rig.proxy.logged("ws.close"));
 }
 
-/// The bytes that lie unread in the proxy's socket to the app at `port` (rx_queue of proc(5)).
+/// The bytes that lie unread in the proxy's socket to the app at `port` (`rx_queue` of proc(5)).
 fn unread_by_the_proxy(port: u16) -> u64 {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets is readable");
     let remote = format!(":{port:04X}");

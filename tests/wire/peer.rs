@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::frames::{CLOSE, PING, PONG, Role};
+use crate::link::time_for;
 use crate::record::Record;
 use crate::socket::{self, Input, Output};
 use crate::support::deadline::soon;
@@ -285,7 +286,7 @@ async fn read(role: Role, mut input: Input, shared: Arc<Shared>, mut paces: watc
                     shared.record().notified_at.get_or_insert_with(Instant::now);
                 }
                 if let Pace::Rate(rate) = pace {
-                    let due = Duration::from_secs_f64(count.max(1) as f64 / f64::from(rate));
+                    let due = time_for(count.max(1), rate);
                     sleep(due.saturating_sub(started.elapsed())).await;
                 }
             }

@@ -33,7 +33,7 @@ pub(crate) struct Record {
     pub(crate) partial: Vec<u8>,
     /// When the last data frame came.
     pub(crate) last_data_at: Option<Instant>,
-    /// When the close_notify of TLS came.
+    /// When the `close_notify` of TLS came.
     pub(crate) notified_at: Option<Instant>,
     /// How the connection ended, and when.
     pub(crate) end: Option<(End, Instant)>,
