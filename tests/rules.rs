@@ -342,6 +342,21 @@ fn no_source_file_is_longer_than_500_lines() {
     }
 }
 
+/// The scenarios of the heartbeat are numbered from 1 to this.
+const SCENARIOS: usize = 82;
+
+#[test]
+fn every_scenario_has_a_test() {
+    let listed = fs::read_to_string(root().join("tests/scenarios.txt")).expect("the list of scenarios is readable");
+    let numbers: Vec<_> = listed.lines().filter_map(|line| line.split(' ').next()?.parse::<usize>().ok()).collect();
+    assert_eq!(numbers, (1..=SCENARIOS).collect::<Vec<_>>(), "tests/scenarios.txt lists each scenario once, in order");
+    let output = Command::new(root().join("tests/scenarios")).output().expect("tests/scenarios runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    let missing: Vec<&str> = lines.windows(2).filter(|two| two[1].trim() == "no test").map(|two| two[0]).collect();
+    assert!(output.status.success(), "{:?}; without a test:\n{}", lines.last(), missing.join("\n"));
+}
+
 /// Licences under which a dependency may come; `.deny.toml` lists the same ones.
 const LICENCES: &[&str] = &[
     "0BSD",

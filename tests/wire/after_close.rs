@@ -24,7 +24,7 @@ async fn ends(rig: &Rig, path: &str, start: Instant, bound: Duration, initiator:
     rig.logs(path, initiator, "normal", code, code).await;
 }
 
-/// timeout for the peer's half, and close_grace behind it.
+/// timeout for the peer's half, and `close_grace` behind it.
 const ORDERLY: Duration = Duration::from_secs(1).saturating_add(GRACE);
 
 async fn client_closes(path: &'static str, goes_on: bool) {

@@ -37,7 +37,7 @@ async fn answered(name: &'static str, bursts: usize, count: usize, pause: Durati
     assert_eq!(at_app.texts(), ["behind"], "{name}: {at_app:?}");
     client.pace(Pace::Full);
     let all = bursts * count;
-    let seen = client.wait(&format!("{all} answers"), secs(5), |record| record.texts().len() >= all).await;
+    let seen = client.wait(&format!("{all} answers"), secs(20), |record| record.texts().len() >= all).await;
     assert_eq!(seen.texts(), vec!["pong"; all], "{name}: {seen:?}");
     if !blocked {
         client.close(1000, "").await;

@@ -80,8 +80,8 @@ async fn upgrade(mut stream: TcpStream, sessions: Arc<Sessions>, narrow: bool) {
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let key = head.lines().filter_map(|line| line.split_once(':'));
-    let key = key.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, key)| key.trim());
-    let accept = derive_accept_key(key.last().unwrap_or_default().as_bytes());
+    let mut key = key.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, key)| key.trim());
+    let accept = derive_accept_key(key.next_back().unwrap_or_default().as_bytes());
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"

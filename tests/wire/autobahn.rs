@@ -92,8 +92,8 @@ async fn all(cases: Vec<Case>) {
 }
 
 /// All frames in one write.
-fn at_once(number: impl Into<String>, frames: Vec<Vec<u8>>) -> Case {
-    Case { number: number.into(), writes: vec![frames.concat()] }
+fn at_once(number: impl Into<String>, frames: impl AsRef<[Vec<u8>]>) -> Case {
+    Case { number: number.into(), writes: vec![frames.as_ref().concat()] }
 }
 
 /// One write for each frame.

@@ -55,7 +55,7 @@ async fn newest_only(backlog: Backlog, pace: Pace) {
     client.pace(Pace::Full);
     let newest = format!("ping 79{}", "x".repeat(100)).into_bytes();
     let seen =
-        client.wait("the Pong for the newest Ping", secs(10), |record| record.payloads(PONG).contains(&&*newest)).await;
+        client.wait("the Pong for the newest Ping", secs(20), |record| record.payloads(PONG).contains(&&*newest)).await;
     let pongs = seen.payloads(PONG).len();
     // One may have been in front of the buffer that was full, and one may leave whenever a part of it has gone.
     let limit = if pace == Pace::Stopped { 3 } else { 6 };
@@ -63,7 +63,7 @@ async fn newest_only(backlog: Backlog, pace: Pace) {
     assert!(!rig.has_ended("/pings"), "{:?}", rig.proxy.logged("ws.close"));
 }
 
-/// The bytes that lie unread in the proxy's socket to the app at `port` (rx_queue of proc(5)).
+/// The bytes that lie unread in the proxy's socket to the app at `port` (`rx_queue` of proc(5)).
 fn unread_by_the_proxy(port: u16) -> u64 {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets is readable");
     let remote = format!(":{port:04X}");

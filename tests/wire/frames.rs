@@ -44,14 +44,19 @@ impl Role {
         let mask_bit = if self == Self::Client { MASKED } else { 0 };
         let size = payload.len();
         let mut frame = vec![first];
-        match (length, size) {
-            (Length::Minimal, 0..=125) => frame.push(mask_bit | u8::try_from(size).expect("at most 125")),
-            (Length::Extended16, _) | (Length::Minimal, 126..=0xffff) => {
-                frame.push(mask_bit | 126);
+        let length = match (length, size) {
+            (Length::Minimal, 126..=0xffff) => Length::Extended16,
+            (Length::Minimal, 0x1_0000..) => Length::Extended64,
+            (length, _) => length,
+        };
+        match length {
+            Length::Minimal => frame.push(mask_bit | u8::try_from(size).expect("at most 125")),
+            Length::Extended16 => {
+                frame.push(mask_bit | 0x7e);
                 frame.extend(u16::try_from(size).expect("16 bits suffice").to_be_bytes());
             }
-            (Length::Extended64, _) | (Length::Minimal, _) => {
-                frame.push(mask_bit | 127);
+            Length::Extended64 => {
+                frame.push(mask_bit | 0x7f);
                 frame.extend((size as u64).to_be_bytes());
             }
         }

@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::peer::{Connect, MUTE, Pace, Peer};
 use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, millis, secs, together, true_for_client, variant};
 
-/// The client asks and ends its direction; the app answers later than timeout + close_grace.
+/// The client asks and ends its direction; the app answers later than timeout + `close_grace`.
 async fn answer_arrives(via: Via, heartbeat: &'static str, size: usize, with_close: bool) {
     let rig = Rig::start(heartbeat).await;
     let what = format!("{via:?}, {size} bytes, Close: {with_close}");

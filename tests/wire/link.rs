@@ -61,7 +61,7 @@ fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, rate:
             let parcel = match from.read(&mut buffer).await {
                 Ok(0) => Parcel::Fin,
                 Ok(count) => {
-                    let pause = Duration::from_secs_f64(count as f64 / f64::from(rate));
+                    let pause = time_for(count, rate);
                     sleep(pause).await;
                     Parcel::Bytes(buffer[..count].to_vec())
                 }
@@ -89,4 +89,9 @@ fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, rate:
             }
         }
     });
+}
+
+/// The time that `count` bytes take at `rate` bytes a second.
+pub(crate) fn time_for(count: usize, rate: u32) -> Duration {
+    Duration::from_secs(count as u64) / rate
 }

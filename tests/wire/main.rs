@@ -25,6 +25,7 @@ mod lengths;
 mod orderly_down;
 mod orderly_up;
 mod override_close;
+mod scripts;
 mod slow_session;
 mod trickle;
 mod violation;

@@ -9,7 +9,7 @@ use crate::peer::{Connect, Pace, Peer};
 use crate::record::Record;
 use crate::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant};
 
-/// How long the app takes nothing: longer than timeout + close_grace.
+/// How long the app takes nothing: longer than timeout + `close_grace`.
 const BUSY: Duration = Duration::from_secs(4);
 
 /// As [`QUIET`], with a `timeout` that outlasts a busy app: what fits into the app's kernel is delivered at once, and the
@@ -204,6 +204,7 @@ async fn leaves(leaving: Leaving) {
         Leaving::Violation => vec![1002],
     };
     assert_eq!(seen.codes(), codes, "{leaving:?}: the app received {seen:?}");
+    app.finish().await;
     let line = rig.ended("/leaves", secs(5)).await;
     let upstream = codes.first().copied().unwrap_or(1006);
     assert_eq!(line.json["upstream.close_code"], upstream, "{leaving:?}: {}", line.text);

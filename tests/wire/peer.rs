@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::frames::{CLOSE, PING, PONG, Role};
+use crate::link::time_for;
 use crate::record::Record;
 use crate::socket::{self, Input, Output};
 use crate::support::deadline::soon;
@@ -171,6 +172,11 @@ impl Peer {
         *self.shared.closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
+    /// Whether the endpoint has sent a Close.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.shared.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Encrypts bytes into TLS records, to be sent in pieces.
     pub(crate) async fn seal(&self, plain: &[u8]) -> Vec<u8> {
         self.shared.output.lock().await.as_mut().expect("the connection is open").seal(plain)
@@ -280,7 +286,7 @@ async fn read(role: Role, mut input: Input, shared: Arc<Shared>, mut paces: watc
                     shared.record().notified_at.get_or_insert_with(Instant::now);
                 }
                 if let Pace::Rate(rate) = pace {
-                    let due = Duration::from_secs_f64(count.max(1) as f64 / f64::from(rate));
+                    let due = time_for(count.max(1), rate);
                     sleep(due.saturating_sub(started.elapsed())).await;
                 }
             }

@@ -31,16 +31,16 @@ pub(crate) struct Record {
     pub(crate) start: Vec<u8>,
     /// The bytes of the frame that is not complete yet.
     pub(crate) partial: Vec<u8>,
-    /// When the last byte came.
-    pub(crate) last_at: Option<Instant>,
-    /// When the close_notify of TLS came.
+    /// When the last data frame came.
+    pub(crate) last_data_at: Option<Instant>,
+    /// When the `close_notify` of TLS came.
     pub(crate) notified_at: Option<Instant>,
     /// How the connection ended, and when.
     pub(crate) end: Option<(End, Instant)>,
 }
 
 /// How many of the first bytes are kept.
-const START: usize = 64 * 1024;
+const START: usize = 128 * 1024;
 
 impl Record {
     pub(crate) fn new() -> Self {
@@ -51,7 +51,7 @@ impl Record {
             bytes: 0,
             start: Vec::new(),
             partial: Vec::new(),
-            last_at: None,
+            last_data_at: None,
             notified_at: None,
             end: None,
         }
@@ -61,12 +61,14 @@ impl Record {
     pub(crate) fn add(&mut self, bytes: &[u8]) -> usize {
         let (first, now) = (self.frames.len(), Instant::now());
         self.bytes += bytes.len();
-        self.last_at = Some(now);
         self.start.extend(bytes.iter().take(START.saturating_sub(self.start.len())));
         self.partial.extend(bytes);
         let mut parsed = 0;
         while let Some((frame, size)) = Frame::parse(&self.partial[parsed..]) {
             parsed += size;
+            if frame.opcode < CLOSE {
+                self.last_data_at = Some(now);
+            }
             if frame.payload.is_empty() && frame.opcode < CLOSE {
                 self.empty += 1;
             } else {

@@ -137,7 +137,7 @@ impl Output {
         Ok(())
     }
 
-    /// Ends this direction: close_notify, and a FIN.
+    /// Ends this direction: `close_notify`, and a FIN.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         if let Some(tls) = &self.tls {
             let sealed = {

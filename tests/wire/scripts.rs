@@ -1,0 +1,221 @@
+//! Random scripts of a client and an app, each run through the proxy and directly: both endpoints must receive the same.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::sleep;
+
+use crate::frames::{PING, PONG, Role, TEXT};
+use crate::peer::{Connect, MUTE, Pace, Peer};
+use crate::record::Record;
+use crate::rig::{Rig, Setup, Via, secs, together, true_for_client, variant};
+
+/// How many scripts there are.
+const SCRIPTS: u64 = 60;
+
+/// A step is over when nothing has arrived for so long.
+const QUIESCENCE: Duration = Duration::from_millis(250);
+
+/// The code of every Close.
+const CODE: u16 = 4000;
+
+/// What one endpoint does in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Nothing,
+    Message,
+    Fragments,
+    Ping,
+    Large,
+    /// More than the kernels of the endpoints hold.
+    Huge,
+    Close,
+    CloseAndFin,
+    Fin,
+}
+
+/// The actions of client and app at the same moment, and for how long each of them reads nothing from that moment on.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    actions: [Action; 2],
+    pauses: [Duration; 2],
+}
+
+fn script(seed: u64) -> Vec<Step> {
+    let mut random = Rng::with_seed(seed);
+    let action = |random: &mut Rng, role: Role| match random.u32(0..24) {
+        0..5 => Action::Nothing,
+        5..11 => Action::Message,
+        11..14 => Action::Fragments,
+        14..15 => Action::Ping,
+        15..17 => Action::Large,
+        17..18 => Action::Huge,
+        18..20 => Action::Close,
+        20..22 => Action::CloseAndFin,
+        // The end of an app without a Close is told to the client by a Close of its own: that differs.
+        22 if role == Role::Client => Action::Fin,
+        _ => Action::Message,
+    };
+    let pause = |random: &mut Rng| Duration::from_millis(if random.u32(0..4) == 0 { random.u64(300..2000) } else { 0 });
+    let mut steps = Vec::new();
+    for _ in 0..7 {
+        let actions = [Role::Client, Role::App].map(|role| action(&mut random, role));
+        steps.push(Step { actions, pauses: [pause(&mut random), pause(&mut random)] });
+    }
+    steps.push(Step { actions: [Action::CloseAndFin; 2], pauses: [Duration::ZERO; 2] });
+    steps
+}
+
+/// One endpoint of a script.
+struct Actor {
+    peer: Arc<Peer>,
+    role: Role,
+    finished: bool,
+    echoed: bool,
+    answered: usize,
+    sent: u32,
+}
+
+impl Actor {
+    fn new(peer: Peer, role: Role) -> Self {
+        peer.habits(MUTE);
+        peer.pace(Pace::Full);
+        Self { peer: Arc::new(peer), role, finished: false, echoed: false, answered: 0, sent: 0 }
+    }
+
+    /// Answers what has come since the last step: Pings, and a Close with the same code.
+    async fn answer(&mut self) {
+        let record = self.peer.record();
+        let pings = record.payloads(PING);
+        for payload in &pings[self.answered..] {
+            if !self.finished && !self.peer.is_closing() {
+                self.peer.send(&self.role.frame(PONG, payload)).await;
+            }
+        }
+        self.answered = pings.len();
+        if let Some((code, reason)) = record.closes().first() {
+            if !self.peer.is_closing() && !self.finished {
+                self.peer.close(*code, reason).await;
+            }
+            self.finish().await;
+            self.echoed = true;
+        }
+    }
+
+    async fn act(&mut self, action: Action) {
+        if self.finished || self.peer.is_closing() || self.echoed {
+            return;
+        }
+        self.sent += 1;
+        let text = format!("{:?} {}", self.role, self.sent);
+        match action {
+            Action::Nothing => {}
+            Action::Message => self.peer.text(&text).await,
+            Action::Fragments => {
+                let fragments = [self.role.fragment(TEXT, text.as_bytes()), self.role.frame(0, b"rest")];
+                self.peer.send(&fragments.concat()).await;
+            }
+            Action::Ping => self.peer.send(&self.role.frame(PING, text.as_bytes())).await,
+            Action::Large => self.peer.send(&self.role.binary(70_000)).await,
+            Action::Huge => self.peer.send(&self.role.binary(100_000).repeat(6)).await,
+            Action::Close => self.peer.close(CODE, &text).await,
+            Action::CloseAndFin => {
+                self.peer.close(CODE, &text).await;
+                self.finish().await;
+            }
+            Action::Fin => self.finish().await,
+        }
+    }
+
+    async fn finish(&mut self) {
+        if !self.finished {
+            self.finished = true;
+            self.peer.finish().await;
+        }
+    }
+}
+
+/// The frames that an endpoint received, as a text that can be compared, without the Pings of the proxy.
+fn received(record: &Record) -> String {
+    let mut text = String::new();
+    for (frame, _) in &record.frames {
+        if frame.opcode == PING && !frame.payload.starts_with(b"App") && !frame.payload.starts_with(b"Client") {
+            continue;
+        }
+        let start = String::from_utf8_lossy(&frame.payload[..frame.payload.len().min(24)]);
+        write!(text, "[{} fin={} {}B {start:?}]", frame.opcode, frame.fin, frame.payload.len()).expect("a string");
+    }
+    text
+}
+
+/// Reads nothing for `pause`.
+async fn paused(peer: Arc<Peer>, pause: Duration) {
+    if !pause.is_zero() {
+        peer.pace(Pace::Stopped);
+        sleep(pause).await;
+        peer.pace(Pace::Full);
+    }
+}
+
+async fn play(rig: Arc<Rig>, seed: u64, via: Via) -> [Record; 2] {
+    let path = format!("/{seed}-{via:?}");
+    let (client, app) = rig.pair_via(via, &path, Connect { narrow: true, ..Connect::default() }).await;
+    let (mut client, mut app) = (Actor::new(client, Role::Client), Actor::new(app, Role::App));
+    for Step { actions, pauses } in script(seed) {
+        let (one, other) = (paused(Arc::clone(&client.peer), pauses[0]), paused(Arc::clone(&app.peer), pauses[1]));
+        tokio::join!(one, other, client.act(actions[0]), app.act(actions[1]));
+        let bytes = || client.peer.record().bytes + app.peer.record().bytes;
+        let mut before = bytes();
+        loop {
+            sleep(QUIESCENCE).await;
+            let after = bytes();
+            if after == before {
+                break;
+            }
+            before = after;
+        }
+        tokio::join!(client.answer(), app.answer());
+    }
+    tokio::join!(client.finish(), app.finish());
+    let received_by = [client.peer.ended(secs(12)).await, app.peer.ended(secs(12)).await];
+    if via == Via::Proxy {
+        let line = rig.ended(&path, secs(5)).await;
+        true_for_client(&line.json, &received_by[0], client.peer.is_closing().then_some(CODE));
+    }
+    received_by
+}
+
+async fn like_direct(rig: Arc<Rig>, seed: u64) {
+    let run = |via| play(Arc::clone(&rig), seed, via);
+    let (direct, proxied) = tokio::join!(run(Via::Direct), run(Via::Proxy));
+    for (name, direct, proxied) in [("client", &direct[0], &proxied[0]), ("app", &direct[1], &proxied[1])] {
+        assert_eq!(
+            received(proxied),
+            received(direct),
+            "the {name} received\n{proxied:?}\nand directly\n{direct:?}\nscript {:?}",
+            script(seed)
+        );
+        assert!(proxied.ended_with_fin(), "the {name} received {proxied:?}\nscript {:?}", script(seed));
+    }
+}
+
+#[tokio::test]
+async fn s82_random_scripts_end_as_they_do_directly() {
+    run("60s", 0..SCRIPTS).await;
+}
+
+#[tokio::test]
+async fn s36_random_scripts_with_probes_end_as_they_do_directly() {
+    run("300ms", SCRIPTS..2 * SCRIPTS).await;
+}
+
+/// Runs the scripts of `seeds` with probes an `interval` apart, whose timeout is longer than any pause.
+async fn run(interval: &str, seeds: Range<u64>) {
+    let heartbeat = format!("interval = {interval:?}\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"");
+    let rig = Arc::new(Rig::set_up(Setup { heartbeat: &heartbeat, narrow_app: true, ..Setup::default() }).await);
+    let run = |seed| variant(format!("seed {seed}"), like_direct(Arc::clone(&rig), seed));
+    together(seeds.map(run).collect()).await;
+}
