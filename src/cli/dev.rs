@@ -94,7 +94,7 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
     file["tls"]["certificate"] = toml_edit::value("(made in memory)");
     file["tls"]["private_key"] = toml_edit::value("(made in memory)");
     file["upstream"]["url"] = toml_edit::value(app);
-    // Nothing asks whether the proxy is ready, and the app's log stays free of requests that nobody has made.
+    // Readiness is not served here, and the app's log shows only the developer's own requests.
     file["upstream"]["probe"] = toml_edit::value("off");
     file["heartbeat"]["interval"] = toml_edit::value(format!("{interval}ms"));
     file["heartbeat"]["timeout"] = toml_edit::value(format!("{timeout}ms"));

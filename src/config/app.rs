@@ -17,7 +17,7 @@ use crate::heartbeat::UpstreamPolicy;
 
 /// The shortest `interval` and `timeout`: below that a healthy app and a busy machine look alike.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
-/// The shortest `give_up`: a healthy app may be paused for hundreds of milliseconds, and its clients would lose all.
+/// The shortest `give_up`: a healthy app may pause for hundreds of milliseconds.
 const SHORTEST_GIVE_UP: Duration = Duration::from_secs(1);
 
 /// What a URL says.
@@ -179,7 +179,7 @@ fn at_least(shortest: Duration) -> impl Fn(&Given<'_>) -> Read<Duration> {
     }
 }
 
-/// The request with which an app in doubt is asked.
+/// The request of the health check.
 fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
     let misfit = || Problem::new("must be \"auto\", a path such as \"/healthz\", or \"off\"");
     match given.text().ok_or_else(misfit)? {

@@ -176,7 +176,7 @@ pub struct Upstream {
     pub source_addresses: Vec<IpAddr>,
     /// The app's own liveness.
     pub heartbeat: UpstreamPolicy,
-    /// The request with which it is asked when it is in doubt.
+    /// The request of its health check.
     pub probe: UpstreamProbe,
 }
 

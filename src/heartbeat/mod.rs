@@ -42,4 +42,4 @@ pub use pattern::{Format, Matching, Pattern, PatternError};
 pub use policy::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
 pub use profile::{Builtin, DEFAULT_MAX_LEN, DEFAULT_WINDOW, Profile, Proof, Role, Say};
 pub use recognition::{RECOGNISABLE, Signs, recognise};
-pub use upstream::{AskEnd, Asking, ConnectOutcome, ProbeSessions, Tick, UpstreamPulse, Watch};
+pub use upstream::{CheckResult, ConnectOutcome, HealthCheck, ProbeSessions, Tick, UpstreamPulse, Watch};

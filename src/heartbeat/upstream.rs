@@ -5,7 +5,7 @@ mod watch;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub use watch::{AskEnd, Asking, ProbeSessions, Tick, Watch};
+pub use watch::{CheckResult, HealthCheck, ProbeSessions, Tick, Watch};
 
 /// Resolution of the time of the last byte, in milliseconds; a coarse tick spares the cache line.
 const TICK_MS: u64 = 10;
@@ -29,7 +29,7 @@ pub struct UpstreamPulse {
     ready: AtomicBool,
 }
 
-/// The outcome of a connect to the app, as far as it says something about the app.
+/// The outcome of a connect, where the app is the reason for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectOutcome {
     /// A connection was opened. The kernel of a frozen app does that too.
@@ -54,7 +54,7 @@ impl UpstreamPulse {
         }
     }
 
-    /// The pulse of an app that has not been reached yet: it is not ready until its watch says so.
+    /// The pulse of an app that has not been reached yet: it is not ready until its watch has found it ready.
     pub fn unreached(now: Instant) -> Self {
         Self { ready: AtomicBool::new(false), ..Self::new(now) }
     }

@@ -23,7 +23,7 @@ pub struct App {
     pub(super) reports: Arc<Reports>,
 }
 
-/// What the watch over an app is told beside the pulse.
+/// What workers report to the watch over an app beside the pulse.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     /// Rung when the watch should look at the pulse at once.
@@ -157,7 +157,7 @@ impl Apps {
     pub fn after(&self, before: &Self, has_changed: impl Fn(&Path) -> bool) -> Self {
         let apps = self.iter().map(|app| {
             let Some(known) = before.iter().find(|known| known.settings == app.settings) else {
-                // With other times, say, it is still the app that is known to live.
+                // With other settings it is still the app that is known to be ready.
                 let same_place = |known: &&Arc<App>| known.settings.target == app.settings.target;
                 if before.iter().filter(same_place).any(|known| known.pulse.is_responsive()) {
                     app.pulse.assume_ready();
@@ -185,5 +185,40 @@ impl<'a> IntoIterator for &'a Apps {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generation::testing::settings;
+
+    const OTHER_APP: &str = "[[route]]\npath = \"/other/\"\nupstream = \"http://127.0.0.1:2\"\n";
+
+    fn apps(sections: &str) -> Apps {
+        Apps::open(&settings(sections), crate::any_instant()).expect("there is nothing to read")
+    }
+
+    fn ready(apps: &Apps) -> Vec<bool> {
+        apps.iter().map(|app| app.pulse().is_responsive()).collect()
+    }
+
+    #[test]
+    fn s58_an_app_is_not_ready_before_it_was_reached_unless_it_is_not_watched() {
+        assert_eq!(ready(&apps(OTHER_APP)), [false, false]);
+        assert_eq!(ready(&apps(&format!("interval = \"off\"\n{OTHER_APP}"))), [true, true]);
+    }
+
+    #[test]
+    fn s58_a_reload_with_other_times_leaves_a_ready_app_ready() {
+        let before = apps("");
+        let other = || apps(&format!("response_timeout = \"7s\"\n{OTHER_APP}"));
+        assert_eq!(ready(&other().after(&before, |_| false)), [false, false], "it was not reached before either");
+        for app in &before {
+            app.pulse().assume_ready();
+        }
+        let after = other().after(&before, |_| false);
+        assert_eq!(ready(&after), [true, false], "the other one is new");
+        assert!(!Arc::ptr_eq(after.0[0].pulse(), before.0[0].pulse()));
     }
 }

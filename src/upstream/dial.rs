@@ -68,7 +68,7 @@ impl DialError {
         }
     }
 
-    /// What it says about the app; `None` where the proxy itself had no port, descriptor or memory left.
+    /// Returns the outcome for the app; `None` where the proxy itself had no port, descriptor or memory left.
     pub(super) fn outcome(&self) -> Option<ConnectOutcome> {
         match self {
             Self::Resolve { source, .. } | Self::Connect { source, .. } => match fault::of(source) {
@@ -193,9 +193,9 @@ async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Re
             Ok(Err(source)) => source,
             Err(elapsed) => elapsed.into(),
         };
-        // What is said of the app is the mildest of what its addresses say.
+        // Of several addresses the failure counts that is the least evidence against the app.
         let fault = fault::of_connect(&source, *address);
-        if failed.as_ref().is_none_or(|(mildest, ..)| *mildest <= fault) {
+        if failed.as_ref().is_none_or(|(least, ..)| *least <= fault) {
             failed = Some((fault, *address, source));
         }
     }
@@ -233,7 +233,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (counted, error) = refused(address, Vec::new()).await;
         assert!(!counted && error.is_none(), "{error:?}");
-        // No connection can come from there (RFC 5737); the kernel says the same when every port is taken.
+        // No connection can come from there (RFC 5737); the kernel reports the same error when every port is taken.
         let (counted, error) = refused(address, vec!["192.0.2.1".parse().expect("an address")]).await;
         assert!(!counted && error.is_some_and(|error| error.outcome().is_none()));
         drop(listener);

@@ -1,4 +1,4 @@
-//! Whose fault a connect is that came to nothing: the app's, the way's, or the proxy's own.
+//! Classification of failed connects: by the app, by the route to it, or by the proxy itself.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -6,24 +6,24 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-/// What an error of a connect says, from the worst for the app to nothing at all.
+/// The classes of failed connects, ordered from evidence against the app to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// No way leads to this address, as where a machine has no IPv6.
+    /// There is no route to this address, as on a machine without IPv6.
     NoWay,
     /// The app does not listen there.
     Refused,
-    /// Neither yes nor no: the app may be frozen, with a backlog that is full.
+    /// No outcome in time: the app may be frozen, with a full backlog.
     TimedOut,
     /// The proxy has no port, descriptor or memory left.
     Own,
 }
 
-/// What `error` says by itself.
+/// Classifies `error` by its number alone.
 pub(super) fn of(error: &io::Error) -> Fault {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Fault::Own,
-        // A unix socket with a full backlog says EAGAIN.
+        // A unix socket with a full backlog returns EAGAIN (connect(2)).
         Some(Errno::EAGAIN | Errno::ETIMEDOUT) => Fault::TimedOut,
         Some(Errno::ENETUNREACH | Errno::EAFNOSUPPORT) => Fault::NoWay,
         None if error.kind() == ErrorKind::AddrNotAvailable => Fault::Own,
@@ -32,7 +32,7 @@ pub(super) fn of(error: &io::Error) -> Fault {
     }
 }
 
-/// What `error` says after a connect to `address`. EADDRNOTAVAIL has two meanings (connect(2)): every port towards the
+/// Classifies `error` of a connect to `address`. EADDRNOTAVAIL has two meanings (connect(2)): every port towards the
 /// address is taken, or the machine has no address of its own from which to reach it.
 pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Fault {
     match of(error) {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn s58_shortages_of_the_proxys_own_are_told_from_an_app_that_refuses() {
+    fn s58_shortages_of_the_proxys_own_are_distinguished_from_a_refusal() {
         for own in [Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
             assert_eq!(of(&errno(own)), Fault::Own, "{own}");
         }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn s58_ports_that_are_all_taken_are_told_from_an_address_without_a_way() {
+    fn s58_ports_that_are_all_taken_are_distinguished_from_a_missing_route() {
         let exhausted = errno(Errno::EADDRNOTAVAIL);
         assert_eq!(of_connect(&exhausted, SocketAddr::from(([127, 0, 0, 1], 1))), Fault::Own);
         // Of all of IPv6 this machine can reach documentation (RFC 3849) the least.

@@ -1,8 +1,8 @@
 //! The app's side: dialling it, the pool of idle connections, and one exchange of a request for a response.
 
 mod app;
-mod ask;
 mod body;
+mod check;
 mod dial;
 mod exchange;
 mod failure;

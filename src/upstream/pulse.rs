@@ -1,4 +1,4 @@
-//! Drives the watch over each app: through pings on one session at a time, and questions out of band when it is in doubt.
+//! Drives the watch over each app: through pings on one session at a time, and health checks when it is in doubt.
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -11,11 +11,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::App;
 use super::app::Reports;
-use super::ask::{Ended, Question, words};
+use super::check::{Check, Ended, describe};
 use super::dial::Dialer;
 use crate::config::{Upstream, UpstreamProbe};
 use crate::generation::Current;
-use crate::heartbeat::{Asking, ProbeSessions, Tick, UpstreamPulse, Watch};
+use crate::heartbeat::{HealthCheck, ProbeSessions, Tick, UpstreamPulse, Watch};
 use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
@@ -59,8 +59,8 @@ struct Monitor<'a> {
     metrics: &'a Metrics,
     /// The session that was pinged last.
     pinged: Option<ConnId>,
-    question: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
-    /// What was wrong with the last answer that failed to come.
+    check: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    /// Why the last probe that was missed had no answer.
     fault: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Monitor<'a> {
             registry,
             metrics,
             pinged: None,
-            question: None,
+            check: None,
             fault: None,
         }
     }
@@ -90,34 +90,34 @@ impl<'a> Monitor<'a> {
             loop {
                 match watch.tick(now(), &pulse, self.sessions(&pulse)) {
                     Tick::Wait => break,
-                    Tick::Ask(asking) => {
+                    Tick::Check(kind) => {
                         if let Some(dialer) = dialer(&pulse) {
                             self.dialer = Arc::new(dialer);
                         }
-                        self.ask(asking, &pulse);
+                        self.check(kind, &pulse);
                     }
                     tick => self.perform(tick, None, &pulse),
                 }
             }
             let Some(next) = watch.next_look(now(), &pulse, self.sessions(&pulse)) else { return };
-            if !watch.is_asking() {
-                self.question = None;
+            if !watch.is_checking() {
+                self.check = None;
             }
             drop(pulse);
             let reports = Arc::clone(&self.reports);
             let ended = async {
-                match &mut self.question {
-                    Some(question) => question.await,
+                match &mut self.check {
+                    Some(check) => check.await,
                     None => pending().await,
                 }
             };
             tokio::select! {
-                // An answer that has come is seen before the time for it is found to be over.
+                // A response that has arrived is read before its deadline is looked at.
                 biased;
-                Ended { end, fault } = ended => {
-                    self.question = None;
+                Ended { result, fault } = ended => {
+                    self.check = None;
                     let Some(pulse) = self.pulse.upgrade() else { return };
-                    let tick = watch.asked(end, now(), &pulse, self.sessions(&pulse));
+                    let tick = watch.checked(result, now(), &pulse, self.sessions(&pulse));
                     self.perform(tick, fault, &pulse);
                 }
                 () = reports.news.notified() => {}
@@ -133,25 +133,25 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn ask(&mut self, asking: Asking, pulse: &Arc<UpstreamPulse>) {
+    fn check(&mut self, kind: HealthCheck, pulse: &Arc<UpstreamPulse>) {
         let (dialer, reports) = (Arc::clone(&self.dialer), Arc::clone(&self.reports));
-        self.question = Some(Box::pin(Question { dialer, pulse: Arc::clone(pulse), reports, asking }.ask()));
+        self.check = Some(Box::pin(Check { dialer, pulse: Arc::clone(pulse), reports, kind }.run()));
     }
 
-    /// Does what `tick` says; `fault` is what was wrong with a question that has just ended.
+    /// Performs `tick`; `fault` is that of a check that has just ended.
     fn perform(&mut self, tick: Tick, fault: Option<String>, pulse: &UpstreamPulse) {
         let upstream = &*self.settings;
         match tick {
-            Tick::Wait | Tick::Ask(_) => {}
+            Tick::Wait | Tick::Check(_) => {}
             Tick::Probe => {
                 if let Some((id, session)) = self.registry.after(self.pinged, pulse) {
                     session.give(Order::ProbeUpstream);
                     self.pinged = Some(id);
                 }
             }
-            Tick::Missed { asked } => {
+            Tick::Missed { by_check } => {
                 self.metrics.upstream_missed();
-                self.fault = Some(fault.unwrap_or_else(|| self.no_answer(asked)));
+                self.fault = Some(fault.unwrap_or_else(|| self.no_answer(by_check)));
             }
             Tick::Unready { refused: true, .. } => {
                 let cause = self.reports.refusal();
@@ -174,16 +174,16 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// That there was no answer in time, and to what.
-    fn no_answer(&self, asked: bool) -> String {
+    /// Returns the fault of a probe whose time has passed.
+    fn no_answer(&self, by_check: bool) -> String {
         let timeout = humantime::format_duration(self.settings.heartbeat.timeout);
         match &self.settings.probe {
-            _ if !asked => format!("no pong within {timeout}"),
+            _ if !by_check => format!("no pong within {timeout}"),
             probe @ UpstreamProbe::Auto => format!(
                 "no response to {} within {timeout}; if the app answers no such request, name a path in upstream.probe",
-                words(probe)
+                describe(probe)
             ),
-            probe => format!("no response to {} within {timeout}", words(probe)),
+            probe => format!("no response to {} within {timeout}", describe(probe)),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether `/readyz` tells the truth about the app, and who is given up with it: apps that were never there, that are
-//! killed or stopped, that refuse connections and come back.
+//! `/readyz` and the app's own liveness: apps that were never there, are killed or stopped, or refuse connections
+//! and come back.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use crate::support::node::App;
 use crate::support::plain::{Answer, read_head};
 use crate::support::proxy::{Config, Proxy};
 
-/// A watch that is quick enough for a test, and gives nobody up in its time.
+/// A watch that is quick enough for a test, with a `give_up` longer than the test.
 const WATCH: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"60s\"";
 /// As [`WATCH`], and the app is given up within the test.
 const SHORT: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500ms\"";
@@ -69,13 +69,13 @@ async fn stays(proxy: &Proxy, wanted: u16, time: Duration) {
 }
 
 /// The lines about the app so far, by their messages.
-fn told(proxy: &Proxy) -> Vec<String> {
+fn reported(proxy: &Proxy) -> Vec<String> {
     let of_the_app =
         |line: &Value| line["message"].as_str().filter(|text| text.starts_with("upstream.")).map(Into::into);
     proxy.lines().iter().filter_map(|line| of_the_app(&line.json)).collect()
 }
 
-/// A port on which nobody listens, and which nobody else gets.
+/// A port that refuses connections, and that no other test gets.
 fn reserved(address: SocketAddr) -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option");
@@ -106,7 +106,7 @@ impl Answering {
     }
 
     fn heads(&self) -> Vec<String> {
-        self.heads.lock().expect("nobody panicked").clone()
+        self.heads.lock().expect("no panic").clone()
     }
 }
 
@@ -126,7 +126,7 @@ async fn accept(listener: TcpListener, heads: Arc<Mutex<Vec<String>>>) {
 
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, heads: &Mutex<Vec<String>>) {
     while let Some(head) = read_head(&mut stream).await {
-        heads.lock().expect("nobody panicked").push(head);
+        heads.lock().expect("no panic").push(head);
         if stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.is_err() {
             return;
         }
@@ -155,7 +155,7 @@ async fn s58_an_app_that_was_never_there_is_not_ready_and_comes() {
     let (socket, address) = reserved(any());
     let proxy = Proxy::start(config(&format!("http://{address}"), WATCH)).await;
     stays(&proxy, 503, Duration::from_millis(300)).await;
-    let line = proxy.line("it is told", |line| line.json["message"] == "upstream.unreachable").await.json;
+    let line = proxy.line("it is reported", |line| line.json["message"] == "upstream.unreachable").await.json;
     let cause = line["cause"].as_str().unwrap_or_default();
     assert!(cause.contains(&address.to_string()) && cause.contains("os error 111"), "address and errno: {line}");
     assert_eq!(line["level"], "WARN", "{line}");
@@ -163,12 +163,12 @@ async fn s58_an_app_that_was_never_there_is_not_ready_and_comes() {
         assert_eq!(request(&proxy).await, 502);
     }
     stays(&proxy, 503, LONG_ENOUGH).await;
-    assert_eq!(told(&proxy), ["upstream.unreachable"], "once, and never once an attempt");
+    assert_eq!(reported(&proxy), ["upstream.unreachable"], "once, and never once an attempt");
 
     let app = Answering::on(socket);
     becomes(&proxy, 200).await;
     stays(&proxy, 200, LONG_ENOUGH).await;
-    assert_eq!(told(&proxy), ["upstream.unreachable", "upstream.recovered"], "{}", proxy.transcript());
+    assert_eq!(reported(&proxy), ["upstream.unreachable", "upstream.recovered"], "{}", proxy.transcript());
     let asked = app.heads().swap_remove(0);
     assert!(asked.starts_with("OPTIONS * HTTP/1.1\r\n"), "{asked}");
     let lower = asked.to_ascii_lowercase();
@@ -180,12 +180,12 @@ async fn s58_an_app_that_was_never_there_is_not_ready_and_comes() {
 }
 
 #[tokio::test]
-async fn s58_an_app_that_is_there_is_ready_at_once_and_nothing_is_told() {
+async fn s58_an_app_that_is_there_is_ready_at_once_and_nothing_is_reported() {
     let app = App::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     stays(&proxy, 200, LONG_ENOUGH).await;
-    assert!(told(&proxy).is_empty(), "{}", proxy.transcript());
+    assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -198,7 +198,7 @@ async fn s58_an_app_that_is_killed_without_sessions_is_not_ready() {
         app.kill().await;
         becomes(&proxy, 503).await;
         stays(&proxy, 503, LONG_ENOUGH).await;
-        assert_eq!(told(&proxy), ["upstream.unreachable"], "{}", proxy.transcript());
+        assert_eq!(reported(&proxy), ["upstream.unreachable"], "{}", proxy.transcript());
         proxy.finish().await;
     }
 }
@@ -213,7 +213,7 @@ async fn s58_an_app_that_is_stopped_without_sessions_is_not_ready() {
     stays(&proxy, 503, LONG_ENOUGH).await;
     app.resume();
     becomes(&proxy, 200).await;
-    assert_eq!(told(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
+    assert_eq!(reported(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -224,18 +224,18 @@ async fn s58_an_app_whose_kernel_alone_accepts_is_not_ready() {
     let listener = socket.listen(1).expect("it listens");
     let proxy =
         Proxy::start(config(&format!("http://{address}"), &format!("{WATCH}\nconnect_timeout = \"200ms\""))).await;
-    let line = proxy.line("it is told", |line| line.json["message"] == "upstream.unresponsive").await.json;
+    let line = proxy.line("it is reported", |line| line.json["message"] == "upstream.unresponsive").await.json;
     let cause = line["cause"].as_str().unwrap_or_default();
     assert!(cause.starts_with("no response to OPTIONS * within 400ms"), "{line}");
     stays(&proxy, 503, LONG_ENOUGH).await;
     let _app = Answering::accepting(listener);
     becomes(&proxy, 200).await;
-    assert_eq!(told(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
+    assert_eq!(reported(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
     proxy.finish().await;
 }
 
 #[tokio::test]
-async fn s58_a_proxy_that_was_stopped_does_not_blame_the_app() {
+async fn s58_a_proxy_that_was_stopped_does_not_count_against_the_app() {
     let app = App::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
@@ -251,7 +251,7 @@ async fn s58_a_proxy_that_was_stopped_does_not_blame_the_app() {
             neighbour.echoes().await;
         }
     }
-    assert!(told(&proxy).is_empty(), "{}", proxy.transcript());
+    assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -259,7 +259,7 @@ async fn s58_a_proxy_that_was_stopped_does_not_blame_the_app() {
 async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
     let (socket, address) = reserved(any());
     let app = Answering::on(socket);
-    // Only a refused connect can tell within the time of this test.
+    // Only a refused connect is noticed within the time of this test.
     let slow = "interval = \"1m\"\ntimeout = \"30s\"\ngive_up = \"10m\"";
     let proxy = Proxy::start(config(&format!("http://{address}"), slow)).await;
     becomes(&proxy, 200).await;
@@ -273,7 +273,7 @@ async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
     becomes(&proxy, 503).await;
     let _app = Answering::on(reserved(address).0);
     becomes(&proxy, 200).await;
-    assert_eq!(told(&proxy), ["upstream.unreachable", "upstream.recovered"], "{}", proxy.transcript());
+    assert_eq!(reported(&proxy), ["upstream.unreachable", "upstream.recovered"], "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -288,7 +288,12 @@ async fn s58_sessions_outlive_an_app_that_takes_no_more_of_them() {
     becomes(&proxy, 503).await;
     stays(&proxy, 503, LONG_ENOUGH).await;
     session.echoes().await;
-    assert_eq!(told(&proxy), ["upstream.unreachable"], "failed connects give nobody up: {}", proxy.transcript());
+    assert_eq!(
+        reported(&proxy),
+        ["upstream.unreachable"],
+        "failed connects give no session up: {}",
+        proxy.transcript()
+    );
     proxy.finish().await;
 }
 
@@ -303,7 +308,7 @@ async fn s58_an_app_that_freezes_while_every_session_is_inside_a_frame_is_not_re
     stays(&proxy, 503, LONG_ENOUGH).await;
     app.resume();
     becomes(&proxy, 200).await;
-    assert_eq!(told(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
+    assert_eq!(reported(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -314,7 +319,7 @@ async fn s58_an_app_that_lives_while_every_session_is_inside_a_frame_is_not_give
     let session = half_a_frame(&proxy, "/ws?name=slow").await;
     becomes(&proxy, 200).await;
     stays(&proxy, 200, LONG_ENOUGH * 2).await;
-    assert!(told(&proxy).is_empty() && app.events("close").is_empty(), "{}", proxy.transcript());
+    assert!(reported(&proxy).is_empty() && app.events("close").is_empty(), "{}", proxy.transcript());
     drop(session);
     proxy.finish().await;
 }
@@ -326,7 +331,7 @@ async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and
     let mut session = proxy.upgraded("/sink?name=up").await;
     becomes(&proxy, 200).await;
     app.stop();
-    // One frame that never ends, until nobody takes any of it any more.
+    // One frame that never ends, until none of it is taken any more.
     session.write_all(&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]).await.expect("it is taken");
     let chunk = vec![0; 1 << 16];
     while let Ok(written) = timeout(Duration::from_millis(200), session.write_all(&chunk)).await {
@@ -356,7 +361,7 @@ async fn s58_an_app_that_was_given_up_stays_unready_until_it_answers() {
     app.resume();
     becomes(&proxy, 200).await;
     assert_eq!(
-        told(&proxy),
+        reported(&proxy),
         ["upstream.unresponsive", "upstream.given_up", "upstream.recovered"],
         "{}",
         proxy.transcript()
@@ -387,7 +392,7 @@ async fn s58_only_an_app_in_doubt_is_asked() {
     let began = Instant::now();
     soon("it is asked again", search).await;
     assert!(began.elapsed() >= Duration::from_millis(400), "once an interval: {:?}", began.elapsed());
-    assert!(told(&proxy).is_empty(), "{}", proxy.transcript());
+    assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -409,7 +414,7 @@ async fn s58_without_a_watch_readiness_is_about_the_proxy_alone() {
     becomes(&proxy, 200).await;
     assert_eq!(request(&proxy).await, 502);
     stays(&proxy, 200, Duration::from_millis(500)).await;
-    assert!(told(&proxy).is_empty(), "{}", proxy.transcript());
+    assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
 }
 
@@ -426,7 +431,7 @@ async fn s58_an_app_on_a_unix_socket_is_asked_too() {
     // The next one was never there.
     proxy.terminate();
     proxy.exit_within(PATIENCE).await;
-    let nowhere = format!("unix:{}", dir.path().join("nobody.sock").display());
+    let nowhere = format!("unix:{}", dir.path().join("absent.sock").display());
     let proxy = Proxy::start(config(&nowhere, WATCH)).await;
     stays(&proxy, 503, Duration::from_millis(500)).await;
     proxy.finish().await;
@@ -449,7 +454,7 @@ async fn s58_an_app_behind_tls_is_asked_too() {
 
 #[tokio::test]
 async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
-    // The smallest that are accepted: one millisecond less is refused, which the tests of the configuration say.
+    // The smallest that are accepted: one millisecond less is refused, see the tests of the configuration.
     let least = "interval = \"100ms\"\ntimeout = \"100ms\"\ngive_up = \"1s\"";
     let app = App::bare().await;
     let proxy = Proxy::start(config(&app.url, least)).await;
@@ -464,7 +469,7 @@ async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
         sleep(Duration::from_millis(u64::from(began.elapsed().subsec_nanos() % 400))).await;
     }
     idle.echoes().await;
-    let given_up = told(&proxy).into_iter().filter(|message| message == "upstream.given_up").count();
+    let given_up = reported(&proxy).into_iter().filter(|message| message == "upstream.given_up").count();
     assert_eq!(given_up, 0, "{}", proxy.transcript());
     assert!(app.events("close").is_empty(), "{}", app.transcript());
     proxy.finish().await;

@@ -377,14 +377,14 @@ fn values_must_go_together() {
     "#);
 }
 
-/// What is wrong with `text` in the section of the app.
+/// The messages about `text` in the section of the app.
 fn of_the_app(text: &str) -> String {
     let report = read(&format!("{REQUIRED}\n{text}")).expect_err("does not fit");
-    let told = report.findings().iter().map(|finding| {
+    let messages = report.findings().iter().map(|finding| {
         let help = finding.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
         format!("{}{help}", finding.message)
     });
-    told.collect::<Vec<_>>().join("; ")
+    messages.collect::<Vec<_>>().join("; ")
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn s63_times_at_which_a_healthy_app_would_be_given_up_are_refused() {
 }
 
 #[test]
-fn the_question_to_the_app_is_auto_a_path_or_off() {
+fn the_probe_of_the_app_is_auto_a_path_or_off() {
     let probe = |text: &str| settings(&format!("probe = {text}")).upstream.probe.clone();
     assert_eq!(probe("\"auto\""), UpstreamProbe::Auto);
     assert_eq!(probe("\"off\""), UpstreamProbe::Off);

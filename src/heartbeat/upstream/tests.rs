@@ -4,11 +4,11 @@ use crate::heartbeat::UpstreamPolicy;
 const SECOND: Duration = Duration::from_secs(1);
 const MISSED: &str = "missed";
 
-/// ProbeSessions through which a ping can leave, as far as the registry knows.
+/// Sessions through which a ping can leave, as far as the registry knows.
 const SOME: ProbeSessions = ProbeSessions { any: true, pinged: true };
 const NONE: ProbeSessions = ProbeSessions { any: false, pinged: false };
 
-/// How the app takes a question out of band.
+/// How the app takes a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum App {
     Answers,
@@ -16,7 +16,7 @@ enum App {
     /// Its kernel accepts, and that is all.
     Frozen,
     /// The proxy has no port or descriptor left for it.
-    Unasked,
+    Short,
 }
 
 /// A watch that is looked at when it wants to be, in front of an app in its sessions and one out of band.
@@ -29,7 +29,7 @@ struct Rig {
     /// Whether a ping leaves, and is answered.
     ping: (bool, bool),
     app: App,
-    /// What came of it, in seconds since the begin.
+    /// The ticks, each with its second.
     seen: Vec<(u64, String)>,
 }
 
@@ -80,30 +80,30 @@ impl Rig {
                         self.pulse.heard(self.now + SECOND / 10);
                     }
                 }
-                Tick::Ask(_) => self.question(),
+                Tick::Check(_) => self.check(),
                 _ => {}
             }
         }
     }
 
-    fn question(&mut self) {
+    fn check(&mut self) {
         let end = match self.app {
             App::Answers => {
                 self.pulse.connected(ConnectOutcome::Opened);
                 self.pulse.answered(self.now);
-                AskEnd::Answered
+                CheckResult::Passed
             }
             App::Refuses => {
                 self.pulse.connected(ConnectOutcome::Refused);
-                AskEnd::Refused
+                CheckResult::Refused
             }
-            App::Unasked => AskEnd::NotAsked,
+            App::Short => CheckResult::Skipped,
             App::Frozen => {
                 self.pulse.connected(ConnectOutcome::Opened);
                 return;
             }
         };
-        let tick = self.watch.asked(end, self.now, &self.pulse, self.sessions);
+        let tick = self.watch.checked(end, self.now, &self.pulse, self.sessions);
         if tick != Tick::Wait {
             self.note(tick);
         }
@@ -113,8 +113,8 @@ impl Rig {
         let word = match tick {
             Tick::Wait => return,
             Tick::Probe => "ping",
-            Tick::Ask(Asking::Connect) => "connect",
-            Tick::Ask(Asking::Request) => "request",
+            Tick::Check(HealthCheck::Connect) => "connect",
+            Tick::Check(HealthCheck::Request) => "request",
             Tick::Missed { .. } => MISSED,
             Tick::Unready { refused: true, .. } => "unready: refused",
             Tick::Unready { refused: false, .. } => "unready: silent",
@@ -124,7 +124,7 @@ impl Rig {
         self.seen.push(((self.now - self.base).as_secs(), word.into()));
     }
 
-    /// What was seen but for pings and questions, with its second.
+    /// What was seen but for pings and checks, with its second.
     fn verdicts(&self) -> Vec<(u64, &str)> {
         let asked = |word: &str| matches!(word, "ping" | "connect" | "request");
         self.seen.iter().map(|(at, word)| (*at, word.as_str())).filter(|(_, word)| !asked(word)).collect()
@@ -185,7 +185,7 @@ fn an_answer_within_the_millisecond_of_the_ping_counts() {
         let mut now = asked;
         let mut missed = false;
         while now < asked + 11 * SECOND {
-            missed |= watch.tick(now, &pulse, SOME) == Tick::Missed { asked: false };
+            missed |= watch.tick(now, &pulse, SOME) == Tick::Missed { by_check: false };
             now = watch.next_look(now, &pulse, SOME).expect("it is on");
         }
         assert_eq!((missed, pulse.is_responsive()), (!answered, answered));
@@ -193,7 +193,7 @@ fn an_answer_within_the_millisecond_of_the_ping_counts() {
 }
 
 #[test]
-fn a_suspended_proxy_does_not_blame_the_app() {
+fn a_suspended_proxy_does_not_count_against_the_app() {
     for sessions in [SOME, NONE] {
         let mut rig = Rig::listening(sessions);
         (rig.ping, rig.app) = ((true, false), App::Frozen);
@@ -251,7 +251,7 @@ fn s58_without_sessions_a_silent_app_is_asked_once_an_interval() {
     assert!(rig.verdicts().is_empty() && rig.is_ready());
     rig.app = App::Frozen;
     rig.run(300);
-    assert_eq!(rig.verdicts(), [(115, MISSED), (115, "unready: silent")], "nobody is given up: {:?}", rig.seen);
+    assert_eq!(rig.verdicts(), [(115, MISSED), (115, "unready: silent")], "no session is given up: {:?}", rig.seen);
     rig.app = App::Answers;
     rig.run(330);
     assert_eq!(rig.verdicts().last().map(|(_, word)| *word), Some("recovered"), "{:?}", rig.seen);
@@ -284,7 +284,7 @@ fn s58_an_app_that_is_there_at_the_start_is_ready_and_nothing_is_told() {
 
 #[test]
 fn s58_a_client_that_is_answered_reaches_it_as_well() {
-    let mut rig = Rig::unreached(App::Unasked);
+    let mut rig = Rig::unreached(App::Short);
     rig.run(5);
     assert!(!rig.is_ready() && rig.verdicts().is_empty(), "it has not been tried: {:?}", rig.seen);
     assert!(rig.pulse.answered(rig.now), "the watch shall look");
@@ -304,7 +304,7 @@ fn s58_a_refused_connect_makes_it_unready_at_once_and_the_next_connect_ready() {
         assert!(!rig.is_ready());
         rig.run(200);
         let pings = rig.seconds_of("ping").len();
-        assert_eq!(rig.verdicts(), [(3, "unready: refused")], "failed connects give nobody up: {:?}", rig.seen);
+        assert_eq!(rig.verdicts(), [(3, "unready: refused")], "failed connects give no session up: {:?}", rig.seen);
         assert_eq!(pings > 10, sessions.any, "the sessions are watched as before: {:?}", rig.seen);
         let mut connects = [rig.seconds_of("connect"), rig.seconds_of("request")].concat();
         connects.sort_unstable();
@@ -315,7 +315,7 @@ fn s58_a_refused_connect_makes_it_unready_at_once_and_the_next_connect_ready() {
         rig.look();
         assert!(rig.is_ready());
         assert_eq!(rig.verdicts().last(), Some(&(200, "recovered")));
-        assert!(!rig.pulse.connected(ConnectOutcome::Opened), "what is known already wakes nobody");
+        assert!(!rig.pulse.connected(ConnectOutcome::Opened), "what is known already wakes no task");
     }
 }
 
@@ -361,7 +361,7 @@ fn s58_an_app_that_was_given_up_is_ready_when_it_answers_and_not_before() {
 #[test]
 fn s58_a_shortage_of_the_proxys_own_is_not_the_apps() {
     let mut rig = Rig::listening(NONE);
-    rig.app = App::Unasked;
+    rig.app = App::Short;
     rig.run(600);
     assert!(rig.verdicts().is_empty() && rig.is_ready(), "{:?}", rig.seen);
 }
@@ -369,14 +369,14 @@ fn s58_a_shortage_of_the_proxys_own_is_not_the_apps() {
 #[test]
 fn s58_pings_that_cannot_leave_go_to_one_session_after_the_other() {
     let mut rig = Rig::listening(SOME);
-    (rig.ping, rig.app) = ((false, false), App::Unasked);
+    (rig.ping, rig.app) = ((false, false), App::Short);
     rig.run(40);
     assert_eq!(rig.seconds_of("ping"), [15, 25, 35], "{:?}", rig.seen);
 }
 
 #[test]
 fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
-    // Shorter than what a configuration may say, and than any byte was told apart once.
+    // The first are shorter than what the configuration accepts.
     for [interval, timeout, give_up] in [[20, 20, 50], [100, 100, 1000]] {
         let [interval, timeout, give_up] = [interval, timeout, give_up].map(Duration::from_millis);
         let policy = UpstreamPolicy { interval: Some(interval), timeout, give_up };

@@ -1,4 +1,4 @@
-//! The watch over one upstream process: when it is probed, when it is asked out of band, and what is concluded.
+//! The watch over one upstream process: its pings, its health checks, and whether it is ready.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::UpstreamPulse;
 use crate::heartbeat::UpstreamPolicy;
 
-/// A look at the app that comes this much later than planned, or by half the timeout where that is less, tells of a
-/// proxy that was stopped or starved: the app is given a fresh timeout.
+/// Lateness of a look that means that the proxy was stopped or starved; half the timeout where that is less. The app is
+/// given a fresh timeout then.
 const STALL_GUARD: Duration = Duration::from_secs(2);
 /// The longest time between two looks while something is expected of the app.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -23,14 +23,14 @@ pub enum Tick {
     Wait,
     /// Send one ping on one session, the next in turn.
     Probe,
-    /// Ask the app out of band, on a connection made for it; its end is reported to [`Watch::asked`].
-    Ask(Asking),
-    /// A ping or a question went unanswered: the app counts as unresponsive. Its sessions are held.
+    /// Run a health check on a connection of its own; its result goes to [`Watch::checked`].
+    Check(HealthCheck),
+    /// A ping or a health check went unanswered: the app counts as unresponsive. Its sessions are held.
     Missed {
-        /// Whether it was a question out of band.
-        asked: bool,
+        /// Whether it was a health check.
+        by_check: bool,
     },
-    /// The app was ready, or had not been tried, and is not ready now. Told once until [`Tick::Recovered`].
+    /// The app has become unready, or its first check has failed. Returned once until [`Tick::Recovered`].
     Unready {
         /// Whether it refuses connections; otherwise it does not answer.
         refused: bool,
@@ -46,26 +46,26 @@ pub enum Tick {
     },
 }
 
-/// What is asked of an app in doubt.
+/// A health check of an app in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asking {
-    /// Open a connection: enough for an app that refused one.
+pub enum HealthCheck {
+    /// Opens a connection: enough for an app that refused one.
     Connect,
-    /// Send a request: the kernel of a frozen app accepts connections.
+    /// Sends a request: the kernel of a frozen app accepts connections.
     Request,
 }
 
-/// How a question out of band has ended. What came of its connect, or its response, is in the pulse by then.
+/// The result of a health check. Its connect and its response have been recorded in the pulse before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskEnd {
-    /// The app has answered, or has accepted the connection where no more was asked.
-    Answered,
+pub enum CheckResult {
+    /// A response, or an accepted connection where no request was sent.
+    Passed,
     /// The app refuses connections.
     Refused,
-    /// There was no answer, and none will come.
-    Unanswered,
-    /// For a reason of the proxy's own the app was not asked.
-    NotAsked,
+    /// No response, and none will come.
+    Failed,
+    /// Not run, for a reason of the proxy's own.
+    Skipped,
 }
 
 /// The sessions through which the app can be probed.
@@ -82,27 +82,28 @@ pub struct ProbeSessions {
 pub struct Watch {
     policy: UpstreamPolicy,
     state: State,
-    /// When the last ping was asked for, if one was.
+    /// The time of the last [`Tick::Probe`].
     pinged: Option<Instant>,
-    /// Since when a connect that came to nothing keeps the app in doubt.
+    /// The time from which on a failed connect keeps the app in doubt.
     suspect: Option<Instant>,
-    asking: Option<Question>,
+    /// The check under way.
+    check: Option<Check>,
     /// No request before.
     next_request: Instant,
     /// No connect before to an app that refuses them.
     next_connect: Instant,
-    /// Whether [`Tick::Unready`] was the last of the two that was told.
-    told: bool,
-    /// When the next look was planned; a much later one tells of a suspension.
+    /// Whether [`Tick::Unready`] has been returned since the last [`Tick::Recovered`].
+    reported: bool,
+    /// The time of the next look; a much later one means that the proxy was suspended.
     expected: Instant,
-    /// Time before this is not held against the app.
+    /// Silence before this is not counted.
     not_before: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Question {
+struct Check {
     at: Instant,
-    asking: Asking,
+    kind: HealthCheck,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ enum State {
     Unreached { tried: bool },
     /// Nothing is expected.
     Listening,
-    /// An answer is expected to the ping that was asked for at this time.
+    /// The answer to the ping of this time is expected.
     Pinged { at: Instant },
     /// An answer has failed to come.
     Unresponsive { since: Instant, next_ping: Instant },
@@ -128,17 +129,17 @@ impl Watch {
             state,
             pinged: None,
             suspect: None,
-            asking: None,
+            check: None,
             next_request: now,
             next_connect: now,
-            told: false,
+            reported: false,
             expected: now,
             not_before: now,
         }
     }
 
     /// Looks at `pulse`, and leaves there whether the app is ready. To be called until it returns [`Tick::Wait`], then
-    /// again at [`Self::next_look`], when something has happened to the pulse, and when a question has ended. Does
+    /// again at [`Self::next_look`], when something has happened to the pulse, and when a check has ended. Does
     /// nothing where the policy turns the watch off.
     pub fn tick(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Tick {
         let Some(interval) = self.policy.interval else { return Tick::Wait };
@@ -153,27 +154,27 @@ impl Watch {
         self.hear(pulse);
         let tick = self.act(now, pulse, sessions, interval);
         pulse.ready.store(self.is_ready(pulse), Ordering::Relaxed);
-        if tick == Tick::Wait { self.tell(now, pulse) } else { tick }
+        if tick == Tick::Wait { self.report(now, pulse) } else { tick }
     }
 
-    /// The question that [`Tick::Ask`] asked for has ended.
-    pub fn asked(&mut self, end: AskEnd, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Tick {
-        let Some(question) = self.asking.take() else { return Tick::Wait };
+    /// Takes the result of the check that [`Tick::Check`] started.
+    pub fn checked(&mut self, end: CheckResult, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Tick {
+        let Some(check) = self.check.take() else { return Tick::Wait };
         match end {
-            AskEnd::Answered | AskEnd::NotAsked => Tick::Wait,
-            AskEnd::Unanswered => self.unanswered(question, now, pulse),
-            AskEnd::Refused => {
-                // It has got no request.
+            CheckResult::Passed | CheckResult::Skipped => Tick::Wait,
+            CheckResult::Failed => self.check_failed(check, now, pulse),
+            CheckResult::Refused => {
+                // No request has reached the app.
                 self.next_request = self.next_request.min(self.next_connect);
                 // Without sessions a connect is enough to clear that, and there is nothing to give up.
-                if sessions.any { self.unanswered(question, now, pulse) } else { Tick::Wait }
+                if sessions.any { self.check_failed(check, now, pulse) } else { Tick::Wait }
             }
         }
     }
 
-    /// Whether the end of a question is waited for.
-    pub fn is_asking(&self) -> bool {
-        self.asking.is_some()
+    /// Whether the result of a check is expected.
+    pub fn is_checking(&self) -> bool {
+        self.check.is_some()
     }
 
     /// When to look again, if nothing happens before; `None` where the policy turns the watch off.
@@ -189,11 +190,11 @@ impl Watch {
                 [left, leaves].into_iter().flatten().filter(|at| *at > now).chain([regular]).min()
             }
         };
-        let question = match self.asking {
-            Some(question) => Some(self.due(question.at)),
-            None => self.next_question(now, pulse, sessions, interval).map(|(at, _)| at),
+        let check = match self.check {
+            Some(check) => Some(self.due(check.at)),
+            None => self.next_check(now, pulse, sessions, interval).map(|(at, _)| at),
         };
-        let next = pending.into_iter().chain(question).min().unwrap_or(now + interval);
+        let next = pending.into_iter().chain(check).min().unwrap_or(now + interval);
         self.expected = next.max(now + Duration::from_millis(1));
         Some(self.expected)
     }
@@ -202,7 +203,7 @@ impl Watch {
         !pulse.refused.load(Ordering::Relaxed) && matches!(self.state, State::Listening | State::Pinged { .. })
     }
 
-    /// Takes up signs of life.
+    /// Applies signs of life.
     fn hear(&mut self, pulse: &UpstreamPulse) {
         let lives = match self.state {
             State::Unreached { .. } => pulse.answered_since(pulse.epoch),
@@ -210,7 +211,7 @@ impl Watch {
             State::Pinged { at } => pulse.heard_since(at),
             State::Unresponsive { since, .. } if self.suspect.is_some() => pulse.answered_since(since),
             State::Unresponsive { since, .. } => pulse.heard_since(since),
-            // Bytes of sessions that are ending may have come before it froze.
+            // Bytes on closing sessions may have been sent before the app froze.
             State::GivenUp { since } => pulse.answered_since(since),
         };
         if lives {
@@ -222,11 +223,11 @@ impl Watch {
     }
 
     fn act(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions, interval: Duration) -> Tick {
-        if let Some(question) = self.asking
-            && now >= self.due(question.at)
+        if let Some(check) = self.check
+            && now >= self.due(check.at)
         {
-            self.asking = None;
-            let missed = self.unanswered(question, now, pulse);
+            self.check = None;
+            let missed = self.check_failed(check, now, pulse);
             if missed != Tick::Wait {
                 return missed;
             }
@@ -253,34 +254,36 @@ impl Watch {
             }
             _ => {}
         }
-        match self.next_question(now, pulse, sessions, interval) {
-            Some((at, asking)) if self.asking.is_none() && now >= at => {
-                self.asking = Some(Question { at: now, asking });
-                if asking == Asking::Request {
+        match self.next_check(now, pulse, sessions, interval) {
+            Some((at, kind)) if self.check.is_none() && now >= at => {
+                self.check = Some(Check { at: now, kind });
+                if kind == HealthCheck::Request {
                     self.next_request = now + interval;
                 }
                 self.next_connect = now + interval.min(RECONNECT_MAX);
-                Tick::Ask(asking)
+                Tick::Check(kind)
             }
             _ => Tick::Wait,
         }
     }
 
-    /// What is asked of the app next to clear its doubt, and when.
-    fn next_question(
+    /// Returns the next check that the doubt about the app needs, and its time.
+    fn next_check(
         &self,
         now: Instant,
         pulse: &UpstreamPulse,
         sessions: ProbeSessions,
         interval: Duration,
-    ) -> Option<(Instant, Asking)> {
+    ) -> Option<(Instant, HealthCheck)> {
         let request =
-            self.needs_request(now, pulse, sessions, interval).then_some((self.next_request, Asking::Request));
+            self.needs_request(now, pulse, sessions, interval).then_some((self.next_request, HealthCheck::Request));
         let refused = pulse.refused.load(Ordering::Relaxed);
-        let connect = refused.then_some((self.next_connect, Asking::Connect));
+        let connect = refused.then_some((self.next_connect, HealthCheck::Connect));
         // A request connects, too: where both are due, it is the one.
         match (request, connect) {
-            (Some((request, _)), Some((connect, _))) if request > now.max(connect) => Some((connect, Asking::Connect)),
+            (Some((request, _)), Some((connect, _))) if request > now.max(connect) => {
+                Some((connect, HealthCheck::Connect))
+            }
             _ => request.or(connect),
         }
     }
@@ -301,16 +304,16 @@ impl Watch {
         sessions.any && sessions.pinged && (pulse.probed_since(at).is_some() || now < at + self.leave(interval))
     }
 
-    /// No answer has come to `question`.
-    fn unanswered(&mut self, question: Question, now: Instant, pulse: &UpstreamPulse) -> Tick {
+    /// Applies the failure of `check`.
+    fn check_failed(&mut self, check: Check, now: Instant, pulse: &UpstreamPulse) -> Tick {
         match self.state {
             State::Unreached { .. } => {
                 self.state = State::Unreached { tried: true };
-                Tick::Missed { asked: true }
+                Tick::Missed { by_check: true }
             }
-            // One that was for the sake of a refused connect says nothing more.
+            // The failure of a mere connect leaves the app refused, and changes nothing else.
             State::Listening | State::Pinged { .. }
-                if question.asking == Asking::Request && !self.is_answered(question, pulse) =>
+                if check.kind == HealthCheck::Request && !self.is_answered(check, pulse) =>
             {
                 self.miss(now, true)
             }
@@ -318,17 +321,17 @@ impl Watch {
         }
     }
 
-    /// Whether there was a sign of life since `question` that clears what it was asked for.
-    fn is_answered(&self, question: Question, pulse: &UpstreamPulse) -> bool {
+    /// Whether a sign of life since `check` has cleared the doubt for which it was started.
+    fn is_answered(&self, check: Check, pulse: &UpstreamPulse) -> bool {
         match self.suspect {
-            Some(_) => pulse.answered_since(question.at),
-            None => pulse.heard_since(question.at),
+            Some(_) => pulse.answered_since(check.at),
+            None => pulse.heard_since(check.at),
         }
     }
 
-    fn miss(&mut self, now: Instant, asked: bool) -> Tick {
+    fn miss(&mut self, now: Instant, by_check: bool) -> Tick {
         self.state = State::Unresponsive { since: now, next_ping: now };
-        Tick::Missed { asked }
+        Tick::Missed { by_check }
     }
 
     fn ping(&mut self, now: Instant) -> Tick {
@@ -337,13 +340,13 @@ impl Watch {
         Tick::Probe
     }
 
-    /// Tells that the app has become unready, or ready again, if that was not told.
-    fn tell(&mut self, now: Instant, pulse: &UpstreamPulse) -> Tick {
+    /// Returns the tick for a change of readiness that has not been returned yet.
+    fn report(&mut self, now: Instant, pulse: &UpstreamPulse) -> Tick {
         let refused = pulse.refused.load(Ordering::Relaxed);
         let ready = self.is_ready(pulse);
         let untried = self.state == State::Unreached { tried: false } && !refused;
-        if ready == self.told && !untried {
-            self.told = !ready;
+        if ready == self.reported && !untried {
+            self.reported = !ready;
             let silent = self.silence(now, pulse);
             return if ready { Tick::Recovered } else { Tick::Unready { refused, silent } };
         }

@@ -1,4 +1,4 @@
-//! One question to an app in doubt, on a connection made for it.
+//! One health check of an app in doubt, on a connection of its own.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,44 +18,43 @@ use super::app::{Reports, with_causes};
 use super::dial::{Dialer, authority};
 use super::{BUFFER, UpstreamStream};
 use crate::config::{Target, UpstreamProbe};
-use crate::heartbeat::{AskEnd, Asking, ConnectOutcome, UpstreamPulse};
+use crate::heartbeat::{CheckResult, ConnectOutcome, HealthCheck, UpstreamPulse};
 use crate::suspension;
 
 /// The program and its version, for the app's log.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulsegate/", env!("CARGO_PKG_VERSION")));
-/// The part of a response's body that is read, so that the app is spared a reset.
+/// Bytes of a response's body that are read, to spare the app a reset.
 const BODY_MAX: usize = BUFFER;
 /// The time for that.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A question to be asked, and those who learn of the outcome.
-pub(super) struct Question {
+/// A health check, and where its outcome goes.
+pub(super) struct Check {
     pub(super) dialer: Arc<Dialer>,
     pub(super) pulse: Arc<UpstreamPulse>,
     pub(super) reports: Arc<Reports>,
-    pub(super) asking: Asking,
+    pub(super) kind: HealthCheck,
 }
 
-/// The end of a question, and what was wrong if it was not answered.
+/// The result of a health check, and the fault where it failed.
 pub(super) struct Ended {
-    pub(super) end: AskEnd,
+    pub(super) result: CheckResult,
     pub(super) fault: Option<String>,
 }
 
 impl Ended {
-    fn with(end: AskEnd) -> Self {
-        Self { end, fault: None }
+    fn with(result: CheckResult) -> Self {
+        Self { result, fault: None }
     }
 
-    fn unanswered(fault: String) -> Self {
-        Self { end: AskEnd::Unanswered, fault: Some(fault) }
+    fn failed(fault: String) -> Self {
+        Self { result: CheckResult::Failed, fault: Some(fault) }
     }
 }
 
-impl Question {
-    /// Asks. The answer, or a connect that was refused, is in the pulse as soon as it is known; the watch decides how
-    /// long it is waited for.
-    pub(super) async fn ask(self) -> Ended {
+impl Check {
+    /// Runs the check. A response, or a refused connect, is recorded in the pulse at once; the time limit is the watch's.
+    pub(super) async fn run(self) -> Ended {
         let begun = Instant::now();
         let stream = match self.dialer.dial().await {
             Ok(stream) => stream,
@@ -64,27 +63,27 @@ impl Question {
                 return match error.outcome() {
                     Some(ConnectOutcome::Refused) => {
                         self.reports.connected(&self.pulse, ConnectOutcome::Refused, Some(&error));
-                        Ended::with(AskEnd::Refused)
+                        Ended::with(CheckResult::Refused)
                     }
-                    Some(_) if !late => Ended::unanswered(with_causes(&error)),
-                    _ => Ended::with(AskEnd::NotAsked),
+                    Some(_) if !late => Ended::failed(with_causes(&error)),
+                    _ => Ended::with(CheckResult::Skipped),
                 };
             }
         };
         self.reports.connected(&self.pulse, ConnectOutcome::Opened, None);
         let Some(request) = request(&self.dialer.settings.target, &self.dialer.settings.probe) else {
-            // No request is to be made: the connection is as much of an answer as there will be.
+            // Without a request the connection counts as the answer.
             self.answered();
-            return Ended::with(AskEnd::Answered);
+            return Ended::with(CheckResult::Passed);
         };
-        if self.asking == Asking::Connect {
-            return Ended::with(AskEnd::Answered);
+        if self.kind == HealthCheck::Connect {
+            return Ended::with(CheckResult::Passed);
         }
         self.exchange(stream, request).await
     }
 
     async fn exchange(&self, stream: UpstreamStream, request: Request<Empty<Bytes>>) -> Ended {
-        let broken = |error: hyper::Error| Ended::unanswered(format!("no response: {}", with_causes(&error)));
+        let broken = |error: hyper::Error| Ended::failed(format!("no response: {}", with_causes(&error)));
         let io = TokioIo::new(stream);
         let (mut sender, connection) = match http1::Builder::new().max_buf_size(BUFFER).handshake(io).await {
             Ok(opened) => opened,
@@ -93,9 +92,9 @@ impl Question {
         let exchange = async {
             let response = sender.send_request(request).await?;
             self.answered();
-            // The answer is there; a body that does not come is no matter.
+            // The head is the answer; the body is read only to spare the app a reset.
             let _ = timeout(BODY_TIMEOUT, discard(response)).await;
-            Ok(Ended::with(AskEnd::Answered))
+            Ok(Ended::with(CheckResult::Passed))
         };
         // The connection is driven here, and closed with this future.
         let ended = match select(pin!(exchange), pin!(connection)).await {
@@ -112,7 +111,7 @@ impl Question {
     }
 }
 
-/// The request as `probe` says, to the app at `target`; `None` where none is to be made.
+/// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`].
 fn request(target: &Target, probe: &UpstreamProbe) -> Option<Request<Empty<Bytes>>> {
     let (method, uri) = match probe {
         UpstreamProbe::Off => return None,
@@ -132,8 +131,8 @@ fn request(target: &Target, probe: &UpstreamProbe) -> Option<Request<Empty<Bytes
     Some(request)
 }
 
-/// The first line of that request, for a person to read.
-pub(super) fn words(probe: &UpstreamProbe) -> String {
+/// The method and target of that request, for log lines.
+pub(super) fn describe(probe: &UpstreamProbe) -> String {
     match probe {
         UpstreamProbe::Off => "connect".to_owned(),
         UpstreamProbe::Auto => "OPTIONS *".to_owned(),
@@ -157,16 +156,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s58_the_app_is_asked_about_itself() {
+    fn s58_the_request_of_a_health_check() {
         let tcp = Target::Tcp { host: "::1".into(), port: 3000 };
         let request = |target: &Target, probe| super::request(target, &probe).expect("a request");
-        let asked = request(&tcp, UpstreamProbe::Auto);
-        assert_eq!((asked.method(), asked.uri().to_string().as_str()), (&Method::OPTIONS, "*"));
-        assert_eq!(asked.headers()[HOST], "[::1]:3000");
-        assert_eq!(asked.headers()[USER_AGENT], AGENT);
-        let asked = request(&Target::Unix("/app.sock".into()), UpstreamProbe::Path("/healthz?deep=1".into()));
-        assert_eq!((asked.method(), asked.uri().to_string().as_str()), (&Method::GET, "/healthz?deep=1"));
-        assert_eq!(asked.headers()[HOST], "localhost");
+        let check = request(&tcp, UpstreamProbe::Auto);
+        assert_eq!((check.method(), check.uri().to_string().as_str()), (&Method::OPTIONS, "*"));
+        assert_eq!(check.headers()[HOST], "[::1]:3000");
+        assert_eq!(check.headers()[USER_AGENT], AGENT);
+        let check = request(&Target::Unix("/app.sock".into()), UpstreamProbe::Path("/healthz?deep=1".into()));
+        assert_eq!((check.method(), check.uri().to_string().as_str()), (&Method::GET, "/healthz?deep=1"));
+        assert_eq!(check.headers()[HOST], "localhost");
         assert!(super::request(&tcp, &UpstreamProbe::Off).is_none());
     }
 }
