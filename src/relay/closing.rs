@@ -418,16 +418,18 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             let own = first.filter(|first| first.by == peer).map(|first| first.code);
             own.or(to_peer).or(from_peer).unwrap_or(1006)
         };
-        let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost);
-        let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost);
+        // A peer that answered a Close has had it, however its connection ended.
+        let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
+        let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
+        let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
         let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
         Ending {
             initiator: end.cause.initiator(first),
             reason: end.cause.reason(),
             detail: end.cause.detail(),
             offender: end.cause.offender(),
-            client_code: code(Sender::Client, to_client.map(|close| close.code), self.up.inbound.close),
-            upstream_code: code(Sender::Server, to_app.map(|close| close.code), self.down.inbound.close),
+            client_code: code(Sender::Client, to_client.map(|close| close.code), from_client),
+            upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
             close_reason: reason.cloned().unwrap_or_default(),
             from_client: self.up.inbound.traffic,
             from_upstream: self.down.inbound.traffic,
