@@ -139,7 +139,7 @@ impl Engine {
     /// An answer, which belongs to the oldest question.
     fn answer(&mut self, now: Instant) -> BeatFate {
         self.alive(now);
-        let Some(Answered { ours, rtt }) = self.questions.answered(now) else {
+        let Some(Answered { ours, rtt }) = self.questions.answered(now, self.patience()) else {
             // To the app it is a message like any other; who sends too many of them asks for trouble.
             let asks = self.asks_by_message();
             return if asks && self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Forward };

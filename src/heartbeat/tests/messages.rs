@@ -441,6 +441,23 @@ fn s46_app_a_pong_behind_a_lapsed_question_is_taken_for_its_answer_once() {
 }
 
 #[test]
+fn s46_app_a_pong_long_after_a_question_was_skipped_is_the_clients_own() {
+    let mut rig = Rig::new(app());
+    // The client skips one question, answers the next ones, and says the word by itself an hour later.
+    rig.run_to_question();
+    rig.arrives(rig.elapsed() + SECOND, Inbound::Frame);
+    rig.run(rig.elapsed() + 2 * SECOND);
+    rig.page = Some(50 * MS);
+    rig.run_to_question();
+    rig.run(3600 * SECOND);
+    let answered = rig.beats.len();
+    let asked = rig.run_to_question();
+    rig.arrives(asked + SECOND, Inbound::Beat);
+    rig.run(asked + 2 * SECOND);
+    assert_eq!(fates(&rig)[answered..], [Swallow, Forward], "its answer, and nothing outstanding");
+}
+
+#[test]
 fn s45_app_answers_behind_a_long_upload_or_a_slow_app_are_in_wire_order_still() {
     for app_is_slow in [false, true] {
         let mut rig = Rig::new(app());
