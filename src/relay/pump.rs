@@ -162,7 +162,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 let vanished = self.up.inbound.vanished;
                 // What somebody who has vanished has sent is not about to be read.
                 let unread = |delivery: Delivery| Delivery { unread: delivery.unread && !vanished, ..delivery };
-                engine.looked(now, self.client.delivery().map(unread))
+                engine.looked(now, self.client.written(), self.client.delivery().map(unread))
             }
             Due::End(verdict) => Some(verdict),
         };

@@ -301,7 +301,7 @@ impl Rules {
         self.answered(matches!(fate, PongFate::Swallow { .. }), now);
         match fate {
             PongFate::Forward => Fate::Pass,
-            PongFate::Swallow { owed: None } => Fate::Drop,
+            PongFate::Swallow { owed: None } | PongFate::Surplus => Fate::Drop,
             PongFate::Swallow { owed: Some(owed) } => {
                 Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, Some(self.key())))
             }
@@ -360,7 +360,7 @@ impl Rules {
     fn app_pong(&mut self, payload: &[u8], now: Instant) -> Fate {
         match self.app_ledger.pong(payload, now) {
             Answer::Own { owed: Some(owed), .. } => Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, None)),
-            Answer::Own { owed: None, .. } => Fate::Drop,
+            Answer::Own { owed: None, .. } | Answer::Surplus => Fate::Drop,
             Answer::Relayed | Answer::Unknown => Fate::Pass,
         }
     }

@@ -343,7 +343,7 @@ fn s34_s37_app_after_a_close_nothing_is_asked_and_no_answer_revives() {
         assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.poll_transmit(rig.now, Gap::Message).is_none());
         assert_eq!(rig.engine.deadline(), None, "{second} s later: {:?}", rig.engine);
         assert_eq!(rig.engine.handle_timeout(rig.now), Due::Nothing);
-        assert_eq!(rig.engine.looked(rig.now, None), None);
+        assert_eq!(rig.engine.looked(rig.now, 6, None), None);
     }
 }
 
