@@ -10,7 +10,8 @@ const BACKLOG: u64 = 256;
 /// What the kernel knows of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Bytes that the client's kernel has acknowledged since the connection began.
+    /// Bytes that the client's kernel has acknowledged since the connection began. On the scale of the positions written:
+    /// it has reached the last of them when nothing is on its way any more.
     pub acked: u64,
     /// Whether bytes of the client wait to be read.
     pub unread: bool,
@@ -35,6 +36,12 @@ pub(super) struct Downlink {
     blocked: Option<Blocked>,
     /// The last acknowledgement count seen, and when it was last seen to grow.
     acks: Option<(u64, Instant)>,
+    /// Bytes written, as of the last look.
+    written: u64,
+    /// Whether the last look saw progress: more bytes acknowledged or, where no kernel can be asked, written.
+    moved: bool,
+    /// Since when some of what was written has been unacknowledged and no acknowledgement has come.
+    unmoved_since: Option<Instant>,
     /// The probes since one was last proven to have arrived.
     flight: Option<Flight>,
 }
@@ -69,7 +76,7 @@ enum Silence {
 
 impl Downlink {
     pub(super) fn new(write_stall: Duration) -> Self {
-        Self { write_stall, blocked: None, acks: None, flight: None }
+        Self { write_stall, blocked: None, acks: None, written: 0, moved: false, unmoved_since: None, flight: None }
     }
 
     /// A write is waiting and cannot go out, or some of it just went.
@@ -136,8 +143,8 @@ impl Downlink {
             flight.look_at += pause(flight.sent);
             flight.sent += pause(flight.sent);
         }
-        if let Some((_, moved)) = &mut self.acks {
-            *moved += pause(*moved);
+        for since in self.acks.iter_mut().map(|(_, moved)| moved).chain(&mut self.unmoved_since) {
+            *since += pause(*since);
         }
     }
 
@@ -153,9 +160,11 @@ impl Downlink {
         }
     }
 
-    /// Takes in what the kernel says. Returns whether the way to the client is dead: nothing has moved on it for
-    /// `write_stall` although something should have. `spare_flight`: a probe that did not arrive is no reason now.
-    pub(super) fn look(&mut self, now: Instant, delivery: Option<Delivery>, spare_flight: bool) -> bool {
+    /// Takes in how far writing has come and what the kernel says. Returns whether the way to the client is dead: nothing
+    /// has moved on it for `write_stall` although something should have. `spare_flight`: a probe that did not arrive is
+    /// no reason now.
+    pub(super) fn look(&mut self, now: Instant, written: u64, delivery: Option<Delivery>, spare_flight: bool) -> bool {
+        self.take_progress(now, written, delivery);
         if let Some(Delivery { acked, .. }) = delivery
             && self.acks.is_none_or(|(seen, _)| acked > seen)
         {
@@ -165,7 +174,9 @@ impl Downlink {
         let stuck_writes = self.blocked.is_some_and(|blocked| self.is_still(now, blocked.since, delivery));
         let stuck_flight = !spare_flight && self.flight_is_stuck(now, delivery);
         let next = now + self.write_stall / LOOKS;
-        if let Some(blocked) = &mut self.blocked {
+        if let Some(blocked) = &mut self.blocked
+            && blocked.look_at <= now
+        {
             blocked.look_at = next;
         }
         if let Some(flight) = &mut self.flight
@@ -198,6 +209,34 @@ impl Downlink {
 
     pub(super) fn next_look(&self, now: Instant) -> Instant {
         now + self.write_stall / LOOKS
+    }
+
+    /// Whether the last look saw progress since the look before it.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Whether bytes have been on their way to the client for `write_stall` without an acknowledgement. One that has
+    /// acknowledged everything is not still: there is nothing that it could acknowledge.
+    pub(super) fn is_unmoved(&self, now: Instant) -> bool {
+        self.unmoved_since.is_some_and(|since| now.saturating_duration_since(since) >= self.write_stall)
+    }
+
+    /// Whether the last look saw bytes that the client has not acknowledged.
+    pub(super) fn has_unacknowledged(&self) -> bool {
+        self.unmoved_since.is_some()
+    }
+
+    fn take_progress(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) {
+        self.moved = match delivery {
+            Some(Delivery { acked, .. }) => acked > self.acks.map_or(0, |(seen, _)| seen),
+            None => written > self.written,
+        };
+        self.written = written;
+        self.unmoved_since = match delivery {
+            Some(Delivery { acked, .. }) if acked < written => self.unmoved_since.filter(|_| !self.moved).or(Some(now)),
+            _ => None,
+        };
     }
 
     fn flight_is_stuck(&self, now: Instant, delivery: Option<Delivery>) -> bool {

@@ -2,22 +2,19 @@
 
 mod deadlines;
 mod messages;
+mod pings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::downlink::{Delivery, Downlink, Whereabouts};
 use super::draw::Draw;
-use super::ledger::{Answer, Ledger};
-use super::phase::{Delays, Paused, Phase, Reissue, Whose};
+use super::ledger::Ledger;
+use super::phase::{Delays, Paused, Phase, Reissue, Stopwatch, Suspensions, Wait, Whose};
 use super::questions::Questions;
 use super::rate::Rate;
 use super::rtt::Estimator;
-use super::{ClientPing, Gap, Liveness, Mode, PingFate, Policy, PongFate, Proof, Seen, Stats, Transmit};
-use crate::ws::{ControlFrame, Opcode};
-
-/// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
-const TRAIL: Duration = Duration::from_secs(1);
+use super::{Gap, Liveness, Mode, Policy, Proof, Seen, Stats, Transmit};
 
 /// A probe behind a backlog is looked after when this part of its window has passed.
 const FIRST_LOOK: u32 = 8;
@@ -52,10 +49,14 @@ pub struct Engine {
     delays: Delays,
     /// Since when the client is in the middle of one frame.
     frame_since: Option<Instant>,
+    /// Bytes of the client that have left the socket and are no readable frame yet.
+    partial: Option<Partial>,
     /// The client's bytes are not being read, because the app is slow.
     paused: Option<Paused>,
-    /// How long clocks have been frozen since the last sign of life.
-    deferred: Duration,
+    /// Since the last sign of life.
+    suspensions: Suspensions,
+    /// How long bytes for the client have been held up in all, the time aside in which the client was not read.
+    backlog: Stopwatch,
     reissue: Reissue,
     /// Whether the last probe is a Ping although it should have been a message: there was no room for one.
     pinged_instead: bool,
@@ -63,6 +64,15 @@ pub struct Engine {
     client_beats: Rate,
     /// Whether the deadline may have moved otherwise than by a read since it was last asked for.
     hurried: bool,
+}
+
+/// The beginning of a TLS record or of an HTTP/2 DATA frame.
+#[derive(Clone, Copy, Debug)]
+struct Partial {
+    /// Since when one is under way.
+    since: Option<Instant>,
+    /// When its last byte arrived.
+    at: Instant,
 }
 
 impl Engine {
@@ -94,8 +104,10 @@ impl Engine {
             checked: now,
             delays,
             frame_since: None,
+            partial: None,
             paused: None,
-            deferred: Duration::ZERO,
+            suspensions: Suspensions::default(),
+            backlog: Stopwatch::default(),
             reissue: Reissue::None,
             pinged_instead: false,
             client_pings: Rate::new(now),
@@ -132,14 +144,21 @@ impl Engine {
         self.fresh_rtt.take()
     }
 
+    /// Counts a window that passed without a sign of life: for a connection that is found dead by other means.
+    pub fn count_miss(&mut self) {
+        self.stats.missed += 1;
+        self.missed_in_a_row += 1;
+    }
+
     /// Bytes of the client were read.
     #[inline]
     pub fn read(&mut self, now: Instant, seen: Seen) {
-        self.frame_since = match self.frame_since {
+        self.frame_since = match self.frame_began() {
             _ if !seen.inside_frame => None,
             Some(since) if !seen.ended_frame => Some(since),
             _ => Some(now),
         };
+        self.partial_ended();
         if seen.ended_frame {
             self.downlink.frame_ended(now);
         }
@@ -160,61 +179,35 @@ impl Engine {
         }
     }
 
-    /// A Pong of the client, unmasked.
-    pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongFate {
-        self.hurried = true;
-        // Where the probe was a message, no Pong is an answer to it.
-        let answers_probe = self.proof == Proof::Pongs || std::mem::take(&mut self.pinged_instead);
-        if answers_probe {
-            self.last_byte = now;
-            self.alive(now);
-        }
-        let answer = self.ledger.pong(payload, now);
-        match answer {
-            Answer::Unknown => {}
-            _ if answers_probe => self.answered(now),
-            _ => self.downlink.proven(),
-        }
-        match answer {
-            Answer::Relayed => PongFate::Forward,
-            Answer::Unknown => {
-                self.downlink.unclear();
-                self.stats.strays += 1;
-                PongFate::Forward
-            }
-            Answer::Own { rtt, owed } => {
-                self.stats.pongs += 1;
-                if let Some(rtt) = rtt {
-                    self.measured(rtt);
-                }
-                if self.reissue == Reissue::None && self.phase != Phase::Still && self.ledger.may_reissue() {
-                    let trail = self.rtt.smoothed().map_or(TRAIL, |srtt| TRAIL.max(srtt * 2));
-                    self.reissue = Reissue::At(now + trail.min(self.policy.timeout / 2));
-                }
-                PongFate::Swallow { owed }
-            }
-        }
-    }
-
-    /// A Ping of the client.
-    pub fn client_ping(&mut self, now: Instant) -> PingFate {
-        let over = self.client_pings.count(now);
-        match self.policy.client_ping {
-            _ if over && self.policy.mode != Mode::Off => PingFate::Flood,
-            ClientPing::Forward => PingFate::Forward,
-            ClientPing::Answer => PingFate::Answer,
-        }
-    }
-
-    /// A Ping of the app goes out to the client; it counts as the probe where a Pong is what is waited for.
-    pub fn app_ping(&mut self, payload: &[u8], now: Instant) {
-        if self.phase == Phase::Still {
+    /// Bytes of the client have left the socket that cannot be read yet: the beginning of a TLS record or of an HTTP/2
+    /// DATA frame, the last of them at `at`. They are bytes, no frame: a sign of life under
+    /// [`Liveness::AnyBytes`] alone, and the beginning of a frame that may take `frame_max_time`. May be called again for
+    /// the same bytes.
+    pub fn partial(&mut self, at: Instant) {
+        let last = self.partial.replace(Partial { since: self.frame_began().or(Some(at)), at });
+        if last.is_some_and(|last| last.since.is_some() && at <= last.at) {
             return;
         }
-        self.ledger.relayed(payload);
-        if self.proof == Proof::Pongs {
-            self.asked_by_app(now);
+        self.hurried = true;
+        if self.policy.liveness == Liveness::AnyBytes {
+            self.last_byte = self.last_byte.max(at);
+            self.alive(at);
         }
+    }
+
+    /// What [`Self::partial`] reported is complete. [`Self::read`] says so by itself; to be called where there was
+    /// nothing to read in it.
+    #[inline]
+    pub fn partial_ended(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.since = None;
+        }
+    }
+
+    /// Since when the client has been in the middle of a frame, readable or not.
+    #[inline]
+    fn frame_began(&self) -> Option<Instant> {
+        self.frame_since.or(self.partial.and_then(|partial| partial.since))
     }
 
     /// Whether [`Self::poll_transmit`] may have a frame, to be asked wherever the outbound stream has a gap.
@@ -225,18 +218,14 @@ impl Engine {
 
     /// The next frame of the heartbeat's own for the client, where the outbound stream has a `gap`.
     pub fn poll_transmit(&mut self, now: Instant, gap: Gap) -> Option<Transmit> {
-        if let Phase::Queued { since, handed: None } = self.phase
-            && let Some(transmit) = self.probe(now, since, gap)
+        if let Phase::Queued { wait, handed: None } = self.phase
+            && let Some(transmit) = self.probe(now, wait.since, gap)
         {
-            self.phase = Phase::Queued { since, handed: Some(Whose::Ours) };
+            self.phase = Phase::Queued { wait, handed: Some(Whose::Ours) };
             self.stats.pings += 1;
             return Some(transmit);
         }
-        if !self.reissue.is_due(now) {
-            return None;
-        }
-        self.reissue = Reissue::None;
-        Some(Transmit::Control(ControlFrame::new(Opcode::PING, &self.ledger.reissue()?, None)))
+        self.reissued(now)
     }
 
     /// Whether a probe was handed out that has not been reported as [`Self::flushed`].
@@ -268,6 +257,7 @@ impl Engine {
     pub fn write_blocked(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.blocked(now);
+        self.clock_backlog(now);
         self.not_yet_told(now);
     }
 
@@ -275,21 +265,23 @@ impl Engine {
     pub fn write_clear(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.clear();
+        self.clock_backlog(now);
         self.not_yet_told(now);
     }
 
     /// The client is not being read from here on, because the app takes no more.
     pub fn reads_paused(&mut self, now: Instant) {
         self.hurried = true;
-        let until = now + self.policy.max_deferral.saturating_sub(self.deferred);
-        self.paused.get_or_insert(Paused { since: now, until });
+        self.paused.get_or_insert(Paused { since: now, until: now + self.policy.max_deferral });
+        self.clock_backlog(now);
     }
 
-    /// The client is read again.
+    /// The client is read again: the app has taken what was waiting for it. However often it is slow, that is progress,
+    /// so each pause has a time of its own.
     pub fn reads_resumed(&mut self, now: Instant) {
         if let Some(Paused { since, .. }) = self.paused.take() {
             self.hurried = true;
-            self.deferred += now.saturating_duration_since(since);
+            self.clock_backlog(now);
             self.shift(since, now);
             self.downlink.unheard(since, now);
             self.busy_not_before(now);
@@ -308,7 +300,7 @@ impl Engine {
         match self.phase {
             Phase::Quiet | Phase::Queued { handed: None, .. } => {
                 self.hurried = true;
-                self.phase = Phase::Queued { since: now, handed: Some(Whose::Apps) };
+                self.queue(now, Some(Whose::Apps));
             }
             Phase::Still | Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
         }
@@ -339,23 +331,48 @@ impl Engine {
         };
     }
 
-    fn alive(&mut self, now: Instant) {
+    /// The client was heard at `at`, which is the past where its bytes waited to be complete.
+    fn alive(&mut self, at: Instant) {
         self.missed_in_a_row = 0;
-        self.deferred = Duration::ZERO;
+        self.suspensions = Suspensions::default();
         if self.must_speak() {
-            self.last_byte = now;
+            self.last_byte = self.last_byte.max(at);
             self.put_off = Duration::ZERO;
             self.spoken_to = false;
         }
-        match &mut self.phase {
-            Phase::Sent { deadline, .. } => {
-                let promised = *deadline;
+        match self.phase {
+            // What arrived before the probe left is no answer to it.
+            Phase::Sent { at: sent, deadline, .. } if at >= sent => {
                 self.phase = Phase::Quiet;
-                self.busy_not_before(promised);
+                self.busy_not_before(deadline);
             }
-            Phase::Queued { since, .. } => *since = now,
-            Phase::Quiet | Phase::Still => {}
+            Phase::Queued { wait, handed } if at > wait.since => {
+                let Wait { until, look_at, .. } = wait;
+                // A read moves no deadline to an earlier moment.
+                let anew = self.wait(at);
+                self.phase = Phase::Queued { wait: Wait { until: until.max(anew.until), look_at, ..anew }, handed };
+            }
+            Phase::Quiet | Phase::Queued { .. } | Phase::Sent { .. } | Phase::Still => {}
         }
+    }
+
+    /// A probe is due at `now` and waits for its turn.
+    fn queue(&mut self, now: Instant, handed: Option<Whose>) {
+        self.phase = Phase::Queued { wait: self.wait(now), handed };
+    }
+
+    fn wait(&self, since: Instant) -> Wait {
+        Wait {
+            since,
+            until: since + self.policy.max_deferral,
+            look_at: self.downlink.next_look(since),
+            backlog: self.backlog.read(since),
+        }
+    }
+
+    /// Bytes for the client begin or cease to be held up, or the client to be read.
+    fn clock_backlog(&mut self, now: Instant) {
+        self.backlog.run(self.downlink.is_blocked() && self.paused.is_none(), now);
     }
 
     /// Moves every clock of the client's silence by the time that it stood still between `from` and `now`.
@@ -363,12 +380,13 @@ impl Engine {
         // A clock that began in the middle of it, as when the relay woke and read first, stood still for less.
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         self.last_byte += pause(self.last_byte);
-        if let Some(since) = &mut self.frame_since {
+        let partial = self.partial.iter_mut().filter_map(|partial| partial.since.as_mut());
+        for since in self.frame_since.iter_mut().chain(partial) {
             *since += pause(*since);
         }
         match &mut self.phase {
             Phase::Sent { at, deadline, .. } => *deadline += pause(*at),
-            Phase::Queued { since, .. } => *since += pause(*since),
+            Phase::Queued { wait, .. } => wait.shift(pause(wait.since)),
             Phase::Quiet | Phase::Still => {}
         }
     }

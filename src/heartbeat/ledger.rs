@@ -23,7 +23,21 @@ enum Ping {
     /// Ours; `sent` is `None` until it has left for the wire.
     Own { sequence: u32, sent: Option<Instant> },
     /// The other peer's, relayed.
-    Relayed { payload: Box<[u8]>, reissued: bool },
+    Relayed { payload: Box<[u8]>, turn: Turn },
+    /// The second sending of a relayed ping. `surplus`: the first one has been answered, so that this one's pong is one
+    /// too many.
+    Reissued { payload: Box<[u8]>, surplus: bool },
+}
+
+/// How far a relayed ping has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It has been sent, and its pong is awaited.
+    Awaited,
+    /// A ping of ours before it was answered; its own pong may follow until then.
+    Overtaken { until: Instant },
+    /// It has been sent a second time, or is covered by a later one that has.
+    Reissued,
 }
 
 /// What a pong answers.
@@ -39,6 +53,8 @@ pub enum Answer {
     },
     /// A relayed ping: forward the pong.
     Relayed,
+    /// The second sending of a relayed ping whose pong has been forwarded: swallow the pong.
+    Surplus,
     /// No ping that is known: forward the pong.
     Unknown,
 }
@@ -59,7 +75,7 @@ impl Ledger {
 
     /// Enters a ping of the other peer.
     pub fn relayed(&mut self, payload: &[u8]) {
-        self.enter(Ping::Relayed { payload: payload.into(), reissued: false });
+        self.enter(Ping::Relayed { payload: payload.into(), turn: Turn::Awaited });
     }
 
     /// Everything entered so far has left for the wire.
@@ -68,7 +84,7 @@ impl Ledger {
             match ping {
                 Ping::Own { sent: Some(_), .. } => break,
                 Ping::Own { sent, .. } => *sent = Some(now),
-                Ping::Relayed { .. } => {}
+                Ping::Relayed { .. } | Ping::Reissued { .. } => {}
             }
         }
     }
@@ -77,28 +93,39 @@ impl Ledger {
     pub fn pong(&mut self, payload: &[u8], now: Instant) -> Answer {
         match self.own_sequence(payload) {
             Some(sequence) => self.settle_own(sequence, now),
-            None => match self.outstanding.iter().position(|ping| ping.is_relayed(payload)) {
-                Some(at) => {
-                    self.outstanding.drain(..=at);
-                    Answer::Relayed
-                }
-                None => Answer::Unknown,
-            },
+            None => self.settle_relayed(payload),
         }
     }
 
-    /// Whether a relayed ping is still unanswered that has not been sent a second time.
-    pub fn may_reissue(&self) -> bool {
-        self.outstanding.iter().any(|ping| matches!(ping, Ping::Relayed { reissued: false, .. }))
+    /// A ping of ours was answered: relayed pings behind it that are unanswered at `until` are to be reissued. Later
+    /// ones are not.
+    pub fn overtake(&mut self, until: Instant) {
+        for ping in &mut self.outstanding {
+            if let Ping::Relayed { turn: turn @ Turn::Awaited, .. } = ping {
+                *turn = Turn::Overtaken { until };
+            }
+        }
     }
 
-    /// Moves the newest unanswered relayed ping to the end of the wire order and returns its payload, once for each
+    /// When the first relayed ping is to be reissued, unless it is answered before.
+    pub fn reissue_at(&self) -> Option<Instant> {
+        self.outstanding.iter().filter_map(Ping::overtaken_until).min()
+    }
+
+    /// Enters the newest relayed ping that is to be reissued by `now` once more and returns its payload, once for each
     /// ping; older ones are covered by its answer.
-    pub fn reissue(&mut self) -> Option<Box<[u8]>> {
-        let at = self.outstanding.iter().rposition(|ping| matches!(ping, Ping::Relayed { reissued: false, .. }))?;
-        let Some(Ping::Relayed { payload, .. }) = self.outstanding.remove(at) else { return None };
-        self.outstanding.retain(|ping| !matches!(ping, Ping::Relayed { reissued: false, .. }));
-        self.enter(Ping::Relayed { payload: payload.clone(), reissued: true });
+    pub fn reissue(&mut self, now: Instant) -> Option<Box<[u8]>> {
+        let is_due = |ping: &Ping| ping.overtaken_until().is_some_and(|until| until <= now);
+        let at = self.outstanding.iter().rposition(is_due)?;
+        let mut newest = None;
+        for ping in self.outstanding.range_mut(..=at) {
+            if let Ping::Relayed { payload, turn: turn @ Turn::Overtaken { .. } } = ping {
+                *turn = Turn::Reissued;
+                newest = Some(payload.clone());
+            }
+        }
+        let payload = newest?;
+        self.enter(Ping::Reissued { payload: payload.clone(), surplus: false });
         Some(payload)
     }
 
@@ -125,15 +152,50 @@ impl Ledger {
             match ping {
                 Ping::Own { sent, .. } => rtt = sent.map(|sent| now.saturating_duration_since(sent)),
                 Ping::Relayed { payload, .. } => owed = Some(payload),
+                Ping::Reissued { .. } => {}
             }
         }
         Answer::Own { rtt, owed }
+    }
+
+    /// The first sending comes before the second, and a new ping with the same payload before both: a pong too many is
+    /// harmless (RFC 6455 §5.5.3), one too few is not.
+    fn settle_relayed(&mut self, answered: &[u8]) -> Answer {
+        if let Some(at) = self.outstanding.iter().position(|ping| ping.is_relayed(answered)) {
+            self.outstanding.drain(..=at);
+            for ping in &mut self.outstanding {
+                if let Ping::Reissued { payload, surplus } = ping
+                    && **payload == *answered
+                {
+                    *surplus = true;
+                }
+            }
+            return Answer::Relayed;
+        }
+        let Some(at) = self.outstanding.iter().position(|ping| ping.is_reissued(answered)) else {
+            return Answer::Unknown;
+        };
+        match self.outstanding.drain(..=at).next_back() {
+            Some(Ping::Reissued { surplus: true, .. }) => Answer::Surplus,
+            _ => Answer::Relayed,
+        }
     }
 }
 
 impl Ping {
     fn is_relayed(&self, with: &[u8]) -> bool {
         matches!(self, Self::Relayed { payload, .. } if **payload == *with)
+    }
+
+    fn is_reissued(&self, with: &[u8]) -> bool {
+        matches!(self, Self::Reissued { payload, .. } if **payload == *with)
+    }
+
+    fn overtaken_until(&self) -> Option<Instant> {
+        match self {
+            Self::Relayed { turn: Turn::Overtaken { until }, .. } => Some(*until),
+            _ => None,
+        }
     }
 }
 
@@ -224,11 +286,84 @@ mod tests {
 
     #[test]
     fn a_relayed_ping_is_reissued_once() {
-        let mut ledger = Ledger::new(NONCE);
+        let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
         ledger.relayed(b"x");
-        assert!(ledger.may_reissue());
-        assert_eq!(ledger.reissue().as_deref(), Some(&b"x"[..]));
-        assert_eq!(ledger.reissue(), None);
-        assert!(!ledger.may_reissue());
+        assert_eq!((ledger.reissue_at(), ledger.reissue(now)), (None, None), "nothing of ours was answered");
+        ledger.overtake(at(now, 5));
+        assert_eq!((ledger.reissue_at(), ledger.reissue(now)), (Some(at(now, 5)), None));
+        assert_eq!(ledger.reissue(at(now, 5)).as_deref(), Some(&b"x"[..]));
+        ledger.overtake(at(now, 5));
+        assert_eq!((ledger.reissue_at(), ledger.reissue(at(now, 9))), (None, None));
+    }
+
+    #[test]
+    fn s81_only_a_ping_that_was_outstanding_then_and_still_is_gets_reissued() {
+        for a_is_answered in [true, false] {
+            let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
+            let own = ledger.own();
+            ledger.relayed(b"A");
+            assert!(matches!(ledger.pong(&own, now), Answer::Own { owed: None, .. }));
+            ledger.overtake(at(now, 10));
+            if a_is_answered {
+                assert_eq!(ledger.pong(b"A", now), Answer::Relayed);
+                assert_eq!(ledger.reissue_at(), None, "disarmed");
+            }
+            ledger.relayed(b"B");
+            let expected = (!a_is_answered).then(|| Box::<[u8]>::from(&b"A"[..]));
+            assert_eq!(ledger.reissue(at(now, 10)), expected, "never B");
+            assert_eq!(ledger.reissue(at(now, 1000)), None);
+        }
+    }
+
+    #[test]
+    fn s81_of_two_pongs_to_a_reissued_ping_the_second_is_surplus() {
+        let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
+        ledger.relayed(b"A");
+        ledger.overtake(now);
+        assert!(ledger.reissue(now).is_some());
+        ledger.relayed(b"B");
+        assert_eq!(ledger.pong(b"A", now), Answer::Relayed);
+        assert_eq!(ledger.pong(b"A", now), Answer::Surplus);
+        assert_eq!(ledger.pong(b"A", now), Answer::Unknown, "one surplus pong, not more");
+        assert_eq!(ledger.pong(b"B", now), Answer::Relayed);
+    }
+
+    #[test]
+    fn s81_a_new_ping_with_the_payload_of_a_reissued_one_gets_its_pong() {
+        let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
+        ledger.relayed(b"");
+        ledger.overtake(now);
+        assert!(ledger.reissue(now).is_some());
+        assert_eq!(ledger.pong(b"", now), Answer::Relayed, "the second sending brought the only pong");
+        ledger.relayed(b"");
+        assert_eq!(ledger.pong(b"", now), Answer::Relayed, "this one is not taken for surplus");
+        assert_eq!(ledger.pong(b"", now), Answer::Unknown);
+    }
+
+    #[test]
+    fn s81_a_reissued_ping_is_owed_its_pong_once_and_a_surplus_one_is_owed_none() {
+        for answered in [true, false] {
+            let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
+            ledger.relayed(b"A");
+            ledger.overtake(now);
+            assert!(ledger.reissue(now).is_some());
+            if answered {
+                assert_eq!(ledger.pong(b"A", now), Answer::Relayed);
+            }
+            let own = ledger.own();
+            let owed = (!answered).then(|| Box::<[u8]>::from(&b"A"[..]));
+            assert_eq!(ledger.pong(&own, now), Answer::Own { rtt: None, owed });
+        }
+    }
+
+    #[test]
+    fn s81_the_newest_app_ping_is_owed_although_an_older_one_was_reissued_behind_it() {
+        let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
+        ledger.relayed(b"A");
+        ledger.overtake(now);
+        ledger.relayed(b"B");
+        assert!(ledger.reissue(now).is_some());
+        let own = ledger.own();
+        assert_eq!(ledger.pong(&own, now), Answer::Own { rtt: None, owed: Some(b"B"[..].into()) });
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! Two things freeze a deadline, each for `max_deferral` at most: a path that is *stalled* (the client's bytes are
 //! not being read because the app is slow, or the probe is behind a backlog that still moves), and a process that was
-//! *suspended* (the timer fired much too late).
+//! *suspended* (the timer fired much too late). A probe that waits for the end of one long frame is frozen without that
+//! limit, as long as the client takes the frame.
 
 mod choice;
 mod downlink;

@@ -94,6 +94,8 @@ pub enum PongFate {
         /// Payload of a Pong that the app is owed by RFC 6455 §5.5.3 and must be given instead.
         owed: Option<Box<[u8]>>,
     },
+    /// It answers a ping of the app's that was sent twice, and whose pong has been forwarded: throw it away.
+    Surplus,
 }
 
 /// What to do with a Ping of the client.

@@ -8,12 +8,25 @@ pub(super) enum Phase {
     /// No probe is needed yet.
     Quiet,
     /// A probe is due, but it has not left for the wire; `handed`: whose ping is on its way there.
-    Queued { since: Instant, handed: Option<Whose> },
+    Queued { wait: Wait, handed: Option<Whose> },
     /// A probe is on its way. `held_up`: it stood behind a backlog, and its window begins when it is seen to have
     /// arrived; until then `deadline` is the next look.
     Sent { at: Instant, deadline: Instant, held_up: bool },
     /// No probes: a Close has passed, or the mode is off.
     Still,
+}
+
+/// The time that a probe waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// When it became due, or the client was last heard.
+    pub(super) since: Instant,
+    /// When it has waited for too long.
+    pub(super) until: Instant,
+    /// When to look how far the bytes before it have come.
+    pub(super) look_at: Instant,
+    /// How long bytes for the client had been held up in all at `since`.
+    pub(super) backlog: Duration,
 }
 
 /// Whose ping serves as the probe.
@@ -33,6 +46,24 @@ pub(super) enum Reissue {
     Due,
 }
 
+/// What the timer's lateness has given the client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Suspensions {
+    /// How late it has been in all, as far as that counts as a suspension.
+    pub(super) late: Duration,
+    /// Whether one of them has given a fresh window.
+    pub(super) refreshed: bool,
+}
+
+/// A clock that can be stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stopwatch {
+    /// What it had counted when it was last stopped.
+    counted: Duration,
+    /// Since when it runs.
+    since: Option<Instant>,
+}
+
 /// The client is not being read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paused {
@@ -48,6 +79,35 @@ pub(super) struct Delays {
     pub(super) idle: Duration,
     /// After the last probe, whatever comes in.
     pub(super) busy: Duration,
+}
+
+impl Wait {
+    /// Moves all of it by `pause`, for which nothing could happen.
+    pub(super) fn shift(&mut self, pause: Duration) {
+        self.since += pause;
+        self.until += pause;
+        self.look_at += pause;
+    }
+}
+
+impl Stopwatch {
+    /// Starts or stops it.
+    pub(super) fn run(&mut self, runs: bool, now: Instant) {
+        self.counted = self.read(now);
+        self.since = runs.then_some(now);
+    }
+
+    /// What it has counted.
+    pub(super) fn read(&self, now: Instant) -> Duration {
+        self.counted + self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// The process stood still between `from` and `now`.
+    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+        if let Some(since) = &mut self.since {
+            *since += now.saturating_duration_since(from.max(*since));
+        }
+    }
 }
 
 impl Reissue {

@@ -10,12 +10,16 @@ use super::MAX_OUTSTANDING;
 ///
 /// A client may leave a question unanswered, and all later answers would be taken for those of the question before.
 /// So a question that is stale when the next one is asked counts no longer. Where it was the proxy's own its answer
-/// may still come, late; it is what is left over when all others have been answered, and must not reach the app.
+/// may still come, late; it is what is left over when all others have been answered, and must not reach the app. A
+/// client that was stuck catches up at once: what has not come within the time of one answer after the next answer was
+/// skipped, and a message that looks like it then is the client's own.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     outstanding: VecDeque<Question>,
     /// Own questions that count no longer and may still be answered; [`MAX_OUTSTANDING`] at most.
     lapsed: usize,
+    /// Until when they may, once a later question has been answered.
+    lapsed_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +59,17 @@ impl Questions {
         }
     }
 
-    /// The client has answered the oldest one; `None` if it was asked nothing.
-    pub(super) fn answered(&mut self, now: Instant) -> Option<Answered> {
+    /// The client has answered the oldest one; `None` if it was asked nothing. Where one before it lapsed, that one's
+    /// answer may follow within `stale`.
+    pub(super) fn answered(&mut self, now: Instant, stale: Duration) -> Option<Answered> {
+        if self.lapsed_until.is_some_and(|until| until < now) {
+            self.lapsed = 0;
+            self.lapsed_until = None;
+        }
         if let Some(Question { ours, sent, .. }) = self.outstanding.pop_front() {
+            if self.lapsed > 0 && self.lapsed_until.is_none() {
+                self.lapsed_until = now.checked_add(stale);
+            }
             return Some(Answered { ours, rtt: sent.map(|sent| now.saturating_duration_since(sent)) });
         }
         self.lapsed = self.lapsed.checked_sub(1)?;
@@ -67,8 +79,10 @@ impl Questions {
     fn enter(&mut self, question: Question, stale: Duration) {
         let lapses = |oldest: &Question| question.asked.saturating_duration_since(oldest.asked) > stale;
         while self.outstanding.front().is_some_and(lapses) || self.outstanding.len() == MAX_OUTSTANDING {
-            let ours = self.outstanding.pop_front().is_some_and(|oldest| oldest.ours);
-            self.lapsed = MAX_OUTSTANDING.min(self.lapsed + usize::from(ours));
+            if self.outstanding.pop_front().is_some_and(|oldest| oldest.ours) {
+                self.lapsed = MAX_OUTSTANDING.min(self.lapsed + 1);
+                self.lapsed_until = None;
+            }
         }
         self.outstanding.push_back(question);
     }
@@ -81,7 +95,7 @@ mod tests {
     const STALE: Duration = Duration::from_secs(20);
 
     fn ours(questions: &mut Questions, now: Instant) -> Option<bool> {
-        questions.answered(now).map(|answered| answered.ours)
+        questions.answered(now, STALE).map(|answered| answered.ours)
     }
 
     #[test]
@@ -106,7 +120,7 @@ mod tests {
         questions.ours(at(1000), STALE);
         questions.left(at(1010));
         questions.ours(at(2000), STALE);
-        let rtt = |questions: &mut Questions, ms| questions.answered(at(ms)).and_then(|answered| answered.rtt);
+        let rtt = |questions: &mut Questions, ms| questions.answered(at(ms), STALE).and_then(|answered| answered.rtt);
         assert_eq!(rtt(&mut questions, 1105), Some(Duration::from_millis(1100)));
         assert_eq!(rtt(&mut questions, 1110), Some(Duration::from_millis(100)));
         assert_eq!(rtt(&mut questions, 2001), None, "it has not left");
@@ -122,7 +136,7 @@ mod tests {
             let now = base + STALE + soon;
             questions.ours(now, STALE);
             questions.left(now);
-            let answered = questions.answered(now + soon);
+            let answered = questions.answered(now + soon, STALE);
             assert_eq!(answered, Some(Answered { ours: true, rtt: Some(soon) }), "{skipped_is_ours}");
             questions.apps(now + soon * 2, STALE);
             assert_eq!(ours(&mut questions, now + soon * 3), Some(false), "{skipped_is_ours}");
@@ -156,6 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn s46_what_looks_like_the_answer_to_a_question_skipped_long_ago_is_the_clients_own() {
+        let base = crate::any_instant();
+        for (later, expected) in [(STALE, Some(true)), (STALE + Duration::from_millis(1), None)] {
+            let mut questions = Questions::default();
+            questions.ours(base, STALE);
+            questions.ours(base + STALE * 2, STALE);
+            assert_eq!(ours(&mut questions, base + STALE * 3), Some(true), "the second one's, the first has lapsed");
+            assert_eq!(ours(&mut questions, base + STALE * 3 + later), expected, "{later:?} later");
+        }
+        let mut unread = Questions::default();
+        unread.ours(base, STALE);
+        unread.ours(base + STALE * 2, STALE);
+        let at = base + STALE * 3;
+        assert!(unread.answered(at, Duration::MAX).is_some(), "an answer behind a frame that goes on");
+        assert_eq!(ours(&mut unread, at + STALE * 100), Some(true));
+    }
+
+    #[test]
     fn the_questions_are_bounded() {
         let mut questions = Questions::default();
         let now = crate::any_instant();
@@ -164,7 +196,7 @@ mod tests {
             questions.ours(now, STALE);
         }
         assert_eq!(questions.outstanding.len(), MAX_OUTSTANDING);
-        let answers = (0..1000).map_while(|_| questions.answered(now)).count();
+        let answers = (0..1000).map_while(|_| questions.answered(now, STALE)).count();
         assert_eq!(answers, 2 * MAX_OUTSTANDING);
     }
 }

@@ -12,6 +12,7 @@ use super::pump::Pump;
 use super::teardown::{Finding, Patience};
 use super::{Abort, Ending, Leg, Order};
 use crate::heartbeat::CloseSpec;
+use crate::suspension::paused_since;
 use crate::ws::Sender;
 
 /// How long a drain or an operator waits for the end of a frame that is under way and does not move.
@@ -22,6 +23,8 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct End {
     pub(super) cause: Cause,
     decided: Instant,
+    /// When the times of the end were last compared with the clock.
+    reviewed: Instant,
     /// How long the client had been silent then; what it says to that is no sign of life.
     last_seen_ago: Duration,
     last_pong_ago: Option<Duration>,
@@ -93,6 +96,23 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.down.last.as_ref().is_some_and(|last| last.own) {
             self.begin(Cause::MaxAge, now);
         }
+    }
+
+    /// Moves the times of an end by those in which the process was stopped since they were last looked at.
+    pub(super) fn allow_for_pauses(&mut self, now: Instant) {
+        let Some(end) = &mut self.end else { return };
+        let paused = paused_since(end.reviewed.into());
+        end.reviewed = now;
+        if paused.is_zero() {
+            return;
+        }
+        let later = |at: &mut Instant| *at += paused;
+        later(&mut end.decided);
+        end.gap_until.as_mut().map(|(until, _)| later(until));
+        end.answers_until.as_mut().map(later);
+        end.reads_until.as_mut().map(later);
+        self.client_end.allow_for(paused);
+        self.app_end.allow_for(paused);
     }
 
     /// Draws the consequences of what was read, of what failed, and of the time that has passed.
@@ -178,6 +198,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.end = Some(Box::new(End {
             cause,
             decided: now,
+            reviewed: now,
             last_seen_ago: ago(vitals.last_seen),
             last_pong_ago: vitals.last_pong.map(ago),
             gap_until: None,

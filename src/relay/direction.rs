@@ -150,10 +150,8 @@ impl Direction {
                 if let Some(allowance) = &mut self.allowance {
                     allowance.catch_up();
                 }
-                if self.from == Sender::Client
-                    && let Some(partial) = source.partial()
-                {
-                    rules.partial(partial);
+                if self.from == Sender::Client {
+                    rules.partial(source.partial());
                 }
                 Ok(Step::Idle)
             }

@@ -106,6 +106,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 down = self.stepped(step, cx, now);
             }
         }
+        self.allow_for_pauses(now);
         if let Some(order) = self.rules.control.take() {
             self.obey(order, cx, now);
         }
@@ -127,8 +128,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     /// Asks the engine about deadlines that have passed; everything there was to read has been read.
     fn expire(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if let Some(partial) = self.client.partial() {
-            self.rules.partial(partial);
+        if !self.up.inbound.vanished {
+            self.rules.partial(self.client.partial());
         }
         let engine = &mut self.rules.engine;
         let missed = engine.stats().missed;
@@ -138,7 +139,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 let vanished = self.up.inbound.vanished;
                 // What a vanished client has sent is not about to be read.
                 let unread = |delivery: Delivery| Delivery { unread: delivery.unread && !vanished, ..delivery };
-                engine.looked(now, self.client.delivery().map(unread))
+                engine.looked(now, self.client.written(), self.client.delivery().map(unread))
             }
             Due::End(verdict) => Some(verdict),
         };

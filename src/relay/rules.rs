@@ -181,9 +181,16 @@ impl Rules {
         self.first_close.get_or_insert_with(|| FirstClose { by, code, reason: reason.into() });
     }
 
-    /// Bytes of the client have arrived that cannot be read yet.
-    pub(super) fn partial(&mut self, partial: Partial) {
-        let _ = partial;
+    /// How much of the client has left the socket and cannot be read yet.
+    #[inline]
+    pub(super) fn partial(&mut self, partial: Option<Partial>) {
+        match partial {
+            Some(Partial { at, .. }) => {
+                self.engine.partial(at);
+                self.control.figures.seen(at);
+            }
+            None => self.engine.partial_ended(),
+        }
     }
 
     /// Whether [`Self::injection`] has a frame to put into the stream that `from` sends.
@@ -329,7 +336,7 @@ impl Rules {
         self.answered(matches!(fate, PongFate::Swallow { .. }), now);
         match fate {
             PongFate::Forward => Fate::Pass,
-            PongFate::Swallow { owed: None } => Fate::Drop,
+            PongFate::Swallow { owed: None } | PongFate::Surplus => Fate::Drop,
             PongFate::Swallow { owed: Some(owed) } => {
                 Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, Some(self.key())))
             }
@@ -400,7 +407,7 @@ impl Rules {
     fn app_pong(&mut self, payload: &[u8], now: Instant) -> Fate {
         match self.app_ledger.pong(payload, now) {
             Answer::Own { owed: Some(owed), .. } => Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, None)),
-            Answer::Own { owed: None, .. } => Fate::Drop,
+            Answer::Own { owed: None, .. } | Answer::Surplus => Fate::Drop,
             Answer::Relayed | Answer::Unknown => Fate::Pass,
         }
     }

@@ -96,6 +96,17 @@ impl LegTeardown {
         self.offender_until = Some(self.offender_until.map_or(until, |earlier| earlier.min(until)));
     }
 
+    /// The process was stopped for `time`, in which nothing could be read or written.
+    pub(super) fn allow_for(&mut self, time: Duration) {
+        let later = |at: &mut Instant| *at += time;
+        later(&mut self.moved);
+        self.offender_until.as_mut().map(later);
+        self.delivered.as_mut().map(later);
+        if let Stage::Finished { since } = &mut self.stage {
+            later(since);
+        }
+    }
+
     /// FIN goes out behind what waits, without the peer's half of the end.
     pub(super) fn fin_at_once(&mut self) {
         self.fin_at_once = true;

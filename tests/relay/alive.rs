@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use pulsegate::heartbeat::{Builtin, Policy, Role};
+use pulsegate::relay::{EndReason, Partial};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::model::{config, session};
@@ -122,4 +123,48 @@ proptest! {
     fn who_answers_lives_and_who_stops_is_gone(acts in vec(act(), 1..40), manners in vec(manner(), 1..6)) {
         session(live_and_die(acts, manners));
     }
+}
+
+/// Bytes of an unfinished record arrive every ten seconds.
+async fn trickles(rig: &mut Rig, time: Duration) {
+    let mut len = 0;
+    let begun = rig.elapsed();
+    while rig.elapsed() - begun < time {
+        len += 100;
+        let at = tokio::time::Instant::now().into_std();
+        *rig.client_partial.lock().unwrap() = Some(Partial { at, len });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s56_bytes_of_an_unfinished_record_are_signs_of_life_and_held_memory() {
+    let mut rig = Rig::new();
+    trickles(&mut rig, Duration::from_secs(500)).await;
+    rig.app.send(&Frame::new(TEXT, b"news")).await;
+    while rig.client.expect().await != Frame::new(TEXT, b"news") {}
+    assert_eq!(rig.memory.to_app(), 5000);
+    assert!(!rig.control.vitals().closing);
+    // It stops, and is gone in time.
+    let stopped = rig.elapsed();
+    let ending = rig.ending().await;
+    assert_eq!(ending.reason, EndReason::HeartbeatTimeout);
+    assert!(ending.duration - stopped <= Duration::from_secs(45 + 2), "{:?}", ending.duration);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s56_an_unfinished_record_is_an_unfinished_frame() {
+    let mut rig = Rig::new();
+    let partial = std::sync::Arc::clone(&rig.client_partial);
+    tokio::spawn(async move {
+        for len in 1.. {
+            let at = tokio::time::Instant::now().into_std();
+            *partial.lock().unwrap() = Some(Partial { at, len });
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    });
+    rig.app.send(&Frame::new(TEXT, b"news")).await;
+    let ending = rig.ending().await;
+    assert_eq!(ending.reason, EndReason::Trickle);
+    assert!(ending.duration <= Duration::from_secs(660), "{:?}", ending.duration);
 }

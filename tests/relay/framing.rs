@@ -1,9 +1,10 @@
 //! Frames pass byte for byte, and ours go between them, never inside.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate::heartbeat::Policy;
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::relay::{Delivery, EndReason, Initiator};
 use pulsegate::ws::{Limits, RSV_ALL, RSV_DEFLATE};
 
 use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
@@ -57,6 +58,50 @@ async fn s13_back_to_back_frames_leave_no_gap_but_the_ping_finds_one() {
         assert_eq!(head, frame);
     }
     assert!(pinged, "no ping within a minute of back-to-back frames");
+}
+
+/// One frame of 100 parts, one a second, in which the client takes `parts` of them.
+async fn long_frame(rig: &mut Rig, kernel: bool, parts: usize) {
+    const PART: usize = 10_000;
+    rig.app.send_raw(&header(0x80 | BINARY, 100 * PART as u64)).await;
+    rig.client.exactly(10).await;
+    for part in 1..=parts {
+        tokio::time::sleep(SECOND).await;
+        rig.app.send_raw(&[b'x'; PART]).await;
+        rig.client.exactly(PART).await;
+        let acked = 10 + (part * PART) as u64;
+        *rig.kernel.lock().unwrap() = kernel.then_some(Delivery { acked, unread: false });
+    }
+    if parts < 100 {
+        rig.app.send_raw_soon(vec![b'x'; (100 - parts) * PART]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s57_a_client_that_takes_one_frame_promptly_outlasts_max_deferral() {
+    for kernel in [true, false] {
+        let policy = Policy { max_deferral: 30 * SECOND, ..Policy::default() };
+        let mut rig = Rig::with(Plan { policy, ..Plan::default() });
+        long_frame(&mut rig, kernel, 100).await;
+        assert_eq!(rig.client.expect().await.opcode(), PING, "right behind the frame, kernel: {kernel}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s57_a_client_that_stops_inside_one_frame_is_gone_write_stall_later() {
+    for kernel in [true, false] {
+        let mut rig = Rig::new();
+        long_frame(&mut rig, kernel, 40).await;
+        let (stopped, client_aborted) = (rig.elapsed(), Arc::clone(&rig.client_aborted));
+        let opened = rig.opened;
+        // Both ends stay open; the pipe to the client fills up at once.
+        let ending = rig.ending().await;
+        assert_eq!(ending.reason, EndReason::SlowReader, "kernel: {kernel}");
+        let took = opened.elapsed() - stopped;
+        let bound = 45 * SECOND + 12 * SECOND;
+        assert!(took >= 45 * SECOND && took <= bound, "kernel: {kernel}, {took:?}");
+        assert!(aborted(&client_aborted), "inside a frame no Close can be put");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use pulsegate::relay::{EndReason, Order};
 use tokio::time::sleep;
 
 use crate::messages::{app, asked, fragment, masked, nothing_more, rig, text};
-use crate::rig::{CONTINUATION, Frame, PING, TEXT};
+use crate::rig::{CONTINUATION, Frame, PING, PONG, TEXT};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -65,6 +65,26 @@ async fn a_ping_between_the_fragments_of_a_near_miss_stands_in_a_legal_place() {
         let mut seen = [rig.app.expect().await, rig.app.expect().await, rig.app.expect().await];
         seen.sort_by_key(|frame| frame.opcode() != PING);
         assert_eq!(seen, [frames[1].clone(), frames[0].clone(), frames[2].clone()]);
+        nothing_more(&mut rig).await;
+    }
+}
+
+/// A receiver hands a message on when it is whole, so nobody can tell whether a control frame came before or behind a
+/// fragment of it; that it came before or behind a whole message can be told.
+#[tokio::test(start_paused = true)]
+async fn s48_a_control_frame_overtakes_held_fragments_and_never_a_whole_message() {
+    for control in [Frame::new(PING, b"now"), Frame::new(PONG, b"now")] {
+        let mut rig = rig(app());
+        let (first, last) = (fragment(TEXT, b"po"), fragment(LAST, b"nk"));
+        rig.client.send_raw(&masked(&[first.clone(), control.clone()])).await;
+        assert_eq!(rig.app.expect().await, control, "at once, the rest of the message may take long");
+        rig.app.silent(SECOND).await;
+        rig.client.send(&last).await;
+        assert_eq!([rig.app.expect().await, rig.app.expect().await], [first.clone(), last.clone()]);
+
+        rig.client.send_raw(&masked(&[first.clone(), last.clone(), control.clone()])).await;
+        let seen = [rig.app.expect().await, rig.app.expect().await, rig.app.expect().await];
+        assert_eq!(seen, [first, last, control], "behind the message that it followed");
         nothing_more(&mut rig).await;
     }
 }

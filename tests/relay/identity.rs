@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pulsegate::heartbeat::{ClientPing, Policy};
 use pulsegate::relay::{EndReason, Initiator};
+use tokio::time::sleep;
 
 use crate::rig::{CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
 
@@ -88,6 +89,54 @@ async fn s06_an_app_ping_that_the_client_dropped_is_sent_once_more() {
     rig.client.send(&Frame::new(PONG, b"app")).await;
     assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
     assert_eq!(rig.client.expect().await.payload.len(), 8, "next comes a ping of ours, no third copy");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s81_app_pings_that_are_answered_go_out_once_and_bring_one_pong_each() {
+    let policy = Policy { interval: SECOND, timeout: 2 * SECOND, jitter: 0.0, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, ..Plan::default() });
+    let (a, b) = (Frame::new(PING, b"A"), Frame::new(PING, b"B"));
+    let pong = |payload: &[u8]| Frame::new(PONG, payload);
+    for round in 0..3 {
+        let ours = rig.client.expect().await;
+        assert_eq!(ours.payload.len(), 8, "round {round}: {ours:?}");
+        sleep(SECOND / 20).await;
+        rig.app.send(&a).await;
+        assert_eq!(rig.client.expect().await, a);
+        sleep(SECOND * 3 / 20).await;
+        rig.client.send(&pong(&ours.payload)).await;
+        sleep(SECOND / 20).await;
+        rig.client.send(&pong(b"A")).await;
+        assert_eq!(rig.app.expect().await, pong(b"A"));
+        sleep(SECOND * 17 / 20).await;
+        rig.app.send(&b).await;
+        assert_eq!(rig.client.expect().await, b);
+        // Its second copy would be here.
+        rig.client.silent(SECOND / 5).await;
+        rig.client.send(&pong(b"B")).await;
+        assert_eq!(rig.app.expect().await, pong(b"B"));
+    }
+    rig.app.silent(SECOND / 10).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s81_the_surplus_pong_to_a_reissued_app_ping_does_not_reach_the_app() {
+    let mut rig = Rig::new();
+    let ours = rig.client.expect().await;
+    rig.app.send(&Frame::new(PING, b"app")).await;
+    assert_eq!(rig.client.expect().await.payload, b"app");
+    rig.client.send(&Frame::new(PONG, &ours.payload)).await;
+    assert_eq!(rig.client.expect().await, Frame::new(PING, b"app"), "reissued");
+    for _ in 0..2 {
+        rig.client.send(&Frame::new(PONG, b"app")).await;
+    }
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
+    rig.app.silent(SECOND).await;
+    // The next one with this payload gets its own.
+    rig.app.send(&Frame::new(PING, b"app")).await;
+    assert_eq!(rig.client.expect().await, Frame::new(PING, b"app"));
+    rig.client.send(&Frame::new(PONG, b"app")).await;
+    assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
 }
 
 #[tokio::test(start_paused = true)]

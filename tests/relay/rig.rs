@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Observer, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Observer, Partial, Terms, Unobserved};
 use pulsegate::ws::Limits;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
@@ -208,6 +208,7 @@ pub struct TestLeg {
     kernel: Arc<Mutex<Option<Delivery>>>,
     aborted: Arc<AtomicBool>,
     broken: Arc<Mutex<Option<io::ErrorKind>>>,
+    partial: Arc<Mutex<Option<Partial>>>,
 }
 
 impl AsyncRead for TestLeg {
@@ -247,6 +248,10 @@ impl Leg for TestLeg {
         self.written
     }
 
+    fn partial(&self) -> Option<Partial> {
+        *self.partial.lock().unwrap()
+    }
+
     fn abort_on_drop(&mut self) {
         self.aborted.store(true, Ordering::Relaxed);
     }
@@ -260,6 +265,8 @@ pub struct Rig {
     /// What the client's kernel is said to have acknowledged.
     pub kernel: Arc<Mutex<Option<Delivery>>>,
     pub client_aborted: Arc<AtomicBool>,
+    /// What of the client cannot be read yet.
+    pub client_partial: Arc<Mutex<Option<Partial>>>,
     /// What the next write to the client fails with.
     pub client_broken: Arc<Mutex<Option<io::ErrorKind>>>,
     /// What the session holds.
@@ -302,12 +309,19 @@ impl Rig {
     pub fn with(plan: Plan) -> Self {
         let (client, client_leg) = duplex(plan.pipe);
         let (app, upstream_leg) = duplex(plan.pipe);
-        let leg =
-            |io| TestLeg { io, written: 0, kernel: Arc::default(), aborted: Arc::default(), broken: Arc::default() };
+        let leg = |io| TestLeg {
+            io,
+            written: 0,
+            kernel: Arc::default(),
+            aborted: Arc::default(),
+            broken: Arc::default(),
+            partial: Arc::default(),
+        };
         let (client_leg, upstream_leg) = (leg(client_leg), leg(upstream_leg));
         let kernel = Arc::clone(&client_leg.kernel);
         let client_aborted = Arc::clone(&client_leg.aborted);
         let client_broken = Arc::clone(&client_leg.broken);
+        let client_partial = Arc::clone(&client_leg.partial);
         let control = Arc::new(Control::default());
         let memory = Arc::<Memory>::default();
         let opened = Instant::now();
@@ -335,6 +349,7 @@ impl Rig {
             kernel,
             client_aborted,
             client_broken,
+            client_partial,
             memory,
             opened,
             session,

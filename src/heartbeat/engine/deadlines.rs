@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, Whose, earliest};
 use crate::heartbeat::downlink::{Delivery, Whereabouts};
-use crate::heartbeat::phase::{Paused, Phase, Reissue};
+use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
 use crate::heartbeat::{Due, Proof, Verdict};
+
+/// How long at least to wait for bytes that the kernel is seen to hold: their arrival wakes the relay by itself.
+const UNREAD: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
@@ -22,8 +25,12 @@ impl Engine {
         if self.paused.is_some() {
             return earliest([self.outlook(), blocked, reissue]);
         }
-        let frame = self.frame_since.map(|since| since + self.policy.frame_max_time);
-        earliest([self.outlook(), Some(self.checked + self.reach()), blocked, frame, reissue])
+        let frame = self.frame_began().map(|since| since + self.policy.frame_max_time);
+        let look = match self.phase {
+            Phase::Queued { wait, .. } => Some(wait.look_at),
+            _ => None,
+        };
+        earliest([self.outlook(), Some(self.checked + self.reach()), blocked, look, frame, reissue])
     }
 
     /// When it acts next if the client is not heard before: a probe becomes due, or a window ends. The deadline may be
@@ -34,7 +41,7 @@ impl Engine {
             (Phase::Still, _) => None,
             (_, Some(Paused { until, .. })) => Some(until),
             (Phase::Quiet, None) => self.quiet_until(),
-            (Phase::Queued { since, handed }, None) => Some(self.queued_until(since, handed)),
+            (Phase::Queued { wait, handed }, None) => Some(self.queued_until(wait, handed)),
             (Phase::Sent { deadline, .. }, None) => Some(deadline),
         }
     }
@@ -64,33 +71,38 @@ impl Engine {
             if self.must_speak() {
                 return Due::Look;
             }
-            self.phase = Phase::Queued { since: now, handed: None };
+            self.queue(now, None);
         }
         let downlink = self.downlink.look_at().is_some_and(|at| at <= now);
         if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
     }
 
-    /// What was found after [`Due::Look`]; `None` where no kernel stands behind the leg.
-    pub fn looked(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+    /// What was found after [`Due::Look`]: the position that writing has reached, and how far the client's kernel has
+    /// come; `None` where no kernel stands behind the leg.
+    pub fn looked(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) -> Option<Verdict> {
         if self.phase == Phase::Still {
             return None;
         }
         // Without a kernel to ask, a client that is not being read cannot prove anything.
         let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
-        if self.downlink.look(now, delivery, spare_flight) {
+        if self.downlink.look(now, written, delivery, spare_flight) {
             return Some(Verdict::SlowReader);
         }
         if self.phase == Phase::Quiet && self.paused.is_none() && self.silent_until().is_some_and(|until| until <= now)
         {
             return self.silent_for_too_long(now, delivery);
         }
-        let Phase::Sent { at, deadline, held_up } = self.phase else { return None };
+        let (at, deadline, held_up) = match self.phase {
+            Phase::Sent { at, deadline, held_up } => (at, deadline, held_up),
+            Phase::Queued { wait, handed } if self.paused.is_none() => return self.waited(now, wait, handed),
+            Phase::Quiet | Phase::Queued { .. } | Phase::Still => return None,
+        };
         if deadline > now || self.paused.is_some() {
             return None;
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
         if may_defer && delivery.is_some_and(|delivery| delivery.unread) {
-            self.phase = Phase::Sent { at, deadline: now + self.policy.stall_guard, held_up };
+            self.phase = Phase::Sent { at, deadline: now + self.policy.stall_guard.max(UNREAD), held_up };
             return None;
         }
         match self.downlink.whereabouts(delivery) {
@@ -117,10 +129,29 @@ impl Engine {
         }
     }
 
-    /// The client was found dead by other means than its own probes.
-    pub fn count_miss(&mut self) {
-        self.stats.missed += 1;
-        self.missed_in_a_row += 1;
+    /// A probe waits for its turn. While the bytes before it go on to the client, and the proxy holds none of them back,
+    /// that uses up none of the time that it may wait.
+    fn waited(&mut self, now: Instant, wait: Wait, handed: Option<Whose>) -> Option<Verdict> {
+        let is_blocked = self.downlink.is_blocked();
+        let mut until = wait.until;
+        if self.downlink.has_moved() {
+            let frozen = if is_blocked { Duration::ZERO } else { self.policy.write_stall };
+            let used = self.backlog.read(now).saturating_sub(wait.backlog);
+            until = now + frozen + self.policy.max_deferral.saturating_sub(used);
+        }
+        let look_at = self.downlink.next_look(now);
+        self.phase = Phase::Queued { wait: Wait { until, look_at, ..wait }, handed };
+        if self.downlink.is_unmoved(now) {
+            return Some(Verdict::SlowReader);
+        }
+        if until > now {
+            return None;
+        }
+        if is_blocked || self.downlink.has_unacknowledged() {
+            return Some(Verdict::SlowReader);
+        }
+        self.count_miss();
+        Some(Verdict::Timeout)
     }
 
     fn miss(&mut self, now: Instant) -> Option<Verdict> {
@@ -128,19 +159,19 @@ impl Engine {
         if self.missed_in_a_row >= self.policy.max_missed {
             return Some(Verdict::Timeout);
         }
-        self.phase = if self.we_ask() {
-            Phase::Queued { since: now, handed: None }
+        if self.we_ask() {
+            self.queue(now, None);
         } else {
             // The app may wait for its answer before it asks again.
-            Phase::Sent { at: now, deadline: now + self.window(), held_up: false }
-        };
+            self.phase = Phase::Sent { at: now, deadline: now + self.window(), held_up: false };
+        }
         None
     }
 
     /// A client that has to speak by itself has not, unless it is just about to be heard.
     fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
-            self.spare(now, self.policy.stall_guard);
+            self.spare(now, self.policy.stall_guard.max(UNREAD));
             return None;
         }
         self.count_miss();
@@ -152,39 +183,42 @@ impl Engine {
         if let Some(Paused { until, .. }) = self.paused {
             return (now >= until).then_some(Verdict::UpstreamStalled);
         }
-        if self.frame_since.is_some_and(|since| now >= since + self.policy.frame_max_time) {
-            return Some(Verdict::Trickle);
-        }
-        match self.phase {
-            Phase::Queued { since, .. } if now >= since + self.policy.max_deferral => {
-                Some(if self.downlink.is_blocked() { Verdict::SlowReader } else { Verdict::Timeout })
-            }
-            _ => None,
-        }
+        let is_trickle = self.frame_began().is_some_and(|since| now >= since + self.policy.frame_max_time);
+        is_trickle.then_some(Verdict::Trickle)
     }
 
     /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a
-    /// probe on its way gets one fresh window. One such pause may be of any length; many in a row count together.
+    /// probe on its way gets one fresh window, once for each sign of life: later pauses move its end by their length
+    /// only. One such pause may be of any length; many in a row count together.
     fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
         let late = now.saturating_duration_since(from);
-        if self.deferred > Duration::ZERO && self.deferred + late > self.policy.max_deferral {
+        if self.suspensions.late > Duration::ZERO && self.suspensions.late + late > self.policy.max_deferral {
             return;
         }
-        self.deferred += late;
+        self.suspensions.late += late;
         self.downlink.thaw(from, now);
+        self.backlog.thaw(from, now);
         let window = self.window();
         if let Some(Paused { until, .. }) = &mut self.paused {
             // The clocks stand still already; it is the app that is owed the fresh window.
-            *until = (*until + late).max(now + window);
+            *until += late;
+            if !self.suspensions.refreshed {
+                *until = (*until).max(now + window);
+                self.suspensions.refreshed = true;
+            }
             return;
         }
         self.shift(from, now);
-        if self.silent_until().is_some_and(|until| until <= now) {
+        if !self.suspensions.refreshed && self.silent_until().is_some_and(|until| until <= now) {
             self.spare(now, self.proof.window().unwrap_or(window));
+            self.suspensions.refreshed = true;
         }
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
             *at += late;
-            *deadline = now + window;
+            if !self.suspensions.refreshed {
+                *deadline = now + window;
+                self.suspensions.refreshed = true;
+            }
         }
     }
 
@@ -210,13 +244,13 @@ impl Engine {
     }
 
     /// How long a probe may wait for its turn.
-    fn queued_until(&self, since: Instant, handed: Option<Whose>) -> Instant {
+    fn queued_until(&self, wait: Wait, handed: Option<Whose>) -> Instant {
         // A message that finds no room between two others gives way to a Ping.
-        let gives_way = since + self.window();
+        let gives_way = wait.since + self.window();
         if handed.is_none() && self.asks_by_message() && gives_way > self.checked {
             return gives_way;
         }
-        since + self.policy.max_deferral
+        wait.until
     }
 
     /// When the next probe is due: after quiet, or under traffic after long enough without one.
@@ -225,7 +259,12 @@ impl Engine {
     }
 
     fn deadline_passed(&self, now: Instant) -> bool {
-        self.paused.is_none() && matches!(self.phase, Phase::Sent { deadline, .. } if deadline <= now)
+        self.paused.is_none()
+            && match self.phase {
+                Phase::Sent { deadline, .. } => deadline <= now,
+                Phase::Queued { wait, .. } => wait.until <= now || wait.look_at <= now,
+                Phase::Quiet | Phase::Still => false,
+            }
     }
 
     fn probe_has_deadline(&self) -> bool {

@@ -6,7 +6,6 @@ use super::Engine;
 use crate::heartbeat::phase::Phase;
 use crate::heartbeat::questions::Answered;
 use crate::heartbeat::{BeatFate, Gap, Mode, Proof, Transmit};
-use crate::ws::{ControlFrame, Opcode};
 
 impl Engine {
     /// A question of the app's own goes out to the client; it counts as the probe.
@@ -128,18 +127,14 @@ impl Engine {
     /// How long a question may go unanswered before another one is taken to be answered first: for ever where the
     /// answer may be behind a frame that has not ended, or is not being read.
     fn patience(&self) -> Duration {
-        let is_heard = self.paused.is_none() && self.frame_since.is_none();
+        let is_heard = self.paused.is_none() && self.frame_began().is_none();
         if is_heard { self.window() } else { Duration::MAX }
-    }
-
-    fn ping(&mut self) -> Transmit {
-        Transmit::Control(ControlFrame::new(Opcode::PING, &self.ledger.own(), None))
     }
 
     /// An answer, which belongs to the oldest question.
     fn answer(&mut self, now: Instant) -> BeatFate {
         self.alive(now);
-        let Some(Answered { ours, rtt }) = self.questions.answered(now) else {
+        let Some(Answered { ours, rtt }) = self.questions.answered(now, self.patience()) else {
             // To the app it is a message like any other; who sends too many of them asks for trouble.
             let asks = self.asks_by_message();
             return if asks && self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Forward };

@@ -165,6 +165,70 @@ fn s06_an_apps_ping_that_is_answered_in_time_is_not_reissued() {
 }
 
 #[test]
+fn s81_app_pings_that_are_answered_in_order_go_out_once_and_bring_one_pong_each() {
+    let policy = Policy { interval: SECOND, timeout: 2 * SECOND, ..exact() };
+    let mut rig = Rig::new(policy).answering(200 * MS);
+    for round in 0..10 {
+        let pinged = rig.run_to_ping();
+        rig.run(pinged + 50 * MS);
+        rig.app_ping(&[b'A', round]);
+        rig.run(pinged + 1100 * MS);
+        assert_eq!(rig.engine.reissue, Reissue::None, "A was answered");
+        rig.app_ping(&[b'B', round]);
+        rig.run(rig.elapsed() + SECOND);
+        let count = |first| {
+            let sent = rig.pings.iter().filter(|(_, payload)| *payload == [first, round]).count();
+            (sent, rig.fates.iter().filter(|(_, fate)| *fate == PongFate::Forward).count())
+        };
+        let pongs = 2 * usize::from(round) + 2;
+        assert_eq!((count(b'A'), count(b'B')), ((1, pongs), (1, pongs)), "round {round}: {:?}", rig.pings);
+    }
+    assert_eq!(rig.engine.stats().strays, 0);
+}
+
+#[test]
+fn s81_a_ping_behind_the_answer_to_ours_is_not_reissued() {
+    // A is dropped by a client that answers only the first; B comes later, and its pong trails.
+    let mut rig = Rig::new(exact());
+    let pinged = rig.run_to_ping();
+    let own = rig.pings[0].1.clone();
+    rig.app_ping(b"A");
+    rig.arrives(pinged + 100 * MS, Inbound::Pong(own));
+    rig.run(pinged + 900 * MS);
+    rig.app_ping(b"B");
+    rig.run(pinged + 5 * SECOND);
+    let payloads: Vec<_> = rig.pings[1..].iter().map(|(_, payload)| payload.clone()).collect();
+    assert_eq!(payloads, [b"A", b"B", b"A"], "{:?}", rig.pings);
+    // Both sendings of A are answered after all.
+    for pong in [b"A", b"B", b"A"] {
+        rig.arrives(rig.elapsed() + MS, Inbound::Pong(pong.to_vec()));
+        rig.run(rig.elapsed() + 2 * MS);
+    }
+    let fates: Vec<_> = rig.fates[1..].iter().map(|(_, fate)| fate.clone()).collect();
+    assert_eq!(fates, [PongFate::Forward, PongFate::Forward, PongFate::Surplus]);
+    assert_eq!((rig.engine.stats().strays, rig.engine.stats().pongs), (0, 1));
+}
+
+#[test]
+fn s81_two_pings_that_ours_overtook_at_different_times_wait_each_for_its_own() {
+    let mut rig = Rig::new(Policy { interval: SECOND, timeout: 8 * SECOND, ..exact() });
+    let first = rig.run_to_ping();
+    let own = rig.pings[0].1.clone();
+    rig.app_ping(b"A");
+    rig.arrives(first + 10 * MS, Inbound::Pong(own.clone()));
+    rig.run(first + 900 * MS);
+    rig.app_ping(b"C");
+    // Our pong once more: C has been under way for no time at all.
+    rig.arrives(first + 901 * MS, Inbound::Pong(own));
+    rig.run(first + 1500 * MS);
+    let reissued: Vec<_> = rig.pings.iter().filter(|(_, payload)| payload.len() == 1).cloned().collect();
+    assert_eq!(reissued[2..], [(first + 1010 * MS, b"A".to_vec())], "{reissued:?}");
+    rig.arrives(first + 1600 * MS, Inbound::Pong(b"C".to_vec()));
+    rig.run(first + 4 * SECOND);
+    assert_eq!(rig.pings.iter().filter(|(_, payload)| payload == b"C").count(), 1, "{:?}", rig.pings);
+}
+
+#[test]
 fn s07_a_pong_with_a_damaged_payload_is_alive_forwarded_and_counted() {
     // An interval beyond write_stall: a damaged pong must not count as no answer there either.
     let policy = Policy { interval: 120 * SECOND, probe_when_busy: 200 * SECOND, ..exact() };
@@ -282,7 +346,7 @@ fn s38_a_decided_miss_stays_decided() {
         rig.engine.flushed(rig.now, 1000, None);
         assert_eq!(rig.engine.deadline(), None, "{second} s later");
         assert_eq!(rig.engine.handle_timeout(rig.now), Due::Nothing);
-        assert_eq!(rig.engine.looked(rig.now, None), None);
+        assert_eq!(rig.engine.looked(rig.now, 1000, None), None);
         assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.poll_transmit(rig.now, Gap::Message).is_none());
     }
 }

@@ -343,7 +343,7 @@ fn s34_s37_app_after_a_close_nothing_is_asked_and_no_answer_revives() {
         assert!(!rig.engine.wants_transmit(rig.now) && rig.engine.poll_transmit(rig.now, Gap::Message).is_none());
         assert_eq!(rig.engine.deadline(), None, "{second} s later: {:?}", rig.engine);
         assert_eq!(rig.engine.handle_timeout(rig.now), Due::Nothing);
-        assert_eq!(rig.engine.looked(rig.now, None), None);
+        assert_eq!(rig.engine.looked(rig.now, 6, None), None);
     }
 }
 
@@ -438,6 +438,23 @@ fn s46_app_a_pong_behind_a_lapsed_question_is_taken_for_its_answer_once() {
     }
     rig.run(rig.elapsed() + 2 * SECOND);
     assert_eq!(fates(&rig), [Swallow, Swallow, Forward, Forward]);
+}
+
+#[test]
+fn s46_app_a_pong_long_after_a_question_was_skipped_is_the_clients_own() {
+    let mut rig = Rig::new(app());
+    // The client skips one question, answers the next ones, and says the word by itself an hour later.
+    rig.run_to_question();
+    rig.arrives(rig.elapsed() + SECOND, Inbound::Frame);
+    rig.run(rig.elapsed() + 2 * SECOND);
+    rig.page = Some(50 * MS);
+    rig.run_to_question();
+    rig.run(3600 * SECOND);
+    let answered = rig.beats.len();
+    let asked = rig.run_to_question();
+    rig.arrives(asked + SECOND, Inbound::Beat);
+    rig.run(asked + 2 * SECOND);
+    assert_eq!(fates(&rig)[answered..], [Swallow, Forward], "its answer, and nothing outstanding");
 }
 
 #[test]

@@ -6,9 +6,11 @@ mod answered;
 mod asked;
 mod backpressure;
 mod identity;
+mod long_frame;
 mod messages;
 mod model;
 mod overlays;
+mod partial;
 mod passive;
 mod settings;
 mod time;
@@ -16,7 +18,7 @@ mod time;
 use std::collections::VecDeque;
 
 use super::*;
-use crate::heartbeat::{BeatFate, Builtin, Due, Profile, Role, Verdict};
+use crate::heartbeat::{BeatFate, Builtin, ClientPing, Due, PingFate, PongFate, Profile, Role, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -48,6 +50,8 @@ fn watched(proof: Proof) -> Policy {
 /// What the client's socket gives to read.
 #[derive(Clone, Debug)]
 enum Inbound {
+    /// Part of a TLS record or of an HTTP/2 DATA frame that goes on: nothing to read yet.
+    Partial,
     /// Part of a frame that goes on.
     Inside,
     /// The end of a frame, and nothing behind it.
@@ -181,6 +185,21 @@ impl Rig {
         }
     }
 
+    /// Lets time pass on a machine on which every timer fires `late`, until `until` or the end of the session.
+    fn run_late(&mut self, until: Duration, late: Duration) {
+        let until = self.base + until;
+        while self.end.is_none() {
+            let readable = self.socket.front().filter(|_| self.reading).map(|(at, _)| *at);
+            match earliest([self.timer.map(|timer| timer + late), readable]) {
+                Some(at) if at <= until => {
+                    self.now = self.now.max(at);
+                    self.poll();
+                }
+                _ => return,
+            }
+        }
+    }
+
     /// Lets time pass until a ping has gone out, and tells when.
     fn run_to_ping(&mut self) -> Duration {
         let before = self.pings.len();
@@ -217,7 +236,7 @@ impl Rig {
                 Due::Look => {
                     self.read();
                     let delivery = self.delivery();
-                    self.engine.looked(self.now, delivery)
+                    self.engine.looked(self.now, self.written, delivery)
                 }
                 Due::End(verdict) => Some(verdict),
             };
@@ -240,6 +259,11 @@ impl Rig {
     fn read(&mut self) {
         while self.reading && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
             let Some((_, inbound)) = self.socket.pop_front() else { return };
+            if matches!(inbound, Inbound::Partial) {
+                self.engine.partial(self.now);
+                self.rearm();
+                continue;
+            }
             // As in the relay, what a frame means is known before the read is over.
             match &inbound {
                 Inbound::Pong(payload) => {
@@ -250,10 +274,10 @@ impl Rig {
                     let fate = self.engine.beat(self.now);
                     self.beats.push((self.elapsed(), fate));
                 }
-                Inbound::Inside | Inbound::Frame | Inbound::FrameAndMore => {}
+                Inbound::Partial | Inbound::Inside | Inbound::Frame | Inbound::FrameAndMore => {}
             }
             let (ended, inside) = match inbound {
-                Inbound::Inside => (false, true),
+                Inbound::Partial | Inbound::Inside => (false, true),
                 Inbound::FrameAndMore => (true, true),
                 Inbound::Frame | Inbound::Pong(_) | Inbound::Beat => (true, false),
             };
@@ -351,6 +375,37 @@ impl Rig {
         self.boundary = false;
         self.engine.write_blocked(self.now);
         self.rearm();
+    }
+
+    /// The app sends a part of one frame, `bytes` each `step`, until `until`, and the socket takes all of it.
+    fn stream(&mut self, bytes: u64, step: Duration, until: Duration) {
+        self.boundary = false;
+        while self.end.is_none() && self.elapsed() < until {
+            self.written += bytes;
+            self.run(self.elapsed() + step);
+        }
+    }
+
+    /// Lets time pass until the end of the session, with timers that fire a little late and bytes that the kernel is seen
+    /// to hold and that never come. Returns how often was looked.
+    fn looks_at_unread(&mut self, until: Duration) -> u32 {
+        let mut looks = 0;
+        while self.end.is_none() {
+            self.now =
+                self.engine.deadline().unwrap_or_else(|| unreachable!("no deadline: {:?}", self.engine)) + 2 * MS;
+            let verdict = match self.engine.handle_timeout(self.now) {
+                Due::Nothing => None,
+                Due::Look => {
+                    looks += 1;
+                    let delivery = Delivery { acked: self.written, unread: true };
+                    self.engine.looked(self.now, self.written, Some(delivery))
+                }
+                Due::End(verdict) => Some(verdict),
+            };
+            self.end = verdict.map(|verdict| (self.elapsed(), verdict));
+            assert!(self.elapsed() < until, "never ends: {:?}", self.engine);
+        }
+        looks
     }
 
     /// All bytes for the client are out, `more` of them since the last time.

@@ -34,19 +34,23 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn event(policy: &Policy, way: Way) -> impl Strategy<Value = Event> + use<> {
-    // Where bytes alone are no life, a client can prove its own only between frames, and deferrals add up.
-    let (upload, app_slow) = match policy.liveness {
-        Liveness::AnyBytes => (2..200, 1..280),
-        Liveness::AnyFrame | Liveness::PongOnly => (1..policy.timeout.as_secs() / 4 + 1, 1..20),
+    // Where bytes alone are no life, a client can prove its own only between frames.
+    let upload = match policy.liveness {
+        Liveness::AnyBytes => 2..200,
+        Liveness::AnyFrame | Liveness::PongOnly => 1..policy.timeout.as_secs() / 4 + 1,
     };
+    // No answer can go to the client inside a frame.
+    let waits = matches!(way, Way::Beats { waits: true, .. });
     let asked = way == Way::Asked;
     let may_skip = asked && policy.liveness != Liveness::PongOnly;
     prop_oneof![
         4 => Just(Event::Speak),
-        2 => seconds(upload).prop_map(Event::Upload),
+        2 => seconds(upload.clone()).prop_map(Event::Upload),
+        1 => seconds(upload).prop_map(Event::Record),
+        1 => seconds(1..400).prop_map(move |lasting| if waits { Event::Speak } else { Event::Stream(lasting) }),
         3 => (1_u64..128 << 10).prop_map(Event::Download),
         2 => (4096_u64..65_536, seconds(5..100)).prop_map(|(rate, lasting)| Event::ReadSlowly(rate, lasting)),
-        2 => seconds(app_slow).prop_map(Event::AppIsSlow),
+        2 => seconds(1..280).prop_map(Event::AppIsSlow),
         2 => Just(Event::AppPings),
         2 => Just(if way == Way::Pings { Event::AppPings } else { Event::AppSpeaks }),
         1 => seconds(1..100).prop_map(move |lasting| if asked { Event::OpenMessage(lasting) } else { Event::Speak }),

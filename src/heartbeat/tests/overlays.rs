@@ -144,6 +144,27 @@ fn s28_stops_without_end_and_without_life_are_bounded() {
 }
 
 #[test]
+fn s60_on_a_machine_whose_timers_are_always_late_the_window_is_doubled_at_most() {
+    for way in ways() {
+        let way = Way { policy: Policy { stall_guard: MS, ..way.policy.clone() }, ..way };
+        let (mut rig, since) = way.begin();
+        rig.run_late(since + 1000 * SECOND, 3 * MS);
+        let bound = since + 2 * way.window + SECOND;
+        assert!(rig.end.is_some_and(|(at, _)| at <= bound), "{}: {:?}, not by {bound:?}", way.name, rig.end);
+    }
+}
+
+#[test]
+fn s60_bytes_that_the_kernel_holds_are_not_looked_for_at_every_millisecond() {
+    for way in ways() {
+        let way = Way { policy: Policy { stall_guard: MS, ..way.policy.clone() }, ..way };
+        let (mut rig, since) = way.begin();
+        let looks = rig.looks_at_unread(since + 1000 * SECOND);
+        assert!(looks <= 400 * 10, "{}: {looks} looks in {:?}", way.name, rig.elapsed());
+    }
+}
+
+#[test]
 fn s31_what_the_kernel_holds_unread_puts_the_miss_off_and_no_read_moves_it_back() {
     for way in ways() {
         for (name, window) in [("as it is", None), ("shorter than stall_guard", Some(SECOND))] {
@@ -153,7 +174,7 @@ fn s31_what_the_kernel_holds_unread_puts_the_miss_off_and_no_read_moves_it_back(
             rig.now = rig.base + since + window;
             assert_eq!(rig.engine.handle_timeout(rig.now), Due::Look, "{} {name}", way.name);
             let unread = Delivery { acked: rig.written, unread: true };
-            assert_eq!(rig.engine.looked(rig.now, Some(unread)), None, "{} {name}", way.name);
+            assert_eq!(rig.engine.looked(rig.now, rig.written, Some(unread)), None, "{} {name}", way.name);
             let deadline = rig.engine.deadline().expect("it is only put off");
             assert!(deadline > rig.now && deadline <= rig.now + 2 * SECOND, "{} {name}", way.name);
             rig.rearm();
@@ -172,7 +193,9 @@ fn s31_unread_bytes_that_are_never_read_are_bounded() {
             assert!(rig.elapsed() < 1000 * SECOND, "{} never ends: {:?}", way.name, rig.engine);
             rig.now = rig.engine.deadline().expect("a deadline");
             let verdict = match rig.engine.handle_timeout(rig.now) {
-                Due::Look => rig.engine.looked(rig.now, Some(Delivery { acked: rig.written, unread: true })),
+                Due::Look => {
+                    rig.engine.looked(rig.now, rig.written, Some(Delivery { acked: rig.written, unread: true }))
+                }
                 Due::End(verdict) => Some(verdict),
                 Due::Nothing => None,
             };

@@ -160,18 +160,34 @@ fn max_deferral_caps_a_pause() {
 }
 
 #[test]
-fn max_deferral_caps_pauses_without_life_together() {
-    let mut rig = Rig::new(exact());
-    rig.run(SECOND);
-    for _ in 0..20 {
-        rig.pause();
-        rig.run(rig.elapsed() + 40 * SECOND);
-        if rig.end.is_none() {
+fn max_deferral_does_not_add_pauses_up_that_end_because_the_app_takes_bytes() {
+    // One frame of a client that lives, taken by an app that is slow and moves; no byte of it counts as life.
+    for liveness in [Liveness::AnyFrame, Liveness::PongOnly] {
+        let mut rig = Rig::new(Policy { liveness, ..exact() });
+        let pinged = rig.run_to_ping();
+        for _ in 0..20 {
+            rig.pause();
+            rig.run(rig.elapsed() + 40 * SECOND);
+            rig.arrives(rig.elapsed(), Inbound::Inside);
             rig.resume();
-            rig.run(rig.elapsed() + MS);
+            rig.run(rig.elapsed() + 500 * MS);
+            assert_eq!(rig.end, None, "{liveness:?}: {:?}", rig.engine);
         }
+        // It has been read for 10 s of the 810; silence from here on uses up the rest of its window.
+        rig.run(rig.elapsed() + 1000 * SECOND);
+        let end = pinged + 800 * SECOND + 20 * SECOND;
+        rig.assert_ended(Verdict::Timeout, end, end);
     }
-    rig.assert_ended(Verdict::UpstreamStalled, 301 * SECOND, 302 * SECOND);
+}
+
+#[test]
+fn a_connection_that_is_found_dead_by_other_means_is_a_miss() {
+    let mut rig = Rig::new(exact());
+    rig.run(30 * SECOND);
+    rig.engine.count_miss();
+    assert_eq!((rig.engine.stats().missed, rig.engine.misses()), (1, 1));
+    rig.engine.read(rig.now, seen(true, false));
+    assert_eq!((rig.engine.stats().missed, rig.engine.misses()), (1, 0), "in a row no longer");
 }
 
 #[test]

@@ -103,6 +103,55 @@ fn s28_a_stop_while_writes_are_stuck_is_not_the_clients_fault() {
 }
 
 #[test]
+fn s60_on_a_machine_whose_timers_are_always_late_a_dead_client_is_gone_in_time() {
+    let quick = Policy { interval: 300 * MS, timeout: 300 * MS, stall_guard: MS, ..exact() };
+    let no_kernel = Rig::new(quick.clone());
+    let kernel = Rig::new(quick).kernel(|_, written| written);
+    for mut rig in [no_kernel, kernel] {
+        rig.rtt = Some(10 * MS);
+        rig.run_late(10 * SECOND, 3 * MS);
+        rig.assert_alive();
+        rig.rtt = None;
+        let last = rig.fates.last().expect("it answered").0;
+        rig.run_late(100 * SECOND, 3 * MS);
+        // One fresh window, and what the few timers of two windows were late.
+        rig.assert_ended(Verdict::Timeout, last + 600 * MS, last + 900 * MS + 60 * MS);
+    }
+}
+
+#[test]
+fn s60_the_fresh_timeout_is_given_once_for_each_sign_of_life() {
+    let mut rig = Rig::new(exact());
+    let pinged = rig.run_to_ping();
+    rig.run(pinged + 15 * SECOND);
+    rig.stop(10 * SECOND);
+    let woken = rig.elapsed();
+    assert_eq!(rig.engine.outlook(), Some(rig.base + woken + 20 * SECOND), "fresh");
+    rig.run(woken + 19 * SECOND);
+    rig.stop(5 * SECOND);
+    rig.assert_ended(Verdict::Timeout, woken + 24 * SECOND, woken + 24 * SECOND);
+
+    let mut alive = Rig::new(exact()).kernel(|_, written| written);
+    for _ in 0..5 {
+        let pinged = alive.run_to_ping();
+        alive.run(pinged + 15 * SECOND);
+        alive.stop(10 * SECOND);
+        let woken = alive.elapsed();
+        alive.arrives(woken + 19 * SECOND, Inbound::Frame);
+        alive.run(woken + 19 * SECOND);
+        alive.assert_alive();
+    }
+}
+
+#[test]
+fn s60_bytes_that_the_kernel_holds_are_not_looked_for_at_every_millisecond() {
+    let mut rig = Rig::new(Policy { stall_guard: MS, ..exact() });
+    let pinged = rig.run_to_ping();
+    let looks = rig.looks_at_unread(pinged + 1000 * SECOND);
+    assert!(looks <= 320 * 10, "{looks} looks in {:?}", rig.elapsed());
+}
+
+#[test]
 fn s29_only_the_difference_between_instants_matters() {
     let trace = |base: Instant| {
         let mut rig = Rig::starting_at(Policy::default(), 7, base).answering(3 * SECOND);

@@ -13,7 +13,9 @@ impl World {
         let stopped = self.now < self.stopped_until;
         let backlog = self.pending > 0 || self.written - self.acked > 256;
         let stalled = stopped || backlog && !matches!(self.death, Some(Death::CablePulled));
-        if stalled || self.paused {
+        // What the app sends inside one frame leaves no room for a probe.
+        let streaming = self.is_streaming() && !matches!(self.death, Some(Death::CablePulled));
+        if stalled || self.paused || streaming {
             self.allowance += TICK;
         }
         if stalled && !self.stalled {

@@ -10,6 +10,10 @@ pub(super) enum Event {
     Speak,
     /// The client sends one frame that lasts; it answers no ping meanwhile.
     Upload(Duration),
+    /// The client sends one TLS record that lasts, with a frame in it.
+    Record(Duration),
+    /// The app sends one frame for so long, no faster than the client reads.
+    Stream(Duration),
     /// The app sends one frame of so many bytes.
     Download(u64),
     /// The client reads so many bytes a second only.

@@ -24,6 +24,8 @@ pub(super) struct World {
     // From the client.
     pub(super) socket: VecDeque<(Instant, Inbound)>,
     pub(super) uploading: Option<Instant>,
+    /// A part of that: of a frame, or of a record, which cannot be read before its end.
+    pub(super) piece: Inbound,
     pub(super) unsent: Vec<Inbound>,
     /// Whose questions the answers on their way belong to.
     pub(super) answers: VecDeque<bool>,
@@ -36,6 +38,10 @@ pub(super) struct World {
     // To the client.
     pub(super) frames: VecDeque<u64>,
     pub(super) frame_left: u64,
+    /// Frames that the app sends a little at a time, and until when the current one lasts.
+    pub(super) streams: VecDeque<Duration>,
+    pub(super) stream_until: Instant,
+    pub(super) streamed: Instant,
     pub(super) app_pings: u32,
     pub(super) app_words: u32,
     pub(super) next_word: Instant,
@@ -71,6 +77,7 @@ impl World {
             log: Vec::new(),
             socket: VecDeque::new(),
             uploading: None,
+            piece: Inbound::Inside,
             unsent: Vec::new(),
             answers: VecDeque::new(),
             skips: 0,
@@ -81,6 +88,9 @@ impl World {
             stopped_until: base,
             frames: VecDeque::new(),
             frame_left: 0,
+            streams: VecDeque::new(),
+            stream_until: base,
+            streamed: base,
             app_pings: 0,
             app_words: 0,
             next_word: base,
@@ -137,7 +147,13 @@ impl World {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Speak => self.sends(Inbound::Frame),
-            Event::Upload(lasting) => self.uploading = Some(self.now + lasting),
+            Event::Upload(lasting) => (self.uploading, self.piece) = (Some(self.now + lasting), Inbound::Inside),
+            Event::Record(_) if self.uploading.is_some() => {}
+            Event::Record(lasting) => (self.uploading, self.piece) = (Some(self.now + lasting), Inbound::Partial),
+            // A reader that is too slow for it is a backlog.
+            Event::Stream(_) if self.slow.is_some_and(|(_, until)| until > self.now) => {}
+            Event::Stream(lasting) => self.streams.push_back(lasting),
+            Event::ReadSlowly(..) if self.is_streaming() || !self.streams.is_empty() => {}
             Event::Download(bytes) => self.frames.push_back(bytes),
             Event::ReadSlowly(rate, lasting) => self.slow = Some((rate, self.now + lasting)),
             // Not slower yet: the pause as a whole is to stay within max_deferral.
@@ -245,7 +261,9 @@ impl World {
         }
         self.beats();
         match self.uploading {
-            Some(until) if until > self.now => self.sends(Inbound::Inside),
+            Some(until) if until > self.now => {
+                self.sends(self.piece.clone());
+            }
             Some(_) => {
                 self.uploading = None;
                 self.sends(Inbound::Frame);
@@ -271,7 +289,7 @@ impl World {
                 Due::Nothing => None,
                 Due::Look => {
                     let delivery = self.delivery();
-                    self.engine.looked(self.now, delivery)
+                    self.engine.looked(self.now, self.written, delivery)
                 }
                 Due::End(verdict) => Some(verdict),
             };
@@ -291,6 +309,15 @@ impl World {
     fn read(&mut self) {
         while !self.paused && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
             let Some((_, inbound)) = self.socket.pop_front() else { return };
+            if matches!(inbound, Inbound::Partial) {
+                self.engine.partial(self.now);
+                self.rearm();
+                if self.scenario.policy.liveness == Liveness::AnyBytes {
+                    self.last_life = self.now;
+                    self.allowance = Duration::ZERO;
+                }
+                continue;
+            }
             let is_data = !matches!(inbound, Inbound::Pong(_));
             match &inbound {
                 Inbound::Pong(payload) => {
@@ -298,7 +325,7 @@ impl World {
                     self.note(fate);
                 }
                 Inbound::Beat => self.beat(),
-                Inbound::Inside | Inbound::Frame | Inbound::FrameAndMore => {}
+                Inbound::Partial | Inbound::Inside | Inbound::Frame | Inbound::FrameAndMore => {}
             }
             let inside = matches!(inbound, Inbound::Inside);
             let before = self.engine.deadline();
@@ -343,9 +370,7 @@ impl World {
             if self.pending == 0 {
                 return;
             }
-            let buffer =
-                if self.scenario.kernel && self.engine.proof.window().is_none() { SEND_BUFFER } else { 2 * SEGMENT };
-            let room = buffer.saturating_sub(self.written - self.acked).min(self.pending);
+            let room = self.send_buffer().saturating_sub(self.written - self.acked).min(self.pending);
             self.written += room;
             self.pending -= room;
             if self.pending > 0 {
@@ -366,8 +391,23 @@ impl World {
         }
     }
 
+    fn send_buffer(&self) -> u64 {
+        if self.scenario.kernel && self.engine.proof.window().is_none() { SEND_BUFFER } else { 2 * SEGMENT }
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.now < self.stream_until
+    }
+
     /// Takes the next chunk of the app, with pings before it where a frame has ended.
     fn fill(&mut self) {
+        if self.is_streaming() {
+            if self.streamed < self.now {
+                self.streamed = self.now;
+                self.pending += self.send_buffer() / 2;
+            }
+            return;
+        }
         if self.frame_left == 0 {
             let gap = if self.now < self.open_until { Gap::Frame } else { Gap::Message };
             if gap == Gap::Message {
@@ -391,6 +431,11 @@ impl World {
                 self.app_speaks();
             }
             self.frame_left = self.frames.pop_front().unwrap_or(0);
+            if self.frame_left == 0
+                && let Some(lasting) = self.streams.pop_front()
+            {
+                self.stream_until = self.now + lasting;
+            }
         }
         let chunk = self.frame_left.min(CHUNK);
         self.frame_left -= chunk;
