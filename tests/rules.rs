@@ -133,6 +133,15 @@ const RULES: &[Rule] = &[
         breaks: |module, import| module != MAIN && within_any(import, &["std::process::exit", "std::process::abort"]),
     },
     Rule {
+        says: "6: a wait for a peer is bounded through suspension, which allows for pauses of the process",
+        breaks: |module, import| {
+            let stages =
+                ["crate::accept", "crate::tls", "crate::http", "crate::upstream", "crate::redirect", "crate::admin"];
+            let timers = ["tokio::time::timeout", "tokio::time::timeout_at", "hyper_util::rt::TokioTimer"];
+            within_any(module, &stages) && within_any(import, &timers)
+        },
+    },
+    Rule {
         says: "7: nothing but server imports admin",
         breaks: |module, import| {
             !within_any(module, &["crate::server", "crate::admin"]) && within(import, "crate::admin")
@@ -216,6 +225,9 @@ fn each_rule_is_broken_by_its_own_sample() {
         ("server.rs", "use tokio::signal::unix::signal;", "6"),
         ("cli/dev.rs", "use std::env;\nfn f() { env::var(\"X\"); }", "6"),
         ("cli/dev.rs", "use std::process;\nfn f() { process::exit(1) }", "6"),
+        ("upstream/dial.rs", "use tokio::time::{Instant, timeout_at};", "6"),
+        ("http/linger.rs", "async fn f() { tokio::time::timeout(D, g()).await; }", "6"),
+        ("admin/serve.rs", "use hyper_util::rt::{TokioIo, TokioTimer};", "6"),
         ("http/mod.rs", "use crate::admin::Api;", "7"),
     ];
     for (file, source, number) in samples {
@@ -246,6 +258,7 @@ fn what_the_rules_allow_is_not_reported() {
         ("cli/remote/wire.rs", "use hyper::client::conn::http1;"),
         ("upstream/mod.rs", "use rustls::ClientConfig;\nuse tokio::net::TcpStream;"),
         ("drain.rs", "use tokio::signal::unix::signal;"),
+        ("http/mod.rs", "use crate::suspension::timeout;\nuse tokio::time::{Instant, sleep};"),
         ("main.rs", "fn main() { std::process::exit(0) }"),
         ("cli/mod.rs", "use std::env;\nfn f() { env::args(); }"),
         (

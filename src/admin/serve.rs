@@ -14,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +27,7 @@ use super::stall::Stalling;
 use super::{Bound, Context, FAREWELL, health};
 use crate::config::AdminSocket;
 use crate::http::PauseTimer;
-use crate::suspension::Deadline;
+use crate::suspension::{Deadline, timeout};
 
 /// Connections of one listener at once; for one more, the one that has been idle for longest makes room.
 const CONNECTIONS: usize = 256;
@@ -80,7 +80,7 @@ pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: Cancellatio
     let ((), _file) = tokio::try_join!(probes, orders)?;
     connections.tracker.close();
     // Who has not gone by then is not waited for.
-    let _ = timeout(FAREWELL, connections.tracker.wait()).await;
+    let _ = timeout(FAREWELL, pin!(connections.tracker.wait())).await;
     Ok(())
 }
 
