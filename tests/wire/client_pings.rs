@@ -31,13 +31,15 @@ async fn s62_answers_that_are_held_are_at_most_the_newest() {
 
 /// The client sends 80 Pings behind a backlog; few Pongs come of it, the newest among them.
 async fn newest_only(backlog: Backlog, pace: Pace) {
-    let rig = Rig::start(&format!("{QUIET}\nclient_ping = \"answer\"")).await;
+    let rig = Rig::start(&format!("{QUIET}\nclient_ping = \"answer\"\nwrite_stall = \"2m\"")).await;
     let (client, app) = rig.narrow_pair("/pings").await;
     client.pace(Pace::Stopped);
     match backlog {
         // The way down is full once a send of the app makes no progress.
         Backlog::PartOfAFrame => while timeout(secs(1), app.try_send(&Role::App.binary(100_000))).await.is_ok() {},
         Backlog::WholeFrames => {
+            // The kernels hold more than this; what is left is sent in small frames.
+            app.send(&Role::App.binary(100_000).repeat(25)).await;
             let mut unread = 0;
             while unread < 5 {
                 app.send(&Role::App.binary(20_000)).await;
