@@ -87,7 +87,14 @@ async fn gone_in_time(rig: &Rig, path: &str, client: &Peer, app: &Peer) {
     // What the client sent last may have waited in the kernels.
     let silent = at_app.last_data_at.unwrap_or_else(|| panic!("{path}: the app received no data: {at_app:?}"));
     let took = at_client.ended_after(silent);
-    assert!(took < BOUND + GRACE + SLACK, "{path}: gone after {took:?}; the client received {at_client:?}");
+    let after = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(silent));
+    assert!(
+        took < BOUND + GRACE + SLACK,
+        "{path}: gone {took:?} after the last data of the client; the app had its Close after {:?}, the client its last \
+         data after {:?}; the client received {at_client:?}; the app received {at_app:?}",
+        after(at_app.closed_at()),
+        after(at_client.last_data_at),
+    );
     assert_eq!(at_client.closes(), [(1012, "heartbeat timeout".into())], "{path}: {at_client:?}");
     assert_eq!(at_app.closes(), [(4408, "heartbeat timeout".into())], "{path}: {at_app:?}");
     let at_app = app.ended(GRACE + SLACK).await;
