@@ -183,7 +183,8 @@ pub struct Upstream {
 /// The request that shows whether an app lives when no session can carry a ping. Any status counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamProbe {
-    /// `OPTIONS *` (RFC 9110 §9.3.7), which is about the server and no resource of it.
+    /// `OPTIONS *` (RFC 9110 §9.3.7), which is about the server and no resource of it. It expects 100 (Continue), so that
+    /// a server responds that has no handler for it.
     #[default]
     Auto,
     /// `GET` of this path, which may have a query.

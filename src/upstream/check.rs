@@ -1,18 +1,22 @@
 //! One health check of an app in doubt, on a connection of its own.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response, Uri, Version};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::app::{Reports, with_causes};
 use super::dial::{Dialer, authority};
@@ -25,8 +29,13 @@ use crate::suspension;
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulsegate/", env!("CARGO_PKG_VERSION")));
 /// Bytes of a response's body that are read, to spare the app a reset.
 const BODY_MAX: usize = BUFFER;
-/// The time for that.
-const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time for what follows the first head, interim or final.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+/// The content of `OPTIONS *`: some, so that the server may be asked to announce that it is ready for it.
+const CONTENT: &[u8] = b"\n";
+
+/// The content of a request.
+type Content = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A health check, and where its outcome goes.
 pub(super) struct Check {
@@ -71,7 +80,8 @@ impl Check {
             }
         };
         self.reports.connected(&self.pulse, ConnectOutcome::Opened, None);
-        let Some(request) = request(&self.dialer.settings.target, &self.dialer.settings.probe) else {
+        let interim = CancellationToken::new();
+        let Some(request) = request(&self.dialer.settings.target, &self.dialer.settings.probe, &interim) else {
             // Without a request the connection counts as the answer.
             self.answered();
             return Ended::with(CheckResult::Passed);
@@ -79,29 +89,52 @@ impl Check {
         if self.kind == HealthCheck::Connect {
             return Ended::with(CheckResult::Passed);
         }
-        self.exchange(stream, request).await
+        self.exchange(stream, request, interim).await
     }
 
-    async fn exchange(&self, stream: UpstreamStream, request: Request<Empty<Bytes>>) -> Ended {
-        let broken = |error: hyper::Error| Ended::failed(format!("no response: {}", with_causes(&error)));
+    async fn exchange(
+        self,
+        stream: UpstreamStream,
+        mut request: Request<Content>,
+        interim: CancellationToken,
+    ) -> Ended {
         let io = TokioIo::new(stream);
         let (mut sender, connection) = match http1::Builder::new().max_buf_size(BUFFER).handshake(io).await {
             Ok(opened) => opened,
-            Err(error) => return broken(error),
+            Err(error) => return broken(&error),
         };
+        let this = Arc::new(self);
+        let (reporter, arrived) = (Arc::clone(&this), interim.clone());
+        hyper::ext::on_informational(&mut request, move |_| {
+            reporter.answered();
+            arrived.cancel();
+        });
         let exchange = async {
             let response = sender.send_request(request).await?;
-            self.answered();
+            this.answered();
             // The head is the answer; the body is read only to spare the app a reset.
-            let _ = timeout(BODY_TIMEOUT, discard(response)).await;
-            Ok(Ended::with(CheckResult::Passed))
+            let _ = timeout(REST_TIMEOUT, discard(response)).await;
+            Ok(())
         };
         // The connection is driven here, and closed with this future.
-        let ended = match select(pin!(exchange), pin!(connection)).await {
-            Either::Left((ended, _)) => ended,
-            Either::Right((_, exchange)) => exchange.await,
+        let driven = async {
+            match select(pin!(exchange), pin!(connection)).await {
+                Either::Left((result, _)) => result,
+                Either::Right((_, exchange)) => exchange.await,
+            }
         };
-        ended.unwrap_or_else(broken)
+        let rest_is_late = async {
+            interim.cancelled().await;
+            sleep(REST_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            result = driven => match result {
+                Err(error) if !interim.is_cancelled() => broken(&error),
+                _ => Ended::with(CheckResult::Passed),
+            },
+            () = rest_is_late => Ended::with(CheckResult::Passed),
+        }
     }
 
     fn answered(&self) {
@@ -111,24 +144,40 @@ impl Check {
     }
 }
 
-/// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`].
-fn request(target: &Target, probe: &UpstreamProbe) -> Option<Request<Empty<Bytes>>> {
-    let (method, uri) = match probe {
-        UpstreamProbe::Off => return None,
-        UpstreamProbe::Auto => (Method::OPTIONS, Uri::from_static("*")),
-        // The configuration has been checked.
-        UpstreamProbe::Path(path) => (Method::GET, path.parse().ok()?),
-    };
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
+fn broken(error: &hyper::Error) -> Ended {
+    Ended::failed(format!("no response: {}", with_causes(error)))
+}
+
+/// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`]. Its content,
+/// if it has any, is sent when `interim` is cancelled.
+fn request(target: &Target, probe: &UpstreamProbe, interim: &CancellationToken) -> Option<Request<Content>> {
     let host = HeaderValue::try_from(authority(target)).unwrap_or(HeaderValue::from_static("localhost"));
-    let headers = request.headers_mut();
-    headers.insert(HOST, host);
-    headers.insert(USER_AGENT, AGENT);
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    Some(request)
+    let request = Request::builder().version(Version::HTTP_11).header(HOST, host).header(USER_AGENT, AGENT);
+    let request = request.header(CONNECTION, "close");
+    let request = match probe {
+        UpstreamProbe::Off => return None,
+        // Many a WebSocket app has no handler for requests, and leaves them without a response. Its HTTP server itself
+        // sends 100 (Continue), for a request that has content (RFC 9110 §10.1.1).
+        UpstreamProbe::Auto => request
+            .method(Method::OPTIONS)
+            .uri("*")
+            .header(EXPECT, "100-continue")
+            .header(CONTENT_TYPE, "text/plain")
+            .header(CONTENT_LENGTH, CONTENT.len())
+            .body(content(interim.clone())),
+        UpstreamProbe::Path(path) => request.method(Method::GET).uri(&**path).body(Empty::new().boxed_unsync()),
+    };
+    // The path was checked when the configuration was read.
+    request.ok()
+}
+
+/// [`CONTENT`], when `interim` is cancelled.
+fn content(interim: CancellationToken) -> Content {
+    let frame = async move {
+        interim.cancelled().await;
+        Ok(Frame::data(Bytes::from_static(CONTENT)))
+    };
+    StreamBody::new(stream::once(frame)).boxed_unsync()
 }
 
 /// The method and target of that request, for log lines.
@@ -158,14 +207,17 @@ mod tests {
     #[test]
     fn s58_the_request_of_a_health_check() {
         let tcp = Target::Tcp { host: "::1".into(), port: 3000 };
-        let request = |target: &Target, probe| super::request(target, &probe).expect("a request");
+        let interim = CancellationToken::new();
+        let request = |target: &Target, probe| super::request(target, &probe, &interim).expect("a request");
         let check = request(&tcp, UpstreamProbe::Auto);
         assert_eq!((check.method(), check.uri().to_string().as_str()), (&Method::OPTIONS, "*"));
         assert_eq!(check.headers()[HOST], "[::1]:3000");
         assert_eq!(check.headers()[USER_AGENT], AGENT);
+        assert_eq!(check.headers()[CONTENT_LENGTH], "1");
         let check = request(&Target::Unix("/app.sock".into()), UpstreamProbe::Path("/healthz?deep=1".into()));
         assert_eq!((check.method(), check.uri().to_string().as_str()), (&Method::GET, "/healthz?deep=1"));
         assert_eq!(check.headers()[HOST], "localhost");
-        assert!(super::request(&tcp, &UpstreamProbe::Off).is_none());
+        assert_eq!(check.headers().get(EXPECT), None);
+        assert!(super::request(&tcp, &UpstreamProbe::Off, &interim).is_none());
     }
 }

@@ -15,7 +15,7 @@ use super::check::{Check, Ended, describe};
 use super::dial::Dialer;
 use crate::config::{Upstream, UpstreamProbe};
 use crate::generation::Current;
-use crate::heartbeat::{HealthCheck, ProbeSessions, Tick, UpstreamPulse, Watch};
+use crate::heartbeat::{CheckResult, HealthCheck, ProbeSessions, Tick, UpstreamPulse, Watch};
 use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
@@ -91,7 +91,13 @@ impl<'a> Monitor<'a> {
                 match watch.tick(now(), &pulse, self.sessions(&pulse)) {
                     Tick::Wait => break,
                     Tick::Check(kind) => {
-                        if let Some(dialer) = dialer(&pulse) {
+                        let (dialer, sessions) = (dialer(&pulse), self.sessions(&pulse));
+                        if dialer.is_none() && !sessions.any {
+                            // It is kept by a worker that has had no request since the reload: no client is sent to it.
+                            watch.checked(CheckResult::Skipped, now(), &pulse, sessions);
+                            continue;
+                        }
+                        if let Some(dialer) = dialer {
                             self.dialer = Arc::new(dialer);
                         }
                         self.check(kind, &pulse);
@@ -235,6 +241,24 @@ mod tests {
         assert!(probed.starts_with(&[0, 1, 2, 0]), "one at a time, in turn: {orders:?}");
         let given_up = orders.iter().filter(|(_, order)| *order == Order::UpstreamUnresponsive).count();
         assert_eq!(given_up, 3, "every session is told once: {orders:?}");
+    }
+
+    #[tokio::test]
+    async fn s58_an_app_that_is_not_in_force_and_has_no_sessions_is_not_checked() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = listener.local_addr().expect("an address").port();
+        let settings = Arc::new(Upstream::at(Target::Tcp { host: "127.0.0.1".into(), port }));
+        for in_force in [false, true] {
+            let app = App::open(&settings, now()).expect("there is nothing to read");
+            let (registry, metrics) = (Registry::new(1), Metrics::new());
+            let watching = Monitor::new(&app, &registry, &metrics).run(|_| in_force.then(|| app.dialer()));
+            let limit = if in_force { 20 * SECOND } else { SECOND / 4 };
+            let connected = tokio::select! {
+                connected = tokio::time::timeout(limit, listener.accept()) => connected.is_ok(),
+                () = watching => panic!("it is watched"),
+            };
+            assert_eq!(connected, in_force);
+        }
     }
 
     #[tokio::test(start_paused = true)]

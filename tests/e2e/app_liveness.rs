@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -16,6 +17,7 @@ use crate::support::deadline::{PATIENCE, soon};
 use crate::support::fake::{Fake, hold};
 use crate::support::node::App;
 use crate::support::plain::{Answer, read_head};
+use crate::support::process::Process;
 use crate::support::proxy::{Config, Proxy};
 
 /// A watch that is quick enough for a test, with a `give_up` longer than the test.
@@ -214,6 +216,25 @@ async fn s58_an_app_that_is_stopped_without_sessions_is_not_ready() {
     app.resume();
     becomes(&proxy, 200).await;
     assert_eq!(reported(&proxy), ["upstream.unresponsive", "upstream.recovered"], "{}", proxy.transcript());
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s58_an_app_without_a_handler_for_requests_is_ready() {
+    // As with a WebSocket or Socket.IO server on a bare one: such a request never gets its response.
+    let script = "const server = require('node:http').createServer(); \
+                  server.listen(0, '127.0.0.1', () => console.log('listening ' + server.address().port));";
+    let app = Process::start("bare server", Command::new("node").arg("-e").arg(script));
+    let listening = app.line("the app listens", |line| line.text.starts_with("listening ")).await;
+    let port = listening.text.trim_start_matches("listening ");
+    let proxy = Proxy::start(config(&format!("http://127.0.0.1:{port}"), WATCH)).await;
+    becomes(&proxy, 200).await;
+    stays(&proxy, 200, LONG_ENOUGH).await;
+    assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
+    app.stop();
+    becomes(&proxy, 503).await;
+    app.resume();
+    becomes(&proxy, 200).await;
     proxy.finish().await;
 }
 

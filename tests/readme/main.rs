@@ -157,7 +157,7 @@ fn keys_and_defaults_in_the_table_are_those_of_the_documented_file() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 4, "the table was not found");
+    assert_eq!(seen, 5, "the table was not found");
 }
 
 #[test]
