@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Proof;
+use super::pattern::{MQTT_LENGTH, variable_length};
 use crate::ws::Sender;
 
 /// Bytes of a handshake message that are looked at; what is agreed stands near the front.
@@ -120,8 +121,8 @@ fn pusher(said: &[u8]) -> Reading {
     let established = serde_json::from_slice::<Value>(said).ok();
     let event = established.filter(|event| event["event"] == "pusher:connection_established");
     let activity = event.and_then(|event| match &event["data"] {
-        Value::String(data) => whole(&serde_json::from_str::<Value>(data).ok()?["activity_timeout"]),
-        data => whole(&data["activity_timeout"]),
+        Value::String(data) => whole_seconds(&serde_json::from_str::<Value>(data).ok()?["activity_timeout"]),
+        data => whole_seconds(&data["activity_timeout"]),
     });
     activity.filter(|seconds| *seconds > 0).map_or(Reading::Strange, |seconds| Reading::Said(seconds, 0))
 }
@@ -171,7 +172,9 @@ fn mqtt_connack(said: &[u8]) -> Reading {
         return Reading::More;
     }
     // Behind a byte of flags and the reason stand the properties, where the version has them.
-    let Some((length, mut rest)) = body.get(2..).and_then(variable_length) else { return KEPT };
+    let Some((length, mut rest)) = body.get(2..).and_then(|properties| variable_length(properties, MQTT_LENGTH)) else {
+        return KEPT;
+    };
     rest = &rest[..length.min(rest.len())];
     while let Some((&property, value)) = rest.split_first() {
         if property == 0x13 {
@@ -195,7 +198,7 @@ fn mqtt_connack(said: &[u8]) -> Reading {
 /// The body of the packet with the first byte `kind` at the front, as far as it has come, and whether that is all.
 fn mqtt_packet(said: &[u8], kind: u8) -> Option<(&[u8], bool)> {
     let (first, rest) = said.split_first()?;
-    let (length, body) = variable_length(rest).filter(|_| *first == kind)?;
+    let (length, body) = variable_length(rest, MQTT_LENGTH).filter(|_| *first == kind)?;
     Some((&body[..length.min(body.len())], body.len() >= length))
 }
 
@@ -203,20 +206,10 @@ fn more_or_strange(said: &[u8], kind: u8) -> Reading {
     if said.first().is_none_or(|first| *first == kind) && said.len() < 5 { Reading::More } else { Reading::Strange }
 }
 
-/// A length of one to four bytes, seven bits in each (MQTT 3.1.1 §2.2.3), and what follows it.
-fn variable_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut length = 0;
-    for (at, byte) in bytes.iter().take(4).enumerate() {
-        length |= usize::from(byte & 0x7F) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some((length, &bytes[at + 1..]));
-        }
-    }
-    None
-}
-
-fn whole(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|number| u32::try_from(number).ok())
+/// A number of seconds, however it is written; a part of a second counts as a whole one.
+fn whole_seconds(value: &Value) -> Option<u32> {
+    let seconds = Duration::try_from_secs_f64(value.as_f64()?).ok()?;
+    u32::try_from(seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0)).ok()
 }
 
 fn millis(ms: u32) -> Duration {
@@ -253,6 +246,21 @@ mod tests {
         let window = Proof::SpeaksWhenQuiet(Duration::from_secs(45));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, open)]), Some(window));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, object)]), Some(window));
+    }
+
+    #[test]
+    fn s65_pusher_may_write_its_timeout_as_any_number() {
+        let after = |timeout: &str| {
+            let open =
+                format!(r#"{{"data":{{"activity_timeout" :{timeout}}},"event":"pusher\u003aconnection_established"}}"#);
+            agreed(Handshake::Pusher, &[(Server, open.as_bytes())])
+        };
+        for thirty in ["30", "30.0", "3e1", "29.5"] {
+            assert_eq!(after(thirty), Some(Proof::SpeaksWhenQuiet(Duration::from_secs(45))), "{thirty}");
+        }
+        for none in ["0", "0.0", "-30", "1e30", "\"30\"", "null"] {
+            assert_eq!(after(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -112,7 +112,11 @@ impl Listener {
             self.started = self.profile.start_after.as_ref().is_none_or(|start| start.matches(opcode, payload));
             return if self.started { Heard::Start } else { Heard::Nothing };
         }
-        let fits = self.patterns(from).any(|pattern| pattern.matches(opcode, payload));
+        // Of a message that is held for the heartbeat in it, everything would be taken out.
+        let alone = self.holds(from);
+        let fits = self
+            .patterns(from)
+            .any(|pattern| if alone { pattern.matches(opcode, payload) } else { pattern.is_in(opcode, payload) });
         match from {
             _ if !fits => Heard::Nothing,
             Sender::Client => Heard::Beat,

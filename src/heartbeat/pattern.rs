@@ -1,8 +1,11 @@
 //! What a message must look like to be a heartbeat.
 
-use memchr::memmem;
-use serde_json::Value;
+mod json;
+mod records;
 
+use self::json::Json;
+pub use self::records::Format;
+pub(super) use self::records::{MQTT_LENGTH, variable_length};
 use crate::ws::Opcode;
 
 /// The look of one heartbeat message.
@@ -16,11 +19,8 @@ pub struct Pattern {
 enum Content {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
-    Json {
-        value: Value,
-        /// A text that stands in every message that fits, so that most others need not be parsed.
-        token: Box<[u8]>,
-    },
+    Json(Json),
+    Record(Format),
 }
 
 /// How a text of the configuration is compared with messages.
@@ -59,13 +59,14 @@ impl Pattern {
         let content = match matching {
             Matching::Exact => Content::Exact(text.into()),
             Matching::Prefix => Content::Prefix(text.into()),
-            Matching::Json => {
-                let value = serde_json::from_slice(text).map_err(|error| PatternError::NotJson(error.to_string()))?;
-                let token = longest_text(&value).filter(|token| !token.is_empty()).ok_or(PatternError::NoText)?;
-                Content::Json { token: token.as_bytes().into(), value }
-            }
+            Matching::Json => Content::Json(Json::new(text)?),
         };
         Ok(Self { opcode, content })
+    }
+
+    /// Messages of the kind that `format` prescribes, with a heartbeat among their records.
+    pub fn record(format: Format) -> Self {
+        Self { opcode: format.opcode(), content: Content::Record(format) }
     }
 
     /// Whether a message of at least `at_least` bytes that begins with `start` can still match.
@@ -75,69 +76,37 @@ impl Pattern {
             && match &self.content {
                 Content::Exact(text) => at_least <= text.len() && agree(text),
                 Content::Prefix(text) => agree(text),
-                Content::Json { .. } => {
-                    start.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| matches!(byte, b'{' | b'['))
-                }
+                Content::Json(_) => Json::may_begin(start),
+                Content::Record(format) => format.may_begin(start),
             }
     }
 
-    /// Whether the whole message `payload` is such a heartbeat.
+    /// Whether the message `payload` is such a heartbeat and nothing else, so that it can be taken out of the stream.
     pub fn matches(&self, opcode: Opcode, payload: &[u8]) -> bool {
         self.opcode == opcode
             && match &self.content {
                 Content::Exact(text) => payload == &**text,
                 Content::Prefix(text) => payload.starts_with(text),
-                Content::Json { value, token } => {
-                    // An escape may spell the token in other letters; then only parsing can tell.
-                    let may = memmem::find(payload, token).is_some() || payload.contains(&b'\\');
-                    may && serde_json::from_slice(payload).is_ok_and(|message| covers(value, &message))
-                }
+                Content::Json(pattern) => pattern.matches(payload),
+                Content::Record(format) => format.is_only_beats(payload),
             }
+    }
+
+    /// Whether the message `payload` is such a heartbeat, or has one among its records.
+    pub fn is_in(&self, opcode: Opcode, payload: &[u8]) -> bool {
+        match &self.content {
+            Content::Record(format) => self.opcode == opcode && format.has_beat(payload),
+            Content::Exact(_) | Content::Prefix(_) | Content::Json(_) => self.matches(opcode, payload),
+        }
     }
 
     /// Bytes of the longest message that matches.
     pub(super) fn longest(&self) -> usize {
         match &self.content {
             Content::Exact(text) => text.len(),
-            Content::Prefix(_) | Content::Json { .. } => usize::MAX,
+            Content::Prefix(_) | Content::Json(_) | Content::Record(_) => usize::MAX,
         }
     }
-}
-
-/// Whether `message` has everything that `pattern` names.
-fn covers(pattern: &Value, message: &Value) -> bool {
-    match (pattern, message) {
-        (Value::Null, _) => true,
-        (Value::Object(pattern), Value::Object(message)) => {
-            pattern.iter().all(|(key, value)| message.get(key).is_some_and(|found| covers(value, found)))
-        }
-        (Value::Array(pattern), Value::Array(message)) => {
-            pattern.len() == message.len() && pattern.iter().zip(message).all(|(value, found)| covers(value, found))
-        }
-        (pattern, message) => pattern == message,
-    }
-}
-
-/// The longest text in an object or array, or its longest key where it has no text.
-fn longest_text(value: &Value) -> Option<&str> {
-    let (mut texts, mut keys) = (Vec::new(), Vec::new());
-    let mut open = vec![value];
-    while let Some(value) = open.pop() {
-        match value {
-            Value::String(text) => texts.push(text.as_str()),
-            Value::Array(elements) => open.extend(elements),
-            Value::Object(members) => {
-                keys.extend(members.keys().map(String::as_str));
-                open.extend(members.values());
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
-    }
-    if !matches!(value, Value::Object(_) | Value::Array(_)) {
-        return None;
-    }
-    let candidates = if texts.is_empty() { keys } else { texts };
-    candidates.into_iter().max_by_key(|text| text.len())
 }
 
 #[cfg(test)]

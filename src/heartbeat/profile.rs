@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Handshake, Matching, Pattern};
+use super::{Format, Handshake, Matching, Pattern};
 use crate::ws::{Opcode, message_frame};
 
 /// Silence that a client may keep where its profile knows no better: one and a half throttled minutes of a hidden tab.
@@ -171,7 +171,6 @@ impl Builtin {
     pub fn profile(self, role: Role) -> Profile {
         const SECOND: Duration = Duration::from_secs(1);
         let text = |text: &str| fixed(Opcode::TEXT, text.as_bytes(), Matching::Exact);
-        let binary = |bytes: &[u8]| fixed(Opcode::BINARY, bytes, Matching::Exact);
         let json = |text: &str| fixed(Opcode::TEXT, text.as_bytes(), Matching::Json);
         let says = |text: &str| Some(Say::new(Opcode::TEXT, text.as_bytes()));
         let base = Profile {
@@ -197,16 +196,18 @@ impl Builtin {
             }
             Self::GraphqlWs => base,
             Self::Signalr => Profile {
-                expect: vec![text("{\"type\":6}\u{1e}"), binary(&[0x02, 0x91, 0x06])],
+                expect: vec![Pattern::record(Format::SignalrJson), Pattern::record(Format::SignalrMessagePack)],
                 proof: Proof::SpeaksWhenSpokenTo(30 * SECOND),
                 ..base
             },
             Self::Stomp => Profile {
-                expect: vec![text("\n"), text("\r\n"), binary(b"\n"), binary(b"\r\n")],
+                expect: vec![Pattern::record(Format::StompText), Pattern::record(Format::StompBinary)],
                 handshake: Some(Handshake::Stomp),
                 ..base
             },
-            Self::Mqtt => Profile { expect: vec![binary(&[0xC0, 0x00])], handshake: Some(Handshake::Mqtt), ..base },
+            Self::Mqtt => {
+                Profile { expect: vec![Pattern::record(Format::Mqtt)], handshake: Some(Handshake::Mqtt), ..base }
+            }
             Self::Phoenix => Profile {
                 expect: vec![
                     json(r#"[null,null,"phoenix","heartbeat",null]"#),

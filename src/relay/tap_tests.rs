@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::*;
-use crate::heartbeat::{Builtin, Liveness, Matching, Mode, Pattern, Policy, Profile, Role};
+use crate::heartbeat::{Builtin, Format, Liveness, Matching, Mode, Pattern, Policy, Profile, Role};
 
 const TEXT: u8 = 0x01;
 const CONTINUATION: u8 = 0x00;
@@ -219,4 +219,92 @@ fn a_profile_with_long_messages_gathers_them_whole() {
     assert_eq!(tap.piece(&frame[..500], true, false, &mut listener), Sight::Hold);
     assert_eq!(tap.piece(&frame[500..], false, true, &mut listener), Sight::Heard(Heard::Beat));
     assert_eq!(tap.take_held(), frame[..500]);
+}
+
+/// A listener for a profile of which nothing but its heartbeats counts.
+fn pong_only(builtin: Builtin) -> Listener {
+    let mode = builtin.mode(Role::Passive);
+    Listener::new(&Policy { mode, liveness: Liveness::PongOnly, ..Policy::default() }).expect("it listens for them")
+}
+
+#[test]
+fn s65_a_heartbeat_among_other_records_counts() {
+    const BINARY: u8 = 0x02;
+    let invocation = "{\"type\":1,\"target\":\"send\",\"arguments\":[]}\u{1e}";
+    let [before, behind] = [format!("{invocation}{{\"type\": 6}}\u{1e}"), format!("{{\"type\":6}}\u{1e}{invocation}")];
+    let (mut tap, mut listener) = (Tap::new(Sender::Client), pong_only(Builtin::Signalr));
+    for (opcode, payload, heard) in [
+        (TEXT, before.as_bytes(), Heard::Beat),
+        (TEXT, behind.as_bytes(), Heard::Beat),
+        (TEXT, invocation.as_bytes(), Heard::Nothing),
+        (BINARY, &[0x03, 0x92, 0x07, 0xC0, 0x02, 0x91, 0x06], Heard::Beat),
+        (BINARY, &[0x03, 0x92, 0x07, 0xC0], Heard::Nothing),
+        (BINARY, before.as_bytes(), Heard::Nothing),
+        (TEXT, &[0x02, 0x91, 0x06], Heard::Nothing),
+    ] {
+        let sight = show(&mut tap, &mut listener, LAST | opcode, payload);
+        let is_none = sight == Sight::Pass && heard == Heard::Nothing;
+        assert!(is_none || sight == Sight::Heard(heard), "{sight:?}: {:?}", payload.escape_ascii().to_string());
+        tap.pass(true);
+    }
+}
+
+#[test]
+fn s65_records_are_read_across_fragments_as_far_as_a_profile_reads() {
+    let (mut tap, mut listener) = (Tap::new(Sender::Client), pong_only(Builtin::Signalr));
+    let record = "{\"type\":1,\"target\":\"send\",\"arguments\":[\"0123456789\"]}\u{1e}";
+    for (records, heard) in [(3, Heard::Beat), (8, Heard::Nothing)] {
+        let message = record.repeat(records) + "{\"type\": 6}\u{1e}";
+        let pieces: Vec<&[u8]> = message.as_bytes().chunks(7).collect();
+        let mut last = Sight::Pass;
+        for (at, piece) in pieces.iter().enumerate() {
+            let opcode = if at == 0 { TEXT } else { CONTINUATION };
+            let fin = if at + 1 == pieces.len() { LAST } else { 0 };
+            match show(&mut tap, &mut listener, fin | opcode, piece) {
+                // Too long: the rest passes unseen.
+                Sight::Heard(Heard::Nothing) if fin == 0 => tap.pass(false),
+                sight => last = sight,
+            }
+            assert!(!tap.holds() && tap.kept() <= 1024, "what is watched is not held: {}", tap.kept());
+        }
+        let is_none = last == Sight::Pass && heard == Heard::Nothing;
+        assert!(is_none || last == Sight::Heard(heard), "{records} records before it: {last:?}");
+        tap.pass(true);
+    }
+}
+
+#[test]
+fn s65_only_a_message_of_nothing_else_is_taken_out() {
+    let expect = vec![Pattern::record(Format::SignalrJson)];
+    let profile = || Arc::new(Profile { expect: expect.clone(), ..Builtin::ExpressText.profile(Role::Answer) });
+    for mode in [Mode::App(profile()), Mode::Answer(profile())] {
+        let (mut tap, mut listener) = (Tap::new(Sender::Client), listener(mode));
+        for (message, heard) in [
+            ("{\"type\":6}\u{1e}", Heard::Beat),
+            ("{\"type\": 6.0}\u{1e} {\"type\":6}\u{1e}", Heard::Beat),
+            ("{\"type\":6}\u{1e}{\"type\":7}\u{1e}", Heard::Nothing),
+            ("{\"type\":6}\u{1e}{\"type\":1", Heard::Nothing),
+        ] {
+            let sight = show(&mut tap, &mut listener, LAST | TEXT, message.as_bytes());
+            assert_eq!(sight, Sight::Heard(heard), "{message:?}");
+            tap.end();
+        }
+    }
+}
+
+#[test]
+fn s65_json_is_compared_by_value_on_its_way() {
+    let pattern = Pattern::new(Opcode::TEXT, br#"{"op":11}"#, Matching::Json).unwrap();
+    let profile = Profile { expect: vec![pattern], ..Builtin::ExpressText.profile(Role::App) };
+    let mut listener = listener(Mode::App(Arc::new(profile)));
+    let mut tap = Tap::new(Sender::Client);
+    for beat in [r#"{"op":11}"#, r#"{"op":11.0}"#, "{\n\t\"d\": null, \"op\" : 1.1e1\n}", r#"{"\u006fp":110e-1}"#] {
+        assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, beat.as_bytes()), Sight::Heard(Heard::Beat), "{beat}");
+        tap.end();
+        let (start, end) = beat.as_bytes().split_at(4);
+        assert_eq!(show(&mut tap, &mut listener, TEXT, start), Sight::Hold, "{beat}");
+        assert_eq!(show(&mut tap, &mut listener, LAST | CONTINUATION, end), Sight::Heard(Heard::Beat), "{beat}");
+        tap.end();
+    }
+    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, br#"{"op":1}"#), Sight::Heard(Heard::Nothing));
 }
