@@ -10,11 +10,14 @@ mod support;
 
 mod actioncable;
 mod graphql_ws;
+mod jupyterlab;
 mod library;
 mod matrix;
 mod mqtt;
 mod phoenix;
 mod pusher;
+mod reconnecting;
+mod returns;
 mod signalr;
 mod socket_io;
 mod stomp;
