@@ -21,6 +21,7 @@ mod returns;
 mod signalr;
 mod socket_io;
 mod stomp;
+mod stopped;
 mod subscriptions_transport_ws;
 mod table;
 mod ws;
