@@ -173,7 +173,7 @@ async fn a_client_that_falls_silent_is_gone_from_both_legs() {
         }
     };
     let Message::Close(Some(frame)) = farewell else { panic!("{farewell:?}") };
-    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1001, "heartbeat timeout"));
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1012, "heartbeat timeout"));
     dev.end().await;
 }
 

@@ -107,7 +107,7 @@ pub struct OnMiss {
 impl Default for OnMiss {
     fn default() -> Self {
         Self {
-            client: CloseSpec::new(1001, "heartbeat timeout"),
+            client: CloseSpec::new(1012, "heartbeat timeout"),
             upstream: UpstreamEnd::Close(CloseSpec::new(4408, "heartbeat timeout")),
         }
     }

@@ -149,7 +149,7 @@ async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_tr
         }
     };
     let silent = last.elapsed().as_secs_f64();
-    assert_eq!(close.close(), Some((1001, "heartbeat timeout".to_owned())));
+    assert_eq!(close.close(), Some((1012, "heartbeat timeout".to_owned())));
     drop(client);
     let line = rig.proxy.ws_close(|line| line["conn_id"] == id).await.json;
     assert_eq!(

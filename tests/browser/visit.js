@@ -1,6 +1,6 @@
 // Headless Chromium on one page: prints what the page logs, does what it is told on stdin, one JSON a line.
 //
-//   node visit.js URL --ca FILE
+//   node visit.js URL --ca FILE [--http1]
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
@@ -8,12 +8,12 @@ import { chromium } from 'playwright-core';
 
 import { executable, flags, relay, report } from './chromium.js';
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { ca: { type: 'string' } } });
+const { positionals, values } = parseArgs({ allowPositionals: true, options: { ca: { type: 'string' }, http1: { type: 'boolean' } } });
 
 const browser = await chromium.launch({
   executablePath: executable,
   chromiumSandbox: false,
-  args: await flags(positionals[0], values.ca),
+  args: [...(await flags(positionals[0], values.ca)), ...(values.http1 ? ['--disable-http2'] : [])],
 });
 const page = await browser.newPage();
 page.on('console', (message) => relay(message.text()));

@@ -74,7 +74,7 @@ async fn s51_silence_for_a_window_ends_both_legs() {
     session.client_says("ping").await;
     let last_word = Instant::now();
     session.client_hears_text("pong").await;
-    let end = session.ends(1001).await;
+    let end = session.ends(1012).await;
     let took = end.at - last_word;
     assert!(took + GRAIN > WINDOW, "torn down after {took:?} already");
     assert!(took < WINDOW + SLACK, "torn down after {took:?}");
@@ -88,7 +88,7 @@ async fn s51_control_frames_do_not_break_the_silence() {
     let session = Spoken::open(ANSWERS).await;
     let opened = Instant::now();
     let controls = [PONG, PING].map(|opcode| Frame::client(FIN | opcode, "alive"));
-    let end = session.ends_amid(&controls, 1001).await;
+    let end = session.ends_amid(&controls, 1012).await;
     let took = end.at - opened;
     assert!(took < WINDOW + SLACK, "torn down after {took:?}");
     assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);

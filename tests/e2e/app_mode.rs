@@ -219,7 +219,7 @@ async fn an_answer_never_finished_ends_in_time_and_the_app_hears_no_part_of_it()
     session.client_hears_text("ping").await;
     session.client_sends(&Frame::client(TEXT, "po")).await;
     let silent = Instant::now();
-    let end = session.ends(1001).await;
+    let end = session.ends(1012).await;
     let took = end.at - silent;
     assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
     assert_eq!(end.app_heard, [], "a part of a message reached the app");
@@ -233,7 +233,7 @@ async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_hears_no_p
     session.client_hears_text("ping").await;
     session.client_sends(&Frame::client(TEXT, "po")).await;
     let began = Instant::now();
-    let end = session.ends_amid(&[Frame::client(CONTINUATION, "")], 1001).await;
+    let end = session.ends_amid(&[Frame::client(CONTINUATION, "")], 1012).await;
     let took = end.at - began;
     assert!(took < Duration::from_secs(2) + SLACK, "torn down after {took:?}");
     assert_eq!(end.app_heard, [], "a part of a message reached the app");
@@ -257,7 +257,7 @@ async fn pongs_of_the_protocol_are_no_sign_of_life() {
     let session = Spoken::open(STRICT).await;
     let began = Instant::now();
     let controls = [PONG, PING].map(|opcode| Frame::client(FIN | opcode, "alive"));
-    let end = session.ends_amid(&controls, 1001).await;
+    let end = session.ends_amid(&controls, 1012).await;
     let took = end.at - began;
     assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
     assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);
@@ -271,7 +271,7 @@ async fn only_the_answer_is_life_where_the_policy_says_so() {
     let session = Spoken::open(&strictest).await;
     let began = Instant::now();
     let chatter = Frame::client(FIN | TEXT, "busy");
-    let end = session.ends_amid(std::slice::from_ref(&chatter), 1001).await;
+    let end = session.ends_amid(std::slice::from_ref(&chatter), 1012).await;
     let took = end.at - began;
     assert!(took < STRICT_BOUND + SLACK, "torn down after {took:?}");
     assert_eq!(end.line["close.reason"], "heartbeat_timeout", "{}", end.line);

@@ -33,7 +33,7 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!(line["close.initiator"], "proxy", "{line}");
     assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
-    assert_eq!(line["close.code"], 1001, "{line}");
+    assert_eq!(line["close.code"], 1012, "{line}");
     assert_eq!(line["upstream.close_code"], 4408, "{line}");
     assert_eq!(line["missed"], 1, "{line}");
     assert_eq!(line["url.path"], "/ws", "a query may hold secrets and stays out of the log: {line}");
@@ -59,7 +59,7 @@ async fn a_client_that_wakes_within_close_grace_learns_why() {
     app.close_of("late").await;
     late.resume();
     let close = late.event("close", |_| true).await;
-    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()));
+    assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()));
     // The client has echoed the Close, so nobody waits for the rest of the grace.
     let line = proxy.ws_close(|_| true).await.json;
     assert!(line["duration_s"].as_f64().is_some_and(|duration| duration < 20.0), "{line}");

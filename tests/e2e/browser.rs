@@ -12,7 +12,7 @@ use crate::support::process::{Process, send};
 use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
 
 #[tokio::test]
-async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
+async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1012() {
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
     let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
@@ -33,7 +33,7 @@ async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
     // It is opened again within `close_grace`.
     send(network_service, Signal::CONT);
     let close = browser.event("close", |_| true).await;
-    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
     assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
@@ -43,7 +43,7 @@ async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1001() {
 }
 
 #[tokio::test]
-async fn the_page_of_dev_shows_a_heartbeat_kill_as_1001() {
+async fn the_page_of_dev_shows_a_heartbeat_kill_as_1012() {
     let dir = TempDir::new().expect("make a temporary directory");
     let ca = dir.path().join("ca.pem");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
@@ -63,7 +63,7 @@ async fn the_page_of_dev_shows_a_heartbeat_kill_as_1001() {
     send(network_service, Signal::STOP);
     dev.line("the app's close event", |line| line.text.contains("app.close") && line.text.contains("4408")).await;
     send(network_service, Signal::CONT);
-    browser.shows("#code", "1001").await;
+    browser.shows("#code", "1012").await;
     browser.shows("#reason", "heartbeat timeout").await;
     browser.shows("#state", "closed").await;
 }

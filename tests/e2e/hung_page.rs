@@ -65,7 +65,7 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
     // Within `close_grace` the page wakes, and learns why.
     browser.event("unblocked", |_| true).await;
     let close = browser.event("close", |_| true).await;
-    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
     assert_eq!(proxy.logged("ws.open")[0]["heartbeat.mode"], "app", "{}", proxy.transcript());

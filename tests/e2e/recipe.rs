@@ -58,13 +58,13 @@ async fn a_client_that_answers_pings_but_no_heartbeats_is_torn_down() {
     assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
     assert_eq!(close["payload"], 0, "{close}");
     let close = silent.event("close", |_| true).await;
-    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()));
+    assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()));
     assert!(!silent.events("beat").is_empty(), "it was never asked: {}", silent.transcript());
 
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!(line["close.initiator"], "proxy", "{line}");
     assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
-    assert_eq!((&line["close.code"], &line["upstream.close_code"]), (&1001.into(), &4408.into()), "{line}");
+    assert_eq!((&line["close.code"], &line["upstream.close_code"]), (&1012.into(), &4408.into()), "{line}");
     assert_eq!(line["missed"], 1, "{line}");
     proxy.releases(connections).await;
 

@@ -16,7 +16,7 @@ probe_when_busy = \"400ms\"
 ";
 
 #[tokio::test]
-async fn s32_an_uploading_client_sees_1001_and_not_1006() {
+async fn s32_an_uploading_client_sees_1012_and_not_1006() {
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with(ROUTE)).await;
     let mut client = Client::connect(&proxy, "/sink?name=uploader", &["--mute"]).await;
@@ -25,13 +25,13 @@ async fn s32_an_uploading_client_sees_1001_and_not_1006() {
     let close = client.event("close", |_| true).await;
     assert_eq!(
         (&close["code"], &close["reason"]),
-        (&1001.into(), &"heartbeat timeout".into()),
+        (&1012.into(), &"heartbeat timeout".into()),
         "{}",
         client.transcript()
     );
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
-    assert_eq!(line["close.code"], 1001, "{line}");
+    assert_eq!(line["close.code"], 1012, "{line}");
 
     let close = app.close_of("uploader").await.json;
     let payload = close["payload"].as_u64().unwrap_or_default();

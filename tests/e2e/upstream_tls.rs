@@ -77,7 +77,7 @@ async fn a_silent_client_is_told_apart_behind_tls_too() {
     let live = Client::connect(&outer, "/ws?name=live", &[]).await;
     let dead = Client::connect(&outer, "/ws?name=dead", &["--mute"]).await;
     let close = dead.event("close", |_| true).await;
-    assert_eq!(close["code"], 1001, "{}", dead.transcript());
+    assert_eq!(close["code"], 1012, "{}", dead.transcript());
     assert_eq!(app.close_of("dead").await.json["code"], 4408, "{}", app.transcript());
     assert!(live.events("close").is_empty(), "{}", live.transcript());
     drop((live, dead));

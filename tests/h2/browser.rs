@@ -11,7 +11,7 @@ use crate::support::process::send;
 use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
 
 #[tokio::test]
-async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1001() {
+async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1012() {
     let app = App::bare().await;
     let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
     let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
@@ -32,7 +32,7 @@ async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1001()
     assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
     send(network_service, Signal::CONT);
     let close = browser.event("close", |_| true).await;
-    assert_eq!((&close["code"], &close["reason"]), (&1001.into(), &"heartbeat timeout".into()), "{close}");
+    assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"heartbeat_timeout".into()), "{line}");
     assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");

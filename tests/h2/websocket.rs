@@ -159,7 +159,7 @@ async fn a_silent_stream_is_torn_down_and_its_neighbour_is_not() {
             break frame;
         }
     };
-    assert_eq!(close.close(), Some((1001, "heartbeat timeout".into())));
+    assert_eq!(close.close(), Some((1012, "heartbeat timeout".into())));
     neighbour.echoes("still here").await;
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!((&line["close.reason"], &line["missed"]), (&"heartbeat_timeout".into(), &1.into()), "{line}");

@@ -38,11 +38,11 @@ const PLACES = [
   { path: '/notifications', route: '/' },
 ];
 const ENDS = [
-  (c) => ['proxy', 'heartbeat_timeout', 1001, 4408, 'heartbeat timeout', `client stopped answering: last pong 45.2 s ago, RTT was ${Math.round(c.heartbeat.rtt_s * 1000)} ms`],
+  (c) => ['proxy', 'heartbeat_timeout', 1012, 4408, 'heartbeat timeout', `client stopped answering: last pong 45.2 s ago, RTT was ${Math.round(c.heartbeat.rtt_s * 1000)} ms`],
   () => ['client', 'normal', 1001, 1001, null, 'client went away: its page was left, or its program ended (1001)'],
   () => ['client', 'normal', 1000, 1000, 'bye', 'client closed the session with 1000 "bye"'],
   () => ['client', 'normal', 1006, 1006, null, "client's connection broke without a Close: connection reset"],
-  () => ['proxy', 'slow_reader', 1001, 4408, 'slow reader', 'client stopped reading: it took nothing of what was sent to it for 10 s'],
+  () => ['proxy', 'slow_reader', 1012, 4408, 'slow reader', 'client stopped reading: it took nothing of what was sent to it for 10 s'],
 ];
 
 // The same crowd every time.

@@ -80,7 +80,7 @@ async fn a_client_made_to_look_dead_is_found_dead() {
     dev.process
         .line("the app's close event", |line| line.text.contains("app.close") && line.text.contains("4408"))
         .await;
-    assert_eq!(guest.close().await, (1001, "heartbeat timeout".to_owned()));
+    assert_eq!(guest.close().await, (1012, "heartbeat timeout".to_owned()));
     page.until("document.querySelectorAll('#details .plot circle.miss').length === 1").await;
     page.finish();
 }

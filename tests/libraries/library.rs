@@ -1,5 +1,6 @@
 //! What is known of a library. Every field is either used by a scenario or asserted by one.
 
+use std::fmt::{self, Display};
 use std::fs;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(crate) struct Library {
     pub(crate) path: &'static str,
     /// Flags for its `page.js`.
     pub(crate) flags: &'static [&'static str],
-    /// The name of its profile.
+    /// The name of its profile; empty where it has none.
     pub(crate) profile: &'static str,
     /// The mode that the profile implies.
     pub(crate) mode: &'static str,
@@ -32,10 +33,12 @@ pub(crate) struct Library {
     pub(crate) hung: Hung,
     /// What the app surfaces of a missed heartbeat: these fields of its `close` event.
     pub(crate) app_hears: &'static str,
-    /// What the page surfaces of the proxy's 1001, and what it does then.
-    pub(crate) after_1001: After,
-    /// What the page surfaces of the proxy's 1012, and what it does then.
-    pub(crate) after_1012: After,
+    /// What the page surfaces of the Close after a missed heartbeat: these fields of its `close` event.
+    pub(crate) hears_miss: &'static str,
+    /// The same of the Close with which the proxy restarts.
+    pub(crate) hears_restart: &'static str,
+    /// Whether the page comes back by itself after each of [`ENDS`].
+    pub(crate) comes_back: [ComesBack; ENDS.len()],
 }
 
 /// What `profile = "auto"` makes of a library.
@@ -66,13 +69,41 @@ pub(crate) enum Hung {
     },
 }
 
-/// What a page does after its connection has been closed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct After {
-    /// Fields of its `close` event.
-    pub(crate) hears: &'static str,
-    /// Whether it comes back.
-    pub(crate) comes_back: ComesBack,
+/// The last that a page receives of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A Close with this code.
+    Close(u16),
+    /// No Close: the page sees 1006.
+    NoClose,
+}
+
+/// The ends that are tried with every library: the codes that a missed heartbeat could have, and none.
+pub(crate) const ENDS: [End; 5] = [End::Close(1001), RESTART, End::Close(1013), End::Close(4408), End::NoClose];
+
+/// The code of a missed heartbeat and of a restart.
+pub(crate) const RESTART: End = End::Close(1012);
+
+/// A library that comes back after every end.
+pub(crate) const ALWAYS: [ComesBack; ENDS.len()] = [ComesBack::Yes; ENDS.len()];
+
+/// A library that comes back after every end, where its first try succeeds.
+pub(crate) const UNLESS_REFUSED: [ComesBack; ENDS.len()] = [ComesBack::UnlessRefused; ENDS.len()];
+
+/// A library that leaves it to its user.
+pub(crate) const NOT_ITS_JOB: [ComesBack; ENDS.len()] = [ComesBack::NotItsJob; ENDS.len()];
+
+/// A library that takes 1001 for a deliberate end.
+pub(crate) const BUT_AFTER_1001: [ComesBack; ENDS.len()] =
+    [ComesBack::No, ComesBack::Yes, ComesBack::Yes, ComesBack::Yes, ComesBack::Yes];
+
+impl Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Close(code) => write!(f, "{code}"),
+            Self::NoClose => f.write_str("no Close"),
+        }
+    }
 }
 
 /// Whether a library reconnects by itself.
@@ -83,7 +114,6 @@ pub(crate) enum ComesBack {
     /// It does, and gives up when its first try fails.
     UnlessRefused,
     /// It could, and does not after this code.
-    #[expect(dead_code, reason = "no library is like that so far")]
     No,
     /// The library has no such thing; its user writes it.
     NotItsJob,
@@ -97,6 +127,12 @@ impl ComesBack {
 }
 
 impl Library {
+    /// Whether the page comes back by itself after `end`, which is one of [`ENDS`].
+    pub(crate) fn comes_back_after(&self, end: End) -> ComesBack {
+        let ends = ENDS.iter().zip(self.comes_back);
+        ends.into_iter().find(|(tried, _)| **tried == end).map(|(_, comes_back)| comes_back).expect("it is tried")
+    }
+
     /// How long a client that beats no more is held, with the settings of the test.
     pub(crate) fn bound(&self) -> Duration {
         let (Hung::Page { tried, .. } | Hung::Process { tried, .. }) = self.hung;

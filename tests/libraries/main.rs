@@ -10,14 +10,18 @@ mod support;
 
 mod actioncable;
 mod graphql_ws;
+mod jupyterlab;
 mod library;
 mod matrix;
 mod mqtt;
 mod phoenix;
 mod pusher;
+mod reconnecting;
+mod returns;
 mod signalr;
 mod socket_io;
 mod stomp;
+mod stopped;
 mod subscriptions_transport_ws;
 mod table;
 mod ws;

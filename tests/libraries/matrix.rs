@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{Auto, ComesBack, Hung, Library, RESTART};
+use crate::returns::Operator;
 use crate::support::deadline::{settles, soon};
 use crate::support::node::{App, project};
 use crate::support::process::Process;
@@ -36,7 +37,7 @@ const NEVER: Duration = Duration::from_secs(6);
 
 /// The heartbeats under which a library has to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heartbeat {
+pub(crate) enum Heartbeat {
     Profile,
     Auto,
     Protocol,
@@ -46,6 +47,7 @@ impl Heartbeat {
     fn section(self, library: &Library) -> String {
         let Library { profile, heartbeat, .. } = library;
         match self {
+            Self::Profile if profile.is_empty() => format!("[heartbeat]\n{WINDOWS}{heartbeat}"),
             Self::Profile => format!("[heartbeat]\nprofile = \"{profile}\"\n{WINDOWS}{heartbeat}"),
             Self::Auto => format!("[heartbeat]\nprofile = \"auto\"\n{WINDOWS}{heartbeat}"),
             Self::Protocol => format!("[heartbeat]\nmode = \"protocol\"\n{WINDOWS}"),
@@ -55,8 +57,10 @@ impl Heartbeat {
     /// What the session's `ws.open` must say.
     fn is_told(self, library: &Library, open: &Value) {
         let picked = match (self, library.auto) {
-            (Self::Profile, _) | (Self::Auto, Auto::Picks(_)) => Some((library.mode, library.profile)),
-            (Self::Auto, Auto::CannotTell) | (Self::Protocol, _) => None,
+            (Self::Profile, _) | (Self::Auto, Auto::Picks(_)) if !library.profile.is_empty() => {
+                Some((library.mode, library.profile))
+            }
+            _ => None,
         };
         let (mode, profile) = match picked {
             Some((mode, profile)) => (mode.into(), profile.into()),
@@ -72,26 +76,29 @@ impl Heartbeat {
 }
 
 /// A library's app and page, with the proxy between them, in an open session.
-struct Session {
-    app: App,
-    proxy: Proxy,
-    page: Page,
+pub(crate) struct Session {
+    pub(crate) app: App,
+    pub(crate) proxy: Proxy,
+    pub(crate) page: Page,
+    operator: Operator,
 }
 
 impl Session {
-    async fn open(library: &Library, heartbeat: Heartbeat) -> Self {
+    pub(crate) async fn open(library: &Library, heartbeat: Heartbeat) -> Self {
         let app = App::start("libraries", &format!("{}/app.js", library.folder), &[]).await;
-        let proxy = Proxy::start(Config::to(&app.url).with(&heartbeat.section(library))).await;
+        let operator = Operator::new();
+        let config = operator.of(Config::to(&app.url)).with(&heartbeat.section(library));
+        let proxy = Proxy::start(config).await;
         let page = Page::start(library, &proxy);
         page.event("open", |_| true).await;
         app.event("open", |_| true).await;
         let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await;
         heartbeat.is_told(library, &open.json);
-        Self { app, proxy, page }
+        Self { app, proxy, page, operator }
     }
 
     /// A message goes from the page to the app and back.
-    async fn echoes(&mut self, text: &str) {
+    pub(crate) async fn echoes(&mut self, text: &str) {
         self.page.tell(&json!({ "send": text })).await;
         self.page.event("message", |event| event["data"] == text).await;
     }
@@ -104,7 +111,12 @@ impl Session {
         }
     }
 
-    async fn finish(self) {
+    /// Its operator closes it with `code`.
+    pub(crate) async fn kill(&self, code: u16) {
+        self.operator.kill(code).await;
+    }
+
+    pub(crate) async fn finish(self) {
         self.proxy.finish().await;
     }
 
@@ -119,10 +131,10 @@ impl Session {
 
 /// A library's page.
 #[derive(Debug)]
-struct Page(Process);
+pub(crate) struct Page(Process);
 
 impl Page {
-    fn start(library: &Library, proxy: &Proxy) -> Self {
+    pub(crate) fn start(library: &Library, proxy: &Proxy) -> Self {
         let script = format!("{}/page.js", library.folder);
         let mut command = Command::new("node");
         command.arg(&script).arg(proxy.wss(library.path)).args(library.flags);
@@ -152,25 +164,29 @@ impl Page {
     }
 
     /// It has heard what it should of its end, and does what it should.
-    async fn goes_on(&self, after: After, what: &str) {
+    async fn goes_on(&self, hears: &str, comes_back: ComesBack, what: &str) {
         let close = self.event("close", |_| true).await;
-        holds(&close, after.hears, what);
-        match after.comes_back {
+        holds(&close, hears, what);
+        self.comes_back(1, comes_back, what).await;
+    }
+
+    /// After `opens` times it opens another time, or does not.
+    pub(crate) async fn comes_back(&self, opens: usize, comes_back: ComesBack, what: &str) {
+        match comes_back {
             ComesBack::Yes | ComesBack::UnlessRefused => {
                 let transcript = || (self.opens(), self.transcript());
-                settles(&format!("{what}, the page is back"), transcript, |(opens, _)| *opens == 2).await;
+                settles(&format!("{what}, the page is back"), transcript, |(now, _)| *now == opens + 1).await;
             }
-            ComesBack::No => self.stays_away(what).await,
-            ComesBack::NotItsJob => {}
+            ComesBack::No | ComesBack::NotItsJob => self.stays_away(opens, what).await,
         }
     }
 
-    async fn stays_away(&self, what: &str) {
+    async fn stays_away(&self, opens: usize, what: &str) {
         sleep(NEVER).await;
-        assert_eq!(self.opens(), 1, "{what}, it did come back:\n{}", self.transcript());
+        assert_eq!(self.opens(), opens, "{what}, it did come back:\n{}", self.transcript());
     }
 
-    fn opens(&self) -> usize {
+    pub(crate) fn opens(&self) -> usize {
         self.events("open").len()
     }
 }
@@ -288,14 +304,15 @@ async fn is_found_when_it_hangs(library: &Library) -> (Duration, Value) {
     holds(&close.json, library.app_hears, "the app");
 
     session.page.wake(library.hung).await;
-    session.page.goes_on(library.after_1001, "after 1001").await;
+    let comes_back = library.comes_back_after(RESTART);
+    session.page.goes_on(library.hears_miss, comes_back, "after a missed heartbeat").await;
     let close = session.proxy.ws_close(|_| true).await.json;
     assert_eq!(
         (&close["close.initiator"], &close["close.reason"], &close["close.code"], &close["upstream.close_code"]),
-        (&"proxy".into(), &"heartbeat_timeout".into(), &1001.into(), &4408.into()),
+        (&"proxy".into(), &"heartbeat_timeout".into(), &1012.into(), &4408.into()),
         "{close}"
     );
-    if library.after_1001.comes_back.comes() {
+    if comes_back.comes() {
         session.echoes("again").await;
     }
     session.finish().await;
@@ -329,12 +346,13 @@ async fn hangs_unnoticed(library: &Library, heartbeat: Heartbeat) {
 }
 
 /// The proxy restarts: its farewell is 1012, for a moment it is not there, and then it is again.
-async fn sees_a_restart(library: &Library) {
+pub(crate) async fn sees_a_restart(library: &Library) {
     let mut session = Session::open(library, Heartbeat::Protocol).await;
     session.echoes("first").await;
     session.proxy = session.proxy.restart().await;
-    session.page.goes_on(library.after_1012, "after 1012").await;
-    if library.after_1012.comes_back.comes() {
+    let comes_back = library.comes_back_after(RESTART);
+    session.page.goes_on(library.hears_restart, comes_back, "after a restart").await;
+    if comes_back.comes() {
         session.echoes("again").await;
     }
     session.finish().await;
@@ -342,14 +360,15 @@ async fn sees_a_restart(library: &Library) {
 
 /// The proxy is away for longer: the page's first try to reconnect fails.
 async fn is_refused_meanwhile(library: &Library) {
-    if !library.after_1012.comes_back.comes() {
+    let comes_back = library.comes_back_after(RESTART);
+    if !comes_back.comes() {
         return;
     }
     let mut session = Session::open(library, Heartbeat::Protocol).await;
     session.proxy = session.proxy.restart_after(refuse_one).await;
-    match library.after_1012.comes_back {
-        ComesBack::Yes => session.page.goes_on(library.after_1012, "after a refusal").await,
-        _ => session.page.stays_away("after a refusal").await,
+    match comes_back {
+        ComesBack::Yes => session.page.goes_on(library.hears_restart, comes_back, "after a refusal").await,
+        _ => session.page.stays_away(1, "after a refusal").await,
     }
     session.finish().await;
 }
@@ -379,6 +398,11 @@ macro_rules! tests {
         #[tokio::test]
         async fn under_protocol_pings() {
             crate::matrix::under_protocol_pings(&$library).await;
+        }
+
+        #[tokio::test]
+        async fn s71_comes_back_by_itself_or_not() {
+            crate::returns::after_each_end(&$library).await;
         }
     };
 }

@@ -1,5 +1,5 @@
 // A server of WebSockets that reports how each ends; with permessage-deflate for every message, however short, where
-// the target has the word `deflate` in it.
+// the target has the word `deflate` in it. `respond` answers plain requests.
 import { createServer } from 'node:http';
 
 import { WebSocketServer } from 'ws';
@@ -8,10 +8,10 @@ import { listen, report } from '../express/report.js';
 
 export { report };
 
-export function serve(session) {
+export function serve(session, respond) {
   const plain = new WebSocketServer({ noServer: true });
   const compressed = new WebSocketServer({ noServer: true, perMessageDeflate: { threshold: 0 } });
-  const server = createServer();
+  const server = createServer(respond);
   server.on('upgrade', (request, upgraded, head) => {
     const sockets = request.url.includes('deflate') ? compressed : plain;
     sockets.handleUpgrade(request, upgraded, head, (socket) => {

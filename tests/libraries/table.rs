@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{Auto, ComesBack, ENDS, Hung, Library};
 
 /// Every library that is tried, in the order of the table.
 const LIBRARIES: &[&Library] = &[
@@ -15,6 +15,7 @@ const LIBRARIES: &[&Library] = &[
     &crate::graphql_ws::BEATS,
     &crate::subscriptions_transport_ws::LIBRARY,
     &crate::signalr::LIBRARY,
+    &crate::signalr::MESSAGE_PACK,
     &crate::stomp::LIBRARY,
     &crate::mqtt::LIBRARY,
     &crate::mqtt::IN_NODE,
@@ -22,14 +23,19 @@ const LIBRARIES: &[&Library] = &[
     &crate::actioncable::LIBRARY,
     &crate::pusher::LIBRARY,
     &crate::pusher::IN_NODE,
+    &crate::reconnecting::RECONNECTING_WEBSOCKET,
+    &crate::reconnecting::PARTYSOCKET,
+    &crate::reconnecting::SOCKETTE,
+    &crate::jupyterlab::KERNEL,
+    &crate::jupyterlab::TERMINAL,
 ];
 
 /// The section of the README in which the table stands.
 const SECTION: &str = "\n## Application heartbeats\n";
 
 const HEAD: &str = "\
-| library | tried with | `profile` | mode | `auto` picks it | a hung page is gone after | after 1001 | after 1012 |
-|---|---|---|---|---|---|---|---|
+| library | tried with | `profile` | mode | `auto` picks it | a hung page is gone after |
+|---|---|---|---|---|---|
 ";
 
 fn table() -> String {
@@ -46,17 +52,27 @@ fn row(library: &Library) -> String {
         Hung::Process { bound, .. } => format!("its pages never answer: found when the process dies, {bound}"),
     };
     let Library { title, profile, mode, .. } = library;
+    let profile = if profile.is_empty() { "none" } else { profile };
     let versions = library.versions().join(", ");
-    let (after_1001, after_1012) = (then(library.after_1001), then(library.after_1012));
-    format!("| {title} | {versions} | {profile} | {mode} | {auto} | {gone} | {after_1001} | {after_1012} |\n")
+    format!("| {title} | {versions} | {profile} | {mode} | {auto} | {gone} |\n")
 }
 
-fn then(after: After) -> &'static str {
-    match after.comes_back {
+/// The table of the libraries that come back by themselves, one column for each end.
+fn returns() -> String {
+    let ends: Vec<String> = ENDS.iter().map(|end| format!("after {end}")).collect();
+    let head = format!("| library | {} |\n|---|{}\n", ends.join(" | "), "---|".repeat(ENDS.len()));
+    LIBRARIES.iter().fold(head, |table, library| {
+        let returns: Vec<&str> = library.comes_back.into_iter().map(word).collect();
+        table + &format!("| {} | {} |\n", library.title, returns.join(" | "))
+    })
+}
+
+fn word(comes_back: ComesBack) -> &'static str {
+    match comes_back {
         ComesBack::Yes => "reconnects",
-        ComesBack::UnlessRefused => "reconnects, unless its first try fails",
-        ComesBack::No => "stays away",
-        ComesBack::NotItsJob => "does not reconnect by itself",
+        ComesBack::UnlessRefused => "reconnects, unless refused",
+        ComesBack::No => "**stays away**",
+        ComesBack::NotItsJob => "leaves it to you",
     }
 }
 
@@ -65,8 +81,9 @@ fn the_readme_has_this_table() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("there is one");
     let (_, section) = readme.split_once(SECTION).expect("the section is there");
     let section = section.split("\n## ").next().unwrap_or_default();
-    let table = table();
-    assert!(section.contains(&table), "the README's table is to be:\n\n{table}");
+    for table in [table(), returns()] {
+        assert!(section.contains(&table), "the README is to have this table:\n\n{table}");
+    }
 }
 
 #[test]

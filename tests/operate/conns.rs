@@ -90,8 +90,8 @@ async fn a_closed_session_says_why_and_cannot_play_tricks_on_a_terminal() {
     let run = run(&["conns", "--admin", &fake.at, "--state", "closed"]).await;
     let lines: Vec<&str> = run.succeeded().out.lines().collect();
     assert!(lines[0].ends_with("CLOSED"), "{}", run.out);
-    assert!(lines[1].ends_with(&format!("1001 {sentence}")), "{}", run.out);
-    assert!(lines[2].ends_with("1001 \u{fffd}[2J\u{fffd}evil"), "{}", run.out);
+    assert!(lines[1].ends_with(&format!("1012 {sentence}")), "{}", run.out);
+    assert!(lines[2].ends_with("1012 \u{fffd}[2J\u{fffd}evil"), "{}", run.out);
 }
 
 #[tokio::test]

@@ -186,7 +186,7 @@ pub fn closed(number: u64, sentence: &str) -> Value {
     let mut conn = conn(number);
     conn["state"] = "closed".into();
     conn["close"] = json!({
-        "initiator": "proxy", "reason": "heartbeat_timeout", "detail": null, "code": 1001, "upstream_code": 1001,
+        "initiator": "proxy", "reason": "heartbeat_timeout", "detail": null, "code": 1012, "upstream_code": 4408,
         "text": "", "sentence": sentence
     });
     conn

@@ -56,7 +56,7 @@ async fn s51_ninety_seconds_of_silence_end_both_legs() {
     assert_eq!(rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));
     let silence = rig.elapsed() - spoke;
     assert!(silence >= 90 * SECOND && silence <= 91 * SECOND, "{silence:?}");
-    assert_eq!(rig.client.expect().await, Frame::close(1001, "heartbeat timeout"), "no ping before it");
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"), "no ping before it");
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
     assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));

@@ -148,7 +148,7 @@ async fn an_answer_that_is_never_finished_is_a_miss() {
     assert_eq!(rig.app.expect().await, Frame::close(4408, "heartbeat timeout"), "and nothing of the message");
     assert!(rig.elapsed() - begun <= 45 * SECOND, "{:?}", rig.elapsed());
     asked(&mut rig).await;
-    assert_eq!(rig.client.expect().await, Frame::close(1001, "heartbeat timeout"));
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
     assert_eq!(rig.app.frame().await, None);
     assert_eq!(rig.ending().await.reason, EndReason::HeartbeatTimeout);
 }

@@ -40,12 +40,12 @@ async fn s03_a_dead_client_is_gone_from_both_legs_within_the_bound() {
     assert_eq!(rig.client.expect().await.opcode(), PING);
     assert_eq!(rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));
     assert!(rig.elapsed() <= 45 * SECOND, "interval + timeout, not {:?}", rig.elapsed());
-    assert_eq!(rig.client.expect().await, Frame::close(1001, "heartbeat timeout"));
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
     assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
-    assert_eq!((ending.client_code, ending.upstream_code), (1001, 4408));
+    assert_eq!((ending.client_code, ending.upstream_code), (1012, 4408));
     assert_eq!((ending.heartbeat.pings, ending.heartbeat.missed), (1, 1));
 }
 

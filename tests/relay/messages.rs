@@ -74,7 +74,7 @@ async fn s03_a_client_that_does_not_answer_is_gone_from_both_legs_within_the_bou
     asked(&mut rig).await;
     assert_eq!(rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));
     assert!(rig.elapsed() <= 45 * SECOND, "interval + timeout, not {:?}", rig.elapsed());
-    assert_eq!(rig.client.expect().await, Frame::close(1001, "heartbeat timeout"));
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
@@ -164,7 +164,7 @@ async fn the_apps_own_question_is_the_probe() {
     sleep(SECOND).await;
     rig.app.send(&text("ping")).await;
     assert_eq!(rig.client.expect().await, text("ping"));
-    assert_eq!(rig.client.expect().await, Frame::close(1001, "heartbeat timeout"), "no second question");
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"), "no second question");
     assert!(rig.elapsed() <= 22 * SECOND, "{:?}", rig.elapsed());
 }
 
@@ -192,7 +192,7 @@ async fn s23_a_hung_page_whose_browser_answers_pings_is_torn_down() {
         while let Ok(Some(frame)) = tokio::time::timeout(MILLISECOND, rig.client.frame()).await {
             asked |= frame == text("ping");
             if frame.opcode() == CLOSE {
-                assert_eq!(frame, Frame::close(1001, "heartbeat timeout"));
+                assert_eq!(frame, Frame::close(1012, "heartbeat timeout"));
                 assert!(asked && rig.elapsed() <= 46 * SECOND, "{:?}", rig.elapsed());
                 return;
             }

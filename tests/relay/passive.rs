@@ -64,7 +64,7 @@ impl Talk {
     /// From now on nobody speaks: the end comes after `silence`, and nothing before it.
     async fn ends_after(mut self, silence: Duration) {
         let from = self.rig.elapsed();
-        assert_eq!(self.rig.client.expect().await, Frame::close(1001, "heartbeat timeout"));
+        assert_eq!(self.rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
         let elapsed = self.rig.elapsed() - from;
         assert!(elapsed >= silence && elapsed <= silence + SECOND / 10, "{elapsed:?}, not {silence:?}");
         assert_eq!(self.rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));

@@ -24,7 +24,7 @@ async fn s32_an_uploading_client_gets_the_close_while_its_bytes_are_drained() {
     for part in parts.take(5) {
         rig.client.try_send(part).await.expect("drained, not reset");
     }
-    assert_eq!(rig.client.expect().await, Frame::close(1001, "frame took too long"));
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "frame took too long"));
     assert!(!aborted(&rig.client_aborted));
 }
 

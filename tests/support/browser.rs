@@ -22,23 +22,31 @@ pub(crate) struct Browser {
 impl Browser {
     /// Opens the page at `url`, whose server `ca` vouches for, and waits until it is loaded.
     pub(crate) async fn visit(url: &str, ca: &Path) -> Self {
-        let browser = Self::start("visit.js", url, ca);
-        let loaded = browser.event("loaded", |_| true).await;
+        Self::start("visit.js", url, ca, &[]).loaded().await
+    }
+
+    /// The same, in a browser that speaks no HTTP/2.
+    pub(crate) async fn visit_by_http1(url: &str, ca: &Path) -> Self {
+        Self::start("visit.js", url, ca, &["--http1"]).loaded().await
+    }
+
+    async fn loaded(self) -> Self {
+        let loaded = self.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");
-        browser
+        self
     }
 
     /// The same, in a browser that [`Self::hide`] works on. Does not wait.
     pub(crate) fn visit_to_hide(url: &str, ca: &Path) -> Self {
-        Self::start("hide.js", url, ca)
+        Self::start("hide.js", url, ca, &[])
     }
 
-    fn start(script: &str, url: &str, ca: &Path) -> Self {
+    fn start(script: &str, url: &str, ca: &Path, flags: &[&str]) -> Self {
         let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
         assert!(Path::new(&chromium).exists(), "no {chromium}: apt-get install -y chromium, or set CHROMIUM");
         let profile = TempDir::with_prefix("pulsegate-chromium-").expect("make a temporary directory");
         let mut command = Command::new("node");
-        command.arg(script).arg(url).arg("--ca").arg(ca).current_dir(project("browser"));
+        command.arg(script).arg(url).arg("--ca").arg(ca).args(flags).current_dir(project("browser"));
         if script == "hide.js" {
             command.arg("--profile").arg(profile.path());
         }

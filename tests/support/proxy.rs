@@ -161,6 +161,13 @@ impl Proxy {
         Self::listen(config, address, pki, dir).await
     }
 
+    /// Kills it, so that no session gets a Close, and starts it anew as [`Self::restart`] does.
+    pub(crate) async fn crash(mut self) -> Self {
+        self.process.kill().await;
+        let Self { config, address, pki, dir, .. } = self;
+        Self::listen(config, address, pki, dir).await
+    }
+
     async fn listen(config: Config, address: SocketAddr, pki: Pki, dir: TempDir) -> Self {
         let file = dir.path().join("proxy.toml");
         fs::write(&file, config.toml(address, &pki)).expect("write the configuration");

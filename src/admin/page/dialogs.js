@@ -8,7 +8,7 @@ const HEARD_EVERY = 3000;
 // What a code means to the client's library, where that is of use.
 const MEANINGS = {
   1000: 'Code 1000 means a normal end: many clients do not come back after it.',
-  1001: 'Code 1001 means that this end goes away; client libraries that reconnect do so.',
+  1001: 'Code 1001 means that this end goes away; most client libraries that reconnect do so, JupyterLab does not.',
   1008: 'Code 1008 means that a rule was broken; client libraries that reconnect mostly do so all the same.',
   1012: 'Code 1012 means a restart; client libraries that reconnect do so.',
 };

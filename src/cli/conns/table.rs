@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn every_width_is_kept_and_what_matters_stays_longest() {
         let sentence = "client stopped answering: last pong 45.2 s ago, RTT was 41 ms";
-        let close = json!({ "reason": "heartbeat_timeout", "code": 1001, "sentence": sentence });
+        let close = json!({ "reason": "heartbeat_timeout", "code": 1012, "sentence": sentence });
         for conns in [vec![conn("00000000000000a1", &json!(null))], vec![conn("00000000000000a1", &close)]] {
             for width in 1..200 {
                 for line in lines(&conns, Some(width)) {
@@ -193,9 +193,9 @@ mod tests {
         );
         assert_eq!([106, 105].map(|width| heading(width).split_whitespace().count()), [13, 12]);
         let told = lines(&[conn("00000000000000a1", &close)], None);
-        assert!(told[1].ends_with(&format!("1001 {sentence}")), "{told:?}");
+        assert!(told[1].ends_with(&format!("1012 {sentence}")), "{told:?}");
         let cut = lines(&[conn("00000000000000a1", &close)], Some(80));
-        assert!(cut[1].contains("1001 client stopped") && cut[1].ends_with('…'), "{cut:?}");
+        assert!(cut[1].contains("1012 client stopped") && cut[1].ends_with('…'), "{cut:?}");
     }
 
     #[test]

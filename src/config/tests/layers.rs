@@ -45,7 +45,7 @@ fn variables_are_read_whatever_their_case() {
     .unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(interval(&settings), Duration::from_secs(10));
     let policy = settings.routes[1].heartbeat.policy();
-    assert_eq!(policy.on_miss.client, CloseSpec::new(1001, "1234"), "text stays text");
+    assert_eq!(policy.on_miss.client, CloseSpec::new(1012, "1234"), "text stays text");
     assert_eq!((policy.max_missed, policy.adaptive), (3, true));
     assert_eq!(settings.routes[0].limits.frame, Some(10), "a list is set as a whole");
 }
@@ -138,7 +138,7 @@ fn a_route_overrides_only_what_it_names() {
         (deep.heartbeat.policy().interval, deep.heartbeat.policy().timeout),
         (Duration::from_secs(5), Duration::from_secs(7))
     );
-    assert_eq!(deep.heartbeat.policy().on_miss.client, CloseSpec::new(1001, "too slow"));
+    assert_eq!(deep.heartbeat.policy().on_miss.client, CloseSpec::new(1012, "too slow"));
     assert_eq!((deep.limits.frame, deep.limits.message), (Some(1024), Some(1 << 20)));
     assert_eq!(shallow.heartbeat, default.heartbeat);
     assert_eq!(interval(&settings), Duration::from_secs(5));

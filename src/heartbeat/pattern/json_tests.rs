@@ -147,7 +147,8 @@ fn write_string(string: &str, random: &mut Rng, text: &mut String) {
 
 fn escape(character: char) -> String {
     let mut units = [0; 2];
-    character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}")).collect()
+    let units = character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04X}"));
+    units.collect::<Vec<_>>().concat()
 }
 
 /// Changes one value somewhere in `value`, or how many there are.

@@ -9,9 +9,9 @@ use crate::ws::Opcode;
 /// The layout of the records in a message, and with it the look of the heartbeat among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JSON texts, each with 0x1E behind it; `{"type":6}` is the heartbeat (SignalR's hub protocol).
+    /// JSON texts, each with 0x1E behind it; `{"type":6}` is the heartbeat (the hub protocol of ASP.NET Core).
     SignalrJson,
-    /// MessagePack arrays, each behind its length; `[6]` is the heartbeat (SignalR's hub protocol).
+    /// Arrays of `MessagePack`, each behind its length; `[6]` is the heartbeat (the same protocol).
     SignalrMessagePack,
     /// Control packets; PINGREQ is the heartbeat (MQTT 3.1.1 §3.12).
     Mqtt,
@@ -24,9 +24,9 @@ pub enum Format {
 
 /// The separator behind each record in JSON.
 const SEPARATOR: u8 = 0x1E;
-/// The type of a heartbeat in SignalR's hub protocol.
+/// The type of a heartbeat in the hub protocol of ASP.NET Core.
 const PING: u8 = 6;
-/// The longest length before a record in MessagePack.
+/// The longest length before a record of `MessagePack`.
 const MESSAGE_PACK_LENGTH: usize = 5;
 /// The longest length in an MQTT packet.
 pub(in crate::heartbeat) const MQTT_LENGTH: usize = 4;

@@ -138,27 +138,20 @@ fn s65_line_ends_of_stomp() {
     }
 }
 
+/// Records of `MessagePack`, each an invocation with any bytes in it.
+fn invocations() -> impl Strategy<Value = Vec<u8>> {
+    let invocation = vec(any::<u8>(), 0..200).prop_map(|bytes| {
+        let body = [&[0x92, 0x01], &bytes[..]].concat();
+        let [low, high] = [body.len() & 0x7F, body.len() >> 7].map(|bits| u8::try_from(bits).unwrap());
+        let length = if high == 0 { [low].to_vec() } else { [low | 0x80, high].to_vec() };
+        [length, body].concat()
+    });
+    vec(invocation, 0..4).prop_map(|records| records.concat())
+}
+
 proptest! {
     #[test]
-    fn s65_a_heartbeat_is_found_among_any_records(
-        before in vec(vec(any::<u8>(), 0..200), 0..4),
-        behind in vec(vec(any::<u8>(), 0..200), 0..4),
-    ) {
-        let record = |bytes: &Vec<u8>| {
-            // Array of two with a type other than the heartbeat's, and any bytes.
-            let mut body = vec![0x92, 0x01];
-            body.extend(bytes);
-            let length = body.len();
-            let mut record = Vec::new();
-            if length < 0x80 {
-                record.push(u8::try_from(length).unwrap());
-            } else {
-                record.extend([u8::try_from(length & 0x7F).unwrap() | 0x80, u8::try_from(length >> 7).unwrap()]);
-            }
-            record.extend(body);
-            record
-        };
-        let (before, behind): (Vec<u8>, Vec<u8>) = (before.iter().flat_map(record).collect(), behind.iter().flat_map(record).collect());
+    fn s65_a_heartbeat_is_found_among_any_records(before in invocations(), behind in invocations()) {
         let others = [&before[..], &behind[..]].concat();
         let message = [&before[..], &[0x02, 0x91, 0x06], &behind[..]].concat();
         prop_assert!(SignalrMessagePack.has_beat(&message));

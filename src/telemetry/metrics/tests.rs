@@ -77,7 +77,7 @@ fn a_route_counts_under_its_host_and_path() {
     all.pong(None);
     all.missed();
     all.timeout();
-    all.closed("proxy", "heartbeat_timeout", 1001, Duration::from_secs(7));
+    all.closed("proxy", "heartbeat_timeout", 1012, Duration::from_secs(7));
     assert_written(
         &metrics,
         &[
@@ -95,7 +95,7 @@ fn a_route_counts_under_its_host_and_path() {
             r#"pulsegate_heartbeat_rtt_seconds_bucket{le="0.025",route="/"} 0"#,
             r#"pulsegate_heartbeat_rtt_seconds_bucket{le="0.05",route="/"} 1"#,
             r#"pulsegate_heartbeat_rtt_seconds_count{route="/"} 1"#,
-            r#"pulsegate_websockets_closed_total{route="/",initiator="proxy",reason="heartbeat_timeout",code="1001"} 1"#,
+            r#"pulsegate_websockets_closed_total{route="/",initiator="proxy",reason="heartbeat_timeout",code="1012"} 1"#,
             r#"pulsegate_websocket_duration_seconds_bucket{le="5.0",route="/"} 0"#,
             r#"pulsegate_websocket_duration_seconds_bucket{le="15.0",route="/"} 1"#,
         ],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{Auto, Hung, Library, UNLESS_REFUSED};
 use crate::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
@@ -18,14 +18,9 @@ pub(crate) const LIBRARY: Library = Library {
     hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     // Its default `shouldRetry` takes the failure of a connection for fatal, and a close, even 1006, for none.
-    after_1001: After {
-        hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#,
-        comes_back: ComesBack::UnlessRefused,
-    },
-    after_1012: After {
-        hears: r#"{ "code": 1012, "reason": "service restart" }"#,
-        comes_back: ComesBack::UnlessRefused,
-    },
+    hears_miss: r#"{ "code": 1012, "reason": "heartbeat timeout" }"#,
+    hears_restart: r#"{ "code": 1012, "reason": "service restart" }"#,
+    comes_back: UNLESS_REFUSED,
 };
 
 /// The same page, whose pings the proxy answers in the app's place.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
-use crate::matrix;
+use crate::library::{ALWAYS, Auto, Hung, Library};
+use crate::{matrix, returns};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "MQTT",
@@ -19,8 +19,9 @@ pub(crate) const LIBRARY: Library = Library {
     hung: Hung::Page { bound: "1.5 × keep-alive", tried: Duration::from_secs(3) },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     // Its event has no arguments.
-    after_1001: After { hears: "{}", comes_back: ComesBack::Yes },
-    after_1012: After { hears: "{}", comes_back: ComesBack::Yes },
+    hears_miss: "{}",
+    hears_restart: "{}",
+    comes_back: ALWAYS,
 };
 
 /// The client of a Node program: CONNECT comes in nine messages.
@@ -41,6 +42,11 @@ async fn in_node_under_its_profile() {
 #[tokio::test]
 async fn in_node_under_protocol_pings() {
     matrix::under_protocol_pings_in_one_thread(&IN_NODE).await;
+}
+
+#[tokio::test]
+async fn s71_in_node_comes_back_by_itself_or_not() {
+    returns::after_each_end(&IN_NODE).await;
 }
 
 /// The page says 60 s, and the broker's word counts: the same bound.

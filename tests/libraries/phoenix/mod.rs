@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{ALWAYS, Auto, Hung, Library};
 use crate::matrix;
 
 pub(crate) const LIBRARY: Library = Library {
@@ -17,8 +17,9 @@ pub(crate) const LIBRARY: Library = Library {
     heartbeat: "window = \"4s\"\n",
     hung: Hung::Page { bound: "120 s, or `window`", tried: Duration::from_secs(4) },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::Yes },
-    after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::Yes },
+    hears_miss: r#"{ "code": 1012, "reason": "heartbeat timeout" }"#,
+    hears_restart: r#"{ "code": 1012, "reason": "service restart" }"#,
+    comes_back: ALWAYS,
 };
 
 matrix::tests!(LIBRARY);

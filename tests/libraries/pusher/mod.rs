@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
-use crate::matrix;
+use crate::library::{Auto, ComesBack, Hung, Library};
+use crate::{matrix, returns};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "Pusher",
@@ -18,16 +18,18 @@ pub(crate) const LIBRARY: Library = Library {
     // The app's activity timeout is 2 s.
     hung: Hung::Page { bound: "1.5 × activity timeout", tried: Duration::from_secs(3) },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    // It tells of 1001 by its change of state alone, and of 1012 by an error too.
-    after_1001: After { hears: r#"{ "state": "connecting", "code": null }"#, comes_back: ComesBack::Yes },
-    after_1012: After { hears: r#"{ "state": "connecting", "code": 1012 }"#, comes_back: ComesBack::Yes },
+    hears_miss: r#"{ "state": "connecting", "code": 1012 }"#,
+    hears_restart: r#"{ "state": "connecting", "code": 1012 }"#,
+    // For it 4000 to 4099 and everything over 4300 are final.
+    comes_back: [ComesBack::Yes, ComesBack::Yes, ComesBack::Yes, ComesBack::No, ComesBack::Yes],
 };
 
 /// The client of a Node program, which has a WebSocket of its own. For that a 1012 is a protocol error; it comes back.
 pub(crate) const IN_NODE: Library = Library {
     title: "Pusher, in Node",
     flags: &["--node"],
-    after_1012: After { hears: r#"{ "state": "connecting", "code": 1002 }"#, comes_back: ComesBack::Yes },
+    hears_miss: r#"{ "state": "connecting", "code": 1002 }"#,
+    hears_restart: r#"{ "state": "connecting", "code": 1002 }"#,
     ..LIBRARY
 };
 
@@ -46,4 +48,9 @@ async fn in_node_under_its_profile() {
 #[tokio::test]
 async fn in_node_under_protocol_pings() {
     matrix::under_protocol_pings_in_one_thread(&IN_NODE).await;
+}
+
+#[tokio::test]
+async fn s71_in_node_comes_back_by_itself_or_not() {
+    returns::after_each_end(&IN_NODE).await;
 }

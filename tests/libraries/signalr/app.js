@@ -1,5 +1,8 @@
-// A hub that echoes, in the JSON hub protocol: records that end with 0x1e, the handshake first, pings both ways that
-// nobody answers.
+// A hub that echoes, in the hub protocol that the handshake names, JSON or MessagePack; pings both ways that nobody
+// answers.
+import { NullLogger } from '@microsoft/signalr';
+import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
+
 import { report, serve } from '../serve.js';
 
 const INTERVAL_MS = 500;
@@ -8,16 +11,28 @@ const INVOCATION = 1;
 const COMPLETION = 3;
 const PING = 6;
 
+const records = (data) => String(data).split(SEPARATOR).filter(Boolean).map((text) => JSON.parse(text));
+const messagePack = new MessagePackHubProtocol();
+const protocols = {
+  json: { read: records, write: (record) => JSON.stringify(record) + SEPARATOR },
+  messagepack: {
+    read: (data) => messagePack.parseMessages(Uint8Array.from(data).buffer, NullLogger.instance),
+    write: (record) => new Uint8Array(messagePack.writeMessage(record)),
+  },
+};
+
 serve((socket) => {
-  const send = (record) => socket.send(JSON.stringify(record) + SEPARATOR);
+  let protocol;
   let timer;
 
-  const handshake = () => {
-    report('open', {});
-    send({});
+  const send = (record) => socket.send(protocol.write(record));
+  const handshake = (name) => {
+    protocol = protocols[name];
+    report('open', { protocol: name });
+    socket.send(protocols.json.write({}));
     timer = setInterval(() => send({ type: PING }), INTERVAL_MS);
   };
-  const records = {
+  const handlers = {
     [INVOCATION]: ({ invocationId, arguments: [data] }) => {
       report('message', { data });
       send({ type: COMPLETION, invocationId, result: data });
@@ -26,11 +41,8 @@ serve((socket) => {
   };
 
   socket.on('message', (data) => {
-    for (const text of String(data).split(SEPARATOR).filter(Boolean)) {
-      const record = JSON.parse(text);
-      if (record.protocol) handshake();
-      else records[record.type]?.(record);
-    }
+    if (!protocol) return handshake(records(data)[0].protocol);
+    for (const record of protocol.read(data)) handlers[record.type]?.(record);
   });
   socket.on('close', () => clearInterval(timer));
 });

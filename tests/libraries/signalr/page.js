@@ -1,11 +1,15 @@
 // A page that calls a hub, and reconnects by the library's own policy.
-import { HttpTransportType, HubConnectionBuilder, LogLevel } from '@microsoft/signalr';
+//
+//   --message-pack  its records are in MessagePack; without it, in JSON
+import { HttpTransportType, HubConnectionBuilder, JsonHubProtocol, LogLevel } from '@microsoft/signalr';
+import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
 
-import { report, takeOrders, url } from '../page.js';
+import { flags, report, takeOrders, url } from '../page.js';
 import { WebSocket } from '../websocket.js';
 
 const hub = new HubConnectionBuilder()
   .withUrl(url.replace(/^ws/, 'http'), { transport: HttpTransportType.WebSockets, skipNegotiation: true, WebSocket })
+  .withHubProtocol(flags.includes('--message-pack') ? new MessagePackHubProtocol() : new JsonHubProtocol())
   .withAutomaticReconnect()
   .withKeepAliveInterval(500)
   .configureLogging(LogLevel.None)

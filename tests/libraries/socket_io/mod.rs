@@ -1,6 +1,6 @@
 //! Socket.IO, from its bundle for browsers: with WebSocket from the beginning, and with polling that is upgraded.
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{ALWAYS, Auto, Hung, Library};
 use crate::matrix::BOUND;
 
 pub(crate) const WEBSOCKET: Library = Library {
@@ -15,8 +15,9 @@ pub(crate) const WEBSOCKET: Library = Library {
     heartbeat: "",
     hung: Hung::Page { bound: "the app's `pingInterval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "reason": "transport close" }"#,
-    after_1001: After { hears: r#"{ "reason": "transport close" }"#, comes_back: ComesBack::Yes },
-    after_1012: After { hears: r#"{ "reason": "transport close" }"#, comes_back: ComesBack::Yes },
+    hears_miss: r#"{ "reason": "transport close" }"#,
+    hears_restart: r#"{ "reason": "transport close" }"#,
+    comes_back: ALWAYS,
 };
 
 pub(crate) const POLLING: Library = Library { title: "Socket.IO, polling first", flags: &[], ..WEBSOCKET };

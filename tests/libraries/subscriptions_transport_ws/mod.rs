@@ -1,6 +1,6 @@
 //! subscriptions-transport-ws, the older GraphQL protocol: the app says `ka` on a timer, and nobody answers.
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{ALWAYS, Auto, Hung, Library};
 use crate::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
@@ -16,8 +16,9 @@ pub(crate) const LIBRARY: Library = Library {
     hung: Hung::Process { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     // It tells its user of an end, and not of a code.
-    after_1001: After { hears: "{}", comes_back: ComesBack::Yes },
-    after_1012: After { hears: "{}", comes_back: ComesBack::Yes },
+    hears_miss: "{}",
+    hears_restart: "{}",
+    comes_back: ALWAYS,
 };
 
 matrix::tests!(LIBRARY);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::library::{After, Auto, ComesBack, Hung, Library};
+use crate::library::{Auto, Hung, Library, NOT_ITS_JOB};
 use crate::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
@@ -17,8 +17,9 @@ pub(crate) const LIBRARY: Library = Library {
     heartbeat: "",
     hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    after_1001: After { hears: r#"{ "code": 1001, "reason": "heartbeat timeout" }"#, comes_back: ComesBack::NotItsJob },
-    after_1012: After { hears: r#"{ "code": 1012, "reason": "service restart" }"#, comes_back: ComesBack::NotItsJob },
+    hears_miss: r#"{ "code": 1012, "reason": "heartbeat timeout" }"#,
+    hears_restart: r#"{ "code": 1012, "reason": "service restart" }"#,
+    comes_back: NOT_ITS_JOB,
 };
 
 /// A page that beats by itself, which the proxy answers in the app's place.

@@ -84,14 +84,14 @@ async fn pings_are_answered_even_inside_an_echo() {
 async fn a_silent_session_answers_neither_ping_nor_close() {
     let (mut session, mut server) = pair(1024, Manners::Silent).await;
     server.send(Message::Ping("anybody?".into())).await.expect("the pipe has room");
-    let close = CloseFrame { code: 1001.into(), reason: "heartbeat timeout".into() };
+    let close = CloseFrame { code: 1012.into(), reason: "heartbeat timeout".into() };
     server.send(Message::Close(Some(close))).await.expect("the pipe has room");
     let mut raw = server.into_inner();
     raw.shutdown().await.expect("the pipe is open");
     let client = async { while session.turn().await.expect("nothing is wrong") == Turn::Progress {} };
     timeout(PATIENCE, client).await.expect("the end comes in time");
     assert_eq!(session.seen().pings, 1);
-    assert_eq!(session.seen().close.map(|close| close.code), Some(Some(1001)));
+    assert_eq!(session.seen().close.map(|close| close.code), Some(Some(1012)));
     drop(session);
     let mut said = Vec::new();
     raw.read_to_end(&mut said).await.expect("the pipe is readable");

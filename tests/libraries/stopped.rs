@@ -1,0 +1,103 @@
+//! A client that is stopped, as on a laptop whose lid is closed, and wakes when its session is long over: it reads the
+//! Close that waits for it, and comes back.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::matrix::Page;
+use crate::reconnecting::RECONNECTING_WEBSOCKET;
+use crate::support::browser::Browser;
+use crate::support::deadline::settles;
+use crate::support::node::App;
+use crate::support::process::{Process, send};
+use crate::support::proxy::{Config, Proxy, QUICK};
+
+/// How long a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
+const STOPPED: Duration = Duration::from_secs(8);
+
+async fn start() -> (App, Proxy) {
+    let app = App::start("libraries", "reconnecting/app.js", &[]).await;
+    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    (app, proxy)
+}
+
+/// `client` is connected; it is stopped and woken by `stop` and `wake`, and must have read the Close then.
+async fn sleeps(
+    client: &Process,
+    protocol: &str,
+    (app, proxy): (App, Proxy),
+    stop: impl FnOnce(),
+    wake: impl FnOnce(),
+) {
+    client.event("open", |_| true).await;
+    let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
+    assert_eq!(open["protocol"], protocol, "{open}");
+    // An answered ping, so that the connection is past its beginning.
+    app.event("beat", |_| true).await;
+
+    let since = Instant::now();
+    stop();
+    let at_app = app.event("close", |_| true).await;
+    assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
+    let close = proxy.ws_close(|_| true).await.json;
+    assert_eq!((&close["close.reason"], &close["close.code"]), (&"heartbeat_timeout".into(), &1012.into()), "{close}");
+    sleep(STOPPED.saturating_sub(since.elapsed())).await;
+    wake();
+
+    let close = client.event("close", |_| true).await;
+    let expected: (Value, Value) = (1012.into(), "heartbeat timeout".into());
+    assert_eq!((&close["code"], &close["reason"]), (&expected.0, &expected.1), "{close}; {}", client.transcript());
+    let opens = || (client.events("open").len(), client.transcript());
+    settles("the client is back", opens, |(opens, _)| *opens == 2).await;
+    settles("its session is open", || proxy.logged("ws.open").len(), |opens| *opens == 2).await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s71_ws_in_node_reads_the_close_and_comes_back() {
+    let (app, proxy) = start().await;
+    let page = Page::start(&RECONNECTING_WEBSOCKET, &proxy);
+    sleeps(&page, "h1", (app, proxy), || page.stop(), || page.resume()).await;
+}
+
+#[tokio::test]
+async fn s71_websockets_in_python_reads_the_close_and_comes_back() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/libraries-venv/bin/python");
+    assert!(python.exists(), "{} is missing: run ./tests/install", python.display());
+    let (app, proxy) = start().await;
+    let mut command = Command::new(python);
+    command.arg(root.join("tests/libraries/stopped/client.py")).arg(proxy.wss("/")).arg(&proxy.pki.ca);
+    let client = Process::start("client.py", &mut command);
+    client.event("message", |event| event["data"] == "hello").await;
+    sleeps(&client, "h1", (app, proxy), || client.stop(), || client.resume()).await;
+}
+
+/// Chromium, which keeps its sockets in a process of their own.
+async fn chromium(protocol: &str, session: (App, Proxy), mut browser: Browser) {
+    browser.event("open", |_| true).await;
+    browser.tell(&json!({ "send": "hello" })).await;
+    browser.event("message", |event| event["data"] == "hello").await;
+    let network_service = browser.network_service();
+    let signal = |signal| move || send(network_service, signal);
+    sleeps(&browser, protocol, session, signal(Signal::STOP), signal(Signal::CONT)).await;
+}
+
+#[tokio::test]
+async fn s71_chromium_reads_the_close_and_comes_back_over_http2() {
+    let (app, proxy) = start().await;
+    let browser = Browser::visit(&proxy.https("/"), &proxy.pki.ca).await;
+    chromium("h2", (app, proxy), browser).await;
+}
+
+#[tokio::test]
+async fn s71_chromium_reads_the_close_and_comes_back_over_http1() {
+    let (app, proxy) = start().await;
+    let browser = Browser::visit_by_http1(&proxy.https("/"), &proxy.pki.ca).await;
+    chromium("h1", (app, proxy), browser).await;
+}
