@@ -1,6 +1,7 @@
 //! The built binary in front of a real Express app, real clients and fakes that misbehave; all of it on loopback.
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other tests of the built binary")]
 mod support;
 
 mod abuse;
