@@ -42,6 +42,8 @@ async fn becomes(proxy: &Proxy, status: u16, word: &str) {
 async fn a_proxy_that_is_well_says_so() {
     let rig = Rig::start().await;
     let proxy = &rig.proxy;
+    // Its app has to be reached first.
+    becomes(proxy, 200, "ready").await;
     for (path, word) in [("/livez", "alive"), ("/readyz", "ready"), ("/startupz", "started")] {
         assert_eq!(probe(proxy, "GET", path).await, (200, PLAIN.to_owned(), format!("{word}\n")), "{path}");
     }
