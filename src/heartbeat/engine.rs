@@ -179,8 +179,8 @@ impl Engine {
         }
     }
 
-    /// Bytes of the client have left the socket that cannot be read yet: the beginning of a TLS record or of an HTTP/2
-    /// DATA frame, the last of them at `at`. They are bytes, no frame: a sign of life under
+    /// Takes in that bytes of the client have left the socket and cannot be read yet: the beginning of a TLS record or of
+    /// an HTTP/2 DATA frame, whose last byte arrived at `at`. They are bytes, no frame: a sign of life under
     /// [`Liveness::AnyBytes`] alone, and the beginning of a frame that may take `frame_max_time`. May be called again for
     /// the same bytes.
     pub fn partial(&mut self, at: Instant) {
@@ -195,8 +195,8 @@ impl Engine {
         }
     }
 
-    /// What [`Self::partial`] reported is complete. [`Self::read`] says so by itself; to be called where there was
-    /// nothing to read in it.
+    /// Ends what [`Self::partial`] reported, as [`Self::read`] does by itself: for a record in which there was nothing to
+    /// read.
     #[inline]
     pub fn partial_ended(&mut self) {
         if let Some(partial) = &mut self.partial {
@@ -204,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// Since when the client has been in the middle of a frame, readable or not.
+    /// Returns since when the client has been in the middle of a frame, readable or not.
     #[inline]
     fn frame_began(&self) -> Option<Instant> {
         self.frame_since.or(self.partial.and_then(|partial| partial.since))
@@ -331,7 +331,7 @@ impl Engine {
         };
     }
 
-    /// The client was heard at `at`, which is the past where its bytes waited to be complete.
+    /// Takes in that the client was heard at `at`, which is the past where its bytes waited to be complete.
     fn alive(&mut self, at: Instant) {
         self.missed_in_a_row = 0;
         self.suspensions = Suspensions::default();
@@ -356,7 +356,7 @@ impl Engine {
         }
     }
 
-    /// A probe is due at `now` and waits for its turn.
+    /// Lets a probe that is due at `now` wait for its turn.
     fn queue(&mut self, now: Instant, handed: Option<Whose>) {
         self.phase = Phase::Queued { wait: self.wait(now), handed };
     }
@@ -370,7 +370,7 @@ impl Engine {
         }
     }
 
-    /// Bytes for the client begin or cease to be held up, or the client to be read.
+    /// Runs the clock of the backlog while bytes for the client are held up and the client is read.
     fn clock_backlog(&mut self, now: Instant) {
         self.backlog.run(self.downlink.is_blocked() && self.paused.is_none(), now);
     }

@@ -29,7 +29,7 @@ enum Ping {
     Reissued { payload: Box<[u8]>, surplus: bool },
 }
 
-/// How far a relayed ping has come.
+/// The progress of a relayed ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// It has been sent, and its pong is awaited.
@@ -97,8 +97,8 @@ impl Ledger {
         }
     }
 
-    /// A ping of ours was answered: relayed pings behind it that are unanswered at `until` are to be reissued. Later
-    /// ones are not.
+    /// Marks the relayed pings that are outstanding now, when a ping of ours was answered: those that are unanswered at
+    /// `until` are to be reissued. Later ones are not.
     pub fn overtake(&mut self, until: Instant) {
         for ping in &mut self.outstanding {
             if let Ping::Relayed { turn: turn @ Turn::Awaited, .. } = ping {
@@ -107,7 +107,7 @@ impl Ledger {
         }
     }
 
-    /// When the first relayed ping is to be reissued, unless it is answered before.
+    /// Returns when the first relayed ping is to be reissued, unless it is answered before.
     pub fn reissue_at(&self) -> Option<Instant> {
         self.outstanding.iter().filter_map(Ping::overtaken_until).min()
     }
@@ -158,8 +158,8 @@ impl Ledger {
         Answer::Own { rtt, owed }
     }
 
-    /// The first sending comes before the second, and a new ping with the same payload before both: a pong too many is
-    /// harmless (RFC 6455 §5.5.3), one too few is not.
+    /// Attributes a pong that carries no nonce of ours. A ping sent once comes before a second sending with the same
+    /// payload: one pong too many is harmless (RFC 6455 §5.5.3), one too few is not.
     fn settle_relayed(&mut self, answered: &[u8]) -> Answer {
         if let Some(at) = self.outstanding.iter().position(|ping| ping.is_relayed(answered)) {
             self.outstanding.drain(..=at);

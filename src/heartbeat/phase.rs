@@ -25,7 +25,7 @@ pub(super) struct Wait {
     pub(super) until: Instant,
     /// When to look how far the bytes before it have come.
     pub(super) look_at: Instant,
-    /// How long bytes for the client had been held up in all at `since`.
+    /// The time for which bytes for the client had been held up in all at `since`.
     pub(super) backlog: Duration,
 }
 
@@ -46,10 +46,10 @@ pub(super) enum Reissue {
     Due,
 }
 
-/// What the timer's lateness has given the client.
+/// Suspensions of the process, seen by the lateness of the timer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Suspensions {
-    /// How late it has been in all, as far as that counts as a suspension.
+    /// The lateness in all.
     pub(super) late: Duration,
     /// Whether one of them has given a fresh window.
     pub(super) refreshed: bool,
@@ -58,7 +58,7 @@ pub(super) struct Suspensions {
 /// A clock that can be stopped.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stopwatch {
-    /// What it had counted when it was last stopped.
+    /// The time counted up to the last stop.
     counted: Duration,
     /// Since when it runs.
     since: Option<Instant>,
@@ -97,12 +97,12 @@ impl Stopwatch {
         self.since = runs.then_some(now);
     }
 
-    /// What it has counted.
+    /// Returns the time counted up to `now`.
     pub(super) fn read(&self, now: Instant) -> Duration {
         self.counted + self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// The process stood still between `from` and `now`.
+    /// Takes out the time between `from` and `now`, in which the process stood still.
     pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
         if let Some(since) = &mut self.since {
             *since += now.saturating_duration_since(from.max(*since));

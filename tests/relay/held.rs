@@ -69,8 +69,8 @@ async fn a_ping_between_the_fragments_of_a_near_miss_stands_in_a_legal_place() {
     }
 }
 
-/// A receiver hands a message on when it is whole, so nobody can tell whether a control frame came before or behind a
-/// fragment of it; that it came before or behind a whole message can be told.
+/// A receiver hands a message on when it is whole, so the place of a control frame among its fragments means nothing; its
+/// place before or behind a whole message does.
 #[tokio::test(start_paused = true)]
 async fn s48_a_control_frame_overtakes_held_fragments_and_never_a_whole_message() {
     for control in [Frame::new(PING, b"now"), Frame::new(PONG, b"now")] {

@@ -7,7 +7,7 @@ use crate::heartbeat::downlink::{Delivery, Whereabouts};
 use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
 use crate::heartbeat::{Due, Proof, Verdict};
 
-/// How long at least to wait for bytes that the kernel is seen to hold: their arrival wakes the relay by itself.
+/// The shortest wait for bytes that the kernel is seen to hold: their arrival wakes the relay by itself.
 const UNREAD: Duration = Duration::from_millis(100);
 
 impl Engine {
@@ -129,8 +129,8 @@ impl Engine {
         }
     }
 
-    /// A probe waits for its turn. While the bytes before it go on to the client, and the proxy holds none of them back,
-    /// that uses up none of the time that it may wait.
+    /// Decides on a probe that waits for its turn. While the bytes before it go on to the client, and the proxy holds none
+    /// of them back, that uses up none of the time that it may wait.
     fn waited(&mut self, now: Instant, wait: Wait, handed: Option<Whose>) -> Option<Verdict> {
         let is_blocked = self.downlink.is_blocked();
         let mut until = wait.until;

@@ -25,10 +25,13 @@ fn policy() -> impl Strategy<Value = Policy> {
         1 => Just(Liveness::PongOnly),
     ];
     let delays = (seconds(5..60), seconds(8..60), seconds(20..200));
-    (delays, 1_u32..=3, 0.0..=1.0, liveness, any::<bool>()).prop_map(
-        |(delays, max_missed, jitter, liveness, adaptive)| {
+    // Under the shorter one each timer of the model is late.
+    let stall_guard = prop_oneof![3 => Just(2 * SECOND), 1 => Just(MS)];
+    (delays, 1_u32..=3, 0.0..=1.0, liveness, any::<bool>(), stall_guard).prop_map(
+        |(delays, max_missed, jitter, liveness, adaptive, stall_guard)| {
             let (interval, timeout, probe_when_busy) = delays;
-            Policy { interval, timeout, max_missed, jitter, liveness, probe_when_busy, adaptive, ..Policy::default() }
+            let policy = Policy { interval, timeout, probe_when_busy, stall_guard, ..Policy::default() };
+            Policy { max_missed, jitter, liveness, adaptive, ..policy }
         },
     )
 }

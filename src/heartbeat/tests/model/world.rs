@@ -283,7 +283,11 @@ impl World {
             self.rearm();
         }
         self.read();
-        if self.timer.is_some_and(|timer| timer <= self.now) {
+        if let Some(timer) = self.timer.filter(|timer| *timer <= self.now) {
+            let late = self.now - timer;
+            if late > self.scenario.policy.stall_guard && late <= TICK {
+                self.allowance += late;
+            }
             let due = self.engine.handle_timeout(self.now);
             let verdict = match due {
                 Due::Nothing => None,
