@@ -15,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, Version};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::app::{Reports, with_causes};
@@ -113,7 +113,7 @@ impl Check {
             let response = sender.send_request(request).await?;
             this.answered();
             // The head is the answer; the body is read only to spare the app a reset.
-            let _ = timeout(REST_TIMEOUT, discard(response)).await;
+            let _ = suspension::timeout(REST_TIMEOUT, pin!(discard(response))).await;
             Ok(())
         };
         // The connection is driven here, and closed with this future.
