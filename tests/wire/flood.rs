@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::frames::{BINARY, Role};
 use crate::peer::{MUTE, Peer};
-use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, secs};
+use crate::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
 use crate::support::deadline::{settles, soon};
 
 /// How long a flood lasts.
@@ -118,7 +118,7 @@ async fn s52_kill_in_floods_of_both_sides_acts_in_time() {
 }
 
 async fn killed_in_a_flood(path: &str, up: bool, down: bool) {
-    let rig = Rig::start(BEATING).await;
+    let rig = Rig::start(QUIET).await;
     let (client, app) = rig.pair(path).await;
     let (client, app) = (Arc::new(client), Arc::new(app));
     let mut floods = Vec::new();

@@ -1,5 +1,6 @@
 //! `pulsegate kill`, with `--now` and without.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -55,6 +56,9 @@ async fn aborts(state: State) {
     }
     let line = rig.ended("/now", secs(1)).await;
     assert!(line.at.saturating_duration_since(killed) < secs(1) + SLACK, "{state:?}: {}", line.text);
+    let code = if state == State::Closing { 4000 } else { 1006 };
+    let codes = (&line.json["close.code"], &line.json["upstream.close_code"]);
+    assert_eq!(codes, (&code.into(), &code.into()), "{state:?}: {}", line.text);
     if state != State::Closing {
         rig.logs("/now", "proxy", "admin", 1006, 1006).await;
     }
@@ -101,4 +105,33 @@ async fn kill_lets_a_frame_be_completed() {
     assert_eq!(at_app.texts(), ["x".repeat(1000)], "the app received {at_app:?}");
     assert_eq!(at_app.closes(), [(4007, "go".into())], "the app received {at_app:?}");
     rig.logs("/kill", "proxy", "admin", 4007, 4007).await;
+}
+
+/// A Close that reached the app shortly before the abort is in the last line.
+#[tokio::test]
+async fn kill_now_right_behind_a_close_tells_what_was_written() {
+    let rig = Arc::new(Rig::start(PATIENT).await);
+    let run = |number: u64| {
+        let rig = Arc::clone(&rig);
+        variant(format!("Close {} ms after the command", 5 * number), async move {
+            let path = format!("/behind-{number}");
+            let (client, app) = rig.pair(&path).await;
+            client.habits(MUTE);
+            app.habits(MUTE);
+            let closing = async {
+                sleep(millis(5 * number)).await;
+                client.sends_close();
+                // The kill may have been faster.
+                let _ = client.try_send(&Role::Client.close(4000, "mine")).await;
+            };
+            tokio::join!(rig.kill(&path, &["--now"]), closing);
+            let at_app = app.ended(secs(5)).await;
+            let line = rig.ended(&path, secs(5)).await;
+            if at_app.codes() == [4000] {
+                let codes = (&line.json["close.code"], &line.json["upstream.close_code"]);
+                assert_eq!(codes, (&4000.into(), &4000.into()), "the app received {at_app:?}: {}", line.text);
+            }
+        })
+    };
+    together((0..24).map(run).collect()).await;
 }

@@ -20,6 +20,7 @@ mod client_pings;
 mod closing;
 mod flood;
 mod half_close;
+mod interrupted;
 mod kill;
 mod lengths;
 mod orderly_down;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -134,6 +135,19 @@ impl Rig {
 
     /// Closes the session with this path by the program's own command; returns when the command was started.
     pub(crate) async fn kill(&self, path: &str, flags: &[&str]) -> Instant {
+        let (started, output) = self.run_kill(path, flags).await;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "kill {flags:?} of {path}: {}: {out}{err}", output.status);
+        started
+    }
+
+    /// As [`Self::kill`], for a session that may have ended; `None` if it has.
+    pub(crate) async fn try_kill(&self, path: &str, flags: &[&str]) -> Option<Instant> {
+        let (started, output) = self.run_kill(path, flags).await;
+        output.status.success().then_some(started)
+    }
+
+    async fn run_kill(&self, path: &str, flags: &[&str]) -> (Instant, Output) {
         let is_its = |line: &Line| line.json["message"] == "ws.open" && line.json["url.path"] == path;
         let opened = self.proxy.line(&format!("ws.open of {path}"), is_its).await.json;
         let id = opened["conn_id"].as_str().unwrap_or_else(|| panic!("no conn_id in {opened}"));
@@ -141,10 +155,7 @@ impl Rig {
         let started = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
         command.arg("kill").arg("--admin").arg(socket).args(flags).arg(id).kill_on_drop(true);
-        let output = soon("pulsegate kill", command.output()).await.expect("the program runs");
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "kill {flags:?} {id}: {}: {out}{err}", output.status);
-        started
+        (started, soon("pulsegate kill", command.output()).await.expect("the program runs"))
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::sleep;
 
-use crate::frames::{PING, PONG, Role, TEXT};
+use crate::frames::{CLOSE, Frame, PING, PONG, Role, TEXT};
 use crate::peer::{Connect, MUTE, Pace, Peer};
 use crate::record::Record;
 use crate::rig::{Rig, Setup, Via, secs, together, true_for_client, variant};
+use crate::support::deadline::soon;
 
 /// How many scripts there are.
 const SCRIPTS: u64 = 60;
@@ -24,7 +25,7 @@ const CODE: u16 = 4000;
 
 /// What one endpoint does in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+pub(crate) enum Action {
     Nothing,
     Message,
     Fragments,
@@ -39,12 +40,12 @@ enum Action {
 
 /// The actions of client and app at the same moment, and for how long each of them reads nothing from that moment on.
 #[derive(Clone, Copy, Debug)]
-struct Step {
-    actions: [Action; 2],
-    pauses: [Duration; 2],
+pub(crate) struct Step {
+    pub(crate) actions: [Action; 2],
+    pub(crate) pauses: [Duration; 2],
 }
 
-fn script(seed: u64) -> Vec<Step> {
+pub(crate) fn script(seed: u64) -> Vec<Step> {
     let mut random = Rng::with_seed(seed);
     let action = |random: &mut Rng, role: Role| match random.u32(0..24) {
         0..5 => Action::Nothing,
@@ -70,42 +71,55 @@ fn script(seed: u64) -> Vec<Step> {
 }
 
 /// One endpoint of a script.
-struct Actor {
-    peer: Arc<Peer>,
+pub(crate) struct Actor {
+    pub(crate) peer: Arc<Peer>,
     role: Role,
     finished: bool,
     echoed: bool,
     answered: usize,
     sent: u32,
+    /// Opcode and payload of each data frame that was sent.
+    pub(crate) data: Vec<(u8, Vec<u8>)>,
+    /// The code of the Close that was sent.
+    pub(crate) code: Option<u16>,
 }
 
 impl Actor {
-    fn new(peer: Peer, role: Role) -> Self {
+    pub(crate) fn new(peer: Peer, role: Role) -> Self {
         peer.habits(MUTE);
         peer.pace(Pace::Full);
-        Self { peer: Arc::new(peer), role, finished: false, echoed: false, answered: 0, sent: 0 }
+        Self {
+            peer: Arc::new(peer),
+            role,
+            finished: false,
+            echoed: false,
+            answered: 0,
+            sent: 0,
+            data: Vec::new(),
+            code: None,
+        }
     }
 
     /// Answers what has come since the last step: Pings, and a Close with the same code.
-    async fn answer(&mut self) {
+    pub(crate) async fn answer(&mut self) {
         let record = self.peer.record();
         let pings = record.payloads(PING);
         for payload in &pings[self.answered..] {
             if !self.finished && !self.peer.is_closing() {
-                self.peer.send(&self.role.frame(PONG, payload)).await;
+                self.put(self.role.frame(PONG, payload)).await;
             }
         }
         self.answered = pings.len();
         if let Some((code, reason)) = record.closes().first() {
             if !self.peer.is_closing() && !self.finished {
-                self.peer.close(*code, reason).await;
+                self.close(*code, reason).await;
             }
             self.finish().await;
             self.echoed = true;
         }
     }
 
-    async fn act(&mut self, action: Action) {
+    pub(crate) async fn act(&mut self, action: Action) {
         if self.finished || self.peer.is_closing() || self.echoed {
             return;
         }
@@ -113,24 +127,42 @@ impl Actor {
         let text = format!("{:?} {}", self.role, self.sent);
         match action {
             Action::Nothing => {}
-            Action::Message => self.peer.text(&text).await,
+            Action::Message => self.put(self.role.text(&text)).await,
             Action::Fragments => {
                 let fragments = [self.role.fragment(TEXT, text.as_bytes()), self.role.frame(0, b"rest")];
-                self.peer.send(&fragments.concat()).await;
+                self.put(fragments.concat()).await;
             }
-            Action::Ping => self.peer.send(&self.role.frame(PING, text.as_bytes())).await,
-            Action::Large => self.peer.send(&self.role.binary(70_000)).await,
-            Action::Huge => self.peer.send(&self.role.binary(100_000).repeat(6)).await,
-            Action::Close => self.peer.close(CODE, &text).await,
+            Action::Ping => self.put(self.role.frame(PING, text.as_bytes())).await,
+            Action::Large => self.put(self.role.binary(70_000)).await,
+            Action::Huge => self.put(self.role.binary(100_000).repeat(6)).await,
+            Action::Close => self.close(CODE, &text).await,
             Action::CloseAndFin => {
-                self.peer.close(CODE, &text).await;
+                self.close(CODE, &text).await;
                 self.finish().await;
             }
             Action::Fin => self.finish().await,
         }
     }
 
-    async fn finish(&mut self) {
+    /// Sends frames and notes the data frames among them. A connection that has ended takes none: the records tell.
+    async fn put(&mut self, bytes: Vec<u8>) {
+        let mut rest = &bytes[..];
+        while let Some((frame, size)) = Frame::parse(rest) {
+            rest = &rest[size..];
+            if frame.opcode < CLOSE {
+                self.data.push((frame.opcode, frame.payload));
+            }
+        }
+        let _ = soon("the peer takes what is sent", self.peer.try_send(&bytes)).await;
+    }
+
+    async fn close(&mut self, code: u16, reason: &str) {
+        self.peer.sends_close();
+        self.code.get_or_insert(code);
+        self.put(self.role.close(code, reason)).await;
+    }
+
+    pub(crate) async fn finish(&mut self) {
         if !self.finished {
             self.finished = true;
             self.peer.finish().await;
@@ -152,7 +184,7 @@ fn received(record: &Record) -> String {
 }
 
 /// Reads nothing for `pause`.
-async fn paused(peer: Arc<Peer>, pause: Duration) {
+pub(crate) async fn paused(peer: Arc<Peer>, pause: Duration) {
     if !pause.is_zero() {
         peer.pace(Pace::Stopped);
         sleep(pause).await;
@@ -160,30 +192,35 @@ async fn paused(peer: Arc<Peer>, pause: Duration) {
     }
 }
 
+/// Both endpoints act; then everything arrives, and they answer.
+pub(crate) async fn step(client: &mut Actor, app: &mut Actor, actions: [Action; 2], pauses: [Duration; 2]) {
+    let (one, other) = (paused(Arc::clone(&client.peer), pauses[0]), paused(Arc::clone(&app.peer), pauses[1]));
+    tokio::join!(one, other, client.act(actions[0]), app.act(actions[1]));
+    let bytes = || client.peer.record().bytes + app.peer.record().bytes;
+    let mut before = bytes();
+    loop {
+        sleep(QUIESCENCE).await;
+        let after = bytes();
+        if after == before {
+            break;
+        }
+        before = after;
+    }
+    tokio::join!(client.answer(), app.answer());
+}
+
 async fn play(rig: Arc<Rig>, seed: u64, via: Via) -> [Record; 2] {
     let path = format!("/{seed}-{via:?}");
     let (client, app) = rig.pair_via(via, &path, Connect { narrow: true, ..Connect::default() }).await;
     let (mut client, mut app) = (Actor::new(client, Role::Client), Actor::new(app, Role::App));
     for Step { actions, pauses } in script(seed) {
-        let (one, other) = (paused(Arc::clone(&client.peer), pauses[0]), paused(Arc::clone(&app.peer), pauses[1]));
-        tokio::join!(one, other, client.act(actions[0]), app.act(actions[1]));
-        let bytes = || client.peer.record().bytes + app.peer.record().bytes;
-        let mut before = bytes();
-        loop {
-            sleep(QUIESCENCE).await;
-            let after = bytes();
-            if after == before {
-                break;
-            }
-            before = after;
-        }
-        tokio::join!(client.answer(), app.answer());
+        step(&mut client, &mut app, actions, pauses).await;
     }
     tokio::join!(client.finish(), app.finish());
     let received_by = [client.peer.ended(secs(12)).await, app.peer.ended(secs(12)).await];
     if via == Via::Proxy {
         let line = rig.ended(&path, secs(5)).await;
-        true_for_client(&line.json, &received_by[0], client.peer.is_closing().then_some(CODE));
+        true_for_client(&line.json, &received_by[0], client.code);
     }
     received_by
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::frames::Role;
-use crate::peer::Peer;
+use crate::peer::{MUTE, Peer};
 use crate::record::Record;
 use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, millis, secs, together, variant};
 
@@ -23,6 +23,8 @@ async fn trickle(client: &Peer, sealed: &[u8], piece: usize, pause: Duration) {
 async fn record_arrives(size: usize, piece: usize, pause: Duration) {
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/slow").await;
+    // A Pong cannot be sent within a record.
+    client.habits(MUTE);
     let text = "x".repeat(size);
     let sealed = client.seal(&Role::Client.text(&text)).await;
     let started = Instant::now();
@@ -52,6 +54,8 @@ async fn s56_record_in_pieces_keeps_its_client_alive() {
 async fn s56_client_that_stops_within_a_record_is_gone_within_the_bound() {
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/stops").await;
+    // A Pong cannot be sent within a record.
+    client.habits(MUTE);
     let sealed = client.seal(&Role::Client.text(&"x".repeat(4000))).await;
     trickle(&client, &sealed[..800], 100, millis(250)).await;
     let silent = Instant::now();
@@ -67,6 +71,8 @@ async fn s56_client_that_stops_within_a_record_is_gone_within_the_bound() {
 async fn s56_record_that_is_never_complete_counts_for_frame_max_time() {
     let rig = Rig::start(&format!("{BEATING}\nframe_max_time = \"3s\"")).await;
     let (client, app) = rig.pair("/trickle").await;
+    // A Pong cannot be sent within a record.
+    client.habits(MUTE);
     let sealed = client.seal(&Role::Client.text(&"x".repeat(8000))).await;
     let started = Instant::now();
     trickle(&client, &sealed, 100, millis(100)).await;
