@@ -16,10 +16,22 @@ use std::os::fd::AsFd;
 /// acknowledged FIN adds one: compare with a tolerance of one, or compare two readings with each other.
 #[cfg(target_os = "linux")]
 pub fn bytes_acked(socket: &impl AsFd) -> Option<u64> {
-    use std::mem::{MaybeUninit, offset_of, size_of};
-    use std::os::fd::AsRawFd;
+    info(socket, std::mem::offset_of!(libc::tcp_info, tcpi_bytes_acked) + 8).map(|info| info.tcpi_bytes_acked)
+}
 
-    const NEEDED: usize = offset_of!(libc::tcp_info, tcpi_bytes_acked) + size_of::<u64>();
+/// Bytes that were written and that the kernel has not sent even once, for want of the peer's window; `None` where the
+/// kernel does not tell. It goes on telling when the connection is broken.
+#[cfg(target_os = "linux")]
+pub fn untransmitted(socket: &impl AsFd) -> Option<u64> {
+    let needed = std::mem::offset_of!(libc::tcp_info, tcpi_notsent_bytes) + 4;
+    info(socket, needed).map(|info| info.tcpi_notsent_bytes.into())
+}
+
+/// What the kernel says of a TCP connection, if that reaches as far as `needed` bytes.
+#[cfg(target_os = "linux")]
+fn info(socket: &impl AsFd, needed: usize) -> Option<libc::tcp_info> {
+    use std::mem::{MaybeUninit, size_of};
+    use std::os::fd::AsRawFd;
 
     let fd = socket.as_fd();
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
@@ -30,18 +42,23 @@ pub fn bytes_acked(socket: &impl AsFd) -> Option<u64> {
         libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     };
     // A kernel before 4.1 knows a shorter structure; one that is no TCP socket answers with an error.
-    if status != 0 || usize::try_from(length).ok()? < NEEDED {
+    if status != 0 || usize::try_from(length).ok()? < needed {
         return None;
     }
     // SAFETY: every field is an integer, for which the zeros put there first are a valid value, whatever the kernel
     // has overwritten since.
-    let info = unsafe { info.assume_init() };
-    Some(info.tcpi_bytes_acked)
+    Some(unsafe { info.assume_init() })
 }
 
 /// Nobody tells here: the heartbeat then rests on the sockets' own progress alone.
 #[cfg(not(target_os = "linux"))]
 pub fn bytes_acked(_socket: &impl AsFd) -> Option<u64> {
+    None
+}
+
+/// Not known on this platform.
+#[cfg(not(target_os = "linux"))]
+pub fn untransmitted(_socket: &impl AsFd) -> Option<u64> {
     None
 }
 
@@ -115,7 +132,16 @@ mod tests {
         }
         let left = unacked(&server).expect("this kernel knows SIOCOUTQ");
         assert!(left > 0 && left <= written as u64, "{left} of {written}");
+        let unsent = untransmitted(&server).expect("this kernel knows tcpi_notsent_bytes");
+        assert!(unsent > 0 && unsent <= left, "{unsent} of {left} never left");
+        // Closed with bytes unread, the client's side resets the connection.
         drop(client);
+        let give_up = Instant::now() + Duration::from_secs(5);
+        while server.write(&[7]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            assert!(Instant::now() < give_up, "no reset after 5 s");
+            std::thread::yield_now();
+        }
+        assert!(untransmitted(&server).is_some_and(|unsent| unsent > 0), "it is known behind the reset too");
 
         let (mut near, mut far) = UnixStream::pair().expect("a pair");
         near.write_all(&[7; 100]).expect("write");

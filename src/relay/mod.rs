@@ -86,6 +86,12 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         self.delivery().map(|delivery| self.written().saturating_sub(delivery.acked))
     }
 
+    /// Of those, bytes that have not left this host even once; `None` where that cannot be told. Asked when a leg breaks or
+    /// is reset.
+    fn untransmitted(&self) -> Option<u64> {
+        None
+    }
+
     /// Makes the connection fail once written bytes have gone unacknowledged for `after` (`TCP_USER_TIMEOUT`, RFC 5482).
     fn set_user_timeout(&mut self, after: Duration) {
         let _ = after;

@@ -84,6 +84,10 @@ impl<L: Leg> Leg for Slot<L> {
         self.0.as_ref().and_then(Leg::unacked)
     }
 
+    fn untransmitted(&self) -> Option<u64> {
+        self.0.as_ref().and_then(Leg::untransmitted)
+    }
+
     fn set_user_timeout(&mut self, after: Duration) {
         if let Some(leg) = &mut self.0 {
             leg.set_user_timeout(after);

@@ -70,7 +70,7 @@ pub(super) struct LegTeardown {
     moved: Instant,
     /// Since when everything that was accepted is delivered.
     delivered: Option<Instant>,
-    /// Whether the connection broke, or was reset, with bytes on it that the peer's kernel had not acknowledged.
+    /// Whether the connection broke, or was reset, with bytes that had not left this host.
     pub(super) is_lost: bool,
     /// When to look again.
     next: Option<Instant>,
@@ -251,7 +251,7 @@ impl LegTeardown {
     /// The connection is gone, and with it what its peer had not taken.
     pub(super) fn gone<L: Leg>(&mut self, leg: &mut Slot<L>) {
         if !self.is_done() {
-            self.is_lost = self.delivered.is_none();
+            self.is_lost = leg.untransmitted().map_or(self.delivered.is_none(), |bytes| bytes > 0);
             self.finish(leg);
         }
     }

@@ -176,6 +176,10 @@ impl Leg for ClientStream {
         if self.outgoing.blocked { self.outgoing.bytes.capacity() } else { 0 }
     }
 
+    fn untransmitted(&self) -> Option<u64> {
+        tcp_info::untransmitted(&self.socket.tcp)
+    }
+
     fn abort_on_drop(&mut self) {
         // Fails only on a socket that is no longer connected, which needs no abort.
         let _ = SockRef::from(&self.socket.tcp).set_linger(Some(Duration::ZERO));

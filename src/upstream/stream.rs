@@ -31,6 +31,15 @@ impl Leg for UpstreamStream {
         }
     }
 
+    fn untransmitted(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(tcp) => tcp_info::untransmitted(tcp),
+            Self::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
+            // What was written is there to be read.
+            Self::Unix(_) => Some(0),
+        }
+    }
+
     fn abort_on_drop(&mut self) {
         // A unix socket has no reset to offer; dropping it is as abrupt as it gets. A TCP socket that refuses the
         // option is dead already.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Whose, earliest};
+use super::{Engine, FIRST_LOOK, Whose, earliest};
 use crate::heartbeat::downlink::{Delivery, Whereabouts};
 use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
 use crate::heartbeat::{Due, Proof, Verdict};
@@ -108,17 +108,17 @@ impl Engine {
         match self.downlink.whereabouts(delivery) {
             // The last few bytes of a backlog that was seen to move are no lone probe.
             Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
-                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up };
+                self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up };
                 None
             }
             Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
             Whereabouts::Behind => {
-                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up: true };
                 None
             }
             // Writes move, or `look` had ended it: the client reads slowly what stands before the probe.
             Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
-                self.phase = Phase::Sent { at, deadline: self.downlink.next_look(now), held_up: true };
+                self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up: true };
                 None
             }
             Whereabouts::Arrived if held_up => {
@@ -131,6 +131,11 @@ impl Engine {
 
     /// Decides on a probe that waits for its turn. While the bytes before it go on to the client, and the proxy holds none
     /// of them back, that uses up none of the time that it may wait.
+    /// When a probe behind a backlog is looked after again: its window begins only when it is seen to have arrived.
+    fn look_after(&self, now: Instant) -> Instant {
+        self.downlink.next_look(now).min(now + self.window() / FIRST_LOOK)
+    }
+
     fn waited(&mut self, now: Instant, wait: Wait, handed: Option<Whose>) -> Option<Verdict> {
         let is_blocked = self.downlink.is_blocked();
         let mut until = wait.until;

@@ -157,6 +157,18 @@ fn s21_the_window_begins_when_the_probe_behind_the_backlog_has_arrived() {
 }
 
 #[test]
+fn s21_a_probe_that_arrives_soon_behind_its_backlog_is_judged_soon() {
+    // Interval and timeout of a second, and looks for a stall that lie much further apart than those.
+    let policy = Policy { interval: SECOND, timeout: SECOND, jitter: 0.0, ..Policy::default() };
+    let mut rig = Rig::new(policy).kernel(steady(1 << 20, 1500 * MS));
+    rig.written = 1 << 20;
+    let pinged = rig.run_to_ping();
+    assert!(pinged <= SECOND);
+    rig.run(60 * SECOND);
+    rig.assert_ended(Verdict::Timeout, 2500 * MS, 2500 * MS + SECOND / 8 + MS);
+}
+
+#[test]
 fn s21_a_slow_reader_whose_last_bytes_are_few_is_still_a_slow_reader() {
     // 20 bytes a second: at some look less than a small backlog is left, and it moves.
     let mut rig = Rig::new(exact()).kernel(steady(1600, 80 * SECOND));
