@@ -213,6 +213,26 @@ async fn s80_a_blocked_connection_ends_its_sessions_as_slow_readers() {
 }
 
 #[tokio::test]
+async fn s80_an_idle_session_on_a_connection_that_the_kernel_gives_up_ends_with_the_cause_that_it_is() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    let heartbeat = "[heartbeat]\ninterval = \"60s\"\ntimeout = \"60s\"\nwrite_stall = \"2s\"\n";
+    let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
+    let link = Link::to(&proxy, 1_000_000, 1_000_000).await;
+    let mut client = browser(&proxy, &link).await;
+    let _idle = client.websocket("/raw?idle").await;
+    let (_, _idle_app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let _busy = client.websocket("/raw").await;
+    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    link.cut();
+    // One burst, which the sockets take whole: no session is blocked, and the kernel alone can tell.
+    app.write_all(&Frame::server(FIN | BINARY, vec![1; 150_000]).bytes()).await.expect("open");
+    for line in within(LONG, "both ends", proxy.ws_closes(2)).await {
+        assert_eq!(line["close.reason"], "slow_reader", "{line}");
+    }
+    proxy.finish().await;
+}
+
+#[tokio::test]
 async fn s54_what_the_app_said_before_its_end_arrives_over_a_slow_link() {
     let (fake, mut sessions) = Fake::sessions().await;
     let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;

@@ -20,7 +20,8 @@ const CHUNK: usize = 64 * 1024;
 /// One stream of many on a connection.
 ///
 /// What was handed to the library is not written yet: it may stand behind the client's window, other streams, or a
-/// socket that takes nothing. It is flushed when the socket has taken all of it.
+/// socket that takes nothing. It is flushed when the socket has taken all of it, or nothing keeps the driver from
+/// writing it.
 #[derive(Debug)]
 pub(super) struct StreamLeg<C> {
     inflow: Inflow,
@@ -49,10 +50,14 @@ impl<C> StreamLeg<C> {
 }
 
 impl<C: Leg> StreamLeg<C> {
-    /// Waits until the socket has taken everything, or the stream is gone.
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Poll::Ready(flushed) = self.entry.poll_flushed(cx) {
-            return Poll::Ready(flushed);
+    /// Waits until `polled` of the entry is ready, or the stream is gone.
+    fn poll_unless_reset(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: fn(&StreamEntry<C>, &Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(result) = polled(&self.entry, cx) {
+            return Poll::Ready(result);
         }
         // What the library holds for a stream that was reset is never written.
         match ready!(self.outflow.poll_reset(cx)) {
@@ -135,7 +140,7 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_flushed(cx)
+        self.get_mut().poll_unless_reset(cx, StreamEntry::poll_free)
     }
 
     /// Ready once the end of the stream is on the wire, behind everything that was written: a reset may follow then
@@ -148,7 +153,7 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
             this.end = End::Ending;
         }
         if this.end != End::Over {
-            ready!(this.poll_flushed(cx))?;
+            ready!(this.poll_unless_reset(cx, StreamEntry::poll_flushed))?;
         }
         if this.end == End::Reset {
             this.outflow.send_reset(Reason::CANCEL);
@@ -157,3 +162,7 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+#[path = "leg_tests.rs"]
+mod tests;

@@ -18,6 +18,10 @@ const FIRST_WINDOW: i64 = 65_535;
 /// first ahead of what it has queued, but then that queue is on the wire before the second.
 const ANSWERS: u64 = 2;
 
+/// What other streams may hold in the library while a stream counts as flushed ahead of its turn: their bytes may
+/// stand before its own.
+const AHEAD: u64 = 64 * 1024;
+
 /// The longest window of an adaptive heartbeat.
 const ADAPTIVE_MOST: Duration = Duration::from_mins(1);
 
@@ -27,6 +31,8 @@ pub(super) struct Streams {
     live: BTreeMap<u32, Live>,
     /// Streams of which bytes are among those that the library has written and the socket has not taken.
     dirty: Vec<u32>,
+    /// Bytes of all streams that were handed to the library and that it has not written.
+    held: u64,
     /// Bytes that the client takes on the connection as a whole.
     window: i64,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
@@ -61,6 +67,7 @@ struct Live {
     /// Where the last of these ends among the bytes of the connection, once the socket has taken it.
     end: u64,
     is_dirty: bool,
+    promised: Option<Promise>,
     /// Whether `END_STREAM` has been handed to the library, and whether the library has written it.
     end_handed: bool,
     end_emitted: bool,
@@ -74,6 +81,13 @@ struct Live {
     round: Option<Round>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
+}
+
+/// What was told of bytes that the driver is about to write: where they end among those of the connection, at least.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    handed: u64,
+    end: u64,
 }
 
 /// The wait for answers to PINGs that follow a probe of the stream.
@@ -104,6 +118,7 @@ impl Default for Streams {
         Self {
             live: BTreeMap::new(),
             dirty: Vec::new(),
+            held: 0,
             window: FIRST_WINDOW,
             initial_window: FIRST_WINDOW,
             pings: Pings::default(),
@@ -123,6 +138,7 @@ impl Streams {
 
     pub(super) fn close(&mut self, id: u32) {
         if let Some(live) = self.live.remove(&id) {
+            self.held -= live.held();
             self.forget(live.policy.as_ref());
         }
     }
@@ -154,6 +170,11 @@ impl Streams {
                 self.changed = true;
             }
         }
+    }
+
+    /// Whether the heartbeats have changed since [`Self::take_changed`].
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// Whether the heartbeats have changed since this was last asked.
@@ -196,6 +217,7 @@ impl Streams {
     pub(super) fn hand(&mut self, id: u32, bytes: usize) {
         if let Some(live) = self.live.get_mut(&id) {
             live.handed += bytes as u64;
+            self.held += bytes as u64;
         }
     }
 
@@ -217,7 +239,9 @@ impl Streams {
     /// The library has written `bytes` of stream `id`, and `ends`: its `END_STREAM`.
     pub(super) fn emit(&mut self, id: u32, bytes: usize, ends: bool) {
         if let Some(live) = self.live.get_mut(&id) {
+            let before = live.held();
             live.emitted += bytes as u64;
+            self.held -= before - live.held();
             live.end_emitted |= ends;
             if !std::mem::replace(&mut live.is_dirty, true) {
                 self.dirty.push(id);
@@ -237,6 +261,7 @@ impl Streams {
         for id in self.dirty.drain(..) {
             if let Some(live) = self.live.get_mut(&id) {
                 (live.is_dirty, live.end) = (false, written);
+                live.promised = live.promised.filter(|promised| promised.handed > live.emitted);
                 if live.is_flushed() {
                     woken.extend(live.waiting.take());
                 }
@@ -258,9 +283,24 @@ impl Streams {
         Poll::Pending
     }
 
+    /// Whether nothing but the driver's next turn stands between stream `id` and a socket that takes bytes: its windows
+    /// have room for what the library holds, and others hold little. Its bytes will end at `end` at least; until they
+    /// do, [`Self::acked`] does not reach that. A session that had to wait for the turn would be polled twice as often.
+    pub(super) fn is_next(&mut self, id: u32, end: u64) -> bool {
+        let (of_all, window) = (self.held, self.window);
+        let Some(live) = self.live.get_mut(&id) else { return false };
+        let held = live.held();
+        let room = i64::try_from(held).is_ok_and(|held| held <= live.window.min(window));
+        let is_next = room && of_all - held <= AHEAD;
+        if is_next {
+            live.promised = Some(Promise { handed: live.handed, end });
+        }
+        is_next
+    }
+
     /// Bytes of stream `id` that the library holds.
     pub(super) fn unsent(&self, id: u32) -> u64 {
-        self.live.get(&id).map_or(0, |live| live.handed.saturating_sub(live.emitted))
+        self.live.get(&id).map_or(0, Live::held)
     }
 
     /// Where the bytes of stream `id` end among those of the connection, if the socket has taken all of them.
@@ -275,10 +315,14 @@ impl Streams {
     pub(super) fn acked(&mut self, id: u32, of_all: u64) -> u64 {
         let connection_is_shut = self.window <= 0;
         let Some(live) = self.live.get_mut(&id) else { return of_all };
-        let is_held = live.handed > live.emitted;
+        let is_held = live.held() > 0;
         let is_shut = is_held && (connection_is_shut || live.window <= 0);
         let moves_on = (is_held || live.is_dirty) && !is_shut;
-        let acked = if moves_on { of_all } else { of_all.min(live.end) };
+        let acked = match live.promised {
+            Some(Promise { end, .. }) if moves_on => of_all.min(end.saturating_sub(1)),
+            _ if moves_on => of_all,
+            _ => of_all.min(live.end),
+        };
         live.acked = live.acked.max(acked);
         live.acked
     }
@@ -388,6 +432,7 @@ impl Live {
             emitted: 0,
             end: 0,
             is_dirty: false,
+            promised: None,
             end_handed: false,
             end_emitted: false,
             window,
@@ -399,8 +444,13 @@ impl Live {
         }
     }
 
+    /// Bytes that the library holds.
+    fn held(&self) -> u64 {
+        self.handed.saturating_sub(self.emitted)
+    }
+
     fn is_flushed(&self) -> bool {
-        self.handed <= self.emitted && !self.is_dirty && (self.end_emitted || !self.end_handed)
+        self.held() == 0 && !self.is_dirty && (self.end_emitted || !self.end_handed)
     }
 }
 

@@ -132,3 +132,40 @@ fn s75_a_stream_is_judged_when_its_connection_has_been_quiet_or_it_was_heard_its
     streams.ping_answered();
     assert!(streams.is_on_its_way(1, probed + 21 * SECOND, probed + 20 * SECOND, false), "a new round");
 }
+
+#[test]
+fn s57_a_stream_of_which_nothing_is_held_moves_as_its_own_bytes_are_acknowledged() {
+    let mut streams = handed(0);
+    let mut written = 0;
+    for _ in 0..5 {
+        streams.hand(1, 1000);
+        write(&mut streams, 1, 1000);
+        written += 1009;
+        streams.drained(written, &mut Vec::new());
+        assert_eq!(streams.acked(1, written), written, "what the app sends and the client takes is progress");
+    }
+    write(&mut streams, 3, 50_000);
+    streams.drained(written + 50_009, &mut Vec::new());
+    assert_eq!(streams.acked(1, written + 50_009), written, "what others take is not");
+}
+
+#[test]
+fn s72_a_stream_that_is_next_has_not_arrived_before_its_bytes_are_in_the_socket() {
+    let mut streams = handed(10);
+    assert!(streams.is_next(1, 1010));
+    assert_eq!(streams.acked(1, 1000), 1000);
+    assert_eq!(streams.acked(1, 5000), 1009, "what others put before it is no arrival");
+    write(&mut streams, 1, 10);
+    assert_eq!(streams.acked(1, 5000), 1009, "nor is the buffer");
+    streams.drained(6041, &mut Vec::new());
+    assert_eq!(streams.acked(1, 6040), 6040);
+    streams.hand(1, 70_000);
+    assert!(!streams.is_next(1, 80_000), "more than the window");
+    streams.widen(0, 100_000);
+    streams.widen(1, 100_000);
+    assert!(streams.is_next(1, 80_000));
+    streams.hand(3, 65_537);
+    assert!(!streams.is_next(1, 80_000), "others hold much, which may go first");
+    streams.close(3);
+    assert!(streams.is_next(1, 80_000), "what is gone holds nothing");
+}

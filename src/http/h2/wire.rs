@@ -191,7 +191,13 @@ impl<C: Leg> Wire<C> {
 impl<C: Leg> StreamEntry<C> {
     /// The stream follows `policy` from here on.
     pub(super) fn follow(&self, policy: &Arc<Policy>) {
-        self.wire.streams(|streams| streams.follow(self.id, policy));
+        let changed = self.wire.streams(|streams| {
+            streams.follow(self.id, policy);
+            streams.has_changed()
+        });
+        if changed {
+            self.wire.wake_driver();
+        }
     }
 
     /// See [`Leg::delivery`].
@@ -217,11 +223,7 @@ impl<C: Leg> StreamEntry<C> {
 
     /// See [`Leg::written`]. What the library holds counts as written, for that is where it will stand.
     pub(super) fn written(&self) -> u64 {
-        let shared = self.wire.lock();
-        shared.streams.end_of(self.id).unwrap_or_else(|| {
-            let gathered = (shared.gathered.len() - shared.taken) as u64;
-            shared.stream.written() + gathered + shared.streams.unsent(self.id)
-        })
+        self.wire.lock().written(self.id)
     }
 
     /// Bytes that the library holds.
@@ -259,6 +261,20 @@ impl<C: Leg> StreamEntry<C> {
         }
     }
 
+    /// As [`Self::poll_flushed`], but what the driver is about to write, and nothing keeps it from writing, is not
+    /// waited for.
+    pub(super) fn poll_free(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        {
+            let shared = &mut *self.wire.lock();
+            let is_driven = !shared.blocked && !shared.released && shared.failed.is_none();
+            let end = shared.written(self.id);
+            if is_driven && shared.streams.is_next(self.id, end) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_flushed(cx)
+    }
+
     /// What the library says about the stream, as a socket would say it: what the connection's own socket has said, if
     /// that is the reason.
     pub(super) fn lost(&self, error: h2::Error) -> io::Error {
@@ -274,7 +290,13 @@ impl<C: Leg> StreamEntry<C> {
 
 impl<C> Drop for StreamEntry<C> {
     fn drop(&mut self) {
-        self.wire.streams(|streams| streams.close(self.id));
+        let changed = self.wire.streams(|streams| {
+            streams.close(self.id);
+            streams.has_changed()
+        });
+        if changed {
+            self.wire.wake_driver();
+        }
     }
 }
 
@@ -430,6 +452,13 @@ impl<C: Leg> Shared<C> {
 }
 
 impl<C: Leg> Shared<C> {
+    fn written(&self, id: u32) -> u64 {
+        self.streams.end_of(id).unwrap_or_else(|| {
+            let gathered = (self.gathered.len() - self.taken) as u64;
+            self.stream.written() + gathered + self.streams.unsent(id)
+        })
+    }
+
     fn heard(&self) -> Instant {
         self.stream.partial().map_or(self.heard, |partial| self.heard.max(partial.at.into()))
     }
