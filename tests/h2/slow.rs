@@ -96,8 +96,10 @@ async fn websocket_lives(websocket: &mut WebSocket) {
 #[tokio::test]
 async fn s75_an_idle_websocket_beside_uploads_that_fill_the_uplink_lives() {
     let (fake, _sessions, _uploads) = uploads().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;
-    let link = Link::to(&proxy, 40_000, 1_000_000).await;
+    // A record of TLS takes 0.7 s on this link, and 100 KB always stand before the answer to a ping: 4 s.
+    let heartbeat = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"3s\"\njitter = 0.0\n";
+    let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
+    let link = Link::to(&proxy, 25_000, 1_000_000).await;
     let mut client = browser(&proxy, &link).await;
     let mut websocket = client.websocket("/raw").await;
     let mut posts = Vec::new();
@@ -106,8 +108,8 @@ async fn s75_an_idle_websocket_beside_uploads_that_fill_the_uplink_lives() {
         body.send_data(vec![0; 60_000].into(), false).expect("open");
         posts.push((response, body));
     }
-    // 15 seconds of uploads, of which some 100 KB always stand before the answer to a ping.
-    let ended = timeout(Duration::from_secs(14), websocket.message_within(LONG)).await;
+    // The uploads take 24 s.
+    let ended = timeout(Duration::from_secs(20), websocket.message_within(LONG)).await;
     assert!(ended.is_err(), "the session sent {ended:?}\n{}", proxy.transcript());
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     drop(posts);
@@ -206,8 +208,8 @@ async fn s80_a_blocked_connection_ends_its_sessions_as_slow_readers() {
         let frame = Frame::server(FIN | BINARY, vec![1; 1 << 20]).bytes();
         while app.write_all(&frame).await.is_ok() {}
     });
-    let line = within(LONG, "the end", proxy.ws_close(|_| true)).await.json;
-    assert_eq!(line["close.reason"], "slow_reader", "{line}");
+    let end = within(LONG, "the end", proxy.ws_close(|_| true)).await.json;
+    assert_eq!(end["close.reason"], "slow_reader", "{end}");
     flood.abort();
     proxy.finish().await;
 }

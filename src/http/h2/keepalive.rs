@@ -10,7 +10,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::inflow::Death;
-use super::streams::Clocks;
+use super::streams::{Clocks, Streams};
 use super::wire::Wire;
 use crate::relay::{Delivery, Leg};
 
@@ -171,7 +171,7 @@ impl KeepAlive {
             && matches!(pings.poll_pong(cx), Poll::Ready(Ok(_)))
         {
             self.question = None;
-            wire.streams(|streams| streams.ping_answered());
+            wire.streams(Streams::ping_answered);
         }
     }
 
@@ -181,7 +181,7 @@ impl KeepAlive {
         let question = self.question.get_or_insert_with(|| Question::put(now, wire.delivery()));
         if !question.sent && !wire.is_blocked() && pings.send_ping(Ping::opaque()).is_ok() {
             (question.sent, question.asked) = (true, now);
-            wire.streams(|streams| streams.ping_sent());
+            wire.streams(Streams::ping_sent);
         }
     }
 
@@ -303,8 +303,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const WRITE_STALL: Duration = Duration::from_secs(45);
 
-    fn at(acked: u64) -> Option<Delivery> {
-        Some(Delivery { acked, unread: false })
+    fn at(acked: u64) -> Delivery {
+        Delivery { acked, unread: false }
     }
 
     #[test]
@@ -314,8 +314,8 @@ mod tests {
         let lost = Verdict::Lost(Death::Unanswered);
         let judge =
             |put: Option<Delivery>, then, behind| Question::put(now, put).judge(later, then, behind, WRITE_STALL);
-        assert_eq!(judge(at(1000), at(1000), Some(1017)), lost, "it never arrived");
-        assert_eq!(judge(at(1000), at(1017), Some(1017)), lost, "arrived at once, and unanswered");
+        assert_eq!(judge(Some(at(1000)), Some(at(1000)), Some(1017)), lost, "it never arrived");
+        assert_eq!(judge(Some(at(1000)), Some(at(1017)), Some(1017)), lost, "arrived at once, and unanswered");
         assert_eq!(judge(None, None, Some(1017)), lost, "the kernel does not tell");
     }
 
@@ -323,21 +323,21 @@ mod tests {
     fn a_ping_behind_a_backlog_is_waited_for_while_that_moves() {
         let now = Instant::now();
         let end = Some(1_000_000);
-        let mut question = Question::put(now, at(0));
+        let mut question = Question::put(now, Some(at(0)));
         for look in 1..=9 {
-            let acked = at(100_000 * u64::from(look));
+            let acked = Some(at(100_000 * u64::from(look)));
             assert_eq!(question.judge(now + 20 * SECOND * look, acked, end, WRITE_STALL), Verdict::Spared);
         }
         let arrival = now + 200 * SECOND;
-        assert_eq!(question.judge(arrival, at(1_000_000), end, WRITE_STALL), Verdict::Spared, "time to answer");
-        let unanswered = question.judge(arrival + 20 * SECOND, at(1_000_000), end, WRITE_STALL);
+        assert_eq!(question.judge(arrival, Some(at(1_000_000)), end, WRITE_STALL), Verdict::Spared, "time to answer");
+        let unanswered = question.judge(arrival + 20 * SECOND, Some(at(1_000_000)), end, WRITE_STALL);
         assert_eq!(unanswered, Verdict::Lost(Death::Unanswered));
 
         // In the socket, or not even there.
         for behind in [end, None] {
-            let mut stuck = Question::put(now, at(0));
-            assert_eq!(stuck.judge(now + 20 * SECOND, at(0), behind, WRITE_STALL), Verdict::Spared);
-            let blocked = stuck.judge(now + WRITE_STALL, at(0), behind, WRITE_STALL);
+            let mut stuck = Question::put(now, Some(at(0)));
+            assert_eq!(stuck.judge(now + 20 * SECOND, Some(at(0)), behind, WRITE_STALL), Verdict::Spared);
+            let blocked = stuck.judge(now + WRITE_STALL, Some(at(0)), behind, WRITE_STALL);
             assert_eq!(blocked, Verdict::Lost(Death::Blocked), "nothing moved for write_stall");
         }
     }

@@ -40,7 +40,7 @@ struct Pair {
     wire: Wire<Pipe>,
     client: client::Connection<DuplexStream, Bytes>,
     receiver: h2::RecvStream,
-    _sender: SendStream<Bytes>,
+    sender: SendStream<Bytes>,
 }
 
 /// A stream with a `window` to the client, on a pipe that holds 8 KiB.
@@ -66,7 +66,7 @@ async fn pair(window: u32) -> Pair {
         response.as_mut().poll(cx)
     });
     let receiver = answered.await.expect("an answer").into_body();
-    Pair { leg: leg.expect("a stream"), server, wire, client, receiver, _sender: sender }
+    Pair { leg: leg.expect("a stream"), server, wire, client, receiver, sender }
 }
 
 impl Pair {
@@ -161,7 +161,7 @@ async fn s41_what_a_shut_window_holds_is_never_flushed_and_a_reset_by_the_client
     }
     assert_eq!((came, more.last()), (HELD / 6, Some(&came)), "flushed as soon as the socket has it");
     assert!(Pin::new(&mut pair.leg).poll_write(&mut cx, b"ping").is_pending(), "no window, so no room");
-    pair._sender.send_reset(Reason::CANCEL);
+    pair.sender.send_reset(Reason::CANCEL);
     let read = async {
         poll_fn(|cx| {
             let _ = Pin::new(&mut pair.client).poll(cx);
