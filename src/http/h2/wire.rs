@@ -1,5 +1,7 @@
 //! The bytes of one HTTP/2 connection, as its driver, its streams and the HTTP/2 library share them.
 
+mod entry;
+
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,8 +15,8 @@ use tokio::time::Instant;
 use super::egress::Egress;
 use super::frames::{self, Frames};
 use super::streams::Streams;
-use crate::heartbeat::Policy;
-use crate::relay::{Delivery, Leg, Partial};
+use crate::relay::{Delivery, Leg};
+pub(super) use entry::StreamEntry;
 
 /// Small DATA frames that reach the library before the streams get their turn. Each counts up to 256 bytes against a
 /// budget of [`super::DATA_FRAME_BUDGET`] while nobody has taken it, and with the budget the connection ends; a read
@@ -67,13 +69,6 @@ struct Shared<C> {
     woken: Vec<Waker>,
 }
 
-/// One stream's entry among those of its connection; it leaves when this is dropped.
-#[derive(Debug)]
-pub(super) struct StreamEntry<C> {
-    wire: Wire<C>,
-    id: u32,
-}
-
 impl<C> Clone for Wire<C> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -103,7 +98,7 @@ impl<C> Wire<C> {
     /// Enters stream `id`, which a task is about to serve.
     pub(super) fn enter(&self, id: u32) -> StreamEntry<C> {
         self.streams(|streams| streams.open(id));
-        StreamEntry { wire: self.clone(), id }
+        StreamEntry::new(self.clone(), id)
     }
 
     /// From here on there is a driver, which settles: writes are gathered.
@@ -185,129 +180,6 @@ impl<C: Leg> Wire<C> {
         };
         woken.into_iter().for_each(Waker::wake);
     }
-}
-
-/// One stream of the connection, as its session sees it. Positions are those of the whole connection.
-impl<C: Leg> StreamEntry<C> {
-    /// The stream follows `policy` from here on.
-    pub(super) fn follow(&self, policy: &Arc<Policy>) {
-        let changed = self.wire.streams(|streams| {
-            streams.follow(self.id, policy);
-            streams.has_changed()
-        });
-        if changed {
-            self.wire.wake_driver();
-        }
-    }
-
-    /// See [`Leg::delivery`].
-    pub(super) fn delivery(&self) -> Option<Delivery> {
-        let (delivery, asks) = {
-            let shared = &mut *self.wire.lock();
-            let (of_all, heard) = (shared.stream.delivery()?, shared.heard());
-            let delivery = shared.streams.delivery(self.id, of_all, Instant::now(), heard);
-            (delivery, shared.streams.wants_ping())
-        };
-        if asks {
-            self.wire.wake_driver();
-        }
-        Some(delivery)
-    }
-
-    /// How far the bytes of the stream have come, or what stands before them.
-    pub(super) fn acked(&self) -> Option<u64> {
-        let shared = &mut *self.wire.lock();
-        let of_all = shared.stream.delivery()?.acked;
-        Some(shared.streams.acked(self.id, of_all))
-    }
-
-    /// See [`Leg::written`]. What the library holds counts as written, for that is where it will stand.
-    pub(super) fn written(&self) -> u64 {
-        self.wire.lock().written(self.id)
-    }
-
-    /// Bytes that the library holds.
-    pub(super) fn unsent(&self) -> usize {
-        usize::try_from(self.wire.streams(|streams| streams.unsent(self.id))).unwrap_or(usize::MAX)
-    }
-
-    /// See [`Leg::partial`].
-    pub(super) fn partial(&self) -> Option<Partial> {
-        let part = self.wire.frames(|frames| frames.data()).filter(|part| part.stream == self.id)?;
-        Some(Partial { at: part.at.into_std(), len: part.len })
-    }
-
-    /// Bytes of the stream were read.
-    pub(super) fn heard(&self) {
-        self.wire.streams(|streams| streams.heard(self.id));
-    }
-
-    /// `bytes` are about to be handed to the library.
-    pub(super) fn hand(&self, bytes: usize) {
-        self.wire.streams(|streams| streams.hand(self.id, bytes));
-    }
-
-    /// `END_STREAM` is about to be handed to the library.
-    pub(super) fn hand_end(&self) {
-        self.wire.streams(|streams| streams.hand_end(self.id));
-    }
-
-    /// Waits until the socket has taken everything that was handed to the library.
-    pub(super) fn poll_flushed(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let mut shared = self.wire.lock();
-        match shared.streams.poll_flushed(self.id, cx) {
-            Poll::Pending if shared.released || shared.failed.is_some() => Poll::Ready(Err(shared.lost())),
-            polled => polled.map(Ok),
-        }
-    }
-
-    /// As [`Self::poll_flushed`], but what the driver is about to write, and nothing keeps it from writing, is not
-    /// waited for.
-    pub(super) fn poll_free(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        {
-            let shared = &mut *self.wire.lock();
-            let is_driven = !shared.blocked && !shared.released && shared.failed.is_none();
-            let end = shared.written(self.id);
-            if is_driven && shared.streams.is_next(self.id, end) {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        self.poll_flushed(cx)
-    }
-
-    /// What the library says about the stream, as a socket would say it: what the connection's own socket has said, if
-    /// that is the reason.
-    pub(super) fn lost(&self, error: h2::Error) -> io::Error {
-        let shared = self.wire.lock();
-        if error.is_reset() || shared.died.is_none() { lost(error) } else { shared.lost() }
-    }
-
-    /// The error of a stream to which nothing can be written any more, without a reason of its own.
-    pub(super) fn gone(&self) -> io::Error {
-        self.wire.lock().lost()
-    }
-}
-
-impl<C> Drop for StreamEntry<C> {
-    fn drop(&mut self) {
-        let changed = self.wire.streams(|streams| {
-            streams.close(self.id);
-            streams.has_changed()
-        });
-        if changed {
-            self.wire.wake_driver();
-        }
-    }
-}
-
-/// What the library says about a stream, as a socket would say it.
-fn lost(error: h2::Error) -> io::Error {
-    let kind = match error.get_io() {
-        _ if error.is_reset() => io::ErrorKind::ConnectionReset,
-        Some(io) => told(io.kind()),
-        None => io::ErrorKind::BrokenPipe,
-    };
-    io::Error::new(kind, error)
 }
 
 /// What a connection's end means for each of its streams. Only an unanswered reset or a time-out says why.
