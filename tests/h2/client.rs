@@ -41,7 +41,7 @@ pub(crate) async fn tls(proxy: &Proxy) -> Tls {
     tls_over(proxy, proxy.tcp().await).await
 }
 
-/// The same over a connection of the test's own.
+/// Opens the same over a connection of the test's own.
 pub(crate) async fn tls_over(proxy: &Proxy, tcp: TcpStream) -> Tls {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, tcp);

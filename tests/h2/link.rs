@@ -46,7 +46,7 @@ impl Link {
         tcp
     }
 
-    /// From here on nothing is carried, and nobody is told.
+    /// Stops carrying bytes and leaves both connections open.
     pub(crate) fn cut(&self) {
         self.cut.send_replace(true);
     }

@@ -20,7 +20,7 @@ use crate::support::proxy::{Config, Proxy};
 /// A heartbeat at which a slow link takes several windows for what is sent.
 const BRISK: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\nwrite_stall = \"3s\"\njitter = 0.0\n";
 
-/// As long as it may take on a busy machine.
+/// A limit that is long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
 /// A client over `link` with windows as large as a browser's.
@@ -226,7 +226,7 @@ async fn s80_an_idle_session_on_a_connection_that_the_kernel_gives_up_ends_with_
     let _busy = client.websocket("/raw").await;
     let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
     link.cut();
-    // One burst, which the sockets take whole: no session is blocked, and the kernel alone can tell.
+    // One burst, which the sockets take whole: no session is blocked, and only the kernel notices.
     app.write_all(&Frame::server(FIN | BINARY, vec![1; 150_000]).bytes()).await.expect("open");
     for line in within(LONG, "both ends", proxy.ws_closes(2)).await {
         assert_eq!(line["close.reason"], "slow_reader", "{line}");

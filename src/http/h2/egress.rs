@@ -14,7 +14,7 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    /// Whether a frame of the proxy's own may follow what was written so far.
+    /// Returns whether a frame of the proxy's own may follow what was written so far.
     pub(super) fn at_boundary(&self) -> bool {
         self.left == 0 && self.begun.is_empty()
     }

@@ -26,7 +26,7 @@ pub(super) const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 
-/// Of what `RST_STREAM` and `WINDOW_UPDATE` carry.
+/// Length of the payload of `RST_STREAM` and `WINDOW_UPDATE`.
 const WORD: usize = 4;
 /// `PROTOCOL_ERROR` (RFC 9113 §7).
 const PROTOCOL_ERROR: u32 = 1;
@@ -57,7 +57,7 @@ pub(super) struct Frames {
     held: Vec<u8>,
     /// What is left of the payload in hand, the preface being the first.
     left: usize,
-    /// What is left of a payload that is taken out.
+    /// Bytes left of a payload that is taken out.
     skipped: usize,
     /// Whether the payload in hand belongs to a header block, and whether the block ends with it.
     block: Block,
@@ -108,13 +108,13 @@ pub(super) struct Header {
     pub(super) stream: u32,
 }
 
-/// What becomes of a frame.
+/// The treatment of a frame.
 enum FrameFate {
-    /// More of it is needed to tell.
+    /// More of it is needed.
     Unknown,
     /// Its header passes, and then its payload.
     Pass,
-    /// So many bytes are taken out.
+    /// This many bytes are taken out.
     Drop(usize),
     /// It has been written over; so many bytes of it pass.
     Replaced(usize),
@@ -252,7 +252,7 @@ impl Frames {
         self.data
     }
 
-    /// When the header block that is under way must have ended; later by what has come of it.
+    /// Returns the instant by which the header block under way must end; every byte of it that has come puts that off.
     pub(super) fn block_until(&self, header_read: Duration) -> Option<Instant> {
         let OpenBlock { since, bytes } = self.open_block?;
         let earned = Duration::from_secs_f64(u32::try_from(bytes).map_or(f64::MAX, f64::from).min(1e6) / BLOCK_RATE);
@@ -266,7 +266,7 @@ impl Frames {
         }
     }
 
-    /// What becomes of the frame at the front of `bytes`.
+    /// Decides on the frame at the front of `bytes`.
     fn judge(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) -> FrameFate {
         if bytes.len() < HEADER {
             return FrameFate::Unknown;

@@ -12,7 +12,7 @@ fn through(frames: &mut Frames, stream: &[u8], size: usize, now: Instant) -> Vec
     through_with(&mut Streams::default(), frames, stream, size, now)
 }
 
-/// As [`through`], with streams that live.
+/// Does the same as [`through`], with live streams.
 fn through_with(streams: &mut Streams, frames: &mut Frames, stream: &[u8], size: usize, now: Instant) -> Vec<u8> {
     let mut out = Vec::new();
     for piece in stream.chunks(size) {

@@ -27,11 +27,11 @@ struct Shared {
     spill: BytesMut,
     /// Who uses it. The library knows one waker for each stream, and whoever polls it replaces that.
     user: Option<Waker>,
-    /// How reads fail once everything that came has been used, because the connection is dead.
+    /// The failure of reads once everything that came has been used, because the connection is dead.
     dead: Option<Death>,
 }
 
-/// How a connection was found dead.
+/// The sign by which a connection was found dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
     /// The client has not answered a PING.
@@ -40,7 +40,7 @@ pub(super) enum Death {
     Blocked,
 }
 
-/// Why a stream cannot be read.
+/// The reason for which a stream cannot be read.
 #[derive(Debug)]
 pub(super) enum ReadFailure {
     /// The library says so.

@@ -23,7 +23,7 @@ const PARTING: Duration = Duration::from_secs(5);
 /// Fewer unacknowledged bytes than this are the PING itself, not a backlog before it.
 const BACKLOG: u64 = 256;
 
-/// How late a timer is of a process that was stopped, where no stream says it.
+/// Lateness of a timer after which the process counts as stopped, where no stream has a setting for it.
 const STALL_GUARD: Duration = Duration::from_secs(2);
 
 /// What the clocks say.
@@ -42,15 +42,15 @@ pub(super) enum Finding {
     OutOfTime,
 }
 
-/// The clocks follow the heartbeats of the live streams as these come and go (see [`Clocks`]): no stream ends by the bound
-/// of another.
+/// Clocks that follow the heartbeats of the live streams as these come and go (see [`Clocks`]): no stream ends by the
+/// bound of another.
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
     header_read: Duration,
-    /// Where in the jitter this connection stands, from 0 to 1: clients that came together are not asked together.
+    /// Part of the jitter that this connection uses, from 0 to 1: clients that came together are not asked together.
     share: f64,
     question: Option<Question>,
-    /// What the socket was told last.
+    /// The user timeout that was set last.
     user_timeout: Option<Duration>,
     idle_since: Option<Instant>,
     /// Since when the connection is to end with its last stream.
@@ -65,21 +65,21 @@ pub(super) struct KeepAlive {
 struct Question {
     /// When the time to answer it began.
     asked: Instant,
-    /// Whether it was handed to the library: while the socket takes nothing it is not, for the library reads nothing
+    /// Set once it was handed to the library: while the socket takes nothing it is not, for the library reads nothing
     /// before it has written it.
     sent: bool,
-    /// How far the client's kernel was when it was put.
+    /// Bytes that the client's kernel had acknowledged when it was put.
     begun: Option<u64>,
-    /// How far that was at the last look, and when it last moved.
+    /// The same at the last look, and the instant at which it last moved.
     acked: Option<u64>,
     moved: Instant,
     /// Whether it was found to be still on its way.
     held_up: bool,
-    /// Whether the streams that have a heartbeat were told that it has no answer.
-    is_told: bool,
+    /// Set once the streams that have a heartbeat have failed for the lack of an answer.
+    is_reported: bool,
 }
 
-/// What a question without an answer in time says.
+/// The outcome of a question that was not answered in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     /// The answer may yet come.
@@ -214,10 +214,10 @@ impl KeepAlive {
         let (heard, interval) = (wire.heard(), self.interval(&clocks));
         match &mut self.question {
             None if now >= heard + interval => self.ask(now, wire),
-            Some(question) if !question.is_told && now >= heard.max(question.asked) + timeout => {
+            Some(question) if !question.is_reported && now >= heard.max(question.asked) + timeout => {
                 let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
-                    question.is_told = true;
+                    question.is_reported = true;
                     if !clocks.spares_some {
                         self.part(now + clocks.close_grace);
                     }
@@ -236,7 +236,7 @@ impl KeepAlive {
         }
         let clocks = wire.streams(|streams| streams.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
-            (Some(question), Some((_, timeout))) if !question.is_told => wire.heard().max(question.asked) + timeout,
+            (Some(question), Some((_, timeout))) if !question.is_reported => wire.heard().max(question.asked) + timeout,
             (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
             _ => now + IDLE,
         };
@@ -261,7 +261,7 @@ impl KeepAlive {
 impl Question {
     fn put(now: Instant, delivery: Option<Delivery>) -> Self {
         let acked = delivery.map(|delivery| delivery.acked);
-        Self { asked: now, sent: false, begun: acked, acked, moved: now, held_up: false, is_told: false }
+        Self { asked: now, sent: false, begun: acked, acked, moved: now, held_up: false, is_reported: false }
     }
 
     /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
@@ -275,7 +275,7 @@ impl Question {
         write_stall: Duration,
     ) -> Verdict {
         let Some(Delivery { acked, unread }) = delivery else {
-            // Where the kernel does not tell, a socket that takes nothing is all that there is to see.
+            // Without figures of the kernel, only a socket that takes nothing shows that the PING is held up.
             let is_blocked = behind.is_none() && now < self.moved + write_stall;
             return if is_blocked { Verdict::Spared } else { Verdict::Lost(Death::Unanswered) };
         };
@@ -316,7 +316,7 @@ mod tests {
             |put: Option<Delivery>, then, behind| Question::put(now, put).judge(later, then, behind, WRITE_STALL);
         assert_eq!(judge(Some(at(1000)), Some(at(1000)), Some(1017)), lost, "it never arrived");
         assert_eq!(judge(Some(at(1000)), Some(at(1017)), Some(1017)), lost, "arrived at once, and unanswered");
-        assert_eq!(judge(None, None, Some(1017)), lost, "the kernel does not tell");
+        assert_eq!(judge(None, None, Some(1017)), lost, "the kernel has no figures");
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    /// What the clocks of `keepalive` find, within `limit`.
+    /// Returns the finding of `keepalive` within `limit`.
     async fn find(
         keepalive: &mut KeepAlive,
         wire: &mut Wire<Nobody>,

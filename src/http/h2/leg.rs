@@ -19,9 +19,9 @@ const CHUNK: usize = 64 * 1024;
 
 /// One stream of many on a connection.
 ///
-/// What was handed to the library is not written yet: it may stand behind the client's window, other streams, or a
-/// socket that takes nothing. It is flushed when the socket has taken all of it, or nothing keeps the driver from
-/// writing it.
+/// Bytes handed to the library are not written yet: they may stand behind the client's window, other streams, or a
+/// socket that takes nothing. They are flushed when the socket has taken all of them, or nothing keeps the
+/// driver from writing them.
 #[derive(Debug)]
 pub(super) struct StreamLeg<C> {
     inflow: Inflow,

@@ -97,7 +97,7 @@ impl Pair {
     }
 }
 
-/// What the library takes of one stream at once.
+/// Bytes that the library takes of one stream at once.
 const HELD: usize = 60_000;
 
 #[tokio::test]

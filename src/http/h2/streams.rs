@@ -18,7 +18,7 @@ const FIRST_WINDOW: i64 = 65_535;
 /// first ahead of what it has queued, but then that queue is on the wire before the second.
 const ANSWERS: u64 = 2;
 
-/// What other streams may hold in the library while a stream counts as flushed ahead of its turn: their bytes may
+/// Bytes that other streams may hold in the library while a stream counts as flushed ahead of its turn: they may
 /// stand before its own.
 const AHEAD: u64 = 64 * 1024;
 
@@ -40,7 +40,7 @@ pub(super) struct Streams {
     pings: Pings,
     /// The heartbeats of the live streams, each once, and how many streams follow it.
     policies: Vec<(Arc<Policy>, usize)>,
-    /// Whether `policies` has changed since [`Self::take_changed`].
+    /// Set if `policies` has changed since [`Self::take_changed`].
     changed: bool,
     /// Bytes of padding to be credited to the connection's window, and whether a stream has some as well.
     credit: u32,
@@ -54,7 +54,7 @@ struct Pings {
     answered: u64,
     /// The number of the last one that a stream waits for.
     wanted: u64,
-    /// Where the last one ends among the bytes of the connection, once the socket has taken it.
+    /// End of the last one among the bytes of the connection, once the socket has taken it.
     end: Option<u64>,
 }
 
@@ -64,16 +64,16 @@ struct Live {
     /// Bytes handed to the library, and how many of them it has written.
     handed: u64,
     emitted: u64,
-    /// Where the last of these ends among the bytes of the connection, once the socket has taken it.
+    /// End of the last of these among the bytes of the connection, once the socket has taken it.
     end: u64,
     is_dirty: bool,
     promised: Option<Promise>,
-    /// Whether `END_STREAM` has been handed to the library, and whether the library has written it.
+    /// Set once `END_STREAM` was handed to the library, and once the library has written it.
     end_handed: bool,
     end_emitted: bool,
     /// Bytes that the client takes on this stream.
     window: i64,
-    /// The furthest that [`Streams::delivery`] ever told.
+    /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
@@ -83,7 +83,7 @@ struct Live {
     credit: u32,
 }
 
-/// What was told of bytes that the driver is about to write: where they end among those of the connection, at least.
+/// A position reported for bytes that the driver is about to write: their end among those of the connection, at least.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
     handed: u64,
@@ -93,9 +93,9 @@ struct Promise {
 /// The wait for answers to PINGs that follow a probe of the stream.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    /// How many PINGs had been sent when it began.
+    /// Number of PINGs sent when it began.
     base: u64,
-    /// Whether unread bytes of the connection have put off its outcome, which they may once.
+    /// Set once unread bytes of the connection have put off its outcome, which they may do once.
     excused: bool,
 }
 
@@ -104,12 +104,12 @@ struct Round {
 pub(super) struct Clocks {
     pub(super) interval: Duration,
     pub(super) jitter: f64,
-    /// How long a PING may go unanswered; `None`: it may for ever, for no stream has a heartbeat.
+    /// Time for which a PING may go unanswered; `None` without a stream that has a heartbeat.
     pub(super) timeout: Option<Duration>,
     pub(super) stall_guard: Duration,
     pub(super) close_grace: Duration,
     pub(super) write_stall: Duration,
-    /// Whether some stream has no heartbeat: nothing may end it but its peers.
+    /// Set if some stream has no heartbeat: only its peers may end it.
     pub(super) spares_some: bool,
 }
 
@@ -172,12 +172,12 @@ impl Streams {
         }
     }
 
-    /// Whether the heartbeats have changed since [`Self::take_changed`].
+    /// Returns whether the heartbeats have changed since [`Self::take_changed`].
     pub(super) fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Whether the heartbeats have changed since this was last asked.
+    /// Returns whether the heartbeats have changed since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -199,13 +199,13 @@ impl Streams {
         })
     }
 
-    /// Whether stream `id` has no heartbeat.
+    /// Returns whether stream `id` has no heartbeat.
     pub(super) fn is_off(&self, id: u32) -> bool {
         self.live.get(&id).and_then(|live| live.policy.as_ref()).is_some_and(|policy| policy.mode == Mode::Off)
     }
 }
 
-/// How long a client may leave its probes unanswered under `policy`.
+/// Returns the time for which a client may leave its probes unanswered under `policy`.
 fn bound(policy: &Policy) -> Duration {
     let window = if policy.adaptive { policy.timeout.max(ADAPTIVE_MOST) } else { policy.timeout };
     window.saturating_mul(policy.max_missed)
@@ -283,9 +283,9 @@ impl Streams {
         Poll::Pending
     }
 
-    /// Whether nothing but the driver's next turn stands between stream `id` and a socket that takes bytes: its windows
-    /// have room for what the library holds, and others hold little. Its bytes will end at `end` at least; until they
-    /// do, [`Self::acked`] does not reach that. A session that had to wait for the turn would be polled twice as often.
+    /// Returns whether nothing but the driver's next turn stands between stream `id` and a socket that takes bytes: its
+    /// windows have room for what the library holds, and others hold little. Its bytes will end at `end` at least; until
+    /// they do, [`Self::acked`] does not reach that. A session that had to wait for the turn would be polled twice as often.
     pub(super) fn is_next(&mut self, id: u32, end: u64) -> bool {
         let (of_all, window) = (self.held, self.window);
         let Some(live) = self.live.get_mut(&id) else { return false };
@@ -303,15 +303,16 @@ impl Streams {
         self.live.get(&id).map_or(0, Live::held)
     }
 
-    /// Where the bytes of stream `id` end among those of the connection, if the socket has taken all of them.
+    /// Returns the end of the bytes of stream `id` among those of the connection, if the socket has taken all of them.
     pub(super) fn end_of(&self, id: u32) -> Option<u64> {
         self.live.get(&id).filter(|live| live.is_flushed()).map(|live| live.end)
     }
 
-    /// How far the bytes of stream `id` have come, of a connection that has come as far as `of_all`.
+    /// Returns the position up to which the bytes of stream `id` are acknowledged, on a connection with `of_all`
+    /// acknowledged bytes.
     ///
-    /// What waits for its turn moves with the connection. A stream whose window is shut does not, nor does one of which
-    /// all bytes have arrived: then the progress of others says nothing about it.
+    /// A stream that waits for its turn moves with the connection. One whose window is shut does not, nor does one of
+    /// which all bytes have arrived: then the progress of others says nothing about it.
     pub(super) fn acked(&mut self, id: u32, of_all: u64) -> u64 {
         let connection_is_shut = self.window <= 0;
         let Some(live) = self.live.get_mut(&id) else { return of_all };
@@ -352,7 +353,7 @@ impl Streams {
         }
     }
 
-    /// What the client's windows are owed, and by which stream's; 0 is the connection.
+    /// Returns the windows to be widened, by stream, and by how much; stream 0 is the connection.
     pub(super) fn take_credits(&mut self) -> Vec<(u32, u32)> {
         if !std::mem::take(&mut self.has_credit) {
             return Vec::new();
@@ -373,12 +374,12 @@ impl Streams {
         self.pings.answered = self.pings.sent;
     }
 
-    /// Where the last PING ends among the bytes of the connection; `None` until the socket has taken it.
+    /// Returns the end of the last PING among the bytes of the connection; `None` until the socket has taken it.
     pub(super) fn ping_end(&self) -> Option<u64> {
         self.pings.end
     }
 
-    /// Whether a stream waits for the answer to a PING that has not been sent.
+    /// Returns whether a stream waits for the answer to a PING that has not been sent.
     pub(super) fn wants_ping(&self) -> bool {
         self.pings.wanted > self.pings.sent
     }
@@ -390,8 +391,8 @@ impl Streams {
         }
     }
 
-    /// Whether bytes of stream `id` may be on their way, on a connection that was last `heard` then and of which bytes
-    /// wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
+    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last `heard` then and of which
+    /// bytes wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
     pub(super) fn is_on_its_way(&mut self, id: u32, now: Instant, heard: Instant, unread: bool) -> bool {
         let Some(live) = self.live.get_mut(&id) else { return unread };
         let is_quiet = live.policy.as_ref().is_none_or(|policy| now >= heard + policy.timeout);

@@ -60,9 +60,9 @@ struct Shared<C> {
     blocked: bool,
     /// Frames of the proxy's own, which go out behind the frame that the library is writing.
     injected: Vec<u8>,
-    /// Why the connection has ended, as far as its socket says it.
+    /// The error with which the socket ended the connection.
     died: Option<io::ErrorKind>,
-    /// Whether nobody drives the connection any more.
+    /// Set once the connection is not driven any more.
     released: bool,
     driver: Option<Waker>,
     /// Tasks that have waited for the socket, to be woken once nothing is locked.
@@ -106,7 +106,7 @@ impl<C> Wire<C> {
         self.lock().corked = true;
     }
 
-    /// Whether the socket takes no bytes.
+    /// Returns whether the socket takes no bytes.
     pub(super) fn is_blocked(&self) -> bool {
         self.lock().blocked
     }
@@ -156,7 +156,7 @@ impl<C: Leg> Wire<C> {
         })))
     }
 
-    /// When bytes of the client were last read, those of an unfinished record of TLS included.
+    /// Returns the instant at which bytes of the client were last read, those of an unfinished record of TLS included.
     pub(super) fn heard(&self) -> Instant {
         self.lock().heard()
     }
@@ -182,8 +182,8 @@ impl<C: Leg> Wire<C> {
     }
 }
 
-/// What a connection's end means for each of its streams. Only an unanswered reset or a time-out says why.
-fn told(kind: io::ErrorKind) -> io::ErrorKind {
+/// Returns the error of a stream for that of its connection's socket: only a reset and a time-out have a meaning there.
+fn stream_error_kind(kind: io::ErrorKind) -> io::ErrorKind {
     match kind {
         io::ErrorKind::TimedOut | io::ErrorKind::ConnectionReset => kind,
         _ => io::ErrorKind::BrokenPipe,
@@ -347,7 +347,7 @@ impl<C> Shared<C> {
 
     /// The error of a stream whose connection has ended.
     fn lost(&self) -> io::Error {
-        told(self.died.unwrap_or(io::ErrorKind::BrokenPipe)).into()
+        stream_error_kind(self.died.unwrap_or(io::ErrorKind::BrokenPipe)).into()
     }
 
     /// Puts what the proxy itself has to say behind what the library has written, if a frame ends there.
@@ -505,7 +505,7 @@ mod tests {
         drop(far);
         let mut cx = Context::from_waker(Waker::noop());
         wire.settle(&mut cx);
-        assert!(matches!(entry.poll_flushed(&cx), Poll::Ready(Err(_))), "nobody waits for what cannot come");
+        assert!(matches!(entry.poll_flushed(&cx), Poll::Ready(Err(_))), "the bytes can never be written");
         assert_eq!(wire.flush().await.expect_err("it broke").kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -524,7 +524,7 @@ mod tests {
         wire.settle(&mut cx);
         assert!(entry.poll_flushed(&cx).is_pending(), "two bytes are left");
         wire.release();
-        assert!(matches!(entry.poll_flushed(&cx), Poll::Ready(Err(_))), "nobody drives the connection");
+        assert!(matches!(entry.poll_flushed(&cx), Poll::Ready(Err(_))), "the connection is not driven");
     }
 
     #[tokio::test]

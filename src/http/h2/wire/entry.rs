@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::{Wire, told};
+use super::{Wire, stream_error_kind};
 use crate::heartbeat::Policy;
 use crate::relay::{Delivery, Leg, Partial};
 
@@ -50,7 +50,7 @@ impl<C: Leg> StreamEntry<C> {
         Some(delivery)
     }
 
-    /// How far the bytes of the stream have come, or what stands before them.
+    /// Returns the position up to which the bytes of the stream, or those before them, are acknowledged.
     pub(in crate::http::h2) fn acked(&self) -> Option<u64> {
         let shared = &mut *self.wire.lock();
         let of_all = shared.stream.delivery()?.acked;
@@ -97,8 +97,7 @@ impl<C: Leg> StreamEntry<C> {
         }
     }
 
-    /// As [`Self::poll_flushed`], but what the driver is about to write, and nothing keeps it from writing, is not
-    /// waited for.
+    /// Waits as [`Self::poll_flushed`] does, but not for bytes that nothing keeps the driver from writing.
     pub(in crate::http::h2) fn poll_free(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         {
             let shared = &mut *self.wire.lock();
@@ -111,8 +110,8 @@ impl<C: Leg> StreamEntry<C> {
         self.poll_flushed(cx)
     }
 
-    /// What the library says about the stream, as a socket would say it: what the connection's own socket has said, if
-    /// that is the reason.
+    /// Converts the library's error of the stream into that of a socket: that of the connection's own, if it is the
+    /// reason.
     pub(in crate::http::h2) fn lost(&self, error: h2::Error) -> io::Error {
         let shared = self.wire.lock();
         if error.is_reset() || shared.died.is_none() { lost(error) } else { shared.lost() }
@@ -136,11 +135,11 @@ impl<C> Drop for StreamEntry<C> {
     }
 }
 
-/// What the library says about a stream, as a socket would say it.
+/// Converts the library's error of a stream into that of a socket.
 fn lost(error: h2::Error) -> io::Error {
     let kind = match error.get_io() {
         _ if error.is_reset() => io::ErrorKind::ConnectionReset,
-        Some(io) => told(io.kind()),
+        Some(io) => stream_error_kind(io.kind()),
         None => io::ErrorKind::BrokenPipe,
     };
     io::Error::new(kind, error)
