@@ -284,8 +284,9 @@ impl Streams {
     }
 
     /// Returns whether nothing but the driver's next turn stands between stream `id` and a socket that takes bytes: its
-    /// windows have room for what the library holds, and others hold little. Its bytes will end at `end` at least; until
-    /// they do, [`Self::acked`] does not reach that. A session that had to wait for the turn would be polled twice as often.
+    /// windows have room for what the library holds, and other streams hold little. Its bytes will end at `end` at
+    /// least; until they do, [`Self::acked`] does not reach that. A session that had to wait for the turn would be
+    /// polled twice as often.
     pub(super) fn is_next(&mut self, id: u32, end: u64) -> bool {
         let (of_all, window) = (self.held, self.window);
         let Some(live) = self.live.get_mut(&id) else { return false };
@@ -391,8 +392,8 @@ impl Streams {
         }
     }
 
-    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last `heard` then and of which
-    /// bytes wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
+    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last heard at `heard` and of
+    /// which bytes wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
     pub(super) fn is_on_its_way(&mut self, id: u32, now: Instant, heard: Instant, unread: bool) -> bool {
         let Some(live) = self.live.get_mut(&id) else { return unread };
         let is_quiet = live.policy.as_ref().is_none_or(|policy| now >= heard + policy.timeout);
