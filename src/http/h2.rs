@@ -4,11 +4,13 @@
 //! hyper serves HTTP/1.1 only. Its HTTP/2 server hands a WebSocket's stream out behind a channel, through which no
 //! stream can be reset, least of all one that the client leaves blocked; so this speaks to the library beneath it.
 
+mod egress;
 mod exchange;
 mod frames;
 mod inflow;
 mod keepalive;
 mod leg;
+mod streams;
 mod wire;
 
 use std::future::{Future, poll_fn};
@@ -26,7 +28,6 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{Connection, Edge, Peer, linger};
 use crate::config::EdgeLimits;
-use crate::heartbeat::Mode;
 use crate::relay::Leg;
 use crate::suspension::timeout;
 use crate::telemetry::lines;
@@ -55,13 +56,7 @@ const PARTING: Duration = Duration::from_secs(2);
 /// Serves one client connection until it closes. Every stream is a task of its own.
 pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
     let mut wire = Wire::new(stream, Instant::now());
-    let rules = edge.rules();
-    let policy = rules.routes.default().heartbeat.policy();
-    if policy.mode != Mode::Off {
-        wire.set_user_timeout(policy.write_stall);
-    }
-    let limits = rules.limits;
-    drop(rules);
+    let limits = edge.rules().limits;
     let handshake = timeout(limits.header_read, pin!(library(&limits).handshake(wire.clone()))).await;
     let ended = match handshake {
         Ok(Ok(connection)) => {
@@ -141,7 +136,6 @@ struct Driver<C: Leg> {
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Why the connection is being ended.
     refused: Option<(&'static str, Reason)>,
-    stall: Duration,
     /// As they were when the connection began: its SETTINGS told the client.
     limits: EdgeLimits,
 }
@@ -154,15 +148,12 @@ impl<C: Leg + Send + 'static> Driver<C> {
         edge: Arc<Edge>,
         limits: EdgeLimits,
     ) -> Self {
-        let rules = edge.rules();
-        let policy = rules.routes.default().heartbeat.policy();
-        let pings = connection.ping_pong().filter(|_| policy.mode != Mode::Off);
-        let keepalive = KeepAlive::new(pings, policy, limits.header_read, Instant::now());
+        let pings = connection.ping_pong();
+        let keepalive = KeepAlive::new(pings, limits.header_read, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
-        let stall = policy.write_stall;
         wire.cork();
         let inflows = Inflows::default();
-        Self { connection, wire, peer, edge, inflows, keepalive, draining, refused: None, stall, limits }
+        Self { connection, wire, peer, edge, inflows, keepalive, draining, refused: None, limits }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -187,14 +178,17 @@ impl<C: Leg + Send + 'static> Driver<C> {
                 break;
             }
         }
-        let finding = self.keepalive.poll(cx, &self.wire, self.connection.has_streams());
+        let finding = self.keepalive.poll(cx, &mut self.wire, self.connection.has_streams());
         match finding {
             Finding::Nothing => Poll::Pending,
-            Finding::Dead => {
-                tracing::debug!(client.address = %self.peer.address, "http2.unanswered");
-                self.inflows.bury();
-                // Who was only held up (a laptop whose lid was closed) finds the sessions closed in order.
-                self.connection.graceful_shutdown();
+            Finding::Dead { death, all } => {
+                tracing::debug!(client.address = %self.peer.address, ?death, all, "http2.dead");
+                let wire = &self.wire;
+                self.inflows.bury(death, |stream| wire.streams(|streams| streams.is_off(stream)));
+                if all {
+                    // A client that was only held up (a laptop whose lid was closed) finds the sessions closed in order.
+                    self.connection.graceful_shutdown();
+                }
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -217,7 +211,8 @@ impl<C: Leg + Send + 'static> Driver<C> {
         let (request, inflow) = exchange::parts(request);
         self.inflows.add(&inflow);
         let connection = Connection::new(self.peer.clone(), Arc::clone(&self.edge));
-        let exchange = Exchange { connection, wire: self.wire.clone(), respond, inflow, stall: self.stall };
+        let entry = self.wire.enter(respond.stream_id().into());
+        let exchange = Exchange { connection, entry, respond, inflow };
         // Boxed: on its way into a task a future is moved about, and this one is large.
         self.edge.tracker.spawn(Box::pin(exchange.run(request)));
     }

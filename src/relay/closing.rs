@@ -297,7 +297,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// Reads and writes that failed.
     fn notice_failures(&mut self, cx: &mut Context<'_>, now: Instant) {
         if let Some(error) = self.up.source_error.take() {
-            self.client_gone(Cause::client_lost(&error), cx, now);
+            match Cause::client_lost(&error) {
+                // A client that was only held up finds the Close.
+                cause @ Cause::ClientUnanswered if self.end.is_none() => self.decide(cause, cx, now),
+                cause => self.client_gone(cause, cx, now),
+            }
         }
         if let Some(error) = self.down.sink_error.take() {
             // What the client had sent before is still read.

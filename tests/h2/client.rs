@@ -11,6 +11,7 @@ use h2::{PingPong, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, Version};
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
@@ -37,8 +38,13 @@ pub(crate) struct Answer {
 
 /// A TLS connection that agreed on HTTP/2, nothing sent.
 pub(crate) async fn tls(proxy: &Proxy) -> Tls {
+    tls_over(proxy, proxy.tcp().await).await
+}
+
+/// Opens the same over a connection of the test's own.
+pub(crate) async fn tls_over(proxy: &Proxy, tcp: TcpStream) -> Tls {
     let name = ServerName::try_from("localhost").expect("a valid name");
-    let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
+    let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, tcp);
     let tls = soon("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted");
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     tls
@@ -51,7 +57,12 @@ impl Client {
 
     /// A connection with other settings than the usual ones.
     pub(crate) async fn connect_as(proxy: &Proxy, settings: &Builder) -> Self {
-        let (sender, mut connection) = settings.handshake(tls(proxy).await).await.expect("the preface goes out");
+        Self::over(tls(proxy).await, settings).await
+    }
+
+    /// HTTP/2 over a connection that agreed on it.
+    pub(crate) async fn over(tls: Tls, settings: &Builder) -> Self {
+        let (sender, mut connection) = settings.handshake(tls).await.expect("the preface goes out");
         let pings = connection.ping_pong().expect("nobody else has it");
         let driver = tokio::spawn(connection);
         let client = Self { sender, driver, pings };
@@ -187,7 +198,7 @@ impl WebSocket {
         self.frame_within(PATIENCE).await
     }
 
-    async fn frame_within(&mut self, limit: Duration) -> Result<Option<Frame>, h2::Error> {
+    pub(crate) async fn frame_within(&mut self, limit: Duration) -> Result<Option<Frame>, h2::Error> {
         loop {
             let mut bytes = &self.ahead[..];
             let before = bytes.len();

@@ -47,8 +47,8 @@ async fn s41_a_stream_that_takes_nothing_is_cancelled_alone() {
 #[tokio::test]
 async fn s42_a_connection_that_does_not_answer_takes_all_its_upstream_legs_down() {
     let (fake, mut sessions) = Fake::sessions().await;
-    // The sessions' own probes are rare: it is the connection that is found dead.
-    let heartbeat = format!("{QUICK}\n[[route]]\npath = \"/raw\"\nheartbeat = {{ interval = \"60s\" }}\n");
+    // The sessions themselves are only watched, for a window of a minute: it is the connection that is found dead.
+    let heartbeat = format!("{QUICK}profile = \"phoenix\"\nwindow = \"60s\"\n");
     let proxy = Proxy::start(Config::to(&fake.url).with(&heartbeat)).await;
     let mut client = Raw::connect(&proxy).await;
     let mut apps = Vec::new();

@@ -15,12 +15,12 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::inflow::{Inflow, RequestBody};
 use super::leg::StreamLeg;
-use super::wire::Wire;
-use crate::config::EdgeLimits;
+use super::wire::StreamEntry;
+use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
 use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Fate, answer, headers, transport_security};
+use crate::http::{Connection, Fate, Named, answer, headers, transport_security};
 use crate::relay::Leg;
 use crate::suspension;
 use crate::upstream::Upload;
@@ -28,16 +28,16 @@ use crate::upstream::Upload;
 /// One stream, from its request on.
 pub(super) struct Exchange<C> {
     pub(super) connection: Arc<Connection>,
-    pub(super) wire: Wire<C>,
+    pub(super) entry: StreamEntry<C>,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) inflow: Inflow,
-    /// How long the client may leave an answer where it is.
-    pub(super) stall: Duration,
 }
 
 impl<C: Leg + Send + 'static> Exchange<C> {
     /// Answers the request. If the client resets the stream meanwhile, all that is under way for it is dropped.
     pub(super) async fn run(mut self, mut request: Request<()>) {
+        let heartbeat = self.route(&request).heartbeat.policy().clone();
+        self.entry.follow(&heartbeat);
         let without_body = request.method() == Method::HEAD;
         let is_connect = request.method() == Method::CONNECT;
         if request.headers().contains_key(EXPECT) && !self.inflow.is_end_stream() {
@@ -65,23 +65,31 @@ impl<C: Leg + Send + 'static> Exchange<C> {
         let Some(response) = response else { return };
         match self.connection.swap_fate(Fate::Http) {
             Fate::Bridged(prepared) => {
-                let Self { connection, wire, mut respond, inflow, .. } = self;
+                let Self { connection, entry, mut respond, inflow } = self;
                 let (head, _) = clean(response).into_parts();
                 if let Ok(outflow) = respond.send_response(Response::from_parts(head, ()), false) {
-                    connection.edge.sessions.start(StreamLeg::new(inflow, outflow, wire), Bytes::new(), *prepared);
+                    entry.follow(&prepared.policy);
+                    connection.edge.sessions.start(StreamLeg::new(inflow, outflow, entry), Bytes::new(), *prepared);
                 }
             }
-            _ => self.send(clean(response), without_body).await,
+            _ => self.send(clean(response), without_body, heartbeat.write_stall).await,
         }
     }
 
-    async fn send(mut self, response: Response<Reply>, without_body: bool) {
+    /// The route whose heartbeat the stream follows until a session has agreed on its own.
+    fn route(&self, request: &Request<()>) -> &Route {
+        let routes = &self.connection.rules.routes;
+        routes.find(Named::by(request).host(), request.uri().path()).unwrap_or_else(|| routes.default())
+    }
+
+    /// Sends the answer. The client may leave it where it is for `stall`.
+    async fn send(mut self, response: Response<Reply>, without_body: bool, stall: Duration) {
         let (head, body) = response.into_parts();
         let ends = without_body || body.is_end_stream();
         // What the client has not sent yet is of no use from here on, unless the app still takes it.
         drop(self.inflow);
         match self.respond.send_response(Response::from_parts(head, ()), ends) {
-            Ok(outflow) if !ends => pipe(body, outflow, &self.wire, self.stall).await,
+            Ok(outflow) if !ends => pipe(body, outflow, &self.entry, stall).await,
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(client.address = %self.connection.peer.address, %error, "http2.response");
@@ -184,8 +192,8 @@ enum Broken {
 }
 
 /// Sends `body` as the client takes it.
-async fn pipe<C: Leg>(mut body: Reply, mut outflow: SendStream<Bytes>, wire: &Wire<C>, stall: Duration) {
-    let reset = match feed(&mut body, &mut outflow, wire, stall).await {
+async fn pipe<C: Leg>(mut body: Reply, mut outflow: SendStream<Bytes>, entry: &StreamEntry<C>, stall: Duration) {
+    let reset = match feed(&mut body, &mut outflow, entry, stall).await {
         Ok(()) | Err(Broken::Unwanted) => return,
         Err(Broken::Stalled) => Reason::CANCEL,
         Err(Broken::Incomplete) => Reason::INTERNAL_ERROR,
@@ -196,7 +204,7 @@ async fn pipe<C: Leg>(mut body: Reply, mut outflow: SendStream<Bytes>, wire: &Wi
 async fn feed<C: Leg>(
     body: &mut Reply,
     outflow: &mut SendStream<Bytes>,
-    wire: &Wire<C>,
+    entry: &StreamEntry<C>,
     stall: Duration,
 ) -> Result<(), Broken> {
     loop {
@@ -210,10 +218,9 @@ async fn feed<C: Leg>(
         match frame.map_err(|_| Broken::Incomplete)?.into_data() {
             Ok(mut data) => {
                 while !data.is_empty() {
-                    let room = suspension::timeout(stall, poll_fn(|cx| poll_room(outflow, data.len(), cx)));
-                    let room = room.await.map_err(|_| Broken::Stalled)??;
+                    let room = room(outflow, data.len(), entry, stall).await?;
                     let piece = data.split_to(room.min(data.len()));
-                    wire.queue(piece.len());
+                    entry.hand(piece.len());
                     let is_last = data.is_empty() && body.is_end_stream();
                     outflow.send_data(piece, is_last).map_err(|_| Broken::Unwanted)?;
                     if is_last {
@@ -227,6 +234,31 @@ async fn feed<C: Leg>(
                 }
             }
         }
+    }
+}
+
+/// Waits until some of `wanted` bytes are taken, for `stall` since the client last took something.
+async fn room<C: Leg>(
+    outflow: &mut SendStream<Bytes>,
+    wanted: usize,
+    entry: &StreamEntry<C>,
+    stall: Duration,
+) -> Result<usize, Broken> {
+    outflow.reserve_capacity(wanted);
+    if outflow.capacity() > 0 {
+        return Ok(outflow.capacity());
+    }
+    let mut before = entry.acked();
+    loop {
+        if let Ok(room) = suspension::timeout(stall, poll_fn(|cx| poll_room(outflow, wanted, cx))).await {
+            return room;
+        }
+        // What waits behind other streams moves with the connection.
+        let acked = entry.acked();
+        if acked <= before {
+            return Err(Broken::Stalled);
+        }
+        before = acked;
     }
 }
 

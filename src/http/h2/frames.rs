@@ -6,19 +6,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::streams::Streams;
+
 /// Length of a frame's header.
-const HEADER: usize = 9;
+pub(super) const HEADER: usize = 9;
 /// Length of what every connection begins with (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
-const DATA: u8 = 0x0;
+pub(super) const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
+const SETTINGS: u8 = 0x4;
+pub(super) const PING: u8 = 0x6;
+const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
-const END_STREAM: u8 = 0x1;
+pub(super) const ACK: u8 = 0x1;
+pub(super) const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
+
+/// Length of the payload of `RST_STREAM` and `WINDOW_UPDATE`.
+const WORD: usize = 4;
+/// `PROTOCOL_ERROR` (RFC 9113 §7).
+const PROTOCOL_ERROR: u32 = 1;
+/// `SETTINGS_INITIAL_WINDOW_SIZE`, and the length of one setting (RFC 9113 §6.5.1).
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+const SETTING: usize = 6;
 
 /// DATA frames with less in them cost the library more than they carry.
 const SMALL: usize = 256;
@@ -30,20 +44,36 @@ const RESET_WINDOW: Duration = Duration::from_secs(10);
 const EMPTY_MOST: u32 = 1000;
 const EMPTY_EVERY: Duration = Duration::from_millis(10);
 
+/// A header block that arrives at this rate, in bytes a second, may take longer than `limits.header_read`, up to
+/// [`BLOCK_MOST`] times that. These are the figures of Apache's `RequestReadTimeout` (20 to 40 s, at least 500 bytes a
+/// second): a modem reaches this rate, and one connection that sends as little as possible ends all the same.
+const BLOCK_RATE: f64 = 500.0;
+const BLOCK_MOST: u32 = 4;
+
 /// Where the walk stands.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// The beginning of a frame's header, kept back until the whole of it shows what the frame is.
+    /// The beginning of a frame, kept back until it shows what the frame is: a header, and of some frames what follows.
     held: Vec<u8>,
     /// What is left of the payload in hand, the preface being the first.
     left: usize,
-    /// Whether that payload belongs to a header block, and whether the block ends with it.
+    /// Bytes left of a payload that is taken out.
+    skipped: usize,
+    /// Whether the payload in hand belongs to a header block, and whether the block ends with it.
     block: Block,
-    /// Since when a header block is under way.
-    block_since: Option<Instant>,
+    /// The header block that is under way.
+    open_block: Option<OpenBlock>,
+    /// The DATA frame of which a part has come.
+    data: Option<Part>,
+    /// The setting of which a part has come, while the payload in hand is one of settings.
+    setting: Option<Vec<u8>>,
+    /// The highest number of a stream that the client has opened.
+    highest: u32,
     /// Small DATA frames since somebody asked.
     small: usize,
     resets: VecDeque<Instant>,
+    /// Streams that are to be reset for what they did.
+    broken: Vec<u32>,
     empty: Allowance,
 }
 
@@ -54,23 +84,74 @@ enum Block {
     Last,
 }
 
-/// The header of a frame.
 #[derive(Clone, Copy, Debug)]
-struct Header {
-    payload: usize,
-    kind: u8,
-    flags: u8,
+struct OpenBlock {
+    since: Instant,
+    bytes: usize,
+}
+
+/// The beginning of a DATA frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) stream: u32,
+    /// Bytes of its payload that have come, and when the last of them did.
+    pub(super) len: usize,
+    pub(super) at: Instant,
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Header {
+    pub(super) payload: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+}
+
+/// The treatment of a frame.
+enum FrameFate {
+    /// More of it is needed.
+    Unknown,
+    /// Its header passes, and then its payload.
+    Pass,
+    /// This many bytes are taken out.
+    Drop(usize),
+    /// It has been written over; so many bytes of it pass.
+    Replaced(usize),
 }
 
 impl Header {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         let payload = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
-        Self { payload, kind: bytes[3], flags: bytes[4] }
+        Self { payload, kind: bytes[3], flags: bytes[4], stream: word(&bytes[5..]) & 0x7fff_ffff }
     }
 
-    fn has(self, flag: u8) -> bool {
+    pub(super) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+}
+
+/// A frame that carries one number.
+pub(super) fn short_frame(kind: u8, stream: u32, number: u32) -> [u8; HEADER + WORD] {
+    let mut frame = [0; HEADER + WORD];
+    (frame[2], frame[3]) = (4, kind);
+    frame[5..HEADER].copy_from_slice(&stream.to_be_bytes());
+    frame[HEADER..].copy_from_slice(&number.to_be_bytes());
+    frame
+}
+
+/// A `WINDOW_UPDATE` (RFC 9113 §6.9).
+pub(super) fn window_update(stream: u32, increment: u32) -> [u8; HEADER + WORD] {
+    short_frame(WINDOW_UPDATE, stream, increment)
+}
+
+/// A `RST_STREAM` for what a stream did (RFC 9113 §5.4.2).
+pub(super) fn protocol_error(stream: u32) -> [u8; HEADER + WORD] {
+    short_frame(RST_STREAM, stream, PROTOCOL_ERROR)
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 impl Frames {
@@ -78,10 +159,15 @@ impl Frames {
         Self {
             held: Vec::new(),
             left: PREFACE,
+            skipped: 0,
             block: Block::None,
-            block_since: None,
+            open_block: None,
+            data: None,
+            setting: None,
+            highest: 0,
             small: 0,
             resets: VecDeque::new(),
+            broken: Vec::new(),
             empty: Allowance { left: EMPTY_MOST, refilled: now },
         }
     }
@@ -94,36 +180,49 @@ impl Frames {
     /// Walks over `bytes`, which begin with [`Self::held`], and moves together what is to be passed on: so many bytes
     /// at the front.
     ///
-    /// An empty DATA frame that ends nothing says nothing (RFC 9113 §6.1), but the library ends the connection after
-    /// the hundredth in its life, and with it every session there is. So they are taken out here, as many as an honest
-    /// client may come to; a flood is left to the library.
-    pub(super) fn sift(&mut self, bytes: &mut [u8], now: Instant) -> usize {
+    /// A DATA frame without data that ends nothing says nothing (RFC 9113 §6.1), but the library ends the connection
+    /// after the hundredth in its life, and with it every session there is. So they are taken out here, as many as an
+    /// honest client may come to; a flood is left to the library. A `WINDOW_UPDATE` of zero for a stream is an error of
+    /// that stream (§6.9), but the library ends the connection for it: it gets a reset in its place.
+    pub(super) fn sift(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) -> usize {
         self.held.clear();
         let (mut from, mut to) = (0, 0);
         while from < bytes.len() {
-            let len = if self.left > 0 {
-                let len = self.left.min(bytes.len() - from);
+            let rest = bytes.len() - from;
+            let len = if self.skipped > 0 {
+                let len = self.skipped.min(rest);
+                self.skipped -= len;
+                from += len;
+                continue;
+            } else if self.left > 0 {
+                let len = self.left.min(rest);
                 self.left -= len;
+                self.pass(&bytes[from..from + len], now, streams);
                 len
-            } else if bytes.len() - from < HEADER {
-                self.held.extend_from_slice(&bytes[from..]);
-                break;
             } else {
-                let header = Header::of(&bytes[from..]);
-                if self.is_idle_talk(header) && self.empty.take(now) {
-                    from += HEADER;
-                    continue;
+                match self.judge(&mut bytes[from..], now, streams) {
+                    FrameFate::Unknown => {
+                        self.held.extend_from_slice(&bytes[from..]);
+                        break;
+                    }
+                    FrameFate::Drop(len) => {
+                        from += len;
+                        continue;
+                    }
+                    FrameFate::Pass => HEADER,
+                    FrameFate::Replaced(len) => len,
                 }
-                self.begin(header, now);
-                HEADER
             };
             if from > to {
                 bytes.copy_within(from..from + len, to);
             }
             from += len;
             to += len;
-            if self.left == 0 && self.block == Block::Last {
-                (self.block, self.block_since) = (Block::None, None);
+            if self.left == 0 {
+                (self.data, self.setting) = (None, None);
+                if self.block == Block::Last {
+                    (self.block, self.open_block) = (Block::None, None);
+                }
             }
         }
         to
@@ -138,39 +237,118 @@ impl Frames {
         self.small = 0;
     }
 
-    /// Streams that the client has reset within the last 10 s.
+    /// Streams that the client has reset within the last 10 s, or has forced a reset of.
     pub(super) fn resets(&self) -> usize {
         self.resets.len()
     }
 
-    /// Since when a header block has been under way without an end.
-    pub(super) fn block_since(&self) -> Option<Instant> {
-        self.block_since
+    /// Streams that are to be reset for what they did; the library takes them for reset by the client.
+    pub(super) fn take_broken(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// The DATA frame of which a part has come.
+    pub(super) fn data(&self) -> Option<Part> {
+        self.data
+    }
+
+    /// Returns the instant by which the header block under way must end; every byte of it that has come puts that off.
+    pub(super) fn block_until(&self, header_read: Duration) -> Option<Instant> {
+        let OpenBlock { since, bytes } = self.open_block?;
+        let earned = Duration::from_secs_f64(u32::try_from(bytes).map_or(f64::MAX, f64::from).min(1e6) / BLOCK_RATE);
+        Some(since + (header_read + earned).min(header_read * BLOCK_MOST))
+    }
+
+    /// The process stood still for `late`, which counts for no header block.
+    pub(super) fn excuse(&mut self, late: Duration) {
+        if let Some(block) = &mut self.open_block {
+            block.since += late;
+        }
+    }
+
+    /// Decides on the frame at the front of `bytes`.
+    fn judge(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) -> FrameFate {
+        if bytes.len() < HEADER {
+            return FrameFate::Unknown;
+        }
+        let header = Header::of(bytes);
+        // Within a header block no other frame may come (RFC 9113 §4.3), and the library shall say so.
+        if self.block == Block::None {
+            match header.kind {
+                DATA if !header.has(END_STREAM) => {
+                    if header.payload == 0 && !header.has(PADDED) && self.empty.take(now) {
+                        return FrameFate::Drop(HEADER);
+                    }
+                    if header.payload > 0 && header.has(PADDED) && streams.is_live(header.stream) {
+                        let Some(padding) = bytes.get(HEADER) else { return FrameFate::Unknown };
+                        if usize::from(*padding) == header.payload - 1 && self.empty.take(now) {
+                            self.skipped = header.payload - 1;
+                            // At most 256.
+                            streams.credit(header.stream, u32::from(*padding) + 1);
+                            return FrameFate::Drop(HEADER + 1);
+                        }
+                    }
+                }
+                WINDOW_UPDATE if header.payload == WORD => {
+                    let Some(increment) = bytes.get(HEADER..HEADER + WORD) else { return FrameFate::Unknown };
+                    let increment = word(increment) & 0x7fff_ffff;
+                    if increment == 0 && header.stream > 0 && header.stream <= self.highest {
+                        bytes[..HEADER + WORD].copy_from_slice(&protocol_error(header.stream));
+                        self.broken.push(header.stream);
+                        self.reset(now);
+                        return FrameFate::Replaced(HEADER + WORD);
+                    }
+                    streams.widen(header.stream, increment);
+                }
+                _ => {}
+            }
+        }
+        self.begin(header, now);
+        FrameFate::Pass
     }
 
     fn begin(&mut self, header: Header, now: Instant) {
         self.left = header.payload;
         match header.kind {
-            DATA if header.payload < SMALL => self.small += 1,
-            RST_STREAM => {
-                while self.resets.front().is_some_and(|reset| now.duration_since(*reset) > RESET_WINDOW) {
-                    self.resets.pop_front();
-                }
-                self.resets.push_back(now);
+            DATA => {
+                self.small += usize::from(header.payload < SMALL);
+                self.data = Some(Part { stream: header.stream, len: 0, at: now });
             }
+            RST_STREAM => self.reset(now),
+            SETTINGS if !header.has(ACK) => self.setting = Some(Vec::new()),
             HEADERS | CONTINUATION => {
+                self.highest = self.highest.max(header.stream);
                 self.block = if header.has(END_HEADERS) { Block::Last } else { Block::Part };
-                self.block_since.get_or_insert(now);
+                self.open_block.get_or_insert(OpenBlock { since: now, bytes: 0 });
             }
             _ => {}
         }
     }
 
-    /// Whether a frame may be left out without anybody missing it. Within a header block none may come (RFC 9113
-    /// §4.3), and the library shall say so.
-    fn is_idle_talk(&self, header: Header) -> bool {
-        let is_empty = header.kind == DATA && header.payload == 0 && !header.has(END_STREAM) && !header.has(PADDED);
-        is_empty && self.block == Block::None
+    /// `bytes` of the payload in hand pass.
+    fn pass(&mut self, bytes: &[u8], now: Instant, streams: &mut Streams) {
+        if let Some(data) = &mut self.data {
+            (data.len, data.at) = (data.len + bytes.len(), now);
+        } else if let Some(block) = &mut self.open_block {
+            block.bytes += bytes.len();
+        } else if let Some(setting) = &mut self.setting {
+            for byte in bytes {
+                setting.push(*byte);
+                if setting.len() == SETTING {
+                    if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
+                        streams.set_initial_window(word(&setting[2..]));
+                    }
+                    setting.clear();
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, now: Instant) {
+        while self.resets.front().is_some_and(|reset| now.duration_since(*reset) > RESET_WINDOW) {
+            self.resets.pop_front();
+        }
+        self.resets.push_back(now);
     }
 }
 
@@ -197,99 +375,5 @@ impl Allowance {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(payload.len()).expect("small").to_be_bytes();
-        let mut bytes = vec![len[1], len[2], len[3], kind, flags, 0, 0, 0, 1];
-        bytes.extend_from_slice(payload);
-        bytes
-    }
-
-    /// What comes through of `stream`, cut into pieces of `size`.
-    fn through(frames: &mut Frames, stream: &[u8], size: usize, now: Instant) -> Vec<u8> {
-        let mut out = Vec::new();
-        for piece in stream.chunks(size) {
-            let mut bytes = frames.held().to_vec();
-            bytes.extend_from_slice(piece);
-            let kept = frames.sift(&mut bytes, now);
-            out.extend_from_slice(&bytes[..kept]);
-        }
-        out
-    }
-
-    #[test]
-    fn empty_data_frames_are_taken_out_wherever_the_stream_is_cut() {
-        let kept = [
-            vec![b'P'; PREFACE],
-            frame(HEADERS, END_HEADERS, b"block"),
-            frame(DATA, 0, b"hello"),
-            frame(DATA, 0, &[0; 300]),
-            frame(DATA, END_STREAM, b""),
-        ];
-        let empty = frame(DATA, 0, b"");
-        let sent: Vec<u8> = kept.iter().flat_map(|frame| [frame.clone(), empty.clone()].concat()).collect();
-        let sent = [&sent[..PREFACE], &sent[PREFACE..]].concat();
-        let now = Instant::now();
-        for size in 1..=sent.len() {
-            let mut frames = Frames::new(now);
-            assert_eq!(through(&mut frames, &sent, size, now), kept.concat(), "pieces of {size}");
-            assert!(frames.held().is_empty());
-            assert_eq!(frames.small(), 2, "`hello` and the end");
-        }
-    }
-
-    #[test]
-    fn what_may_not_be_missed_stays() {
-        let now = Instant::now();
-        for stays in [
-            [frame(HEADERS, 0, b"part"), frame(DATA, 0, b"")].concat(),
-            frame(DATA, PADDED, b""),
-            frame(DATA, END_STREAM, b""),
-            frame(0x4, 0, b""),
-        ] {
-            let sent = [vec![b'P'; PREFACE], stays].concat();
-            assert_eq!(through(&mut Frames::new(now), &sent, 7, now), sent);
-        }
-    }
-
-    #[test]
-    fn a_flood_of_empty_frames_is_not_hidden() {
-        let now = Instant::now();
-        let mut frames = Frames::new(now);
-        let flood = [vec![b'P'; PREFACE], frame(DATA, 0, b"").repeat(2000)].concat();
-        let out = through(&mut frames, &flood, 4096, now);
-        assert_eq!(out.len(), PREFACE + 1000 * HEADER);
-        let later = now + Duration::from_secs(1);
-        assert_eq!(through(&mut frames, &frame(DATA, 0, b"").repeat(150), 4096, later).len(), 50 * HEADER);
-    }
-
-    #[test]
-    fn resets_count_for_ten_seconds() {
-        let begun = Instant::now();
-        let mut frames = Frames::new(begun);
-        through(&mut frames, &[b'P'; PREFACE], 24, begun);
-        let reset = frame(RST_STREAM, 0, &[0, 0, 0, 8]);
-        for second in 0..20 {
-            through(&mut frames, &reset, 64, begun + Duration::from_secs(second));
-        }
-        assert_eq!(frames.resets(), 11, "those of the seconds 9 to 19");
-    }
-
-    #[test]
-    fn a_header_block_is_under_way_until_its_last_byte() {
-        let begun = Instant::now();
-        let mut frames = Frames::new(begun);
-        through(&mut frames, &[b'P'; PREFACE], 24, begun);
-        through(&mut frames, &frame(HEADERS, 0, b"part"), 64, begun);
-        assert_eq!(frames.block_since(), Some(begun));
-        let last = frame(CONTINUATION, END_HEADERS, b"rest");
-        through(&mut frames, &last[..last.len() - 1], 64, begun + RESET_WINDOW);
-        assert_eq!(frames.block_since(), Some(begun));
-        through(&mut frames, &last[last.len() - 1..], 64, begun + RESET_WINDOW);
-        assert_eq!(frames.block_since(), None);
-        through(&mut frames, &frame(HEADERS, END_HEADERS, b""), 64, begun);
-        assert_eq!(frames.block_since(), None, "an empty block is over at once");
-    }
-}
+#[path = "frames_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::ReadBuf;
 
@@ -27,13 +27,40 @@ struct Shared {
     spill: BytesMut,
     /// Who uses it. The library knows one waker for each stream, and whoever polls it replaces that.
     user: Option<Waker>,
-    /// Whether the connection has asked for a sign of life in vain.
-    is_dead: bool,
+    /// The failure of reads once everything that came has been used, because the connection is dead.
+    dead: Option<Death>,
+}
+
+/// The sign by which a connection was found dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// The client has not answered a PING.
+    Unanswered,
+    /// The client has taken nothing for `write_stall`.
+    Blocked,
+}
+
+/// The reason for which a stream cannot be read.
+#[derive(Debug)]
+pub(super) enum ReadFailure {
+    /// The library says so.
+    Stream(h2::Error),
+    /// Its connection is dead.
+    Connection(io::Error),
+}
+
+impl From<Death> for ReadFailure {
+    fn from(death: Death) -> Self {
+        Self::Connection(match death {
+            Death::Unanswered => Unanswered.into(),
+            Death::Blocked => io::ErrorKind::TimedOut.into(),
+        })
+    }
 }
 
 impl Inflow {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self(Arc::new(Mutex::new(Shared { stream, spill: BytesMut::new(), user: None, is_dead: false })))
+        Self(Arc::new(Mutex::new(Shared { stream, spill: BytesMut::new(), user: None, dead: None })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -52,7 +79,7 @@ impl Inflow {
     }
 
     /// Fills `buf` with what is there; nothing at the end of the stream.
-    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<(), ReadFailure>> {
         let mut shared = self.lock();
         shared.remember(cx);
         let start = buf.filled().len();
@@ -66,10 +93,9 @@ impl Inflow {
                     }
                     // What came before is used first.
                     _ if buf.filled().len() > start => break,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(lost(error))),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(ReadFailure::Stream(error))),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
-                    Poll::Pending if shared.is_dead => return Poll::Ready(Err(Unanswered.into())),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => return shared.dead.map_or(Poll::Pending, |death| Poll::Ready(Err(death.into()))),
                 }
             } else {
                 let taken = shared.spill.len().min(buf.remaining());
@@ -91,9 +117,10 @@ impl Inflow {
         let mut shared = self.lock();
         shared.remember(cx);
         let chunk = if shared.spill.is_empty() {
-            match ready!(shared.stream.poll_data(cx)) {
-                Some(Ok(chunk)) => chunk,
-                end => return Poll::Ready(end),
+            match shared.stream.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => chunk,
+                Poll::Pending if shared.dead.is_some() => return Poll::Ready(Some(Err(Reason::CANCEL.into()))),
+                end => return end,
             }
         } else {
             std::mem::take(&mut shared.spill).freeze()
@@ -101,12 +128,6 @@ impl Inflow {
         shared.release(chunk.len());
         Poll::Ready(Some(Ok(chunk)))
     }
-}
-
-/// What the library says of a stream, as a socket would say it.
-pub(super) fn lost(error: h2::Error) -> io::Error {
-    let kind = if error.is_reset() { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
-    io::Error::new(kind, error)
 }
 
 impl Shared {
@@ -144,13 +165,16 @@ impl Inflows {
         self.0.push(Arc::downgrade(&inflow.0));
     }
 
-    /// The client does not answer: reads fail from here on, what has come aside.
-    pub(super) fn bury(&mut self) {
-        for inflow in self.0.drain(..).filter_map(|inflow| inflow.upgrade()) {
+    /// The connection is dead: reads of all streams but those that it `spares` fail from here on, as soon as what has
+    /// come is used.
+    pub(super) fn bury(&mut self, death: Death, spares: impl Fn(u32) -> bool) {
+        for inflow in self.0.iter().filter_map(Weak::upgrade) {
             let mut shared = inflow.lock().unwrap_or_else(PoisonError::into_inner);
-            shared.is_dead = true;
-            if let Some(user) = shared.user.take() {
-                user.wake();
+            if !spares(shared.stream.stream_id().into()) {
+                shared.dead = Some(death);
+                if let Some(user) = shared.user.take() {
+                    user.wake();
+                }
             }
         }
     }

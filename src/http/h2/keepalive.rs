@@ -2,16 +2,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
+use super::inflow::Death;
+use super::streams::{Clocks, Streams};
 use super::wire::Wire;
-use crate::heartbeat::Policy;
 use crate::relay::{Delivery, Leg};
-use crate::suspension::{Deadline, Expiry};
+use crate::suspension::{Deadline, Expiry, paused_since};
 
 /// How long a connection without streams is kept.
 const IDLE: Duration = Duration::from_mins(1);
@@ -22,13 +23,17 @@ const PARTING: Duration = Duration::from_secs(5);
 /// Fewer unacknowledged bytes than this are the PING itself, not a backlog before it.
 const BACKLOG: u64 = 256;
 
+/// Lateness of a timer after which the process counts as stopped, where no stream has a setting for it.
+const STALL_GUARD: Duration = Duration::from_secs(2);
+
 /// What the clocks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// All is well.
     Nothing,
-    /// A PING has not been answered, nor has anything else come (RFC 9113 §6.7).
-    Dead,
+    /// A PING has not been answered, nor has anything else come (RFC 9113 §6.7), or the client takes nothing. The
+    /// streams that have a heartbeat are lost; `all`: there are no others.
+    Dead { death: Death, all: bool },
     /// A header block takes too long.
     SlowHead,
     /// There have been no streams for a while.
@@ -37,20 +42,23 @@ pub(super) enum Finding {
     OutOfTime,
 }
 
+/// Clocks that follow the heartbeats of the live streams as these come and go (see [`Clocks`]): no stream ends by the
+/// bound of another.
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
-    interval: Duration,
-    timeout: Duration,
-    stall_guard: Duration,
     header_read: Duration,
-    write_stall: Duration,
-    close_grace: Duration,
+    /// Part of the jitter that this connection uses, from 0 to 1: clients that came together are not asked together.
+    share: f64,
     question: Option<Question>,
+    /// The user timeout that was set last.
+    user_timeout: Option<Duration>,
     idle_since: Option<Instant>,
     /// Since when the connection is to end with its last stream.
     retired: Option<Instant>,
     /// When the connection is to have ended.
     until: Option<Instant>,
+    /// When the clocks were last looked at.
+    looked: Instant,
     sleep: Expiry,
 }
 
@@ -59,34 +67,41 @@ pub(super) struct KeepAlive {
 struct Question {
     /// When the time to answer it began.
     asked: Instant,
-    /// Where it stands among the bytes of the connection.
-    behind: u64,
-    /// Whether much stands before it.
-    has_backlog: bool,
-    /// How far the client's kernel was at the last look, and when that last moved.
-    acked: u64,
+    /// Set once it was handed to the library: while the socket takes nothing it is not, for the library reads nothing
+    /// before it has written it.
+    sent: bool,
+    /// Bytes that the client's kernel had acknowledged when it was put.
+    begun: Option<u64>,
+    /// The same at the last look, and the instant at which it last moved.
+    acked: Option<u64>,
     moved: Instant,
     /// Whether it was found to be still on its way.
     held_up: bool,
+    /// Set once the streams that have a heartbeat have failed for the lack of an answer.
+    is_reported: bool,
+}
+
+/// The outcome of a question that was not answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The answer may yet come.
+    Spared,
+    Lost(Death),
 }
 
 impl KeepAlive {
-    pub(super) fn new(pings: Option<PingPong>, policy: &Policy, header_read: Duration, now: Instant) -> Self {
-        // Clients that came together are not to be asked together.
-        let interval = policy.interval.mul_f64(1.0 - policy.jitter * fastrand::f64());
+    pub(super) fn new(pings: Option<PingPong>, header_read: Duration, now: Instant) -> Self {
         Self {
             pings,
-            interval,
-            timeout: policy.timeout,
-            stall_guard: policy.stall_guard,
             header_read,
-            write_stall: policy.write_stall,
-            close_grace: policy.close_grace,
+            share: fastrand::f64(),
             question: None,
+            user_timeout: None,
             idle_since: None,
             retired: None,
             until: None,
-            sleep: Expiry::new(Deadline::fixed(now + header_read.min(interval))),
+            looked: now,
+            sleep: Expiry::new(Deadline::fixed(now + header_read)),
         }
     }
 
@@ -103,12 +118,25 @@ impl KeepAlive {
     }
 
     /// Looks at the clocks; to be called after everything that has come was read.
-    pub(super) fn poll<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &Wire<C>, has_streams: bool) -> Finding {
-        self.hear_pong(cx);
+    pub(super) fn poll<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &mut Wire<C>, has_streams: bool) -> Finding {
+        self.hear_pong(cx, wire);
         if has_streams {
             self.idle_since = None;
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
+        }
+        let (changed, wants_ping) = wire.streams(|streams| (streams.take_changed(), streams.wants_ping()));
+        if changed {
+            self.follow(wire);
+        }
+        if wants_ping || self.question.is_some_and(|question| !question.sent) {
+            self.ask(Instant::now(), wire);
+        }
+        if changed || wants_ping {
+            let next = self.next(Instant::now(), wire);
+            if next < self.sleep.deadline().at() {
+                self.sleep.reset(Deadline::fixed(next));
+            }
         }
         while Pin::new(&mut self.sleep).poll(cx).is_ready() {
             let now = Instant::now();
@@ -123,11 +151,33 @@ impl KeepAlive {
         Finding::Nothing
     }
 
-    fn hear_pong(&mut self, cx: &mut Context<'_>) {
+    /// The heartbeats of the live streams have changed. Without a stream nothing of the connection is to be torn down.
+    fn follow<C: Leg>(&mut self, wire: &mut Wire<C>) {
+        let Some(clocks) = wire.streams(|streams| streams.clocks()) else { return };
+        // Zero is the system's own time-out: data may go unacknowledged for a quarter of an hour.
+        let after = if clocks.spares_some { Duration::ZERO } else { clocks.write_stall };
+        if self.user_timeout != Some(after) {
+            self.user_timeout = Some(after);
+            wire.set_user_timeout(after);
+        }
+    }
+
+    fn hear_pong<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &Wire<C>) {
         if let (Some(pings), Some(_)) = (&mut self.pings, self.question)
-            && pings.poll_pong(cx).is_ready()
+            && matches!(pings.poll_pong(cx), Poll::Ready(Ok(_)))
         {
             self.question = None;
+            wire.streams(Streams::ping_answered);
+        }
+    }
+
+    /// Puts a question, unless there is one, and sends it as soon as the socket takes something.
+    fn ask<C: Leg>(&mut self, now: Instant, wire: &Wire<C>) {
+        let Some(pings) = &mut self.pings else { return };
+        let question = self.question.get_or_insert_with(|| Question::put(now, wire.delivery()));
+        if !question.sent && !wire.is_blocked() && pings.send_ping(Ping::opaque()).is_ok() {
+            (question.sent, question.asked) = (true, now);
+            wire.streams(Streams::ping_sent);
         }
     }
 
@@ -143,26 +193,37 @@ impl KeepAlive {
             }
             _ => {}
         }
-        let block_since = wire.frames(|frames| frames.block_since());
-        if block_since.is_some_and(|since| now >= Deadline::since(since, self.header_read).at()) {
+        let clocks = wire.streams(|streams| streams.clocks());
+        let guard = clocks.map_or(STALL_GUARD, |clocks| clocks.stall_guard);
+        let stopped = if late > guard { late } else { paused_since(self.looked) };
+        self.looked = now;
+        if !stopped.is_zero() {
+            // The process was stopped or starved: what is waited for may be on its way.
+            wire.frames(|frames| frames.excuse(stopped));
+            if let Some(question) = &mut self.question {
+                question.asked = now;
+            }
+        }
+        if self.block_until(wire).is_some_and(|until| now >= until) {
             return Finding::SlowHead;
         }
-        let heard = wire.heard();
-        if let Some(question) = &mut self.question {
-            if late > self.stall_guard {
-                // The process was stopped or starved: the answer may be on its way.
-                question.asked = now;
-            } else if now >= heard.max(question.asked) + self.timeout
-                && !question.is_on_its_way(now, wire.delivery(), self.write_stall)
-            {
-                self.part(now + self.close_grace);
-                return Finding::Dead;
+        let Some((clocks, timeout)) = clocks.and_then(|clocks| Some((clocks, clocks.timeout?))) else {
+            return Finding::Nothing;
+        };
+        let (heard, interval) = (wire.heard(), self.interval(&clocks));
+        match &mut self.question {
+            None if now >= heard + interval => self.ask(now, wire),
+            Some(question) if !question.is_reported && now >= heard.max(question.asked) + timeout => {
+                let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
+                if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
+                    question.is_reported = true;
+                    if !clocks.spares_some {
+                        self.part(now + clocks.close_grace);
+                    }
+                    return Finding::Dead { death, all: !clocks.spares_some };
+                }
             }
-        } else if let Some(pings) = &mut self.pings
-            && now >= heard + self.interval
-            && pings.send_ping(Ping::opaque()).is_ok()
-        {
-            self.question = Some(Question::put(now, wire.written(), wire.delivery()));
+            _ => {}
         }
         Finding::Nothing
     }
@@ -172,49 +233,72 @@ impl KeepAlive {
         if let Some(until) = self.until {
             return until;
         }
-        let heard = wire.heard();
-        let alive = match (self.question, &self.pings) {
-            (Some(question), _) => heard.max(question.asked) + self.timeout,
-            (None, Some(_)) => heard + self.interval,
-            (None, None) => now + IDLE,
+        let clocks = wire.streams(|streams| streams.clocks());
+        let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
+            (Some(question), Some((_, timeout))) if !question.is_reported => wire.heard().max(question.asked) + timeout,
+            (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
+            _ => now + IDLE,
         };
-        let block = Deadline::since(wire.frames(|frames| frames.block_since()).unwrap_or(now), self.header_read).at();
+        // A block may begin at any time, and no read re-arms the timer.
+        let block = self.block_until(wire).unwrap_or(now + self.header_read);
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {
             (idle, Some(retired)) => idle.max(retired) + PARTING,
             (idle, None) => idle + IDLE,
         };
         alive.min(block).min(idle).max(now + Duration::from_millis(1))
     }
+
+    fn interval(&self, clocks: &Clocks) -> Duration {
+        clocks.interval.mul_f64(1.0 - clocks.jitter * self.share)
+    }
+
+    fn block_until<C: Leg>(&self, wire: &Wire<C>) -> Option<Instant> {
+        wire.frames(|frames| frames.block_until(self.header_read))
+    }
 }
 
 impl Question {
-    fn put(now: Instant, behind: u64, delivery: Option<Delivery>) -> Self {
-        let acked = delivery.map_or(behind, |delivery| delivery.acked);
-        let has_backlog = behind.saturating_sub(acked) > BACKLOG;
-        Self { asked: now, behind, has_backlog, acked, moved: now, held_up: false }
+    fn put(now: Instant, delivery: Option<Delivery>) -> Self {
+        let acked = delivery.map(|delivery| delivery.acked);
+        Self { asked: now, sent: false, begun: acked, acked, moved: now, held_up: false, is_reported: false }
     }
 
     /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
-    /// for as long as an answer may take after it has arrived.
-    fn is_on_its_way(&mut self, now: Instant, delivery: Option<Delivery>, write_stall: Duration) -> bool {
-        let Some(Delivery { acked, unread }) = delivery else { return false };
-        let arrived = acked >= self.behind;
-        if acked > self.acked {
-            (self.acked, self.moved) = (acked, now);
+    /// for as long as an answer may take after it has arrived. `behind` is where it ends among the bytes of the
+    /// connection; `None`: the socket has not taken it.
+    fn judge(
+        &mut self,
+        now: Instant,
+        delivery: Option<Delivery>,
+        behind: Option<u64>,
+        write_stall: Duration,
+    ) -> Verdict {
+        let Some(Delivery { acked, unread }) = delivery else {
+            // Without figures of the kernel, only a socket that takes nothing shows that the PING is held up.
+            let is_blocked = behind.is_none() && now < self.moved + write_stall;
+            return if is_blocked { Verdict::Spared } else { Verdict::Lost(Death::Unanswered) };
+        };
+        if self.acked.is_none_or(|before| acked > before) {
+            (self.acked, self.moved) = (Some(acked), now);
         }
-        let waits = !arrived && self.has_backlog && now < self.moved + write_stall;
+        let arrived = behind.is_some_and(|behind| acked >= behind);
+        let has_backlog = behind.zip(self.begun).is_none_or(|(behind, begun)| behind.saturating_sub(begun) > BACKLOG);
+        let is_behind = !arrived && has_backlog;
+        let waits = is_behind && now < self.moved + write_stall;
         let just_arrived = arrived && std::mem::take(&mut self.held_up);
         self.held_up |= waits;
-        let spared = unread || waits || just_arrived;
-        if spared {
+        if unread || waits || just_arrived {
             self.asked = now;
+            return Verdict::Spared;
         }
-        spared
+        Verdict::Lost(if is_behind { Death::Blocked } else { Death::Unanswered })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -227,56 +311,79 @@ mod tests {
     #[test]
     fn a_ping_that_nothing_stands_before_is_not_waited_for() {
         let now = Instant::now();
-        let mut lone = Question::put(now, 1017, Some(at(1000)));
-        assert!(!lone.is_on_its_way(now + 20 * SECOND, Some(at(1000)), WRITE_STALL), "lost");
-        let mut arrived = Question::put(now, 1017, Some(at(1000)));
-        assert!(
-            !arrived.is_on_its_way(now + 20 * SECOND, Some(at(1017)), WRITE_STALL),
-            "arrived at once, and unanswered"
-        );
-        let mut unknown = Question::put(now, 1017, None);
-        assert!(!unknown.is_on_its_way(now + 20 * SECOND, None, WRITE_STALL), "nobody can tell");
+        let later = now + 20 * SECOND;
+        let lost = Verdict::Lost(Death::Unanswered);
+        let judge =
+            |put: Option<Delivery>, then, behind| Question::put(now, put).judge(later, then, behind, WRITE_STALL);
+        assert_eq!(judge(Some(at(1000)), Some(at(1000)), Some(1017)), lost, "it never arrived");
+        assert_eq!(judge(Some(at(1000)), Some(at(1017)), Some(1017)), lost, "arrived at once, and unanswered");
+        assert_eq!(judge(None, None, Some(1017)), lost, "the kernel has no figures");
     }
 
     #[test]
     fn a_ping_behind_a_backlog_is_waited_for_while_that_moves() {
         let now = Instant::now();
-        let mut question = Question::put(now, 1_000_000, Some(at(0)));
+        let end = Some(1_000_000);
+        let mut question = Question::put(now, Some(at(0)));
         for look in 1..=9 {
-            assert!(question.is_on_its_way(now + 20 * SECOND * look, Some(at(100_000 * u64::from(look))), WRITE_STALL));
+            let acked = Some(at(100_000 * u64::from(look)));
+            assert_eq!(question.judge(now + 20 * SECOND * look, acked, end, WRITE_STALL), Verdict::Spared);
         }
         let arrival = now + 200 * SECOND;
-        assert!(question.is_on_its_way(arrival, Some(at(1_000_000)), WRITE_STALL), "the time to answer begins now");
-        assert!(!question.is_on_its_way(arrival + 20 * SECOND, Some(at(1_000_000)), WRITE_STALL));
+        assert_eq!(question.judge(arrival, Some(at(1_000_000)), end, WRITE_STALL), Verdict::Spared, "time to answer");
+        let unanswered = question.judge(arrival + 20 * SECOND, Some(at(1_000_000)), end, WRITE_STALL);
+        assert_eq!(unanswered, Verdict::Lost(Death::Unanswered));
 
-        let mut stuck = Question::put(now, 1_000_000, Some(at(0)));
-        assert!(stuck.is_on_its_way(now + 20 * SECOND, Some(at(0)), WRITE_STALL));
-        assert!(!stuck.is_on_its_way(now + WRITE_STALL, Some(at(0)), WRITE_STALL), "nothing moved for write_stall");
+        // In the socket, or not even there.
+        for behind in [end, None] {
+            let mut stuck = Question::put(now, Some(at(0)));
+            assert_eq!(stuck.judge(now + 20 * SECOND, Some(at(0)), behind, WRITE_STALL), Verdict::Spared);
+            let blocked = stuck.judge(now + WRITE_STALL, Some(at(0)), behind, WRITE_STALL);
+            assert_eq!(blocked, Verdict::Lost(Death::Blocked), "nothing moved for write_stall");
+        }
+    }
+
+    /// Returns the finding of `keepalive` within `limit`.
+    async fn find(
+        keepalive: &mut KeepAlive,
+        wire: &mut Wire<Nobody>,
+        has_streams: bool,
+        limit: Duration,
+    ) -> Option<Finding> {
+        let found = poll_fn(|cx| match keepalive.poll(cx, wire, has_streams) {
+            Finding::Nothing => Poll::Pending,
+            other => Poll::Ready(other),
+        });
+        tokio::time::timeout(limit, found).await.ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_streams_is_given_up_and_one_with_streams_is_not() {
-        let wire = Wire::new(Nobody, Instant::now());
-        let begun = Instant::now();
-        let mut clocks = KeepAlive::new(None, &Policy::default(), 10 * SECOND, begun);
-        let busy = std::future::poll_fn(|cx| match clocks.poll(cx, &wire, true) {
-            Finding::Nothing => std::task::Poll::Pending,
-            other => std::task::Poll::Ready(other),
-        });
-        assert!(tokio::time::timeout(600 * SECOND, busy).await.is_err());
+        let mut wire = Wire::new(Nobody, Instant::now());
+        let mut clocks = KeepAlive::new(None, 10 * SECOND, Instant::now());
+        assert_eq!(find(&mut clocks, &mut wire, true, 600 * SECOND).await, None);
 
         let idle_since = Instant::now();
-        let mut find = async || {
-            std::future::poll_fn(|cx| match clocks.poll(cx, &wire, false) {
-                Finding::Nothing => std::task::Poll::Pending,
-                other => std::task::Poll::Ready(other),
-            })
-            .await
-        };
-        assert_eq!(find().await, Finding::Idle);
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
         assert!(idle_since.elapsed() >= IDLE && idle_since.elapsed() <= IDLE + 10 * SECOND);
-        assert_eq!(find().await, Finding::OutOfTime);
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::OutOfTime));
         assert!(idle_since.elapsed() <= IDLE + PARTING + 10 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s52_a_clock_strikes_although_reads_have_spent_the_budget() {
+        let mut wire = Wire::new(Nobody, Instant::now());
+        let mut clocks = KeepAlive::new(None, 10 * SECOND, Instant::now());
+        clocks.part(Instant::now() + SECOND);
+        tokio::time::advance(2 * SECOND).await;
+        let found = poll_fn(|cx| {
+            let mut noop = Context::from_waker(std::task::Waker::noop());
+            while let Poll::Ready(restore) = tokio::task::coop::poll_proceed(&mut noop) {
+                restore.made_progress();
+            }
+            Poll::Ready(clocks.poll(cx, &mut wire, true))
+        });
+        assert_eq!(found.await, Finding::OutOfTime);
     }
 
     /// A client that says nothing.

@@ -10,24 +10,23 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::inflow::{Inflow, lost};
-use super::wire::Wire;
-use crate::relay::{Delivery, Leg};
+use super::inflow::{Inflow, ReadFailure};
+use super::wire::StreamEntry;
+use crate::relay::{Delivery, Leg, Partial};
 
 /// The most that one write hands to the library: what a connection that takes no bytes holds for each stream.
 const CHUNK: usize = 64 * 1024;
 
-/// Length of a frame's header (RFC 9113 §4.1), and what encryption adds to a record.
-const OVERHEAD: usize = 9 + 22;
-
 /// One stream of many on a connection.
+///
+/// Bytes handed to the library are not written yet: they may stand behind the client's window, other streams, or a
+/// socket that takes nothing. They are flushed when the socket has taken all of them, or nothing keeps the
+/// driver from writing them.
 #[derive(Debug)]
 pub(super) struct StreamLeg<C> {
     inflow: Inflow,
     outflow: SendStream<Bytes>,
-    wire: Wire<C>,
-    /// Whether the client's window for this stream is shut, so that the connection's progress says nothing of it.
-    is_shut: bool,
+    entry: StreamEntry<C>,
     end: End,
 }
 
@@ -38,31 +37,59 @@ enum End {
     Fin,
     /// With `RST_STREAM`, for that is how the other leg ended.
     Reset,
+    /// `END_STREAM` has been handed to the library.
+    Ending,
     /// It has ended.
     Over,
 }
 
 impl<C> StreamLeg<C> {
-    pub(super) fn new(inflow: Inflow, outflow: SendStream<Bytes>, wire: Wire<C>) -> Self {
-        Self { inflow, outflow, wire, is_shut: false, end: End::Fin }
+    pub(super) fn new(inflow: Inflow, outflow: SendStream<Bytes>, entry: StreamEntry<C>) -> Self {
+        Self { inflow, outflow, entry, end: End::Fin }
+    }
+}
+
+impl<C: Leg> StreamLeg<C> {
+    /// Waits until `polled` of the entry is ready, or the stream is gone.
+    fn poll_unless_reset(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: fn(&StreamEntry<C>, &Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(result) = polled(&self.entry, cx) {
+            return Poll::Ready(result);
+        }
+        // What the library holds for a stream that was reset is never written.
+        match ready!(self.outflow.poll_reset(cx)) {
+            Ok(_) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Err(error) => Poll::Ready(Err(self.entry.lost(error))),
+        }
     }
 }
 
 impl<C: Leg> Leg for StreamLeg<C> {
     fn delivery(&self) -> Option<Delivery> {
-        if self.is_shut { None } else { self.wire.delivery() }
+        self.entry.delivery()
     }
 
     fn written(&self) -> u64 {
-        self.wire.written()
+        self.entry.written()
+    }
+
+    fn partial(&self) -> Option<Partial> {
+        self.entry.partial()
     }
 
     fn read_ahead(&self) -> usize {
         self.inflow.held()
     }
 
+    fn unsent(&self) -> usize {
+        self.entry.unsent()
+    }
+
     fn set_user_timeout(&mut self, after: Duration) {
-        // The connection belongs to all of its streams; its own deadline is set when it begins.
+        // The connection belongs to all of its streams, and follows the most patient of them.
         let _ = after;
     }
 
@@ -80,7 +107,16 @@ impl<C: Leg> Leg for StreamLeg<C> {
 
 impl<C: Leg> AsyncRead for StreamLeg<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.inflow.poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = ready!(this.inflow.poll_read(cx, buf));
+        if buf.filled().len() > before {
+            this.entry.heard();
+        }
+        Poll::Ready(read.map_err(|failure| match failure {
+            ReadFailure::Stream(error) => this.entry.lost(error),
+            ReadFailure::Connection(error) => error,
+        }))
     }
 }
 
@@ -90,37 +126,43 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         this.outflow.reserve_capacity(bytes.len());
         while this.outflow.capacity() == 0 {
-            let polled = this.outflow.poll_capacity(cx);
-            this.is_shut = polled.is_pending() && this.wire.poll_free(cx).is_ready();
-            match ready!(polled) {
+            match ready!(this.outflow.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(lost(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Some(Err(error)) => return Poll::Ready(Err(this.entry.lost(error))),
+                None => return Poll::Ready(Err(this.entry.gone())),
             }
         }
         let taken = bytes.len().min(this.outflow.capacity());
+        this.entry.hand(taken);
         let data = Bytes::copy_from_slice(&bytes[..taken]);
-        this.outflow.send_data(data, false).map_err(lost)?;
-        this.wire.queue(taken + OVERHEAD);
+        this.outflow.send_data(data, false).map_err(|error| this.entry.lost(error))?;
         Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire.poll_free(cx).map(Ok)
+        self.get_mut().poll_unless_reset(cx, StreamEntry::poll_free)
     }
 
+    /// Ready once the end of the stream is on the wire, behind everything that was written: a reset may follow then
+    /// without harm.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.end {
-            End::Fin => this.outflow.send_data(Bytes::new(), true).map_err(lost)?,
-            End::Reset => {
-                // A reset overtakes what the stream has still to say.
-                ready!(this.wire.poll_settled(cx));
-                this.outflow.send_reset(Reason::CANCEL);
-            }
-            End::Over => {}
+        if this.end == End::Fin {
+            this.entry.hand_end();
+            this.outflow.send_data(Bytes::new(), true).map_err(|error| this.entry.lost(error))?;
+            this.end = End::Ending;
+        }
+        if this.end != End::Over {
+            ready!(this.poll_unless_reset(cx, StreamEntry::poll_flushed))?;
+        }
+        if this.end == End::Reset {
+            this.outflow.send_reset(Reason::CANCEL);
         }
         this.end = End::Over;
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+#[path = "leg_tests.rs"]
+mod tests;

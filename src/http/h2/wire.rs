@@ -1,5 +1,7 @@
 //! The bytes of one HTTP/2 connection, as its driver, its streams and the HTTP/2 library share them.
 
+mod entry;
+
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,8 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frames::Frames;
+use super::egress::Egress;
+use super::frames::{self, Frames};
+use super::streams::Streams;
 use crate::relay::{Delivery, Leg};
+pub(super) use entry::StreamEntry;
 
 /// Small DATA frames that reach the library before the streams get their turn. Each counts up to 256 bytes against a
 /// budget of [`super::DATA_FRAME_BUDGET`] while nobody has taken it, and with the budget the connection ends; a read
@@ -38,6 +43,8 @@ pub(super) struct Wire<C>(Arc<Mutex<Shared<C>>>);
 struct Shared<C> {
     stream: C,
     frames: Frames,
+    egress: Egress,
+    streams: Streams,
     /// Sifted bytes that found no room.
     spare: Vec<u8>,
     /// When the client was last heard.
@@ -51,12 +58,15 @@ struct Shared<C> {
     failed: Option<io::Error>,
     /// Whether the stream takes no bytes.
     blocked: bool,
-    /// Bytes that streams have handed to the library since all of it was last written.
-    queued: u64,
-    /// The furthest that [`Wire::written`] ever said.
-    promised: u64,
-    /// Who waits for what is queued to be written.
-    waiting: Vec<Waker>,
+    /// Frames of the proxy's own, which go out behind the frame that the library is writing.
+    injected: Vec<u8>,
+    /// The error with which the socket ended the connection.
+    died: Option<io::ErrorKind>,
+    /// Set once the connection is not driven any more.
+    released: bool,
+    driver: Option<Waker>,
+    /// Tasks that have waited for the socket, to be woken once nothing is locked.
+    woken: Vec<Waker>,
 }
 
 impl<C> Clone for Wire<C> {
@@ -80,14 +90,15 @@ impl<C> Wire<C> {
         self.lock().frames.small() >= SMALL_FRAMES
     }
 
-    /// When the client was last heard.
-    pub(super) fn heard(&self) -> Instant {
-        self.lock().heard
+    /// Lets `look` look at the live streams.
+    pub(super) fn streams<R>(&self, look: impl FnOnce(&mut Streams) -> R) -> R {
+        look(&mut self.lock().streams)
     }
 
-    /// A stream has handed `bytes` to the library.
-    pub(super) fn queue(&self, bytes: usize) {
-        self.lock().queued += bytes as u64;
+    /// Enters stream `id`, which a task is about to serve.
+    pub(super) fn enter(&self, id: u32) -> StreamEntry<C> {
+        self.streams(|streams| streams.open(id));
+        StreamEntry::new(self.clone(), id)
     }
 
     /// From here on there is a driver, which settles: writes are gathered.
@@ -95,36 +106,31 @@ impl<C> Wire<C> {
         self.lock().corked = true;
     }
 
-    /// Nobody drives the connection any more: who waits for it waits in vain.
+    /// Returns whether the socket takes no bytes.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.lock().blocked
+    }
+
+    /// Wakes the driver: a stream has asked for something that the driver does.
+    fn wake_driver(&self) {
+        let driver = self.lock().driver.clone();
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Nobody drives the connection any more: all that wait for it wait in vain.
     pub(super) fn release(&self) {
-        let waiting = {
-            let mut shared = self.lock();
+        let woken = {
+            let shared = &mut *self.lock();
             shared.corked = false;
             shared.blocked = false;
-            shared.settled()
+            shared.released = true;
+            shared.driver = None;
+            shared.streams.ended(&mut shared.woken);
+            std::mem::take(&mut shared.woken)
         };
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    /// Whether bytes can be on their way as soon as they are handed over.
-    pub(super) fn poll_free(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_unless(cx, |shared| shared.blocked)
-    }
-
-    /// Waits until everything that was handed over is written.
-    pub(super) fn poll_settled(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_unless(cx, |shared| shared.blocked || shared.queued > 0)
-    }
-
-    fn poll_unless(&self, cx: &mut Context<'_>, busy: impl Fn(&Shared<C>) -> bool) -> Poll<()> {
-        let mut shared = self.lock();
-        if !busy(&shared) {
-            return Poll::Ready(());
-        }
-        if !shared.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            shared.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -133,6 +139,8 @@ impl<C: Leg> Wire<C> {
         Self(Arc::new(Mutex::new(Shared {
             stream,
             frames: Frames::new(now),
+            egress: Egress::default(),
+            streams: Streams::default(),
             spare: Vec::new(),
             heard: now,
             corked: false,
@@ -140,50 +148,56 @@ impl<C: Leg> Wire<C> {
             taken: 0,
             failed: None,
             blocked: false,
-            queued: 0,
-            promised: 0,
-            waiting: Vec::new(),
+            injected: Vec::new(),
+            died: None,
+            released: false,
+            driver: None,
+            woken: Vec::new(),
         })))
+    }
+
+    /// Returns the instant at which bytes of the client were last read, those of an unfinished record of TLS included.
+    pub(super) fn heard(&self) -> Instant {
+        self.lock().heard()
     }
 
     /// The library has done all it could for now: what it has written goes out. Where the stream does not take all of
     /// it, the driver is woken when it takes more.
     pub(super) fn settle(&self, cx: &mut Context<'_>) {
-        let waiting = {
-            let mut shared = self.lock();
-            match shared.poll_drain(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    // The library hears of it when it writes, and writes whenever it is polled.
-                    shared.failed = Some(error);
-                    cx.waker().wake_by_ref();
-                }
+        let woken = {
+            let shared = &mut *self.lock();
+            if !shared.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+                shared.driver = Some(cx.waker().clone());
             }
-            shared.settled()
+            shared.inject();
+            if let Poll::Ready(Err(error)) = shared.poll_drain(cx) {
+                // The library hears of it when it writes, and writes whenever it is polled.
+                shared.failed = Some(error);
+                shared.streams.ended(&mut shared.woken);
+                cx.waker().wake_by_ref();
+            }
+            std::mem::take(&mut shared.woken)
         };
-        waiting.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 
-/// As one session of many sees the connection: positions are those of the whole.
+/// Returns the error of a stream for that of its connection's socket: only a reset and a time-out have a meaning there.
+fn stream_error_kind(kind: io::ErrorKind) -> io::ErrorKind {
+    match kind {
+        io::ErrorKind::TimedOut | io::ErrorKind::ConnectionReset => kind,
+        _ => io::ErrorKind::BrokenPipe,
+    }
+}
+
+/// The connection as a whole.
 impl<C: Leg> Leg for Wire<C> {
     fn delivery(&self) -> Option<Delivery> {
-        let shared = self.lock();
-        let mut delivery = shared.stream.delivery()?;
-        // What was promised was an estimate; when all is acknowledged that there is, it has been kept.
-        if shared.queued == 0 && delivery.acked >= shared.stream.written() {
-            delivery.acked = delivery.acked.max(shared.promised);
-        }
-        Some(delivery)
+        self.lock().stream.delivery()
     }
 
-    /// What is queued counts as written, for that is where it will stand.
     fn written(&self) -> u64 {
-        let mut shared = self.lock();
-        let written = shared.stream.written() + shared.queued;
-        shared.promised = shared.promised.max(written);
-        written
+        self.lock().stream.written()
     }
 
     fn set_user_timeout(&mut self, after: Duration) {
@@ -216,10 +230,10 @@ impl<C: Leg> Shared<C> {
             let read = buf.filled().len() - before;
             if !matches!(polled, Poll::Ready(Ok(()))) || read == 0 {
                 buf.set_filled(start);
-                return polled;
+                return self.note(polled);
             }
             self.heard = Instant::now();
-            let kept = self.frames.sift(&mut buf.filled_mut()[start..], self.heard);
+            let kept = self.frames.sift(&mut buf.filled_mut()[start..], self.heard, &mut self.streams);
             buf.set_filled(start + kept);
             if kept > 0 {
                 return Poll::Ready(Ok(()));
@@ -237,11 +251,12 @@ impl<C: Leg> Shared<C> {
         let mut space = ReadBuf::new(&mut room);
         space.put_slice(self.frames.held());
         let before = space.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut space);
+        ready!(self.note(polled))?;
         let read = space.filled().len() - before;
         if read > 0 {
             self.heard = Instant::now();
-            let kept = self.frames.sift(space.filled_mut(), self.heard);
+            let kept = self.frames.sift(space.filled_mut(), self.heard, &mut self.streams);
             self.spare.extend_from_slice(&space.filled()[..kept]);
         }
         Poll::Ready(Ok(read))
@@ -263,6 +278,7 @@ impl<C: Leg> Shared<C> {
             self.gathered.extend_from_slice(&piece[..piece.len().min(room)]);
         }
         let taken = self.gathered.len() - before;
+        self.egress.walk(&self.gathered[before..], &mut self.streams);
         if !self.corked
             && let Poll::Ready(result) = self.poll_drain(cx)
         {
@@ -282,7 +298,11 @@ impl<C: Leg> Shared<C> {
     /// Writes what was gathered, and gives the buffer back when all of it has gone.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.poll_gathered(cx);
+        let polled = self.note(polled);
         self.blocked = polled.is_pending();
+        if let Poll::Ready(Ok(())) = polled {
+            self.streams.drained(self.stream.written(), &mut self.woken);
+        }
         if polled.is_ready() && self.gathered.capacity() > 0 {
             let mut gathered = std::mem::take(&mut self.gathered);
             gathered.clear();
@@ -303,11 +323,44 @@ impl<C: Leg> Shared<C> {
     }
 }
 
+impl<C: Leg> Shared<C> {
+    fn written(&self, id: u32) -> u64 {
+        self.streams.end_of(id).unwrap_or_else(|| {
+            let gathered = (self.gathered.len() - self.taken) as u64;
+            self.stream.written() + gathered + self.streams.unsent(id)
+        })
+    }
+
+    fn heard(&self) -> Instant {
+        self.stream.partial().map_or(self.heard, |partial| self.heard.max(partial.at.into()))
+    }
+}
+
 impl<C> Shared<C> {
-    /// All that was queued is written. Returns who waits for that.
-    fn settled(&mut self) -> Vec<Waker> {
-        self.queued = 0;
-        std::mem::take(&mut self.waiting)
+    /// Remembers why the socket failed.
+    fn note<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &polled {
+            self.died.get_or_insert(error.kind());
+        }
+        polled
+    }
+
+    /// The error of a stream whose connection has ended.
+    fn lost(&self) -> io::Error {
+        stream_error_kind(self.died.unwrap_or(io::ErrorKind::BrokenPipe)).into()
+    }
+
+    /// Puts what the proxy itself has to say behind what the library has written, if a frame ends there.
+    fn inject(&mut self) {
+        let broken = self.frames.take_broken().into_iter().map(frames::protocol_error);
+        let credits = self.streams.take_credits().into_iter().map(|(id, bytes)| frames::window_update(id, bytes));
+        self.injected.extend(broken.chain(credits).flatten());
+        if !self.injected.is_empty() && self.egress.at_boundary() {
+            if self.gathered.capacity() == 0 {
+                self.gathered = GATHER.take();
+            }
+            self.gathered.append(&mut self.injected);
+        }
     }
 }
 
@@ -406,30 +459,39 @@ mod tests {
         }
     }
 
+    /// A DATA frame of stream 1.
+    fn data(payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&[len[1], len[2], len[3], 0, 0, 0, 0, 0, 1][..], payload].concat()
+    }
+
     #[tokio::test]
     async fn what_is_gathered_goes_out_at_once_and_what_finds_no_room_follows() {
         let (mut far, near) = duplex(GATHERED);
         let mut wire = Wire::new(Pipe(near), Instant::now());
         let mut cx = Context::from_waker(Waker::noop());
         wire.cork();
-        let half = vec![7; GATHERED / 2];
+        let entry = wire.enter(1);
+        let half = data(&vec![7; GATHERED / 2 - frames::HEADER]);
         for _ in 0..2 {
+            entry.hand(half.len() - frames::HEADER);
             wire.write_all(&half).await.expect("gathered");
             wire.flush().await.expect("left to the driver");
         }
+        assert!(entry.poll_flushed(&cx).is_pending(), "nothing is written yet");
         let mut read = vec![0; 2 * GATHERED];
         let mut space = ReadBuf::new(&mut read);
         assert!(Pin::new(&mut far).poll_read(&mut cx, &mut space).is_pending(), "nothing is written yet");
         // A third finds no room before the first two are written; then there is none in the pipe.
+        entry.hand(half.len() - frames::HEADER);
         wire.write_all(&half).await.expect("gathered");
-        wire.queue(half.len());
         wire.settle(&mut cx);
-        assert!(wire.poll_free(&mut cx).is_pending(), "blocked");
+        assert!(wire.is_blocked() && entry.poll_flushed(&cx).is_pending());
         far.read_exact(&mut read[..GATHERED]).await.expect("what was gathered first");
         wire.settle(&mut cx);
-        assert!(wire.poll_free(&mut cx).is_ready() && wire.poll_settled(&mut cx).is_ready());
+        assert!(!wire.is_blocked() && entry.poll_flushed(&cx).is_ready());
         far.read_exact(&mut read[GATHERED..][..half.len()]).await.expect("the rest");
-        assert!(read[..GATHERED + half.len()].iter().all(|byte| *byte == 7));
+        assert_eq!(read[..GATHERED + half.len()], half.repeat(3));
     }
 
     #[tokio::test]
@@ -437,24 +499,50 @@ mod tests {
         let (far, near) = duplex(64);
         let mut wire = Wire::new(Pipe(near), Instant::now());
         wire.cork();
-        wire.write_all(b"gathered").await.expect("gathered");
-        wire.queue(8);
+        let entry = wire.enter(1);
+        entry.hand(8);
+        wire.write_all(&data(b"gathered")).await.expect("gathered");
         drop(far);
         let mut cx = Context::from_waker(Waker::noop());
         wire.settle(&mut cx);
-        assert!(wire.poll_settled(&mut cx).is_ready(), "nobody waits for what cannot come");
+        assert!(matches!(entry.poll_flushed(&cx), Poll::Ready(Err(_))), "the bytes can never be written");
         assert_eq!(wire.flush().await.expect_err("it broke").kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test]
-    async fn what_is_queued_counts_as_written_and_keeps_who_waits_for_it() {
+    async fn what_the_library_holds_is_not_flushed() {
         let (_far, near) = duplex(64);
-        let wire = Wire::new(Pipe(near), Instant::now());
-        wire.queue(100);
-        assert_eq!(wire.written(), 100);
+        let mut wire = Wire::new(Pipe(near), Instant::now());
+        wire.cork();
+        let entry = wire.enter(1);
+        entry.hand(10);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(wire.poll_free(&mut cx).is_ready() && wire.poll_settled(&mut cx).is_pending());
         wire.settle(&mut cx);
-        assert!(wire.poll_settled(&mut cx).is_ready());
+        assert!(entry.poll_flushed(&cx).is_pending(), "the library has written nothing");
+        assert_eq!((entry.unsent(), entry.written()), (10, 10));
+        wire.write_all(&data(b"gathered")).await.expect("gathered");
+        wire.settle(&mut cx);
+        assert!(entry.poll_flushed(&cx).is_pending(), "two bytes are left");
+        wire.release();
+        assert!(matches!(entry.poll_flushed(&cx), Poll::Ready(Err(_))), "the connection is not driven");
+    }
+
+    #[tokio::test]
+    async fn frames_of_the_proxys_own_stand_between_those_of_the_library() {
+        let (mut far, near) = duplex(256);
+        let mut wire = Wire::new(Pipe(near), Instant::now());
+        wire.cork();
+        let _entry = wire.enter(1);
+        let frame = data(b"gathered");
+        wire.write_all(&frame[..12]).await.expect("gathered");
+        wire.streams(|streams| streams.credit(1, 5));
+        let mut cx = Context::from_waker(Waker::noop());
+        wire.settle(&mut cx);
+        wire.write_all(&frame[12..]).await.expect("gathered");
+        wire.settle(&mut cx);
+        let expected = [&frame[..], &frames::window_update(1, 5), &frames::window_update(0, 5)].concat();
+        let mut read = vec![0; expected.len()];
+        far.read_exact(&mut read).await.expect("all of it");
+        assert_eq!(read, expected);
     }
 }

@@ -1,0 +1,110 @@
+//! A walk over the frames that the HTTP/2 library sends (RFC 9113 §4.1): how far the bytes of each stream have come.
+
+use super::frames::{ACK, DATA, END_STREAM, HEADER, Header, PING};
+use super::streams::Streams;
+
+/// The position of the walk.
+#[derive(Debug, Default)]
+pub(super) struct Egress {
+    /// The beginning of a frame's header.
+    begun: Vec<u8>,
+    /// The frame whose payload is being written, and what is left of that.
+    frame: Header,
+    left: usize,
+}
+
+impl Egress {
+    /// Returns whether a frame of the proxy's own may follow what was written so far.
+    pub(super) fn at_boundary(&self) -> bool {
+        self.left == 0 && self.begun.is_empty()
+    }
+
+    /// The library has written `bytes`.
+    pub(super) fn walk(&mut self, mut bytes: &[u8], streams: &mut Streams) {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let len = self.left.min(bytes.len());
+                self.left -= len;
+                bytes = &bytes[len..];
+                self.passed(len, streams);
+                continue;
+            }
+            let header = if self.begun.is_empty() && bytes.len() >= HEADER {
+                let header = Header::of(bytes);
+                bytes = &bytes[HEADER..];
+                header
+            } else {
+                let len = bytes.len().min(HEADER - self.begun.len());
+                self.begun.extend_from_slice(&bytes[..len]);
+                bytes = &bytes[len..];
+                if self.begun.len() < HEADER {
+                    return;
+                }
+                let header = Header::of(&self.begun);
+                self.begun.clear();
+                header
+            };
+            self.begin(header, streams);
+        }
+    }
+
+    fn begin(&mut self, header: Header, streams: &mut Streams) {
+        (self.frame, self.left) = (header, header.payload);
+        match header.kind {
+            DATA => {
+                streams.spend(header.stream, header.payload);
+                if header.payload == 0 {
+                    self.passed(0, streams);
+                }
+            }
+            PING if !header.has(ACK) => streams.emit_ping(),
+            _ => {}
+        }
+    }
+
+    fn passed(&self, bytes: usize, streams: &mut Streams) {
+        if self.frame.kind == DATA {
+            streams.emit(self.frame.stream, bytes, self.left == 0 && self.frame.has(END_STREAM));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_stream_count_wherever_the_output_is_cut() {
+        let frame = |kind, flags, stream: u8, payload: &[u8]| {
+            let len = u8::try_from(payload.len()).expect("short");
+            [&[0, 0, len, kind, flags, 0, 0, 0, stream][..], payload].concat()
+        };
+        let sent = [
+            frame(0x4, 0, 0, b"123456"),
+            frame(DATA, 0, 1, b"hello"),
+            frame(DATA, 0, 3, b"others"),
+            frame(PING, 0, 0, b"12345678"),
+            frame(DATA, END_STREAM, 1, b""),
+        ]
+        .concat();
+        for size in 1..=sent.len() {
+            let (mut egress, mut streams) = (Egress::default(), Streams::default());
+            streams.open(1);
+            streams.hand(1, 5);
+            streams.hand_end(1);
+            for piece in sent.chunks(size) {
+                assert!(streams.end_of(1).is_none(), "pieces of {size}");
+                egress.walk(piece, &mut streams);
+            }
+            assert!(egress.at_boundary());
+            assert_eq!(streams.unsent(1), 0);
+            let cx = Context::from_waker(Waker::noop());
+            assert!(streams.poll_flushed(1, &cx).is_pending(), "the socket has not taken it");
+            streams.drained(100, &mut Vec::new());
+            assert!(streams.poll_flushed(1, &cx).is_ready());
+            assert_eq!((streams.end_of(1), streams.ping_end()), (Some(100), Some(100)));
+        }
+    }
+}

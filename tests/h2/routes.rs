@@ -1,0 +1,68 @@
+//! One connection, routes with different heartbeats: each session ends by its own.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::sleep;
+
+use crate::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
+use crate::support::deadline::soon;
+use crate::support::fake::{Fake, Session};
+use crate::support::frames::{FIN, Frame, TEXT};
+use crate::support::proxy::{Config, Proxy};
+
+/// The default route is quick; the others are not.
+const ROUTES: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\njitter = 0.0\n\
+    [[route]]\npath = \"/off\"\nheartbeat = { mode = \"off\" }\n\
+    [[route]]\npath = \"/slow\"\nheartbeat = { interval = \"30s\", timeout = \"30s\" }\n";
+
+/// Opens a WebSocket for `path` on `stream`, and gives the app's end of it.
+async fn open(
+    client: &mut Raw,
+    sessions: &mut UnboundedReceiver<Session>,
+    path: &'static str,
+    stream: u32,
+) -> TcpStream {
+    client.send(HEADERS, END_HEADERS, stream, &raw::block(&raw::connect(path))).await;
+    client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == stream).await;
+    soon("the session", sessions.recv()).await.expect("the fake runs").1
+}
+
+/// Sends a message on `stream`, which must arrive at `app`.
+async fn carries(client: &mut Raw, stream: u32, app: &mut TcpStream) {
+    let message = Frame::client(FIN | TEXT, "still here");
+    client.send(DATA, 0, stream, &message.bytes()).await;
+    assert_eq!(soon("the message", Frame::read(app)).await, Some(message));
+}
+
+#[tokio::test]
+async fn s74_a_silent_session_lives_by_its_own_route_beside_a_quicker_default() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    let proxy = Proxy::start(Config::to(&fake.url).with(ROUTES)).await;
+    let mut client = Raw::connect(&proxy).await;
+    let mut off = open(&mut client, &mut sessions, "/off", 1).await;
+    let mut slow = open(&mut client, &mut sessions, "/slow", 3).await;
+    let mut quick = open(&mut client, &mut sessions, "/raw", 5).await;
+    // The client answers nothing, no PING either: the quick session ends.
+    let end = soon("the app hears of it", Frame::read(&mut quick)).await.expect("a Close");
+    assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
+    // Three windows of the default more.
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(proxy.logged("ws.close").len(), 1, "{}", proxy.transcript());
+    carries(&mut client, 1, &mut off).await;
+    carries(&mut client, 3, &mut slow).await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s74_a_connection_without_any_heartbeat_is_asked_nothing() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    let proxy = Proxy::start(Config::to(&fake.url).with(ROUTES)).await;
+    let mut client = Raw::connect(&proxy).await;
+    let mut off = open(&mut client, &mut sessions, "/off", 1).await;
+    sleep(Duration::from_secs(5)).await;
+    carries(&mut client, 1, &mut off).await;
+    assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
+    proxy.finish().await;
+}
