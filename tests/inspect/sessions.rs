@@ -34,7 +34,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.sees("#shown", "1 of 2").await;
     page.press(&["Enter"]).await;
     assert_eq!(page.ask("document.activeElement.id").await, "grid");
-    assert_eq!(page.ask("document.activeElement.getAttribute('aria-activedescendant')").await, "row-0");
+    page.until("document.activeElement.getAttribute('aria-activedescendant') === 'row-0'").await;
     let ring = page.ask("getComputedStyle(document.activeElement).outlineStyle").await;
     assert_eq!(ring, "solid", "the focus is seen");
     page.press(&["Enter"]).await;

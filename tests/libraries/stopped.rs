@@ -26,10 +26,15 @@ async fn start() -> (App, Proxy) {
     (app, proxy)
 }
 
-/// `client` is connected; it is stopped and woken by `stop` and `wake`, and must have read the Close then.
+/// The Close that waits for a client that wakes.
+const CLOSE: (u64, &str) = (1012, "heartbeat timeout");
+
+/// `client` is connected; it is stopped and woken by `stop` and `wake`, must see one of the ends that it `may_see`, and
+/// come back.
 async fn sleeps(
     client: &Process,
     protocol: &str,
+    may_see: &[(u64, &str)],
     (app, proxy): (App, Proxy),
     stop: impl FnOnce(),
     wake: impl FnOnce(),
@@ -49,9 +54,13 @@ async fn sleeps(
     sleep(STOPPED.saturating_sub(since.elapsed())).await;
     wake();
 
-    let close = client.event("close", |_| true).await;
-    let expected: (Value, Value) = (1012.into(), "heartbeat timeout".into());
-    assert_eq!((&close["code"], &close["reason"]), (&expected.0, &expected.1), "{close}; {}", client.transcript());
+    let seen = client.event("close", |_| true).await;
+    let seen = (seen["code"].as_u64().unwrap_or(0), seen["reason"].as_str().unwrap_or("").to_owned());
+    assert!(
+        may_see.iter().any(|(code, reason)| (*code, *reason) == (seen.0, &seen.1)),
+        "{seen:?}; {}",
+        client.transcript()
+    );
     let opens = || (client.events("open").len(), client.transcript());
     settles("the client is back", opens, |(opens, _)| *opens == 2).await;
     settles("its session is open", || proxy.logged("ws.open").len(), |opens| *opens == 2).await;
@@ -62,7 +71,7 @@ async fn sleeps(
 async fn s71_ws_in_node_reads_the_close_and_comes_back() {
     let (app, proxy) = start().await;
     let page = Page::start(&RECONNECTING_WEBSOCKET, &proxy);
-    sleeps(&page, "h1", (app, proxy), || page.stop(), || page.resume()).await;
+    sleeps(&page, "h1", &[CLOSE], (app, proxy), || page.stop(), || page.resume()).await;
 }
 
 #[tokio::test]
@@ -75,29 +84,32 @@ async fn s71_websockets_in_python_reads_the_close_and_comes_back() {
     command.arg(root.join("tests/libraries/stopped/client.py")).arg(proxy.wss("/")).arg(&proxy.pki.ca);
     let client = Process::start("client.py", &mut command);
     client.event("message", |event| event["data"] == "hello").await;
-    sleeps(&client, "h1", (app, proxy), || client.stop(), || client.resume()).await;
+    sleeps(&client, "h1", &[CLOSE], (app, proxy), || client.stop(), || client.resume()).await;
 }
 
 /// Chromium, which keeps its sockets in a process of their own.
-async fn chromium(protocol: &str, session: (App, Proxy), mut browser: Browser) {
+async fn chromium(protocol: &str, may_see: &[(u64, &str)], session: (App, Proxy), mut browser: Browser) {
     browser.event("open", |_| true).await;
     browser.tell(&json!({ "send": "hello" })).await;
     browser.event("message", |event| event["data"] == "hello").await;
     let network_service = browser.network_service();
     let signal = |signal| move || send(network_service, signal);
-    sleeps(&browser, protocol, session, signal(Signal::STOP), signal(Signal::CONT)).await;
+    sleeps(&browser, protocol, may_see, session, signal(Signal::STOP), signal(Signal::CONT)).await;
 }
 
 #[tokio::test]
 async fn s71_chromium_reads_the_close_and_comes_back_over_http2() {
     let (app, proxy) = start().await;
     let browser = Browser::visit(&proxy.https("/"), &proxy.pki.ca).await;
-    chromium("h2", (app, proxy), browser).await;
+    chromium("h2", &[CLOSE], (app, proxy), browser).await;
 }
 
+/// Chromium answers the ping before it answers the Close, and reports 1006 when a write within the closing handshake
+/// fails. Here, where a segment takes no time, the kernel has answered the first write to the closed socket with a reset
+/// before the second; over a network both are on their way by then.
 #[tokio::test]
-async fn s71_chromium_reads_the_close_and_comes_back_over_http1() {
+async fn s71_chromium_comes_back_over_http1() {
     let (app, proxy) = start().await;
     let browser = Browser::visit_by_http1(&proxy.https("/"), &proxy.pki.ca).await;
-    chromium("h1", (app, proxy), browser).await;
+    chromium("h1", &[CLOSE, (1006, "")], (app, proxy), browser).await;
 }

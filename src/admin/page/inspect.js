@@ -107,8 +107,11 @@ function empty(nothing, narrowed) {
   const box = by('empty');
   const kind = !nothing || !loaded ? 'none' : narrowed ? 'search' : tab;
   box.hidden = kind === 'none';
-  if (box.dataset.kind === kind) return;
-  box.dataset.kind = kind;
+  // Where clients connect is known a moment later than that there are none.
+  const at = address();
+  const shown = `${kind} ${at}`;
+  if (box.dataset.shown === shown) return;
+  box.dataset.shown = shown;
   box.replaceChildren();
   if (kind === 'search') {
     const clear = element('button', '', 'Show all');
@@ -117,7 +120,6 @@ function empty(nothing, narrowed) {
   } else if (kind === 'closed') {
     box.append(element('p', 'first', 'Nothing has closed yet.'));
   } else if (kind === 'open') {
-    const at = address();
     const page = element('a', '', `https://${at}/`);
     page.href = `https://${at}/`;
     page.rel = 'noopener';
@@ -204,6 +206,8 @@ const feed = new Feed(api, {
       document.body.classList.toggle('is-dev', info.dev);
       shape();
     }
+    fresh = true;
+    schedule();
   },
   connected() {
     link('live', 'live');
