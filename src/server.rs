@@ -27,6 +27,7 @@ use crate::generation::{Current, Generation};
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
+use crate::relay::{Abort, Order};
 use crate::reload::{self, Driver, Opened, Reloader, Source};
 use crate::suspension::watched;
 use crate::telemetry::Levels;
@@ -347,8 +348,14 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
         }
         Outcome::OutOfTime => {
             tracing::warn!(phase = "draining", sessions = left, "drain out of time");
-            shared.shutdown.cut();
-            let_go(work).await;
+            // Each session that is left is reset, and reports its end; what is left of requests is dropped.
+            for session in shared.registry.all() {
+                session.give(Order::Abort(Abort::Drain));
+            }
+            if tokio::time::timeout(ABORT_GRACE, &mut work).await.is_err() {
+                shared.shutdown.cut();
+                let_go(work).await;
+            }
         }
         Outcome::Aborted => {
             tracing::warn!(phase = "aborting", sessions = left, "drain aborted");

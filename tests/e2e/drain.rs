@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::client::{close_of, echo, next_message, upgrade_head};
 use crate::support::deadline::{PATIENCE, settles, soon};
 use crate::support::fake::{Fake, Session};
-use crate::support::frames::Frame;
+use crate::support::frames::{BINARY, FIN, Frame};
 use crate::support::node::App;
 use crate::support::plain::Answer;
 use crate::support::process::Line;
@@ -206,4 +206,28 @@ async fn an_old_session_is_told_1012() {
     assert!((1.8..4.0).contains(&lived), "{lived} s");
     assert_eq!(app.close_of("old").await.json["code"], 1012);
     proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_that_a_drain_cuts_off_has_its_line_too() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    let grace = "[heartbeat]\nclose_grace = \"100ms\"\n";
+    let mut proxy = Proxy::start(timed(&fake.url, "0s", "0s").with(grace)).await;
+    let client = proxy.upgraded("/raw").await;
+    // The app takes nothing, so that the client's upload holds up its Close for longer than the drain may last.
+    let (_, _app) = soon("the session reaches the app", sessions.recv()).await.expect("the fake runs");
+    let (mut reads, mut writes) = tokio::io::split(client);
+    let upload = Frame::client(FIN | BINARY, vec![7; 30_000_000]).bytes();
+    let upload = tokio::spawn(async move { writes.write_all(&upload).await });
+    let seen = tokio::spawn(async move { Frame::read_past_pings(&mut reads).await });
+    sleep(Duration::from_millis(500)).await;
+    proxy.terminate();
+    let line =
+        proxy.line_within(Duration::from_secs(15), "its ws.close", |line| line.json["message"] == "ws.close").await;
+    assert_eq!((&line.json["close.reason"], &line.json["close.initiator"]), (&"drain".into(), &"proxy".into()));
+    assert_eq!((&line.json["close.code"], &line.json["upstream.close_code"]), (&1012.into(), &1006.into()));
+    let seen = soon("what the client saw", seen).await.expect("no panic").expect("a Close");
+    assert_eq!(seen.close().map(|(code, _)| code), Some(1012));
+    assert!(soon("the upload", upload).await.expect("no panic").is_err(), "it was cut off");
+    exits_with(&mut proxy, 0).await;
 }
