@@ -76,6 +76,27 @@ async fn s42_a_connection_that_does_not_answer_takes_all_its_upstream_legs_down(
 }
 
 #[tokio::test]
+async fn s70_a_miss_is_counted_before_the_teardown_that_it_causes() {
+    // Found dead by the sessions' own probes, and by the connection's PING.
+    for profile in ["", "profile = \"phoenix\"\nwindow = \"60s\"\n"] {
+        let (fake, mut sessions) = Fake::sessions().await;
+        let proxy = Proxy::start(Config::to(&fake.url).with(&format!("{QUICK}{profile}"))).await;
+        let mut client = Raw::connect(&proxy).await;
+        let mut apps = Vec::new();
+        for stream in [1, 3, 5, 7, 9] {
+            client.send(HEADERS, END_HEADERS, stream, &raw::block(&raw::connect("/raw"))).await;
+            client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == stream).await;
+            apps.push(soon("the session", sessions.recv()).await.expect("the fake runs"));
+        }
+        for line in proxy.ws_closes(5).await {
+            assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
+            assert_eq!(line["missed"], 1, "{line}");
+        }
+        proxy.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_answers_stays() {
     let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let proxy = Proxy::start(Config::to(&fake.url).with(QUICK)).await;
