@@ -184,11 +184,15 @@ impl Farewell {
         let count = sessions.len();
         match self {
             Self::Close { code, reason } => {
-                sessions.iter().for_each(|live| live.close(*code, reason));
+                for live in sessions {
+                    live.close(*code, reason);
+                }
                 tracing::info!(target: TARGET, conn_id = only, sessions = count, code, reason, "admin.close");
             }
             Self::Now => {
-                sessions.iter().for_each(|live| live.abort());
+                for live in sessions {
+                    live.abort();
+                }
                 tracing::info!(target: TARGET, conn_id = only, sessions = count, now = true, "admin.close");
             }
         }

@@ -86,7 +86,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// A session that has become as old as it may is closed at the next gap, however long that takes; the heartbeat goes
     /// on until then.
     pub(super) fn expire_by_age(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if self.end.is_some() || !self.expires.is_some_and(|at| at <= now) {
+        if self.end.is_some() || self.expires.is_none_or(|at| at > now) {
             return;
         }
         if matches!(self.down.flow, Flow::Open) {
@@ -106,11 +106,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if paused.is_zero() {
             return;
         }
-        let later = |at: &mut Instant| *at += paused;
-        later(&mut end.decided);
-        end.gap_until.as_mut().map(|(until, _)| later(until));
-        end.answers_until.as_mut().map(later);
-        end.reads_until.as_mut().map(later);
+        end.decided += paused;
+        let gap = end.gap_until.as_mut().map(|(until, _)| until);
+        for until in [gap, end.answers_until.as_mut(), end.reads_until.as_mut()].into_iter().flatten() {
+            *until += paused;
+        }
         self.client_end.allow_for(paused);
         self.app_end.allow_for(paused);
     }
@@ -183,7 +183,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.show(false, now);
         let vitals = self.rules.control.vitals();
         let ago = |then| now.saturating_duration_since(then);
-        if self.down.inbound.reset {
+        if self.down.was_reset() {
             self.client.other_leg_reset();
         }
         let until = now + self.grace();

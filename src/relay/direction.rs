@@ -176,6 +176,11 @@ impl Direction {
         })
     }
 
+    /// Whether the source's connection was reset.
+    pub(super) fn was_reset(&self) -> bool {
+        self.source_error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    }
+
     /// Closes the direction: what was accepted is still delivered, then `close`, and nothing more. `key` masks a Close
     /// to the app. A direction that is closed already stays as it is.
     pub(super) fn close<T: Leg>(
@@ -487,7 +492,6 @@ impl Direction {
 
     fn source_failed(&mut self, error: io::Error) {
         self.inbound.ended = true;
-        self.inbound.reset = error.kind() == io::ErrorKind::ConnectionReset;
         self.source_error.get_or_insert(error);
     }
 }

@@ -20,8 +20,6 @@ pub(super) struct Inbound {
     pub(super) close: Option<u16>,
     /// Whether the peer will send nothing more.
     pub(super) ended: bool,
-    /// Whether it ended with a reset.
-    pub(super) reset: bool,
     /// Whether the peer is treated as if it had vanished: nothing of it is relayed any more.
     pub(super) vanished: bool,
     /// Whether the peer broke the framing: the scanner is of no use any more, and no Close is to be expected.
@@ -39,7 +37,6 @@ impl Inbound {
             traffic: Traffic::default(),
             close: None,
             ended: false,
-            reset: false,
             vanished: false,
             violated: false,
             early,

@@ -98,12 +98,12 @@ impl LegTeardown {
 
     /// The process was stopped for `time`, in which nothing could be read or written.
     pub(super) fn allow_for(&mut self, time: Duration) {
-        let later = |at: &mut Instant| *at += time;
-        later(&mut self.moved);
-        self.offender_until.as_mut().map(later);
-        self.delivered.as_mut().map(later);
+        self.moved += time;
+        for at in [self.offender_until.as_mut(), self.delivered.as_mut()].into_iter().flatten() {
+            *at += time;
+        }
         if let Stage::Finished { since } = &mut self.stage {
-            later(since);
+            *since += time;
         }
     }
 
