@@ -46,7 +46,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             Order::PlayDead => self.up.inbound.vanished = true,
             Order::Abort(by) => self.abort(by, now),
             // The first end stands, a closing handshake among them.
-            _ if self.end.is_some() => {}
+            _ if self.end.is_some() && !self.is_half_closed() => {}
             Order::Drain { code } => {
                 self.begin(Cause::Drain { code }, now);
                 self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
@@ -55,17 +55,32 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 self.begin(Cause::Admin(CloseSpec { code, reason }), now);
                 self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
             }
-            Order::UpstreamUnresponsive => self.decide(Cause::UpstreamUnresponsive, cx, now),
+            Order::UpstreamUnresponsive => {
+                self.end = None;
+                self.decide(Cause::UpstreamUnresponsive, cx, now);
+            }
         }
+    }
+
+    /// Whether the client has ended its half without a Close, and the app still sends.
+    fn is_half_closed(&self) -> bool {
+        let no_close = self.up.inbound.close.is_none() && self.down.inbound.close.is_none();
+        let is_open = no_close && matches!(self.down.flow, Flow::Open);
+        is_open && self.end.as_ref().is_some_and(|end| end.cause == Cause::Closed)
     }
 
     /// Ends the session for `cause`, unless an end is under way already.
     pub(super) fn decide(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_some() {
-            // A peer that breaks a rule while the session ends gets no more patience; what was said stands.
-            if let Cause::Violation { by: Sender::Client, .. } = &cause {
-                let (_, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
-                self.close_up(to_app, cx);
+            // What an offender sends is read no further, and what was said stands.
+            let (to_client, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
+            match cause.offender() {
+                Some(Sender::Client) => self.close_up(to_app, cx),
+                Some(Sender::Server) => {
+                    self.app_end.fin_at_once();
+                    self.close_down(to_client, cx);
+                }
+                None => {}
             }
             return;
         }
@@ -334,6 +349,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     fn notice_ends(&mut self, cx: &mut Context<'_>, now: Instant) {
         let (client, app) = (&self.up.inbound, &self.down.inbound);
         if self.end.is_none() && (client.close.is_some() || client.ended || app.close.is_some()) {
+            self.up.in_place = None;
             self.begin(Cause::Closed, now);
         }
         if self.up.inbound.ended && !self.up.is_closed() {

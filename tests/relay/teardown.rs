@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pulsegate::heartbeat::{CloseSpec, Delivery, Mode, OnMiss, Policy, UpstreamEnd};
 use pulsegate::relay::{EndReason, Initiator, Order};
+use pulsegate::ws::Limits;
 
 use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
 
@@ -581,4 +582,58 @@ async fn a_write_that_the_kernel_gave_up_is_a_slow_reader_and_no_normal_end() {
     assert_eq!(rig.app.expect().await, Frame::close(4408, "slow reader"));
     let ending = rig.ending().await;
     assert_eq!((ending.reason, ending.client_code), (EndReason::SlowReader, 1006));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_breaks_a_rule_while_the_session_ends_is_read_no_further() {
+    let limits = Limits { messages_per_second: Some(2), ..Limits::default() };
+    let flood: Vec<u8> = (0..5).flat_map(|_| Frame::new(TEXT, b"one too many").encode(true)).collect();
+    let broken = [Frame::new(3, b"").encode(true), Frame::new(TEXT, b"behind").encode(true)].concat();
+    for (sent, passes, told) in
+        [(flood, 2, Frame::close(1008, "too many messages")), (broken, 0, Frame::close(1002, "reserved opcode"))]
+    {
+        let mut rig = Rig::with(Plan { limits, ..Plan::default() });
+        rig.app.send(&Frame::close(1000, "enough")).await;
+        assert_eq!(rig.client.expect().await, Frame::close(1000, "enough"));
+        rig.client.send_raw(&sent).await;
+        for _ in 0..passes {
+            assert_eq!(rig.app.expect().await, Frame::new(TEXT, b"one too many"));
+        }
+        assert_eq!(rig.app.expect().await, told);
+        assert_eq!((rig.app.frame().await, rig.client.frame().await), (None, None));
+        let ending = rig.ending().await;
+        assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+    }
+    let mut rig = Rig::new();
+    rig.client.send(&Frame::close(1000, "bye")).await;
+    assert_eq!(rig.app.expect().await, Frame::close(1000, "bye"));
+    rig.app.send_raw(&[Frame::new(3, b"").encode(false), Frame::new(TEXT, b"behind").encode(false)].concat()).await;
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream protocol error"));
+    assert_eq!((rig.app.frame().await, rig.client.frame().await), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_client_has_half_closed_can_still_be_ended() {
+    for (order, told, reason) in [
+        (Order::Drain { code: 1012 }, Frame::close(1012, "service restart"), EndReason::Drain),
+        (Order::Close { code: 4000, reason: "moved".into() }, Frame::close(4000, "moved"), EndReason::Admin),
+        (Order::UpstreamUnresponsive, Frame::close(1012, "upstream unresponsive"), EndReason::UpstreamLost),
+    ] {
+        let mut rig = Rig::new();
+        rig.client.fin().await;
+        assert_eq!(rig.app.frame().await, None);
+        rig.app.send(&Frame::new(TEXT, b"still here")).await;
+        assert_eq!(rig.client.expect().await, Frame::new(TEXT, b"still here"));
+        rig.control.give(order);
+        assert_eq!(rig.client.expect().await, told);
+        assert_eq!(rig.client.frame().await, None);
+        let ending = rig.ending().await;
+        assert_eq!((ending.reason, ending.client_code), (reason, told_code(&told)));
+        assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
+    }
+}
+
+/// The code of a Close.
+fn told_code(close: &Frame) -> u16 {
+    u16::from_be_bytes([close.payload[0], close.payload[1]])
 }
