@@ -166,19 +166,19 @@ impl Registry {
         sessions.live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// Of the sessions with the app that `pulse` is of and that are not closing, the one that opened next after `id`, or
-    /// the oldest one: walking with it takes all in turn.
+    /// Of the sessions with the app that `pulse` is of and through which it can be heard, the one that opened next after
+    /// `id`, or the oldest one: walking with it takes all in turn.
     pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamPulse) -> Option<(ConnId, Arc<Control>)> {
         let sessions = self.lock();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
         let mut in_turn = sessions.live.range((from, Bound::Unbounded)).chain(sessions.live.iter());
-        let found = in_turn.find(|(_, live)| live.belongs_to(pulse) && !live.control().is_closing());
+        let found = in_turn.find(|(_, live)| live.belongs_to(pulse) && live.control().reads_app());
         found.map(|(id, live)| (*id, Arc::clone(live.control())))
     }
 
-    /// Whether the session that `id` names is live and not closing.
+    /// Whether the session that `id` names is live, and its app can be heard through it.
     pub fn is_open(&self, id: ConnId) -> bool {
-        self.lock().live.get(&id).is_some_and(|live| !live.control().is_closing())
+        self.lock().live.get(&id).is_some_and(|live| live.control().reads_app())
     }
 
     /// A session is live no longer, and `passed` is what has passed in it. Returns whether it was.

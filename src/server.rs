@@ -348,14 +348,8 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
         }
         Outcome::OutOfTime => {
             tracing::warn!(phase = "draining", sessions = left, "drain out of time");
-            // Each session that is left is reset, and reports its end; what is left of requests is dropped.
-            for session in shared.registry.all() {
-                session.give(Order::Abort(Abort::Drain));
-            }
-            if tokio::time::timeout(ABORT_GRACE, &mut work).await.is_err() {
-                shared.shutdown.cut();
-                let_go(work).await;
-            }
+            shared.shutdown.cut();
+            let_go(work).await;
         }
         Outcome::Aborted => {
             tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
@@ -418,7 +412,13 @@ where
         tracker.close();
         tokio::select! {
             () = tracker.wait() => {}
-            () = shared.shutdown.aborting().cancelled() => {}
+            () = shared.shutdown.aborting().cancelled() => {
+                // Each session that is left is reset, and reports its end; what is left of requests is dropped.
+                for session in shared.registry.all() {
+                    session.give(Order::Abort(Abort::Drain));
+                }
+                let _ = tokio::time::timeout(ABORT_GRACE / 2, tracker.wait()).await;
+            }
         }
         Ok(())
     }));

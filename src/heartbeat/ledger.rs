@@ -148,10 +148,14 @@ impl Ledger {
             self.outstanding.iter().position(|ping| matches!(ping, Ping::Own { sequence: s, .. } if *s == sequence));
         let Some(at) = found else { return Answer::Own { rtt: None, owed: None } };
         let (mut rtt, mut owed) = (None, None);
-        for ping in self.outstanding.drain(..=at) {
+        let later = self.outstanding.split_off(at + 1);
+        for ping in std::mem::replace(&mut self.outstanding, later) {
             match ping {
                 Ping::Own { sent, .. } => rtt = sent.map(|sent| now.saturating_duration_since(sent)),
-                Ping::Relayed { payload, .. } => owed = Some(payload),
+                Ping::Relayed { payload, .. } => {
+                    self.expect_surplus(&payload);
+                    owed = Some(payload);
+                }
                 Ping::Reissued { .. } => {}
             }
         }
@@ -163,13 +167,7 @@ impl Ledger {
     fn settle_relayed(&mut self, answered: &[u8]) -> Answer {
         if let Some(at) = self.outstanding.iter().position(|ping| ping.is_relayed(answered)) {
             self.outstanding.drain(..=at);
-            for ping in &mut self.outstanding {
-                if let Ping::Reissued { payload, surplus } = ping
-                    && **payload == *answered
-                {
-                    *surplus = true;
-                }
-            }
+            self.expect_surplus(answered);
             return Answer::Relayed;
         }
         let Some(at) = self.outstanding.iter().position(|ping| ping.is_reissued(answered)) else {
@@ -178,6 +176,17 @@ impl Ledger {
         match self.outstanding.drain(..=at).next_back() {
             Some(Ping::Reissued { surplus: true, .. }) => Answer::Surplus,
             _ => Answer::Relayed,
+        }
+    }
+
+    /// The ping with this payload has its pong: that of a second sending will be one too many.
+    fn expect_surplus(&mut self, answered: &[u8]) {
+        for ping in &mut self.outstanding {
+            if let Ping::Reissued { payload, surplus } = ping
+                && **payload == *answered
+            {
+                *surplus = true;
+            }
         }
     }
 }
@@ -207,6 +216,24 @@ mod tests {
 
     fn at(base: Instant, ms: u64) -> Instant {
         base + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn s81_a_pong_that_was_synthesised_leaves_that_to_the_second_sending_over() {
+        let mut ledger = Ledger::new(NONCE);
+        let base = crate::any_instant();
+        let first = ledger.own();
+        ledger.relayed(b"a");
+        ledger.left(base);
+        assert!(matches!(ledger.pong(&first, base), Answer::Own { owed: None, .. }));
+        ledger.overtake(at(base, 500));
+        let second = ledger.own();
+        assert_eq!(ledger.reissue(at(base, 500)).as_deref(), Some(&b"a"[..]));
+        ledger.left(at(base, 500));
+        let Answer::Own { owed, .. } = ledger.pong(&second, at(base, 600)) else { unreachable!("it is ours") };
+        assert_eq!(owed.as_deref(), Some(&b"a"[..]), "the first sending stood before it");
+        assert_eq!(ledger.pong(b"a", at(base, 600)), Answer::Surplus);
+        assert_eq!(ledger.pong(b"a", at(base, 600)), Answer::Unknown);
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     }
 
     fn awaits_gap(&self) -> bool {
-        [&self.up, &self.down].iter().any(|way| matches!(way.flow, Flow::UntilGap(_)))
+        self.up.awaits_gap() || self.down.awaits_gap()
     }
 
     /// A frame that was under way has been waited for long enough.
@@ -264,20 +264,20 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 return;
             }
             let (to_client, to_app) = self.closes();
-            if matches!(self.up.flow, Flow::UntilGap(_)) {
+            if self.up.awaits_gap() {
                 self.close_up(to_app, cx);
             }
-            if matches!(self.down.flow, Flow::UntilGap(_)) {
+            if self.down.awaits_gap() {
                 self.close_down(to_client, cx);
             }
         }
         self.blame_after_gap(now);
     }
 
-    /// Begins the time of an operator's client when its Close has found its gap.
+    /// Begins the time of an operator's client when no frame is waited for any more.
     fn blame_after_gap(&mut self, now: Instant) {
         let until = now + self.grace();
-        if self.down.is_closed()
+        if !self.awaits_gap()
             && let Some(End { cause: Cause::Admin(_), .. }) = self.end.as_deref()
         {
             self.client_end.blame(until);

@@ -111,6 +111,12 @@ impl Control {
         self.figures.is_closing()
     }
 
+    /// Whether a ping to the app may have a pong through it: a session that holds bytes for a slow client reads nothing of
+    /// the app, and one that has begun to end sends no ping.
+    pub fn reads_app(&self) -> bool {
+        !self.is_closing() && self.figures.held().1 == 0
+    }
+
     /// How the session is.
     pub fn vitals(&self) -> Vitals {
         self.figures.vitals()

@@ -176,6 +176,12 @@ impl Direction {
         })
     }
 
+    /// Whether a Close of the proxy's own waits for the end of the frame that is under way.
+    #[inline]
+    pub(super) fn awaits_gap(&self) -> bool {
+        matches!(self.flow, Flow::UntilGap(_))
+    }
+
     /// Whether the source's connection was reset.
     pub(super) fn was_reset(&self) -> bool {
         self.source_error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
@@ -278,7 +284,10 @@ impl Direction {
         }
         let inbound = &mut self.inbound;
         let read = scratch::with(|scratch| {
+            // What is thrown away has not passed.
+            let traffic = inbound.traffic;
             let read = inbound.poll_read(source, cx, scratch);
+            inbound.traffic = traffic;
             if let Poll::Ready(Ok(filled)) = read {
                 inbound.seek_close(&scratch[..filled]);
             }
@@ -383,7 +392,7 @@ impl Direction {
                     break Err(Cause::Violation { by: self.from, violation });
                 }
             }
-            if matches!(self.flow, Flow::UntilGap(_)) && self.gap().is_some() {
+            if self.awaits_gap() && self.gap().is_some() {
                 self.outbound.send(sink, cx, &bytes[run..at]);
                 run = at;
                 self.close_at_gap(sink, rules, cx);

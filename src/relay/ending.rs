@@ -76,7 +76,7 @@ impl Initiator {
 /// What passed in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes read from the peer after the upgrade, frame headers included.
+    /// Bytes read from the peer after the upgrade, frame headers included, and not thrown away.
     pub bytes: u64,
     /// Payload of data frames alone, as far as it was read and looked through for frames.
     pub payload: u64,

@@ -92,7 +92,8 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         None
     }
 
-    /// Makes the connection fail once written bytes have gone unacknowledged for `after` (`TCP_USER_TIMEOUT`, RFC 5482).
+    /// Makes the connection fail once written bytes have gone unacknowledged for `after` (`TCP_USER_TIMEOUT`, RFC 5482); zero
+    /// is the system's own time, a quarter of an hour.
     fn set_user_timeout(&mut self, after: Duration) {
         let _ = after;
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cause::Cause;
 use super::closing::End;
@@ -15,7 +15,7 @@ use super::slot::Slot;
 use super::teardown::LegTeardown;
 use super::timer::Timer;
 use super::{Control, Ending, Leg, Legs, Terms, now};
-use crate::heartbeat::{Delivery, Due, Mode};
+use crate::heartbeat::{Delivery, Due};
 use crate::ws::Sender;
 
 /// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
@@ -69,9 +69,9 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
 impl<C: Leg, U: Leg> Pump<C, U> {
     pub(super) fn new(mut legs: Legs<C, U>, terms: Terms, control: Arc<Control>) -> Self {
         let now = now();
-        if terms.policy.mode != Mode::Off {
-            legs.client.set_user_timeout(terms.policy.write_stall);
-        }
+        // A session is judged by what is acknowledged. The kernel's own time-out takes a small window for a dead peer: to a
+        // client that reads steadily but lets no full segment in, it sends probes, and counts them from the first.
+        legs.client.set_user_timeout(Duration::ZERO);
         terms.pulse.heard(now);
         let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
         let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));

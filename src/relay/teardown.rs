@@ -199,6 +199,8 @@ impl LegTeardown {
             (stage, None) => over(patience.absolute, Finding::OutOfTime).and_then(|absolute| {
                 let next = match (stage, self.delivered) {
                     (_, None) => over(self.moved + patience.stall, Finding::OutOfTime)?.min(now + ACK_LOOK),
+                    // The frame that its peer is sending is waited for.
+                    (Stage::Closing | Stage::Finished { .. }, Some(_)) if back.awaits_gap() => absolute,
                     // What its peer still sends is wanted.
                     (Stage::Open | Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
                     (Stage::Open, Some(_)) => absolute,

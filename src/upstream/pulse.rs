@@ -84,6 +84,9 @@ impl<'a> Monitor<'a> {
     async fn run(mut self, dialer: impl Fn(&Arc<UpstreamPulse>) -> Option<Dialer>) {
         let Some(pulse) = self.pulse.upgrade() else { return };
         let mut watch = Watch::new(self.settings.heartbeat, now(), &pulse);
+        if self.settings.probe == UpstreamProbe::Off {
+            watch = watch.without_requests();
+        }
         drop(pulse);
         loop {
             let Some(pulse) = self.pulse.upgrade() else { return };

@@ -216,9 +216,9 @@ async fn s80_a_blocked_connection_ends_its_sessions_as_slow_readers() {
 }
 
 #[tokio::test]
-async fn s80_an_idle_session_on_a_connection_that_the_kernel_gives_up_ends_with_the_cause_that_it_is() {
+async fn s80_an_idle_session_on_a_connection_that_takes_nothing_ends_with_the_cause_that_it_is() {
     let (fake, mut sessions) = Fake::sessions().await;
-    let heartbeat = "[heartbeat]\ninterval = \"60s\"\ntimeout = \"60s\"\nwrite_stall = \"2s\"\n";
+    let heartbeat = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"2s\"\nwrite_stall = \"2s\"\n";
     let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
     let link = Link::to(&proxy, 1_000_000, 1_000_000).await;
     let mut client = browser(&proxy, &link).await;
@@ -227,7 +227,7 @@ async fn s80_an_idle_session_on_a_connection_that_the_kernel_gives_up_ends_with_
     let _busy = client.websocket("/raw").await;
     let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
     link.cut();
-    // One burst, which the sockets take whole: no session is blocked, and only the kernel notices.
+    // One burst, which the sockets take whole: no session is blocked, and the probes stand behind it.
     app.write_all(&Frame::server(FIN | BINARY, vec![1; 150_000]).bytes()).await.expect("open");
     for line in within(LONG, "both ends", proxy.ws_closes(2)).await {
         assert_eq!(line["close.reason"], "slow_reader", "{line}");

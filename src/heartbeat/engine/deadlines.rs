@@ -102,7 +102,7 @@ impl Engine {
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
         if may_defer && delivery.is_some_and(|delivery| delivery.unread) {
-            self.phase = Phase::Sent { at, deadline: now + self.policy.stall_guard.max(UNREAD), held_up };
+            self.phase = Phase::Sent { at, deadline: now + self.unread_step(), held_up };
             return None;
         }
         match self.downlink.whereabouts(delivery) {
@@ -131,6 +131,11 @@ impl Engine {
 
     /// Decides on a probe that waits for its turn. While the bytes before it go on to the client, and the proxy holds none
     /// of them back, that uses up none of the time that it may wait.
+    /// How soon it is looked again whether bytes that the client had sent have been read.
+    fn unread_step(&self) -> Duration {
+        self.policy.stall_guard.min(self.window() / 4).max(UNREAD)
+    }
+
     /// When a probe behind a backlog is looked after again: its window begins only when it is seen to have arrived.
     fn look_after(&self, now: Instant) -> Instant {
         self.downlink.next_look(now).min(now + self.window() / FIRST_LOOK)
@@ -176,7 +181,7 @@ impl Engine {
     /// A client that has to speak by itself has not, unless it is just about to be heard.
     fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
-            self.spare(now, self.policy.stall_guard.max(UNREAD));
+            self.spare(now, self.unread_step());
             return None;
         }
         self.count_miss();

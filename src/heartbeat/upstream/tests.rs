@@ -159,13 +159,32 @@ fn a_frozen_app_is_missed_first_and_given_up_later() {
 #[test]
 fn an_app_that_is_heard_again_recovers_with_its_sessions() {
     let mut rig = Rig::listening(SOME);
-    rig.ping = (true, false);
+    (rig.ping, rig.app) = ((true, false), App::Frozen);
     rig.run(40);
     rig.pulse.heard(rig.now);
-    rig.ping = (true, true);
+    (rig.ping, rig.app) = ((true, true), App::Answers);
     rig.run(120);
     assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent"), (40, "recovered")], "{:?}", rig.seen);
-    assert!(rig.is_ready() && rig.seconds_of("request").is_empty(), "{:?}", rig.seen);
+    assert!(rig.is_ready(), "{:?}", rig.seen);
+}
+
+#[test]
+fn s58_pongs_that_are_missing_do_not_count_against_an_app_that_answers_requests() {
+    // The handler of a session does not read, or what it sent before stands in front of its pong.
+    let mut rig = Rig::listening(SOME);
+    rig.ping = (true, false);
+    rig.run(600);
+    assert_eq!(rig.verdicts(), [], "{:?}", rig.seen);
+    let (pings, requests) = (rig.seconds_of("ping").len(), rig.seconds_of("request").len());
+    assert!(rig.is_ready() && pings >= 20 && requests == pings, "one beside each: {:?}", rig.seen);
+
+    // Where no request is to be sent, a connection says nothing, and the pong decides.
+    let mut rig = Rig::listening(SOME);
+    rig.watch = Watch::new(UpstreamPolicy::default(), rig.base, &rig.pulse).without_requests();
+    rig.ping = (true, false);
+    rig.run(59);
+    assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent")], "{:?}", rig.seen);
+    assert!(rig.seconds_of("request").is_empty(), "{:?}", rig.seen);
 }
 
 #[test]

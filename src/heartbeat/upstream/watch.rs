@@ -81,6 +81,8 @@ pub struct ProbeSessions {
 #[derive(Debug)]
 pub struct Watch {
     policy: UpstreamPolicy,
+    /// Whether health checks are requests, which a frozen app does not answer.
+    sends_requests: bool,
     state: State,
     /// The time of the last [`Tick::Probe`].
     pinged: Option<Instant>,
@@ -126,6 +128,7 @@ impl Watch {
         let state = if pulse.is_responsive() { State::Listening } else { State::Unreached { tried: false } };
         Self {
             policy,
+            sends_requests: true,
             state,
             pinged: None,
             suspect: None,
@@ -136,6 +139,12 @@ impl Watch {
             expected: now,
             not_before: now,
         }
+    }
+
+    /// The same watch where no request is to be sent: a check only connects, which says little of an app that is silent.
+    #[must_use]
+    pub fn without_requests(self) -> Self {
+        Self { sends_requests: false, ..self }
     }
 
     /// Looks at `pulse`, and leaves there whether the app is ready. To be called until it returns [`Tick::Wait`], then
@@ -184,10 +193,12 @@ impl Watch {
             State::Unreached { .. } | State::GivenUp { .. } => None,
             State::Listening => Some(self.last_heard(pulse) + interval).filter(|at| sessions.any || *at > now),
             State::Pinged { .. } | State::Unresponsive { .. } => {
-                let left = self.pinged.and_then(|at| pulse.probed_since(at)).map(|left| self.due(left));
+                let left = self.pinged.and_then(|at| pulse.probed_since(at));
+                let beside = left.map(|left| self.asks_beside(left));
+                let left = left.map(|left| self.due(left));
                 let leaves = self.pinged.map(|at| at + self.leave(interval));
                 let regular = now + self.period(interval);
-                [left, leaves].into_iter().flatten().filter(|at| *at > now).chain([regular]).min()
+                [left, beside, leaves].into_iter().flatten().filter(|at| *at > now).chain([regular]).min()
             }
         };
         let check = match self.check {
@@ -293,7 +304,12 @@ impl Watch {
         let by_state = match self.state {
             State::Unreached { .. } | State::GivenUp { .. } => true,
             State::Listening => !sessions.any && self.silence(now, pulse) >= interval,
-            State::Pinged { .. } | State::Unresponsive { .. } => !self.can_ping(now, pulse, sessions, interval),
+            // A pong may be missing for a reason of its session: an app that answers a request meanwhile is no silent one.
+            State::Pinged { at } => {
+                let is_slow = pulse.probed_since(at).is_some_and(|left| now >= self.asks_beside(left));
+                is_slow && self.sends_requests || !self.can_ping(now, pulse, sessions, interval)
+            }
+            State::Unresponsive { .. } => self.sends_requests || !self.can_ping(now, pulse, sessions, interval),
         };
         by_state || self.suspect.is_some()
     }
@@ -361,6 +377,11 @@ impl Watch {
     /// The time that a ping may take to leave.
     fn leave(&self, interval: Duration) -> Duration {
         LEAVE_MAX.min(self.period(interval))
+    }
+
+    /// When a ping that left at `left` has been without a pong for long enough to send a request beside it.
+    fn asks_beside(&self, left: Instant) -> Instant {
+        left.max(self.not_before) + self.policy.timeout / 4
     }
 
     /// When an answer is due to what left at `left`.

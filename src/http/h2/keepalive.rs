@@ -50,8 +50,6 @@ pub(super) struct KeepAlive {
     /// Part of the jitter that this connection uses, from 0 to 1: clients that came together are not asked together.
     share: f64,
     question: Option<Question>,
-    /// The user timeout that was set last.
-    user_timeout: Option<Duration>,
     idle_since: Option<Instant>,
     /// Since when the connection is to end with its last stream.
     retired: Option<Instant>,
@@ -96,7 +94,6 @@ impl KeepAlive {
             header_read,
             share: fastrand::f64(),
             question: None,
-            user_timeout: None,
             idle_since: None,
             retired: None,
             until: None,
@@ -126,9 +123,6 @@ impl KeepAlive {
             self.idle_since.get_or_insert_with(Instant::now);
         }
         let (changed, wants_ping) = wire.streams(|streams| (streams.take_changed(), streams.wants_ping()));
-        if changed {
-            self.follow(wire);
-        }
         if wants_ping || self.question.is_some_and(|question| !question.sent) {
             self.ask(Instant::now(), wire);
         }
@@ -149,17 +143,6 @@ impl KeepAlive {
             self.sleep.reset(Deadline::fixed(next));
         }
         Finding::Nothing
-    }
-
-    /// The heartbeats of the live streams have changed. Without a stream nothing of the connection is to be torn down.
-    fn follow<C: Leg>(&mut self, wire: &mut Wire<C>) {
-        let Some(clocks) = wire.streams(|streams| streams.clocks()) else { return };
-        // Zero is the system's own time-out: data may go unacknowledged for a quarter of an hour.
-        let after = if clocks.spares_some { Duration::ZERO } else { clocks.write_stall };
-        if self.user_timeout != Some(after) {
-            self.user_timeout = Some(after);
-            wire.set_user_timeout(after);
-        }
     }
 
     fn hear_pong<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &Wire<C>) {
@@ -213,7 +196,7 @@ impl KeepAlive {
         let (heard, interval) = (wire.heard(), self.interval(&clocks));
         match &mut self.question {
             None if now >= heard + interval => self.ask(now, wire),
-            Some(question) if !question.is_reported && now >= heard.max(question.asked) + timeout => {
+            Some(question) if !question.is_reported && now >= question.asked.max(heard + interval) + timeout => {
                 let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
                     question.is_reported = true;
@@ -235,7 +218,9 @@ impl KeepAlive {
         }
         let clocks = wire.streams(|streams| streams.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
-            (Some(question), Some((_, timeout))) if !question.is_reported => wire.heard().max(question.asked) + timeout,
+            (Some(question), Some((clocks, timeout))) if !question.is_reported => {
+                question.asked.max(wire.heard() + self.interval(&clocks)) + timeout
+            }
             (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
             _ => now + IDLE,
         };

@@ -88,6 +88,10 @@ impl<C: Leg> Leg for StreamLeg<C> {
         self.entry.unsent()
     }
 
+    fn untransmitted(&self) -> Option<u64> {
+        Some(self.entry.unsent() as u64)
+    }
+
     fn set_user_timeout(&mut self, after: Duration) {
         // The connection belongs to all of its streams, and follows the most patient of them.
         let _ = after;
