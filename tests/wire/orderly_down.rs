@@ -69,6 +69,26 @@ async fn s53_close_behind_a_backlog_arrives_with_all_of_it() {
     for_slow_readers(Ending::CloseAndFin, QUIET).await;
 }
 
+/// The window of such a client is smaller than a segment, so that the proxy's kernel sends it probes all the time.
+#[tokio::test]
+async fn s53_client_with_a_small_window_that_reads_steadily_outlives_the_write_stall() {
+    let rig = Rig::start(&format!("{QUIET}\nwrite_stall = \"1s\"")).await;
+    let (client, app) = rig.narrow_pair("/small").await;
+    client.pace(Pace::Rate(50_000));
+    for _ in 0..3 {
+        app.send(&Role::App.binary(SIZE)).await;
+    }
+    app.close(1000, "done").await;
+    app.finish().await;
+    let started = Instant::now();
+    let seen = client.ended(secs(20)).await;
+    let sizes: Vec<usize> = seen.messages().iter().map(|message| message.len()).collect();
+    assert_eq!(sizes, [SIZE; 3], "the client received {seen:?}");
+    assert!(started.elapsed() > secs(3), "it took only {:?}", started.elapsed());
+    assert_eq!(seen.codes(), [1000], "the client received {seen:?}");
+    rig.logs("/small", "upstream", "normal", 1000, 1000).await;
+}
+
 #[tokio::test]
 async fn s53_close_behind_a_backlog_arrives_while_probes_are_due() {
     for_slow_readers(Ending::CloseAndFin, BEATING).await;
