@@ -56,6 +56,23 @@ async fn s74_a_silent_session_lives_by_its_own_route_beside_a_quicker_default() 
 }
 
 #[tokio::test]
+async fn s74_a_ping_that_a_quicker_route_asked_for_is_judged_by_the_more_patient_one() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    // The slow route may be silent for 22 s, although it gives an answer 2 s only.
+    let routes = ROUTES.replace("interval = \"30s\", timeout = \"30s\"", "interval = \"20s\", timeout = \"2s\"");
+    let proxy = Proxy::start(Config::to(&fake.url).with(&routes)).await;
+    let mut client = Raw::connect(&proxy).await;
+    let mut slow = open(&mut client, &mut sessions, "/slow", 1).await;
+    let mut quick = open(&mut client, &mut sessions, "/raw", 3).await;
+    let end = soon("the app hears of it", Frame::read(&mut quick)).await.expect("a Close");
+    assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(proxy.logged("ws.close").len(), 1, "{}", proxy.transcript());
+    carries(&mut client, 1, &mut slow).await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
 async fn s74_a_connection_without_any_heartbeat_is_asked_nothing() {
     let (fake, mut sessions) = Fake::sessions().await;
     let proxy = Proxy::start(Config::to(&fake.url).with(ROUTES)).await;
