@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::client::{Neighbour, Tls, close_of};
 use crate::support::deadline::{PATIENCE, soon};
 use crate::support::fake::{Fake, hold};
+use crate::support::frames::{BINARY, FIN, Frame};
 use crate::support::node::App;
 use crate::support::plain::{Answer, read_head};
 use crate::support::process::Process;
@@ -366,6 +367,29 @@ async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and
     stays(&proxy, 503, LONG_ENOUGH).await;
     app.resume();
     becomes(&proxy, 200).await;
+    proxy.finish().await;
+}
+
+/// The pongs of these sessions do not come: one has a client that takes nothing of a large message, so that the proxy reads
+/// no more of the app; of the other the app reads nothing.
+#[tokio::test]
+async fn s63_an_app_that_answers_requests_is_not_given_up_for_the_pongs_of_stuck_sessions() {
+    let (fake, mut sessions) = Fake::sessions().await;
+    let proxy = Proxy::start(config(&fake.url, SHORT)).await;
+    becomes(&proxy, 200).await;
+    let _slow = proxy.upgraded("/raw?slow").await;
+    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let burst = tokio::spawn(async move {
+        let _ = app.write_all(&Frame::server(FIN | BINARY, vec![1; 30_000_000]).bytes()).await;
+        app
+    });
+    let _unread = proxy.upgraded("/raw?unread").await;
+    let _app = soon("the session", sessions.recv()).await.expect("the fake runs");
+    // Many times `give_up`, and within the clients' own interval.
+    sleep(3 * LONG_ENOUGH).await;
+    assert_eq!(reported(&proxy), [""; 0], "{}", proxy.transcript());
+    assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
+    burst.abort();
     proxy.finish().await;
 }
 
