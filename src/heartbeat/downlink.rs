@@ -207,8 +207,13 @@ impl Downlink {
         now.saturating_duration_since(moved) >= self.write_stall
     }
 
+    /// When to look next: soon, and where nothing moves when that has lasted for `write_stall`.
     pub(super) fn next_look(&self, now: Instant) -> Instant {
-        now + self.write_stall / LOOKS
+        let regular = now + self.write_stall / LOOKS;
+        self.unmoved_since
+            .map(|since| since + self.write_stall)
+            .filter(|at| *at > now)
+            .map_or(regular, |at| at.min(regular))
     }
 
     /// Whether the last look saw progress since the look before it.

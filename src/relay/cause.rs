@@ -61,7 +61,7 @@ impl Cause {
     pub(super) fn client_lost(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut if is_unanswered(error) => Self::ClientUnanswered,
-            // TCP_USER_TIMEOUT: the kernel has seen no acknowledgement for `write_stall`.
+            // The kernel, or the connection that the leg shares with others, has seen no acknowledgement for too long.
             io::ErrorKind::TimedOut => Self::Verdict(Verdict::SlowReader),
             io::ErrorKind::ConnectionReset => Self::ClientLost { detail: "connection reset" },
             io::ErrorKind::BrokenPipe => Self::ClientLost { detail: "connection closed while writing" },

@@ -6,8 +6,8 @@
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use super::cause::{Cause, LegClose};
-use super::direction::{Closed, Flow, InPlace};
+use super::cause::{Cause, LegClose, RESTART};
+use super::flow::{Closed, Flow, InPlace};
 use super::pump::Pump;
 use super::teardown::{Finding, Patience};
 use super::{Abort, Ending, Leg, Order};
@@ -44,7 +44,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         match order {
             Order::ProbeUpstream => self.rules.probe_app(),
             Order::PlayDead => self.up.inbound.vanished = true,
-            Order::Abort(by) => self.abort(by, now),
+            Order::Abort(by) => self.abort(by, cx, now),
             // The first end stands, a closing handshake among them.
             _ if self.end.is_some() && !self.is_half_closed() => {}
             Order::Drain { code } => {
@@ -386,13 +386,21 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.close_up(to_app, cx);
     }
 
-    fn abort(&mut self, by: Abort, now: Instant) {
+    fn abort(&mut self, by: Abort, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_none() {
             self.begin(Cause::Aborted(by), now);
         }
-        (self.up.flow, self.down.flow) = (Flow::Closed, Flow::Closed);
+        self.down.flow = Flow::Closed;
         self.client_end.abort(&mut self.client);
-        self.app_end.abort(&mut self.upstream);
+        if by == Abort::Drain {
+            // The app is not to blame: it gets its Close where that can go at once.
+            self.close_up(LegClose::Close(CloseSpec::new(RESTART, "service restart")), cx);
+            self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
+            self.app_end.cut(&mut self.upstream, &self.up, cx);
+        } else {
+            self.up.flow = Flow::Closed;
+            self.app_end.abort(&mut self.upstream);
+        }
     }
 
     /// A leg is out of time. What its peer still sends is no longer wanted, and the other leg is closed too.

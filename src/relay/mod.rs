@@ -11,6 +11,7 @@ mod closing;
 mod control;
 mod direction;
 mod ending;
+mod flow;
 mod inbound;
 mod memory;
 mod observer;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::cause::Cause;
 use super::closing::End;
-use super::direction::{Direction, Flow, Step};
+use super::direction::{Direction, Step};
+use super::flow::Flow;
 use super::memory::Share;
 use super::rules::Rules;
 use super::slot::Slot;

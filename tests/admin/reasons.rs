@@ -144,7 +144,7 @@ limits = { message = "1KiB", messages_per_second = 20 }
 [[route]]
 path = "/hung"
 heartbeat = { mode = "off" }
-upstream = { interval = "300ms", timeout = "400ms", give_up = "1500ms" }
+upstream = { interval = "300ms", timeout = "400ms", give_up = "1500ms", probe = "off" }
 "#;
 
 /// The client answers one ping, late, and no other.

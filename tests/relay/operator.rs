@@ -187,3 +187,15 @@ async fn who_plays_dead_can_still_be_closed() {
     assert_eq!(rig.client.expect().await, Frame::close(1008, "enough"));
     assert_eq!(rig.ending().await.reason, EndReason::Admin);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_of_a_drain_still_closes_towards_an_app_that_takes_it() {
+    let mut rig = Rig::new();
+    rig.control.give(Order::Abort(Abort::Drain));
+    assert_eq!(rig.client.frame().await, None);
+    assert!(aborted(&rig.client_aborted));
+    assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
+    assert_eq!(rig.app.frame().await, None);
+    let ending = rig.ending().await;
+    assert_eq!((ending.reason, ending.client_code, ending.upstream_code), (EndReason::Drain, 1006, 1012));
+}
