@@ -141,15 +141,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// Drives both legs towards their ends.
     pub(super) fn tear_down(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(end) = &self.end else { return };
-        let policy = self.rules.engine.policy();
-        let orderly = end.cause == Cause::Closed;
-        let patience = Patience {
-            half: orderly.then_some(policy.timeout),
-            grace: policy.close_grace,
-            stall: policy.write_stall,
-            absolute: end.decided + policy.max_deferral,
-            quiet: None,
-        };
+        let (orderly, decided) = (end.cause == Cause::Closed, end.decided);
         // What was just put there goes out at once.
         self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
         self.down.drain(&mut self.client, &mut self.rules, cx, now);
@@ -157,8 +149,14 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.app_end.drive(&mut self.upstream, &self.up, &self.down, cx, now);
         self.client_end.look(&self.client, &self.down, now);
         self.app_end.look(&self.upstream, &self.up, now);
-        let quiet = self.client_end.quiet().zip(self.app_end.quiet()).map(|(client, app)| client.max(app));
-        let patience = Patience { quiet, ..patience };
+        let policy = self.rules.engine.policy();
+        let patience = Patience {
+            half: orderly.then_some(policy.timeout),
+            grace: policy.close_grace,
+            stall: policy.write_stall,
+            absolute: decided + policy.max_deferral,
+            quiet: self.client_end.quiet().zip(self.app_end.quiet()).map(|(client, app)| client.max(app)),
+        };
         match self.client_end.review(&self.up, &patience, now) {
             Finding::InTime => {}
             Finding::NoAnswer => {

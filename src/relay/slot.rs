@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -86,12 +85,6 @@ impl<L: Leg> Leg for Slot<L> {
 
     fn untransmitted(&self) -> Option<u64> {
         self.0.as_ref().and_then(Leg::untransmitted)
-    }
-
-    fn set_user_timeout(&mut self, after: Duration) {
-        if let Some(leg) = &mut self.0 {
-            leg.set_user_timeout(after);
-        }
     }
 
     fn abort_on_drop(&mut self) {

@@ -202,8 +202,8 @@ impl LegTeardown {
                     // The frame that its peer is sending is waited for.
                     (Stage::Closing | Stage::Finished { .. }, Some(_)) if back.awaits_gap() => absolute,
                     // What its peer still sends is wanted.
-                    (Stage::Open | Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
-                    (Stage::Open, Some(_)) => absolute,
+                    (Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
+                    (Stage::Open | Stage::Done, Some(_)) => absolute,
                     (Stage::Finished { since }, Some(delivered)) => {
                         over(since.max(delivered) + patience.grace, Finding::OutOfTime)?
                     }
@@ -212,7 +212,6 @@ impl LegTeardown {
                         (Some(quiet), None) => over(quiet + patience.grace, Finding::OutOfTime)?,
                         (None, _) => now + ACK_LOOK,
                     },
-                    (Stage::Done, _) => absolute,
                 };
                 Ok(next.min(absolute))
             }),

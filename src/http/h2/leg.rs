@@ -4,7 +4,6 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -90,11 +89,6 @@ impl<C: Leg> Leg for StreamLeg<C> {
 
     fn untransmitted(&self) -> Option<u64> {
         Some(self.entry.unsent() as u64)
-    }
-
-    fn set_user_timeout(&mut self, after: Duration) {
-        // The connection belongs to all of its streams, and follows the most patient of them.
-        let _ = after;
     }
 
     fn abort_on_drop(&mut self) {

@@ -7,7 +7,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -198,10 +197,6 @@ impl<C: Leg> Leg for Wire<C> {
 
     fn written(&self) -> u64 {
         self.lock().stream.written()
-    }
-
-    fn set_user_timeout(&mut self, after: Duration) {
-        self.lock().stream.set_user_timeout(after);
     }
 
     fn abort_on_drop(&mut self) {
