@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::form::{Given, Problem, Read, Words, boolean, bounded, duration, off_or, one_of, or_table, size, whole};
-use super::names::{cidr, origin, sni};
+use super::names::{cidr, header_name, origin, sni};
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
 use super::settings::{ClientAuth, EdgeLimits, Forwarded, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls};
@@ -67,6 +67,7 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
         header_read: t.or("header_read", duration, base.header_read),
         headers: t.or("headers", whole(1..=4096), base.headers),
         header_bytes: t.or("header_bytes", header_bytes, base.header_bytes),
+        response_headers: t.or("response_headers", whole(1..=10_000), base.response_headers),
         connections: t.or("connections", bounded(MOST_CONNECTIONS), base.connections),
         connections_per_ip: t.or("connections_per_ip", bounded(MOST_CONNECTIONS), base.connections_per_ip),
         handshakes_per_ip: t.or("handshakes_per_ip", bounded(MOST_A_SECOND), base.handshakes_per_ip),
@@ -108,11 +109,12 @@ pub(super) fn origins(t: &Table<'_>, base: &Arc<OriginPolicy>) -> Arc<OriginPoli
 }
 
 pub(super) fn forwarded(t: &Table<'_>) -> Forwarded {
-    let trusted_proxies = match t.list("trusted_proxies", cidr) {
-        Entry::Is(networks) => networks,
-        Entry::Unset | Entry::Refused => Vec::new(),
-    };
-    Forwarded { trusted_proxies, rfc7239: t.or("rfc7239", boolean, false) }
+    let base = Forwarded::default();
+    Forwarded {
+        trusted_proxies: t.list_or("trusted_proxies", cidr, base.trusted_proxies),
+        rfc7239: t.or("rfc7239", boolean, base.rfc7239),
+        strip: t.list_or("strip", header_name, base.strip),
+    }
 }
 
 fn proxy_protocol(t: &Table<'_>) -> Option<ProxyProtocol> {

@@ -319,6 +319,8 @@ pub struct EdgeLimits {
     pub headers: usize,
     /// Bytes of one request's head.
     pub header_bytes: usize,
+    /// Header fields in a response of an app.
+    pub response_headers: usize,
     /// Client connections of the whole process; `None` is unlimited.
     pub connections: Option<usize>,
     /// Client connections of one IPv4 address or one IPv6 /64; `None` is unlimited.
@@ -341,6 +343,7 @@ impl Default for EdgeLimits {
             header_read: Duration::from_secs(10),
             headers: 100,
             header_bytes: 16 * 1024,
+            response_headers: 2000,
             connections: None,
             connections_per_ip: None,
             handshakes_per_ip: None,
@@ -362,11 +365,59 @@ pub struct SessionLimits {
     pub messages_per_second: Option<u32>,
 }
 
-/// What is told to the app about the client's address, and what is believed of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What the app is told about the client's address, and what is believed of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
-    /// Peers whose `X-Forwarded-*` and `Forwarded` are kept and added to; everybody else's are replaced.
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed; those of all other peers are replaced.
     pub trusted_proxies: Vec<Cidr>,
     /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
     pub rfc7239: bool,
+    /// Header fields that are removed from requests of untrusted peers, in lower case.
+    pub strip: Vec<Box<str>>,
+}
+
+/// Fields that the proxies of hosting companies, and proxies that authenticate users, set for the app behind them.
+const IDENTITY_FIELDS: [&str; 36] = [
+    "client-ip",
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded-for",
+    "front-end-https",
+    "proxy-client-ip",
+    "remote-user",
+    "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-arr-clientcert",
+    "x-arr-ssl",
+    "x-auth-request-email",
+    "x-auth-request-user",
+    "x-azure-clientip",
+    "x-client-cert",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-forwarded-access-token",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-prefix",
+    "x-forwarded-preferred-username",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-user",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-remote-user",
+    "x-ssl-client-cert",
+];
+
+impl Default for Forwarded {
+    fn default() -> Self {
+        Self { trusted_proxies: Vec::new(), rfc7239: false, strip: IDENTITY_FIELDS.map(Into::into).into() }
+    }
 }

@@ -168,6 +168,8 @@ mod tests {
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "app.example"),
+            ("x-forwarded-port", "443"),
+            ("x-real-ip", "192.0.2.7"),
         ]);
         assert_eq!(headers, expected);
     }

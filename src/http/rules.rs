@@ -39,9 +39,11 @@ impl Rules {
         draining: &CancellationToken,
     ) -> Self {
         let settings = &generation.settings;
+        let lines = settings.limits.response_headers;
         let upstreams = generation.apps.iter().map(|app| {
-            let known = before.and_then(|before| before.upstreams.iter().find(|known| Arc::ptr_eq(known.app(), app)));
-            let new = || Arc::new(Upstream::new(app, Arc::clone(metrics), tracker.clone(), draining));
+            let is_same = |known: &&Arc<Upstream>| Arc::ptr_eq(known.app(), app) && known.response_headers() == lines;
+            let known = before.and_then(|before| before.upstreams.iter().find(is_same));
+            let new = || Arc::new(Upstream::new(app, lines, Arc::clone(metrics), tracker.clone(), draining));
             known.map_or_else(new, Arc::clone)
         });
         Self {

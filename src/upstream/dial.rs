@@ -222,7 +222,7 @@ mod tests {
         let settings = config::Upstream { source_addresses: sources, ..config::Upstream::at(target) };
         let app =
             Arc::new(App::open(&Arc::new(settings), Instant::now().into_std()).expect("there is nothing to read"));
-        let upstream = Upstream::new(&app, Arc::default(), TaskTracker::new(), &CancellationToken::new());
+        let upstream = Upstream::new(&app, 100, Arc::default(), TaskTracker::new(), &CancellationToken::new());
         let error = upstream.dial().await.err();
         (app.pulse().connected(ConnectOutcome::Opened), error)
     }

@@ -59,8 +59,7 @@ impl Upstream {
     pub async fn send_upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
         let stream = self.dial().await?;
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
-        let (mut sender, connection) =
-            http1::Builder::new().max_buf_size(BUFFER).handshake(io).await.map_err(Failure::from_exchange)?;
+        let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
         self.tracker.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(error = %error, "upstream.connection");
@@ -77,6 +76,13 @@ impl Upstream {
         }
     }
 
+    /// HTTP/1.1 as it is spoken with the app. Header names pass in the case in which they were written.
+    fn protocol(&self) -> http1::Builder {
+        let mut protocol = http1::Builder::new();
+        protocol.max_buf_size(BUFFER).max_headers(self.response_headers).preserve_header_case(true);
+        protocol
+    }
+
     fn response_timeout(&self) -> Duration {
         self.app.settings().response_timeout
     }
@@ -84,11 +90,8 @@ impl Upstream {
     async fn connect(&self) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
         let (stream, read) = Counted::new(self.dial().await?);
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(Failure::from_exchange)?;
+        let (sender, connection) =
+            self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
         self.tracker.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error = %error, "upstream.connection");

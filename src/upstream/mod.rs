@@ -41,14 +41,22 @@ pub struct Upstream {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
+    /// Lines that the head of a response may have.
+    response_headers: usize,
     /// Closes the pool when nobody uses the app any more.
     _pool: DropGuard,
 }
 
 impl Upstream {
     /// One worker's way to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`; idle ones
-    /// are closed once `draining` is cancelled, or this is dropped.
-    pub fn new(app: &Arc<App>, metrics: Arc<Metrics>, tracker: TaskTracker, draining: &CancellationToken) -> Self {
+    /// are closed once `draining` is cancelled, or this is dropped. The head of a response may have `response_headers` lines.
+    pub fn new(
+        app: &Arc<App>,
+        response_headers: usize,
+        metrics: Arc<Metrics>,
+        tracker: TaskTracker,
+        draining: &CancellationToken,
+    ) -> Self {
         let closing = draining.child_token();
         Self {
             app: Arc::clone(app),
@@ -56,6 +64,7 @@ impl Upstream {
             pool: Arc::new(Pool::new(tracker.clone(), closing.clone())),
             metrics,
             tracker,
+            response_headers,
             _pool: closing.drop_guard(),
         }
     }
@@ -63,6 +72,11 @@ impl Upstream {
     /// No new request is for it any more: its idle connections are closed, and none becomes idle again.
     pub fn retire(&self) {
         self.pool.close();
+    }
+
+    /// Lines that the head of a response may have.
+    pub fn response_headers(&self) -> usize {
+        self.response_headers
     }
 
     /// What all workers know of it.

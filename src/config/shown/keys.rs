@@ -304,6 +304,7 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
         header_read,
         headers,
         header_bytes,
+        response_headers,
         connections,
         connections_per_ip,
         handshakes_per_ip,
@@ -315,6 +316,7 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
     part.set("header_read", span(*header_read));
     part.set("headers", number(*headers));
     part.set("header_bytes", size(u64::try_from(*header_bytes).unwrap_or(u64::MAX)));
+    part.set("response_headers", number(*response_headers));
     part.set("connections", or_off(connections.map(number)));
     part.set("connections_per_ip", or_off(connections_per_ip.map(number)));
     part.set("handshakes_per_ip", or_off(handshakes_per_ip.map(i64::from)));
@@ -338,9 +340,10 @@ fn origins(part: &mut Part<'_>, origins: &OriginPolicy) {
 }
 
 fn forwarding(part: &mut Part<'_>, forwarded: &Forwarded) {
-    let Forwarded { trusted_proxies, rfc7239 } = forwarded;
+    let Forwarded { trusted_proxies, rfc7239, strip } = forwarded;
     part.set("trusted_proxies", texts(trusted_proxies));
     part.set("rfc7239", *rfc7239);
+    part.set("strip", texts(strip));
 }
 
 fn end(part: &mut Part<'_>, drain: &Drain) {
