@@ -340,6 +340,8 @@ pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(BUFFER.max(limits.header_bytes))
+        // Clients of old look for `Sec-WebSocket-Accept` as it is written here.
+        .preserve_header_case(true)
         .keep_alive(true);
     server
 }
@@ -392,6 +394,7 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        _ if !has_fitting_target(&request) => refuse(StatusCode::BAD_REQUEST, "target", access),
         _ if !is_clear => refuse(StatusCode::BAD_REQUEST, "path", access),
         // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
         _ if !headers::at_most_chunked(request.headers()) => {
@@ -465,6 +468,17 @@ fn is_authority(text: &[u8]) -> bool {
         let (host, text) = (authority.host(), authority.as_str());
         !host.is_empty() && text.strip_prefix(host).is_some_and(is_port)
     })
+}
+
+/// Whether the form of the target fits the method (RFC 9112 §3.2): `*` is for OPTIONS, an authority alone for CONNECT.
+fn has_fitting_target<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    let is_authority_alone = uri.authority().is_some() && uri.path_and_query().is_none();
+    match request.method() {
+        &Method::CONNECT => true,
+        &Method::OPTIONS => !is_authority_alone,
+        _ => !is_authority_alone && uri.path() != "*",
+    }
 }
 
 /// The target of a request in origin form, its bytes untouched (RFC 9112 §3.2.1).

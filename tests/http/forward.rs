@@ -59,7 +59,9 @@ async fn hop_by_hop_fields_end_here_and_the_proxys_own_are_added() {
         ("cookie", "a=1"),
         ("x-forwarded-for", "192.0.2.7"),
         ("x-forwarded-host", "app.example:8443"),
+        ("x-forwarded-port", "8443"),
         ("x-forwarded-proto", "https"),
+        ("x-real-ip", "192.0.2.7"),
     ]);
     assert_eq!(head.without(&["x-request-id"]), expected);
 
@@ -70,6 +72,59 @@ async fn hop_by_hop_fields_end_here_and_the_proxys_own_are_added() {
     let expected = fields([("content-length", "2"), ("set-cookie", "a, b"), ("date", "today")]);
     assert_eq!(head.without(&[]), expected);
     client.expect("ok").await;
+}
+
+#[tokio::test]
+async fn names_of_fields_are_written_as_they_came() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhOsT: a\r\nX-API-Key: 1\r\nx-lower: 2\r\nX-Twice: 3\r\nx-tWICE: 4\r\n\r\n").await;
+    let mut upstream = app.accept().await;
+    let head = upstream.head().await;
+    for name in ["hOsT", "X-API-Key", "x-lower", "X-Twice", "x-tWICE", "x-forwarded-for"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: 1\r\nWWW-authenticate: x\r\n\r\nok").await;
+    let head = client.head().await;
+    for name in ["Content-Length", "ETag", "WWW-authenticate"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_have_many_lines_and_not_too_many() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (lines, status) in [(1999, "200 OK"), (2000, "502 Bad Gateway")] {
+        let mut client = proxy.connect();
+        client.send(GET).await;
+        let mut upstream = app.accept().await;
+        upstream.head().await;
+        let cookies: String = (0..lines).map(|at| format!("Set-Cookie: c{at}=1\r\n")).collect();
+        upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{cookies}\r\n")).await;
+        let head = client.head().await;
+        assert_eq!(head.line, format!("HTTP/1.1 {status}"), "{lines} cookies");
+        let came = head.names.iter().filter(|name| *name == "Set-Cookie").count();
+        assert_eq!(came, if lines < 2000 { lines } else { 0 });
+    }
+}
+
+#[tokio::test]
+async fn a_target_fits_its_method() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for line in ["GET app.example:80 HTTP/1.1", "GET * HTTP/1.1", "POST * HTTP/1.1", "OPTIONS app.example:80 HTTP/1.1"]
+    {
+        let log = LogPage::open();
+        let mut client = proxy.connect();
+        client.send(format!("{line}\r\nHost: app.example\r\n\r\n")).await;
+        assert_eq!(client.head().await.line, "HTTP/1.1 400 Bad Request", "{line}");
+        assert_eq!(log.line("http.access").await["reason"], "target", "{line}");
+    }
+    let mut client = proxy.connect();
+    client.send("OPTIONS * HTTP/1.1\r\nHost: app.example\r\n\r\n").await;
+    assert_eq!(app.accept().await.head().await.line, "OPTIONS * HTTP/1.1");
 }
 
 #[tokio::test]

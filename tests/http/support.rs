@@ -292,9 +292,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let line = lines.next().unwrap().to_owned();
         let field = |line: &str| {
             let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?} in {text:?}"));
-            (name.to_ascii_lowercase(), value.trim().to_owned())
+            (name.to_owned(), value.trim().to_owned())
         };
-        Head { line, fields: lines.map(field).collect() }
+        let written: Vec<(String, String)> = lines.map(field).collect();
+        let fields = written.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+        Head { line, fields, names: written.into_iter().map(|(name, _)| name).collect() }
     }
 
     /// Reads exactly what is expected.
@@ -347,6 +349,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 pub struct Head {
     pub line: String,
     fields: Vec<(String, String)>,
+    /// The names of the fields as they were written.
+    pub names: Vec<String>,
 }
 
 impl Head {
