@@ -1,6 +1,6 @@
 //! A request for a WebSocket: validated, put to the app, answered as the app answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -10,7 +10,7 @@ use hyper::header::{
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
 use super::reply::{self, Reply};
@@ -31,10 +31,13 @@ const RETRY_AFTER_DRAIN: HeaderValue = HeaderValue::from_static("1");
 /// As above, for want of memory: slow peers take their time to catch up.
 const RETRY_AFTER_MEMORY: HeaderValue = HeaderValue::from_static("5");
 
+/// Logs the first subprotocol that an app chose without an offer, once in the life of the process.
+static FIRST_NOT_OFFERED: Once = Once::new();
+
 /// What the app made of an upgrade request.
 enum Verdict {
     /// A valid 101, and the stream behind it.
-    Switched(HeaderMap, Box<Prepared>),
+    Switched(Response<()>, Box<Prepared>),
     /// Any other response: the app's own way to refuse.
     Refused(Response<Incoming>, Asking),
 }
@@ -71,9 +74,8 @@ pub(super) async fn switch(
     let accept = request.headers().get(ACCEPT).cloned();
     let asking = Asking::begin(connection, route, &request);
     match negotiate(connection, asking, host, request).await {
-        Ok(Verdict::Switched(headers, prepared)) => {
-            let mut response = Response::new(Reply::empty());
-            *response.headers_mut() = headers;
+        Ok(Verdict::Switched(accepted, prepared)) => {
+            let mut response = accepted.map(|()| Reply::empty());
             if let Some(client) = client {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -178,10 +180,14 @@ async fn negotiate(
         }
         return Ok(Verdict::Refused(response, asking));
     }
-    let Agreement { subprotocol, coding } = match offer.check(&response) {
+    let Agreement { subprotocol, is_offered, coding } = match offer.check(&response) {
         Ok(agreement) => agreement,
         Err(refusal) => return Err((refusal, asking)),
     };
+    if !is_offered {
+        let chosen = subprotocol.as_deref().unwrap_or_default();
+        FIRST_NOT_OFFERED.call_once(|| lines::subprotocol_not_offered(&asking.asked, chosen));
+    }
     let Some((upstream, upstream_early)) = upgrade::regain(hyper::upgrade::on(&mut response)).await else {
         return Err((Refusal::Switch("the upstream closed behind its 101"), asking));
     };
@@ -223,21 +229,24 @@ fn outbound(
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let id = HeaderValue::try_from(id.to_string()).expect("hexadecimal digits are visible ASCII");
     head.headers.insert(headers::CONNECTION_ID, id);
-    // A client of HTTP/2 has sent none, and a CONNECT.
+    // A client of HTTP/2 has sent no key, perhaps no version, and a CONNECT.
     head.headers.insert(SEC_WEBSOCKET_KEY, offer.key().clone());
+    head.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     head.method = Method::GET;
     head.version = Version::HTTP_11;
     head.uri = origin_form(&head.uri);
     Request::from_parts(head, Empty::new())
 }
 
-/// The headers of the answer that the client gets: the app's, cookies and all.
-fn accepted(response: Response<Incoming>) -> HeaderMap {
-    let mut headers = response.into_parts().0.headers;
-    headers::strip_hop_by_hop(&mut headers);
+/// The answer that the client gets, but for its status: the app's headers, cookies and all, in the case in which they were
+/// written.
+fn accepted(response: Response<Incoming>) -> Response<()> {
+    let (mut head, _) = response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
     // A 101 has no body (RFC 9110 §8.6), nor has the 200 to a CONNECT.
-    headers.remove(CONTENT_LENGTH);
-    headers
+    head.headers.remove(CONTENT_LENGTH);
+    head.status = StatusCode::OK;
+    Response::from_parts(head, ())
 }
 
 fn reject(

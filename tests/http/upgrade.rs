@@ -43,7 +43,6 @@ async fn what_is_no_handshake_is_refused_before_the_app_hears_of_it() {
     let valid = handshake("");
     for (request, status, reason) in [
         (valid.replace("GET", "POST"), "400 Bad Request", "bad_request"),
-        (valid.replace("HTTP/1.1", "HTTP/1.0"), "400 Bad Request", "bad_request"),
         (valid.replace("Connection: Upgrade", "Connection: keep-alive"), "400 Bad Request", "bad_request"),
         (valid.replace("Host: app.example\r\n", ""), "400 Bad Request", "bad_request"),
         (valid.replace("Version: 13", "Version: 12"), "426 Upgrade Required", "version"),
@@ -106,9 +105,56 @@ async fn the_app_is_asked_what_the_client_asked() {
         ("x-forwarded-for", "192.0.2.7"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "app.example"),
+        ("x-forwarded-port", "443"),
+        ("x-real-ip", "192.0.2.7"),
         ("x-pulsegate-connection-id", "0000000100000001"),
     ] {
         assert_eq!(head.get(field), Some(value), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_over_http_1_0_is_a_plain_request() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let request = handshake("").replace("HTTP/1.1", "HTTP/1.0");
+    let (mut client, mut upstream, head) = asked(&proxy, &app, &request).await;
+    assert_eq!((head.get("upgrade"), head.get("connection")), (None, None), "{head:?}");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain").await;
+    assert_eq!(client.head().await.line, "HTTP/1.0 200 OK");
+    client.expect("plain").await;
+}
+
+#[tokio::test]
+async fn names_of_the_handshake_are_written_as_client_and_app_wrote_them() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let (mut client, mut upstream, head) = asked(&proxy, &app, &handshake("X-cAsE: 1\r\n")).await;
+    for name in ["Host", "Upgrade", "Connection", "Sec-WebSocket-Version", "Sec-WebSocket-Key", "X-cAsE"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+    upstream.send(switching("X-aPP: 1\r\n")).await;
+    let head = client.head().await;
+    for name in ["Upgrade", "Connection", "Sec-WebSocket-Accept", "X-aPP"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subprotocol_that_was_not_offered_is_left_to_the_client() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (offer, answer) in [
+        ("", "Sec-WebSocket-Protocol: chat\r\n"),
+        ("Sec-WebSocket-Protocol: soap\r\n", "Sec-WebSocket-Protocol: chat\r\n"),
+        ("Sec-WebSocket-Protocol: soap\r\n", "Sec-WebSocket-Protocol: \r\n"),
+    ] {
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake(offer)).await;
+        upstream.send(switching(answer)).await;
+        let head = client.head().await;
+        assert_eq!(head.line, "HTTP/1.1 101 Switching Protocols", "{offer:?} {answer:?}");
+        let expected = answer.split_once(": ").unwrap().1.trim();
+        assert_eq!(head.get("sec-websocket-protocol"), Some(expected), "{head:?}");
     }
 }
 
@@ -157,7 +203,6 @@ async fn a_101_that_does_not_fit_is_a_502() {
         switching("").replace(&format!("Sec-WebSocket-Accept: {ACCEPT}\r\n"), ""),
         switching("").replace("Upgrade: websocket", "Upgrade: h2c"),
         switching("").replace("Connection: Upgrade\r\n", ""),
-        switching("Sec-WebSocket-Protocol: soap\r\n"),
         switching("Sec-WebSocket-Extensions: permessage-deflate\r\n"),
     ] {
         let app = App::start().await;
