@@ -64,8 +64,8 @@ pub(crate) async fn becomes(proxy: &Proxy, wanted: u16) {
         if answer.status == wanted {
             return;
         }
-        let waited = began.elapsed();
-        assert!(waited < PATIENCE, "/readyz is not {wanted} but {answer:?}; the log:\n{}", proxy.transcript());
+        let elapsed = began.elapsed();
+        assert!(elapsed < PATIENCE, "/readyz is not {wanted} but {answer:?}; the log:\n{}", proxy.transcript());
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -22,7 +22,7 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(
 
 /// A session of a live client, over HTTP/1.1 or HTTP/2.
 pub(crate) enum Session {
-    One(Wss),
+    One(Box<Wss>),
     Two(WebSocket),
 }
 

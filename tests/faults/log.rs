@@ -94,7 +94,7 @@ impl Proxy {
 
 /// A live session beside what is done to the log.
 async fn beside(proxy: &Proxy, time: Duration) -> JoinHandle<Result<u32, String>> {
-    let mut session = Session::One(proxy.websocket("/neighbour").await);
+    let mut session = Session::One(Box::new(proxy.websocket("/neighbour").await));
     tokio::spawn(async move { session.talks(time).await })
 }
 

@@ -131,12 +131,12 @@ impl Net {
     }
 
     /// A WebSocket over HTTP/1.1, and its client port.
-    pub(crate) async fn websocket(&self, proxy: &Proxy, path: &str) -> (u16, Wss) {
+    pub(crate) async fn websocket(&self, proxy: &Proxy, path: &str) -> (u16, Box<Wss>) {
         let (port, tls) = self.tls(proxy, "http/1.1").await;
         let request = proxy.wss(path).into_client_request().expect("a valid URL");
         let handshake = Box::pin(tokio_tungstenite::client_async(request, tls));
         let (websocket, _) = within(HANDSHAKE, "the upgrade", handshake).await.expect("the upgrade is accepted");
-        (port, websocket)
+        (port, Box::new(websocket))
     }
 
     /// A connection over HTTP/2, and its client port.

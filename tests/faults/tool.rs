@@ -50,7 +50,7 @@ pub(crate) fn status_field(process: &Process, name: &str) -> u64 {
 
 /// The CPU time that `process` has used, in user and system mode.
 pub(crate) fn cpu_time(process: &Process) -> Duration {
-    /// USER_HZ of the kernel's interface to programs.
+    /// `USER_HZ` of the kernel's interface to programs.
     const TICKS: u64 = 100;
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid(process).as_raw_nonzero())).expect("the process runs");
     // The name in parentheses may hold anything; utime and stime are the 12th and 13th of what follows (proc(5)).
