@@ -128,7 +128,12 @@ impl Header {
 
 /// Appends one whole masked frame, as a client sends it.
 pub fn encode_masked(opcode: Opcode, key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
-    Header { fin: true, opcode, mask: Some(key), length: payload.len() as u64 }.encode(out);
+    encode_masked_fragment(true, opcode, key, payload, out);
+}
+
+/// Appends one masked frame, which may be a fragment of a message.
+pub fn encode_masked_fragment(fin: bool, opcode: Opcode, key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+    Header { fin, opcode, mask: Some(key), length: payload.len() as u64 }.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
     apply_mask(&mut out[start..], key);

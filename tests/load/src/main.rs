@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use pulsegate_load::process::Tree;
 use pulsegate_load::report::Runs;
-use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent};
+use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent, soak};
 use pulsegate_load::{cert, upstream};
 
 /// Load generator of pulsegate's benchmark. A scenario prints `name value` lines.
@@ -29,6 +29,7 @@ enum Command {
     Silent(silent::Silent),
     Handshake(handshake::Handshake),
     Beat(beat::Beat),
+    Soak(soak::Soak),
     /// Serve as the app behind the proxy, on plain TCP: a WebSocket echo, and bodies at /body/LENGTH
     EchoUpstream {
         /// Where to listen; port 0 takes any. The address is printed.
@@ -70,6 +71,12 @@ async fn run(command: Command) -> Result<()> {
         Command::Silent(options) => silent::run(&options).await?,
         Command::Handshake(options) => handshake::run(&options).await?,
         Command::Beat(options) => beat::run(&options).await?,
+        Command::Soak(options) => {
+            let soak::Judgement { figures, failures } = soak::run(&options).await?;
+            print!("{figures}");
+            ensure!(failures.is_empty(), "the soak has failed: {}", failures.join("; "));
+            return Ok(());
+        }
         Command::EchoUpstream { listen } => return serve(listen).await,
         Command::Cert { directory } => return Ok(cert::write(&directory)?),
         Command::FreePort => {
