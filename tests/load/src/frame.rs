@@ -191,6 +191,11 @@ impl Default for State {
 }
 
 impl Decoder {
+    /// Whether the bytes so far end with a frame, or none have come.
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.state, State::Head { held: 0, .. })
+    }
+
     /// Takes the next part off the front of `input`; [`None`] when more bytes are needed.
     #[expect(clippy::mut_mut, reason = "a cursor over a buffer that is unmasked in place")]
     pub fn next<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Part<'a>>, FrameError> {

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use pulsegate_load::process::Tree;
 use pulsegate_load::report::Runs;
 use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent, soak};
-use pulsegate_load::{cert, upstream};
+use pulsegate_load::{cert, stand_in, upstream};
 
 /// Load generator of pulsegate's benchmark. A scenario prints `name value` lines.
 #[derive(Debug, Parser)]
@@ -29,13 +29,15 @@ enum Command {
     Silent(silent::Silent),
     Handshake(handshake::Handshake),
     Beat(beat::Beat),
-    Soak(soak::Soak),
+    Soak(Box<soak::Soak>),
     /// Serve as the app behind the proxy, on plain TCP: a WebSocket echo, and bodies at /body/LENGTH
     EchoUpstream {
         /// Where to listen; port 0 takes any. The address is printed.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+    #[command(hide = true)]
+    StandIn(stand_in::StandIn),
     /// Make a certificate authority and a certificate for localhost
     Cert {
         /// Where ca.pem, cert.pem, key.pem and both.pem (certificate and key) are written
@@ -78,6 +80,7 @@ async fn run(command: Command) -> Result<()> {
             return Ok(());
         }
         Command::EchoUpstream { listen } => return serve(listen).await,
+        Command::StandIn(options) => return stand_in::serve(options).await,
         Command::Cert { directory } => return Ok(cert::write(&directory)?),
         Command::FreePort => {
             println!("{}", TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port());

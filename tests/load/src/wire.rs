@@ -1,7 +1,7 @@
 //! The byte stream below a WebSocket: a TLS connection of its own, or one stream of an HTTP/2 connection (RFC 8441).
 
-use std::io::{self, ErrorKind};
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -41,9 +41,9 @@ impl Wire {
 /// The speed of a slow reader.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Bytes of a read at most.
+    /// Bytes that are read in a `pause`, and at once at most.
     pub chunk: usize,
-    /// Time between two reads.
+    /// The time for a `chunk`.
     pub pause: Duration,
     /// Bytes that may wait unread: the receive buffer of a connection, the window of a stream.
     pub buffer: u32,
@@ -70,7 +70,9 @@ impl Paced {
         ready!(Pin::new(&mut self.wire).poll_read(context, &mut part))?;
         let read = part.filled().len();
         buffer.advance(read);
-        self.next.as_mut().reset(Instant::now() + self.pace.pause);
+        // By bytes, not by reads: DATA frames may be small.
+        let share = read as f64 / self.pace.chunk as f64;
+        self.next.as_mut().reset(Instant::now() + self.pace.pause.mul_f64(share));
         Poll::Ready(Ok(()))
     }
 }

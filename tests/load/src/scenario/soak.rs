@@ -65,13 +65,13 @@ pub struct Soak {
     /// The proxy's health port
     #[arg(long, value_name = "ADDRESS")]
     health: SocketAddr,
-    /// The proxy's heartbeat.interval
+    /// The interval of the proxy's heartbeat
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     interval: Duration,
-    /// The proxy's heartbeat.timeout
+    /// The timeout of the proxy's heartbeat
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     timeout: Duration,
-    /// The proxy's heartbeat.close_grace
+    /// How long the proxy lets a leg stand that has its Close
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "TIME")]
     close_grace: Duration,
     /// What scheduling may add to a bound
@@ -86,6 +86,9 @@ pub struct Soak {
     /// Sessions over HTTP/2, in percent
     #[arg(long, default_value_t = 40, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     h2_percent: u8,
+    /// Sessions that read slowly, in percent
+    #[arg(long, default_value_t = 8, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    slow_percent: u8,
     /// The longest pause between two messages
     #[arg(long, default_value = "4s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pause: Duration,
@@ -194,7 +197,7 @@ async fn occupy(run: Arc<Run>, seat: usize) {
     let http2 = seat % 100 < usize::from(run.options.h2_percent);
     // Seats begin one by one, over the longest time between two messages.
     sleep(run.options.pause.mul_f64(seat as f64 / run.options.sessions as f64)).await;
-    let extent = Extent { pause: run.options.pause, idle: run.options.idle };
+    let extent = Extent { slow_percent: run.options.slow_percent, pause: run.options.pause, idle: run.options.idle };
     while !run.stopped() {
         let id = run.next.fetch_add(1, Ordering::Relaxed);
         let plan = Plan::draw(run.options.seed, id, extent);

@@ -92,7 +92,10 @@ async fn connection(mut stream: TcpStream, expected: &Expected) -> Option<()> {
     let (head, early) = Head::read(&mut stream).await.ok()?;
     let id = head.start_line().strip_prefix("GET /soak/").and_then(|rest| rest.split(' ').next()?.parse().ok());
     let (Some(id), Some(key)) = (id, head.field("Sec-WebSocket-Key")) else {
-        return stream.write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await.ok();
+        return stream
+            .write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .await
+            .ok();
     };
     let (plan, report) = expected.take(id)?;
     let accept = derive_accept_key(key.as_bytes());

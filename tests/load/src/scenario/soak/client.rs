@@ -202,7 +202,8 @@ impl Client {
         let fault = if plan.way.is_death() { Fault::DeadLate } else { Fault::WrongEnd };
         // A report that was sent in time is not late because this task is.
         let end = timeout_at(limit.max(Instant::now() + Duration::from_millis(50)), end).await;
-        let end = end.map_err(|_| (fault, format!("the app's leg still stands {:?} after the end", silent.elapsed())))?;
+        let end =
+            end.map_err(|_| (fault, format!("the app's leg still stands {:?} after the end", silent.elapsed())))?;
         let end = end.map_err(|_| (Fault::WrongEnd, "the app saw no session".into()))?;
         if let Some(text) = end.fault {
             return Err((Fault::WrongBytes, format!("at the app: {text}")));
@@ -242,13 +243,11 @@ impl Client {
                 }
             }
         });
-        let gone = match read.await {
-            Ok(gone) => gone.map_err(classify)?,
-            Err(_) => {
-                let seen = first_sign.map_or("nothing".into(), |at| format!("a Close after {:?}", at - silent));
-                return Err((Fault::DeadLate, format!("not gone after {:?}; read: {seen}", silent.elapsed())));
-            }
+        let Ok(gone) = read.await else {
+            let seen = first_sign.map_or("nothing".into(), |at| format!("a Close after {:?}", at - silent));
+            return Err((Fault::DeadLate, format!("not gone after {:?}; read: {seen}", silent.elapsed())));
         };
+        let gone = gone.map_err(classify)?;
         same("the Close that the dead client gets", Some(1012), close_code(session))?;
         Ok(first_sign.unwrap_or(gone) - silent)
     }

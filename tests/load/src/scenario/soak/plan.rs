@@ -48,10 +48,9 @@ impl Way {
             Self::AppClose(code) => ["upstream", "normal", code_label(code)],
             Self::ClientReset => ["client", "normal", "1006"],
             Self::AppReset => ["upstream", "upstream_lost", "1012"],
-            // The client ends first; the code is that of the Close with which the app answers.
-            Self::HalfClose => ["client", "normal", "1000"],
             Self::Mute | Self::Frozen => ["proxy", "heartbeat_timeout", "1012"],
-            Self::Idle(_) => ["client", "normal", "1000"],
+            // The end of the client's direction is the first; the code is that of the Close with which the app answers.
+            Self::HalfClose | Self::Idle(_) => ["client", "normal", "1000"],
         }
     }
 
@@ -103,6 +102,8 @@ pub(super) struct Plan {
 /// The limits of what is drawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
+    /// Sessions that read slowly, in percent.
+    pub(super) slow_percent: u8,
     /// The longest pause before a message.
     pub(super) pause: Duration,
     /// The longest idle time.
@@ -114,7 +115,7 @@ impl Plan {
     pub(super) fn draw(seed: u64, id: u64, extent: Extent) -> Self {
         // Neighbouring seeds must not give neighbouring courses.
         let mut random = fastrand::Rng::with_seed(seed ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let slow = random.u8(..100) < 8;
+        let slow = random.u8(..100) < extent.slow_percent;
         let count = if slow { random.usize(2..4) } else { random.usize(2..12) };
         let mut messages: Vec<Message> = (0..count).map(|_| Message::draw(&mut random, slow, extent)).collect();
         let way = Way::draw(&mut random, extent);
@@ -167,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    const EXTENT: Extent = Extent { pause: Duration::from_secs(4), idle: Duration::from_secs(100) };
+    const EXTENT: Extent = Extent { slow_percent: 8, pause: Duration::from_secs(4), idle: Duration::from_secs(100) };
 
     #[test]
     fn a_seed_gives_the_same_sessions_again() {

@@ -60,7 +60,7 @@ impl Metrics {
 
     /// The sum of a metric over all labels.
     pub(super) fn sum(&self, name: &str) -> f64 {
-        self.samples(name).map(|(_, value)| value).sum()
+        self.samples(name).fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// The samples of a metric: labels and value.

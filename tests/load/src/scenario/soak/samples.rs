@@ -33,7 +33,8 @@ pub(super) struct Sample {
 }
 
 /// The columns of [`Sample`]'s display.
-pub(super) const COLUMNS: &str = "seconds,pss_kib,private_kib,descriptors,threads,cpu_s,sessions_admin,sessions_app,sessions_client";
+pub(super) const COLUMNS: &str =
+    "seconds,pss_kib,private_kib,descriptors,threads,cpu_s,sessions_admin,sessions_app,sessions_client";
 
 impl fmt::Display for Sample {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,7 +49,12 @@ impl fmt::Display for Sample {
 
 impl Sample {
     /// Looks at the process and asks the admin API.
-    pub(super) async fn take(tree: &Tree, proxy: &Proxy, since_start: Duration, [at_app, at_client]: [usize; 2]) -> Result<Self> {
+    pub(super) async fn take(
+        tree: &Tree,
+        proxy: &Proxy,
+        since_start: Duration,
+        [at_app, at_client]: [usize; 2],
+    ) -> Result<Self> {
         let sessions = proxy.sessions().await? as f64;
         Ok(Self {
             seconds: since_start.as_secs_f64(),

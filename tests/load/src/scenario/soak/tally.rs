@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::proxy::Ends;
 
 /// Broken sessions that are printed.
-const SHOWN: usize = 50;
+const SHOWN: u64 = 50;
 
 /// What all sessions came to.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Tally {
     pub(super) deaths_client: Vec<Duration>,
     /// The same as the app saw it.
     pub(super) deaths_app: Vec<Duration>,
+    /// The later of the two, over HTTP/2.
+    pub(super) deaths_http2: Vec<Duration>,
     /// The death that took longest.
     pub(super) worst_death: Option<(Duration, String)>,
     /// Sessions that were not judged.
@@ -58,6 +60,7 @@ impl Tally {
                     self.deaths_client.extend(client);
                     self.deaths_app.push(app);
                     let latest = app.max(client.unwrap_or_default());
+                    self.deaths_http2.extend(http2.then_some(latest));
                     if self.worst_death.as_ref().is_none_or(|(worst, _)| latest > *worst) {
                         let version = if http2 { "HTTP/2" } else { "HTTP/1.1" };
                         self.worst_death = Some((latest, format!("session {} ({version}, {:?})", plan.id, plan.way)));
@@ -66,9 +69,10 @@ impl Tally {
             }
             Outcome::Broken(fault, text) => {
                 *self.count_mut(fault) += 1;
-                if self.broken() as usize <= SHOWN {
+                if self.broken() <= SHOWN {
                     let version = if http2 { "HTTP/2" } else { "HTTP/1.1" };
-                    eprintln!("{fault:?}: session {} ({version}, {:?}): {text}", plan.id, plan.way);
+                    let slow = if plan.slow { ", slow" } else { "" };
+                    eprintln!("{fault:?}: session {} ({version}, {:?}{slow}): {text}", plan.id, plan.way);
                 }
             }
             Outcome::NotJudged(text) => {
