@@ -66,7 +66,7 @@ pub(super) struct LegTeardown {
     /// Whether FIN does not wait for the peer's half.
     fin_at_once: bool,
     /// What was accepted and is still to be delivered, at the last look; a change is progress.
-    mark: (u64, usize, u64, u64),
+    mark: Mark,
     moved: Instant,
     /// Since when everything that was accepted is delivered.
     delivered: Option<Instant>,
@@ -76,6 +76,17 @@ pub(super) struct LegTeardown {
     next: Option<Instant>,
 }
 
+/// What was accepted for a leg's peer, and how far it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    accepted: u64,
+    waiting: usize,
+    written: u64,
+    unacked: u64,
+    /// Of a stream of HTTP/2 that waits for its turn, the progress of its connection.
+    acked: u64,
+}
+
 impl LegTeardown {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -83,7 +94,7 @@ impl LegTeardown {
             stage: Stage::Open,
             offender_until: None,
             fin_at_once: false,
-            mark: (0, 0, 0, 0),
+            mark: Mark::default(),
             moved: now,
             delivered: None,
             is_lost: false,
@@ -175,9 +186,11 @@ impl LegTeardown {
     pub(super) fn look<L: Leg>(&mut self, leg: &Slot<L>, towards: &Direction, now: Instant) {
         let outbound = &towards.outbound;
         let unacked = leg.unacked().unwrap_or(0);
-        let mark = (outbound.accepted(), outbound.len(), leg.written(), unacked);
+        let acked = leg.delivery().map_or(0, |delivery| delivery.acked);
+        let mark =
+            Mark { accepted: outbound.accepted(), waiting: outbound.len(), written: leg.written(), unacked, acked };
         if mark != self.mark {
-            if mark.0 != self.mark.0 {
+            if mark.accepted != self.mark.accepted {
                 self.delivered = None;
             }
             (self.mark, self.moved) = (mark, now);

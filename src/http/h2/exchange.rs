@@ -250,7 +250,9 @@ async fn room<C: Leg>(
     }
     let mut before = entry.acked();
     loop {
-        if let Ok(room) = suspension::timeout(stall, poll_fn(|cx| poll_room(outflow, wanted, cx))).await {
+        if let Ok(room) =
+            suspension::timeout(stall, poll_fn(|cx| entry.note_room(poll_room(outflow, wanted, cx)))).await
+        {
             return room;
         }
         // What waits behind other streams moves with the connection.

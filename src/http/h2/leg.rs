@@ -124,7 +124,7 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         this.outflow.reserve_capacity(bytes.len());
         while this.outflow.capacity() == 0 {
-            match ready!(this.outflow.poll_capacity(cx)) {
+            match ready!(this.entry.note_room(this.outflow.poll_capacity(cx))) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(this.entry.lost(error))),
                 None => return Poll::Ready(Err(this.entry.gone())),

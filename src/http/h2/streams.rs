@@ -33,6 +33,8 @@ pub(super) struct Streams {
     dirty: Vec<u32>,
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
+    /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
+    end: u64,
     /// Bytes that the client takes on the connection as a whole.
     window: i64,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
@@ -67,10 +69,10 @@ struct Live {
     /// End of the last of these among the bytes of the connection, once the socket has taken it.
     end: u64,
     is_dirty: bool,
+    /// Set while bytes wait for room in the windows or in the library.
+    wants_room: bool,
     promised: Option<Promise>,
-    /// Set once `END_STREAM` was handed to the library, and once the library has written it.
-    end_handed: bool,
-    end_emitted: bool,
+    end_stream: EndStream,
     /// Bytes that the client takes on this stream.
     window: i64,
     /// The highest position that [`Streams::acked`] has returned.
@@ -81,6 +83,16 @@ struct Live {
     round: Option<Round>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
+}
+
+/// How far `END_STREAM` has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndStream {
+    Unsent,
+    /// Handed to the library.
+    Handed,
+    /// Written by the library.
+    Emitted,
 }
 
 /// A position reported for bytes that the driver is about to write: their end among those of the connection, at least.
@@ -119,6 +131,7 @@ impl Default for Streams {
             live: BTreeMap::new(),
             dirty: Vec::new(),
             held: 0,
+            end: 0,
             window: FIRST_WINDOW,
             initial_window: FIRST_WINDOW,
             pings: Pings::default(),
@@ -217,14 +230,22 @@ impl Streams {
     pub(super) fn hand(&mut self, id: u32, bytes: usize) {
         if let Some(live) = self.live.get_mut(&id) {
             live.handed += bytes as u64;
+            live.wants_room = false;
             self.held += bytes as u64;
+        }
+    }
+
+    /// Bytes of stream `id` wait for room in the windows or in the library.
+    pub(super) fn want_room(&mut self, id: u32) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.wants_room = true;
         }
     }
 
     /// `END_STREAM` of stream `id` is about to be handed to the library.
     pub(super) fn hand_end(&mut self, id: u32) {
-        if let Some(live) = self.live.get_mut(&id) {
-            live.end_handed = true;
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.end_stream == EndStream::Unsent) {
+            live.end_stream = EndStream::Handed;
         }
     }
 
@@ -242,7 +263,9 @@ impl Streams {
             let before = live.held();
             live.emitted += bytes as u64;
             self.held -= before - live.held();
-            live.end_emitted |= ends;
+            if ends {
+                live.end_stream = EndStream::Emitted;
+            }
             if !std::mem::replace(&mut live.is_dirty, true) {
                 self.dirty.push(id);
             }
@@ -258,6 +281,9 @@ impl Streams {
     /// that have waited for it.
     pub(super) fn drained(&mut self, written: u64, woken: &mut Vec<Waker>) {
         self.pings.end.get_or_insert(written);
+        if !self.dirty.is_empty() {
+            self.end = written;
+        }
         for id in self.dirty.drain(..) {
             if let Some(live) = self.live.get_mut(&id) {
                 (live.is_dirty, live.end) = (false, written);
@@ -312,17 +338,18 @@ impl Streams {
     /// Returns the position up to which the bytes of stream `id` are acknowledged, on a connection with `of_all`
     /// acknowledged bytes.
     ///
-    /// A stream that waits for its turn moves with the connection. One whose window is shut does not, nor does one of
-    /// which all bytes have arrived: then the progress of others says nothing about it.
+    /// A stream that waits for its turn moves with the connection; where the window of that is shut, with the bytes of
+    /// its streams, so that a PING is no progress. A stream whose own window is shut does not move, nor does one of which
+    /// all bytes have arrived: then the progress of others says nothing about it.
     pub(super) fn acked(&mut self, id: u32, of_all: u64) -> u64 {
-        let connection_is_shut = self.window <= 0;
+        let is_shut = self.window <= 0 && self.dirty.is_empty();
+        let of_streams = if is_shut { of_all.min(self.end) } else { of_all };
         let Some(live) = self.live.get_mut(&id) else { return of_all };
-        let is_held = live.held() > 0;
-        let is_shut = is_held && (connection_is_shut || live.window <= 0);
-        let moves_on = (is_held || live.is_dirty) && !is_shut;
+        let waits = live.held() > 0 || live.wants_room;
+        let moves_on = if waits { live.window > 0 } else { live.is_dirty };
         let acked = match live.promised {
-            Some(Promise { end, .. }) if moves_on => of_all.min(end.saturating_sub(1)),
-            _ if moves_on => of_all,
+            Some(Promise { end, .. }) if moves_on => of_streams.min(end.saturating_sub(1)),
+            _ if moves_on => of_streams,
             _ => of_all.min(live.end),
         };
         live.acked = live.acked.max(acked);
@@ -434,9 +461,9 @@ impl Live {
             emitted: 0,
             end: 0,
             is_dirty: false,
+            wants_room: false,
             promised: None,
-            end_handed: false,
-            end_emitted: false,
+            end_stream: EndStream::Unsent,
             window,
             acked: 0,
             waiting: None,
@@ -452,7 +479,7 @@ impl Live {
     }
 
     fn is_flushed(&self) -> bool {
-        self.held() == 0 && !self.is_dirty && (self.end_emitted || !self.end_handed)
+        self.held() == 0 && !self.is_dirty && self.end_stream != EndStream::Handed
     }
 }
 

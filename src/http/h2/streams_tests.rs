@@ -60,6 +60,35 @@ fn s41_a_stream_whose_window_is_shut_does_not_move_with_the_connection() {
 }
 
 #[test]
+fn s73_a_stream_that_waits_for_the_window_of_the_connection_moves_with_the_bytes_of_others() {
+    // Its bytes are in the library, or find no room there.
+    for held in [50_000, 0] {
+        let mut streams = handed(held);
+        streams.widen(3, 1_000_000);
+        streams.want_room(1);
+        let mut written = 0;
+        for turn in 1..=5 {
+            write(&mut streams, 3, 65_535);
+            let acked = written + 30_000;
+            assert_eq!(streams.acked(1, acked), acked, "{held} held, turn {turn}: bytes of the other are written");
+            written += 65_535 + 9;
+            streams.drained(written, &mut Vec::new());
+            assert_eq!(streams.acked(1, written), written, "{held} held, turn {turn}: the window is used up");
+            streams.widen(0, 65_535);
+        }
+        streams.spend(3, 65_535);
+        streams.emit_ping();
+        streams.drained(written + 17, &mut Vec::new());
+        assert_eq!(streams.acked(1, written + 17), written, "a PING is no progress while the window is shut");
+        streams.widen(0, 65_535);
+        streams.set_initial_window(0);
+        write(&mut streams, 3, 1000);
+        streams.drained(written + 1026, &mut Vec::new());
+        assert_eq!(streams.acked(1, written + 1026), written, "nor are bytes of others while its own is shut");
+    }
+}
+
+#[test]
 fn s74_the_clocks_are_those_of_the_most_patient() {
     let mut streams = Streams::default();
     assert_eq!(streams.clocks(), None);

@@ -83,6 +83,14 @@ impl<C: Leg> StreamEntry<C> {
         self.wire.streams(|streams| streams.hand(self.id, bytes));
     }
 
+    /// Passes `polled` on; where it is pending, bytes of the stream wait for room in the windows or in the library.
+    pub(in crate::http::h2) fn note_room<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() {
+            self.wire.streams(|streams| streams.want_room(self.id));
+        }
+        polled
+    }
+
     /// `END_STREAM` is about to be handed to the library.
     pub(in crate::http::h2) fn hand_end(&self) {
         self.wire.streams(|streams| streams.hand_end(self.id));
