@@ -84,7 +84,7 @@ impl Judge {
         for record in proxy.sessions.values() {
             let Some(opened) = record.opened.get() else { continue };
             let before = self.snapshots.get(&record.number).copied().unwrap_or_default();
-            let case = Case { record, policy: policy_of(&proxy, record, opened), opened, now, before, proxy: &proxy };
+            let case = Case { record, policy: policy_of(&proxy, record), opened, now, before, proxy: &proxy };
             let mut failures = Vec::new();
             if record.is_running() {
                 if case.end_began().is_none() {
@@ -117,7 +117,7 @@ impl Judge {
             }
             let Some(opened) = record.opened.get() else { continue };
             let before = self.snapshots.get(&record.number).copied().unwrap_or_default();
-            let case = Case { record, policy: policy_of(&proxy, record, opened), opened, now, before, proxy: &proxy };
+            let case = Case { record, policy: policy_of(&proxy, record), opened, now, before, proxy: &proxy };
             let mut failures = Vec::new();
             if record.is_running() {
                 failures.push(("never ended", format!("opened at {opened:?}")));
@@ -145,9 +145,9 @@ impl Judge {
 }
 
 /// The policy that was in force on the session's route when it opened.
-fn policy_of<'a>(proxy: &'a Proxy, record: &SessionRecord, opened: Duration) -> &'a Policy {
+fn policy_of<'a>(proxy: &'a Proxy, record: &SessionRecord) -> &'a Policy {
     let generations = &proxy.plan.generations;
-    let reloads = proxy.reloads.borrow().iter().filter(|at| **at < opened).count();
+    let reloads = record.reloads_before.get();
     &generations[reloads.min(generations.len() - 1)][proxy.plan.session(record.number).route]
 }
 

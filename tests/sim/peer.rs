@@ -73,12 +73,6 @@ pub struct PeerRecord {
     pub pongs: u32,
 }
 
-impl PeerRecord {
-    pub fn saw_end(&self) -> Option<Duration> {
-        [self.close_received.map(|(at, _)| at), self.eof, self.broke].into_iter().flatten().min()
-    }
-}
-
 /// What the heartbeat of its route asks of a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beats {

@@ -122,7 +122,46 @@ pub struct Plan {
     pub length: Duration,
 }
 
+impl Behaviour {
+    /// An end that sends nothing of its own, reads at once and answers.
+    pub const QUIET: Self = Self {
+        talk: Talk::Nothing,
+        reading: Reading::Prompt,
+        stopped: None,
+        mute_from: None,
+        pings: None,
+        echoes: false,
+        end: None,
+    };
+}
+
 impl Plan {
+    /// One session from the first second on, under `policy`, and nothing else.
+    pub fn single(policy: Policy, client: Behaviour, app: Behaviour) -> Self {
+        let session = SessionPlan {
+            number: 0,
+            host: 0,
+            start: Duration::from_secs(1),
+            route: 0,
+            max_age: None,
+            grain: usize::MAX,
+            client,
+            app,
+        };
+        Self {
+            seed: 1,
+            tls: false,
+            latency: (Duration::from_millis(20), Duration::from_millis(20)),
+            receive: 16 * 1024,
+            send: 16 * 1024,
+            hosts: 1,
+            generations: vec![vec![policy]],
+            sessions: vec![session],
+            events: Vec::new(),
+            length: Duration::from_secs(80),
+        }
+    }
+
     /// The route's policy for a session that opens at `at`.
     pub fn policy(&self, route: usize, at: Duration) -> &Policy {
         let is_reload = |event: &&(Duration, Event)| matches!(event.1, Event::Reload) && event.0 <= at;

@@ -54,6 +54,8 @@ pub struct SessionRecord {
     /// When the relay began, and when it returned.
     pub opened: Cell<Option<Duration>>,
     pub returned: Cell<Option<Duration>>,
+    /// How many reloads there had been then.
+    pub reloads_before: Cell<usize>,
     pub id: Cell<Option<ConnId>>,
     pub control: RefCell<Option<Arc<Control>>>,
     pub endings: Arc<Mutex<Vec<(Duration, Ending)>>>,
@@ -73,6 +75,7 @@ impl SessionRecord {
             app_end: Rc::default(),
             opened: Cell::default(),
             returned: Cell::default(),
+            reloads_before: Cell::default(),
             id: Cell::default(),
             control: RefCell::default(),
             endings: Arc::default(),
@@ -114,10 +117,10 @@ pub struct Proxy {
     /// When the drain began, and when it was out of time.
     pub drained: Cell<Option<Duration>>,
     pub cut: Cell<Option<Duration>>,
-    /// How many reloads there have been.
+    /// The generation in force, as the proxy knows it.
     pub generation: Cell<usize>,
-    /// When they were.
-    pub reloads: RefCell<Vec<Duration>>,
+    /// How many reloads the world has ordered.
+    pub reloads: Cell<usize>,
     pub tls: Option<Tls>,
     /// Entries that are never given back: for tests of the judge.
     kept: RefCell<Vec<Arc<Watched>>>,
@@ -139,7 +142,7 @@ impl Proxy {
             drained: Cell::default(),
             cut: Cell::default(),
             generation: Cell::default(),
-            reloads: RefCell::default(),
+            reloads: Cell::default(),
             tls: plan.tls.then(Tls::new),
             kept: RefCell::default(),
         }
@@ -231,6 +234,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
         proxy.kept.borrow_mut().push(Arc::clone(&observer));
     }
     record.opened.set(Some(now()));
+    record.reloads_before.set(proxy.reloads.get());
     record.id.set(Some(conn));
     *record.control.borrow_mut() = Some(Arc::clone(&control));
     let legs = Legs { client, client_early: Bytes::new(), upstream, upstream_early: Bytes::new() };

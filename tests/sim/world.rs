@@ -28,6 +28,7 @@ pub struct Outcome {
     /// Everything that is known of every session, to compare two runs.
     pub record: String,
     pub opened: usize,
+    pub proxy: Rc<Proxy>,
     pub simulated: Duration,
 }
 
@@ -71,7 +72,8 @@ pub fn run(plan: &Plan, flaw: Flaw) -> Outcome {
     failures.extend(judge.finish(world.sim.elapsed()));
     let sessions = &world.proxy.sessions;
     let opened = sessions.values().filter(|record| record.opened.get().is_some()).count();
-    Outcome { failures, record: world.record(), opened, simulated: world.sim.elapsed() }
+    let (record, simulated) = (world.record(), world.sim.elapsed());
+    Outcome { failures, record, opened, proxy: Rc::clone(&world.proxy), simulated }
 }
 
 impl World {
@@ -132,7 +134,7 @@ impl World {
             Event::Trouble { link, trouble, .. } => self.trouble(link, trouble),
             Event::Reload => {
                 self.proxy.generation.set(self.proxy.generation.get() + 1);
-                self.proxy.reloads.borrow_mut().push(now);
+                self.proxy.reloads.set(self.proxy.reloads.get() + 1);
             }
             Event::Drain { window } => {
                 if self.proxy.drained.get().is_none() {

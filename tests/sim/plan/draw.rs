@@ -26,7 +26,12 @@ impl Plan {
         let hosts = if is_crowd { 10 } else { count.min(6) };
         let least = Duration::from_millis(rng.u64(1..80));
         let routes = rng.usize(1..=4);
-        let generations = (0..3).map(|_| (0..routes).map(|_| policies::draw(&mut rng)).collect()).collect();
+        let first: Vec<_> = (0..routes).map(|_| policies::draw(&mut rng)).collect();
+        // A reload changes times and codes; what clients and apps speak stays.
+        let mut generations = vec![first.clone()];
+        for _ in 0..2 {
+            generations.push(first.iter().map(|policy| policies::redraw(&mut rng, policy)).collect());
+        }
         let all = (0..count).map(|number| session(&mut rng, number, hosts, routes, is_crowd)).collect();
         let mut plan = Self {
             seed,

@@ -8,6 +8,13 @@ use pulsegate::heartbeat::{Builtin, ClientPing, Liveness, Mode, OnMiss, Policy, 
 
 use super::draw::seconds;
 
+/// Draws other settings for the route of `policy`, of the same mode.
+pub fn redraw(rng: &mut Rng, policy: &Policy) -> Policy {
+    let other = draw(rng);
+    let window = policy.window.map(|_| seconds(rng, 6.0, 15.0));
+    Policy { mode: policy.mode.clone(), window, ..other }
+}
+
 /// Draws the policy of one route.
 pub fn draw(rng: &mut Rng) -> Policy {
     let builtin = |role| Arc::new(Builtin::ExpressText.profile(role));

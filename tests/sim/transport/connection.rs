@@ -246,6 +246,7 @@ impl Connection {
     }
 
     fn take_payload(&mut self, segment: &Segment, now: Duration) {
+        let was_at_end = self.is_at_end();
         let end = segment.at + segment.data.len() as u64;
         if segment.kind == Kind::Fin {
             self.fin_at = Some(end);
@@ -253,7 +254,6 @@ impl Connection {
         if self.is_orphan && end > self.received {
             return self.abort();
         }
-        let was_at_end = self.is_at_end();
         if end > self.received && end <= self.received + self.room() {
             self.early.insert(segment.at, segment.data.clone());
         }

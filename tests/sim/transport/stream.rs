@@ -55,6 +55,9 @@ impl Stream {
         if connection.is_at_end() {
             wire.borrow_mut().ended(now());
         }
+        if connection.is_reset {
+            wire.borrow_mut().reset(now());
+        }
         connection.wire = Some(Rc::clone(wire));
     }
 
