@@ -256,8 +256,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let read = self.down.inbound.traffic.bytes;
         let Some(end) = &mut self.end else { return };
         if awaits && let Some((until, read_before)) = end.gap_until.filter(|(until, _)| *until <= now) {
-            // Nobody is to blame in a drain: a frame that moves is waited for.
-            if matches!(end.cause, Cause::Drain { .. }) && read > read_before {
+            // Neither peer is to blame in a drain: a frame that moves is waited for. What is held for a slow client has the
+            // leg's own time, and until it is delivered nothing more is read of the frame.
+            let moves = read > read_before || self.client_end.is_delivering();
+            if matches!(end.cause, Cause::Drain { .. }) && moves {
                 end.gap_until = Some((until.max(now) + FRAME_TIMEOUT, read));
                 return;
             }

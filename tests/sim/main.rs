@@ -3,6 +3,7 @@
 //! The scenarios of this file have three hosts: a client and an app that speak WebSocket through tungstenite, and the
 //! proxy's relay between them. The seeded worlds of `seeds` have many, their own frames, and a judge.
 
+mod cases;
 mod flaws;
 mod frames;
 mod judge;
