@@ -22,6 +22,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long the ends have for what the proxy left in the network.
 const SETTLE: Duration = Duration::from_secs(12);
 
+/// The window of the drain that ends a world. Without one, sessions are told in the order of their addresses in memory,
+/// which are others in each run.
+const LAST_WINDOW: Duration = Duration::from_secs(1);
+
 /// How a world ended.
 pub struct Outcome {
     pub failures: Vec<Failure>,
@@ -108,7 +112,7 @@ impl World {
                 moments.push((*at + *lasts, Moment::End(*link, *trouble)));
             }
         }
-        moments.push((plan.length, Moment::Begin(Event::Drain { window: Duration::ZERO })));
+        moments.push((plan.length, Moment::Begin(Event::Drain { window: LAST_WINDOW })));
         moments.sort_by_key(|(at, _)| *at);
         Self { plan, proxy, sim, power, moments }
     }

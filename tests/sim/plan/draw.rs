@@ -83,7 +83,7 @@ impl Plan {
             self.events.push((seconds(rng, 20.0, EVENTS_UNTIL), Event::GiveUp));
         }
         if rng.u8(..3) == 0 {
-            let window = seconds(rng, 0.0, 10.0);
+            let window = seconds(rng, 0.5, 10.0);
             self.events.push((seconds(rng, 25.0, EVENTS_UNTIL), Event::Drain { window }));
         }
         self.events.sort_by_key(|(at, _)| *at);
