@@ -30,11 +30,7 @@ pub enum Outcome<T> {
 /// Waits for a drain, carries it out, and waits for `work`, no longer than the plan's bound.
 ///
 /// `work` that ends before any drain is reported as it is.
-pub async fn supervise<T>(
-    shutdown: &Shutdown,
-    registry: &Registry,
-    work: impl Future<Output = T>,
-) -> Outcome<T> {
+pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> Outcome<T> {
     let mut work = std::pin::pin!(work);
     tokio::select! {
         // Two requests in a row may have ended the work before this is polled: that was an abort.

@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub is_full: bool,
     /// Since when the client was in the middle of a frame.
     pub inside_since: Option<Duration>,
+    /// Since when the proxy was in the middle of a frame to the client.
+    pub out_inside_since: Option<Duration>,
     /// Until when the app took nothing more.
     pub app_full_until: Option<Duration>,
 }
@@ -112,7 +114,8 @@ impl Judge {
         let proxy = Rc::clone(&self.proxy);
         for record in proxy.sessions.values() {
             for (name, end) in [("client", &record.client_end), ("app", &record.app_end)] {
-                let faults = end.borrow().faults.iter().take(2).map(|fault| ("bytes", format!("{name}: {fault}"))).collect();
+                let faults =
+                    end.borrow().faults.iter().take(2).map(|fault| ("bytes", format!("{name}: {fault}"))).collect();
                 self.report(now, Some(record.number), faults);
             }
             let Some(opened) = record.opened.get() else { continue };
@@ -158,6 +161,7 @@ impl Case<'_> {
             unacked_since: client.unacked_since,
             is_full: client.full_since.is_some(),
             inside_since: client.inside_since,
+            out_inside_since: client.out_inside_since,
             app_full_until: self.record.app.borrow().full_until(self.now),
         }
     }

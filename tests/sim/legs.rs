@@ -173,7 +173,8 @@ impl Tls {
     pub fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
         let names = vec!["proxy".to_owned()];
-        let certificate = CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("a certificate");
+        let certificate =
+            CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("a certificate");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key in PKCS #8");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

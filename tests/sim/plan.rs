@@ -12,11 +12,24 @@ use pulsegate::heartbeat::Policy;
 #[derive(Clone, Copy, Debug)]
 pub enum Talk {
     Nothing,
-    Messages { every: Duration, len: usize, fragments: usize },
+    Messages {
+        every: Duration,
+        len: usize,
+        fragments: usize,
+    },
     /// Many messages at once.
-    Flood { at: Duration, count: usize, len: usize },
+    Flood {
+        at: Duration,
+        count: usize,
+        len: usize,
+    },
     /// One message in one frame, in pieces of `chunk` bytes.
-    Huge { at: Duration, len: usize, chunk: usize, every: Duration },
+    Huge {
+        at: Duration,
+        len: usize,
+        chunk: usize,
+        every: Duration,
+    },
 }
 
 /// How an end reads.
@@ -41,6 +54,8 @@ pub enum EndKind {
 pub struct Behaviour {
     pub talk: Talk,
     pub reading: Reading,
+    /// Bytes a second that its link takes of it.
+    pub uplink: Option<usize>,
     /// Its process is stopped and goes on; its host acknowledges what comes.
     pub stopped: Option<(Duration, Duration)>,
     /// From when on it answers no ping and sends no heartbeat.
@@ -93,13 +108,26 @@ pub enum Trouble {
 /// What happens at one moment.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    Trouble { link: Link, trouble: Trouble, lasts: Duration },
+    Trouble {
+        link: Link,
+        trouble: Trouble,
+        lasts: Duration,
+    },
     /// The next sessions have the next generation of policies.
     Reload,
-    Drain { window: Duration },
-    Kill { session: usize, code: u16 },
-    Abort { session: usize },
-    PlayDead { session: usize },
+    Drain {
+        window: Duration,
+    },
+    Kill {
+        session: usize,
+        code: u16,
+    },
+    Abort {
+        session: usize,
+    },
+    PlayDead {
+        session: usize,
+    },
     /// The app is given up: its clients are sent away.
     GiveUp,
 }
@@ -127,6 +155,7 @@ impl Behaviour {
     pub const QUIET: Self = Self {
         talk: Talk::Nothing,
         reading: Reading::Prompt,
+        uplink: None,
         stopped: None,
         mute_from: None,
         pings: None,
@@ -202,11 +231,17 @@ impl Trouble {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, tls, latency, receive, send, hosts, length, .. } = self;
-        writeln!(f, "seed {seed}: tls {tls}, latency {latency:?}, windows {receive} and {send} bytes, {hosts} hosts of")?;
+        writeln!(
+            f,
+            "seed {seed}: tls {tls}, latency {latency:?}, windows {receive} and {send} bytes, {hosts} hosts of"
+        )?;
         writeln!(f, "clients, all closed at {length:?}")?;
         for session in &self.sessions {
             let SessionPlan { number, host, start, route, max_age, grain, client, app } = session;
-            writeln!(f, "session {number}: host {host}, start {start:?}, route {route}, age {max_age:?}, grain {grain}")?;
+            writeln!(
+                f,
+                "session {number}: host {host}, start {start:?}, route {route}, age {max_age:?}, grain {grain}"
+            )?;
             writeln!(f, "  client {client:?}\n  app    {app:?}\n  policy {:?}", self.policy(*route, *start))?;
         }
         for (at, event) in &self.events {

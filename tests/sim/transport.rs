@@ -19,8 +19,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use turmoil::net::UdpSocket;
 
-pub use connection::Tuning;
 use connection::Connection;
+pub use connection::Tuning;
 use segment::{Kind, Segment};
 pub use stream::{Breaker, Stream};
 
@@ -117,7 +117,7 @@ impl Stack {
     fn flush(&self, connection: &RefCell<Connection>) {
         let mut connection = connection.borrow_mut();
         let (peer, outbox) = (connection.peer, std::mem::take(&mut connection.outbox));
-        let is_armed = connection.timer.is_some();
+        let is_armed = connection.deadline().is_some();
         drop(connection);
         if !self.power.get() || !turmoil::in_simulation() {
             return;
@@ -139,7 +139,7 @@ impl Stack {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let timers = self.connections.borrow();
-            let next = timers.values().filter_map(|connection| connection.borrow().timer).min();
+            let next = timers.values().filter_map(|connection| connection.borrow().deadline()).min();
             drop(timers);
             let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_sub(now()));
             tokio::select! {
@@ -160,7 +160,7 @@ impl Stack {
     fn expire(&self) {
         let all: Vec<_> = self.connections.borrow().values().cloned().collect();
         for connection in all {
-            if connection.borrow().timer.is_some_and(|at| at <= now()) {
+            if connection.borrow().deadline().is_some_and(|at| at <= now()) {
                 connection.borrow_mut().expire(now());
                 self.flush(&connection);
             }

@@ -239,15 +239,23 @@ async fn client(proxy: Rc<Proxy>, stack: Rc<Stack>, session: SessionPlan) {
     let id = u32::try_from(2 * session.number).expect("few sessions");
     let Ok(stream) = stack.connect("proxy", id).await else { return };
     let breaker = stream.breaker();
+    let rate = session.client.uplink;
     let policy = proxy.plan.policy(session.route, now());
     let beats = Beats {
         answers_text: matches!(policy.mode, Mode::App(_)),
         every: policy.window.filter(|_| matches!(policy.mode, Mode::Answer(_))).map(|window| window / 3),
     };
     let io: Box<dyn Io> = match &proxy.tls {
-        None => Box::new(stream),
+        None => {
+            rate.into_iter().for_each(|rate| stream.set_rate(rate));
+            Box::new(stream)
+        }
         Some(tls) => match tls.client.handshake("proxy", stream).await {
-            Ok(stream) => Box::new(stream),
+            Ok(stream) => {
+                // The handshake is not what is slow.
+                rate.into_iter().for_each(|rate| stream.get_ref().0.set_rate(rate));
+                Box::new(stream)
+            }
             Err(_) => return,
         },
     };

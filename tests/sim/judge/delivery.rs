@@ -24,9 +24,11 @@ impl Case<'_> {
         }
         let orderly = matches!(ending.reason, EndReason::Normal | EndReason::Drain | EndReason::MaxAge);
         let from = self.end_began().unwrap_or_default();
-        let app_takes = takes(&plan.app) && plan.app.end.is_none() && !self.proxy.plan.is_troubled(Link::App, Duration::ZERO);
+        let app_takes =
+            takes(&plan.app) && plan.app.end.is_none() && !self.proxy.plan.is_troubled(Link::App, Duration::ZERO);
         let client_link = Link::Client(plan.host);
-        let client_takes = takes(&plan.client) && plan.client.end.is_none() && !self.proxy.plan.is_troubled(client_link, from);
+        let client_takes =
+            takes(&plan.client) && plan.client.end.is_none() && !self.proxy.plan.is_troubled(client_link, from);
         if orderly && app_takes && client.close_in.is_some() && client.reset_in.is_none() {
             failures.extend(missing("the app", &client_end, &app_end, ending.reason == EndReason::Normal));
         }

@@ -74,7 +74,8 @@ impl Case<'_> {
         let moved = marks.into_iter().flatten().max().unwrap_or(began).max(began);
         let bound = moved + policy.write_stall + policy.timeout + 2 * grace + FRAME_WAIT;
         if !is_half_closed && now > bound + SLACK {
-            failures.push(("end that stands still", format!("began {began:?}, last progress {moved:?}, bound {bound:?}")));
+            failures
+                .push(("end that stands still", format!("began {began:?}, last progress {moved:?}, bound {bound:?}")));
         }
         self.orders_are_late(&mut failures);
         failures

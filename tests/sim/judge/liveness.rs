@@ -120,6 +120,19 @@ impl Case<'_> {
         })
     }
 
+    /// Whether the client has been taking one frame of the app, as it came, for all the time that a probe may wait.
+    fn takes_a_long_frame(&self, client: &LegWire, at: Duration) -> bool {
+        let policy = self.policy;
+        let Some(since) = self.before.out_inside_since else { return false };
+        let last_sign = self.last_possible_sign(client);
+        policy.mode == Mode::Protocol
+            && since < last_sign + policy.interval.mul_f64(0.5 * (1.0 - policy.jitter))
+            && since + policy.max_deferral < at
+            && !self.before.is_full
+            && client.acks.before(at).is_some_and(|moved| moved + policy.write_stall > at + MARGIN)
+            && self.before.unacked_since.is_none_or(|since| since + policy.write_stall > at)
+    }
+
     /// A client that was given up although it lived.
     pub fn killed_alive(&self, ended: Duration, ending: &Ending) -> Option<(&'static str, String)> {
         const RULE: &str = "live client torn down";
@@ -131,6 +144,9 @@ impl Case<'_> {
         let why = |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.reason)));
         if policy.mode == Mode::Off {
             return why("the heartbeat is off");
+        }
+        if self.takes_a_long_frame(&client, at) {
+            return why("it took all of a frame of the app, behind which its probe waited");
         }
         match ending.reason {
             EndReason::HeartbeatTimeout => {
@@ -147,7 +163,8 @@ impl Case<'_> {
             }
             EndReason::SlowReader => {
                 let acked = client.acks.before(at);
-                let is_over = |since: Option<Duration>| since.is_none_or(|since| since + policy.max_deferral <= at + SLACK);
+                let is_over =
+                    |since: Option<Duration>| since.is_none_or(|since| since + policy.max_deferral <= at + SLACK);
                 let deferred = is_over(self.before.unacked_since) || is_over(sign);
                 if acked.is_some_and(|acked| acked + policy.write_stall > at + MARGIN) && !deferred {
                     return why(&format!("it acknowledged bytes at {acked:?}"));

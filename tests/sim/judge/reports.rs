@@ -66,7 +66,8 @@ impl Case<'_> {
                 1006 => received.is_none(),
                 code => known.contains(&Some(code)),
             };
-            (!is_true).then(|| ("codes", format!("{name}: reported {code}, on the wire {known:?}, received {received:?}")))
+            (!is_true)
+                .then(|| ("codes", format!("{name}: reported {code}, on the wire {known:?}, received {received:?}")))
         };
         let received = |end: &crate::peer::PeerRecord| end.close_received.map(|(_, code)| code);
         let client = wrong(
@@ -75,9 +76,11 @@ impl Case<'_> {
             &self.record.client.borrow(),
             received(&self.record.client_end.borrow()),
         );
-        let app = wrong("app", ending.upstream_code, &self.record.app.borrow(), received(&self.record.app_end.borrow()));
+        let app =
+            wrong("app", ending.upstream_code, &self.record.app.borrow(), received(&self.record.app_end.borrow()));
         let behind = [&self.record.client, &self.record.app].map(|wire| wire.borrow().after_close);
-        let behind = (behind != [0, 0]).then(|| ("frames behind a Close", format!("{behind:?} to the client and the app")));
+        let behind =
+            (behind != [0, 0]).then(|| ("frames behind a Close", format!("{behind:?} to the client and the app")));
         [client, app, behind].into_iter().flatten().collect()
     }
 }

@@ -113,6 +113,7 @@ fn session(rng: &mut Rng, number: usize, hosts: usize, routes: usize, is_crowd: 
         (app.stopped, app.reading) = (None, Reading::Prompt);
     }
     app.mute_from = None;
+    app.uplink = None;
     if is_crowd {
         for end in [&mut client, &mut app] {
             if let Talk::Flood { count, .. } = &mut end.talk {
@@ -148,7 +149,7 @@ fn behaviour(rng: &mut Rng) -> Behaviour {
         16..=17 => Talk::Flood { at, count: rng.usize(5..40), len: rng.usize(1000..60_000) },
         _ => {
             let chunk = 1 << rng.u32(4..13);
-            Talk::Huge { at, len: chunk * rng.usize(10..100), chunk, every: seconds(rng, 0.05, 0.5) }
+            Talk::Huge { at, len: chunk * rng.usize(10..150), chunk, every: seconds(rng, 0.05, 0.5) }
         }
     };
     let reading = match rng.u8(..10) {
@@ -170,6 +171,7 @@ fn behaviour(rng: &mut Rng) -> Behaviour {
     Behaviour {
         talk,
         reading,
+        uplink: (rng.u8(..8) == 0).then(|| 1 << rng.u32(8..14)),
         stopped,
         mute_from: (rng.u8(..12) == 0).then(|| seconds(rng, 5.0, 50.0)),
         pings: (rng.u8(..6) == 0).then(|| seconds(rng, 0.3, 5.0)),

@@ -45,8 +45,11 @@ pub struct Connection {
     fin_acked: bool,
     /// Position up to which the peer can take bytes.
     peer_until: u64,
-    pub timer: Option<Duration>,
+    timer: Option<Duration>,
     rto: Duration,
+    /// A slow link: bytes of a segment, and the time between two; and when the next may go.
+    pace: Option<(usize, Duration)>,
+    paced_until: Duration,
     /// Received and not read.
     pub buffer: BytesMut,
     received: u64,
@@ -84,6 +87,8 @@ impl Connection {
             peer_until: 0,
             timer: None,
             rto: tuning.rto,
+            pace: None,
+            paced_until: Duration::ZERO,
             buffer: BytesMut::new(),
             received: 0,
             early: BTreeMap::new(),
@@ -107,6 +112,24 @@ impl Connection {
     /// Bytes that were never sent.
     pub fn untransmitted(&self) -> u64 {
         self.written - self.furthest
+    }
+
+    /// Sends `bytes` in each `every` at most.
+    pub fn set_pace(&mut self, bytes: usize, every: Duration) {
+        self.pace = Some((bytes, every));
+    }
+
+    /// When to call [`Self::expire`].
+    pub fn deadline(&self) -> Option<Duration> {
+        let is_paced = self.pace.is_some() && self.has_unsent() && !self.is_aborted && !self.is_reset;
+        let paced = is_paced.then_some(self.paced_until);
+        [self.timer, paced].into_iter().flatten().min()
+    }
+
+    /// Whether there are bytes that the peer has room for.
+    fn has_unsent(&self) -> bool {
+        let ends = self.fin && !self.fin_sent && self.next == self.written;
+        self.next < self.written.min(self.peer_until) || ends
     }
 
     /// Sends the first segment, or the answer to it.
@@ -201,7 +224,7 @@ impl Connection {
     /// Acts on a timer that has passed.
     pub fn expire(&mut self, now: Duration) {
         if self.timer.is_none_or(|at| at > now) {
-            return;
+            return self.output(now);
         }
         self.timer = None;
         self.rto = (self.rto * 2).min(RTO_MAX);
@@ -289,7 +312,12 @@ impl Connection {
         while self.is_open && !self.is_aborted && !self.is_reset {
             let from = usize::try_from(self.next - self.acked).expect("within the queue");
             let room = usize::try_from(self.peer_until.saturating_sub(self.next)).unwrap_or(usize::MAX);
-            let len = (self.queue.len() - from).min(room).min(MAX_PAYLOAD);
+            let most = match self.pace {
+                Some(_) if now < self.paced_until => break,
+                Some((bytes, _)) => bytes,
+                None => MAX_PAYLOAD,
+            };
+            let len = (self.queue.len() - from).min(room).min(most);
             let ends = self.fin && from + len == self.queue.len() && !self.fin_acked && !self.fin_sent;
             if len == 0 && !ends {
                 break;
@@ -299,6 +327,9 @@ impl Connection {
             self.next += len as u64;
             self.furthest = self.furthest.max(self.next);
             self.fin_sent |= ends;
+            if let Some((_, every)) = self.pace {
+                self.paced_until = now + every;
+            }
         }
         let waits = !self.queue.is_empty() || self.fin && !self.fin_acked;
         if waits && self.is_open && !self.is_aborted && !self.is_reset {

@@ -6,6 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -59,6 +60,12 @@ impl Stream {
             wire.borrow_mut().reset(now());
         }
         connection.wire = Some(Rc::clone(wire));
+    }
+
+    /// Sends `bytes_per_second` at most.
+    pub fn set_rate(&self, bytes_per_second: usize) {
+        let every = Duration::from_millis(100);
+        self.connection.borrow_mut().set_pace((bytes_per_second / 10).max(1), every);
     }
 
     pub fn breaker(&self) -> Breaker {
@@ -167,7 +174,11 @@ impl Drop for Stream {
             return;
         }
         let mut connection = self.connection.borrow_mut();
-        if self.aborts.get() { connection.abort() } else { connection.orphan(now()) }
+        if self.aborts.get() {
+            connection.abort()
+        } else {
+            connection.orphan(now())
+        }
         drop(connection);
         self.stack.flush(&self.connection);
     }
