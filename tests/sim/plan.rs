@@ -101,7 +101,7 @@ pub enum Trouble {
     Latency(Duration),
     /// The host has no power, and starts anew.
     PowerOff,
-    /// The processes of the host are killed, which its kernel tells the proxy; they start anew.
+    /// The processes of the host are killed and start anew; its kernel ends their connections.
     Crash,
 }
 

@@ -28,10 +28,10 @@ use crate::wire::LegWire;
 pub enum Flaw {
     #[default]
     None,
-    /// The sessions have another policy than the judge knows of: a slower or a stricter one.
+    /// The sessions have another policy than the plan: a slower or a stricter one.
     Slower,
     Stricter,
-    /// The relay hears nothing of its deadlines: no order and no time.
+    /// The relay is never polled: no order and no deadline has an effect.
     Lingers,
     /// An ended session stays in the registry.
     Remains,
@@ -117,7 +117,7 @@ pub struct Proxy {
     /// When the drain began, and when it was out of time.
     pub drained: Cell<Option<Duration>>,
     pub cut: Cell<Option<Duration>>,
-    /// The generation in force, as the proxy knows it.
+    /// The generation in force.
     pub generation: Cell<usize>,
     /// How many reloads the world has ordered.
     pub reloads: Cell<usize>,

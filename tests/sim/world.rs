@@ -22,8 +22,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long the ends have for what the proxy left in the network.
 const SETTLE: Duration = Duration::from_secs(12);
 
-/// The window of the drain that ends a world. Without one, sessions are told in the order of their addresses in memory,
-/// which are others in each run.
+/// The window of the drain that ends a world. Without one, sessions are closed in the order of their addresses in
+/// memory, which differ from run to run.
 const LAST_WINDOW: Duration = Duration::from_secs(1);
 
 /// How a world ended.

@@ -184,7 +184,7 @@ impl Connection {
         if self.buffer.is_empty() { self.finish(now) } else { self.abort() }
     }
 
-    /// Tells the peer of new room once there is a quarter of the window more than it knows of.
+    /// Announces new room to the peer once it is a quarter of the window.
     pub fn was_read(&mut self) {
         let until = self.received + self.room();
         if until.saturating_sub(self.announced) >= self.tuning.receive as u64 / 4 {
