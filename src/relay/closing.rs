@@ -256,8 +256,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let read = self.down.inbound.traffic.bytes;
         let Some(end) = &mut self.end else { return };
         if awaits && let Some((until, read_before)) = end.gap_until.filter(|(until, _)| *until <= now) {
-            // Nobody is to blame in a drain: a frame that moves is waited for.
-            if matches!(end.cause, Cause::Drain { .. }) && read > read_before {
+            // Neither peer is to blame in a drain: a frame that moves is waited for. What is held for a slow client has the
+            // leg's own time, and until it is delivered nothing more is read of the frame.
+            let moves = read > read_before || self.client_end.is_delivering();
+            if matches!(end.cause, Cause::Drain { .. }) && moves {
                 end.gap_until = Some((until.max(now) + FRAME_TIMEOUT, read));
                 return;
             }
@@ -421,8 +423,14 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     fn close_down(&mut self, close: LegClose, cx: &mut Context<'_>) {
         let fin = close == LegClose::Fin && !self.down.is_closed();
         if self.down.close(close, &mut self.client, cx, None) == Closed::InsideFrame {
-            // Half a frame is out: neither a Close nor an orderly end can be put there.
-            self.client_end.abort(&mut self.client);
+            // Half a frame is out: no Close can be put there. A client that is not to blame still gets what was accepted
+            // for it, and then FIN; where all of it has arrived, a reset costs nothing.
+            let is_innocent = self.end.as_ref().is_some_and(|end| !end.cause.blames_client());
+            if is_innocent && self.client_end.is_delivering() {
+                self.client_end.fin_at_once();
+            } else {
+                self.client_end.abort(&mut self.client);
+            }
         } else if fin {
             self.client_end.fin_at_once();
         }

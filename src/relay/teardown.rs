@@ -127,6 +127,11 @@ impl LegTeardown {
         self.stage == Stage::Done
     }
 
+    /// Whether something that was accepted for the peer is still to be delivered.
+    pub(super) fn is_delivering(&self) -> bool {
+        self.delivered.is_none() && !self.is_done()
+    }
+
     /// Whether all that this leg's peer will ever get is on the wire, as far as that will be known.
     pub(super) fn is_settled(&self) -> bool {
         match self.stage {
