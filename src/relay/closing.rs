@@ -336,6 +336,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.up.sink_error.take().is_some() {
             // The app may have sent its last words; they are still read.
             self.up.flow = Flow::Closed;
+            // What the client says goes nowhere and is not looked at from here on, so that its silence says nothing either.
+            self.rules.engine.closing();
             self.app_unwritable.get_or_insert(now);
         }
         let reads_until = self.end.as_ref().and_then(|end| end.reads_until);
