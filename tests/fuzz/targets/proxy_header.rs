@@ -33,10 +33,10 @@ pub fn run(data: &[u8]) {
             assert!(!matches!(theirs, HeaderResult::V1(Ok(_)) | HeaderResult::V2(Ok(_))), "{}", bytes.escape_ascii());
         }
         Err(error) => match theirs {
-            // A line that another line end is in is no line.
+            // ppp takes a line of UNKNOWN with other line ends in it, or at its end.
             HeaderResult::V1(Ok(header)) => {
-                let lines = header.header.matches('\n').count();
-                assert!(lines > 1, "{error}: {header}");
+                let sound = header.header.strip_suffix("\r\n").is_some_and(|line| !line.contains('\n'));
+                assert!(!sound, "{error}: {header}");
             }
             HeaderResult::V2(Ok(header)) => {
                 let too_long = error == Malformed::TooLong && header.length() > REST_MAX;

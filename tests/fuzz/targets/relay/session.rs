@@ -135,7 +135,8 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
             world.control.give(order);
         }
         25 => {
-            facts.disturbed = true;
+            // It may be the beginning of a frame that never ends.
+            (facts.disturbed, facts.stuck) = (true, true);
             facts.doubtful |= client;
             let bytes = input.bytes(input.len().min(usize::from(what >> 5 & 3) * 3 + 1))?;
             peer.send(bytes);
