@@ -1,5 +1,5 @@
 //! The heartbeat engine between a client and an app that the input invents: a live client is never given up, a dead one
-//! is within its bound, and each pong goes to whoever sent the ping.
+//! is within its bound, and each pong goes to the sender of its ping.
 //!
 //! Time is invented, too, and passes from one event to the next. Nothing of the engine but its public functions is used.
 
