@@ -132,10 +132,16 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     /// Draws the consequences of what was read, of what failed, and of the time that has passed.
     pub(super) fn conclude(&mut self, cx: &mut Context<'_>, now: Instant) {
-        self.notice_failures(cx, now);
-        self.notice_ends(cx, now);
+        self.notice(cx, now);
         self.force_gaps(cx, now);
         self.end_answers(cx, now);
+    }
+
+    /// Takes in the failures, ends and Closes that were read. Done before orders and deadlines are looked at, too: a
+    /// closing handshake that has begun stands.
+    pub(super) fn notice(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.notice_failures(cx, now);
+        self.notice_ends(cx, now);
     }
 
     /// Drives both legs towards their ends.
@@ -226,7 +232,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let Some(cause) = self.end.as_ref().map(|end| end.cause.clone()) else { return };
         self.await_gap_down(&cause);
         if let Cause::Admin(spec) = cause {
-            self.up.flow = Flow::UntilGap(Box::new(spec));
+            self.up.await_gap(spec);
             self.up.close_at_gap(&mut self.upstream, &mut self.rules, cx);
         }
         self.down.close_at_gap(&mut self.client, &mut self.rules, cx);
@@ -243,7 +249,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if let (LegClose::Close(replacement), false) = (to_app, matches!(cause, Cause::Admin(_))) {
             self.up.in_place = Some(Box::new(InPlace { of: Some(spec.code), replacement }));
         }
-        self.down.flow = Flow::UntilGap(Box::new(spec));
+        self.down.await_gap(spec);
     }
 
     fn awaits_gap(&self) -> bool {
@@ -332,6 +338,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.up.sink_error.take().is_some() {
             // The app may have sent its last words; they are still read.
             self.up.flow = Flow::Closed;
+            // What the client says goes nowhere and is not looked at from here on, so that its silence says nothing either.
+            self.rules.engine.closing();
             self.app_unwritable.get_or_insert(now);
         }
         let reads_until = self.end.as_ref().and_then(|end| end.reads_until);

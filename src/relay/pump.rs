@@ -108,6 +108,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             }
         }
         self.allow_for_pauses(now);
+        self.notice(cx, now);
         if let Some(order) = self.rules.control.take() {
             self.obey(order, cx, now);
         }

@@ -269,6 +269,8 @@ pub struct Rig {
     pub client_partial: Arc<Mutex<Option<Partial>>>,
     /// What the next write to the client fails with.
     pub client_broken: Arc<Mutex<Option<io::ErrorKind>>>,
+    /// What the next write to the app fails with.
+    pub app_broken: Arc<Mutex<Option<io::ErrorKind>>>,
     /// What the session holds.
     pub memory: Arc<Memory>,
     pub opened: Instant,
@@ -321,6 +323,7 @@ impl Rig {
         let kernel = Arc::clone(&client_leg.kernel);
         let client_aborted = Arc::clone(&client_leg.aborted);
         let client_broken = Arc::clone(&client_leg.broken);
+        let app_broken = Arc::clone(&upstream_leg.broken);
         let client_partial = Arc::clone(&client_leg.partial);
         let control = Arc::new(Control::default());
         let memory = Arc::<Memory>::default();
@@ -349,6 +352,7 @@ impl Rig {
             kernel,
             client_aborted,
             client_broken,
+            app_broken,
             client_partial,
             memory,
             opened,
