@@ -1,0 +1,83 @@
+//! Command line of the judge.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use pulsegate_torture::run::Options;
+use pulsegate_torture::session::{self, Seeds};
+
+/// Judges a WebSocket proxy by seeded sessions over real sockets
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Number of seeds
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// First seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Batches of 30 seeds at the same time
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// The pulsegate binary; by default the one of this workspace, which is built first
+    #[arg(long, value_name = "PATH")]
+    proxy: Option<PathBuf>,
+    /// Windows of 50 ms and more instead of 200 ms
+    #[arg(long)]
+    tight: bool,
+    /// Replay one seed
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Find the smallest plan with which a seed fails
+    #[arg(long, value_name = "N")]
+    shrink: Option<u64>,
+    /// Print the plan of a seed and end
+    #[arg(long, value_name = "N")]
+    show: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("pulsegate-torture: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    if let Some(seed) = arguments.show {
+        println!("{:?}\n{}", pulsegate_torture::draw::Block::of(seed, arguments.tight), pulsegate_torture::draw::plan(seed, arguments.tight));
+        return Ok(true);
+    }
+    let options = Options { binary: binary(arguments.proxy.clone())? };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let started = Instant::now();
+    let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
+    let seeds = Seeds { from, count, jobs: arguments.jobs, tight: arguments.tight, print: true };
+    let summary = runtime.block_on(session::seeds(&options, &seeds))?;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{count} seeds in {seconds:.1} s; {} findings discarded, for which the machine was late", summary.discarded);
+    println!("failed seeds: {:?}", summary.failed);
+    println!("{} passed, {} failed", summary.passed, summary.failed.len() + summary.batch_faults);
+    Ok(summary.is_clean())
+}
+
+/// The binary to judge.
+fn binary(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return path.canonicalize().with_context(|| format!("there is no {}", path.display()));
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "pulsegate"]).current_dir(&root).status()?;
+    if !status.success() {
+        bail!("`cargo build -p pulsegate` failed");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("debug/pulsegate").canonicalize().context("`cargo build -p pulsegate` has left no binary")
+}
