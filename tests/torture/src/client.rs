@@ -48,7 +48,13 @@ pub fn tls(file: &Path, http2: bool) -> Result<Arc<ClientConfig>> {
 /// # Errors
 ///
 /// Anything before the upgrade is complete; a refusal is in the record.
-pub async fn http1(address: SocketAddr, tls: Option<Arc<ClientConfig>>, path: &str, offer: bool, mut setup: Setup) -> Result<()> {
+pub async fn http1(
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    path: &str,
+    offer: bool,
+    mut setup: Setup,
+) -> Result<()> {
     let stream = link::connect(address, u32::try_from(setup.script.buffer).unwrap_or(0)).await?;
     let socket = link::handle(&stream)?;
     let watched = setup.link.as_ref().map_or_else(|| vec![Arc::downgrade(&socket)], |_| Vec::new());
@@ -88,7 +94,12 @@ pub async fn http1(address: SocketAddr, tls: Option<Arc<ClientConfig>>, path: &s
     }
 }
 
-async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, path: &str, offer: bool, mut setup: Setup) -> Result<()> {
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    path: &str,
+    offer: bool,
+    mut setup: Setup,
+) -> Result<()> {
     let extensions = if offer { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

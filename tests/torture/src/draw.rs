@@ -4,7 +4,9 @@ mod acts;
 
 use fastrand::Rng;
 
-use crate::plan::{Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Plan, Script, Session, Step, Stop, Transfer, Transport};
+use crate::plan::{
+    Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Plan, Script, Session, Step, Stop, Transfer, Transport,
+};
 
 /// Seeds whose sessions run through one proxy.
 pub const BATCH: u64 = 30;
@@ -58,15 +60,22 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
     let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491);
     let rng = &mut rng;
     let mut plan = if block.freezes || chance(rng, 68) { http1(rng, &block, tight) } else { http2(rng, &block, tight) };
+    // What a link has in its receive buffer counts as delivered for the proxy, and takes this long to reach the client.
+    for rate in [plan.link.down, plan.link.up].into_iter().filter(|rate| *rate > 0) {
+        let residence = 40_000 * 1000 / rate.max(40_000);
+        for session in &mut plan.sessions {
+            session.beat.timeout = session.beat.timeout.max(200 + residence);
+        }
+    }
     plan.seed = seed;
     plan.stop = block.stop;
     plan
 }
 
 fn heartbeat(rng: &mut Rng, tight: bool) -> Heartbeat {
-    let mode = pick(rng, &[(Mode::Protocol, 66), (Mode::App, 12), (Mode::Answer, 7), (Mode::Passive, 7), (Mode::Off, 8)]);
-    let liveness =
-        pick(rng, &[(Liveness::AnyBytes, 60), (Liveness::AnyFrame, 20), (Liveness::PongOnly, 20)]);
+    let mode =
+        pick(rng, &[(Mode::Protocol, 66), (Mode::App, 12), (Mode::Answer, 7), (Mode::Passive, 7), (Mode::Off, 8)]);
+    let liveness = pick(rng, &[(Liveness::AnyBytes, 60), (Liveness::AnyFrame, 20), (Liveness::PongOnly, 20)]);
     let (interval, timeout) = if tight { (50..150, 60..200) } else { (200..500, 300..700) };
     let timeout = rng.u64(timeout);
     Heartbeat {
@@ -177,6 +186,15 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
         })
         .collect();
     let rate = rng.u64(60_000..240_000);
+    if kind < 60 {
+        // A slow link that all share: no session may be silent for longer than its own window because of the others.
+        for session in &mut sessions {
+            acts::calm(session);
+            if matches!(session.beat.mode, Mode::Answer | Mode::Passive | Mode::App) {
+                session.beat.mode = Mode::Protocol;
+            }
+        }
+    }
     match kind {
         // Bursts over a slow link, of one session or of all.
         0..30 => {
@@ -198,9 +216,6 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
             }
             for session in &mut sessions {
                 session.beat.liveness = Liveness::AnyBytes;
-                if session.beat.mode != Mode::Off {
-                    session.beat.mode = Mode::Protocol;
-                }
             }
         }
         // Downloads.
@@ -258,6 +273,10 @@ fn session(rng: &mut Rng, beat: Heartbeat, fate: Fate, alone: bool) -> Session {
         session.beat.liveness = Liveness::AnyBytes;
         session.beat.mode = Mode::Protocol;
     }
+    if fate == Fate::ClientBlocks && matches!(session.beat.mode, Mode::Answer | Mode::Passive) {
+        // A client that beats is alive, whether it reads or not.
+        session.beat.mode = Mode::Protocol;
+    }
     if fate == Fate::AppFreezes {
         session.beat.mode = pick(rng, &[(Mode::Protocol, 80), (Mode::Off, 20)]);
     }
@@ -313,7 +332,8 @@ fn end(rng: &mut Rng, session: &mut Session, alone: bool) {
             }
             if chance(rng, 20) {
                 // The app floods as the client dies.
-                let pause: Millis = client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
+                let pause: Millis =
+                    client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
                 app.clear();
                 app.extend([Step::Pause(pause), flood(rng)]);
             }
@@ -330,6 +350,9 @@ fn end(rng: &mut Rng, session: &mut Session, alone: bool) {
         }
         Fate::ClientBlocks => {
             session.client.buffer = 16 * 1024;
+            let pause: Millis = client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
+            app.retain(|step| !matches!(step, Step::Slow { .. }));
+            app.push(Step::Pause(pause));
             client.push(Step::Pace(None));
             app.extend((0..40).map(|_| acts::message(rng, 256 * 1024)));
         }
@@ -376,7 +399,9 @@ mod tests {
             let found = plans.iter().flat_map(|plan| &plan.sessions).filter(|session| session.fate == *fate).count();
             assert!(found >= 3, "{fate:?} was drawn {found} times");
         }
-        for word in ["Protocol", "App ", "Answer", "Passive", "Off", "Http1", "Http2", "Flood", "Vanish", "Freeze(None)"] {
+        for word in
+            ["Protocol", "App ", "Answer", "Passive", "Off", "Http1", "Http2", "Flood", "Vanish", "Freeze(None)"]
+        {
             assert!(text.contains(word), "{word} was not drawn");
         }
     }

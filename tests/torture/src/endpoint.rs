@@ -235,7 +235,9 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
             return Ok(Ended::Done);
         }
         match step {
-            Step::Message { size, fragments, text, ping, rsv1 } => self.message(size, fragments, text, ping, rsv1).await?,
+            Step::Message { size, fragments, text, ping, rsv1 } => {
+                self.message(size, fragments, text, ping, rsv1).await?
+            }
             Step::Flood { count, most } => self.flood(count, most).await?,
             Step::Slow { size, millis, pieces } => self.slow(size, millis, pieces).await?,
             Step::Ping(size) => self.control(PING, size).await?,
@@ -275,11 +277,14 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
             }
             Step::Partial { size, sent } => {
                 let (_, bytes) = self.frame(0x80 | BINARY, size);
-                self.dies();
                 self.muted.send_replace(true);
+                self.dies();
                 self.output.write_all(&bytes[..sent.min(bytes.len() - 1)]).await?;
                 self.output.flush().await?;
                 self.setup.trace.lock().last_write = Some(Instant::now());
+                if self.setup.role == Role::App {
+                    self.setup.switch.set(true);
+                }
                 std::future::pending::<()>().await;
             }
             Step::Close(close) => {
@@ -397,9 +402,12 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
             while let Ok(event) = self.queue.try_recv() {
                 self.waiting.push_back(event);
             }
-            let hurried = self.waiting.iter().any(|event| matches!(event, Event::Close(_) | Event::Violation | Event::Eof));
+            let hurried =
+                self.waiting.iter().any(|event| matches!(event, Event::Close(_) | Event::Violation | Event::Eof));
             if !hurried {
-                let due = started + Duration::from_millis(millis) * u32::try_from(index + 1).unwrap_or(1) / u32::try_from(pieces.max(1)).unwrap_or(1);
+                let due = started
+                    + Duration::from_millis(millis) * u32::try_from(index + 1).unwrap_or(1)
+                        / u32::try_from(pieces.max(1)).unwrap_or(1);
                 sleep_until(due.into()).await;
             }
         }

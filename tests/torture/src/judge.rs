@@ -84,12 +84,22 @@ impl Case<'_> {
     }
 }
 
+/// Whether the client's last bytes may be under way for longer than a closing handshake waits (`timeout`): the app has
+/// closed, and the client's link is slow.
+pub(crate) fn outlasts_its_close(case: &Case<'_>) -> bool {
+    case.fate() == Fate::AppClose && case.plan.link.up > 0
+}
+
 /// Judges one seed of a batch.
 pub fn judge(batch: &Batch, outcome: &Outcome) -> Verdict {
     let mut faults = Vec::new();
     for error in &outcome.errors {
         let at = batch.stopped.map_or(batch.outcomes.len() as u128, |(from, to)| (to - from).as_millis());
-        faults.push(Fault { promise: Promise::Live, text: format!("{error} (the proxy was stopped for {at} ms)"), excused: false });
+        faults.push(Fault {
+            promise: Promise::Live,
+            text: format!("{error} (the proxy was stopped for {at} ms)"),
+            excused: false,
+        });
     }
     for (index, session) in outcome.plan.sessions.iter().enumerate() {
         let (Some(seen), Some(path), Some(app)) =
@@ -98,8 +108,7 @@ pub fn judge(batch: &Batch, outcome: &Outcome) -> Verdict {
             continue;
         };
         let direct = outcome.direct.get(index).and_then(Option::as_ref);
-        let mut case =
-            Case { batch, plan: &outcome.plan, session, seen, direct, path, app: *app, faults: Vec::new() };
+        let mut case = Case { batch, plan: &outcome.plan, session, seen, direct, path, app: *app, faults: Vec::new() };
         if seen.client.opened.is_some() {
             sequence::judge(&mut case);
             close::judge(&mut case);
@@ -124,22 +133,31 @@ pub fn readiness(batch: &Batch, frozen: bool) -> Vec<String> {
     let apps = || batch.outcomes.iter().flat_map(|outcome| outcome.plan.sessions.iter().zip(&outcome.proxied));
     if !frozen {
         // 503 is right from the drain on.
-        let live = batch.outcomes.iter().flat_map(|outcome| &outcome.proxied).filter_map(|pair| pair.client.gone()).min();
-        let wrong = batch.ready[first..].iter().find(|(at, status)| *status == Some(503) && live.is_some_and(|live| *at < live));
+        let live =
+            batch.outcomes.iter().flat_map(|outcome| &outcome.proxied).filter_map(|pair| pair.client.gone()).min();
+        let wrong = batch.ready[first..]
+            .iter()
+            .find(|(at, status)| *status == Some(503) && live.is_some_and(|live| *at < live));
         return wrong.map(|(at, _)| format!("/readyz was 503 at {at:?} although apps answer")).into_iter().collect();
     }
-    let Some(last) = apps().map(|(_, pair)| pair.app.died).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
+    let Some(last) =
+        apps().map(|(_, pair)| pair.app.died).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
     else {
         return Vec::new();
     };
-    let longest = apps().filter_map(|(session, _)| session.watched).map(|(interval, timeout, _)| interval + timeout).max();
+    let longest =
+        apps().filter_map(|(session, _)| session.watched).map(|(interval, timeout, _)| interval + timeout).max();
     let bound = Duration::from_millis(longest.unwrap_or(600).max(600)) + SLACK;
     let late = batch.clock.late(last, last + bound);
     let due = last + bound + late;
     let unready = batch.ready[first..].iter().find(|(_, status)| *status == Some(503)).map(|(at, _)| *at);
     match unready {
         Some(at) if at <= due => Vec::new(),
-        Some(at) => vec![format!("/readyz was 503 {} ms after the last app froze; {} ms are allowed", (at - last).as_millis(), (due - last).as_millis())],
+        Some(at) => vec![format!(
+            "/readyz was 503 {} ms after the last app froze; {} ms are allowed",
+            (at - last).as_millis(),
+            (due - last).as_millis()
+        )],
         None => vec!["/readyz was never 503 although every app was frozen".to_owned()],
     }
 }

@@ -156,10 +156,13 @@ async fn connection(near: TcpStream, target: SocketAddr, control: Arc<Control>) 
 
 /// Carries one direction; an error is a reset of either side.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64, control: &Control) -> Result<(), ()> {
-    let (sender, mut parcels) = mpsc::channel::<(Instant, Parcel)>(64);
     let Link { delay, piece, .. } = control.plan;
+    // A slow link holds no more than its delay takes: what it has accepted counts as delivered for the sender.
+    let held = if rate == 0 { 64 } else { 1 + usize::try_from(delay / 20).unwrap_or(1) };
+    let (sender, mut parcels) = mpsc::channel::<(Instant, Parcel)>(held);
     let delay = Duration::from_millis(delay);
-    let usual = if rate == 0 { 16 * 1024 } else { usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, 16 * 1024) };
+    let usual =
+        if rate == 0 { 16 * 1024 } else { usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, 16 * 1024) };
     let most = if piece == 0 { usual } else { piece.min(usual) };
     let read = async move {
         let mut buffer = vec![0; most];

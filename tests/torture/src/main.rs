@@ -52,7 +52,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(seed) = arguments.show {
-        println!("{:?}\n{}", pulsegate_torture::draw::Block::of(seed, arguments.tight), pulsegate_torture::draw::plan(seed, arguments.tight));
+        println!(
+            "{:?}\n{}",
+            pulsegate_torture::draw::Block::of(seed, arguments.tight),
+            pulsegate_torture::draw::plan(seed, arguments.tight)
+        );
         return Ok(true);
     }
     let options = Options { binary: binary(arguments.proxy.clone())? };
@@ -62,7 +66,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let seeds = Seeds { from, count, jobs: arguments.jobs, tight: arguments.tight, print: true };
     let summary = runtime.block_on(session::seeds(&options, &seeds))?;
     let seconds = started.elapsed().as_secs_f64();
-    println!("{count} seeds in {seconds:.1} s; {} findings discarded, for which the machine was late", summary.discarded);
+    println!(
+        "{count} seeds in {seconds:.1} s; {} findings discarded, for which the machine was late",
+        summary.discarded
+    );
     println!("failed seeds: {:?}", summary.failed);
     println!("{} passed, {} failed", summary.passed, summary.failed.len() + summary.batch_faults);
     Ok(summary.is_clean())
@@ -74,7 +81,8 @@ fn binary(given: Option<PathBuf>) -> Result<PathBuf> {
         return path.canonicalize().with_context(|| format!("there is no {}", path.display()));
     }
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "pulsegate"]).current_dir(&root).status()?;
+    let status =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "pulsegate"]).current_dir(&root).status()?;
     if !status.success() {
         bail!("`cargo build -p pulsegate` failed");
     }

@@ -206,7 +206,7 @@ pub enum Step {
     Mute,
     /// From now on nothing passes the link.
     Vanish,
-    /// The beginning of a frame, of which the rest never comes.
+    /// The beginning of a frame, of which the rest never comes; an app is stopped there.
     Partial {
         /// Bytes of payload announced.
         size: usize,
@@ -319,7 +319,8 @@ impl Plan {
             let up = slow(up, self.link.up) + slow(up, session.app.pace) + slow(up, session.app_link.up);
             of(&session.client).max(of(&session.app)) + down.max(up)
         };
-        let transfers: u64 = self.transfers.iter().map(|t| slow(t.down, self.link.down) + slow(t.up, self.link.up)).sum();
+        let transfers: u64 =
+            self.transfers.iter().map(|t| slow(t.down, self.link.down) + slow(t.up, self.link.up)).sum();
         self.sessions.iter().map(own).max().unwrap_or(0) + transfers + self.stop.map_or(0, |stop| stop.length)
     }
 }
@@ -346,7 +347,11 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}: {:?}, link {}, stop of the proxy {:?}", self.seed, self.transport, self.link, self.stop)?;
         for (index, session) in self.sessions.iter().enumerate() {
-            writeln!(f, "  session {index}: {:?}; deflate {}; app link {}; watched {:?}", session.fate, session.deflate, session.app_link, session.watched)?;
+            writeln!(
+                f,
+                "  session {index}: {:?}; deflate {}; app link {}; watched {:?}",
+                session.fate, session.deflate, session.app_link, session.watched
+            )?;
             writeln!(f, "    route  {}", session.beat)?;
             writeln!(f, "    client {}", session.client)?;
             writeln!(f, "    app    {}", session.app)?;
@@ -370,7 +375,11 @@ impl fmt::Display for Link {
 
 impl fmt::Display for Heartbeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {:?} interval {} timeout {} window {} ", self.mode, self.liveness, self.interval, self.timeout, self.window)?;
+        write!(
+            f,
+            "{:?} {:?} interval {} timeout {} window {} ",
+            self.mode, self.liveness, self.interval, self.timeout, self.window
+        )?;
         write!(f, "missed {} jitter {}% busy {} stall {} ", self.max_missed, self.jitter, self.busy, self.write_stall)?;
         write!(f, "deferral {} frame {} grace {} ", self.max_deferral, self.frame_max_time, self.close_grace)?;
         write!(f, "guard {} answers_pings {} ", self.stall_guard, self.answers_pings)?;

@@ -95,16 +95,26 @@ fn section(beat: &Heartbeat) -> String {
     line("adaptive", beat.adaptive.to_string());
     let (code, reason) = &beat.miss_client;
     line("on_miss.client", format!("{{ code = {code}, reason = {reason:?} }}"));
-    let upstream = beat.miss_upstream.as_ref().map_or("\"disconnect\"".to_owned(), |(code, reason)| {
-        format!("{{ code = {code}, reason = {reason:?} }}")
-    });
+    let upstream = beat
+        .miss_upstream
+        .as_ref()
+        .map_or("\"disconnect\"".to_owned(), |(code, reason)| format!("{{ code = {code}, reason = {reason:?} }}"));
     line("on_miss.upstream", upstream);
     out
 }
 
 /// The configuration file.
-pub fn config(dir: &Path, health: SocketAddr, defaults: &Heartbeat, fallback: SocketAddr, watched: bool, workers: usize, routes: &[Route<'_>]) -> String {
-    let watch = if watched { "interval = \"300ms\"\ntimeout = \"300ms\"\ngive_up = \"1s\"" } else { "interval = \"off\"" };
+pub fn config(
+    dir: &Path,
+    health: SocketAddr,
+    defaults: &Heartbeat,
+    fallback: SocketAddr,
+    watched: bool,
+    workers: usize,
+    routes: &[Route<'_>],
+) -> String {
+    let watch =
+        if watched { "interval = \"300ms\"\ntimeout = \"300ms\"\ngive_up = \"1s\"" } else { "interval = \"off\"" };
     let mut text = format!(
         "[listen]\naddress = \"127.0.0.1:0\"\nworkers = {workers}\n\
          [tls]\ncertificate = \"{0}/cert.pem\"\nprivate_key = \"{0}/key.pem\"\n\
@@ -140,7 +150,14 @@ impl Proxy {
     /// # Errors
     ///
     /// A binary that does not start, with what it says.
-    pub async fn start(binary: &Path, defaults: &Heartbeat, fallback: SocketAddr, watched: bool, workers: usize, routes: &[Route<'_>]) -> Result<Self> {
+    pub async fn start(
+        binary: &Path,
+        defaults: &Heartbeat,
+        fallback: SocketAddr,
+        watched: bool,
+        workers: usize,
+        routes: &[Route<'_>],
+    ) -> Result<Self> {
         let dir = TempDir::with_prefix("pulsegate-torture-")?;
         pulsegate_load::cert::write(dir.path())?;
         // The port is free from here on; a rare other process may take it, and the start then fails aloud.

@@ -97,13 +97,15 @@ pub async fn batch(options: &Options, block: &Block, plans: Vec<Plan>) -> Result
     let mut routes = Vec::new();
     for (plan, ends) in plans.iter().zip(&ends) {
         for (index, (session, ends)) in plan.sessions.iter().zip(ends).enumerate() {
-            let route = Route { path: path(plan, index), beat: &session.beat, app: ends.address, watched: session.watched };
+            let route =
+                Route { path: path(plan, index), beat: &session.beat, app: ends.address, watched: session.watched };
             routes.push(route);
         }
     }
     let fallback = ends.first().and_then(|ends| ends.first()).context("a batch has a session")?.address;
     let watch_fallback = block.freezes;
-    let mut proxy = Proxy::start(&options.binary, &block.defaults, fallback, watch_fallback, block.workers, &routes).await?;
+    let mut proxy =
+        Proxy::start(&options.binary, &block.defaults, fallback, watch_fallback, block.workers, &routes).await?;
     let ready = Readiness::start(proxy.health);
     sleep(Duration::from_millis(100)).await;
     let baseline = proxy.descriptors();
@@ -238,7 +240,14 @@ fn relay(target: SocketAddr, link: &Link) -> Result<Option<Relay>> {
     Ok(if link.present { Some(Relay::to(target, link)?) } else { None })
 }
 
-fn setup(session: &Session, seed: u64, trace: &Shared, switch: &Arc<Switch>, link: Option<&Relay>, direct: bool) -> Setup {
+fn setup(
+    session: &Session,
+    seed: u64,
+    trace: &Shared,
+    switch: &Arc<Switch>,
+    link: Option<&Relay>,
+    direct: bool,
+) -> Setup {
     let Heartbeat { mode, window, .. } = session.beat;
     Setup {
         role: Role::Client,
@@ -256,14 +265,15 @@ fn setup(session: &Session, seed: u64, trace: &Shared, switch: &Arc<Switch>, lin
 
 /// The time within which every session of a plan must be over.
 fn deadline(plan: &Plan) -> Duration {
-    let of = |session: &Session| {
-        let beat = &session.beat;
-        let give_up = session.watched.map_or(0, |(interval, timeout, give_up)| {
-            if session.fate == Fate::AppFreezes { interval + timeout + give_up } else { 0 }
-        });
-        let trickle = if session.fate == Fate::ClientTrickles { beat.frame_max_time } else { 0 };
-        2 * beat.bound() + 3 * beat.write_stall + give_up + trickle + beat.close_grace
-    };
+    let of =
+        |session: &Session| {
+            let beat = &session.beat;
+            let give_up = session.watched.map_or(0, |(interval, timeout, give_up)| {
+                if session.fate == Fate::AppFreezes { interval + timeout + give_up } else { 0 }
+            });
+            let trickle = if session.fate == Fate::ClientTrickles { beat.frame_max_time } else { 0 };
+            2 * beat.bound() + 3 * beat.write_stall + give_up + trickle + beat.close_grace
+        };
     let longest = plan.sessions.iter().map(of).max().unwrap_or(0);
     Duration::from_millis(plan.length() + longest + 6000)
 }
@@ -304,7 +314,10 @@ async fn seed(
                 settled.fetch_add(1, Ordering::AcqRel);
             }
             let waits_for_drain = plan.sessions.iter().any(|session| session.fate == Fate::Drained);
-            if last_look || (!waits_for_drain || started.elapsed() > limit + Duration::from_secs(45)) && started.elapsed() > limit {
+            if last_look
+                || (!waits_for_drain || started.elapsed() > limit + Duration::from_secs(45))
+                    && started.elapsed() > limit
+            {
                 return;
             }
             last_look = all;
@@ -335,7 +348,8 @@ fn is_over(plan: &Plan, session: &Session, ends: &Ends) -> bool {
     }
     // Over HTTP/2 an end is seen by reading only.
     let unseen = session.fate == Fate::ClientBlocks && plan.transport != Transport::Http1;
-    let client_over = client.end.is_some() || client.reset.is_some() || unseen || client.died.is_some() && client.hung_up.is_some();
+    let client_over =
+        client.end.is_some() || client.reset.is_some() || unseen || client.died.is_some() && client.hung_up.is_some();
     let app_over = app.end.is_some() || app.reset.is_some() || app.died.is_some() && app.hung_up.is_some();
     client_over && app_over
 }

@@ -122,7 +122,9 @@ pub async fn plans_together(options: &Options, block: &Block, plans: Vec<Plan>) 
         summary.text.push(format!("FAILED batch of seed {first}: {fault}"));
     }
     let seconds = started.elapsed().as_secs_f64();
-    summary.text.push(format!("batch of seed {first}: {count} seeds in {seconds:.1} s, {} failed", summary.failed.len()));
+    summary
+        .text
+        .push(format!("batch of seed {first}: {count} seeds in {seconds:.1} s, {} failed", summary.failed.len()));
     Ok(summary)
 }
 

@@ -167,8 +167,7 @@ impl fmt::Display for Trace {
             .collect();
         shorten(f, &sent)?;
         write!(f, " | received {} ({} bytes): ", self.received.len(), self.bytes)?;
-        let received: Vec<_> =
-            self.received.iter().map(|(frame, at)| format!("+{} {frame:?}", self.ms(*at))).collect();
+        let received: Vec<_> = self.received.iter().map(|(frame, at)| format!("+{} {frame:?}", self.ms(*at))).collect();
         shorten(f, &received)?;
         if self.within_frame {
             write!(f, "; an incomplete frame")?;

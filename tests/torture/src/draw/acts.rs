@@ -8,7 +8,13 @@ use crate::plan::{Heartbeat, Link, Liveness, Millis, Mode, Plan, Script, Session
 /// A message of about this many bytes.
 pub(super) fn message(rng: &mut Rng, size: usize) -> Step {
     let fragments = if chance(rng, 30) { rng.usize(2..6) } else { 1 };
-    Step::Message { size, fragments, text: chance(rng, 40), ping: fragments > 1 && chance(rng, 30), rsv1: chance(rng, 50) }
+    Step::Message {
+        size,
+        fragments,
+        text: chance(rng, 40),
+        ping: fragments > 1 && chance(rng, 30),
+        rsv1: chance(rng, 50),
+    }
 }
 
 fn size(rng: &mut Rng) -> usize {
@@ -79,7 +85,21 @@ pub(super) fn close(rng: &mut Rng) -> Option<(u16, String)> {
     let code = match rng.u8(0..100) {
         0..15 => return None,
         15..60 => 1000,
-        60..85 => pick(rng, &[(1001, 1), (1002, 1), (1003, 1), (1007, 1), (1008, 1), (1009, 1), (1010, 1), (1011, 1), (1013, 1), (1014, 1)]),
+        60..85 => pick(
+            rng,
+            &[
+                (1001, 1),
+                (1002, 1),
+                (1003, 1),
+                (1007, 1),
+                (1008, 1),
+                (1009, 1),
+                (1010, 1),
+                (1011, 1),
+                (1013, 1),
+                (1014, 1),
+            ],
+        ),
         85..92 => rng.u16(3000..4000),
         _ => rng.u16(4000..5000),
     };
@@ -154,7 +174,7 @@ pub(super) fn slow_app(rng: &mut Rng, session: &mut Session) {
 }
 
 /// Leaves out what would make a slow session last for too long.
-fn calm(session: &mut Session) {
+pub(super) fn calm(session: &mut Session) {
     let long = |step: &Step| matches!(step, Step::Slow { .. } | Step::Freeze(_)) || step.bytes() > 20_000;
     session.client.steps.retain(|step| !long(step));
     session.app.steps.retain(|step| !long(step));

@@ -20,7 +20,8 @@ pub(super) fn judge(case: &mut Case<'_>) {
     let [line] = &lines[..] else {
         return case.fault(Promise::Cause, format!("{} ws.close lines of {}", lines.len(), case.path));
     };
-    let (initiator, reason) = (line["close.initiator"].as_str().unwrap_or("?"), line["close.reason"].as_str().unwrap_or("?"));
+    let (initiator, reason) =
+        (line["close.initiator"].as_str().unwrap_or("?"), line["close.reason"].as_str().unwrap_or("?"));
     let allowed: &[(&str, &str)] = match case.fate() {
         Fate::ClientClose | Fate::ClientFin | Fate::ClientReset => &[("client", "normal")],
         Fate::AppClose => &[("upstream", "normal")],
@@ -38,7 +39,8 @@ pub(super) fn judge(case: &mut Case<'_>) {
     }
     let (client, app) = (&case.seen.client, &case.seen.app);
     let steps = &case.session.client.steps;
-    let reads = !steps.iter().any(|step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Pace(None) | Step::Reset));
+    let reads =
+        !steps.iter().any(|step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Pace(None) | Step::Reset));
     let mut faults = Vec::new();
     if reads {
         faults.extend(codes("client", &line["close.code"], client));
@@ -49,7 +51,12 @@ pub(super) fn judge(case: &mut Case<'_>) {
     for text in faults {
         case.fault(Promise::Cause, format!("{text}: {line}"));
     }
-    let (_, at) = case.batch.log.iter().find(|(_, logged)| logged == line).map_or((0, case.seen.client.start), |(at, _)| (1, *at));
+    let (_, at) = case
+        .batch
+        .log
+        .iter()
+        .find(|(_, logged)| logged == line)
+        .map_or((0, case.seen.client.start), |(at, _)| (1, *at));
     let ends = [client.gone(), app.gone()].into_iter().flatten().max();
     if let Some(end) = ends.filter(|end| at > *end + Duration::from_secs(3)) {
         case.timed(Promise::Cause, end, at, format!("the last line came {:?} after both legs had ended", at - end));
@@ -58,7 +65,8 @@ pub(super) fn judge(case: &mut Case<'_>) {
 
 /// The code of one leg: received by its end, or else sent by it and read by the proxy, or else 1006.
 fn codes(who: &str, logged: &Value, trace: &Trace) -> Option<String> {
-    let received = trace.received.iter().find(|(frame, _)| frame.opcode() == CLOSE).and_then(|(frame, _)| frame.close());
+    let received =
+        trace.received.iter().find(|(frame, _)| frame.opcode() == CLOSE).and_then(|(frame, _)| frame.close());
     let sent = trace.closed();
     let all: Vec<u16> = [received, sent].into_iter().flatten().map(|(code, _)| code).collect();
     let logged = logged.as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);

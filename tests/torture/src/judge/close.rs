@@ -22,13 +22,20 @@ pub(super) fn judge(case: &mut Case<'_>) {
     if let Some(direct) = case.direct.cloned() {
         let length = |trace: &Trace| trace.end.map(|(_, at)| at.saturating_duration_since(trace.start));
         for (seen, oracle, who) in [(&client, &direct.client, "client"), (&app, &direct.app, "app")] {
-            if seen.closes() != oracle.closes() && case.fate() != Fate::ClientInvalid && case.fate() != Fate::ClientFin {
+            let late = who == "app" && super::outlasts_its_close(case);
+            if seen.closes() != oracle.closes()
+                && !late
+                && case.fate() != Fate::ClientInvalid
+                && case.fate() != Fate::ClientFin
+            {
                 let text = format!("the {who} received {:?}, and without a proxy {:?}", seen.closes(), oracle.closes());
                 case.fault(Promise::Close, text);
             }
             let (Some(took), Some(without)) = (length(seen), length(oracle)) else { continue };
             let stop = case.batch.stopped.map_or(Duration::ZERO, |(from, to)| to - from);
-            let allowed = without * 3 / 2 + Duration::from_millis(2000) + SLACK + stop * 2;
+            // On one HTTP/2 connection all share the link; without a proxy each has its own.
+            let shared = if case.plan.sessions.len() > 1 { case.plan.length() } else { 0 };
+            let allowed = without * 3 / 2 + Duration::from_millis(2000 + shared) + SLACK + stop * 2;
             if took > allowed {
                 let (from, to) = (seen.start, seen.start + took);
                 let text = format!("the {who} saw the end after {took:?}, and without a proxy after {without:?}");
@@ -70,7 +77,11 @@ fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
         let right = match (&close, closes.first()) {
             (None, None) => true,
             // A slow reader is a death of its own.
-            (Some((code, _)), Some((seen, reason))) => code == seen && (reason == &close.as_ref().map(|close| close.1.clone()).unwrap_or_default() || reason == "slow reader"),
+            (Some((code, _)), Some((seen, reason))) => {
+                code == seen
+                    && (reason == &close.as_ref().map(|close| close.1.clone()).unwrap_or_default()
+                        || reason == "slow reader")
+            }
             _ => false,
         };
         if !right {
@@ -82,7 +93,13 @@ fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
 fn ends(case: &mut Case<'_>, client: &Trace, app: &Trace) {
     let orderly = matches!(
         case.fate(),
-        Fate::ClientClose | Fate::AppClose | Fate::ClientFin | Fate::AppFin | Fate::ClientInvalid | Fate::AppInvalid | Fate::Drained
+        Fate::ClientClose
+            | Fate::AppClose
+            | Fate::ClientFin
+            | Fate::AppFin
+            | Fate::ClientInvalid
+            | Fate::AppInvalid
+            | Fate::Drained
     );
     for (trace, who) in [(client, "client"), (app, "app")] {
         let own = trace.reset.is_some() || trace.died.is_some() && trace.hung_up.is_some();

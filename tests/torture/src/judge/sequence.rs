@@ -1,6 +1,6 @@
 //! Both directions: what was received is what was sent, complete where nothing explains a cut.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Case, Promise};
 use crate::endpoint::{ASKED, BEAT};
@@ -33,6 +33,11 @@ fn is_text(frame: &Frame, text: &str) -> bool {
     frame.opcode() == TEXT && frame.first & 0x80 != 0 && frame.payload == text.as_bytes()
 }
 
+/// Whether a Close is one end's own, relayed to the other. Where the proxy ends the session, each end answers its Close.
+fn keeps_closes(case: &Case<'_>) -> bool {
+    matches!(case.fate(), Fate::ClientClose | Fate::AppClose)
+}
+
 fn swallows_beats(beat: &Heartbeat) -> bool {
     matches!(beat.mode, Mode::App | Mode::Answer)
 }
@@ -48,14 +53,19 @@ fn up(case: &mut Case<'_>) {
             || case.session.beat.answers_pings && frame.opcode() == PING
             || skipped(frame)
     };
-    let expected: Vec<_> = client.sent.iter().filter(|sent| !swallowed(&sent.frame)).collect();
+    let expected: Vec<_> = client
+        .sent
+        .iter()
+        .filter(|sent| !swallowed(&sent.frame) && (keeps_closes(case) || sent.frame.opcode() != CLOSE))
+        .collect();
     let own = foreign(app, client);
     let watched = case.session.watched.is_some() || case.batch.outcomes.iter().any(|_| false);
-    let stray = app.received.iter().find(|(frame, _)| {
-        frame.opcode() == PING && own.contains(&&*frame.payload) && (!watched || frame.length != 8)
-    });
+    let stray = app
+        .received
+        .iter()
+        .find(|(frame, _)| frame.opcode() == PING && own.contains(&&*frame.payload) && (!watched || frame.length != 8));
     let stray = stray.map(|(frame, _)| format!("the app was asked {frame:?}, which no client sent"));
-    let closes = client.sent.iter().any(|sent| sent.frame.opcode() == CLOSE);
+    let closes = keeps_closes(case) && client.sent.iter().any(|sent| sent.frame.opcode() == CLOSE);
     let actual: Vec<_> = app
         .received
         .iter()
@@ -63,15 +73,16 @@ fn up(case: &mut Case<'_>) {
         .filter(|(frame, _)| !skipped(frame))
         .filter(|(frame, _)| closes || frame.opcode() != CLOSE)
         .collect();
-    let odd = app.received.iter().find(|(frame, _)| {
-        frame.opcode() == PONG && skipped(frame) && !questions.contains(&&*frame.payload)
-    });
+    let odd = app
+        .received
+        .iter()
+        .find(|(frame, _)| frame.opcode() == PONG && skipped(frame) && !questions.contains(&&*frame.payload));
     let odd = odd.map(|(frame, _)| format!("the app received {frame:?}, which answers nothing"));
     let complete = matches!(
         case.fate(),
         Fate::ClientClose | Fate::AppClose | Fate::ClientFin | Fate::ClientInvalid | Fate::ClientBlocks | Fate::Drained
     ) || case.fate() == Fate::ClientDies && !case.session.client.steps.contains(&Step::Vanish);
-    let complete = complete && app.violation.is_none();
+    let complete = complete && app.violation.is_none() && !super::outlasts_its_close(case);
     let expected: Vec<_> = expected.iter().map(|sent| (&sent.frame, sent.done)).collect();
     let found = compare(&expected, &actual, complete);
     for text in [stray, odd].into_iter().flatten().chain(found.map(|text| format!("client to app: {text}"))) {
@@ -86,6 +97,7 @@ fn down(case: &mut Case<'_>) {
         .sent
         .iter()
         .filter(|sent| !(sent.frame.opcode() == PONG && asked.contains(&&*sent.frame.payload)))
+        .filter(|sent| keeps_closes(case) || sent.frame.opcode() != CLOSE)
         .map(|sent| (&sent.frame, sent.done))
         .collect();
     let probes = foreign(client, app);
@@ -99,7 +111,7 @@ fn down(case: &mut Case<'_>) {
     if !may_probe && !probes.is_empty() {
         faults.push(format!("the client was pinged {} times in mode {:?}", probes.len(), case.session.beat.mode));
     }
-    let closes = app.sent.iter().any(|sent| sent.frame.opcode() == CLOSE);
+    let closes = keeps_closes(case) && app.sent.iter().any(|sent| sent.frame.opcode() == CLOSE);
     let own_pings = sent(client, PING);
     let mut pings = sent(app, PING);
     let mut replies = 0;
@@ -128,9 +140,14 @@ fn down(case: &mut Case<'_>) {
             actual.push(received);
         }
     }
-    let beats = client.sent.iter().filter(|sent| is_text(&sent.frame, BEAT)).count();
+    // Behind the app's Close no beat is answered.
+    let closed = app.sent.iter().find(|sent| sent.frame.opcode() == CLOSE).map(|sent| sent.started);
+    let beats = || client.sent.iter().filter(|sent| is_text(&sent.frame, BEAT));
+    let due =
+        beats().filter(|sent| closed.is_none_or(|closed| sent.started + Duration::from_millis(100) < closed)).count();
+    let beats = beats().count();
     let lived = matches!(case.fate(), Fate::ClientClose | Fate::AppClose | Fate::Drained);
-    if case.session.beat.mode == Mode::Answer && (replies > beats || lived && replies + 1 < beats) {
+    if case.session.beat.mode == Mode::Answer && (replies > beats || lived && replies + 1 < due) {
         faults.push(format!("{beats} beats of the client were answered {replies} times"));
     }
     let complete =
@@ -162,7 +179,9 @@ fn compare(expected: &[(&Frame, Option<Instant>)], actual: &[&(Frame, Instant)],
     for (index, (frame, _)) in actual.iter().enumerate() {
         match expected.get(index) {
             Some((sent, _)) if *sent == frame => {}
-            Some((sent, _)) => return Some(format!("frame {index} is {frame:?}, and {sent:?} was sent (or its payload differs)")),
+            Some((sent, _)) => {
+                return Some(format!("frame {index} is {frame:?}, and {sent:?} was sent (or its payload differs)"));
+            }
             None => return Some(format!("frame {index}, {frame:?}, was never sent")),
         }
     }

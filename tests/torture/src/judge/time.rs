@@ -33,7 +33,9 @@ fn dead(case: &mut Case<'_>) {
     let (client, app) = (&case.seen.client, &case.seen.app);
     let (since, bound) = if case.fate() == Fate::ClientTrickles {
         // The last frame that was begun is the one that never ends.
-        let Some(begun) = client.sent.iter().rev().find(|sent| sent.done.is_none()).or(client.sent.last()) else { return };
+        let Some(begun) = client.sent.iter().rev().find(|sent| sent.done.is_none()).or(client.sent.last()) else {
+            return;
+        };
         (begun.started, beat.frame_max_time + beat.bound() + beat.timeout)
     } else {
         let Some(since) = last_sign(case) else {
@@ -41,7 +43,8 @@ fn dead(case: &mut Case<'_>) {
         };
         (since, beat.bound())
     };
-    let app_slow: u64 = case.session.app.steps.iter().map(|step| if let Step::Slow { millis, .. } = step { *millis } else { 0 }).sum();
+    let app_slow: u64 =
+        case.session.app.steps.iter().map(|step| if let Step::Slow { millis, .. } = step { *millis } else { 0 }).sum();
     // Where more is under way to the client than its socket takes, it is a matter of the write stall.
     let backlog = Plan::bytes(&case.session.app) > 60_000 || case.fate() == Fate::ClientBlocks;
     let stalled = if backlog { beat.write_stall + 2 * beat.timeout + beat.interval } else { 0 };
@@ -57,7 +60,9 @@ fn dead(case: &mut Case<'_>) {
     let mut texts = Vec::new();
     match app_end {
         Some(at) if over(at) <= allowed => {}
-        Some(at) => texts.push((at, format!("the app's leg of a dead client ended {:?} after its last sign of life", over(at)))),
+        Some(at) => {
+            texts.push((at, format!("the app's leg of a dead client ended {:?} after its last sign of life", over(at))))
+        }
         None => texts.push((since + allowed, "the app's leg of a dead client never ended".to_owned())),
     }
     let grace = ms(beat.close_grace) + SLACK;
@@ -93,7 +98,12 @@ fn frozen(case: &mut Case<'_>) {
     match told {
         Some(at) if at <= died + noticed => {}
         Some(at) => {
-            case.timed(Promise::Cause, died, at, format!("the frozen app was noticed after {:?}; {noticed:?} are allowed", at - died));
+            case.timed(
+                Promise::Cause,
+                died,
+                at,
+                format!("the frozen app was noticed after {:?}; {noticed:?} are allowed", at - died),
+            );
         }
         None => case.timed(Promise::Cause, died, died + noticed, "the frozen app was never noticed"),
     }
@@ -102,7 +112,12 @@ fn frozen(case: &mut Case<'_>) {
         Some(at) if at <= died + allowed => {}
         at => {
             let took = at.map(|at| at - died);
-            case.timed(Promise::Dead, died, died + allowed, format!("the client of a frozen app got its end after {took:?}; {allowed:?} are allowed"));
+            case.timed(
+                Promise::Dead,
+                died,
+                died + allowed,
+                format!("the client of a frozen app got its end after {took:?}; {allowed:?} are allowed"),
+            );
         }
     }
 }
@@ -134,7 +149,9 @@ fn verdict_of_proxy(case: &Case<'_>) -> Option<(Instant, String)> {
         return Some((*at, format!("{reason} in the log")));
     }
     let (client, app) = (&case.seen.client, &case.seen.app);
-    let told = |trace: &Trace| trace.closes().into_iter().find(|(_, reason)| reason == "heartbeat timeout" || reason == "slow reader");
+    let told = |trace: &Trace| {
+        trace.closes().into_iter().find(|(_, reason)| reason == "heartbeat timeout" || reason == "slow reader")
+    };
     let close = told(client).or_else(|| told(app))?;
     let at = client.first_end().or_else(|| app.first_end())?;
     Some((at, format!("{close:?} on the wire")))
@@ -155,9 +172,15 @@ fn excuse(case: &Case<'_>, client: &Trace, ended: Instant) -> Option<String> {
         return None;
     }
     for (_, asked) in client.received.iter().filter(|(frame, at)| frame.opcode() == PING && *at + half < ended) {
-        let answered = client.answers.iter().any(|answer| answer.asked == *asked && answer.done.is_some_and(|done| done <= *asked + half));
+        let answered = client
+            .answers
+            .iter()
+            .any(|answer| answer.asked == *asked && answer.done.is_some_and(|done| done <= *asked + half));
         // While it is in the middle of a frame of its own, its bytes are its life.
-        let busy = client.sent.iter().any(|sent| sent.started <= *asked + half && sent.done.is_none_or(|done| done + half >= *asked));
+        let busy = client
+            .sent
+            .iter()
+            .any(|sent| sent.started <= *asked + half && sent.done.is_none_or(|done| done + half >= *asked));
         let closing = client.closed().is_some() || client.finished.is_some_and(|at| at <= *asked + half);
         if !answered && !busy && !closing && !case.session.client.newest_only {
             return Some(format!("the Ping of +{} was not answered within {half:?}", client.ms(*asked)));
