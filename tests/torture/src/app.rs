@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pulsegate_load::head::Head;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::endpoint::{self, Role, Setup};
@@ -41,6 +43,8 @@ pub struct Terms {
     pub deflate: bool,
     /// Seed of its payloads.
     pub seed: u64,
+    /// The time that it takes to answer the upgrade.
+    pub answers_after: Duration,
 }
 
 impl App {
@@ -95,6 +99,7 @@ async fn connection(stream: tokio::net::TcpStream, terms: Terms) -> anyhow::Resu
                  Sec-WebSocket-Accept: {}\r\n{agreed}\r\n",
                 derive_accept_key(key.as_bytes())
             );
+            sleep(terms.answers_after).await;
             gate.write_all(answer.as_bytes()).await?;
             let watched = tokio::spawn(watch(Arc::downgrade(&socket), terms.trace.clone()));
             let setup = Setup {

@@ -21,7 +21,7 @@ use crate::app::watch;
 use crate::endpoint::{self, Setup};
 use crate::gate::{Gate, Switch};
 use crate::link;
-use crate::plan::Transfer;
+use crate::plan::{Opening, Transfer};
 use crate::tunnel::Tunnel;
 
 /// TLS settings of a client that trusts the authority in `file` and wants one version of HTTP.
@@ -53,12 +53,15 @@ pub async fn http1(
     tls: Option<Arc<ClientConfig>>,
     path: &str,
     offer: bool,
+    opening: Opening,
     mut setup: Setup,
 ) -> Result<()> {
+    sleep(Duration::from_millis(opening.at)).await;
     let stream = link::connect(address, u32::try_from(setup.script.buffer).unwrap_or(0)).await?;
     let socket = link::handle(&stream)?;
     let watched = setup.link.as_ref().map_or_else(|| vec![Arc::downgrade(&socket)], |_| Vec::new());
-    let gate = Gate::new(stream, Arc::clone(&setup.switch));
+    let pause = Duration::from_millis(opening.pause);
+    let gate = Gate::pausing(stream, Arc::clone(&setup.switch), opening.bytes, pause);
     let secured = tls.is_some();
     let (ended, trace) = (setup.link.clone(), setup.trace.clone());
     setup.socket = Some(socket);
@@ -137,9 +140,16 @@ impl Http2 {
     /// # Errors
     ///
     /// Anything before the settings are exchanged.
-    pub async fn open(address: SocketAddr, tls: Arc<ClientConfig>, window: u32, switch: Arc<Switch>) -> Result<Self> {
+    pub async fn open(
+        address: SocketAddr,
+        tls: Arc<ClientConfig>,
+        window: u32,
+        opening: Opening,
+        switch: Arc<Switch>,
+    ) -> Result<Self> {
+        sleep(Duration::from_millis(opening.at)).await;
         let stream = link::connect(address, 0).await?;
-        let gate = Gate::new(stream, switch);
+        let gate = Gate::pausing(stream, switch, opening.bytes, Duration::from_millis(opening.pause));
         let tls = TlsConnector::from(tls).connect(ServerName::try_from("localhost")?, gate).await?;
         let (requests, mut connection) = h2::client::Builder::new()
             .initial_window_size(window)

@@ -5,7 +5,7 @@ mod acts;
 use fastrand::Rng;
 
 use crate::plan::{
-    Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Plan, Script, Session, Step, Stop, Transfer, Transport,
+    Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Opening, Plan, Script, Session, Step, Stop, Transfer, Transport,
 };
 
 /// Seeds whose sessions run through one proxy.
@@ -31,11 +31,32 @@ impl Block {
     pub fn of(seed: u64, tight: bool) -> Self {
         let mut rng = Rng::with_seed(seed / BATCH ^ 0x5bd1_e995_7f4a_7c15);
         let freezes = seed / BATCH % 10 == 7;
-        let stop = (!freezes && rng.u8(..) < 130).then(|| Stop { at: rng.u64(900..2500), length: rng.u64(400..1800) });
+        let stop = (!freezes && rng.u8(..) < 130).then(|| Stop { at: rng.u64(900..2500), length: rng.u64(1300..2000) });
         let mut defaults = heartbeat(&mut rng, tight);
         defaults.mode = Mode::Protocol;
         (defaults.interval, defaults.timeout, defaults.max_missed) = if tight { (50, 50, 1) } else { (200, 200, 1) };
         Self { workers: rng.usize(1..=2), stop, drains: !freezes && rng.u8(..) < 100, freezes, defaults }
+    }
+}
+
+/// Makes the stop of the proxy meet a stage of the connection that has a limit: the TLS handshake, a head, the app's answer,
+/// a frame.
+fn meet(rng: &mut Rng, plan: &mut Plan, stop: Stop) {
+    if plan.link.up == 0 && plan.link.holds.is_empty() && chance(rng, 35) {
+        let at = stop.at.saturating_sub(rng.u64(50..250));
+        plan.opening = Opening { at, bytes: rng.usize(1..700), pause: rng.u64(150..400) };
+        if chance(rng, 30) && plan.transport == Transport::Http1 {
+            plan.opening.bytes = 0;
+            plan.sessions[0].answers_after = rng.u64(200..450);
+        }
+    }
+    for session in plan.sessions.iter_mut().filter(|session| !session.fate.is_death() && plan.link.up == 0) {
+        let slow = |step: &Step| if let Step::Slow { millis, .. } = step { *millis } else { 0 };
+        let longest = session.client.steps.iter().map(slow).max().unwrap_or(0);
+        let app_reads = session.app.pace == 0 && !session.app.steps.contains(&Step::Pace(None));
+        if longest > 0 && app_reads && plan.transport == Transport::Http1 {
+            session.beat.frame_max_time = longest + 900;
+        }
     }
 }
 
@@ -69,6 +90,9 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
     }
     plan.seed = seed;
     plan.stop = block.stop;
+    if let Some(stop) = block.stop {
+        meet(rng, &mut plan, stop);
+    }
     plan
 }
 
@@ -166,7 +190,7 @@ fn http1(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
     if session.client.steps.contains(&Step::Vanish) {
         link.present = true;
     }
-    Plan { seed: 0, transport: Transport::Http1, link, sessions: vec![session], transfers: Vec::new(), stop: None }
+    Plan { seed: 0, transport: Transport::Http1, link, sessions: vec![session], transfers: Vec::new(), stop: None, opening: Opening::default() }
 }
 
 fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
@@ -217,6 +241,11 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
             for session in &mut sessions {
                 session.beat.liveness = Liveness::AnyBytes;
             }
+            // What widens the window of a session that receives much is behind the uploads, too.
+            if chance(rng, 50) {
+                let size = rng.usize(80_000..250_000);
+                sessions[0].app.steps.insert(0, acts::message(rng, size));
+            }
         }
         // Downloads.
         50..60 => {
@@ -239,7 +268,7 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
         _ => dress_link(rng, &mut link, &sessions[0]),
     }
     link.present = link != Link::default();
-    Plan { seed: 0, transport: Transport::Http2 { window }, link, sessions, transfers, stop: None }
+    Plan { seed: 0, transport: Transport::Http2 { window }, link, sessions, transfers, stop: None, opening: Opening::default() }
 }
 
 /// Delays and cuts that hurt no session.
@@ -265,6 +294,7 @@ fn session(rng: &mut Rng, beat: Heartbeat, fate: Fate, alone: bool) -> Session {
             Fate::AppFreezes => Some((rng.u64(200..500), rng.u64(200..500), rng.u64(1000..1600))),
             _ => chance(rng, 25).then(|| (rng.u64(300..800), 3000, 30_000)),
         },
+        answers_after: 0,
         beat,
         fate,
     };
@@ -327,8 +357,10 @@ fn end(rng: &mut Rng, session: &mut Session, alone: bool) {
         Fate::AppInvalid => app.push(Step::Invalid(invalid(rng))),
         Fate::Drained => {}
         Fate::ClientDies => {
-            if chance(rng, 45) {
-                client.push(flood(rng));
+            match rng.u8(0..100) {
+                0..25 => client.push(Step::Flood { count: rng.usize(40_000..120_000), most: rng.usize(0..=2) }),
+                25..50 => client.push(flood(rng)),
+                _ => {}
             }
             if chance(rng, 20) {
                 // The app floods as the client dies.

@@ -433,7 +433,6 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         };
         // Nothing follows a violation: the peer reads no further.
         self.closed = true;
-        self.setup.trace.lock().died.get_or_insert_with(Instant::now);
         self.output.write_all(&bytes).await?;
         self.output.flush().await
     }

@@ -5,9 +5,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 /// The switch of all sockets of one process.
 #[derive(Debug, Default)]
@@ -54,12 +56,20 @@ impl Switch {
 pub struct Gate {
     stream: TcpStream,
     switch: Arc<Switch>,
+    /// Bytes until a pause, and its length.
+    pause: Option<(usize, Duration)>,
+    pausing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gate {
     /// A socket that obeys `switch`.
     pub fn new(stream: TcpStream, switch: Arc<Switch>) -> Self {
-        Self { stream, switch }
+        Self { stream, switch, pause: None, pausing: None }
+    }
+
+    /// The same with a pause after so many bytes written.
+    pub fn pausing(stream: TcpStream, switch: Arc<Switch>, bytes: usize, pause: Duration) -> Self {
+        Self { pause: (bytes > 0).then_some((bytes, pause)), ..Self::new(stream, switch) }
     }
 }
 
@@ -75,7 +85,18 @@ impl AsyncWrite for Gate {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
         std::task::ready!(gate.switch.poll_running(context));
-        Pin::new(&mut gate.stream).poll_write(context, bytes)
+        if let Some(pausing) = &mut gate.pausing {
+            std::task::ready!(pausing.as_mut().poll(context));
+            gate.pausing = None;
+        }
+        let Some((left, pause)) = gate.pause else { return Pin::new(&mut gate.stream).poll_write(context, bytes) };
+        let most = bytes.len().min(left);
+        let count = std::task::ready!(Pin::new(&mut gate.stream).poll_write(context, &bytes[..most]))?;
+        gate.pause = (left > count).then_some((left - count, pause));
+        if gate.pause.is_none() {
+            gate.pausing = Some(Box::pin(sleep(pause)));
+        }
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

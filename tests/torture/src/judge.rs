@@ -11,7 +11,7 @@ use crate::plan::{Fate, Plan, Session};
 use crate::run::{Batch, Outcome, Pair};
 
 /// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
     /// What each end received equals what the other sent.
     Bytes,

@@ -10,6 +10,7 @@
 //! [`judge`] compares what was seen with what was promised. [`shrink`] makes a failing plan smaller.
 
 pub mod app;
+pub mod built;
 pub mod client;
 pub mod clock;
 pub mod draw;
@@ -21,6 +22,8 @@ pub mod link;
 pub mod plan;
 pub mod proxy;
 pub mod run;
+pub mod sabotage;
 pub mod session;
+pub mod shrink;
 pub mod trace;
 pub mod tunnel;

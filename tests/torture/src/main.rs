@@ -1,14 +1,15 @@
 //! Command line of the judge.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Parser;
 
 use pulsegate_torture::run::Options;
 use pulsegate_torture::session::{self, Seeds};
+use pulsegate_torture::{built, shrink};
 
 /// Judges a WebSocket proxy by seeded sessions over real sockets
 #[derive(Debug, Parser)]
@@ -59,8 +60,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
         );
         return Ok(true);
     }
-    let options = Options { binary: binary(arguments.proxy.clone())? };
+    let options = Options { binary: built::binary(arguments.proxy.clone())?, sabotage: None };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(seed) = arguments.shrink {
+        let smallest = runtime.block_on(shrink::smallest(&options, seed, arguments.tight))?;
+        println!("{smallest}");
+        return Ok(false);
+    }
     let started = Instant::now();
     let (from, count) = arguments.seed.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
     let seeds = Seeds { from, count, jobs: arguments.jobs, tight: arguments.tight, print: true };
@@ -73,19 +79,4 @@ fn run(arguments: &Arguments) -> Result<bool> {
     println!("failed seeds: {:?}", summary.failed);
     println!("{} passed, {} failed", summary.passed, summary.failed.len() + summary.batch_faults);
     Ok(summary.is_clean())
-}
-
-/// The binary to judge.
-fn binary(given: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(path) = given {
-        return path.canonicalize().with_context(|| format!("there is no {}", path.display()));
-    }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let status =
-        Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "pulsegate"]).current_dir(&root).status()?;
-    if !status.success() {
-        bail!("`cargo build -p pulsegate` failed");
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("debug/pulsegate").canonicalize().context("`cargo build -p pulsegate` has left no binary")
 }

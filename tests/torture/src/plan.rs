@@ -20,6 +20,20 @@ pub struct Plan {
     pub transfers: Vec<Transfer>,
     /// A stop of the proxy's process.
     pub stop: Option<Stop>,
+    /// The opening of the connection.
+    pub opening: Opening,
+}
+
+/// The opening of a client's connection: when it begins, and a pause after so many of its bytes, be it within the TLS
+/// handshake or within a head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// When the client connects.
+    pub at: Millis,
+    /// Bytes before the pause; 0 is no pause.
+    pub bytes: usize,
+    /// The pause.
+    pub pause: Millis,
 }
 
 /// The way in which a client speaks to the proxy, always over TLS.
@@ -68,6 +82,8 @@ pub struct Session {
     pub fate: Fate,
     /// The proxy's watch over this app: `upstream.interval`, `timeout` and `give_up`.
     pub watched: Option<(Millis, Millis, Millis)>,
+    /// The time that the app takes to answer the upgrade.
+    pub answers_after: Millis,
 }
 
 /// Who speaks the heartbeat of a route.
@@ -321,7 +337,7 @@ impl Plan {
         };
         let transfers: u64 =
             self.transfers.iter().map(|t| slow(t.down, self.link.down) + slow(t.up, self.link.up)).sum();
-        self.sessions.iter().map(own).max().unwrap_or(0) + transfers + self.stop.map_or(0, |stop| stop.length)
+        self.sessions.iter().map(own).max().unwrap_or(0) + transfers + self.opening.at + self.opening.pause + self.stop.map_or(0, |stop| stop.length)
     }
 }
 
@@ -343,14 +359,23 @@ impl Step {
     }
 }
 
+impl Script {
+    /// Whether the endpoint reads until the end, so that it sees whatever comes.
+    pub fn reads_to_the_end(&self) -> bool {
+        let blind = |step: &Step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Reset);
+        let last_pace = self.steps.iter().rev().find(|step| matches!(step, Step::Pace(_)));
+        !self.steps.iter().any(blind) && last_pace != Some(&Step::Pace(None))
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: {:?}, link {}, stop of the proxy {:?}", self.seed, self.transport, self.link, self.stop)?;
+        writeln!(f, "seed {}: {:?}, link {}, stop of the proxy {:?}, {:?}", self.seed, self.transport, self.link, self.stop, self.opening)?;
         for (index, session) in self.sessions.iter().enumerate() {
             writeln!(
                 f,
-                "  session {index}: {:?}; deflate {}; app link {}; watched {:?}",
-                session.fate, session.deflate, session.app_link, session.watched
+                "  session {index}: {:?}; deflate {}; app link {}; watched {:?}; answers after {} ms",
+                session.fate, session.deflate, session.app_link, session.watched, session.answers_after
             )?;
             writeln!(f, "    route  {}", session.beat)?;
             writeln!(f, "    client {}", session.client)?;

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::draw::Block;
 use crate::endpoint::{ASKED, BEAT};
 use crate::plan::{Heartbeat, Liveness, Mode};
 
@@ -29,6 +30,8 @@ pub struct Route<'a> {
     pub app: SocketAddr,
     /// Whether the proxy watches the app's own liveness: interval, timeout and `give_up` in milliseconds.
     pub watched: Option<(u64, u64, u64)>,
+    /// Whether the app takes its time to answer, so that `response_timeout` matters.
+    pub answers_late: bool,
 }
 
 /// A line of the log, with the time at which it was read.
@@ -53,6 +56,9 @@ pub struct Proxy {
 fn ms(value: u64) -> String {
     format!("\"{value}ms\"")
 }
+
+/// The limits of a connection's stages where the proxy is stopped for longer than they are.
+const LIMIT: u64 = 1100;
 
 fn section(beat: &Heartbeat) -> String {
     let mut out = String::new();
@@ -107,16 +113,15 @@ fn section(beat: &Heartbeat) -> String {
 pub fn config(
     dir: &Path,
     health: SocketAddr,
-    defaults: &Heartbeat,
+    block: &Block,
     fallback: SocketAddr,
     watched: bool,
-    workers: usize,
     routes: &[Route<'_>],
 ) -> String {
     let watch =
         if watched { "interval = \"300ms\"\ntimeout = \"300ms\"\ngive_up = \"1s\"" } else { "interval = \"off\"" };
     let mut text = format!(
-        "[listen]\naddress = \"127.0.0.1:0\"\nworkers = {workers}\n\
+        "[listen]\naddress = \"127.0.0.1:0\"\nworkers = {2}\n\
          [tls]\ncertificate = \"{0}/cert.pem\"\nprivate_key = \"{0}/key.pem\"\n\
          [upstream]\nurl = \"http://{fallback}\"\n{watch}\n\
          [drain]\ndelay = \"0s\"\nwindow = \"300ms\"\n\
@@ -124,8 +129,12 @@ pub fn config(
          [log]\nlevel = \"info\"\nformat = \"json\"\n\
          [heartbeat]\n{1}",
         dir.display(),
-        section(defaults)
+        section(&block.defaults),
+        block.workers
     );
+    if block.stop.is_some() {
+        let _ = write!(text, "[limits]\nhandshake = {0}\nheader_read = {0}\n", ms(LIMIT));
+    }
     for route in routes {
         let upstream = match route.watched {
             None => "interval = \"off\"".to_owned(),
@@ -133,6 +142,7 @@ pub fn config(
                 format!("interval = {}, timeout = {}, give_up = {}", ms(interval), ms(timeout), ms(give_up))
             }
         };
+        let upstream = if route.answers_late { format!("{upstream}, response_timeout = {}", ms(LIMIT)) } else { upstream };
         let _ = write!(
             text,
             "\n[[route]]\npath = \"{}\"\nupstream = {{ url = \"http://{}\", {upstream} }}\n[route.heartbeat]\n{}",
@@ -152,10 +162,9 @@ impl Proxy {
     /// A binary that does not start, with what it says.
     pub async fn start(
         binary: &Path,
-        defaults: &Heartbeat,
-        fallback: SocketAddr,
-        watched: bool,
-        workers: usize,
+        block: &Block,
+    fallback: SocketAddr,
+    watched: bool,
         routes: &[Route<'_>],
     ) -> Result<Self> {
         let dir = TempDir::with_prefix("pulsegate-torture-")?;
@@ -163,7 +172,7 @@ impl Proxy {
         // The port is free from here on; a rare other process may take it, and the start then fails aloud.
         let health = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let file = dir.path().join("proxy.toml");
-        fs::write(&file, config(dir.path(), health, defaults, fallback, watched, workers, routes))?;
+        fs::write(&file, config(dir.path(), health, block, fallback, watched, routes))?;
         let mut child = Command::new(binary)
             .args(["run", "-c"])
             .arg(&file)

@@ -17,7 +17,8 @@ use crate::draw::Block;
 use crate::endpoint::{Role, Setup};
 use crate::gate::Switch;
 use crate::link::{Control, Relay};
-use crate::plan::{Fate, Heartbeat, Link, Mode, Plan, Script, Session, Transport};
+use crate::plan::{Fate, Heartbeat, Link, Mode, Opening, Plan, Script, Session, Transport};
+use crate::sabotage::{Sabotage, Saboteur};
 use crate::proxy::{Line, Proxy, Route};
 use crate::trace::{Shared, Trace};
 
@@ -69,6 +70,8 @@ pub struct Batch {
 pub struct Options {
     /// The proxy.
     pub binary: PathBuf,
+    /// A fault that is added between proxy and app, to show that it is found.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// One end that is being run, with what it needs to stay alive.
@@ -78,6 +81,7 @@ struct Ends {
     app_server: App,
     app_switch: Arc<Switch>,
     app_relay: Option<Relay>,
+    saboteur: Option<Saboteur>,
     /// Where the app is reached.
     address: SocketAddr,
 }
@@ -91,21 +95,21 @@ pub async fn batch(options: &Options, block: &Block, plans: Vec<Plan>) -> Result
     let start = Instant::now();
     let mut ends = Vec::new();
     for plan in &plans {
-        ends.push(plan.sessions.iter().map(|session| prepare(start, plan, session)).collect::<Result<Vec<_>>>()?);
+        ends.push(plan.sessions.iter().map(|session| prepare(start, plan, session, options.sabotage)).collect::<Result<Vec<_>>>()?);
     }
     let path = |plan: &Plan, index: usize| format!("/t{}/{index}/", plan.seed);
     let mut routes = Vec::new();
     for (plan, ends) in plans.iter().zip(&ends) {
         for (index, (session, ends)) in plan.sessions.iter().zip(ends).enumerate() {
             let route =
-                Route { path: path(plan, index), beat: &session.beat, app: ends.address, watched: session.watched };
+                Route { path: path(plan, index), beat: &session.beat, app: ends.address, watched: session.watched, answers_late: session.answers_after > 0 };
             routes.push(route);
         }
     }
     let fallback = ends.first().and_then(|ends| ends.first()).context("a batch has a session")?.address;
     let watch_fallback = block.freezes;
     let mut proxy =
-        Proxy::start(&options.binary, &block.defaults, fallback, watch_fallback, block.workers, &routes).await?;
+        Proxy::start(&options.binary, block, fallback, watch_fallback, &routes).await?;
     let ready = Readiness::start(proxy.health);
     sleep(Duration::from_millis(100)).await;
     let baseline = proxy.descriptors();
@@ -221,7 +225,7 @@ impl Readiness {
     }
 }
 
-fn prepare(start: Instant, plan: &Plan, session: &Session) -> Result<Ends> {
+fn prepare(start: Instant, plan: &Plan, session: &Session, sabotage: Option<Sabotage>) -> Result<Ends> {
     let (client, app, switch) = (Shared::new(start), Shared::new(start), Arc::<Switch>::default());
     let app_server = App::start(Terms {
         script: session.app.clone(),
@@ -230,10 +234,13 @@ fn prepare(start: Instant, plan: &Plan, session: &Session) -> Result<Ends> {
         link: None,
         deflate: session.deflate,
         seed: plan.seed ^ 0xa99,
+        answers_after: Duration::from_millis(session.answers_after),
     })?;
     let app_relay = relay(app_server.address, &session.app_link)?;
-    let address = app_relay.as_ref().map_or(app_server.address, |relay| relay.address);
-    Ok(Ends { client, app, app_server, app_switch: switch, app_relay, address })
+    let behind = app_relay.as_ref().map_or(app_server.address, |relay| relay.address);
+    let saboteur = sabotage.map(|sabotage| Saboteur::start(behind, sabotage)).transpose()?;
+    let address = saboteur.as_ref().map_or(behind, |saboteur| saboteur.address);
+    Ok(Ends { client, app, app_server, app_switch: switch, app_relay, saboteur, address })
 }
 
 fn relay(target: SocketAddr, link: &Link) -> Result<Option<Relay>> {
@@ -333,7 +340,7 @@ async fn seed(
     for ends in ends {
         // A stopped app goes on before it is dropped, so that its sockets close.
         ends.app_switch.set(false);
-        drop((ends.app_server, ends.app_relay));
+        drop((ends.app_server, ends.app_relay, ends.saboteur));
     }
     let direct = timeout(limit, direct).await.ok().and_then(Result::ok).unwrap_or_default();
     let direct = if direct.is_empty() { vec![None; plan.sessions.len()] } else { direct };
@@ -348,8 +355,8 @@ fn is_over(plan: &Plan, session: &Session, ends: &Ends) -> bool {
     }
     // Over HTTP/2 an end is seen by reading only.
     let unseen = session.fate == Fate::ClientBlocks && plan.transport != Transport::Http1;
-    let client_over =
-        client.end.is_some() || client.reset.is_some() || unseen || client.died.is_some() && client.hung_up.is_some();
+    let blind = !session.client.reads_to_the_end() && client.hung_up.is_some();
+    let client_over = client.end.is_some() || client.reset.is_some() || unseen || blind;
     let app_over = app.end.is_some() || app.reset.is_some() || app.died.is_some() && app.hung_up.is_some();
     client_over && app_over
 }
@@ -369,12 +376,12 @@ async fn through(
     match plan.transport {
         Transport::Http1 => {
             let setup = setup(&plan.sessions[0], plan.seed, &ends[0].client, &switch, relay, false);
-            if let Err(error) = client::http1(address, Some(tls), &paths[0], plan.sessions[0].deflate, setup).await {
+            if let Err(error) = client::http1(address, Some(tls), &paths[0], plan.sessions[0].deflate, plan.opening, setup).await {
                 report(format!("the session does not open: {error:#}"));
             }
         }
         Transport::Http2 { window } => {
-            let connection = match Http2::open(address, tls, window, Arc::clone(&switch)).await {
+            let connection = match Http2::open(address, tls, window, plan.opening, Arc::clone(&switch)).await {
                 Ok(connection) => connection,
                 Err(error) => return report(format!("the HTTP/2 connection does not open: {error:#}")),
             };
@@ -422,12 +429,12 @@ async fn direct(plan: Plan) -> Vec<Option<Pair>> {
         running.spawn(async move {
             let start = Instant::now();
             let run = async {
-                let ends = prepare(start, &plan, &session)?;
+                let ends = prepare(start, &plan, &session, None)?;
                 let relay = relay(ends.address, &plan.link)?;
                 let address = relay.as_ref().map_or(ends.address, |relay| relay.address);
                 let switch = Arc::<Switch>::default();
                 let setup = setup(&session, plan.seed + index as u64, &ends.client, &switch, relay.as_ref(), true);
-                client::http1(address, None, "/", session.deflate, setup).await?;
+                client::http1(address, None, "/", session.deflate, Opening::default(), setup).await?;
                 while ends.app.lock().end.is_none() {
                     sleep(Duration::from_millis(10)).await;
                 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use crate::draw::{self, BATCH, Block};
-use crate::judge::{self, Verdict};
+use crate::judge::{self, Promise, Verdict};
 use crate::plan::Plan;
 use crate::run::{self, Batch, Options};
 
@@ -22,6 +22,8 @@ pub struct Summary {
     pub discarded: usize,
     /// Faults of batches: descriptors, `/readyz`, the exit.
     pub batch_faults: usize,
+    /// The promises that were broken.
+    pub broken: Vec<(u64, Promise)>,
     /// The report.
     pub text: Vec<String>,
 }
@@ -33,6 +35,7 @@ impl Summary {
         self.failed.extend(other.failed);
         self.discarded += other.discarded;
         self.batch_faults += other.batch_faults;
+        self.broken.extend(other.broken);
         self.text.extend(other.text);
     }
 
@@ -112,6 +115,7 @@ pub async fn plans_together(options: &Options, block: &Block, plans: Vec<Plan>) 
             summary.passed += 1;
         } else {
             summary.failed.push(outcome.plan.seed);
+            summary.broken.extend(verdict.faults.iter().map(|fault| (outcome.plan.seed, fault.promise)));
             summary.text.push(report(&batch, outcome, &verdict));
         }
     }

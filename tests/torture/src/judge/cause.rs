@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Case, Promise};
 use crate::frame::CLOSE;
-use crate::plan::{Fate, Step};
+use crate::plan::Fate;
 use crate::trace::Trace;
 
 pub(super) fn judge(case: &mut Case<'_>) {
@@ -38,9 +38,7 @@ pub(super) fn judge(case: &mut Case<'_>) {
         case.fault(Promise::Cause, format!("the log says {reason} by {initiator} of {:?}: {line}", case.fate()));
     }
     let (client, app) = (&case.seen.client, &case.seen.app);
-    let steps = &case.session.client.steps;
-    let reads =
-        !steps.iter().any(|step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Pace(None) | Step::Reset));
+    let reads = case.session.client.reads_to_the_end();
     let mut faults = Vec::new();
     if reads {
         faults.extend(codes("client", &line["close.code"], client));
