@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use pulsegate_load::head::Head;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tungstenite::handshake::derive_accept_key;
@@ -23,14 +24,14 @@ use crate::trace::Shared;
 pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
-    /// What it has seen of its session.
-    pub trace: Shared,
     serving: JoinHandle<()>,
 }
 
 /// What an app serves.
 #[derive(Clone, Debug)]
 pub struct Terms {
+    /// The path of its session; [`None`] is any.
+    pub path: Option<String>,
     /// What it does on its WebSocket.
     pub script: Script,
     /// Where it writes what it sees.
@@ -59,10 +60,17 @@ impl App {
             socket.set_recv_buffer_size(u32::try_from(terms.script.buffer).unwrap_or(u32::MAX))?;
         }
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let listener = socket.listen(128)?;
+        Self::serve(socket.listen(128)?, vec![terms])
+    }
+
+    /// Serves several sessions, told apart by their paths.
+    ///
+    /// # Errors
+    ///
+    /// A listener without an address.
+    pub fn serve(listener: TcpListener, terms: Vec<Terms>) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let trace = terms.trace.clone();
-        Ok(Self { address, trace, serving: tokio::spawn(accept(listener, terms)) })
+        Ok(Self { address, serving: tokio::spawn(accept(listener, terms)) })
     }
 }
 
@@ -72,7 +80,7 @@ impl Drop for App {
     }
 }
 
-async fn accept(listener: TcpListener, terms: Terms) {
+async fn accept(listener: TcpListener, terms: Vec<Terms>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let terms = terms.clone();
@@ -83,7 +91,8 @@ async fn accept(listener: TcpListener, terms: Terms) {
     }
 }
 
-async fn connection(stream: tokio::net::TcpStream, terms: Terms) -> anyhow::Result<()> {
+async fn connection(stream: TcpStream, all: Vec<Terms>) -> anyhow::Result<()> {
+    let terms = all.first().cloned().context("an app has a session")?;
     stream.set_nodelay(true)?;
     let socket = link::handle(&stream)?;
     let mut gate = Gate::new(stream, Arc::clone(&terms.switch));
@@ -91,6 +100,9 @@ async fn connection(stream: tokio::net::TcpStream, terms: Terms) -> anyhow::Resu
     loop {
         let (head, rest) = Head::read_on(&mut gate, early).await?;
         if let Some(key) = head.field("Sec-WebSocket-Key") {
+            let target = head.start_line().split(' ').nth(1);
+            let own = all.iter().find(|terms| terms.path.as_deref().is_none_or(|path| Some(path) == target));
+            let terms = own.cloned().with_context(|| format!("no session has the path {target:?}"))?;
             let deflate = terms.deflate
                 && head.field("Sec-WebSocket-Extensions").is_some_and(|offer| offer.contains("permessage-deflate"));
             let agreed = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };

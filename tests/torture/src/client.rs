@@ -62,7 +62,6 @@ pub async fn http1(
     let watched = setup.link.as_ref().map_or_else(|| vec![Arc::downgrade(&socket)], |_| Vec::new());
     let pause = Duration::from_millis(opening.pause);
     let gate = Gate::pausing(stream, Arc::clone(&setup.switch), opening.bytes, pause);
-    let secured = tls.is_some();
     let (ended, trace) = (setup.link.clone(), setup.trace.clone());
     setup.socket = Some(socket);
     let upgrade = async {
@@ -86,7 +85,7 @@ pub async fn http1(
             },
             None => watched,
         };
-        if let (true, Some(socket)) = (secured, sockets.into_iter().next()) {
+        if let Some(socket) = sockets.into_iter().next() {
             watch(socket, trace).await;
         }
         std::future::pending::<()>().await;

@@ -85,7 +85,7 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
     for rate in [plan.link.down, plan.link.up].into_iter().filter(|rate| *rate > 0) {
         let residence = 40_000 * 1000 / rate.max(40_000);
         for session in &mut plan.sessions {
-            session.beat.timeout = session.beat.timeout.max(200 + residence);
+            session.beat.timeout = session.beat.timeout.max(400 + 2 * residence);
         }
     }
     plan.seed = seed;
@@ -94,6 +94,31 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
         meet(rng, &mut plan, stop);
     }
     plan
+}
+
+/// A plan for any proxy: one session over HTTP/1.1, on a route whose `interval + timeout` is `bound`.
+pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
+    let mut rng = Rng::with_seed(seed ^ 0x6c07_8965);
+    let rng = &mut rng;
+    let mut beat = heartbeat(rng, false);
+    (beat.mode, beat.liveness, beat.max_missed, beat.adaptive) = (Mode::Protocol, Liveness::AnyBytes, 1, false);
+    (beat.interval, beat.timeout, beat.answers_pings) = (bound / 2, bound - bound / 2, false);
+    let fates =
+        [(Fate::ClientDies, 35), (Fate::ClientClose, 25), (Fate::AppClose, 25), (Fate::AppFin, 8), (Fate::AppReset, 7)];
+    let fate = pick(rng, &fates);
+    let mut session = session(rng, beat, fate, true);
+    (session.deflate, session.watched) = (false, None);
+    // An idle time in which only a heartbeat tells a live client from a dead one.
+    let still = Step::Pause(bound * 3 / 2);
+    session.client.steps.insert(0, still.clone());
+    session.app.steps.insert(0, still);
+    let present = session.client.steps.contains(&Step::Vanish);
+    let mut link = Link { present, ..Link::default() };
+    if matches!(fate, Fate::ClientClose | Fate::AppClose) && chance(rng, 35) {
+        acts::burst(rng, &mut link, &mut session);
+    }
+    let sessions = vec![session];
+    Plan { seed, transport: Transport::Http1, link, sessions, transfers: Vec::new(), stop: None, opening: Opening::default() }
 }
 
 fn heartbeat(rng: &mut Rng, tight: bool) -> Heartbeat {
@@ -181,7 +206,7 @@ fn http1(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
     } else if closing && kind < 56 {
         acts::long_frame(rng, &mut link, &mut session);
     } else if closing && kind < 66 {
-        acts::slow_app(rng, &mut session);
+        acts::slow_app(rng, &mut link, &mut session);
     } else if closing && kind < 74 {
         patient(rng, &mut session.beat);
         link.present = true;

@@ -9,6 +9,7 @@
 //! [`draw`] turns a seed into a [`plan`], [`run`] carries a batch of plans out through one [`proxy`] process, and
 //! [`judge`] compares what was seen with what was promised. [`shrink`] makes a failing plan smaller.
 
+pub mod against;
 pub mod app;
 pub mod built;
 pub mod client;

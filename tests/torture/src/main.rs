@@ -1,5 +1,6 @@
 //! Command line of the judge.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use clap::Parser;
 
 use pulsegate_torture::run::Options;
 use pulsegate_torture::session::{self, Seeds};
-use pulsegate_torture::{built, shrink};
+use pulsegate_torture::{against, built, shrink};
 
 /// Judges a WebSocket proxy by seeded sessions over real sockets
 #[derive(Debug, Parser)]
@@ -35,6 +36,18 @@ struct Arguments {
     /// Find the smallest plan with which a seed fails
     #[arg(long, value_name = "N")]
     shrink: Option<u64>,
+    /// Judge any other proxy at this address, or with no --app-listen a WebSocket server
+    #[arg(long, value_name = "HOST:PORT")]
+    against: Option<SocketAddr>,
+    /// Where the app listens for that proxy
+    #[arg(long, value_name = "HOST:PORT", requires = "against")]
+    app_listen: Option<SocketAddr>,
+    /// The authority of that proxy's certificate; without it no TLS is spoken
+    #[arg(long, value_name = "FILE", requires = "against")]
+    ca: Option<PathBuf>,
+    /// The time within which that proxy is to end the session of a dead client
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000, requires = "against")]
+    bound: u64,
     /// Print the plan of a seed and end
     #[arg(long, value_name = "N")]
     show: Option<u64>,
@@ -60,8 +73,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
         );
         return Ok(true);
     }
-    let options = Options { binary: built::binary(arguments.proxy.clone())?, sabotage: None };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(address) = arguments.against {
+        let (app, authority, bound) = (arguments.app_listen, arguments.ca.clone(), arguments.bound);
+        let target = against::Target { address, app, authority, bound };
+        let count = if arguments.seeds == 300 { 90 } else { arguments.seeds };
+        let table = runtime.block_on(against::judge(&target, arguments.from, count))?;
+        println!("{table}");
+        return Ok(true);
+    }
+    let options = Options { binary: built::binary(arguments.proxy.clone())?, sabotage: None };
     if let Some(seed) = arguments.shrink {
         let smallest = runtime.block_on(shrink::smallest(&options, seed, arguments.tight))?;
         println!("{smallest}");

@@ -228,6 +228,7 @@ impl Readiness {
 fn prepare(start: Instant, plan: &Plan, session: &Session, sabotage: Option<Sabotage>) -> Result<Ends> {
     let (client, app, switch) = (Shared::new(start), Shared::new(start), Arc::<Switch>::default());
     let app_server = App::start(Terms {
+        path: None,
         script: session.app.clone(),
         trace: app.clone(),
         switch: Arc::clone(&switch),
@@ -243,11 +244,11 @@ fn prepare(start: Instant, plan: &Plan, session: &Session, sabotage: Option<Sabo
     Ok(Ends { client, app, app_server, app_switch: switch, app_relay, saboteur, address })
 }
 
-fn relay(target: SocketAddr, link: &Link) -> Result<Option<Relay>> {
+pub(crate) fn relay(target: SocketAddr, link: &Link) -> Result<Option<Relay>> {
     Ok(if link.present { Some(Relay::to(target, link)?) } else { None })
 }
 
-fn setup(
+pub(crate) fn setup(
     session: &Session,
     seed: u64,
     trace: &Shared,
@@ -271,7 +272,7 @@ fn setup(
 }
 
 /// The time within which every session of a plan must be over.
-fn deadline(plan: &Plan) -> Duration {
+pub(crate) fn deadline(plan: &Plan) -> Duration {
     let of =
         |session: &Session| {
             let beat = &session.beat;
@@ -421,7 +422,7 @@ async fn join<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) {
 }
 
 /// The same sessions without a proxy, over HTTP/1.1.
-async fn direct(plan: Plan) -> Vec<Option<Pair>> {
+pub(crate) async fn direct(plan: Plan) -> Vec<Option<Pair>> {
     let mut running = JoinSet::new();
     let limit = deadline(&plan);
     for (index, session) in plan.sessions.iter().enumerate().filter(|(_, session)| session.fate.has_oracle()) {

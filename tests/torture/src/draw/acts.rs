@@ -160,7 +160,8 @@ pub(super) fn long_frame(rng: &mut Rng, link: &mut Link, session: &mut Session) 
 }
 
 /// The app takes what the client sends slowly, or not at all for a while.
-pub(super) fn slow_app(rng: &mut Rng, session: &mut Session) {
+pub(super) fn slow_app(rng: &mut Rng, link: &mut Link, session: &mut Session) {
+    link.piece = 0;
     let at = last(&session.client);
     let size = rng.usize(200_000..1_200_000);
     session.client.steps.insert(at, message(rng, size));
