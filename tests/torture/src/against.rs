@@ -185,35 +185,35 @@ async fn seed(
 }
 
 fn score(target: &Target, batch: &Batch, outcome: &Outcome, rows: &mut [Row; 5]) {
-    let (session, seen, seed) = (&outcome.plan.sessions[0], &outcome.proxied[0], outcome.plan.seed);
+    let (session, pair, number) = (&outcome.plan.sessions[0], &outcome.proxied[0], outcome.plan.seed);
     let [bytes, close, live, dead, cause] = rows;
     if let Some(error) = outcome.errors.first() {
-        return live.add(seed, Some(error.clone()));
+        return live.add(number, Some(error.clone()));
     }
     if session.fate == Fate::ClientDies {
-        dead.add(seed, outlives(target, session, seen));
+        dead.add(number, outlives(target, session, pair));
         if target.app.is_some() {
-            let told = seen.app.received.iter().any(|(frame, _)| frame.opcode() == CLOSE);
-            cause.add(seed, (!told).then(|| "the app of a dead client got no Close".to_owned()));
+            let told = pair.app.received.iter().any(|(frame, _)| frame.opcode() == CLOSE);
+            cause.add(number, (!told).then(|| "the app of a dead client got no Close".to_owned()));
         }
         return;
     }
-    let ended_early = ended_early(session, seen, target.app.is_some());
-    live.add(seed, ended_early.then(|| "the session of a live client was ended".to_owned()));
+    let ended_early = ended_early(session, pair, target.app.is_some());
+    live.add(number, ended_early.then(|| "the session of a live client was ended".to_owned()));
     if target.app.is_none() {
         return;
     }
     if matches!(session.fate, Fate::AppFin | Fate::AppReset) {
-        let told = !seen.client.closes().is_empty();
-        cause.add(seed, (!told).then(|| "the client of a lost app got no Close".to_owned()));
+        let told = !pair.client.closes().is_empty();
+        cause.add(number, (!told).then(|| "the client of a lost app got no Close".to_owned()));
         return;
     }
     let faults = judge::ends_only(batch, outcome);
     let first = |promise: Promise| faults.iter().find(|fault| fault.promise == promise).map(|fault| fault.text.clone());
     // What was cut short by the end of a live client is that fault and no other.
     if !ended_early {
-        bytes.add(seed, first(Promise::Bytes));
-        close.add(seed, first(Promise::Close));
+        bytes.add(number, first(Promise::Bytes));
+        close.add(number, first(Promise::Close));
     }
 }
 
@@ -232,7 +232,11 @@ fn outlives(target: &Target, session: &Session, seen: &Pair) -> Option<String> {
 fn ended_early(session: &Session, seen: &Pair, has_app: bool) -> bool {
     let by_client = seen.client.sent.iter().any(|sent| sent.frame.opcode() == CLOSE && sent.done.is_some());
     match session.fate {
-        Fate::ClientClose => !by_client || seen.client.first_end() < seen.client.sent.iter().find(|sent| sent.frame.opcode() == CLOSE).map(|sent| sent.started),
+        Fate::ClientClose => {
+            !by_client
+                || seen.client.first_end()
+                    < seen.client.sent.iter().find(|sent| sent.frame.opcode() == CLOSE).map(|sent| sent.started)
+        }
         Fate::AppClose => !seen.app.sent.iter().any(|sent| sent.frame.opcode() == CLOSE),
         Fate::AppFin => has_app && seen.app.finished.is_none(),
         Fate::AppReset => has_app && seen.app.reset.is_none(),

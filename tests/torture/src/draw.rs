@@ -5,7 +5,8 @@ mod acts;
 use fastrand::Rng;
 
 use crate::plan::{
-    Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Opening, Plan, Script, Session, Step, Stop, Transfer, Transport,
+    Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Opening, Plan, Script, Session, Step, Stop, Transfer,
+    Transport,
 };
 
 /// Seeds whose sessions run through one proxy.
@@ -29,7 +30,7 @@ pub struct Block {
 impl Block {
     /// The circumstances of the batch with a seed in it.
     pub fn of(seed: u64, tight: bool) -> Self {
-        let mut rng = Rng::with_seed(seed / BATCH ^ 0x5bd1_e995_7f4a_7c15);
+        let mut rng = Rng::with_seed((seed / BATCH) ^ 0x5bd1_e995_7f4a_7c15);
         let freezes = seed / BATCH % 10 == 7;
         let stop = (!freezes && rng.u8(..) < 130).then(|| Stop { at: rng.u64(900..2500), length: rng.u64(1300..2000) });
         let mut defaults = heartbeat(&mut rng, tight);
@@ -118,7 +119,15 @@ pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
         acts::burst(rng, &mut link, &mut session);
     }
     let sessions = vec![session];
-    Plan { seed, transport: Transport::Http1, link, sessions, transfers: Vec::new(), stop: None, opening: Opening::default() }
+    Plan {
+        seed,
+        transport: Transport::Http1,
+        link,
+        sessions,
+        transfers: Vec::new(),
+        stop: None,
+        opening: Opening::default(),
+    }
 }
 
 fn heartbeat(rng: &mut Rng, tight: bool) -> Heartbeat {
@@ -215,7 +224,15 @@ fn http1(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
     if session.client.steps.contains(&Step::Vanish) {
         link.present = true;
     }
-    Plan { seed: 0, transport: Transport::Http1, link, sessions: vec![session], transfers: Vec::new(), stop: None, opening: Opening::default() }
+    Plan {
+        seed: 0,
+        transport: Transport::Http1,
+        link,
+        sessions: vec![session],
+        transfers: Vec::new(),
+        stop: None,
+        opening: Opening::default(),
+    }
 }
 
 fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
@@ -293,7 +310,15 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
         _ => dress_link(rng, &mut link, &sessions[0]),
     }
     link.present = link != Link::default();
-    Plan { seed: 0, transport: Transport::Http2 { window }, link, sessions, transfers, stop: None, opening: Opening::default() }
+    Plan {
+        seed: 0,
+        transport: Transport::Http2 { window },
+        link,
+        sessions,
+        transfers,
+        stop: None,
+        opening: Opening::default(),
+    }
 }
 
 /// Delays and cuts that hurt no session.
@@ -383,8 +408,9 @@ fn end(rng: &mut Rng, session: &mut Session, alone: bool) {
         Fate::Drained => {}
         Fate::ClientDies => {
             match rng.u8(0..100) {
-                0..25 => client.push(Step::Flood { count: rng.usize(40_000..120_000), most: rng.usize(0..=2) }),
-                25..50 => client.push(flood(rng)),
+                // The heartbeat has to act in the middle of the flood.
+                0..12 if alone => client.push(Step::Torrent(session.beat.interval + session.beat.timeout + 150)),
+                12..45 => client.push(flood(rng)),
                 _ => {}
             }
             if chance(rng, 20) {

@@ -236,9 +236,10 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         }
         match step {
             Step::Message { size, fragments, text, ping, rsv1 } => {
-                self.message(size, fragments, text, ping, rsv1).await?
+                self.message(size, fragments, text, ping, rsv1).await?;
             }
             Step::Flood { count, most } => self.flood(count, most).await?,
+            Step::Torrent(millis) => self.torrent(Duration::from_millis(millis)).await?,
             Step::Slow { size, millis, pieces } => self.slow(size, millis, pieces).await?,
             Step::Ping(size) => self.control(PING, size).await?,
             Step::Pong(size) => self.control(PONG, size).await?,
@@ -251,15 +252,12 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
             }
             Step::Freeze(time) => {
                 self.setup.switch.set(true);
-                match time {
-                    Some(time) => {
-                        sleep(Duration::from_millis(time)).await;
-                        self.setup.switch.set(false);
-                    }
-                    None => {
-                        self.dies();
-                        std::future::pending::<()>().await;
-                    }
+                if let Some(time) = time {
+                    sleep(Duration::from_millis(time)).await;
+                    self.setup.switch.set(false);
+                } else {
+                    self.dies();
+                    std::future::pending::<()>().await;
                 }
             }
             Step::Mute => {
@@ -388,6 +386,18 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
             all.extend(bytes);
         }
         self.send(frames, &all).await
+    }
+
+    async fn torrent(&mut self, time: Duration) -> io::Result<()> {
+        const BURST: usize = 2048;
+        let (frame, bytes) = self.frame(0x80 | BINARY, 0);
+        let (frames, bytes) = (vec![frame; BURST], bytes.repeat(BURST));
+        let started = Instant::now();
+        while started.elapsed() < time && !self.stopped {
+            self.send(frames.clone(), &bytes).await?;
+            self.serve().await?;
+        }
+        Ok(())
     }
 
     async fn slow(&mut self, size: usize, millis: u64, pieces: usize) -> io::Result<()> {

@@ -86,16 +86,16 @@ impl fmt::Debug for Frame {
 
 /// The header of a frame, its length as short as possible.
 pub fn head(first: u8, key: Option<[u8; 4]>, length: u64) -> Vec<u8> {
-    let masked = if key.is_some() { 0x80 } else { 0 };
+    let masked: u8 = if key.is_some() { 0x80 } else { 0x00 };
     let mut bytes = vec![first];
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ 0..=125), _) => bytes.push(masked | short),
         (_, Ok(medium)) => {
-            bytes.push(masked | 126);
+            bytes.push(masked | 0x7E);
             bytes.extend(medium.to_be_bytes());
         }
         _ => {
-            bytes.push(masked | 127);
+            bytes.push(masked | 0x7F);
             bytes.extend(length.to_be_bytes());
         }
     }
@@ -186,7 +186,7 @@ impl Parser {
             127 => 8,
             _ => 0,
         };
-        let keyed = if second & 0x80 == 0 { 0 } else { 4 };
+        let keyed = usize::from(second >> 7) * 4;
         if let Some(fault) = self.fault(first, second) {
             return Err(fault);
         }
@@ -195,7 +195,7 @@ impl Parser {
         }
         let length = match wide {
             0 => u64::from(second & 0x7F),
-            _ => rest[..wide].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            _ => rest[..wide].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
         };
         if length >> 63 != 0 {
             return Err("a length with the top bit set");

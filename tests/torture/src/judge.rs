@@ -92,7 +92,9 @@ pub(crate) fn outlasts_its_close(case: &Case<'_>) -> bool {
 
 /// The faults of a session in what its two ends received, whatever the proxy is: bytes, Closes and the end.
 pub fn ends_only(batch: &Batch, outcome: &Outcome) -> Vec<Fault> {
-    let (Some(session), Some(seen)) = (outcome.plan.sessions.first(), outcome.proxied.first()) else { return Vec::new() };
+    let (Some(session), Some(seen)) = (outcome.plan.sessions.first(), outcome.proxied.first()) else {
+        return Vec::new();
+    };
     let direct = outcome.direct.first().and_then(Option::as_ref);
     let app = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let mut case = Case { batch, plan: &outcome.plan, session, seen, direct, path: "", app, faults: Vec::new() };

@@ -61,7 +61,7 @@ impl Control {
             let since = self.first.get().map_or(Duration::ZERO, Instant::elapsed);
             let held = self.plan.holds.iter().find_map(|&(at, length)| {
                 let (from, to) = (Duration::from_millis(at), Duration::from_millis(at + length));
-                (from..to).contains(&since).then(|| to - since)
+                (from..to).contains(&since).then(|| to.saturating_sub(since))
             });
             let Some(rest) = held else { return };
             tokio::select! {

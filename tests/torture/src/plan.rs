@@ -199,6 +199,8 @@ pub enum Step {
         /// Most bytes of each.
         most: usize,
     },
+    /// Empty messages without a pause, for a time.
+    Torrent(Millis),
     /// One message in one frame, written evenly over a time.
     Slow {
         /// Bytes.
@@ -328,7 +330,7 @@ impl Plan {
     /// The time that the scripts take at least.
     pub fn length(&self) -> Millis {
         let of = |script: &Script| script.steps.iter().map(Step::length).sum::<Millis>();
-        let slow = |bytes: usize, rate: u64| if rate == 0 { 0 } else { bytes as u64 * 1000 / rate };
+        let slow = |bytes: usize, rate: u64| (bytes as u64 * 1000).checked_div(rate).unwrap_or(0);
         let own = |session: &Session| {
             let (down, up) = (Self::bytes(&session.app), Self::bytes(&session.client));
             let down = slow(down, self.link.down) + slow(down, session.client.pace) + slow(down, session.app_link.down);
@@ -337,7 +339,11 @@ impl Plan {
         };
         let transfers: u64 =
             self.transfers.iter().map(|t| slow(t.down, self.link.down) + slow(t.up, self.link.up)).sum();
-        self.sessions.iter().map(own).max().unwrap_or(0) + transfers + self.opening.at + self.opening.pause + self.stop.map_or(0, |stop| stop.length)
+        self.sessions.iter().map(own).max().unwrap_or(0)
+            + transfers
+            + self.opening.at
+            + self.opening.pause
+            + self.stop.map_or(0, |stop| stop.length)
     }
 }
 
@@ -347,13 +353,16 @@ impl Step {
         match *self {
             Self::Message { size, .. } | Self::Slow { size, .. } => size,
             Self::Flood { count, most } => count * (most + 6),
+            Self::Torrent(_) => 1,
             _ => 0,
         }
     }
 
     fn length(&self) -> Millis {
         match *self {
-            Self::Slow { millis, .. } | Self::Pause(millis) | Self::Freeze(Some(millis)) => millis,
+            Self::Slow { millis, .. } | Self::Pause(millis) | Self::Torrent(millis) | Self::Freeze(Some(millis)) => {
+                millis
+            }
             _ => 0,
         }
     }
@@ -370,7 +379,11 @@ impl Script {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: {:?}, link {}, stop of the proxy {:?}, {:?}", self.seed, self.transport, self.link, self.stop, self.opening)?;
+        writeln!(
+            f,
+            "seed {}: {:?}, link {}, stop of the proxy {:?}, {:?}",
+            self.seed, self.transport, self.link, self.stop, self.opening
+        )?;
         for (index, session) in self.sessions.iter().enumerate() {
             writeln!(
                 f,

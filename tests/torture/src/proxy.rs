@@ -142,7 +142,8 @@ pub fn config(
                 format!("interval = {}, timeout = {}, give_up = {}", ms(interval), ms(timeout), ms(give_up))
             }
         };
-        let upstream = if route.answers_late { format!("{upstream}, response_timeout = {}", ms(LIMIT)) } else { upstream };
+        let upstream =
+            if route.answers_late { format!("{upstream}, response_timeout = {}", ms(LIMIT)) } else { upstream };
         let _ = write!(
             text,
             "\n[[route]]\npath = \"{}\"\nupstream = {{ url = \"http://{}\", {upstream} }}\n[route.heartbeat]\n{}",
@@ -163,8 +164,8 @@ impl Proxy {
     pub async fn start(
         binary: &Path,
         block: &Block,
-    fallback: SocketAddr,
-    watched: bool,
+        fallback: SocketAddr,
+        watched: bool,
         routes: &[Route<'_>],
     ) -> Result<Self> {
         let dir = TempDir::with_prefix("pulsegate-torture-")?;

@@ -18,8 +18,8 @@ use crate::endpoint::{Role, Setup};
 use crate::gate::Switch;
 use crate::link::{Control, Relay};
 use crate::plan::{Fate, Heartbeat, Link, Mode, Opening, Plan, Script, Session, Transport};
-use crate::sabotage::{Sabotage, Saboteur};
 use crate::proxy::{Line, Proxy, Route};
+use crate::sabotage::{Sabotage, Saboteur};
 use crate::trace::{Shared, Trace};
 
 /// Both ends of a session.
@@ -95,21 +95,30 @@ pub async fn batch(options: &Options, block: &Block, plans: Vec<Plan>) -> Result
     let start = Instant::now();
     let mut ends = Vec::new();
     for plan in &plans {
-        ends.push(plan.sessions.iter().map(|session| prepare(start, plan, session, options.sabotage)).collect::<Result<Vec<_>>>()?);
+        ends.push(
+            plan.sessions
+                .iter()
+                .map(|session| prepare(start, plan, session, options.sabotage))
+                .collect::<Result<Vec<_>>>()?,
+        );
     }
     let path = |plan: &Plan, index: usize| format!("/t{}/{index}/", plan.seed);
     let mut routes = Vec::new();
     for (plan, ends) in plans.iter().zip(&ends) {
         for (index, (session, ends)) in plan.sessions.iter().zip(ends).enumerate() {
-            let route =
-                Route { path: path(plan, index), beat: &session.beat, app: ends.address, watched: session.watched, answers_late: session.answers_after > 0 };
+            let route = Route {
+                path: path(plan, index),
+                beat: &session.beat,
+                app: ends.address,
+                watched: session.watched,
+                answers_late: session.answers_after > 0,
+            };
             routes.push(route);
         }
     }
     let fallback = ends.first().and_then(|ends| ends.first()).context("a batch has a session")?.address;
     let watch_fallback = block.freezes;
-    let mut proxy =
-        Proxy::start(&options.binary, block, fallback, watch_fallback, &routes).await?;
+    let mut proxy = Proxy::start(&options.binary, block, fallback, watch_fallback, &routes).await?;
     let ready = Readiness::start(proxy.health);
     sleep(Duration::from_millis(100)).await;
     let baseline = proxy.descriptors();
@@ -133,7 +142,7 @@ pub async fn batch(options: &Options, block: &Block, plans: Vec<Plan>) -> Result
         proxy.stop(false);
         stopped = Some((from, Instant::now()));
     }
-    while settled.load(Ordering::Acquire) < total && started.elapsed() < Duration::from_secs(60) {
+    while settled.load(Ordering::Acquire) < total && started.elapsed() < Duration::from_mins(1) {
         sleep(Duration::from_millis(20)).await;
     }
     let mut faults = Vec::new();
@@ -199,9 +208,12 @@ async fn finish(proxy: &mut Proxy, faults: &mut Vec<String>) {
     }
 }
 
+/// An answer of `/readyz`, with its time.
+pub type Answer = (Instant, Option<u16>);
+
 /// `/readyz`, asked again and again on a thread of its own.
 struct Readiness {
-    seen: Arc<Mutex<Vec<(Instant, Option<u16>)>>>,
+    seen: Arc<Mutex<Vec<Answer>>>,
     running: Arc<AtomicUsize>,
 }
 
@@ -377,7 +389,9 @@ async fn through(
     match plan.transport {
         Transport::Http1 => {
             let setup = setup(&plan.sessions[0], plan.seed, &ends[0].client, &switch, relay, false);
-            if let Err(error) = client::http1(address, Some(tls), &paths[0], plan.sessions[0].deflate, plan.opening, setup).await {
+            if let Err(error) =
+                client::http1(address, Some(tls), &paths[0], plan.sessions[0].deflate, plan.opening, setup).await
+            {
                 report(format!("the session does not open: {error:#}"));
             }
         }

@@ -9,7 +9,7 @@ use crate::frame::{CLOSE, Frame};
 /// The end of a connection, as the endpoint saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// FIN, over TLS behind a `close_notify`; END_STREAM over HTTP/2.
+    /// FIN, over TLS behind a `close_notify`; `END_STREAM` over HTTP/2.
     Fin,
     /// A FIN in the middle of TLS.
     Truncated,

@@ -20,13 +20,16 @@ fn plans(fates: &[Fate], count: usize) -> Vec<Plan> {
     let plans = (0..2000).map(|seed| draw::plan(seed, false));
     let wanted = plans.filter(|plan| matches!(&plan.sessions[..], [session] if fates.contains(&session.fate)));
     let mut plans: Vec<Plan> = wanted.take(count).collect();
-    plans.iter_mut().for_each(|plan| plan.stop = None);
+    for plan in &mut plans {
+        plan.stop = None;
+    }
     plans
 }
 
 async fn broken(sabotage: Sabotage, fates: &[Fate]) -> HashSet<Promise> {
     let block = Block { stop: None, drains: false, freezes: false, ..Block::of(0, false) };
-    let summary = session::plans_together(&options(Some(sabotage)), &block, plans(fates, 8)).await.expect("the batch runs");
+    let summary =
+        session::plans_together(&options(Some(sabotage)), &block, plans(fates, 8)).await.expect("the batch runs");
     assert!(!summary.broken.is_empty(), "{sabotage:?} was not found:\n{}", summary.text.join("\n"));
     summary.broken.into_iter().map(|(_, promise)| promise).collect()
 }

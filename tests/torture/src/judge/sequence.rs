@@ -59,7 +59,7 @@ fn up(case: &mut Case<'_>) {
         .filter(|sent| !swallowed(&sent.frame) && (keeps_closes(case) || sent.frame.opcode() != CLOSE))
         .collect();
     let own = foreign(app, client);
-    let watched = case.session.watched.is_some() || case.batch.outcomes.iter().any(|_| false);
+    let watched = case.session.watched.is_some();
     let stray = app
         .received
         .iter()
@@ -92,11 +92,11 @@ fn up(case: &mut Case<'_>) {
 
 fn down(case: &mut Case<'_>) {
     let (client, app) = (&case.seen.client, &case.seen.app);
-    let asked = foreign(app, client);
+    let watch = foreign(app, client);
     let expected: Vec<_> = app
         .sent
         .iter()
-        .filter(|sent| !(sent.frame.opcode() == PONG && asked.contains(&&*sent.frame.payload)))
+        .filter(|sent| !(sent.frame.opcode() == PONG && watch.contains(&&*sent.frame.payload)))
         .filter(|sent| keeps_closes(case) || sent.frame.opcode() != CLOSE)
         .map(|sent| (&sent.frame, sent.done))
         .collect();
@@ -141,10 +141,11 @@ fn down(case: &mut Case<'_>) {
         }
     }
     // Behind the app's Close no beat is answered.
-    let closed = app.sent.iter().find(|sent| sent.frame.opcode() == CLOSE).map(|sent| sent.started);
+    let first_close = app.sent.iter().find(|sent| sent.frame.opcode() == CLOSE).map(|sent| sent.started);
     let beats = || client.sent.iter().filter(|sent| is_text(&sent.frame, BEAT));
-    let due =
-        beats().filter(|sent| closed.is_none_or(|closed| sent.started + Duration::from_millis(100) < closed)).count();
+    let due = beats()
+        .filter(|sent| first_close.is_none_or(|first_close| sent.started + Duration::from_millis(100) < first_close))
+        .count();
     let beats = beats().count();
     let lived = matches!(case.fate(), Fate::ClientClose | Fate::AppClose | Fate::Drained);
     if case.session.beat.mode == Mode::Answer && (replies > beats || lived && replies + 1 < due) {

@@ -61,7 +61,8 @@ fn dead(case: &mut Case<'_>) {
     match app_end {
         Some(at) if over(at) <= allowed => {}
         Some(at) => {
-            texts.push((at, format!("the app's leg of a dead client ended {:?} after its last sign of life", over(at))))
+            texts
+                .push((at, format!("the app's leg of a dead client ended {:?} after its last sign of life", over(at))));
         }
         None => texts.push((since + allowed, "the app's leg of a dead client never ended".to_owned())),
     }
