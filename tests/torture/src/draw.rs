@@ -51,6 +51,13 @@ fn meet(rng: &mut Rng, plan: &mut Plan, stop: Stop) {
             plan.sessions[0].answers_after = rng.u64(200..450);
         }
     }
+    // A frame is given fresh time after a stop: one that is to take too long must take longer still.
+    for session in plan.sessions.iter_mut().filter(|session| session.fate == Fate::ClientTrickles) {
+        if let Some(Step::Slow { millis, pieces, .. }) = session.client.steps.last_mut() {
+            *millis += 2 * stop.length;
+            *pieces *= 2;
+        }
+    }
     for session in plan.sessions.iter_mut().filter(|session| !session.fate.is_death() && plan.link.up == 0) {
         let slow = |step: &Step| if let Step::Slow { millis, .. } = step { *millis } else { 0 };
         let longest = session.client.steps.iter().map(slow).max().unwrap_or(0);
