@@ -75,6 +75,8 @@ struct Question {
     moved: Instant,
     /// Whether it was found to be still on its way.
     held_up: bool,
+    /// Whether it was found to have arrived. When it did so behind a backlog is not known: the time to answer it begins then.
+    has_arrived: bool,
     /// Set once the streams that have a heartbeat have failed for the lack of an answer.
     is_reported: bool,
 }
@@ -245,7 +247,16 @@ impl KeepAlive {
 impl Question {
     fn put(now: Instant, delivery: Option<Delivery>) -> Self {
         let acked = delivery.map(|delivery| delivery.acked);
-        Self { asked: now, sent: false, begun: acked, acked, moved: now, held_up: false, is_reported: false }
+        Self {
+            asked: now,
+            sent: false,
+            begun: acked,
+            acked,
+            moved: now,
+            held_up: false,
+            has_arrived: false,
+            is_reported: false,
+        }
     }
 
     /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
@@ -270,7 +281,8 @@ impl Question {
         let has_backlog = behind.zip(self.begun).is_none_or(|(behind, begun)| behind.saturating_sub(begun) > BACKLOG);
         let is_behind = !arrived && has_backlog;
         let waits = is_behind && now < self.moved + write_stall;
-        let just_arrived = arrived && std::mem::take(&mut self.held_up);
+        let just_arrived = arrived && !self.has_arrived && (has_backlog || self.held_up);
+        self.has_arrived |= arrived;
         self.held_up |= waits;
         if unread || waits || just_arrived {
             self.asked = now;
@@ -326,6 +338,16 @@ mod tests {
             let blocked = stuck.judge(now + WRITE_STALL, Some(at(0)), behind, WRITE_STALL);
             assert_eq!(blocked, Verdict::Lost(Death::Blocked), "nothing moved for write_stall");
         }
+    }
+
+    #[test]
+    fn s72_a_ping_that_arrived_behind_a_backlog_before_the_first_look_has_time_to_be_answered() {
+        let (now, end) = (Instant::now(), Some(1_000_000));
+        let mut question = Question::put(now, Some(at(0)));
+        let first = now + 20 * SECOND;
+        assert_eq!(question.judge(first, Some(at(1_000_000)), end, WRITE_STALL), Verdict::Spared, "it may just have come");
+        let second = question.judge(first + 20 * SECOND, Some(at(1_000_000)), end, WRITE_STALL);
+        assert_eq!(second, Verdict::Lost(Death::Unanswered), "once only");
     }
 
     /// Returns the finding of `keepalive` within `limit`.
