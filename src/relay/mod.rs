@@ -58,6 +58,12 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         None
     }
 
+    /// Returns whether the end of the one direction costs the other nothing, whatever the peer still sends. Behind a FIN of
+    /// TCP the peer may be reset.
+    fn has_halves(&self) -> bool {
+        false
+    }
+
     /// Bytes handed to the socket so far, encryption overhead included, on the scale of [`Delivery::acked`].
     fn written(&self) -> u64 {
         0

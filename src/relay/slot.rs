@@ -63,6 +63,10 @@ impl<L: Leg> Leg for Slot<L> {
         self.0.as_ref().and_then(Leg::delivery)
     }
 
+    fn has_halves(&self) -> bool {
+        self.0.as_ref().is_some_and(Leg::has_halves)
+    }
+
     fn written(&self) -> u64 {
         self.0.as_ref().map_or(0, Leg::written)
     }

@@ -71,6 +71,10 @@ impl<C: Leg> Leg for StreamLeg<C> {
         self.entry.delivery()
     }
 
+    fn has_halves(&self) -> bool {
+        true
+    }
+
     fn written(&self) -> u64 {
         self.entry.written()
     }
