@@ -1,4 +1,4 @@
-//! Silent streams on busy connections: a dead one ends in time, and one whose word may be on its way does not.
+//! Silent streams on busy connections: a dead one ends in time, and one whose answer may be on its way does not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -251,7 +251,7 @@ async fn room<C: Leg>(
     let mut before = entry.acked();
     let mut is_still = false;
     loop {
-        // The look in the middle begins what shows at the end whether word of the client is on its way.
+        // The look in the middle begins what shows at the end whether a `WINDOW_UPDATE` is on its way.
         let room = poll_fn(|cx| entry.note_room(poll_room(outflow, wanted, cx)));
         if let Ok(room) = suspension::timeout(stall / 2, room).await {
             return room;

@@ -333,7 +333,7 @@ impl Streams {
     /// all bytes have arrived: then the progress of others says nothing about it. Only while the `WINDOW_UPDATE` that it
     /// waits for may be on its way (see [`Stall`]) does each call count as progress.
     pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
-        let waits_for_word = self.waits_for_word(id, of_all.unread, now, heard);
+        let awaits_update = self.awaits_update(id, of_all.unread, now, heard);
         let of_all = of_all.acked;
         let is_shut = self.window <= 0 && self.dirty.is_empty();
         let of_streams = if is_shut { of_all.min(self.end) } else { of_all };
@@ -345,7 +345,7 @@ impl Streams {
             _ if moves_on => of_streams,
             _ => of_all.min(live.end),
         };
-        live.acked = live.acked.saturating_add(u64::from(waits_for_word)).max(acked);
+        live.acked = live.acked.saturating_add(u64::from(awaits_update)).max(acked);
         live.acked
     }
 }

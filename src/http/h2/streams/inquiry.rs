@@ -190,7 +190,7 @@ impl Streams {
 
     /// Returns whether stream `id` waits for a `WINDOW_UPDATE` that may be on its way, on a connection that was last heard
     /// at `heard` and of which bytes wait to be read (`unread`).
-    pub(super) fn waits_for_word(&mut self, id: u32, unread: bool, now: Instant, heard: Instant) -> bool {
+    pub(super) fn awaits_update(&mut self, id: u32, unread: bool, now: Instant, heard: Instant) -> bool {
         note_shut(&mut self.shut, self.window, now);
         let Some(live) = self.live.get_mut(&id) else { return false };
         note_shut(&mut live.shut, live.window, now);
