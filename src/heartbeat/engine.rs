@@ -16,8 +16,10 @@ use super::rate::Rate;
 use super::rtt::Estimator;
 use super::{Gap, Liveness, Mode, Policy, Proof, Seen, Stats, Transmit};
 
-/// A probe behind a backlog is looked after when this part of its window has passed.
-const FIRST_LOOK: u32 = 8;
+/// A probe behind a backlog is looked after when this part of its window has passed: most are only a moment behind.
+const FIRST_LOOK: u32 = 64;
+/// One that is still behind it is looked after again after each such part.
+const LATER_LOOK: u32 = 8;
 
 /// One session's heartbeat on its client leg.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Engine {
     last_byte: Instant,
     /// By how much that beginning has been put off since a sign of life.
     put_off: Duration,
+    /// By how much the deadline has been put off because bytes may have been on their way.
+    deferred: Duration,
     /// Whether the app has spoken since the client last was heard, where that matters.
     spoken_to: bool,
     last_probe: Instant,
@@ -99,6 +103,7 @@ impl Engine {
             missed_in_a_row: 0,
             last_byte: now,
             put_off: Duration::ZERO,
+            deferred: Duration::ZERO,
             spoken_to: false,
             last_probe: now,
             checked: now,
@@ -250,6 +255,7 @@ impl Engine {
         // The kernel tells whether a probe has arrived, not when: one that has to wait its turn is looked after early.
         let held_up = self.downlink.whereabouts(delivery) == Whereabouts::Behind;
         let deadline = now + if held_up { window / FIRST_LOOK } else { window };
+        self.deferred = Duration::ZERO;
         self.phase = Phase::Sent { at: now, deadline, held_up };
     }
 
@@ -337,7 +343,7 @@ impl Engine {
         self.suspensions = Suspensions::default();
         if self.must_speak() {
             self.last_byte = self.last_byte.max(at);
-            self.put_off = Duration::ZERO;
+            (self.put_off, self.deferred) = (Duration::ZERO, Duration::ZERO);
             self.spoken_to = false;
         }
         match self.phase {

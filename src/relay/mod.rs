@@ -58,6 +58,18 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
         None
     }
 
+    /// The client is to answer within `window` from `since` on. Reported before [`Self::delivery`] is asked at the deadline
+    /// of that; a stream among others gathers meanwhile what shows whether the answer is on its way.
+    fn await_answer(&self, since: Instant, window: Duration) {
+        let _ = (since, window);
+    }
+
+    /// Returns whether the end of the one direction costs the other nothing, whatever the peer still sends. Behind a FIN of
+    /// TCP the peer may be reset.
+    fn has_halves(&self) -> bool {
+        false
+    }
+
     /// Bytes handed to the socket so far, encryption overhead included, on the scale of [`Delivery::acked`].
     fn written(&self) -> u64 {
         0

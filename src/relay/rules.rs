@@ -282,6 +282,14 @@ impl Rules {
         }
         if self.engine.awaits_flush() {
             self.engine.flushed(now, sink.written(), sink.delivery());
+            self.await_answer(sink);
+        }
+    }
+
+    /// Reports to the client's leg what the heartbeat waits for.
+    pub(super) fn await_answer<T: Leg>(&self, client: &T) {
+        if let Some((since, window)) = self.engine.answer_window() {
+            client.await_answer(since, window);
         }
     }
 

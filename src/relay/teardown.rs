@@ -170,7 +170,10 @@ impl LegTeardown {
                     Stage::Done
                 }
                 Stage::Open if towards.is_closed() => Stage::Closing,
-                Stage::Closing if towards.outbound.is_clear() && (self.fin_at_once || back.inbound.is_over()) => {
+                Stage::Closing
+                    if towards.outbound.is_clear()
+                        && (self.fin_at_once || back.inbound.is_over() || self.ends_half(leg, towards)) =>
+                {
                     match Pin::new(&mut *leg).poll_shutdown(cx) {
                         Poll::Pending => return,
                         Poll::Ready(Ok(())) => Stage::Finished { since: now },
@@ -185,6 +188,11 @@ impl LegTeardown {
                 }
             };
         }
+    }
+
+    /// Whether FIN goes out behind the Close to an offender, whose half of the end changes nothing any more.
+    fn ends_half<L: Leg>(&self, leg: &Slot<L>, towards: &Direction) -> bool {
+        leg.has_halves() && self.offender_until.is_some() && towards.written_close().is_some()
     }
 
     /// Looks whether bytes move on the leg, and since when there are none left to deliver.

@@ -174,7 +174,7 @@ async fn s75_an_idle_websocket_beside_uploads_that_fill_the_uplink_lives() {
 }
 
 /// An app that accepts WebSockets on `/raw` and reads what is uploaded elsewhere.
-async fn uploads() -> (Fake, mpsc::UnboundedReceiver<TcpStream>, mpsc::UnboundedReceiver<usize>) {
+pub(crate) async fn uploads() -> (Fake, mpsc::UnboundedReceiver<TcpStream>, mpsc::UnboundedReceiver<usize>) {
     let (opened, sessions) = mpsc::unbounded_channel();
     let (reads, uploads) = mpsc::unbounded_channel();
     let fake = Fake::start(move |request, mut stream| {

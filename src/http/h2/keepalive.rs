@@ -124,7 +124,10 @@ impl KeepAlive {
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
         }
-        let (changed, wants_ping) = wire.streams(|streams| (streams.take_changed(), streams.wants_ping()));
+        let (changed, wants_ping) = wire.streams(|streams| {
+            streams.inquire(Instant::now());
+            (streams.take_changed(), streams.wants_ping())
+        });
         if wants_ping || self.question.is_some_and(|question| !question.sent) {
             self.ask(Instant::now(), wire);
         }
@@ -196,8 +199,12 @@ impl KeepAlive {
             return Finding::Nothing;
         };
         let (heard, interval) = (wire.heard(), self.interval(&clocks));
+        let wants_ping = wire.streams(|streams| {
+            streams.inquire(now);
+            streams.wants_ping()
+        });
         match &mut self.question {
-            None if now >= heard + interval => self.ask(now, wire),
+            None if wants_ping || now >= heard + interval => self.ask(now, wire),
             Some(question) if !question.is_reported && now >= question.asked.max(heard + interval) + timeout => {
                 let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
@@ -226,6 +233,7 @@ impl KeepAlive {
             (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
             _ => now + IDLE,
         };
+        let alive = wire.streams(|streams| streams.inquire_at()).map_or(alive, |at| at.min(alive));
         // A block may begin at any time, and no read re-arms the timer.
         let block = self.block_until(wire).unwrap_or(now + self.header_read);
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {

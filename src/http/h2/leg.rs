@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -69,6 +70,14 @@ impl<C: Leg> StreamLeg<C> {
 impl<C: Leg> Leg for StreamLeg<C> {
     fn delivery(&self) -> Option<Delivery> {
         self.entry.delivery()
+    }
+
+    fn await_answer(&self, since: Instant, window: Duration) {
+        self.entry.await_answer(since.into(), window);
+    }
+
+    fn has_halves(&self) -> bool {
+        true
     }
 
     fn written(&self) -> u64 {

@@ -1,5 +1,7 @@
-//! The live streams of one connection: how far the bytes of each have come, which heartbeat each follows, and which
-//! answers to the connection's PINGs each has seen.
+//! The live streams of one connection: how far the bytes of each have come, which heartbeat each follows, and what the
+//! answers to the connection's PINGs show of its client's silence.
+
+mod inquiry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +12,10 @@ use tokio::time::Instant;
 
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
+use inquiry::{Answer, Pings, Stall};
 
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
-
-/// Answers to later PINGs after which a stream's own answer is no longer on its way. A client's library may send the
-/// first ahead of what it has queued, but then that queue is on the wire before the second.
-const ANSWERS: u64 = 2;
 
 /// Bytes that other streams may hold in the library while a stream counts as flushed ahead of its turn: they may
 /// stand before its own.
@@ -35,29 +34,21 @@ pub(super) struct Streams {
     held: u64,
     /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
     end: u64,
-    /// Bytes that the client takes on the connection as a whole.
+    /// Bytes that the client takes on the connection as a whole, and since when there has been no room for any.
     window: i64,
+    shut: Option<Instant>,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
     initial_window: i64,
     pings: Pings,
+    /// The earliest instant at which the lack of a stream's answer may call for PINGs.
+    inquire_at: Option<Instant>,
     /// The heartbeats of the live streams, each once, and how many streams follow it.
     policies: Vec<(Arc<Policy>, usize)>,
-    /// Set if `policies` has changed since [`Self::take_changed`].
+    /// Set if `policies` has changed, or `inquire_at` has become earlier, since [`Self::take_changed`].
     changed: bool,
     /// Bytes of padding to be credited to the connection's window, and whether a stream has some as well.
     credit: u32,
     has_credit: bool,
-}
-
-/// The PINGs of the connection (RFC 9113 §6.7).
-#[derive(Debug, Default)]
-struct Pings {
-    sent: u64,
-    answered: u64,
-    /// The number of the last one that a stream waits for.
-    wanted: u64,
-    /// End of the last one among the bytes of the connection, once the socket has taken it.
-    end: Option<u64>,
 }
 
 /// One stream.
@@ -73,14 +64,18 @@ struct Live {
     wants_room: bool,
     promised: Option<Promise>,
     end_stream: EndStream,
-    /// Bytes that the client takes on this stream.
+    /// Bytes that the client takes on this stream, and since when there has been no room for any.
     window: i64,
+    shut: Option<Instant>,
+    /// The wait for one of the windows.
+    stall: Option<Stall>,
     /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
     policy: Option<Arc<Policy>>,
-    round: Option<Round>,
+    /// The answer that the heartbeat waits for.
+    answer: Option<Answer>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
 }
@@ -100,15 +95,6 @@ enum EndStream {
 struct Promise {
     handed: u64,
     end: u64,
-}
-
-/// The wait for answers to PINGs that follow a probe of the stream.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    /// Number of PINGs sent when it began.
-    base: u64,
-    /// Set once unread bytes of the connection have put off its outcome, which they may do once.
-    excused: bool,
 }
 
 /// The clocks that a connection follows: those of the most patient of its streams.
@@ -133,8 +119,10 @@ impl Default for Streams {
             held: 0,
             end: 0,
             window: FIRST_WINDOW,
+            shut: None,
             initial_window: FIRST_WINDOW,
             pings: Pings::default(),
+            inquire_at: None,
             policies: Vec::new(),
             changed: false,
             credit: 0,
@@ -185,12 +173,12 @@ impl Streams {
         }
     }
 
-    /// Returns whether the heartbeats have changed since [`Self::take_changed`].
+    /// Returns whether the clocks may have moved to an earlier instant since [`Self::take_changed`].
     pub(super) fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Returns whether the heartbeats have changed since this was last asked.
+    /// Returns whether the clocks may have moved to an earlier instant since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -250,10 +238,12 @@ impl Streams {
     }
 
     /// The library begins a DATA frame with `payload` bytes.
-    pub(super) fn spend(&mut self, id: u32, payload: usize) {
+    pub(super) fn spend(&mut self, id: u32, payload: usize, now: Instant) {
         self.window -= wide(payload);
+        note_shut(&mut self.shut, self.window, now);
         if let Some(live) = self.live.get_mut(&id) {
             live.window -= wide(payload);
+            note_shut(&mut live.shut, live.window, now);
         }
     }
 
@@ -340,8 +330,11 @@ impl Streams {
     ///
     /// A stream that waits for its turn moves with the connection; where the window of that is shut, with the bytes of
     /// its streams, so that a PING is no progress. A stream whose own window is shut does not move, nor does one of which
-    /// all bytes have arrived: then the progress of others says nothing about it.
-    pub(super) fn acked(&mut self, id: u32, of_all: u64) -> u64 {
+    /// all bytes have arrived: then the progress of others says nothing about it. Only while the `WINDOW_UPDATE` that it
+    /// waits for may be on its way (see [`Stall`]) does each call count as progress.
+    pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
+        let awaits_update = self.awaits_update(id, of_all.unread, now, heard);
+        let of_all = of_all.acked;
         let is_shut = self.window <= 0 && self.dirty.is_empty();
         let of_streams = if is_shut { of_all.min(self.end) } else { of_all };
         let Some(live) = self.live.get_mut(&id) else { return of_all };
@@ -352,7 +345,7 @@ impl Streams {
             _ if moves_on => of_streams,
             _ => of_all.min(live.end),
         };
-        live.acked = live.acked.max(acked);
+        live.acked = live.acked.saturating_add(u64::from(awaits_update)).max(acked);
         live.acked
     }
 }
@@ -362,14 +355,19 @@ impl Streams {
     pub(super) fn widen(&mut self, id: u32, increment: u32) {
         if id == 0 {
             self.window += i64::from(increment);
+            note_open(&mut self.shut, self.window);
         } else if let Some(live) = self.live.get_mut(&id) {
             live.window += i64::from(increment);
+            note_open(&mut live.shut, live.window);
         }
     }
 
     pub(super) fn set_initial_window(&mut self, size: u32) {
         let more = i64::from(size) - std::mem::replace(&mut self.initial_window, i64::from(size));
-        self.live.values_mut().for_each(|live| live.window += more);
+        for live in self.live.values_mut() {
+            live.window += more;
+            note_open(&mut live.shut, live.window);
+        }
     }
 
     /// `bytes` of padding of stream `id` were taken out: the client is to get them back in its windows.
@@ -391,69 +389,6 @@ impl Streams {
     }
 }
 
-/// The PINGs of the connection, and what their answers say about a stream.
-impl Streams {
-    pub(super) fn ping_sent(&mut self) {
-        self.pings.sent += 1;
-        self.pings.end = None;
-    }
-
-    pub(super) fn ping_answered(&mut self) {
-        self.pings.answered = self.pings.sent;
-    }
-
-    /// Returns the end of the last PING among the bytes of the connection; `None` until the socket has taken it.
-    pub(super) fn ping_end(&self) -> Option<u64> {
-        self.pings.end
-    }
-
-    /// Returns whether a stream waits for the answer to a PING that has not been sent.
-    pub(super) fn wants_ping(&self) -> bool {
-        self.pings.wanted > self.pings.sent
-    }
-
-    /// Bytes of stream `id` have come.
-    pub(super) fn heard(&mut self, id: u32) {
-        if let Some(live) = self.live.get_mut(&id) {
-            live.round = None;
-        }
-    }
-
-    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last heard at `heard` and of
-    /// which bytes wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
-    pub(super) fn is_on_its_way(&mut self, id: u32, now: Instant, heard: Instant, unread: bool) -> bool {
-        let Some(live) = self.live.get_mut(&id) else { return unread };
-        let is_quiet = live.policy.as_ref().is_none_or(|policy| now >= heard + policy.timeout);
-        match &mut live.round {
-            None if is_quiet => unread,
-            None => {
-                let base = self.pings.sent;
-                live.round = Some(Round { base, excused: false });
-                self.pings.wanted = self.pings.wanted.max(base + ANSWERS);
-                true
-            }
-            Some(round) if self.pings.answered < round.base + ANSWERS => {
-                self.pings.wanted = self.pings.wanted.max(round.base + ANSWERS);
-                unread || !is_quiet
-            }
-            Some(round) if unread && !round.excused => {
-                round.excused = true;
-                true
-            }
-            Some(_) => {
-                live.round = None;
-                false
-            }
-        }
-    }
-
-    /// [`Delivery`] of stream `id`, from that of the connection.
-    pub(super) fn delivery(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> Delivery {
-        let unread = self.is_on_its_way(id, now, heard, of_all.unread);
-        Delivery { acked: self.acked(id, of_all.acked), unread }
-    }
-}
-
 impl Live {
     fn new(window: i64) -> Self {
         Self {
@@ -465,10 +400,12 @@ impl Live {
             promised: None,
             end_stream: EndStream::Unsent,
             window,
+            shut: None,
+            stall: None,
             acked: 0,
             waiting: None,
             policy: None,
-            round: None,
+            answer: None,
             credit: 0,
         }
     }
@@ -480,6 +417,20 @@ impl Live {
 
     fn is_flushed(&self) -> bool {
         self.held() == 0 && !self.is_dirty && self.end_stream != EndStream::Handed
+    }
+}
+
+/// Takes in that a `window` may have been used up.
+fn note_shut(shut: &mut Option<Instant>, window: i64, now: Instant) {
+    if window <= 0 {
+        shut.get_or_insert(now);
+    }
+}
+
+/// Takes in that a `window` may have been widened.
+fn note_open(shut: &mut Option<Instant>, window: i64) {
+    if window > 0 {
+        *shut = None;
     }
 }
 
