@@ -26,8 +26,8 @@ pub(super) struct End {
     /// When the times of the end were last compared with the clock.
     reviewed: Instant,
     /// How long the client had been silent then; what it says to that is no sign of life.
-    last_seen_ago: Duration,
-    last_pong_ago: Option<Duration>,
+    pub(super) last_seen_ago: Duration,
+    pub(super) last_pong_ago: Option<Duration>,
     /// Until when a frame that is under way is waited for, and how much had been read of it when that was set.
     gap_until: Option<(Instant, u64)>,
     /// Until when the app may answer what the client had sent before it broke a rule.
@@ -151,6 +151,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         // What was just put there goes out at once.
         self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
         self.down.drain(&mut self.client, &mut self.rules, cx, now);
+        // Nothing wakes the session for a write that fails here.
+        self.notice_failures(cx, now);
         self.client_end.drive(&mut self.client, &self.down, &self.up, cx, now);
         self.app_end.drive(&mut self.upstream, &self.up, &self.down, cx, now);
         self.client_end.look(&self.client, &self.down, now);
@@ -460,46 +462,5 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     fn grace(&self) -> Duration {
         self.rules.engine.policy().close_grace
-    }
-
-    /// Reports the end once what was written on both legs is known.
-    fn settle(&mut self, now: Instant) {
-        if !(self.client_end.is_settled() && self.app_end.is_settled()) {
-            return;
-        }
-        let Some(end) = self.end.as_deref().filter(|end| end.ending.is_none()) else { return };
-        let ending = self.ending(end, now);
-        self.rules.ended(&ending);
-        if let Some(end) = &mut self.end {
-            end.ending = Some(ending);
-        }
-    }
-
-    fn ending(&self, end: &End, now: Instant) -> Ending {
-        let first = self.rules.first_close.as_ref();
-        let code = |peer: Sender, to_peer: Option<u16>, from_peer: Option<u16>| {
-            let own = first.filter(|first| first.by == peer).map(|first| first.code);
-            own.or(to_peer).or(from_peer).unwrap_or(1006)
-        };
-        // A peer that answered a Close has had it, however its connection ended.
-        let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
-        let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
-        let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
-        let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
-        Ending {
-            initiator: end.cause.initiator(first),
-            reason: end.cause.reason(),
-            detail: end.cause.detail(),
-            offender: end.cause.offender(),
-            client_code: code(Sender::Client, to_client.map(|close| close.code), from_client),
-            upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
-            close_reason: reason.cloned().unwrap_or_default(),
-            from_client: self.up.inbound.traffic,
-            from_upstream: self.down.inbound.traffic,
-            heartbeat: self.rules.engine.stats(),
-            duration: now.saturating_duration_since(self.rules.control.opened()),
-            last_seen_ago: end.last_seen_ago,
-            last_pong_ago: end.last_pong_ago,
-        }
     }
 }

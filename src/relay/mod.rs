@@ -17,6 +17,7 @@ mod memory;
 mod observer;
 mod outbound;
 mod pump;
+mod report;
 mod rules;
 mod scratch;
 mod slot;

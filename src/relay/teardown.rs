@@ -162,14 +162,15 @@ impl LegTeardown {
     ) {
         loop {
             self.stage = match self.stage {
-                // Nothing can be written any more; what the peer has sent before is still wanted.
-                Stage::Open | Stage::Closing if towards.outbound.is_broken() => {
+                Stage::Open if towards.is_closed() || towards.outbound.is_broken() => Stage::Closing,
+                // Nothing can be written any more; what the peer has sent before is still wanted, as long as a half is
+                // waited for.
+                Stage::Closing if towards.outbound.is_broken() => {
                     if !back.inbound.is_over() && !back.is_closed() {
                         return;
                     }
                     Stage::Done
                 }
-                Stage::Open if towards.is_closed() => Stage::Closing,
                 Stage::Closing
                     if towards.outbound.is_clear()
                         && (self.fin_at_once || back.inbound.is_over() || self.ends_half(leg, towards)) =>
@@ -234,8 +235,11 @@ impl LegTeardown {
                         over(since.max(delivered) + patience.grace, Finding::OutOfTime)?
                     }
                     (Stage::Closing, Some(_)) => match (patience.quiet, patience.half) {
-                        (Some(quiet), Some(half)) => over(quiet + half, Finding::NoAnswer)?,
-                        (Some(quiet), None) => over(quiet + patience.grace, Finding::OutOfTime)?,
+                        (Some(quiet), Some(half)) if !self.fin_at_once => over(quiet + half, Finding::NoAnswer)?,
+                        // A FIN that does not go out is waited for no longer than the peer's.
+                        (Some(quiet), half) => {
+                            over(quiet + half.unwrap_or_default() + patience.grace, Finding::OutOfTime)?
+                        }
                         (None, _) => now + ACK_LOOK,
                     },
                 };
