@@ -30,7 +30,7 @@ const LAST_WINDOW: Duration = Duration::from_secs(1);
 pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Everything that is known of every session, to compare two runs.
-    pub record: String,
+    pub records: BTreeMap<usize, String>,
     pub opened: usize,
     pub proxy: Rc<Proxy>,
     pub simulated: Duration,
@@ -76,8 +76,8 @@ pub fn run(plan: &Plan, flaw: Flaw) -> Outcome {
     failures.extend(judge.finish(world.sim.elapsed()));
     let sessions = &world.proxy.sessions;
     let opened = sessions.values().filter(|record| record.opened.get().is_some()).count();
-    let (record, simulated) = (world.record(), world.sim.elapsed());
-    Outcome { failures, record, opened, proxy: Rc::clone(&world.proxy), simulated }
+    let (records, simulated) = (world.records(), world.sim.elapsed());
+    Outcome { failures, records, opened, proxy: Rc::clone(&world.proxy), simulated }
 }
 
 impl World {
@@ -197,9 +197,9 @@ impl World {
             && !self.proxy.sessions.values().any(|record| record.is_running())
     }
 
-    fn record(&self) -> String {
-        let mut out = String::new();
-        for record in self.proxy.sessions.values() {
+    fn records(&self) -> BTreeMap<usize, String> {
+        let described = self.proxy.sessions.values().map(|record| {
+            let mut out = String::new();
             let (opened, returned) = (record.opened.get(), record.returned.get());
             let _ = writeln!(out, "session {}: opened {opened:?}, returned {returned:?}", record.number);
             let _ = writeln!(out, "  orders {:?}", record.orders.borrow());
@@ -208,8 +208,9 @@ impl World {
             let _ = writeln!(out, "  app    {:?}", record.app_end.borrow());
             let _ = writeln!(out, "  client leg {:?}", record.client.borrow());
             let _ = writeln!(out, "  app leg    {:?}", record.app.borrow());
-        }
-        out
+            (record.number, out)
+        });
+        described.collect()
     }
 }
 

@@ -85,12 +85,15 @@ impl Case<'_> {
         let grace = self.policy.close_grace;
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let began = self.end_began().unwrap_or(self.now);
+        // A drain or an age may wait for the end of a frame that moves, and the first end stands.
+        let aged = self.proxy.plan.session(self.record.number).max_age.map(|age| self.opened + age);
+        let first = [self.proxy.drained.get(), aged].into_iter().flatten().min().unwrap_or(began).min(began);
         for (at, order) in &*self.record.orders.borrow() {
             let (bound, gone) = match order {
                 Order::Abort(_) => (*at, client.gone.zip(app.gone).is_some()),
                 // A closing handshake that was under way stands.
                 Order::Close { .. } if began >= *at => (*at + FRAME_WAIT + grace, client.gone.is_some()),
-                Order::UpstreamUnresponsive if began >= *at => (*at + grace, app.gone.is_some()),
+                Order::UpstreamUnresponsive if first >= *at => (*at + grace, app.gone.is_some()),
                 _ => continue,
             };
             if !gone && self.now > bound + SLACK {

@@ -130,7 +130,6 @@ impl Case<'_> {
             && since + policy.max_deferral < at
             && !self.before.is_full
             && client.acks.before(at).is_some_and(|moved| moved + policy.write_stall > at + MARGIN)
-            && self.before.unacked_since.is_none_or(|since| since + policy.write_stall > at)
     }
 
     /// A client that was given up although it lived.
@@ -140,7 +139,8 @@ impl Case<'_> {
         let client = self.record.client.borrow();
         let own = [client.own_end(), self.record.app.borrow().own_end()].into_iter().flatten().min();
         let at = self.record.given_up().or(own).unwrap_or(ended);
-        let sign = self.certain_sign_before(&client, at + MARGIN);
+        // What arrives at the very instant of the decision may be too late for it.
+        let sign = self.certain_sign_before(&client, at.saturating_sub(MARGIN));
         let why = |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.reason)));
         if policy.mode == Mode::Off {
             return why("the heartbeat is off");
@@ -154,7 +154,9 @@ impl Case<'_> {
                 if sign + self.window() > at + MARGIN {
                     return why("it was heard within its window");
                 }
-                let moved = client.slow_acks.before(at).is_some_and(|moved| moved + policy.write_stall > at + MARGIN);
+                // Acknowledgements of what was outstanding before are no progress of what is held now.
+                let moved = client.slow_acks.before(at).filter(|moved| self.before.unacked_since <= Some(*moved));
+                let moved = moved.is_some_and(|moved| moved + policy.write_stall > at + MARGIN);
                 let has_time = self.before.unacked_since.is_some_and(|since| since + policy.max_deferral > at)
                     && sign + policy.max_deferral > at;
                 if self.before.is_full && moved && has_time && !matches!(policy.mode, Mode::Answer(_)) {
