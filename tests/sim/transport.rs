@@ -39,6 +39,8 @@ pub struct Stack {
     accepted: RefCell<VecDeque<u32>>,
     acceptor: RefCell<Option<Waker>>,
     rearmed: Notify,
+    /// Whether the process that reads its streams does not know yet which are readable.
+    is_unaware: RefCell<Rc<Cell<bool>>>,
 }
 
 /// The time of the simulation, in which every record is kept.
@@ -59,9 +61,15 @@ impl Stack {
             accepted: RefCell::default(),
             acceptor: RefCell::default(),
             rearmed: Notify::new(),
+            is_unaware: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&stack).drive());
         Ok(stack)
+    }
+
+    /// Makes reads wait while `is_unaware` is set.
+    pub fn hide_readiness_while(&self, is_unaware: Rc<Cell<bool>>) {
+        *self.is_unaware.borrow_mut() = is_unaware;
     }
 
     /// Opens the connection `id` to `host`.

@@ -58,7 +58,7 @@ pub fn run(plan: &Plan, flaw: Flaw) -> Outcome {
     fastrand::seed(plan.seed);
     let mut world = World::new(plan, flaw);
     let mut judge = Judge::new(Rc::clone(&world.proxy));
-    let limit = plan.length + plan.longest_end() + SETTLE;
+    let limit = plan.length + plan.longest_end() + plan.stopped() + SETTLE;
     let mut settled = None;
     let mut failures = Vec::new();
     while world.sim.elapsed() < limit && settled.is_none_or(|at| world.sim.elapsed() < at + SETTLE) {
@@ -151,6 +151,7 @@ impl World {
             Event::Kill { session, code } => order(session, Order::Close { code, reason: "killed".into() }),
             Event::Abort { session } => order(session, Order::Abort(Abort::Operator)),
             Event::PlayDead { session } => order(session, Order::PlayDead),
+            Event::Stop { lasts } => self.proxy.process.stop(now, lasts),
             Event::GiveUp => {
                 for record in self.proxy.sessions.values() {
                     record.order(now, Order::UpstreamUnresponsive);

@@ -27,8 +27,12 @@ impl Case<'_> {
     }
 
     fn certain_sign_before(&self, wire: &LegWire, at: Duration) -> Option<Duration> {
-        let at = self.plays_dead_from().map_or(at, |dead| dead.min(at));
-        self.signs(wire).0.into_iter().filter_map(|marks| marks.before(at)).max()
+        let signs = self.signs(wire).0;
+        if let Some(dead) = self.plays_dead_from() {
+            return signs.into_iter().filter_map(|marks| marks.before(dead.min(at))).max();
+        }
+        // What arrives while the process is stopped is read when it goes on.
+        signs.into_iter().filter_map(|marks| marks.before(at)).max().map(|sign| self.proxy.process.awake(sign))
     }
 
     fn last_possible_sign(&self, wire: &LegWire) -> Duration {
@@ -98,7 +102,7 @@ impl Case<'_> {
         } else if let Some(until) = client.out_inside_last {
             bounds.push(until + window);
         }
-        let bound = bounds.iter().max().copied().unwrap_or_default();
+        let bound = bounds.iter().max().copied().unwrap_or_default() + self.stopped(sign);
         if now > bound + SLACK {
             return Some(("dead client past its bound", format!("last sign {sign:?}, bounds {bounds:?}")));
         }
@@ -114,7 +118,7 @@ impl Case<'_> {
         let since = client.unacked_since?.max(client.acks.last().unwrap_or_default()).max(app_full.unwrap_or_default());
         let frame = client.out_inside_since.map_or(Duration::ZERO, |_| policy.max_deferral);
         let bound = since + policy.probe_when_busy + self.longest_window() + policy.write_stall * 3 / 2 + frame;
-        (self.now > bound + SLACK).then(|| {
+        (self.now > bound + self.stopped(since) + SLACK).then(|| {
             let text = format!("nothing acknowledged since {since:?}, {} bytes are outstanding", client.unacked);
             ("dead downlink past its bound", text)
         })
@@ -174,7 +178,8 @@ impl Case<'_> {
             }
             EndReason::Trickle if !client.is_encrypted => {
                 let since = self.before.inside_since.unwrap_or(at);
-                if since + policy.frame_max_time > at + SLACK {
+                let stopped = self.proxy.process.stopped_between(since, at);
+                if since + policy.frame_max_time + stopped > at + SLACK {
                     return why(&format!("its frame began at {since:?}"));
                 }
             }

@@ -113,6 +113,10 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(poll_budget(cx));
         let this = &mut *self;
+        if this.stack.is_unaware.borrow().get() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut connection = this.connection.borrow_mut();
         if !connection.buffer.is_empty() && !connection.is_aborted {
             let len = connection.buffer.len().min(buf.remaining()).min(this.grain);
