@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::Policy;
+use pulsegate::heartbeat::{Liveness, Policy};
+use pulsegate::relay::EndReason;
 
-use crate::plan::{Behaviour, EndKind, Event, Plan, Reading, Talk};
+use crate::plan::{Behaviour, EndKind, Event, Link, Plan, Reading, Talk, Trouble};
 use crate::proxy::Flaw;
 use crate::world;
 
@@ -38,4 +39,27 @@ fn s54_an_app_that_is_lost_inside_a_frame_costs_the_client_no_whole_message() {
         let ending = session.endings().first().map(|(_, ending)| ending.from_upstream.messages);
         assert_eq!(Some(u64::from(session.client_end.borrow().received)), ending, "{kind:?}: {:?}", session.client_end);
     }
+}
+
+#[test]
+fn s03_a_client_that_is_lost_with_its_probe_is_not_spared_for_what_is_written_later() {
+    let policy = Policy {
+        interval: 2 * SECOND,
+        timeout: 5 * SECOND,
+        write_stall: 9 * SECOND,
+        jitter: 0.0,
+        liveness: Liveness::PongOnly,
+        ..Policy::default()
+    };
+    // Each message fills the send buffer. One is acknowledged, the next probe is lost, and another message follows it.
+    let talk = Talk::Messages { every: SECOND * 9 / 2, len: 20_000, fragments: 1 };
+    let mut plan = Plan::single(policy, Behaviour::QUIET, Behaviour { talk, ..Behaviour::QUIET });
+    let cut = Event::Trouble { link: Link::Client(0), trouble: Trouble::Partition, lasts: 20 * SECOND };
+    plan.events.push((SECOND * 31 / 2, cut));
+    let outcome = world::run(&plan, Flaw::None);
+    assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
+    let session = &outcome.proxy.sessions[&0];
+    let given_up = session.given_up().expect("the client is given up");
+    assert!(given_up < 23 * SECOND, "{given_up:?}, {:?}", session.client);
+    assert_eq!(session.endings()[0].1.reason, EndReason::HeartbeatTimeout, "{:?}", session.client);
 }

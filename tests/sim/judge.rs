@@ -177,6 +177,17 @@ impl Case<'_> {
         self.record.orders.borrow().iter().find(|(_, order)| is_meant(order)).map(|(at, _)| *at)
     }
 
+    /// Returns what the stops of the proxy's process add to a time that began at `since`: their length, and a fresh
+    /// window once.
+    fn stopped(&self, since: Duration) -> Duration {
+        let policy = self.policy;
+        let fresh = policy.interval.max(policy.window.unwrap_or_default()).max(policy.timeout);
+        match self.proxy.process.stopped_between(since, self.now) {
+            Duration::ZERO => Duration::ZERO,
+            stopped => stopped + fresh,
+        }
+    }
+
     /// From when on nothing of the client is read, on an operator's order.
     fn plays_dead_from(&self) -> Option<Duration> {
         self.ordered(|order| matches!(order, Order::PlayDead))

@@ -10,6 +10,7 @@ mod judge;
 mod legs;
 mod peer;
 mod plan;
+mod process;
 mod proxy;
 mod seeds;
 mod shrink;

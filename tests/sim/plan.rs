@@ -128,6 +128,10 @@ pub enum Event {
     PlayDead {
         session: usize,
     },
+    /// The proxy's process is stopped and continued.
+    Stop {
+        lasts: Duration,
+    },
     /// The app is given up: its clients are sent away.
     GiveUp,
 }
@@ -209,6 +213,12 @@ impl Plan {
             matches!(event, Event::Trouble { link: other, lasts, trouble }
                 if *other == link && *at + *lasts + trouble.aftermath(*lasts) >= from)
         })
+    }
+
+    /// How long the proxy's process is stopped in all.
+    pub fn stopped(&self) -> Duration {
+        let lasts = |event: &Event| if let Event::Stop { lasts } = event { *lasts } else { Duration::ZERO };
+        self.events.iter().map(|(_, event)| lasts(event)).sum()
     }
 
     /// The longest time that an end of a session may take.

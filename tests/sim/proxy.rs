@@ -12,6 +12,7 @@ use pulsegate::drain::{self, Outcome, Shutdown};
 use pulsegate::heartbeat::{Picked, Policy, UpstreamPulse};
 use pulsegate::registry::{ConnId, Entry, Opening, Registry};
 use pulsegate::relay::{self, Abort, Control, Ending, Legs, Memory, Observer, Order, Terms};
+use pulsegate::suspension;
 use pulsegate::telemetry::lines::{Asked, Client, Session};
 use pulsegate::ws::Limits;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::legs::{SimLeg, Tls};
 use crate::peer::PeerRecord;
 use crate::plan::Plan;
+use crate::process::Process;
 use crate::transport::{Stack, Stream, Tuning, now};
 use crate::wire::LegWire;
 
@@ -122,6 +124,7 @@ pub struct Proxy {
     /// How many reloads the world has ordered.
     pub reloads: Cell<usize>,
     pub tls: Option<Tls>,
+    pub process: Rc<Process>,
     /// Entries that are never given back: for tests of the judge.
     kept: RefCell<Vec<Arc<Watched>>>,
 }
@@ -144,6 +147,7 @@ impl Proxy {
             generation: Cell::default(),
             reloads: Cell::default(),
             tls: plan.tls.then(Tls::new),
+            process: Rc::default(),
             kept: RefCell::default(),
         }
     }
@@ -174,15 +178,23 @@ impl Proxy {
 /// Runs the proxy's host.
 pub async fn run(proxy: Rc<Proxy>, tuning: Tuning) -> turmoil::Result {
     let stack = Stack::start(tuning, Rc::new(Cell::new(true))).await?;
+    stack.hide_readiness_while(proxy.process.unaware());
+    let process = Rc::clone(&proxy.process);
+    process.task(suspension::watched(accept(proxy, stack))).await
+}
+
+/// Accepts clients and spawns their sessions.
+async fn accept(proxy: Rc<Proxy>, stack: Rc<Stack>) -> turmoil::Result {
+    let process = Rc::clone(&proxy.process);
     let pulse = Arc::new(UpstreamPulse::new(Instant::now().into_std()));
     let tracker = TaskTracker::new();
     let draining = proxy.shutdown.draining().clone();
-    tokio::task::spawn_local(supervise(Rc::clone(&proxy), tracker.clone()));
+    tokio::task::spawn_local(process.task(supervise(Rc::clone(&proxy), tracker.clone())));
     loop {
         let (id, stream) = stack.accept().await;
         if !draining.is_cancelled() {
             let session = serve(Rc::clone(&proxy), Rc::clone(&stack), Arc::clone(&pulse), id, stream);
-            tracker.spawn_local(session);
+            tracker.spawn_local(process.task(session));
         }
     }
 }

@@ -1,11 +1,15 @@
 //! A failing plan made smaller: sessions and events are dropped while one of its rules is still broken.
 
+use std::time::{Duration, Instant};
+
 use crate::plan::Plan;
 use crate::proxy::Flaw;
 use crate::world::{self, Outcome};
 
 /// Worlds that are tried at most.
 const TRIES: usize = 60;
+/// How long a search may go on: the world of a crowd takes a minute of its own.
+const TIME: Duration = Duration::from_secs(60);
 
 /// The smallest plan that was found to break a rule that `outcome` broke.
 pub fn smallest(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
@@ -13,10 +17,10 @@ pub fn smallest(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
         return (plan.clone(), world::run(plan, Flaw::None));
     };
     let mut best = (plan.clone(), None);
-    let mut tries = 0;
+    let (mut tries, began) = (0, Instant::now());
     let mut try_without = |best: &mut (Plan, Option<Outcome>), smaller: Plan| {
         tries += 1;
-        if tries > TRIES {
+        if tries > TRIES || began.elapsed() > TIME {
             return false;
         }
         let outcome = world::run(&smaller, Flaw::None);

@@ -39,6 +39,8 @@ pub struct Stack {
     accepted: RefCell<VecDeque<u32>>,
     acceptor: RefCell<Option<Waker>>,
     rearmed: Notify,
+    /// Whether the process that reads its streams does not know yet which are readable.
+    is_unaware: RefCell<Rc<Cell<bool>>>,
 }
 
 /// The time of the simulation, in which every record is kept.
@@ -59,9 +61,15 @@ impl Stack {
             accepted: RefCell::default(),
             acceptor: RefCell::default(),
             rearmed: Notify::new(),
+            is_unaware: RefCell::default(),
         });
         tokio::task::spawn_local(Rc::clone(&stack).drive());
         Ok(stack)
+    }
+
+    /// Makes reads wait while `is_unaware` is set.
+    pub fn hide_readiness_while(&self, is_unaware: Rc<Cell<bool>>) {
+        *self.is_unaware.borrow_mut() = is_unaware;
     }
 
     /// Opens the connection `id` to `host`.
@@ -138,10 +146,7 @@ impl Stack {
     async fn drive(self: Rc<Self>) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let timers = self.connections.borrow();
-            let next = timers.values().filter_map(|connection| connection.borrow().deadline()).min();
-            drop(timers);
-            let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_sub(now()));
+            let wait = self.next_timer().map_or(Duration::from_secs(3600), |at| at.saturating_sub(now()));
             tokio::select! {
                 biased;
                 received = self.socket.recv_from(&mut buffer) => {
@@ -155,6 +160,10 @@ impl Stack {
                 () = self.rearmed.notified() => {}
             }
         }
+    }
+
+    fn next_timer(&self) -> Option<Duration> {
+        self.connections.borrow().values().filter_map(|connection| connection.borrow().deadline()).min()
     }
 
     fn expire(&self) {

@@ -1,5 +1,6 @@
 //! What passed at the proxy's end of one connection, as the simulated network and the proxy's own calls show it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::frames::{CLOSE, CONTINUATION, Decoder, PONG, TEXT};
@@ -9,9 +10,19 @@ const BACKLOG: usize = 256;
 /// Marks that are closer together than this are one.
 const COALESCE: Duration = Duration::from_millis(2);
 
+/// Marks that a record shows.
+const SHOWN: usize = 12;
+
 /// Instants at which something happened, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Marks(Vec<Duration>);
+
+impl fmt::Debug for Marks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[self.0.len().saturating_sub(SHOWN)..];
+        write!(f, "{} marks, the last {shown:?}", self.0.len())
+    }
+}
 
 impl Marks {
     fn add(&mut self, at: Duration) {
@@ -183,14 +194,17 @@ impl LegWire {
     pub fn sent(&mut self, now: Duration, bytes: &[u8]) {
         self.wrote_last = Some(now);
         let Self { outbound, close_out, after_close, .. } = self;
+        let mut ended = false;
         outbound.feed(bytes, |frame| {
+            ended = true;
             *after_close += usize::from(close_out.is_some());
             if frame.opcode == CLOSE {
                 close_out.get_or_insert((now, frame.close_code()));
             }
         });
         if self.outbound.is_inside() {
-            self.out_inside_since.get_or_insert(now);
+            // Between two frames there was room for a probe.
+            self.out_inside_since = self.out_inside_since.filter(|_| !ended).or(Some(now));
             self.out_inside_last = Some(now);
         } else if self.out_inside_since.take().is_some() {
             self.out_inside_last = Some(now);

@@ -30,7 +30,7 @@ const LAST_WINDOW: Duration = Duration::from_secs(1);
 pub struct Outcome {
     pub failures: Vec<Failure>,
     /// Everything that is known of every session, to compare two runs.
-    pub record: String,
+    pub records: BTreeMap<usize, String>,
     pub opened: usize,
     pub proxy: Rc<Proxy>,
     pub simulated: Duration,
@@ -58,7 +58,7 @@ pub fn run(plan: &Plan, flaw: Flaw) -> Outcome {
     fastrand::seed(plan.seed);
     let mut world = World::new(plan, flaw);
     let mut judge = Judge::new(Rc::clone(&world.proxy));
-    let limit = plan.length + plan.longest_end() + SETTLE;
+    let limit = plan.length + plan.longest_end() + plan.stopped() + SETTLE;
     let mut settled = None;
     let mut failures = Vec::new();
     while world.sim.elapsed() < limit && settled.is_none_or(|at| world.sim.elapsed() < at + SETTLE) {
@@ -76,8 +76,8 @@ pub fn run(plan: &Plan, flaw: Flaw) -> Outcome {
     failures.extend(judge.finish(world.sim.elapsed()));
     let sessions = &world.proxy.sessions;
     let opened = sessions.values().filter(|record| record.opened.get().is_some()).count();
-    let (record, simulated) = (world.record(), world.sim.elapsed());
-    Outcome { failures, record, opened, proxy: Rc::clone(&world.proxy), simulated }
+    let (records, simulated) = (world.records(), world.sim.elapsed());
+    Outcome { failures, records, opened, proxy: Rc::clone(&world.proxy), simulated }
 }
 
 impl World {
@@ -151,6 +151,7 @@ impl World {
             Event::Kill { session, code } => order(session, Order::Close { code, reason: "killed".into() }),
             Event::Abort { session } => order(session, Order::Abort(Abort::Operator)),
             Event::PlayDead { session } => order(session, Order::PlayDead),
+            Event::Stop { lasts } => self.proxy.process.stop(now, lasts),
             Event::GiveUp => {
                 for record in self.proxy.sessions.values() {
                     record.order(now, Order::UpstreamUnresponsive);
@@ -197,9 +198,9 @@ impl World {
             && !self.proxy.sessions.values().any(|record| record.is_running())
     }
 
-    fn record(&self) -> String {
-        let mut out = String::new();
-        for record in self.proxy.sessions.values() {
+    fn records(&self) -> BTreeMap<usize, String> {
+        let described = self.proxy.sessions.values().map(|record| {
+            let mut out = String::new();
             let (opened, returned) = (record.opened.get(), record.returned.get());
             let _ = writeln!(out, "session {}: opened {opened:?}, returned {returned:?}", record.number);
             let _ = writeln!(out, "  orders {:?}", record.orders.borrow());
@@ -208,8 +209,9 @@ impl World {
             let _ = writeln!(out, "  app    {:?}", record.app_end.borrow());
             let _ = writeln!(out, "  client leg {:?}", record.client.borrow());
             let _ = writeln!(out, "  app leg    {:?}", record.app.borrow());
-        }
-        out
+            (record.number, out)
+        });
+        described.collect()
     }
 }
 
@@ -247,13 +249,17 @@ async fn client(proxy: Rc<Proxy>, stack: Rc<Stack>, session: SessionPlan) {
     };
     let io: Box<dyn Io> = match &proxy.tls {
         None => {
-            rate.into_iter().for_each(|rate| stream.set_rate(rate));
+            if let Some(rate) = rate {
+                stream.set_rate(rate);
+            }
             Box::new(stream)
         }
         Some(tls) => match tls.client.handshake("proxy", stream).await {
             Ok(stream) => {
                 // The handshake is not what is slow.
-                rate.into_iter().for_each(|rate| stream.get_ref().0.set_rate(rate));
+                if let Some(rate) = rate {
+                    stream.get_ref().0.set_rate(rate);
+                }
                 Box::new(stream)
             }
             Err(_) => return,

@@ -73,12 +73,19 @@ struct Question {
     /// The same at the last look, and the instant at which it last moved.
     acked: Option<u64>,
     moved: Instant,
-    /// Whether it was found to be still on its way.
-    held_up: bool,
-    /// Whether it was found to have arrived. When it did so behind a backlog is not known: the time to answer it begins then.
-    has_arrived: bool,
+    way: Way,
     /// Set once the streams that have a heartbeat have failed for the lack of an answer.
     is_reported: bool,
+}
+
+/// How far a PING has come, as far as the looks at it have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Unknown,
+    /// A look found it on its way behind a backlog.
+    HeldUp,
+    /// When it arrived behind a backlog is not known: the time to answer it begins with the look that found it.
+    Arrived,
 }
 
 /// The outcome of a question that was not answered in time.
@@ -261,8 +268,7 @@ impl Question {
             begun: acked,
             acked,
             moved: now,
-            held_up: false,
-            has_arrived: false,
+            way: Way::Unknown,
             is_reported: false,
         }
     }
@@ -289,9 +295,12 @@ impl Question {
         let has_backlog = behind.zip(self.begun).is_none_or(|(behind, begun)| behind.saturating_sub(begun) > BACKLOG);
         let is_behind = !arrived && has_backlog;
         let waits = is_behind && now < self.moved + write_stall;
-        let just_arrived = arrived && !self.has_arrived && (has_backlog || self.held_up);
-        self.has_arrived |= arrived;
-        self.held_up |= waits;
+        let just_arrived = arrived && (self.way == Way::HeldUp || self.way == Way::Unknown && has_backlog);
+        if arrived {
+            self.way = Way::Arrived;
+        } else if waits {
+            self.way = Way::HeldUp;
+        }
         if unread || waits || just_arrived {
             self.asked = now;
             return Verdict::Spared;

@@ -212,7 +212,7 @@ fn s41_a_stream_whose_window_update_may_be_on_its_way_is_spared() {
         let mut streams = handed(100_000);
         let policy = Policy { write_stall: 8 * SECOND, ..Policy::default() };
         streams.follow(1, &Arc::new(policy));
-        streams.widen(if of_connection { 1 } else { 0 }, 1_000_000);
+        streams.widen(u32::from(of_connection), 1_000_000);
         streams.spend(1, 65_535, shut);
         streams.emit(1, 65_535, false);
         streams.drained(65_544, &mut Vec::new());
@@ -234,7 +234,7 @@ fn s41_a_stream_whose_window_update_may_be_on_its_way_is_spared() {
         assert_eq!(look(&mut streams, 16, 16), spared, "the client does not read the stream");
 
         // Another wait is another question.
-        streams.widen(if of_connection { 0 } else { 1 }, 10);
+        streams.widen(u32::from(!of_connection), 10);
         streams.spend(1, 10, shut + 20 * SECOND);
         let before = look(&mut streams, 21, 21);
         assert!(!streams.wants_ping());

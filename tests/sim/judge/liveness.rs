@@ -27,8 +27,12 @@ impl Case<'_> {
     }
 
     fn certain_sign_before(&self, wire: &LegWire, at: Duration) -> Option<Duration> {
-        let at = self.plays_dead_from().map_or(at, |dead| dead.min(at));
-        self.signs(wire).0.into_iter().filter_map(|marks| marks.before(at)).max()
+        let signs = self.signs(wire).0;
+        if let Some(dead) = self.plays_dead_from() {
+            return signs.into_iter().filter_map(|marks| marks.before(dead.min(at))).max();
+        }
+        // What arrives while the process is stopped is read when it goes on.
+        signs.into_iter().filter_map(|marks| marks.before(at)).max().map(|sign| self.proxy.process.awake(sign))
     }
 
     fn last_possible_sign(&self, wire: &LegWire) -> Duration {
@@ -98,7 +102,7 @@ impl Case<'_> {
         } else if let Some(until) = client.out_inside_last {
             bounds.push(until + window);
         }
-        let bound = bounds.iter().max().copied().unwrap_or_default();
+        let bound = bounds.iter().max().copied().unwrap_or_default() + self.stopped(sign);
         if now > bound + SLACK {
             return Some(("dead client past its bound", format!("last sign {sign:?}, bounds {bounds:?}")));
         }
@@ -114,7 +118,7 @@ impl Case<'_> {
         let since = client.unacked_since?.max(client.acks.last().unwrap_or_default()).max(app_full.unwrap_or_default());
         let frame = client.out_inside_since.map_or(Duration::ZERO, |_| policy.max_deferral);
         let bound = since + policy.probe_when_busy + self.longest_window() + policy.write_stall * 3 / 2 + frame;
-        (self.now > bound + SLACK).then(|| {
+        (self.now > bound + self.stopped(since) + SLACK).then(|| {
             let text = format!("nothing acknowledged since {since:?}, {} bytes are outstanding", client.unacked);
             ("dead downlink past its bound", text)
         })
@@ -130,7 +134,6 @@ impl Case<'_> {
             && since + policy.max_deferral < at
             && !self.before.is_full
             && client.acks.before(at).is_some_and(|moved| moved + policy.write_stall > at + MARGIN)
-            && self.before.unacked_since.is_none_or(|since| since + policy.write_stall > at)
     }
 
     /// A client that was given up although it lived.
@@ -140,12 +143,13 @@ impl Case<'_> {
         let client = self.record.client.borrow();
         let own = [client.own_end(), self.record.app.borrow().own_end()].into_iter().flatten().min();
         let at = self.record.given_up().or(own).unwrap_or(ended);
-        let sign = self.certain_sign_before(&client, at + MARGIN);
+        // What arrives at the very instant of the decision may be too late for it.
+        let sign = self.certain_sign_before(&client, at.saturating_sub(MARGIN));
         let why = |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.reason)));
         if policy.mode == Mode::Off {
             return why("the heartbeat is off");
         }
-        if self.takes_a_long_frame(&client, at) {
+        if ending.reason != EndReason::Trickle && self.takes_a_long_frame(&client, at) {
             return why("it took all of a frame of the app, behind which its probe waited");
         }
         match ending.reason {
@@ -154,10 +158,14 @@ impl Case<'_> {
                 if sign + self.window() > at + MARGIN {
                     return why("it was heard within its window");
                 }
-                let moved = client.slow_acks.before(at).is_some_and(|moved| moved + policy.write_stall > at + MARGIN);
+                // Acknowledgements of what was outstanding before are no progress of what is held now.
+                let moved = client.slow_acks.before(at).filter(|moved| self.before.unacked_since <= Some(*moved));
+                let moved = moved.is_some_and(|moved| moved + policy.write_stall > at + MARGIN);
                 let has_time = self.before.unacked_since.is_some_and(|since| since + policy.max_deferral > at)
                     && sign + policy.max_deferral > at;
-                if self.before.is_full && moved && has_time && !matches!(policy.mode, Mode::Answer(_)) {
+                // What the TLS stream of the simulation holds itself is not known.
+                let is_held = self.before.is_full && !client.is_encrypted;
+                if is_held && moved && has_time && !matches!(policy.mode, Mode::Answer(_)) {
                     return why("it took bytes that were held for it");
                 }
             }
@@ -172,7 +180,11 @@ impl Case<'_> {
             }
             EndReason::Trickle if !client.is_encrypted => {
                 let since = self.before.inside_since.unwrap_or(at);
-                if since + policy.frame_max_time > at + SLACK {
+                // Where its time ends in a long stop, what arrived meanwhile is read first.
+                let due = since + policy.frame_max_time;
+                let awake = self.proxy.process.awake(due);
+                let fresh = if awake > due + policy.stall_guard { policy.timeout } else { Duration::ZERO };
+                if awake + fresh > at + SLACK {
                     return why(&format!("its frame began at {since:?}"));
                 }
             }

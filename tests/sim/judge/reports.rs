@@ -50,7 +50,8 @@ impl Case<'_> {
     pub fn misreported(&self, endings: &[(Duration, Ending)]) -> Option<(&'static str, String)> {
         let reports = endings.len();
         let gone = self.record.client.borrow().gone.zip(self.record.app.borrow().gone);
-        let is_gone = gone.is_some_and(|(client, app)| client.max(app) + SLACK < self.now);
+        let is_gone =
+            gone.is_some_and(|(client, app)| client.max(app) + self.stopped(client.max(app)) + SLACK < self.now);
         let is_wrong = reports > 1 || reports == 0 && (is_gone || self.record.returned.get().is_some());
         is_wrong.then(|| ("reports", format!("{reports} reports; legs gone {gone:?}")))
     }

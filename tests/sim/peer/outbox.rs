@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use super::{Io, Side};
 use crate::transport::now;
 
-/// The most that is written without a look whether the process is stopped.
-const PIECE: usize = 4096;
+/// The most that is written without a look whether the process is stopped: a whole TLS record.
+const PIECE: usize = 16 * 1024;
 
 /// What an end has to send.
 pub struct Outbox {

@@ -86,6 +86,10 @@ impl Plan {
             let window = seconds(rng, 0.5, 10.0);
             self.events.push((seconds(rng, 25.0, EVENTS_UNTIL), Event::Drain { window }));
         }
+        if rng.u8(..3) == 0 {
+            let lasts = if rng.bool() { seconds(rng, 0.2, 4.0) } else { seconds(rng, 3.0, 30.0) };
+            self.events.push((seconds(rng, 3.0, EVENTS_UNTIL), Event::Stop { lasts }));
+        }
         self.events.sort_by_key(|(at, _)| *at);
     }
 }
@@ -149,7 +153,7 @@ fn behaviour(rng: &mut Rng) -> Behaviour {
         16..=17 => Talk::Flood { at, count: rng.usize(5..40), len: rng.usize(1000..60_000) },
         _ => {
             let chunk = 1 << rng.u32(4..13);
-            Talk::Huge { at, len: chunk * rng.usize(10..150), chunk, every: seconds(rng, 0.05, 0.5) }
+            Talk::Huge { at, len: chunk * rng.usize(10..150), chunk, every: seconds(rng, 0.05, 1.0) }
         }
     };
     let reading = match rng.u8(..10) {

@@ -41,7 +41,7 @@ pub fn draw(rng: &mut Rng) -> Policy {
         },
         probe_when_busy: seconds(rng, 8.0, 25.0),
         write_stall: timeout + seconds(rng, 1.0, 8.0),
-        max_deferral: seconds(rng, 20.0, 35.0),
+        max_deferral: seconds(rng, 15.0, 35.0),
         frame_max_time: seconds(rng, 15.0, 40.0),
         adaptive: rng.u8(..5) == 0,
         stall_guard: Duration::from_secs(2),

@@ -113,6 +113,10 @@ impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(poll_budget(cx));
         let this = &mut *self;
+        if this.stack.is_unaware.borrow().get() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut connection = this.connection.borrow_mut();
         if !connection.buffer.is_empty() && !connection.is_aborted {
             let len = connection.buffer.len().min(buf.remaining()).min(this.grain);
@@ -175,9 +179,9 @@ impl Drop for Stream {
         }
         let mut connection = self.connection.borrow_mut();
         if self.aborts.get() {
-            connection.abort()
+            connection.abort();
         } else {
-            connection.orphan(now())
+            connection.orphan(now());
         }
         drop(connection);
         self.stack.flush(&self.connection);
