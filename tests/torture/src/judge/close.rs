@@ -113,7 +113,8 @@ fn ends(case: &mut Case<'_>, client: &Trace, app: &Trace) {
             None if case.fate() == Fate::ClientBlocks => {}
             None => {
                 let promise = if case.fate().is_death() { Promise::Dead } else { Promise::Close };
-                case.fault(promise, format!("the {who}'s connection never ended"));
+                let since = trace.opened.unwrap_or(trace.start);
+                case.endless(promise, since, format!("the {who}'s connection never ended"));
             }
         }
     }
