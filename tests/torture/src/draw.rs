@@ -97,6 +97,10 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
             session.beat.timeout = session.beat.timeout.max(400 + 2 * residence);
         }
     }
+    // A link of small pieces lags behind a flood, and a frame that is sent slowly behind it arrives fast.
+    if plan.sessions.iter().any(|session| session.fate == Fate::ClientTrickles) {
+        plan.link.piece = 0;
+    }
     plan.seed = seed;
     plan.stop = block.stop;
     if let Some(stop) = block.stop {

@@ -85,12 +85,16 @@ impl Case<'_> {
         self.faults.push(Fault { promise, text, excused, by_end: excused });
     }
 
-    /// A leg that has not ended by the end of the run, which lasts for seconds beyond every bound.
-    pub(crate) fn endless(&mut self, promise: Promise, since: Instant, text: impl Into<String>) {
-        let late = self.batch.clock.late(since, since + Duration::from_mins(2));
-        let text = format!("{}; the machine was late by {} ms", text.into(), late.as_millis());
-        let excused = late > Duration::from_secs(3);
-        self.faults.push(Fault { promise, text, excused, by_end: excused });
+    /// A leg that has not ended by the end of the run. A late machine explains it only where less than `needed` is left of
+    /// the time since then without its lateness.
+    pub(crate) fn endless(&mut self, promise: Promise, since: Instant, needed: Duration, text: impl Into<String>) {
+        let to = self.seen.client.start + crate::run::deadline(self.plan);
+        let (seen, late) = (to.saturating_duration_since(since), self.batch.clock.late(since, to));
+        let text = format!("{} in {seen:?}; the machine was late by {} ms", text.into(), late.as_millis());
+        let excused = seen.saturating_sub(late) < needed;
+        // What trickles while the machine stands still is read at once, and was no trickle.
+        let by_end = excused || self.fate() == Fate::ClientTrickles;
+        self.faults.push(Fault { promise, text, excused, by_end });
     }
 
     /// The machine or an end of the session stood still for so long that its client does not count as live. What an early
@@ -145,11 +149,14 @@ pub fn ends_only(batch: &Batch, outcome: &Outcome) -> Vec<Fault> {
 pub fn judge(batch: &Batch, outcome: &Outcome) -> Verdict {
     let mut faults = Vec::new();
     for error in &outcome.errors {
-        let at = batch.stopped.map_or(batch.outcomes.len() as u128, |(from, to)| (to - from).as_millis());
+        let at = batch.stopped.map_or(0, |(from, to)| (to - from).as_millis());
+        // The stages before a session have limits of a second.
+        let from = batch.outcomes.iter().flat_map(|outcome| &outcome.proxied).map(|pair| pair.client.start).min();
+        let still = from.map_or(Duration::ZERO, |from| batch.clock.standstill(from, Instant::now()));
         faults.push(Fault {
             promise: Promise::Live,
-            text: format!("{error} (the proxy was stopped for {at} ms)"),
-            excused: false,
+            text: format!("{error} (stop {at} ms; the machine stood still for {} ms)", still.as_millis()),
+            excused: still > Duration::from_millis(250),
             by_end: true,
         });
     }

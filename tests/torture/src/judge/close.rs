@@ -114,7 +114,8 @@ fn ends(case: &mut Case<'_>, client: &Trace, app: &Trace) {
             None => {
                 let promise = if case.fate().is_death() { Promise::Dead } else { Promise::Close };
                 let since = trace.opened.unwrap_or(trace.start);
-                case.endless(promise, since, format!("the {who}'s connection never ended"));
+                let needed = crate::run::deadline(case.plan) / 2;
+                case.endless(promise, since, needed, format!("the {who}'s connection never ended"));
             }
         }
     }

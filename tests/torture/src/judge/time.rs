@@ -83,7 +83,7 @@ fn dead(case: &mut Case<'_>) {
         case.timed(Promise::Dead, since, to, text);
     }
     for text in endless {
-        case.endless(Promise::Dead, since, text);
+        case.endless(Promise::Dead, since, allowed + ms(2000), text);
     }
 }
 
