@@ -1,12 +1,13 @@
 //! The generator: a pure function from a seed to a plan.
 
 mod acts;
+mod fates;
 
 use fastrand::Rng;
 
+use self::fates::{end, fate};
 use crate::plan::{
-    Fate, Heartbeat, Invalid, Link, Liveness, Millis, Mode, Opening, Plan, Script, Session, Step, Stop, Transfer,
-    Transport,
+    Fate, Heartbeat, Link, Liveness, Millis, Mode, Opening, Plan, Script, Session, Step, Stop, Transfer, Transport,
 };
 
 /// Seeds whose sessions run through one proxy.
@@ -96,6 +97,10 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
             session.beat.timeout = session.beat.timeout.max(400 + 2 * residence);
         }
     }
+    // A link of small pieces lags behind a flood, and a frame that is sent slowly behind it arrives fast.
+    if plan.sessions.iter().any(|session| session.fate == Fate::ClientTrickles) {
+        plan.link.piece = 0;
+    }
     plan.seed = seed;
     plan.stop = block.stop;
     if let Some(stop) = block.stop {
@@ -120,11 +125,13 @@ pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
     let still = Step::Pause(bound * 3 / 2);
     session.client.steps.insert(0, still.clone());
     session.app.steps.insert(0, still);
-    let present = session.client.steps.contains(&Step::Vanish);
-    let mut link = Link { present, ..Link::default() };
+    let mut link = Link::default();
     if matches!(fate, Fate::ClientClose | Fate::AppClose) && chance(rng, 35) {
         acts::burst(rng, &mut link, &mut session);
+    } else if fate == Fate::ClientDies && chance(rng, 20) {
+        acts::torrent(rng, &mut link, &mut session);
     }
+    link.present |= session.client.steps.contains(&Step::Vanish);
     let sessions = vec![session];
     Plan {
         seed,
@@ -173,40 +180,6 @@ fn patient(rng: &mut Rng, beat: &mut Heartbeat) {
     beat.busy = 100_000;
 }
 
-const FATES: &[(Fate, u32)] = &[
-    (Fate::ClientDies, 26),
-    (Fate::ClientClose, 22),
-    (Fate::AppClose, 22),
-    (Fate::ClientBlocks, 3),
-    (Fate::ClientTrickles, 3),
-    (Fate::ClientFin, 4),
-    (Fate::AppFin, 4),
-    (Fate::ClientReset, 4),
-    (Fate::AppReset, 4),
-    (Fate::ClientInvalid, 4),
-    (Fate::AppInvalid, 3),
-    (Fate::AppFreezes, 4),
-    (Fate::Drained, 6),
-];
-
-fn fate(rng: &mut Rng, block: &Block, beat: &mut Heartbeat) -> Fate {
-    let mut fate = pick(rng, FATES);
-    if block.freezes {
-        return Fate::AppFreezes;
-    }
-    if fate == Fate::Drained && !block.drains {
-        fate = Fate::ClientClose;
-    }
-    if fate.is_death() {
-        // Without a heartbeat nothing finds it; a window that lengthens has no bound to judge by.
-        beat.adaptive = false;
-        if beat.mode == Mode::Off {
-            beat.mode = Mode::Protocol;
-        }
-    }
-    fate
-}
-
 fn http1(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
     let mut beat = heartbeat(rng, tight);
     let fate = fate(rng, block, &mut beat);
@@ -227,6 +200,8 @@ fn http1(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
         patient(rng, &mut session.beat);
         link.present = true;
         link.holds = vec![(rng.u64(300..1200), rng.u64(600..1000))];
+    } else if closing && kind < 92 || fate == Fate::ClientDies && kind < 45 {
+        acts::torrent(rng, &mut link, &mut session);
     }
     if session.client.steps.contains(&Step::Vanish) {
         link.present = true;
@@ -378,100 +353,9 @@ fn session(rng: &mut Rng, beat: Heartbeat, fate: Fate, alone: bool) -> Session {
     session
 }
 
-/// Appends the steps that bring a fate about.
-fn end(rng: &mut Rng, session: &mut Session, alone: bool) {
-    let flood = |rng: &mut Rng| Step::Flood { count: rng.usize(150..4000), most: rng.usize(0..=6) };
-    let (client, app) = (&mut session.client.steps, &mut session.app.steps);
-    match session.fate {
-        Fate::ClientClose => {
-            if chance(rng, 40) {
-                client.push(flood(rng));
-            }
-            client.push(Step::Close(acts::close(rng)));
-            if chance(rng, 30) {
-                client.push(Step::Fin);
-            }
-        }
-        Fate::AppClose => {
-            if chance(rng, 30) {
-                app.push(flood(rng));
-            }
-            app.push(Step::Close(acts::close(rng)));
-            if chance(rng, 50) {
-                app.push(Step::Fin);
-            }
-        }
-        Fate::ClientFin => {
-            client.push(Step::Fin);
-            let pause: Millis = client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
-            app.push(Step::Pause(pause / 2));
-            app.push(acts::message(rng, 5000));
-        }
-        Fate::AppFin => app.push(Step::Fin),
-        Fate::ClientReset => client.push(Step::Reset),
-        Fate::AppReset => app.push(Step::Reset),
-        Fate::ClientInvalid => client.push(Step::Invalid(invalid(rng))),
-        Fate::AppInvalid => app.push(Step::Invalid(invalid(rng))),
-        Fate::Drained => {}
-        Fate::ClientDies => {
-            match rng.u8(0..100) {
-                // The heartbeat has to act in the middle of the flood.
-                0..12 if alone => client.push(Step::Torrent(session.beat.interval + session.beat.timeout + 150)),
-                12..45 => client.push(flood(rng)),
-                _ => {}
-            }
-            if chance(rng, 20) {
-                // The app floods as the client dies.
-                let pause: Millis =
-                    client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
-                app.clear();
-                app.extend([Step::Pause(pause), flood(rng)]);
-            }
-            let size = rng.usize(1..5000);
-            let partial = Step::Partial { size, sent: rng.usize(1..size + 4) };
-            let stopped = if alone { Step::Freeze(None) } else { Step::Mute };
-            let gone = if alone { Step::Vanish } else { Step::Mute };
-            client.push(match rng.u8(0..100) {
-                0..35 => Step::Mute,
-                35..60 => stopped,
-                60..85 => gone,
-                _ => partial,
-            });
-        }
-        Fate::ClientBlocks => {
-            session.client.buffer = 16 * 1024;
-            let pause: Millis = client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
-            app.retain(|step| !matches!(step, Step::Slow { .. }));
-            app.push(Step::Pause(pause));
-            client.push(Step::Pace(None));
-            app.extend((0..40).map(|_| acts::message(rng, 256 * 1024)));
-        }
-        Fate::ClientTrickles => {
-            let millis = session.beat.frame_max_time * 3;
-            client.push(Step::Slow { size: rng.usize(200..3000), millis, pieces: rng.usize(25..60) });
-        }
-        Fate::AppFreezes => {
-            let size = rng.usize(10..5000);
-            let partial = Step::Partial { size, sent: rng.usize(1..size + 2) };
-            app.push(if chance(rng, 50) { partial } else { Step::Freeze(None) });
-        }
-    }
-}
-
-fn invalid(rng: &mut Rng) -> Invalid {
-    let kinds = [
-        Invalid::Opcode,
-        Invalid::Reserved,
-        Invalid::LongControl,
-        Invalid::FragmentedControl,
-        Invalid::Mask,
-        Invalid::Length,
-    ];
-    kinds[rng.usize(0..kinds.len())]
-}
-
 #[cfg(test)]
 mod tests {
+    use super::fates::FATES;
     use super::*;
 
     #[test]
@@ -494,6 +378,14 @@ mod tests {
         {
             assert!(text.contains(word), "{word} was not drawn");
         }
+    }
+
+    #[test]
+    fn one_seed_in_twelve_floods_its_peer_for_longer_than_a_heartbeat_takes() {
+        let floods = |script: &Script| script.steps.iter().any(|step| matches!(step, Step::Torrent { .. }));
+        let plans = (0..300).map(|seed| plan(seed, false));
+        let count = plans.filter(|plan| plan.sessions.iter().any(|s| floods(&s.client) || floods(&s.app))).count();
+        assert!(count >= 25, "{count} of 300");
     }
 
     #[test]

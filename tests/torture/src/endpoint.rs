@@ -1,21 +1,24 @@
 //! One endpoint of a session: it carries out a script, answers Pings and Closes beside it, and records everything.
 
+mod reader;
+
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
+use self::reader::Reader;
 use crate::frame::{self, BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Parser, TEXT};
 use crate::gate::Switch;
 use crate::link::Control;
 use crate::plan::{Invalid, Script, Step};
-use crate::trace::{Answer, End, Sent, Shared};
+use crate::trace::{Answer, Sent, Shared};
 
 /// The end of a session that an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,88 +105,6 @@ pub async fn run<S: AsyncRead + AsyncWrite>(stream: S, early: Vec<u8>, setup: Se
     }
 }
 
-struct Reader {
-    trace: Shared,
-    parser: Parser,
-    events: mpsc::UnboundedSender<Event>,
-    pace: watch::Receiver<Option<u64>>,
-    mute: watch::Receiver<bool>,
-    newest_only: bool,
-    answers: bool,
-}
-
-impl Reader {
-    async fn run<S: AsyncRead>(mut self, mut input: ReadHalf<S>, early: Vec<u8>) {
-        self.take(&early);
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let Some(rate) = *self.pace.borrow_and_update() else {
-                if self.pace.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            let most = usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, buffer.len());
-            let started = Instant::now();
-            let read = tokio::select! {
-                read = input.read(&mut buffer[..most]) => read,
-                changed = self.pace.changed() => {
-                    if changed.is_err() { std::future::pending::<()>().await }
-                    continue;
-                }
-            };
-            let end = match read {
-                Ok(0) => End::Fin,
-                Ok(count) => {
-                    self.take(&buffer[..count]);
-                    if rate != u64::MAX {
-                        let due = Duration::from_secs_f64(count as f64 / rate as f64);
-                        sleep(due.saturating_sub(started.elapsed().min(due / 4))).await;
-                    }
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => End::Truncated,
-                Err(_) => End::Reset,
-            };
-            self.trace.lock().end = Some((end, Instant::now()));
-            let _ = self.events.send(Event::Eof);
-            return;
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let mut trace = self.trace.lock();
-        trace.bytes += bytes.len() as u64;
-        if !bytes.is_empty() {
-            trace.last_read = Some(Instant::now());
-        }
-        if trace.violation.is_some() {
-            return;
-        }
-        let first = trace.received.len();
-        let added = self.parser.add(bytes, &mut trace.received);
-        trace.within_frame = self.parser.is_within_frame();
-        if !*self.mute.borrow() {
-            let fresh = &trace.received[first..];
-            let newest = fresh.iter().rposition(|(frame, _)| frame.opcode() == PING);
-            for (index, (frame, at)) in fresh.iter().enumerate() {
-                let event = match frame.opcode() {
-                    PING if self.newest_only && newest != Some(index) => continue,
-                    PING => Event::Ping(frame.payload.clone(), *at),
-                    TEXT if self.answers && frame.payload == ASKED.as_bytes() => Event::Asked(*at),
-                    CLOSE => Event::Close(frame.payload.clone()),
-                    _ => continue,
-                };
-                let _ = self.events.send(event);
-            }
-        }
-        if let Err(violation) = added {
-            trace.violation = Some(violation);
-            let _ = self.events.send(Event::Violation);
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ended {
     Done,
@@ -239,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
                 self.message(size, fragments, text, ping, rsv1).await?;
             }
             Step::Flood { count, most } => self.flood(count, most).await?,
-            Step::Torrent(millis) => self.torrent(Duration::from_millis(millis)).await?,
+            Step::Torrent { millis, size, burst } => self.torrent(Duration::from_millis(millis), size, burst).await?,
             Step::Slow { size, millis, pieces } => self.slow(size, millis, pieces).await?,
             Step::Ping(size) => self.control(PING, size).await?,
             Step::Pong(size) => self.control(PONG, size).await?,
@@ -388,13 +309,14 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         self.send(frames, &all).await
     }
 
-    async fn torrent(&mut self, time: Duration) -> io::Result<()> {
-        const BURST: usize = 2048;
-        let (frame, bytes) = self.frame(0x80 | BINARY, 0);
-        let (frames, bytes) = (vec![frame; BURST], bytes.repeat(BURST));
+    /// Writes without a pause, and records each write as one entry: the proxy, not this end, is to be the slowest.
+    async fn torrent(&mut self, time: Duration, size: usize, burst: usize) -> io::Result<()> {
+        let (mut frame, bytes) = self.frame(0x80 | BINARY, size);
+        frame.repeats = burst as u64;
+        let bytes = bytes.repeat(burst);
         let started = Instant::now();
         while started.elapsed() < time && !self.stopped {
-            self.send(frames.clone(), &bytes).await?;
+            self.send(vec![frame.clone()], &bytes).await?;
             self.serve().await?;
         }
         Ok(())

@@ -20,6 +20,9 @@ pub const PONG: u8 = 10;
 /// Payloads up to this size are kept.
 const KEPT: u64 = 125;
 
+/// Payloads up to this size are tiny: equal messages of such a size that follow one another are one entry.
+const TINY: u64 = 8;
+
 /// A frame that was sent or received.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -33,12 +36,24 @@ pub struct Frame {
     pub hash: u64,
     /// The unmasked payload, if it is short.
     pub payload: Vec<u8>,
+    /// The number of such frames, one behind another.
+    pub repeats: u64,
 }
 
 impl Frame {
     /// The opcode.
     pub fn opcode(&self) -> u8 {
         self.first & 0x0F
+    }
+
+    /// Whether both have the same bytes, however often they are repeated.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.first, self.key, self.length, self.hash) == (other.first, other.key, other.length, other.hash)
+    }
+
+    /// Whether it is a tiny binary message. Millions of them make a flood.
+    fn is_tiny(&self) -> bool {
+        self.first == 0x80 | BINARY && self.length <= TINY
     }
 
     /// Whether it belongs to a message.
@@ -63,7 +78,7 @@ impl Frame {
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes[start..]);
         let kept = if payload.len() as u64 <= KEPT { payload.to_vec() } else { Vec::new() };
-        (Self { first, key, length: payload.len() as u64, hash: hasher.finish(), payload: kept }, bytes)
+        (Self { first, key, length: payload.len() as u64, hash: hasher.finish(), payload: kept, repeats: 1 }, bytes)
     }
 }
 
@@ -80,7 +95,8 @@ impl fmt::Debug for Frame {
         };
         let more = if self.first & 0x80 == 0 { "+" } else { "" };
         let shown = String::from_utf8_lossy(&self.payload[..self.payload.len().min(12)]).into_owned();
-        write!(f, "{kind}{more} {}B {shown:?}", self.length)
+        write!(f, "{kind}{more} {}B {shown:?}", self.length)?;
+        if self.repeats > 1 { write!(f, " x {}", self.repeats) } else { Ok(()) }
     }
 }
 
@@ -123,6 +139,8 @@ pub struct Parser {
     open: Option<Open>,
     masked: bool,
     rsv1: bool,
+    /// The bytes of the last frame, if it was a tiny message.
+    tiny: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -135,7 +153,7 @@ struct Open {
 impl Parser {
     /// A parser of frames that must all be masked, or none; RSV1 may be set on the first frame of a message, or never.
     pub fn new(masked: bool, rsv1: bool) -> Self {
-        Self { head: Vec::new(), open: None, masked, rsv1 }
+        Self { head: Vec::new(), open: None, masked, rsv1, tiny: Vec::new() }
     }
 
     /// Adds bytes and appends the frames that they complete, each with the time.
@@ -158,11 +176,12 @@ impl Parser {
                 if open.left > 0 {
                     return Ok(());
                 }
-                if let Some(mut open) = self.open.take() {
-                    mask(&mut open.frame.payload, open.frame.key, 0);
-                    open.frame.hash = open.hasher.finish();
-                    frames.push((open.frame, now));
+                if let Some(open) = self.open.take() {
+                    self.complete(open, now, frames);
+                    bytes = self.skip_equal(bytes, frames);
                 }
+            } else if self.head.is_empty() {
+                bytes = self.skip_equal(bytes, frames);
             }
             let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
             self.head.push(byte);
@@ -172,6 +191,36 @@ impl Parser {
                 self.open = Some(Open { left: frame.length, frame, hasher: DefaultHasher::new() });
             }
         }
+    }
+
+    fn complete(&mut self, open: Open, now: Instant, frames: &mut Vec<(Frame, Instant)>) {
+        let Open { mut frame, hasher, .. } = open;
+        self.tiny.clear();
+        if frame.is_tiny() {
+            self.tiny = head(frame.first, frame.key, frame.length);
+            self.tiny.extend_from_slice(&frame.payload);
+        }
+        mask(&mut frame.payload, frame.key, 0);
+        frame.hash = hasher.finish();
+        match frames.last_mut() {
+            Some((last, at)) if frame.is_tiny() && last.is_like(&frame) => {
+                last.repeats += 1;
+                *at = now;
+            }
+            _ => frames.push((frame, now)),
+        }
+    }
+
+    /// Counts the frames at the beginning of `bytes` that equal the last one, and returns what is behind them: an app must
+    /// read a flood faster than a proxy relays it.
+    fn skip_equal<'a>(&self, bytes: &'a [u8], frames: &mut [(Frame, Instant)]) -> &'a [u8] {
+        let (size, Some((last, _))) = (self.tiny.len(), frames.last_mut()) else { return bytes };
+        if size == 0 {
+            return bytes;
+        }
+        let count = bytes.chunks_exact(size).take_while(|chunk| *chunk == self.tiny).count();
+        last.repeats += count as u64;
+        &bytes[count * size..]
     }
 
     /// Whether a frame has begun and is not complete.
@@ -201,7 +250,7 @@ impl Parser {
             return Err("a length with the top bit set");
         }
         let key = (keyed == 4).then(|| [rest[wide], rest[wide + 1], rest[wide + 2], rest[wide + 3]]);
-        Ok(Some(Frame { first, key, length, hash: 0, payload: Vec::new() }))
+        Ok(Some(Frame { first, key, length, hash: 0, payload: Vec::new(), repeats: 1 }))
     }
 
     fn fault(&self, first: u8, second: u8) -> Option<&'static str> {
@@ -217,5 +266,26 @@ impl Parser {
         }
         let masked = second & 0x80 != 0;
         (self.masked != masked).then_some("a mask where there must be none, or none")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_tiny_messages_are_counted_wherever_the_stream_is_cut() {
+        let key = Some([1, 2, 3, 4]);
+        let (tiny, other, ping) =
+            (Frame::encode(0x82, key, b"abc").1, Frame::encode(0x82, key, b"abd").1, Frame::encode(0x89, key, b"").1);
+        let stream = [tiny.repeat(40), other, tiny.repeat(2), ping.repeat(3), tiny.repeat(1)].concat();
+        for size in 1..stream.len() {
+            let (mut parser, mut frames) = (Parser::new(true, false), Vec::new());
+            for chunk in stream.chunks(size) {
+                parser.add(chunk, &mut frames).expect("the frames are legal");
+            }
+            let counts: Vec<u64> = frames.iter().map(|(frame, _)| frame.repeats).collect();
+            assert_eq!(counts, [40, 1, 2, 1, 1, 1, 1], "in pieces of {size} bytes");
+        }
     }
 }

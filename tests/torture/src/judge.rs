@@ -36,6 +36,8 @@ pub struct Fault {
     pub text: String,
     /// Whether a machine that was late may explain it.
     pub excused: bool,
+    /// Whether an end that came too early may explain it.
+    pub by_end: bool,
 }
 
 /// Faults of a seed; lines of the log that belong to it.
@@ -60,18 +62,57 @@ pub(crate) struct Case<'a> {
     pub(crate) path: &'a str,
     pub(crate) app: std::net::SocketAddr,
     pub(crate) faults: Vec<Fault>,
+    /// What makes it doubtful that client and app were alive on time.
+    pub(crate) doubt: Option<String>,
 }
 
 impl Case<'_> {
     pub(crate) fn fault(&mut self, promise: Promise, text: impl Into<String>) {
-        self.faults.push(Fault { promise, text: text.into(), excused: false });
+        let by_end = matches!(promise, Promise::Close | Promise::Live | Promise::Cause);
+        self.faults.push(Fault { promise, text: text.into(), excused: false, by_end });
+    }
+
+    /// Bytes that are missing, or a Close where they should be.
+    pub(crate) fn cut(&mut self, text: impl Into<String>) {
+        self.faults.push(Fault { promise: Promise::Bytes, text: text.into(), excused: false, by_end: true });
     }
 
     /// A fault that a late machine may explain: it was late between these times.
     pub(crate) fn timed(&mut self, promise: Promise, from: Instant, to: Instant, text: impl Into<String>) {
         let late = self.batch.clock.late(from, to);
         let text = format!("{}; the machine was late by {} ms", text.into(), late.as_millis());
-        self.faults.push(Fault { promise, text, excused: late > Duration::from_millis(250) });
+        let excused = late > Duration::from_millis(250);
+        self.faults.push(Fault { promise, text, excused, by_end: excused });
+    }
+
+    /// A leg that has not ended by the end of the run. A late machine explains it only where less than `needed` is left of
+    /// the time since then without its lateness.
+    pub(crate) fn endless(&mut self, promise: Promise, since: Instant, needed: Duration, text: impl Into<String>) {
+        let to = self.seen.client.start + crate::run::deadline(self.plan);
+        let (seen, late) = (to.saturating_duration_since(since), self.batch.clock.late(since, to));
+        let text = format!("{} in {seen:?}; the machine was late by {} ms", text.into(), late.as_millis());
+        let excused = seen.saturating_sub(late) < needed;
+        // What trickles while the machine stands still is read at once, and was no trickle.
+        let by_end = excused || self.fate() == Fate::ClientTrickles;
+        self.faults.push(Fault { promise, text, excused, by_end });
+    }
+
+    /// The machine or an end of the session stood still for so long that its client does not count as live. What an early
+    /// end explains is excused then; a byte that is wrong is not.
+    fn excuse_by_doubt(&mut self) {
+        let client = &self.seen.client;
+        let ends = [client.gone(), self.seen.app.gone()].into_iter().flatten();
+        let (from, to) = (client.opened.unwrap_or(client.start), ends.max().unwrap_or_else(Instant::now));
+        let still = self.batch.clock.standstill(from, to);
+        if still > Duration::from_millis(self.session.beat.timeout / 2) {
+            self.doubt.get_or_insert_with(|| format!("the machine stood still for {} ms", still.as_millis()));
+        }
+        if let Some(doubt) = &self.doubt {
+            for fault in self.faults.iter_mut().filter(|fault| fault.by_end && !fault.excused) {
+                fault.excused = true;
+                fault.text = format!("{} ({doubt})", fault.text);
+            }
+        }
     }
 
     /// The time of a stop of the proxy from `from` on.
@@ -97,7 +138,8 @@ pub fn ends_only(batch: &Batch, outcome: &Outcome) -> Vec<Fault> {
     };
     let direct = outcome.direct.first().and_then(Option::as_ref);
     let app = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut case = Case { batch, plan: &outcome.plan, session, seen, direct, path: "", app, faults: Vec::new() };
+    let mut case =
+        Case { batch, plan: &outcome.plan, session, seen, direct, path: "", app, faults: Vec::new(), doubt: None };
     sequence::judge(&mut case);
     close::judge(&mut case);
     case.faults
@@ -107,11 +149,15 @@ pub fn ends_only(batch: &Batch, outcome: &Outcome) -> Vec<Fault> {
 pub fn judge(batch: &Batch, outcome: &Outcome) -> Verdict {
     let mut faults = Vec::new();
     for error in &outcome.errors {
-        let at = batch.stopped.map_or(batch.outcomes.len() as u128, |(from, to)| (to - from).as_millis());
+        let at = batch.stopped.map_or(0, |(from, to)| (to - from).as_millis());
+        // The stages before a session have limits of a second.
+        let from = batch.outcomes.iter().flat_map(|outcome| &outcome.proxied).map(|pair| pair.client.start).min();
+        let still = from.map_or(Duration::ZERO, |from| batch.clock.standstill(from, Instant::now()));
         faults.push(Fault {
             promise: Promise::Live,
-            text: format!("{error} (the proxy was stopped for {at} ms)"),
-            excused: false,
+            text: format!("{error} (stop {at} ms; the machine stood still for {} ms)", still.as_millis()),
+            excused: still > Duration::from_millis(250),
+            by_end: true,
         });
     }
     for (index, session) in outcome.plan.sessions.iter().enumerate() {
@@ -121,12 +167,23 @@ pub fn judge(batch: &Batch, outcome: &Outcome) -> Verdict {
             continue;
         };
         let direct = outcome.direct.get(index).and_then(Option::as_ref);
-        let mut case = Case { batch, plan: &outcome.plan, session, seen, direct, path, app: *app, faults: Vec::new() };
+        let mut case = Case {
+            batch,
+            plan: &outcome.plan,
+            session,
+            seen,
+            direct,
+            path,
+            app: *app,
+            faults: Vec::new(),
+            doubt: None,
+        };
         if seen.client.opened.is_some() {
             sequence::judge(&mut case);
             close::judge(&mut case);
             time::judge(&mut case);
             cause::judge(&mut case);
+            case.excuse_by_doubt();
         } else if outcome.errors.is_empty() {
             case.fault(Promise::Live, format!("the session was not opened: {:?}", seen.client.refused));
         }

@@ -199,8 +199,15 @@ pub enum Step {
         /// Most bytes of each.
         most: usize,
     },
-    /// Empty messages without a pause, for a time.
-    Torrent(Millis),
+    /// Equal tiny messages without a pause, for a time.
+    Torrent {
+        /// The time.
+        millis: Millis,
+        /// Bytes of each.
+        size: usize,
+        /// Messages that are written at once.
+        burst: usize,
+    },
     /// One message in one frame, written evenly over a time.
     Slow {
         /// Bytes.
@@ -353,16 +360,18 @@ impl Step {
         match *self {
             Self::Message { size, .. } | Self::Slow { size, .. } => size,
             Self::Flood { count, most } => count * (most + 6),
-            Self::Torrent(_) => 1,
+            // As many as the way takes.
+            Self::Torrent { .. } => 1 << 20,
             _ => 0,
         }
     }
 
     fn length(&self) -> Millis {
         match *self {
-            Self::Slow { millis, .. } | Self::Pause(millis) | Self::Torrent(millis) | Self::Freeze(Some(millis)) => {
-                millis
-            }
+            Self::Slow { millis, .. }
+            | Self::Pause(millis)
+            | Self::Torrent { millis, .. }
+            | Self::Freeze(Some(millis)) => millis,
             _ => 0,
         }
     }

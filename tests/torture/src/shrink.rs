@@ -112,6 +112,7 @@ fn halved(step: &Step) -> Option<Step> {
             Step::Message { size: size / 2, fragments, text, ping, rsv1 }
         }
         Step::Flood { count: count @ 2.., most } => Step::Flood { count: count / 2, most },
+        Step::Torrent { millis: millis @ 100.., size, burst } => Step::Torrent { millis: millis / 2, size, burst },
         Step::Slow { size: size @ 16.., millis, pieces } => Step::Slow { size: size / 2, millis, pieces },
         Step::Pause(time @ 50..) => Step::Pause(time / 2),
         _ => return None,

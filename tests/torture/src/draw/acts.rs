@@ -159,6 +159,41 @@ pub(super) fn long_frame(rng: &mut Rng, link: &mut Link, session: &mut Session) 
     session.client.steps.insert(0, Step::Pause(millis.min(3500)));
 }
 
+/// The client, the app or both flood their peer with tiny messages for longer than a heartbeat takes, up to the very end of
+/// their scripts. Nothing on the way may be slower than the proxy.
+pub(super) fn torrent(rng: &mut Rng, link: &mut Link, session: &mut Session) {
+    let beat = &session.beat;
+    let time = match beat.mode {
+        Mode::Answer | Mode::Passive => beat.window,
+        _ => beat.interval + beat.timeout,
+    };
+    let by = if session.fate.is_death() { [(0, 75), (1, 10), (2, 15)] } else { [(0, 40), (1, 40), (2, 20)] };
+    let by = pick(rng, &by);
+    let dies = |step: &Step| matches!(step, Step::Mute | Step::Freeze(None) | Step::Vanish | Step::Partial { .. });
+    let step = |rng: &mut Rng| Step::Torrent {
+        millis: time + rng.u64(50..400),
+        size: pick(rng, &[(0, 50), (1, 20), (6, 20), (8, 10)]),
+        burst: pick(rng, &[(4096, 60), (1500, 20), (200, 10), (8, 10)]),
+    };
+    if by != 1 {
+        // A client that vanishes needs a link, and a link is slower than a proxy.
+        if session.client.steps.last() == Some(&Step::Vanish) && chance(rng, 75) {
+            session.client.steps.pop();
+            session.client.steps.push(Step::Mute);
+        }
+        let at = session.client.steps.iter().position(dies).unwrap_or_else(|| last(&session.client));
+        session.client.steps.insert(at, step(rng));
+    }
+    if by != 0 {
+        let at = last(&session.app);
+        session.app.steps.insert(at, step(rng));
+    }
+    if !chance(rng, 15) {
+        *link = Link::default();
+    }
+    (link.piece, link.down, link.up) = (0, 0, 0);
+}
+
 /// The app takes what the client sends slowly, or not at all for a while.
 pub(super) fn slow_app(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     link.piece = 0;

@@ -113,7 +113,9 @@ fn ends(case: &mut Case<'_>, client: &Trace, app: &Trace) {
             None if case.fate() == Fate::ClientBlocks => {}
             None => {
                 let promise = if case.fate().is_death() { Promise::Dead } else { Promise::Close };
-                case.fault(promise, format!("the {who}'s connection never ended"));
+                let since = trace.opened.unwrap_or(trace.start);
+                let needed = crate::run::deadline(case.plan) / 2;
+                case.endless(promise, since, needed, format!("the {who}'s connection never ended"));
             }
         }
     }

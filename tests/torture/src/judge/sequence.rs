@@ -6,7 +6,7 @@ use super::{Case, Promise};
 use crate::endpoint::{ASKED, BEAT};
 use crate::frame::{CLOSE, Frame, PING, PONG, TEXT};
 use crate::plan::{Fate, Heartbeat, Mode, Step};
-use crate::trace::Trace;
+use crate::trace::{Sent, Trace};
 
 pub(super) fn judge(case: &mut Case<'_>) {
     up(case);
@@ -85,9 +85,10 @@ fn up(case: &mut Case<'_>) {
     let complete = complete && app.violation.is_none() && !super::outlasts_its_close(case);
     let expected: Vec<_> = expected.iter().map(|sent| (&sent.frame, sent.done)).collect();
     let found = compare(&expected, &actual, complete);
-    for text in [stray, odd].into_iter().flatten().chain(found.map(|text| format!("client to app: {text}"))) {
+    for text in [stray, odd].into_iter().flatten() {
         case.fault(Promise::Bytes, text);
     }
+    report(case, "client to app", found);
 }
 
 fn down(case: &mut Case<'_>) {
@@ -114,19 +115,18 @@ fn down(case: &mut Case<'_>) {
     let closes = keeps_closes(case) && app.sent.iter().any(|sent| sent.frame.opcode() == CLOSE);
     let own_pings = sent(client, PING);
     let mut pings = sent(app, PING);
-    let mut replies = 0;
+    let (mut asked_again, mut replies) = (Vec::new(), 0);
     let mut actual = Vec::new();
     for received in &client.received {
         let frame = &received.0;
         let dropped = match frame.opcode() {
             PING if probes.contains(&&*frame.payload) => true,
-            // A client that answers the newest Ping only may be asked the app's again.
             PING => match pings.iter().position(|payload| *payload == frame.payload) {
                 Some(at) => {
-                    pings.remove(at);
+                    asked_again.push(pings.remove(at));
                     false
                 }
-                None => case.session.client.newest_only,
+                None => reissued(case, &mut asked_again, received),
             },
             PONG => case.session.beat.answers_pings && own_pings.contains(&&*frame.payload),
             TEXT if swallows_beats(&case.session.beat) && is_text(frame, ASKED) => {
@@ -154,8 +154,7 @@ fn down(case: &mut Case<'_>) {
     let complete =
         matches!(case.fate(), Fate::ClientClose | Fate::AppClose | Fate::ClientFin | Fate::AppFin | Fate::AppInvalid);
     let complete = complete && client.violation.is_none();
-    let found = compare(&expected, &actual, complete).map(|text| format!("app to client: {text}"));
-    faults.extend(found);
+    let found = compare(&expected, &actual, complete);
     let after = |trace: &Trace, who: &str| {
         let close = trace.received.iter().position(|(frame, _)| frame.opcode() == CLOSE)?;
         let next = trace.received.get(close + 1)?;
@@ -173,23 +172,73 @@ fn down(case: &mut Case<'_>) {
     for text in faults {
         case.fault(Promise::Bytes, text);
     }
+    report(case, "app to client", found);
+}
+
+/// Whether a Ping of the app may reach the client a second time: once, if the client had not answered it half a timeout
+/// before. It answers the newest only, or it has closed.
+fn reissued(case: &Case<'_>, once: &mut Vec<&[u8]>, (frame, at): &(Frame, Instant)) -> bool {
+    let half = Duration::from_millis(case.session.beat.timeout / 2);
+    let answers = |sent: &Sent| sent.frame.opcode() == PONG && sent.frame.payload == frame.payload;
+    let in_time = |sent: &Sent| sent.done.is_some_and(|done| done + half < *at);
+    let place = once.iter().position(|payload| *payload == frame.payload);
+    let answered = case.seen.client.sent.iter().any(|sent| answers(sent) && in_time(sent));
+    if case.session.client.newest_only {
+        return true;
+    }
+    place.is_some_and(|place| {
+        once.remove(place);
+        !answered
+    })
+}
+
+/// A difference between what was sent and what was received.
+enum Difference {
+    /// The rest is missing, or a Close stands where it should be.
+    Cut(String),
+    /// Something else was received.
+    Other(String),
+}
+
+fn report(case: &mut Case<'_>, direction: &str, found: Option<Difference>) {
+    match found {
+        Some(Difference::Cut(text)) => case.cut(format!("{direction}: {text}")),
+        Some(Difference::Other(text)) => case.fault(Promise::Bytes, format!("{direction}: {text}")),
+        None => {}
+    }
 }
 
 /// The first difference between what was sent and what was received.
-fn compare(expected: &[(&Frame, Option<Instant>)], actual: &[&(Frame, Instant)], complete: bool) -> Option<String> {
+fn compare(expected: &[(&Frame, Option<Instant>)], actual: &[&(Frame, Instant)], complete: bool) -> Option<Difference> {
+    let differs =
+        |frame: &Frame, text| if frame.opcode() == CLOSE { Difference::Cut(text) } else { Difference::Other(text) };
+    let (mut at, mut used) = (0, 0);
     for (index, (frame, _)) in actual.iter().enumerate() {
-        match expected.get(index) {
-            Some((sent, _)) if *sent == frame => {}
-            Some((sent, _)) => {
-                return Some(format!("frame {index} is {frame:?}, and {sent:?} was sent (or its payload differs)"));
+        // Equal tiny messages are counted; both ends may have cut their count elsewhere.
+        let mut wanted = frame.repeats;
+        while wanted > 0 {
+            match expected.get(at) {
+                Some((sent, _)) if sent.is_like(frame) => {
+                    let taken = wanted.min(sent.repeats - used);
+                    (wanted, used) = (wanted - taken, used + taken);
+                    if used == sent.repeats {
+                        (at, used) = (at + 1, 0);
+                    }
+                }
+                Some((sent, _)) => {
+                    let text = format!("frame {index} is {frame:?}, and {sent:?} was sent (or its payload differs)");
+                    return Some(differs(frame, text));
+                }
+                None => return Some(differs(frame, format!("frame {index}, {frame:?}, was never sent"))),
             }
-            None => return Some(format!("frame {index}, {frame:?}, was never sent")),
         }
     }
-    let missing = expected[actual.len().min(expected.len())..].iter().filter(|(_, done)| done.is_some()).count();
+    let all: u64 = expected.iter().map(|(frame, _)| frame.repeats).sum();
+    let missing: u64 = expected[at..].iter().filter(|(_, done)| done.is_some()).map(|(frame, _)| frame.repeats).sum();
+    let missing = if expected.get(at).is_some_and(|(_, done)| done.is_some()) { missing - used } else { missing };
     if complete && missing > 0 {
-        let first = expected[actual.len()].0;
-        return Some(format!("{missing} of {} frames are missing, from {first:?} on", expected.len()));
+        let first = expected[at..].iter().find(|(_, done)| done.is_some()).map(|(frame, _)| frame);
+        return Some(Difference::Cut(format!("{missing} of {all} frames are missing, from {first:?} on")));
     }
     None
 }

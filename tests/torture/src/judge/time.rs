@@ -58,13 +58,14 @@ fn dead(case: &mut Case<'_>) {
     let late = case.batch.clock.late(since, since + allowed);
     let allowed = allowed + late.min(ms(1000));
     let mut texts = Vec::new();
+    let mut endless = Vec::new();
     match app_end {
         Some(at) if over(at) <= allowed => {}
         Some(at) => {
             texts
                 .push((at, format!("the app's leg of a dead client ended {:?} after its last sign of life", over(at))));
         }
-        None => texts.push((since + allowed, "the app's leg of a dead client never ended".to_owned())),
+        None => endless.push("the app's leg of a dead client never ended"),
     }
     let grace = ms(beat.close_grace) + SLACK;
     match client_end {
@@ -72,7 +73,7 @@ fn dead(case: &mut Case<'_>) {
         Some(at) => texts.push((at, format!("a dead client's leg ended {:?} after its last sign of life", over(at)))),
         None if case.plan.sessions.len() > 1 || case.fate() == Fate::ClientBlocks => {}
         None if case.plan.transport != crate::plan::Transport::Http1 => {}
-        None => texts.push((since + allowed, "a dead client's leg never ended".to_owned())),
+        None => endless.push("a dead client's leg never ended"),
     }
     if let Some(at) = app_end.filter(|at| over(*at) + ms(beat.interval.min(beat.timeout)) < Duration::from_nanos(1)) {
         texts.push((at, "the session ended before its client died".to_owned()));
@@ -80,6 +81,9 @@ fn dead(case: &mut Case<'_>) {
     for (to, text) in texts {
         let text = format!("{text}; {allowed:?} are allowed (interval {}, timeout {})", beat.interval, beat.timeout);
         case.timed(Promise::Dead, since, to, text);
+    }
+    for text in endless {
+        case.endless(Promise::Dead, since, allowed + ms(2000), text);
     }
 }
 
@@ -137,6 +141,10 @@ fn live(case: &mut Case<'_>) {
                 fault.excused = true;
             }
         }
+    }
+    // Everything else that an early end brings about has the same excuse.
+    if let Some(fault) = case.faults.last().filter(|fault| fault.excused) {
+        case.doubt = Some(fault.text.clone());
     }
 }
 
