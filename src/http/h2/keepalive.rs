@@ -262,15 +262,7 @@ impl KeepAlive {
 impl Question {
     fn put(now: Instant, delivery: Option<Delivery>) -> Self {
         let acked = delivery.map(|delivery| delivery.acked);
-        Self {
-            asked: now,
-            sent: false,
-            begun: acked,
-            acked,
-            moved: now,
-            way: Way::Unknown,
-            is_reported: false,
-        }
+        Self { asked: now, sent: false, begun: acked, acked, moved: now, way: Way::Unknown, is_reported: false }
     }
 
     /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
@@ -362,7 +354,11 @@ mod tests {
         let (now, end) = (Instant::now(), Some(1_000_000));
         let mut question = Question::put(now, Some(at(0)));
         let first = now + 20 * SECOND;
-        assert_eq!(question.judge(first, Some(at(1_000_000)), end, WRITE_STALL), Verdict::Spared, "it may just have come");
+        assert_eq!(
+            question.judge(first, Some(at(1_000_000)), end, WRITE_STALL),
+            Verdict::Spared,
+            "it may just have come"
+        );
         let second = question.judge(first + 20 * SECOND, Some(at(1_000_000)), end, WRITE_STALL);
         assert_eq!(second, Verdict::Lost(Death::Unanswered), "once only");
     }
