@@ -105,11 +105,11 @@ pub fn encode(opcode: u8, is_final: bool, payload: &[u8], mask: Option<[u8; 4]>)
     match payload.len() {
         len @ 0..126 => out.push(bit | u8::try_from(len).expect("below 126")),
         len @ 126..0x1_0000 => {
-            out.push(bit | 126);
+            out.push(bit + 126);
             out.extend(u16::try_from(len).expect("below 65536").to_be_bytes());
         }
         len => {
-            out.push(bit | 127);
+            out.push(bit + 127);
             out.extend((len as u64).to_be_bytes());
         }
     }

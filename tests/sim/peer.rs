@@ -185,7 +185,7 @@ impl Peer {
             return self.fault(format!("a frame of kind {} behind the Close", frame.opcode));
         }
         match frame.opcode {
-            PING => self.pinged(frame.payload),
+            PING => self.pinged(&frame.payload),
             PONG => self.ponged(&frame.payload),
             CLOSE => self.closed(frame.close_code()),
             _ => {
@@ -222,10 +222,10 @@ impl Peer {
         }
     }
 
-    fn pinged(&self, payload: Vec<u8>) {
+    fn pinged(&self, payload: &[u8]) {
         if payload.first() == Some(&self.side.other().tag()) && payload.len() == 5 {
             let mut seen = self.pings_seen.borrow_mut();
-            let times = seen.entry(payload.clone()).or_default();
+            let times = seen.entry(payload.to_vec()).or_default();
             *times += 1;
             // One that a later answer passed by is sent once more.
             let most = if self.side == Side::Client { 2 } else { 1 };
@@ -236,7 +236,7 @@ impl Peer {
             self.fault(format!("the ping {payload:?} is not the client's"));
         }
         if self.is_answering() {
-            self.send(PONG, &payload);
+            self.send(PONG, payload);
         }
     }
 

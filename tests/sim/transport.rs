@@ -146,10 +146,7 @@ impl Stack {
     async fn drive(self: Rc<Self>) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let timers = self.connections.borrow();
-            let next = timers.values().filter_map(|connection| connection.borrow().deadline()).min();
-            drop(timers);
-            let wait = next.map_or(Duration::from_secs(3600), |at| at.saturating_sub(now()));
+            let wait = self.next_timer().map_or(Duration::from_secs(3600), |at| at.saturating_sub(now()));
             tokio::select! {
                 biased;
                 received = self.socket.recv_from(&mut buffer) => {
@@ -163,6 +160,10 @@ impl Stack {
                 () = self.rearmed.notified() => {}
             }
         }
+    }
+
+    fn next_timer(&self) -> Option<Duration> {
+        self.connections.borrow().values().filter_map(|connection| connection.borrow().deadline()).min()
     }
 
     fn expire(&self) {

@@ -249,13 +249,17 @@ async fn client(proxy: Rc<Proxy>, stack: Rc<Stack>, session: SessionPlan) {
     };
     let io: Box<dyn Io> = match &proxy.tls {
         None => {
-            rate.into_iter().for_each(|rate| stream.set_rate(rate));
+            if let Some(rate) = rate {
+                stream.set_rate(rate);
+            }
             Box::new(stream)
         }
         Some(tls) => match tls.client.handshake("proxy", stream).await {
             Ok(stream) => {
                 // The handshake is not what is slow.
-                rate.into_iter().for_each(|rate| stream.get_ref().0.set_rate(rate));
+                if let Some(rate) = rate {
+                    stream.get_ref().0.set_rate(rate);
+                }
                 Box::new(stream)
             }
             Err(_) => return,

@@ -23,7 +23,7 @@ impl Case<'_> {
             },
             EndReason::UpstreamLost => {
                 let own = [client.own_end(), app.own_end()].into_iter().flatten().min().unwrap_or(at);
-                let is_stalled = self.before.app_full_until.is_some_and(|full| full + SLACK >= own)
+                let is_stalled = app.full_last.max(self.before.app_full_until).is_some_and(|full| full + SLACK >= own)
                     && self.opened + self.policy.max_deferral <= own + SLACK;
                 let gave_up = self.ordered(|order| *order == Order::UpstreamUnresponsive).is_some();
                 app.fin_in.is_some() || app.reset_in.is_some() || gave_up || is_stalled

@@ -28,6 +28,7 @@ pub struct Tuning {
 }
 
 /// One end of a connection.
+#[expect(clippy::struct_excessive_bools, reason = "each direction opens and ends by itself, as in TCP")]
 pub struct Connection {
     pub id: u32,
     pub peer: SocketAddr,
@@ -121,14 +122,16 @@ impl Connection {
 
     /// When to call [`Self::expire`].
     pub fn deadline(&self) -> Option<Duration> {
-        let is_paced = self.pace.is_some() && self.has_unsent() && !self.is_aborted && !self.is_reset;
+        let is_usable = self.is_open && !self.is_aborted && !self.is_reset;
+        let is_paced = self.pace.is_some() && self.has_unsent() && is_usable;
         let paced = is_paced.then_some(self.paced_until);
         [self.timer, paced].into_iter().flatten().min()
     }
 
     /// Whether there are bytes that the peer has room for.
     fn has_unsent(&self) -> bool {
-        let ends = self.fin && !self.fin_sent && self.next == self.written;
+        // The end may be acknowledged after it was to be sent again.
+        let ends = self.fin && !self.fin_sent && !self.fin_acked && self.next == self.written;
         self.next < self.written.min(self.peer_until) || ends
     }
 
@@ -358,5 +361,25 @@ impl Connection {
         if let Some(wire) = &self.wire {
             report(&mut wire.borrow_mut());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_acknowledged_late_leaves_nothing_to_send() {
+        let at = Duration::from_millis;
+        let tuning = Tuning { receive: 100, send: 100, rto: at(500) };
+        let mut connection = Connection::new(1, ([192, 0, 2, 1], 9000).into(), tuning);
+        let open = Segment { id: 1, kind: Kind::Open, at: 0, acked: 0, room: 100, data: Bytes::new() };
+        connection.set_pace(10, at(1000));
+        connection.accept(&open, at(0));
+        connection.finish(at(0));
+        connection.expire(at(500));
+        assert_eq!(connection.deadline(), Some(at(1000)), "it is to be sent again");
+        connection.input(&Segment { kind: Kind::Data, acked: 1, ..open }, at(600));
+        assert_eq!(connection.deadline(), None);
     }
 }

@@ -179,9 +179,9 @@ impl Drop for Stream {
         }
         let mut connection = self.connection.borrow_mut();
         if self.aborts.get() {
-            connection.abort()
+            connection.abort();
         } else {
-            connection.orphan(now())
+            connection.orphan(now());
         }
         drop(connection);
         self.stack.flush(&self.connection);
