@@ -49,6 +49,8 @@ pub struct Engine {
     delays: Delays,
     /// Since when the client is in the middle of one frame.
     frame_since: Option<Instant>,
+    /// Whether that frame was given a fresh window after a suspension.
+    frame_extended: bool,
     /// Bytes of the client that have left the socket and are no readable frame yet.
     partial: Option<Partial>,
     /// The client's bytes are not being read, because the app is slow.
@@ -104,6 +106,7 @@ impl Engine {
             checked: now,
             delays,
             frame_since: None,
+            frame_extended: false,
             partial: None,
             paused: None,
             suspensions: Suspensions::default(),
@@ -160,6 +163,7 @@ impl Engine {
         };
         self.partial_ended();
         if seen.ended_frame {
+            self.frame_extended = false;
             self.downlink.frame_ended(now);
         }
         // A control frame shows that the client's network code lives, which may be another process than its page.
