@@ -51,8 +51,7 @@ pub struct Engine {
     checked: Instant,
     /// The jittered `interval` and `probe_when_busy` of the coming probe.
     delays: Delays,
-    /// Since when the client is in the middle of one frame.
-    frame_since: Option<Instant>,
+    frame: OpenFrame,
     /// Bytes of the client that have left the socket and are no readable frame yet.
     partial: Option<Partial>,
     /// The client's bytes are not being read, because the app is slow.
@@ -68,6 +67,15 @@ pub struct Engine {
     client_beats: Rate,
     /// Whether the deadline may have moved otherwise than by a read since it was last asked for.
     hurried: bool,
+}
+
+/// The frame that the client is sending.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenFrame {
+    /// Since when one is under way.
+    since: Option<Instant>,
+    /// Whether it was given a fresh window after a suspension.
+    extended: bool,
 }
 
 /// The beginning of a TLS record or of an HTTP/2 DATA frame.
@@ -108,7 +116,7 @@ impl Engine {
             last_probe: now,
             checked: now,
             delays,
-            frame_since: None,
+            frame: OpenFrame::default(),
             partial: None,
             paused: None,
             suspensions: Suspensions::default(),
@@ -158,13 +166,14 @@ impl Engine {
     /// Bytes of the client were read.
     #[inline]
     pub fn read(&mut self, now: Instant, seen: Seen) {
-        self.frame_since = match self.frame_began() {
+        self.frame.since = match self.frame_began() {
             _ if !seen.inside_frame => None,
             Some(since) if !seen.ended_frame => Some(since),
             _ => Some(now),
         };
         self.partial_ended();
         if seen.ended_frame {
+            self.frame.extended = false;
             self.downlink.frame_ended(now);
         }
         // A control frame shows that the client's network code lives, which may be another process than its page.
@@ -212,7 +221,7 @@ impl Engine {
     /// Returns since when the client has been in the middle of a frame, readable or not.
     #[inline]
     fn frame_began(&self) -> Option<Instant> {
-        self.frame_since.or(self.partial.and_then(|partial| partial.since))
+        self.frame.since.or(self.partial.and_then(|partial| partial.since))
     }
 
     /// Whether [`Self::poll_transmit`] may have a frame, to be asked wherever the outbound stream has a gap.
@@ -387,7 +396,7 @@ impl Engine {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         self.last_byte += pause(self.last_byte);
         let partial = self.partial.iter_mut().filter_map(|partial| partial.since.as_mut());
-        for since in self.frame_since.iter_mut().chain(partial) {
+        for since in self.frame.since.iter_mut().chain(partial) {
             *since += pause(*since);
         }
         match &mut self.phase {

@@ -241,6 +241,7 @@ impl Engine {
             return;
         }
         self.shift(from, now);
+        self.extend_frame(now, window);
         if !self.suspensions.refreshed && self.silent_until().is_some_and(|until| until <= now) {
             self.spare(now, self.proof.window().unwrap_or(window));
             self.suspensions.refreshed = true;
@@ -250,6 +251,19 @@ impl Engine {
             if !self.suspensions.refreshed {
                 *deadline = now + window;
                 self.suspensions.refreshed = true;
+            }
+        }
+    }
+
+    /// Gives a client frame that is under way `window` from `now` on if it has less, once: the rest of it may lie unread.
+    fn extend_frame(&mut self, now: Instant, window: Duration) {
+        let Some(began) = self.frame_began().filter(|_| !self.frame.extended) else { return };
+        let Some(earliest) = (now + window).checked_sub(self.policy.frame_max_time) else { return };
+        if began < earliest {
+            self.frame.extended = true;
+            let partial = self.partial.iter_mut().filter_map(|partial| partial.since.as_mut());
+            for since in self.frame.since.iter_mut().chain(partial) {
+                *since = (*since).max(earliest);
             }
         }
     }
