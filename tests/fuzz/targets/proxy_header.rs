@@ -44,7 +44,7 @@ pub fn run(data: &[u8]) {
                 assert!(too_long || of_binary(&header).is_none(), "{error}: {header}");
             }
             theirs => {
-                assert!(!theirs.is_incomplete() || early(error), "{error}, but ppp waits: {}", bytes.escape_ascii())
+                assert!(!theirs.is_incomplete() || early(error), "{error}, but ppp waits: {}", bytes.escape_ascii());
             }
         },
     }
