@@ -218,7 +218,8 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
         world.client.wire().widen(None);
         world.app.wire().widen(None);
     }
-    let fresh = !world.control.is_closing() && !world.session.is_finished();
+    // A closing handshake stands, also one whose first Close has not been read.
+    let fresh = facts.closed.is_none() && !world.control.is_closing() && !world.session.is_finished();
     let whole = !facts.stuck && !world.client.inside_frame && !world.app.inside_frame;
     let obliging = world.client.polite && world.app.polite && !world.client.ended && !world.app.ended;
     let prompt = whole && obliging && fresh;
