@@ -17,7 +17,9 @@ impl FrameGuard {
     /// A connection that begins at `now` and on which `live` streams are open.
     pub fn new(now: Instant, live: &[u32]) -> Self {
         let mut streams = Streams::default();
-        live.iter().for_each(|id| streams.open(*id));
+        for id in live {
+            streams.open(*id);
+        }
         Self { frames: Frames::new(now), streams, now }
     }
 
