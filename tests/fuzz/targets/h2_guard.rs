@@ -104,7 +104,8 @@ fn reference(stream: &[u8], live: &[u32]) -> Walk {
                 walk.held = rest.to_vec();
                 break;
             };
-            if number(increment) & 0x7FFF_FFFF == 0 && (1..=highest).contains(&id) {
+            let increment = number(increment) & 0x7FFF_FFFF;
+            if increment == 0 && (1..=highest).contains(&id) {
                 walk.passed.extend([0, 0, 4, 3, 0]);
                 walk.passed.extend(id.to_be_bytes());
                 walk.passed.extend([0, 0, 0, 1]);

@@ -18,10 +18,7 @@ pub fn run(data: &[u8]) {
     }
     records(message);
     let parsed = serde_json::from_slice::<Value>(text);
-    let pattern = match Pattern::new(Opcode::TEXT, text, Matching::Json) {
-        Ok(pattern) => pattern,
-        Err(_) => return refused(parsed.ok()),
-    };
+    let Ok(pattern) = Pattern::new(Opcode::TEXT, text, Matching::Json) else { return refused(parsed.ok()) };
     let expected = parsed.expect("a pattern is JSON");
     let Ok(value) = serde_json::from_slice::<Value>(message) else {
         assert!(!pattern.matches(Opcode::TEXT, message), "what is no JSON matches");
@@ -82,7 +79,7 @@ fn is_part(pattern: &Value, message: &Value) -> bool {
     }
 }
 
-/// The value of a number as serde_json holds it: exactly where both are integers, else as doubles.
+/// The value of a number as `serde_json` holds it: exactly where both are integers, else as doubles.
 #[derive(Debug)]
 enum Number {
     Integer(i128),
@@ -91,7 +88,6 @@ enum Number {
 
 impl PartialEq for Number {
     #[expect(clippy::cast_precision_loss, reason = "an integer and a double are compared as doubles")]
-    #[expect(clippy::float_cmp, reason = "numbers are the same or are not")]
     fn eq(&self, other: &Self) -> bool {
         let double = |number: &Self| match number {
             Self::Integer(number) => *number as f64,

@@ -115,14 +115,15 @@ fn header(bytes: &[u8], from: Sender, limits: &Limits) -> Option<Result<(usize, 
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let (opcode, control, rsv) = (first & 15, first & 8 != 0, first & 0x70);
     let known = matches!(opcode, 0..=2 | 8..=10) || limits.rsv == RSV_ALL;
-    let marked = match limits.rsv {
+    let rsv_fits = match limits.rsv {
         RSV_ALL => true,
         RSV_DEFLATE => rsv == 0 || rsv == 0x40 && matches!(opcode, 1 | 2),
         _ => rsv == 0,
     };
     let masked = second & 0x80 != 0;
     let short = second & 0x7F;
-    let sound = known && marked && masked == (from == Sender::Client) && (!control || short < 126 && first & 0x80 != 0);
+    let sound =
+        known && rsv_fits && masked == (from == Sender::Client) && (!control || short < 126 && first & 0x80 != 0);
     if !sound {
         return Some(Err(1002));
     }

@@ -11,6 +11,8 @@ use super::chance::Chance;
 
 /// Bytes that the app's frames are cut into, and that the proxy's kernel takes ahead of the client.
 const CHUNK: u64 = 64 << 10;
+/// Nanoseconds of a second.
+const NANOS: u64 = 1_000_000_000;
 /// How often a backlog is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -25,6 +27,7 @@ enum Inbound {
     Pong(Vec<u8>),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each may be true with each other")]
 pub struct World {
     policy: Policy,
     pub chance: Chance,
@@ -127,15 +130,13 @@ impl World {
             }
             3 | 4 => {
                 let bytes = 1 + u64::from(much) * u64::from(much) * 16;
-                if self.affords(Duration::from_secs_f64(bytes as f64 / self.chance.rate as f64)) {
+                if self.affords(Duration::from_nanos(bytes * NANOS / self.chance.rate)) {
                     self.frames.push_back(bytes);
                 }
             }
-            5 | 6 => {
-                if self.app_pings.len() + self.sent_pings.len() < 12 {
-                    let count = u8::try_from(self.app_pings.len() + self.sent_pings.len()).expect("few");
-                    self.app_pings.push(vec![b'a', b'p', b'p', count, what]);
-                }
+            5 | 6 if self.app_pings.len() + self.sent_pings.len() < 12 => {
+                let count = u8::try_from(self.app_pings.len() + self.sent_pings.len()).expect("few");
+                self.app_pings.push(vec![b'a', b'p', b'p', count, what]);
             }
             7 => {
                 let time = Duration::from_secs(u64::from(much) / 8);
@@ -226,8 +227,8 @@ impl World {
         if self.dead && !self.chance.hangs {
             return;
         }
-        let taken = (passed.as_secs_f64() * self.chance.rate as f64) as u64 + 1;
-        self.arrived = self.written.min(self.arrived + taken);
+        let taken = passed.as_nanos() * u128::from(self.chance.rate) / u128::from(NANOS) + 1;
+        self.arrived = self.written.min(self.arrived.saturating_add(u64::try_from(taken).unwrap_or(u64::MAX)));
         while let Some((end, _)) = self.pings.front()
             && *end <= self.arrived
         {

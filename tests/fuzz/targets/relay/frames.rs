@@ -64,11 +64,11 @@ pub fn encode(first: u8, payload: &[u8], mask: Option<[u8; 4]>, longer: bool) ->
     match payload.len() {
         len @ 0..=125 if !longer => out.push(bit | u8::try_from(len).expect("short")),
         len @ 0..=0xFFFF => {
-            out.push(bit | 126);
+            out.push(bit | 0x7E);
             out.extend(u16::try_from(len).expect("16 bits").to_be_bytes());
         }
         len => {
-            out.push(bit | 127);
+            out.push(bit | 0x7F);
             out.extend((len as u64).to_be_bytes());
         }
     }

@@ -11,6 +11,7 @@ pub const CLOSE: u8 = 8;
 
 /// One end of the session, on the far side of a leg.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be true with each other")]
 pub struct Peer {
     pub wire: Arc<Mutex<Wire>>,
     pub masks: bool,
@@ -18,6 +19,8 @@ pub struct Peer {
     pub said: Vec<u8>,
     /// Answers that wait for the end of the frame that is being sent.
     waiting: Vec<Vec<u8>>,
+    /// Payload of the Close that it owes behind that frame.
+    owed_close: Option<Vec<u8>>,
     pub inside_frame: bool,
     /// Whether a message of its own is open between two fragments.
     pub open: bool,
@@ -40,6 +43,7 @@ impl Peer {
             masks,
             said: Vec::new(),
             waiting: Vec::new(),
+            owed_close: None,
             inside_frame: false,
             open: false,
             answers: true,
@@ -108,6 +112,9 @@ impl Peer {
             for answer in std::mem::take(&mut self.waiting) {
                 self.send(&answer);
             }
+            if let Some(payload) = self.owed_close.take() {
+                self.close(&payload);
+            }
         }
     }
 
@@ -157,8 +164,13 @@ impl Peer {
             PING if self.answers => (PONG, frame.payload()),
             CLOSE => {
                 self.got_close = true;
-                if self.polite && !self.inside_frame {
-                    self.close(&frame.payload()[..frame.payload().len().min(2)]);
+                if self.polite {
+                    let payload = frame.payload()[..frame.payload().len().min(2)].to_vec();
+                    if self.inside_frame {
+                        self.owed_close = Some(payload);
+                    } else {
+                        self.close(&payload);
+                    }
                 }
                 return;
             }

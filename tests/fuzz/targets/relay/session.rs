@@ -18,10 +18,11 @@ const STEPS_MOST: u32 = 60;
 /// Bytes that both peers send in all, about.
 const BYTES_MOST: usize = 1 << 20;
 /// What operations that find a leg ready late, and timers of a millisecond, add to a bound.
-const SLACK: Duration = Duration::from_millis(2_000 + 2 * LATE_MOST as u64 * LATE.as_millis() as u64);
+const SLACK: Duration = Duration::from_secs(2).saturating_add(LATE.saturating_mul(2 * LATE_MOST));
 
 /// What has happened that the verdict depends on.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be true with each other")]
 struct Facts {
     /// The client may be taken for dead: it has not answered, or not taken bytes, or has left.
     doubtful: bool,
@@ -33,6 +34,10 @@ struct Facts {
     stuck: bool,
     /// The proxy was told to ping the app.
     probed: bool,
+    /// The proxy was told to treat the client as one that has vanished.
+    vanished: bool,
+    /// When the first Close was sent.
+    closed: Option<Instant>,
 }
 
 /// How it all ends.
@@ -131,13 +136,14 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
                 Order::Abort(Abort::Drain),
             ];
             let order = input.choose(&orders)?.clone();
-            facts.doubtful |= order == Order::PlayDead;
+            facts.vanished |= order == Order::PlayDead;
+            facts.doubtful |= facts.vanished;
             world.control.give(order);
         }
         25 => {
             // It may be the beginning of a frame that never ends.
-            (facts.disturbed, facts.stuck) = (true, true);
-            facts.doubtful |= client;
+            // Behind such a frame of the app's no probe can leave, and a client that is silent meanwhile is judged without.
+            (facts.disturbed, facts.stuck, facts.doubtful) = (true, true, true);
             let bytes = input.bytes(input.len().min(usize::from(what >> 5 & 3) * 3 + 1))?;
             peer.send(bytes);
         }
@@ -153,6 +159,7 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
         }
         27 | 28 => {
             facts.doubtful |= client;
+            facts.closed.get_or_insert_with(Instant::now);
             let code = [1000, 1001, 3000, 4999][usize::from(input.arbitrary::<u8>()? & 3)];
             close(peer, code);
         }
@@ -184,8 +191,7 @@ async fn pieces(
         let (piece, behind) = rest.split_at(cut);
         rest = behind;
         if left == 0 && stops {
-            facts.stuck = true;
-            facts.doubtful |= client;
+            (facts.stuck, facts.doubtful) = (true, true);
             return Ok(());
         }
         world.peer(client).piece(piece, readable || left == 0, left == 0);
@@ -200,14 +206,20 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
     use Final::*;
     let finals = [Silence, ClientCloses, AppCloses, ClientEnds, AppEnds, ClientResets, AppResets, Kill, Frozen];
     let mut last = finals[usize::from(choice) % finals.len()];
-    if matches!(plan.policy.mode, Mode::Off) && matches!(last, Silence | Frozen) {
-        last = ClientResets;
+    if matches!(plan.policy.mode, Mode::Off) {
+        // The silence of a client ends nothing there, nor does anything else that is not read of it.
+        last = match last {
+            _ if facts.vanished => Kill,
+            Silence | Frozen => ClientResets,
+            other => other,
+        };
     }
     if !matches!(last, Frozen) {
         world.client.wire().widen(None);
         world.app.wire().widen(None);
     }
-    let fresh = !world.control.is_closing() && !world.session.is_finished();
+    // A closing handshake stands, also one whose first Close has not been read.
+    let fresh = facts.closed.is_none() && !world.control.is_closing() && !world.session.is_finished();
     let whole = !facts.stuck && !world.client.inside_frame && !world.app.inside_frame;
     let obliging = world.client.polite && world.app.polite && !world.client.ended && !world.app.ended;
     let prompt = whole && obliging && fresh;
@@ -259,10 +271,10 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
     let app_pings = down.payloads(PING);
     let client_pings = up.payloads(PING);
     let own_pings: Vec<_> = got_client.payloads(PING).into_iter().filter(|ping| !app_pings.contains(ping)).collect();
-    let app_pongs = got_app.payloads(PONG);
-    let client_pongs = got_client.payloads(PONG);
-    assert!(app_pings.iter().all(|ping| count(&app_pongs, ping) <= 1), "two pongs for one ping of the app's");
-    assert!(client_pings.iter().all(|ping| count(&client_pongs, ping) <= 1), "two pongs for one ping of the client's");
+    let pongs_up = got_app.payloads(PONG);
+    let pongs_down = got_client.payloads(PONG);
+    assert!(app_pings.iter().all(|ping| count(&pongs_up, ping) <= 1), "two pongs for one ping of the app's");
+    assert!(client_pings.iter().all(|ping| count(&pongs_down, ping) <= 1), "two pongs for one ping of the client's");
 
     let answers_client = plan.policy.client_ping == pulsegate::heartbeat::ClientPing::Answer;
     let passed_up = follow(
@@ -270,7 +282,7 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
         &to_app,
         true,
         |frame| match frame.opcode {
-            PONG => own_pings.contains(&frame.payload()) || count(&app_pongs, &frame.payload()) > 0,
+            PONG => own_pings.contains(&frame.payload()) || count(&pongs_up, &frame.payload()) > 0,
             PING => answers_client,
             CLOSE => facts.disturbed,
             _ => false,
@@ -287,7 +299,7 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
         false,
         // The app answers the proxy's own pings, too.
         |frame| match frame.opcode {
-            PONG => frame.payload().len() == 8 || count(&client_pongs, &frame.payload()) > 0,
+            PONG => frame.payload().len() == 8 || count(&pongs_down, &frame.payload()) > 0,
             CLOSE => facts.disturbed,
             _ => false,
         },
@@ -302,7 +314,11 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
     );
     codes(ending, &up, &passed_down, ending.client_code, "client");
     codes(ending, &down, &passed_up, ending.upstream_code, "app");
-    let orderly = !facts.disturbed && !facts.stuck && ending.reason == EndReason::Normal;
+    // A peer that takes nothing for too long, or takes too long in all, loses what waits for it.
+    let longest = world.client.wire().longest_full().max(world.app.wire().longest_full());
+    let stalled = longest + SLACK >= plan.policy.write_stall;
+    let late = facts.closed.is_some_and(|at| facts.slow && at.elapsed() + SLACK >= plan.policy.max_deferral);
+    let orderly = !(facts.disturbed || facts.stuck || stalled || late) && ending.reason == EndReason::Normal;
     if orderly && world.client.polite && world.app.polite {
         assert!(passed_up.all, "not all that the client sent has come: {ending:?}\n{}", world.story());
         assert!(passed_down.all, "not all that the app sent has come: {ending:?}\n{}", world.story());

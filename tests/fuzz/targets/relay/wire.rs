@@ -39,6 +39,9 @@ pub struct Wire {
     unsent: Option<Vec<u8>>,
     /// Bytes that the peer takes in all.
     window: usize,
+    /// Since when the peer takes nothing more, and the longest such time before.
+    full_since: Option<Instant>,
+    full_longest: Duration,
     /// Size of the kernel's send buffer; `None` for a leg without a kernel that can be asked.
     kernel: Option<usize>,
     write_error: Option<io::ErrorKind>,
@@ -98,12 +101,19 @@ impl Wire {
 
     /// The peer takes `more` bytes than it has, or everything.
     pub fn widen(&mut self, more: Option<usize>) {
+        self.full_longest = self.longest_full();
         self.window = match more {
             Some(more) => self.accepted.len().min(self.window).saturating_add(more),
             None => usize::MAX,
         };
+        self.full_since = (self.accepted.len() >= self.window).then(Instant::now);
         self.peer.notify_one();
         wake(&mut self.writer);
+    }
+
+    /// Returns the longest time in which the peer took nothing, although there may have been something.
+    pub fn longest_full(&self) -> Duration {
+        self.full_longest.max(self.full_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
     /// The peer ends its half.
@@ -130,6 +140,9 @@ impl Wire {
     fn take(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());
         self.accepted.extend_from_slice(&bytes[..count]);
+        if self.accepted.len() >= self.window {
+            self.full_since.get_or_insert_with(Instant::now);
+        }
         if count > 0 {
             self.peer.notify_one();
         }
