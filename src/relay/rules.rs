@@ -241,6 +241,7 @@ impl Rules {
     #[inline]
     pub(super) fn drained<T: Leg>(&mut self, from: Sender, drained: Drained, now: Instant, sink: &T) {
         match (from, drained) {
+            (_, Drained::Starved) => {}
             (Sender::Client, Drained::Clear) if !self.stalled.client && self.app_probe != AppProbe::Handed => {}
             (Sender::Server, Drained::Clear) if !self.stalled.server && !self.engine.awaits_flush() => {}
             (Sender::Client, drained) => self.drained_to_app(drained, now),
