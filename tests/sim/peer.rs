@@ -162,7 +162,7 @@ impl Peer {
                 Ok(len) => {
                     let mut found = Vec::new();
                     decoder.feed(&buffer[..len], |frame| found.push(frame));
-                    for frame in found {
+                    for frame in &found {
                         self.take(frame, &mut message);
                     }
                 }
@@ -180,7 +180,7 @@ impl Peer {
         }
     }
 
-    fn take(&self, frame: Frame, message: &mut Vec<u8>) {
+    fn take(&self, frame: &Frame, message: &mut Vec<u8>) {
         if self.record.borrow().close_received.is_some() {
             return self.fault(format!("a frame of kind {} behind the Close", frame.opcode));
         }
