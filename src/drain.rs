@@ -21,7 +21,7 @@ use crate::config::{Drain, Settings};
 use crate::relay::RESTART;
 pub(crate) use signals::Hangups;
 pub use signals::interrupted;
-pub(crate) use supervise::{Outcome, supervise};
+pub use supervise::{Outcome, supervise};
 
 /// What sessions and requests get beyond `close_grace` before they are cut off: time to write a Close to a slow
 /// client, and to answer a request that is under way.

@@ -12,6 +12,8 @@ use thiserror::Error;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, and the length of what follows.
 const FIXED: usize = 16;
+/// A line of version 1 whose rest is ignored begins so, unless that is all of it (§2.1).
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN ";
 /// The longest line of version 1, its end included (§2.1).
 const LINE_MAX: usize = 107;
 /// The addresses of version 2, for IPv6.
@@ -104,7 +106,9 @@ impl Header {
         if begins_alike(kept, V1) {
             return match kept.len() {
                 short if short < V1.len() => Ok(Missing::Bytes(V1.len() - short)),
-                _ if kept.ends_with(b"\n") => Ok(Missing::Bytes(0)),
+                // A bare LF ends no line: it is ignored with the rest of UNKNOWN, and wrong in any other.
+                _ if kept.ends_with(b"\r\n") => Ok(Missing::Bytes(0)),
+                _ if kept.ends_with(b"\n") && !kept.starts_with(UNKNOWN) => Err(Malformed::Line),
                 _ if self.taken >= LINE_MAX => Err(Malformed::TooLong),
                 _ => Ok(Missing::LineEnd),
             };
@@ -143,12 +147,13 @@ fn begins_alike(bytes: &[u8], with: &[u8]) -> bool {
 
 /// Version 1, the end of the line included (§2.1).
 fn line(line: &[u8]) -> Result<Source, Malformed> {
-    let line = line.strip_suffix(b"\r\n").and_then(|line| str::from_utf8(line).ok()).ok_or(Malformed::Line)?;
+    let line = line.strip_suffix(b"\r\n").ok_or(Malformed::Line)?;
+    if line == UNKNOWN.trim_ascii_end() || line.starts_with(UNKNOWN) {
+        return Ok(Source::Peer);
+    }
+    let line = str::from_utf8(line).map_err(|_| Malformed::Line)?;
     let mut words = line.split(' ').skip(1);
     let family = words.next();
-    if family == Some("UNKNOWN") {
-        return Ok(Source::Peer); // whatever follows must be ignored
-    }
     let words: Vec<&str> = words.collect();
     let [from, to, from_port, to_port] = words[..] else { return Err(Malformed::Line) };
     let (from, to): (IpAddr, IpAddr) = match family {

@@ -51,6 +51,7 @@ fn sound_headers_tell_the_client() {
         (b"PROXY TCP4 0.0.0.0 0.0.0.0 0 65535\r\n".to_vec(), from("0.0.0.0:0")),
         (b"PROXY UNKNOWN\r\n".to_vec(), Source::Peer),
         (b"PROXY UNKNOWN what ever 1 2 3\r\n".to_vec(), Source::Peer),
+        (b"PROXY UNKNOWN \r\n".to_vec(), Source::Peer),
         (v2(0x21, 0x11, &IPV4), from("192.0.2.7:40000")),
         (v2(0x21, 0x11, &tlvs), from("192.0.2.7:40000")),
         (v2(0x21, 0x21, &ipv6()), from("[2001:db8::7]:40000")),
@@ -94,6 +95,8 @@ fn nothing_is_guessed() {
         (b"PROXY TCP6 1.1.1.1 2.2.2.2 1 2\r\n", Malformed::Line),
         (b"PROXY TCP4 1.1.1.1 evil 1 2\r\n", Malformed::Line),
         (b"PROXY UNKNOWNS\r\n", Malformed::Line),
+        (b"PROXY UNKNOWN\n", Malformed::Line),
+        (b"PROXY UNKNOWN\n\r\n", Malformed::Line),
         (b"PROXY TCP4 1.1.1.1 \xff\xff 1 2\r\n", Malformed::Line),
     ] {
         for pieces in [&[bytes.len()][..], &[1]] {
@@ -113,6 +116,21 @@ fn nothing_is_guessed() {
         assert_eq!(whole(&v2(version, family, addresses)), Err(error), "{version:x} {family:x}");
     }
     assert_eq!(whole(&v2(0x20, 0, &[0; REST_MAX])).expect("just not too long").1, Some(Source::Peer));
+}
+
+#[test]
+fn all_before_the_end_of_an_unknown_line_is_ignored() {
+    for rest in [&b"a\nb"[..], b"\n", b"\rGET /\n", b"\xff\xfe\0", b"TCP4 1.1.1.1 2.2.2.2 1 2\n"] {
+        let header = [b"PROXY UNKNOWN ", rest, b"\r\n"].concat();
+        let followed = [&header[..], b"\x16\x03\x01\r\n"].concat();
+        for pieces in [&[followed.len()][..], &[1], &[16, 1]] {
+            let expected = Ok((header.len(), Some(Source::Peer)));
+            assert_eq!(fed(&followed, pieces), expected, "{}", header.escape_ascii());
+        }
+        for cut in 0..header.len() {
+            assert_eq!(whole(&header[..cut]), Ok((cut, None)), "{} cut at {cut}", header.escape_ascii());
+        }
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         (format!("http://{}", echo.address()), Some(echo))
     };
     let settings = settings(args, &app)?;
-    telemetry::init(&settings.log, Beats::Shown).context("cannot log")?;
+    let _logging = telemetry::init(&settings.log, Beats::Shown).context("cannot log")?;
 
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;

@@ -27,7 +27,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(Report::EXIT_CODE));
         }
     };
-    let levels = telemetry::init(&opened.settings.log, Beats::AsLevel).context("cannot log")?;
+    let (levels, _flush) = telemetry::init(&opened.settings.log, Beats::AsLevel).context("cannot log")?;
     let open = opened.settings.open_routes().count();
     if open > 0 {
         tracing::warn!(routes = open, setting = "origins.allow", "open to pages of every origin");

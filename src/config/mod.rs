@@ -94,6 +94,13 @@ pub fn from_str(path: &Path, text: &str, environment: &Environment, overrides: &
     resolve(document, environment, overrides, |_| Ok(()), |_| Ok(())).map(|(sections, _)| sections.settings)
 }
 
+/// [`from_str`] without anything beside the file, and beside the settings all keys that led to them.
+#[doc(hidden)]
+pub fn from_str_shown(path: &Path, text: &str) -> Result<(Settings, Shown), Report> {
+    let document = Document::parse(path, text.to_owned())?;
+    resolve(document, &Environment::default(), &Overrides::default(), |_| Ok(()), |_| Ok(())).map(shown)
+}
+
 /// [`load_shown`], but for the process's environment.
 #[cfg(test)]
 pub(crate) fn load_alone(path: &Path) -> Result<(Settings, Shown), Report> {

@@ -18,7 +18,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How the wait for the end came out.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome<T> {
+pub enum Outcome<T> {
     /// All work has ended by itself.
     Ended(T),
     /// Some was left when the time was up.
@@ -30,11 +30,7 @@ pub(crate) enum Outcome<T> {
 /// Waits for a drain, carries it out, and waits for `work`, no longer than the plan's bound.
 ///
 /// `work` that ends before any drain is reported as it is.
-pub(crate) async fn supervise<T>(
-    shutdown: &Shutdown,
-    registry: &Registry,
-    work: impl Future<Output = T>,
-) -> Outcome<T> {
+pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> Outcome<T> {
     let mut work = std::pin::pin!(work);
     tokio::select! {
         // Two requests in a row may have ended the work before this is polled: that was an abort.

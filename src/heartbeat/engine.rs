@@ -16,8 +16,10 @@ use super::rate::Rate;
 use super::rtt::Estimator;
 use super::{Gap, Liveness, Mode, Policy, Proof, Seen, Stats, Transmit};
 
-/// A probe behind a backlog is looked after when this part of its window has passed.
-const FIRST_LOOK: u32 = 8;
+/// A probe behind a backlog is looked after when this part of its window has passed: most are only a moment behind.
+const FIRST_LOOK: u32 = 64;
+/// One that is still behind it is looked after again after each such part.
+const LATER_LOOK: u32 = 8;
 
 /// One session's heartbeat on its client leg.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Engine {
     last_byte: Instant,
     /// By how much that beginning has been put off since a sign of life.
     put_off: Duration,
+    /// By how much the deadline has been put off because bytes may have been on their way.
+    deferred: Duration,
     /// Whether the app has spoken since the client last was heard, where that matters.
     spoken_to: bool,
     last_probe: Instant,
@@ -47,8 +51,7 @@ pub struct Engine {
     checked: Instant,
     /// The jittered `interval` and `probe_when_busy` of the coming probe.
     delays: Delays,
-    /// Since when the client is in the middle of one frame.
-    frame_since: Option<Instant>,
+    frame: OpenFrame,
     /// Bytes of the client that have left the socket and are no readable frame yet.
     partial: Option<Partial>,
     /// The client's bytes are not being read, because the app is slow.
@@ -64,6 +67,15 @@ pub struct Engine {
     client_beats: Rate,
     /// Whether the deadline may have moved otherwise than by a read since it was last asked for.
     hurried: bool,
+}
+
+/// The frame that the client is sending.
+#[derive(Clone, Copy, Debug, Default)]
+struct OpenFrame {
+    /// Since when one is under way.
+    since: Option<Instant>,
+    /// Whether it was given a fresh window after a suspension.
+    extended: bool,
 }
 
 /// The beginning of a TLS record or of an HTTP/2 DATA frame.
@@ -99,11 +111,12 @@ impl Engine {
             missed_in_a_row: 0,
             last_byte: now,
             put_off: Duration::ZERO,
+            deferred: Duration::ZERO,
             spoken_to: false,
             last_probe: now,
             checked: now,
             delays,
-            frame_since: None,
+            frame: OpenFrame::default(),
             partial: None,
             paused: None,
             suspensions: Suspensions::default(),
@@ -153,13 +166,14 @@ impl Engine {
     /// Bytes of the client were read.
     #[inline]
     pub fn read(&mut self, now: Instant, seen: Seen) {
-        self.frame_since = match self.frame_began() {
+        self.frame.since = match self.frame_began() {
             _ if !seen.inside_frame => None,
             Some(since) if !seen.ended_frame => Some(since),
             _ => Some(now),
         };
         self.partial_ended();
         if seen.ended_frame {
+            self.frame.extended = false;
             self.downlink.frame_ended(now);
         }
         // A control frame shows that the client's network code lives, which may be another process than its page.
@@ -207,7 +221,7 @@ impl Engine {
     /// Returns since when the client has been in the middle of a frame, readable or not.
     #[inline]
     fn frame_began(&self) -> Option<Instant> {
-        self.frame_since.or(self.partial.and_then(|partial| partial.since))
+        self.frame.since.or(self.partial.and_then(|partial| partial.since))
     }
 
     /// Whether [`Self::poll_transmit`] may have a frame, to be asked wherever the outbound stream has a gap.
@@ -250,6 +264,7 @@ impl Engine {
         // The kernel tells whether a probe has arrived, not when: one that has to wait its turn is looked after early.
         let held_up = self.downlink.whereabouts(delivery) == Whereabouts::Behind;
         let deadline = now + if held_up { window / FIRST_LOOK } else { window };
+        self.deferred = Duration::ZERO;
         self.phase = Phase::Sent { at: now, deadline, held_up };
     }
 
@@ -337,7 +352,7 @@ impl Engine {
         self.suspensions = Suspensions::default();
         if self.must_speak() {
             self.last_byte = self.last_byte.max(at);
-            self.put_off = Duration::ZERO;
+            (self.put_off, self.deferred) = (Duration::ZERO, Duration::ZERO);
             self.spoken_to = false;
         }
         match self.phase {
@@ -381,7 +396,7 @@ impl Engine {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         self.last_byte += pause(self.last_byte);
         let partial = self.partial.iter_mut().filter_map(|partial| partial.since.as_mut());
-        for since in self.frame_since.iter_mut().chain(partial) {
+        for since in self.frame.since.iter_mut().chain(partial) {
             *since += pause(*since);
         }
         match &mut self.phase {

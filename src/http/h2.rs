@@ -7,6 +7,7 @@
 mod egress;
 mod exchange;
 mod frames;
+mod guard;
 mod inflow;
 mod keepalive;
 mod leg;
@@ -32,6 +33,7 @@ use crate::relay::Leg;
 use crate::suspension::timeout;
 use crate::telemetry::lines;
 use exchange::Exchange;
+pub use guard::FrameGuard;
 use inflow::Inflows;
 use keepalive::{Finding, KeepAlive};
 use wire::Wire;

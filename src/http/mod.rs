@@ -46,6 +46,8 @@ use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Upload, Upstream};
 use access::Access;
 pub use client_certificate::ClientCertificate;
+#[doc(hidden)]
+pub use h2::FrameGuard;
 use reply::Reply;
 use rules::Rules;
 pub(crate) use timer::PauseTimer;

@@ -26,8 +26,8 @@ pub(super) struct End {
     /// When the times of the end were last compared with the clock.
     reviewed: Instant,
     /// How long the client had been silent then; what it says to that is no sign of life.
-    last_seen_ago: Duration,
-    last_pong_ago: Option<Duration>,
+    pub(super) last_seen_ago: Duration,
+    pub(super) last_pong_ago: Option<Duration>,
     /// Until when a frame that is under way is waited for, and how much had been read of it when that was set.
     gap_until: Option<(Instant, u64)>,
     /// Until when the app may answer what the client had sent before it broke a rule.
@@ -132,10 +132,16 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     /// Draws the consequences of what was read, of what failed, and of the time that has passed.
     pub(super) fn conclude(&mut self, cx: &mut Context<'_>, now: Instant) {
-        self.notice_failures(cx, now);
-        self.notice_ends(cx, now);
+        self.notice(cx, now);
         self.force_gaps(cx, now);
         self.end_answers(cx, now);
+    }
+
+    /// Takes in the failures, ends and Closes that were read. Done before orders and deadlines are looked at, too: a
+    /// closing handshake that has begun stands.
+    pub(super) fn notice(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.notice_failures(cx, now);
+        self.notice_ends(cx, now);
     }
 
     /// Drives both legs towards their ends.
@@ -145,6 +151,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         // What was just put there goes out at once.
         self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
         self.down.drain(&mut self.client, &mut self.rules, cx, now);
+        // Nothing wakes the session for a write that fails here.
+        self.notice_failures(cx, now);
         self.client_end.drive(&mut self.client, &self.down, &self.up, cx, now);
         self.app_end.drive(&mut self.upstream, &self.up, &self.down, cx, now);
         self.client_end.look(&self.client, &self.down, now);
@@ -226,7 +234,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let Some(cause) = self.end.as_ref().map(|end| end.cause.clone()) else { return };
         self.await_gap_down(&cause);
         if let Cause::Admin(spec) = cause {
-            self.up.flow = Flow::UntilGap(Box::new(spec));
+            self.up.await_gap(spec);
             self.up.close_at_gap(&mut self.upstream, &mut self.rules, cx);
         }
         self.down.close_at_gap(&mut self.client, &mut self.rules, cx);
@@ -243,7 +251,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if let (LegClose::Close(replacement), false) = (to_app, matches!(cause, Cause::Admin(_))) {
             self.up.in_place = Some(Box::new(InPlace { of: Some(spec.code), replacement }));
         }
-        self.down.flow = Flow::UntilGap(Box::new(spec));
+        self.down.await_gap(spec);
     }
 
     fn awaits_gap(&self) -> bool {
@@ -256,8 +264,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let read = self.down.inbound.traffic.bytes;
         let Some(end) = &mut self.end else { return };
         if awaits && let Some((until, read_before)) = end.gap_until.filter(|(until, _)| *until <= now) {
-            // Nobody is to blame in a drain: a frame that moves is waited for.
-            if matches!(end.cause, Cause::Drain { .. }) && read > read_before {
+            // Neither peer is to blame in a drain: a frame that moves is waited for. What is held for a slow client has the
+            // leg's own time, and until it is delivered nothing more is read of the frame.
+            let moves = read > read_before || self.client_end.is_delivering();
+            if matches!(end.cause, Cause::Drain { .. }) && moves {
                 end.gap_until = Some((until.max(now) + FRAME_TIMEOUT, read));
                 return;
             }
@@ -330,6 +340,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.up.sink_error.take().is_some() {
             // The app may have sent its last words; they are still read.
             self.up.flow = Flow::Closed;
+            // What the client says goes nowhere and is not looked at from here on, so that its silence says nothing either.
+            self.rules.engine.closing();
             self.app_unwritable.get_or_insert(now);
         }
         let reads_until = self.end.as_ref().and_then(|end| end.reads_until);
@@ -421,8 +433,14 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     fn close_down(&mut self, close: LegClose, cx: &mut Context<'_>) {
         let fin = close == LegClose::Fin && !self.down.is_closed();
         if self.down.close(close, &mut self.client, cx, None) == Closed::InsideFrame {
-            // Half a frame is out: neither a Close nor an orderly end can be put there.
-            self.client_end.abort(&mut self.client);
+            // Half a frame is out: no Close can be put there. A client that is not to blame still gets what was accepted
+            // for it, and then FIN; where all of it has arrived, a reset costs nothing.
+            let is_innocent = self.end.as_ref().is_some_and(|end| !end.cause.blames_client());
+            if is_innocent && self.client_end.is_delivering() {
+                self.client_end.fin_at_once();
+            } else {
+                self.client_end.abort(&mut self.client);
+            }
         } else if fin {
             self.client_end.fin_at_once();
         }
@@ -444,46 +462,5 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     fn grace(&self) -> Duration {
         self.rules.engine.policy().close_grace
-    }
-
-    /// Reports the end once what was written on both legs is known.
-    fn settle(&mut self, now: Instant) {
-        if !(self.client_end.is_settled() && self.app_end.is_settled()) {
-            return;
-        }
-        let Some(end) = self.end.as_deref().filter(|end| end.ending.is_none()) else { return };
-        let ending = self.ending(end, now);
-        self.rules.ended(&ending);
-        if let Some(end) = &mut self.end {
-            end.ending = Some(ending);
-        }
-    }
-
-    fn ending(&self, end: &End, now: Instant) -> Ending {
-        let first = self.rules.first_close.as_ref();
-        let code = |peer: Sender, to_peer: Option<u16>, from_peer: Option<u16>| {
-            let own = first.filter(|first| first.by == peer).map(|first| first.code);
-            own.or(to_peer).or(from_peer).unwrap_or(1006)
-        };
-        // A peer that answered a Close has had it, however its connection ended.
-        let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
-        let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
-        let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
-        let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
-        Ending {
-            initiator: end.cause.initiator(first),
-            reason: end.cause.reason(),
-            detail: end.cause.detail(),
-            offender: end.cause.offender(),
-            client_code: code(Sender::Client, to_client.map(|close| close.code), from_client),
-            upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
-            close_reason: reason.cloned().unwrap_or_default(),
-            from_client: self.up.inbound.traffic,
-            from_upstream: self.down.inbound.traffic,
-            heartbeat: self.rules.engine.stats(),
-            duration: now.saturating_duration_since(self.rules.control.opened()),
-            last_seen_ago: end.last_seen_ago,
-            last_pong_ago: end.last_pong_ago,
-        }
     }
 }

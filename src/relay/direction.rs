@@ -149,6 +149,13 @@ impl Direction {
         self.source_error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
 
+    /// Closes the direction with `spec` at the next gap, unless it is closed already.
+    pub(super) fn await_gap(&mut self, spec: CloseSpec) {
+        if !self.is_closed() {
+            self.flow = Flow::UntilGap(Box::new(spec));
+        }
+    }
+
     /// Closes the direction: what was accepted is still delivered, then `close`, and nothing more. `key` masks a Close
     /// to the app. A direction that is closed already stays as it is.
     pub(super) fn close<T: Leg>(

@@ -17,6 +17,7 @@ mod memory;
 mod observer;
 mod outbound;
 mod pump;
+mod report;
 mod rules;
 mod scratch;
 mod slot;
@@ -56,6 +57,18 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
     /// never on the way of a frame.
     fn delivery(&self) -> Option<Delivery> {
         None
+    }
+
+    /// The client is to answer within `window` from `since` on. Reported before [`Self::delivery`] is asked at the deadline
+    /// of that; a stream among others gathers meanwhile what shows whether the answer is on its way.
+    fn await_answer(&self, since: Instant, window: Duration) {
+        let _ = (since, window);
+    }
+
+    /// Returns whether the end of the one direction costs the other nothing, whatever the peer still sends. Behind a FIN of
+    /// TCP the peer may be reset.
+    fn has_halves(&self) -> bool {
+        false
     }
 
     /// Bytes handed to the socket so far, encryption overhead included, on the scale of [`Delivery::acked`].

@@ -4,6 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::task::coop::has_budget_remaining;
+
 use super::Leg;
 
 /// Bytes on their way to one leg.
@@ -38,6 +40,15 @@ pub(super) enum Drained {
     Clear,
     /// The leg takes no more for now; `progress`: it took some.
     Blocked { progress: bool },
+    /// The task has to yield first (tokio's cooperative budget): whether the leg takes more is not known.
+    Starved,
+}
+
+impl Drained {
+    /// The meaning of a write or flush that is pending.
+    fn pending(progress: bool) -> Self {
+        if has_budget_remaining() { Self::Blocked { progress } } else { Self::Starved }
+    }
 }
 
 impl Outbound {
@@ -110,7 +121,7 @@ impl Outbound {
                     progress = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(Drained::Blocked { progress: progress || leg.written() > before }),
+                Poll::Pending => return Ok(Drained::pending(progress || leg.written() > before)),
             }
         }
         self.waiting = Vec::new();
@@ -121,7 +132,11 @@ impl Outbound {
                 Ok(Drained::Clear)
             }
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(Drained::Blocked { progress: progress || leg.written() > before }),
+            Poll::Pending => Ok(Drained::pending(progress || leg.written() > before)),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "outbound_tests.rs"]
+mod tests;

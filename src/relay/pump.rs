@@ -108,6 +108,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             }
         }
         self.allow_for_pauses(now);
+        self.notice(cx, now);
         if let Some(order) = self.rules.control.take() {
             self.obey(order, cx, now);
         }
@@ -132,9 +133,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if !self.up.inbound.vanished {
             self.rules.partial(self.client.partial());
         }
+        let missed = self.rules.engine.stats().missed;
+        let due = self.rules.engine.handle_timeout(now);
+        self.rules.await_answer(&self.client);
         let engine = &mut self.rules.engine;
-        let missed = engine.stats().missed;
-        let verdict = match engine.handle_timeout(now) {
+        let verdict = match due {
             Due::Nothing => None,
             Due::Look => {
                 let vanished = self.up.inbound.vanished;
@@ -147,6 +150,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if engine.stats().missed > missed {
             self.rules.missed();
         }
+        self.rules.await_answer(&self.client);
         if let Some(verdict) = verdict {
             self.decide(Cause::Verdict(verdict), cx, now);
         }

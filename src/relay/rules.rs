@@ -241,6 +241,7 @@ impl Rules {
     #[inline]
     pub(super) fn drained<T: Leg>(&mut self, from: Sender, drained: Drained, now: Instant, sink: &T) {
         match (from, drained) {
+            (_, Drained::Starved) => {}
             (Sender::Client, Drained::Clear) if !self.stalled.client && self.app_probe != AppProbe::Handed => {}
             (Sender::Server, Drained::Clear) if !self.stalled.server && !self.engine.awaits_flush() => {}
             (Sender::Client, drained) => self.drained_to_app(drained, now),
@@ -282,6 +283,14 @@ impl Rules {
         }
         if self.engine.awaits_flush() {
             self.engine.flushed(now, sink.written(), sink.delivery());
+            self.await_answer(sink);
+        }
+    }
+
+    /// Reports to the client's leg what the heartbeat waits for.
+    pub(super) fn await_answer<T: Leg>(&self, client: &T) {
+        if let Some((since, window)) = self.engine.answer_window() {
+            client.await_answer(since, window);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -61,6 +62,16 @@ impl<L: Leg> AsyncWrite for Slot<L> {
 impl<L: Leg> Leg for Slot<L> {
     fn delivery(&self) -> Option<Delivery> {
         self.0.as_ref().and_then(Leg::delivery)
+    }
+
+    fn await_answer(&self, since: Instant, window: Duration) {
+        if let Some(leg) = &self.0 {
+            leg.await_answer(since, window);
+        }
+    }
+
+    fn has_halves(&self) -> bool {
+        self.0.as_ref().is_some_and(Leg::has_halves)
     }
 
     fn written(&self) -> u64 {

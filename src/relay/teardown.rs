@@ -66,7 +66,7 @@ pub(super) struct LegTeardown {
     /// Whether FIN does not wait for the peer's half.
     fin_at_once: bool,
     /// What was accepted and is still to be delivered, at the last look; a change is progress.
-    mark: (u64, usize, u64, u64),
+    mark: Mark,
     moved: Instant,
     /// Since when everything that was accepted is delivered.
     delivered: Option<Instant>,
@@ -76,6 +76,17 @@ pub(super) struct LegTeardown {
     next: Option<Instant>,
 }
 
+/// What was accepted for a leg's peer, and how far it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Mark {
+    accepted: u64,
+    waiting: usize,
+    written: u64,
+    unacked: u64,
+    /// Of a stream of HTTP/2 that waits for its turn, the progress of its connection.
+    acked: u64,
+}
+
 impl LegTeardown {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -83,7 +94,7 @@ impl LegTeardown {
             stage: Stage::Open,
             offender_until: None,
             fin_at_once: false,
-            mark: (0, 0, 0, 0),
+            mark: Mark::default(),
             moved: now,
             delivered: None,
             is_lost: false,
@@ -116,6 +127,11 @@ impl LegTeardown {
         self.stage == Stage::Done
     }
 
+    /// Whether something that was accepted for the peer is still to be delivered.
+    pub(super) fn is_delivering(&self) -> bool {
+        self.delivered.is_none() && !self.is_done()
+    }
+
     /// Whether all that this leg's peer will ever get is on the wire, as far as that will be known.
     pub(super) fn is_settled(&self) -> bool {
         match self.stage {
@@ -146,15 +162,19 @@ impl LegTeardown {
     ) {
         loop {
             self.stage = match self.stage {
-                // Nothing can be written any more; what the peer has sent before is still wanted.
-                Stage::Open | Stage::Closing if towards.outbound.is_broken() => {
+                Stage::Open if towards.is_closed() || towards.outbound.is_broken() => Stage::Closing,
+                // Nothing can be written any more; what the peer has sent before is still wanted, as long as a half is
+                // waited for.
+                Stage::Closing if towards.outbound.is_broken() => {
                     if !back.inbound.is_over() && !back.is_closed() {
                         return;
                     }
                     Stage::Done
                 }
-                Stage::Open if towards.is_closed() => Stage::Closing,
-                Stage::Closing if towards.outbound.is_clear() && (self.fin_at_once || back.inbound.is_over()) => {
+                Stage::Closing
+                    if towards.outbound.is_clear()
+                        && (self.fin_at_once || back.inbound.is_over() || self.ends_half(leg, towards)) =>
+                {
                     match Pin::new(&mut *leg).poll_shutdown(cx) {
                         Poll::Pending => return,
                         Poll::Ready(Ok(())) => Stage::Finished { since: now },
@@ -171,13 +191,20 @@ impl LegTeardown {
         }
     }
 
+    /// Whether FIN goes out behind the Close to an offender, whose half of the end changes nothing any more.
+    fn ends_half<L: Leg>(&self, leg: &Slot<L>, towards: &Direction) -> bool {
+        leg.has_halves() && self.offender_until.is_some() && towards.written_close().is_some()
+    }
+
     /// Looks whether bytes move on the leg, and since when there are none left to deliver.
     pub(super) fn look<L: Leg>(&mut self, leg: &Slot<L>, towards: &Direction, now: Instant) {
         let outbound = &towards.outbound;
         let unacked = leg.unacked().unwrap_or(0);
-        let mark = (outbound.accepted(), outbound.len(), leg.written(), unacked);
+        let acked = leg.delivery().map_or(0, |delivery| delivery.acked);
+        let mark =
+            Mark { accepted: outbound.accepted(), waiting: outbound.len(), written: leg.written(), unacked, acked };
         if mark != self.mark {
-            if mark.0 != self.mark.0 {
+            if mark.accepted != self.mark.accepted {
                 self.delivered = None;
             }
             (self.mark, self.moved) = (mark, now);
@@ -208,8 +235,11 @@ impl LegTeardown {
                         over(since.max(delivered) + patience.grace, Finding::OutOfTime)?
                     }
                     (Stage::Closing, Some(_)) => match (patience.quiet, patience.half) {
-                        (Some(quiet), Some(half)) => over(quiet + half, Finding::NoAnswer)?,
-                        (Some(quiet), None) => over(quiet + patience.grace, Finding::OutOfTime)?,
+                        (Some(quiet), Some(half)) if !self.fin_at_once => over(quiet + half, Finding::NoAnswer)?,
+                        // A FIN that does not go out is waited for no longer than the peer's.
+                        (Some(quiet), half) => {
+                            over(quiet + half.unwrap_or_default() + patience.grace, Finding::OutOfTime)?
+                        }
                         (None, _) => now + ACK_LOOK,
                     },
                 };

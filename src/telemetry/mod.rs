@@ -2,6 +2,7 @@
 //! [`otel`].
 
 pub mod lines;
+mod log_queue;
 pub mod metrics;
 #[cfg(feature = "otel")]
 pub mod otel;
@@ -9,8 +10,11 @@ pub mod otel;
 #[path = "without_otel.rs"]
 pub mod otel;
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
+use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
@@ -19,6 +23,9 @@ use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+pub use log_queue::Flush;
+use log_queue::LogQueue;
 
 use crate::config::{Directives, Level, Log, LogFormat};
 
@@ -34,24 +41,37 @@ pub enum Beats {
     Shown,
 }
 
+/// Why nothing can be logged.
+#[derive(Debug, Error)]
+pub enum InitError {
+    /// No thread, or no descriptor, for the log.
+    #[error("no thread or no descriptor for the log: {0}")]
+    Start(#[from] io::Error),
+    /// Lines are written already.
+    #[error(transparent)]
+    Again(#[from] TryInitError),
+}
+
 /// Sends log lines to standard error from here on, panics among them. Fails when that was done before.
-/// What is written can be chosen anew by what is returned.
-pub fn init(log: &Log, beats: Beats) -> Result<Levels, TryInitError> {
-    let stderr = std::io::stderr;
-    let terminal = stderr().is_terminal();
+/// What is written can be chosen anew by what is returned; the last lines are written when the [`Flush`] is dropped.
+pub fn init(log: &Log, beats: Beats) -> Result<(Levels, Flush), InitError> {
+    let stderr = io::stderr();
+    let terminal = stderr.is_terminal();
     let human = match log.format {
         LogFormat::Human => true,
         LogFormat::Json => false,
         LogFormat::Auto => terminal,
     };
     let shape = if human { Shape::Human { colour: terminal } } else { Shape::Json };
-    let (subscriber, levels) = subscriber(&log.level, beats, shape, stderr);
+    // A handle of its own: a write that blocks holds no lock that another thread waits for.
+    let (queue, flush) = LogQueue::start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
+    let (subscriber, levels) = subscriber(&log.level, beats, shape, queue);
     subscriber.try_init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, message = panic.payload_as_str().unwrap_or("panic"));
     }));
-    Ok(levels)
+    Ok((levels, flush))
 }
 
 /// Which log lines are written.

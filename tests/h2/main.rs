@@ -16,6 +16,7 @@ mod odd;
 mod plain;
 mod raw;
 mod routes;
+mod silence;
 mod slow;
 mod stopped;
 mod traps;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use h2::client::Builder;
 use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::client::{Client, WebSocket, request, tls_over};
@@ -77,15 +78,70 @@ async fn s73_many_streams_that_burst_at_once_over_a_slow_link_all_live() {
             app
         });
     }
-    let bursts = tokio::spawn(futures_util::future::join_all(bursts));
-    let reads = websockets.iter_mut().map(async |websocket| {
-        takes(websocket, 100_000).await;
-        websocket_lives(websocket).await;
-    });
-    futures_util::future::join_all(reads).await;
+    let bursts = tokio::spawn(join_all(bursts));
+    all_take(&mut websockets, 100_000).await;
     let _apps = bursts.await.expect("written");
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s73_streams_that_wait_for_the_window_of_the_connection_behind_others_live() {
+    waits_for_the_connection(false).await;
+}
+
+#[tokio::test]
+async fn s73_streams_that_wait_for_the_window_of_the_connection_get_what_precedes_a_close() {
+    waits_for_the_connection(true).await;
+}
+
+/// Eight streams get a message at once, and `closes`: the Close and the end of their app behind it. The window of the
+/// connection is the first one of RFC 9113; the last stream waits for it for seven seconds, over twice `write_stall`.
+async fn waits_for_the_connection(closes: bool) {
+    const STREAMS: usize = 8;
+    const LEN: usize = 60_000;
+    let (fake, mut sessions) = Fake::sessions().await;
+    let proxy = Proxy::start(Config::to(&fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\""))).await;
+    let link = Link::to(&proxy, 1_000_000, 60_000).await;
+    let mut client = Client::over(tls_over(&proxy, link.connect().await).await, &Builder::new()).await;
+    let (mut websockets, mut apps) = (Vec::new(), Vec::new());
+    for _ in 0..STREAMS {
+        websockets.push(client.websocket("/raw").await);
+        apps.push(soon("the session", sessions.recv()).await.expect("the fake runs").1);
+    }
+    for app in &mut apps {
+        app.write_all(&Frame::server(FIN | BINARY, vec![1; LEN]).bytes()).await.expect("open");
+    }
+    if closes {
+        for mut app in apps.drain(..) {
+            app.write_all(&Frame::server(FIN | CLOSE, 1000_u16.to_be_bytes()).bytes()).await.expect("open");
+        }
+        let reads = websockets.iter_mut().map(async |websocket| {
+            takes(websocket, LEN).await;
+            let close = websocket.message_within(LONG).await.expect("a Close");
+            assert_eq!(close.close(), Some((1000, String::new())));
+        });
+        join_all(reads).await;
+    } else {
+        all_take(&mut websockets, LEN).await;
+        assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
+    }
+    proxy.finish().await;
+}
+
+/// Reads a message of `len` bytes on each of `websockets`, all of which live until the last has its message and a while
+/// longer.
+async fn all_take(websockets: &mut [WebSocket], len: usize) {
+    let all = Barrier::new(websockets.len());
+    let reads = websockets.iter_mut().map(async |websocket| {
+        takes(websocket, len).await;
+        tokio::select! {
+            ended = websocket.message() => panic!("the session sent {ended:?}"),
+            _ = all.wait() => {}
+        }
+        websocket_lives(websocket).await;
+    });
+    join_all(reads).await;
 }
 
 /// Answers pings for a while, in which the session must not end.
@@ -118,7 +174,7 @@ async fn s75_an_idle_websocket_beside_uploads_that_fill_the_uplink_lives() {
 }
 
 /// An app that accepts WebSockets on `/raw` and reads what is uploaded elsewhere.
-async fn uploads() -> (Fake, mpsc::UnboundedReceiver<TcpStream>, mpsc::UnboundedReceiver<usize>) {
+pub(crate) async fn uploads() -> (Fake, mpsc::UnboundedReceiver<TcpStream>, mpsc::UnboundedReceiver<usize>) {
     let (opened, sessions) = mpsc::unbounded_channel();
     let (reads, uploads) = mpsc::unbounded_channel();
     let fake = Fake::start(move |request, mut stream| {

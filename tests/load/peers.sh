@@ -5,13 +5,15 @@
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-load=${CARGO_TARGET_DIR:-$root/target}/release/pulsegate-load
+load=${LOAD:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate-load}
 pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate}
 install_command="apt-get install -y nginx-light haproxy nghttp2-client"
 
 work=
 proxy_pid=
 upstream_pid=
+# Where the generator itself serves as the app; then there is no echo upstream.
+app_port=
 # What runs before a proxy's command, e.g. valgrind; and how long a start may take.
 wrapper=()
 start_deadline=15
@@ -41,12 +43,17 @@ prepare() {
     done
     PATH=$PATH:/usr/sbin
 
-    note "building"
-    local packages=(-p pulsegate-load)
+    local packages=()
+    if [[ -z ${LOAD:-} ]]; then
+        packages+=(-p pulsegate-load)
+    fi
     if [[ " $* " == *" pulsegate"* && -z ${PULSEGATE:-} ]]; then
         packages+=(-p pulsegate)
     fi
-    (cd "$root" && cargo build --release --quiet "${packages[@]}")
+    if ((${#packages[@]})); then
+        note "building"
+        (cd "$root" && cargo build --release --quiet "${packages[@]}")
+    fi
 
     ulimit -n "$(ulimit -Hn)"
     files=$(ulimit -n)
@@ -99,12 +106,15 @@ start() {
         peer=pulsegate
     fi
 
-    : >"$work/upstream"
-    "${on_load[@]}" "$load" echo-upstream --listen 127.0.0.1:0 >"$work/upstream" &
-    upstream_pid=$!
-    wait_until "the echo upstream" "$upstream_pid" test -s "$work/upstream"
-    upstream_port=$(<"$work/upstream")
-    upstream_port=${upstream_port##*:}
+    upstream_port=$app_port
+    if [[ -z $app_port ]]; then
+        : >"$work/upstream"
+        "${on_load[@]}" "$load" echo-upstream --listen 127.0.0.1:0 >"$work/upstream" &
+        upstream_pid=$!
+        wait_until "the echo upstream" "$upstream_pid" test -s "$work/upstream"
+        upstream_port=$(<"$work/upstream")
+        upstream_port=${upstream_port##*:}
+    fi
     proxy_port=$("$load" free-port)
 
     case $peer in

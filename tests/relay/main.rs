@@ -14,5 +14,6 @@ mod operator;
 mod passive;
 mod rig;
 mod teardown;
+mod unwritable;
 mod upstream;
 mod vitals;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use pulsegate::heartbeat::Delivery;
 use pulsegate::relay::{Abort, EndReason, Initiator, Order};
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
-use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Rig, TEXT, aborted};
+use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -198,4 +198,51 @@ async fn an_abort_of_a_drain_still_closes_towards_an_app_that_takes_it() {
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
     assert_eq!((ending.reason, ending.client_code, ending.upstream_code), (EndReason::Drain, 1006, 1012));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s61_a_close_that_is_read_together_with_an_order_stands() {
+    for order in [close(4000, "moved"), Order::Drain { code: 1012 }] {
+        for by_client in [true, false] {
+            let mut rig = Rig::new();
+            sleep(SECOND).await;
+            let said = Frame::close(4001, "own");
+            // Nothing is awaited in between, so that the session finds both in one poll.
+            if by_client {
+                rig.client.send(&said).await;
+            } else {
+                rig.app.send(&said).await;
+            }
+            rig.control.give(order.clone());
+            let (to, other) = if by_client { (&mut rig.app, &mut rig.client) } else { (&mut rig.client, &mut rig.app) };
+            assert_eq!(to.expect().await, said, "{order:?}");
+            to.send(&said).await;
+            assert_eq!(to.frame().await, None, "nothing follows the Close ({order:?})");
+            assert_eq!(other.expect().await, said, "{order:?}");
+            to.fin().await;
+            other.fin().await;
+            let ending = rig.ending().await;
+            assert_eq!((ending.client_code, ending.upstream_code), (4001, 4001), "{order:?}");
+            assert_eq!(ending.reason, EndReason::Normal, "{order:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s61_a_close_that_is_read_when_the_maximum_age_is_reached_stands() {
+    let mut rig = Rig::with(Plan { max_age: Some(SECOND), ..Plan::default() });
+    // Time for the session's first poll, which arms its timer.
+    sleep(SECOND / 2).await;
+    let said = Frame::close(4001, "own");
+    rig.client.send(&said).await;
+    // The clock moves before the session is polled.
+    advance(SECOND).await;
+    assert_eq!(rig.app.expect().await, said);
+    rig.app.send(&said).await;
+    assert_eq!(rig.client.expect().await, said);
+    rig.client.fin().await;
+    rig.app.fin().await;
+    let ending = rig.ending().await;
+    assert_eq!((ending.client_code, ending.upstream_code), (4001, 4001));
+    assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
 }

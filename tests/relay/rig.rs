@@ -209,6 +209,9 @@ pub struct TestLeg {
     aborted: Arc<AtomicBool>,
     broken: Arc<Mutex<Option<io::ErrorKind>>>,
     partial: Arc<Mutex<Option<Partial>>>,
+    fin_blocked: Arc<AtomicBool>,
+    /// How often FIN was tried in vain.
+    fins: u32,
 }
 
 impl AsyncRead for TestLeg {
@@ -235,6 +238,11 @@ impl AsyncWrite for TestLeg {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.fin_blocked.load(Ordering::Relaxed) {
+            self.fins += 1;
+            assert!(self.fins < 1000, "the session spins");
+            return Poll::Pending;
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
@@ -269,6 +277,10 @@ pub struct Rig {
     pub client_partial: Arc<Mutex<Option<Partial>>>,
     /// What the next write to the client fails with.
     pub client_broken: Arc<Mutex<Option<io::ErrorKind>>>,
+    /// What the next write to the app fails with.
+    pub app_broken: Arc<Mutex<Option<io::ErrorKind>>>,
+    /// Whether FIN to the client does not go out.
+    pub client_fin_blocked: Arc<AtomicBool>,
     /// What the session holds.
     pub memory: Arc<Memory>,
     pub opened: Instant,
@@ -316,12 +328,16 @@ impl Rig {
             aborted: Arc::default(),
             broken: Arc::default(),
             partial: Arc::default(),
+            fin_blocked: Arc::default(),
+            fins: 0,
         };
         let (client_leg, upstream_leg) = (leg(client_leg), leg(upstream_leg));
         let kernel = Arc::clone(&client_leg.kernel);
         let client_aborted = Arc::clone(&client_leg.aborted);
         let client_broken = Arc::clone(&client_leg.broken);
+        let app_broken = Arc::clone(&upstream_leg.broken);
         let client_partial = Arc::clone(&client_leg.partial);
+        let client_fin_blocked = Arc::clone(&client_leg.fin_blocked);
         let control = Arc::new(Control::default());
         let memory = Arc::<Memory>::default();
         let opened = Instant::now();
@@ -349,7 +365,9 @@ impl Rig {
             kernel,
             client_aborted,
             client_broken,
+            app_broken,
             client_partial,
+            client_fin_blocked,
             memory,
             opened,
             session,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Delivery, Policy};
+use pulsegate::heartbeat::{Delivery, Liveness, Policy};
 use pulsegate::relay::{EndReason, Initiator, Order};
+use tokio::time::sleep;
 
 use crate::rig::{BINARY, Frame, PING, PONG, Plan, Rig, TEXT};
 
@@ -116,4 +117,26 @@ async fn an_unresponsive_app_loses_its_clients_with_1012() {
     rig.control.give(Order::UpstreamUnresponsive);
     assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream unresponsive"));
     assert_eq!(rig.ending().await.reason, EndReason::UpstreamLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_is_not_blamed_while_an_app_that_takes_nothing_more_is_waited_for() {
+    let liveness = Liveness::PongOnly;
+    let policy = Policy { interval: 8 * SECOND, timeout: 6 * SECOND, liveness, ..Policy::default() };
+    let mut rig = Rig::with(Plan { policy, ..Plan::default() });
+    // The probe is under way when the write fails.
+    let ping = rig.client.expect().await;
+    assert_eq!(ping.opcode(), PING);
+    sleep(5 * SECOND).await;
+    *rig.app_broken.lock().unwrap() = Some(std::io::ErrorKind::BrokenPipe);
+    rig.client.send(&Frame::new(PING, b"c")).await;
+    sleep(SECOND / 100).await;
+    rig.client.send(&Frame::new(PONG, &ping.payload)).await;
+    sleep(2 * SECOND).await;
+    rig.client.send(&Frame::new(PONG, b"still here")).await;
+    assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream lost"));
+    rig.client.send(&Frame::close(1012, "")).await;
+    rig.client.fin().await;
+    let ending = rig.ending().await;
+    assert_eq!((ending.reason, ending.heartbeat.missed), (EndReason::UpstreamLost, 0));
 }

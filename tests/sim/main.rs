@@ -1,6 +1,22 @@
 //! The relay on a simulated network: partitions, held links and long round trips, in simulated time.
 //!
-//! Three hosts: a client and an app that speak WebSocket through tungstenite, and the proxy's relay between them.
+//! The scenarios of this file have three hosts: a client and an app that speak WebSocket through tungstenite, and the
+//! proxy's relay between them. The seeded worlds of `seeds` have many, their own frames, and a judge.
+
+mod cases;
+mod flaws;
+mod frames;
+mod judge;
+mod legs;
+mod peer;
+mod plan;
+mod process;
+mod proxy;
+mod seeds;
+mod shrink;
+mod transport;
+mod wire;
+mod world;
 
 use std::io;
 use std::pin::Pin;

@@ -177,7 +177,20 @@ impl Proxy {
     /// As [`Self::start`] with a configuration `file` that the test writes itself, `config` at first; `dir` lives as long
     /// as the proxy.
     pub(crate) async fn follow(file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_pulsegate")), file, config, pki, dir).await
+    }
+
+    /// As [`Self::start`], listening on `address`, by a command to which the program and its arguments are added.
+    pub(crate) async fn start_by(mut command: Command, address: SocketAddr, config: Config) -> Self {
+        let dir = TempDir::with_prefix("pulsegate-").expect("make a temporary directory");
+        let pki = Pki::make(dir.path());
+        let file = dir.path().join("proxy.toml");
+        fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
+        command.arg(env!("CARGO_BIN_EXE_pulsegate"));
+        Self::spawn(command, &file, config, pki, dir).await
+    }
+
+    async fn spawn(mut command: Command, file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
         command.arg("run").arg("-c").arg(file);
         let process = Process::start("pulsegate", &mut command);
         let listening = process.line("it listens", |line| line.json["message"] == "listening").await;

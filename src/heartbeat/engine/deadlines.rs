@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, FIRST_LOOK, Whose, earliest};
+use super::{Engine, LATER_LOOK, Whose, earliest};
 use crate::heartbeat::downlink::{Delivery, Whereabouts};
 use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
 use crate::heartbeat::{Due, Proof, Verdict};
@@ -101,11 +101,16 @@ impl Engine {
             return None;
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
-        if may_defer && delivery.is_some_and(|delivery| delivery.unread) {
-            self.phase = Phase::Sent { at, deadline: now + self.unread_step(), held_up };
+        let whereabouts = self.downlink.whereabouts(delivery);
+        // A window that begins needs no excuse.
+        let begins = held_up && whereabouts == Whereabouts::Arrived;
+        if may_defer && !begins && delivery.is_some_and(|delivery| delivery.unread) {
+            let until = now + self.unread_step();
+            self.deferred += until.saturating_duration_since(deadline);
+            self.phase = Phase::Sent { at, deadline: until, held_up };
             return None;
         }
-        match self.downlink.whereabouts(delivery) {
+        match whereabouts {
             // The last few bytes of a backlog that was seen to move are no lone probe.
             Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
                 self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up };
@@ -122,6 +127,7 @@ impl Engine {
                 None
             }
             Whereabouts::Arrived if held_up => {
+                self.deferred = Duration::ZERO;
                 self.phase = Phase::Sent { at, deadline: now + self.window(), held_up: false };
                 None
             }
@@ -129,18 +135,31 @@ impl Engine {
         }
     }
 
-    /// Decides on a probe that waits for its turn. While the bytes before it go on to the client, and the proxy holds none
-    /// of them back, that uses up none of the time that it may wait.
-    /// How soon it is looked again whether bytes that the client had sent have been read.
+    /// The time that the client has for the answer that is waited for: its beginning, and its length. What unread bytes put
+    /// off changes neither.
+    pub fn answer_window(&self) -> Option<(Instant, Duration)> {
+        let (until, window) = match self.phase {
+            Phase::Sent { deadline, held_up: false, .. } => (deadline, self.window()),
+            Phase::Quiet if self.must_speak() => self.silent_until().zip(self.proof.window())?,
+            _ => return None,
+        };
+        until.checked_sub(self.deferred + window).map(|since| (since, window))
+    }
+
+    /// How soon it is looked again whether bytes that the client had sent have been read: at once, and later the longer it
+    /// has been waited for.
     fn unread_step(&self) -> Duration {
-        self.policy.stall_guard.min(self.window() / 4).max(UNREAD)
+        let most = self.policy.stall_guard.min(self.window() / 4).max(UNREAD);
+        (self.deferred / 2).clamp(UNREAD, most)
     }
 
     /// When a probe behind a backlog is looked after again: its window begins only when it is seen to have arrived.
     fn look_after(&self, now: Instant) -> Instant {
-        self.downlink.next_look(now).min(now + self.window() / FIRST_LOOK)
+        self.downlink.next_look(now).min(now + self.window() / LATER_LOOK)
     }
 
+    /// Decides on a probe that waits for its turn. While the bytes before it go on to the client, and the proxy holds none
+    /// of them back, that uses up none of the time that it may wait.
     fn waited(&mut self, now: Instant, wait: Wait, handed: Option<Whose>) -> Option<Verdict> {
         let is_blocked = self.downlink.is_blocked();
         let mut until = wait.until;
@@ -173,6 +192,7 @@ impl Engine {
             self.queue(now, None);
         } else {
             // The app may wait for its answer before it asks again.
+            self.deferred = Duration::ZERO;
             self.phase = Phase::Sent { at: now, deadline: now + self.window(), held_up: false };
         }
         None
@@ -181,7 +201,9 @@ impl Engine {
     /// A client that has to speak by itself has not, unless it is just about to be heard.
     fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
+            let before = self.last_byte;
             self.spare(now, self.unread_step());
+            self.deferred += self.last_byte.saturating_duration_since(before);
             return None;
         }
         self.count_miss();
@@ -219,6 +241,7 @@ impl Engine {
             return;
         }
         self.shift(from, now);
+        self.extend_frame(now, window);
         if !self.suspensions.refreshed && self.silent_until().is_some_and(|until| until <= now) {
             self.spare(now, self.proof.window().unwrap_or(window));
             self.suspensions.refreshed = true;
@@ -228,6 +251,19 @@ impl Engine {
             if !self.suspensions.refreshed {
                 *deadline = now + window;
                 self.suspensions.refreshed = true;
+            }
+        }
+    }
+
+    /// Gives a client frame that is under way `window` from `now` on if it has less, once: the rest of it may lie unread.
+    fn extend_frame(&mut self, now: Instant, window: Duration) {
+        let Some(began) = self.frame_began().filter(|_| !self.frame.extended) else { return };
+        let Some(earliest) = (now + window).checked_sub(self.policy.frame_max_time) else { return };
+        if began < earliest {
+            self.frame.extended = true;
+            let partial = self.partial.iter_mut().filter_map(|partial| partial.since.as_mut());
+            for since in self.frame.since.iter_mut().chain(partial) {
+                *since = (*since).max(earliest);
             }
         }
     }

@@ -169,6 +169,35 @@ fn s21_a_probe_that_arrives_soon_behind_its_backlog_is_judged_soon() {
 }
 
 #[test]
+fn s03_a_probe_only_just_behind_other_bytes_is_judged_in_time() {
+    let pinged = Rig::new(exact()).run_to_ping();
+    let behind = move |at: Duration, written: u64| if at < pinged + 50 * MS { written - 1000 } else { written };
+    let mut rig = Rig::new(exact()).kernel(behind);
+    rig.written = 1000;
+    rig.run(pinged + 60 * SECOND);
+    rig.assert_ended(Verdict::Timeout, pinged + 20 * SECOND, pinged + 20 * SECOND + 400 * MS);
+}
+
+#[test]
+fn s75_the_time_for_an_answer_begins_with_its_probe_whatever_unread_bytes_put_off() {
+    let mut rig = Rig::new(exact());
+    let pinged = rig.run_to_ping();
+    let window = rig.engine.answer_window();
+    assert_eq!(window, Some((rig.base + pinged, 20 * SECOND)));
+    rig.now = rig.base + pinged + 20 * SECOND;
+    for look in 0..20 {
+        assert_eq!(rig.engine.handle_timeout(rig.now), Due::Look, "look {look}");
+        let delivery = Delivery { acked: rig.written, unread: true };
+        assert_eq!(rig.engine.looked(rig.now, rig.written, Some(delivery)), None, "look {look}");
+        assert_eq!(rig.engine.answer_window(), window, "look {look}");
+        let next = rig.engine.deadline().expect("it is only put off");
+        let step = next.saturating_duration_since(rig.now);
+        assert!(step <= if look < 3 { 100 * MS } else { 2 * SECOND }, "look {look}: {step:?}");
+        rig.now = next;
+    }
+}
+
+#[test]
 fn s21_a_slow_reader_whose_last_bytes_are_few_is_still_a_slow_reader() {
     // 20 bytes a second: at some look less than a small backlog is left, and it moves.
     let mut rig = Rig::new(exact()).kernel(steady(1600, 80 * SECOND));

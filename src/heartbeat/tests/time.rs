@@ -102,6 +102,40 @@ fn s28_a_stop_while_writes_are_stuck_is_not_the_clients_fault() {
     rig.assert_ended(Verdict::SlowReader, 110 * SECOND, 110 * SECOND + WRITE_STALL + LOOK);
 }
 
+/// A rig with a client in the middle of a frame that has two of its thirty seconds left, and whose process was then
+/// stopped for a minute; and when it went on.
+fn stopped_inside_a_frame() -> (Rig, Duration) {
+    let mut rig = Rig::new(Policy { frame_max_time: 30 * SECOND, ..exact() });
+    for second in 0..=28 {
+        rig.arrives(second * SECOND, Inbound::Inside);
+    }
+    rig.run(28 * SECOND);
+    rig.stop(60 * SECOND);
+    rig.assert_alive();
+    let woken = rig.elapsed();
+    (rig, woken)
+}
+
+#[test]
+fn s77_a_frame_whose_time_ended_in_a_stop_has_a_fresh_timeout() {
+    let (mut rig, woken) = stopped_inside_a_frame();
+    rig.arrives(woken + 19 * SECOND, Inbound::Frame);
+    rig.run(woken + 19 * SECOND);
+    rig.assert_alive();
+}
+
+#[test]
+fn s77_the_fresh_timeout_of_a_frame_is_one_and_no_more() {
+    let (mut rig, woken) = stopped_inside_a_frame();
+    for second in 1..100 {
+        rig.arrives(woken + second * SECOND, Inbound::Inside);
+    }
+    rig.run(woken + 15 * SECOND);
+    rig.stop(60 * SECOND);
+    rig.run(woken + 200 * SECOND);
+    rig.assert_ended(Verdict::Trickle, woken + 75 * SECOND, woken + 75 * SECOND);
+}
+
 #[test]
 fn s60_on_a_machine_whose_timers_are_always_late_a_dead_client_is_gone_in_time() {
     let quick = Policy { interval: 300 * MS, timeout: 300 * MS, stall_guard: MS, ..exact() };

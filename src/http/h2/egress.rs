@@ -1,5 +1,7 @@
 //! A walk over the frames that the HTTP/2 library sends (RFC 9113 §4.1): how far the bytes of each stream have come.
 
+use tokio::time::Instant;
+
 use super::frames::{ACK, DATA, END_STREAM, HEADER, Header, PING};
 use super::streams::Streams;
 
@@ -19,8 +21,8 @@ impl Egress {
         self.left == 0 && self.begun.is_empty()
     }
 
-    /// The library has written `bytes`.
-    pub(super) fn walk(&mut self, mut bytes: &[u8], streams: &mut Streams) {
+    /// The library has written `bytes` at `now`.
+    pub(super) fn walk(&mut self, mut bytes: &[u8], now: Instant, streams: &mut Streams) {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let len = self.left.min(bytes.len());
@@ -44,15 +46,15 @@ impl Egress {
                 self.begun.clear();
                 header
             };
-            self.begin(header, streams);
+            self.begin(header, now, streams);
         }
     }
 
-    fn begin(&mut self, header: Header, streams: &mut Streams) {
+    fn begin(&mut self, header: Header, now: Instant, streams: &mut Streams) {
         (self.frame, self.left) = (header, header.payload);
         match header.kind {
             DATA => {
-                streams.spend(header.stream, header.payload);
+                streams.spend(header.stream, header.payload, now);
                 if header.payload == 0 {
                     self.passed(0, streams);
                 }
@@ -96,7 +98,7 @@ mod tests {
             streams.hand_end(1);
             for piece in sent.chunks(size) {
                 assert!(streams.end_of(1).is_none(), "pieces of {size}");
-                egress.walk(piece, &mut streams);
+                egress.walk(piece, Instant::now(), &mut streams);
             }
             assert!(egress.at_boundary());
             assert_eq!(streams.unsent(1), 0);

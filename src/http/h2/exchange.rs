@@ -249,16 +249,20 @@ async fn room<C: Leg>(
         return Ok(outflow.capacity());
     }
     let mut before = entry.acked();
+    let mut is_still = false;
     loop {
-        if let Ok(room) = suspension::timeout(stall, poll_fn(|cx| poll_room(outflow, wanted, cx))).await {
+        // The look in the middle begins what shows at the end whether a `WINDOW_UPDATE` is on its way.
+        let room = poll_fn(|cx| entry.note_room(poll_room(outflow, wanted, cx)));
+        if let Ok(room) = suspension::timeout(stall / 2, room).await {
             return room;
         }
         // What waits behind other streams moves with the connection.
         let acked = entry.acked();
-        if acked <= before {
+        if acked <= before && std::mem::replace(&mut is_still, true) {
             return Err(Broken::Stalled);
         }
-        before = acked;
+        is_still &= acked <= before;
+        before = before.max(acked);
     }
 }
 

@@ -73,10 +73,19 @@ struct Question {
     /// The same at the last look, and the instant at which it last moved.
     acked: Option<u64>,
     moved: Instant,
-    /// Whether it was found to be still on its way.
-    held_up: bool,
+    way: Way,
     /// Set once the streams that have a heartbeat have failed for the lack of an answer.
     is_reported: bool,
+}
+
+/// How far a PING has come, as far as the looks at it have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Unknown,
+    /// A look found it on its way behind a backlog.
+    HeldUp,
+    /// When it arrived behind a backlog is not known: the time to answer it begins with the look that found it.
+    Arrived,
 }
 
 /// The outcome of a question that was not answered in time.
@@ -122,7 +131,10 @@ impl KeepAlive {
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
         }
-        let (changed, wants_ping) = wire.streams(|streams| (streams.take_changed(), streams.wants_ping()));
+        let (changed, wants_ping) = wire.streams(|streams| {
+            streams.inquire(Instant::now());
+            (streams.take_changed(), streams.wants_ping())
+        });
         if wants_ping || self.question.is_some_and(|question| !question.sent) {
             self.ask(Instant::now(), wire);
         }
@@ -194,8 +206,12 @@ impl KeepAlive {
             return Finding::Nothing;
         };
         let (heard, interval) = (wire.heard(), self.interval(&clocks));
+        let wants_ping = wire.streams(|streams| {
+            streams.inquire(now);
+            streams.wants_ping()
+        });
         match &mut self.question {
-            None if now >= heard + interval => self.ask(now, wire),
+            None if wants_ping || now >= heard + interval => self.ask(now, wire),
             Some(question) if !question.is_reported && now >= question.asked.max(heard + interval) + timeout => {
                 let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
@@ -224,6 +240,7 @@ impl KeepAlive {
             (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
             _ => now + IDLE,
         };
+        let alive = wire.streams(|streams| streams.inquire_at()).map_or(alive, |at| at.min(alive));
         // A block may begin at any time, and no read re-arms the timer.
         let block = self.block_until(wire).unwrap_or(now + self.header_read);
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {
@@ -245,7 +262,7 @@ impl KeepAlive {
 impl Question {
     fn put(now: Instant, delivery: Option<Delivery>) -> Self {
         let acked = delivery.map(|delivery| delivery.acked);
-        Self { asked: now, sent: false, begun: acked, acked, moved: now, held_up: false, is_reported: false }
+        Self { asked: now, sent: false, begun: acked, acked, moved: now, way: Way::Unknown, is_reported: false }
     }
 
     /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
@@ -270,8 +287,12 @@ impl Question {
         let has_backlog = behind.zip(self.begun).is_none_or(|(behind, begun)| behind.saturating_sub(begun) > BACKLOG);
         let is_behind = !arrived && has_backlog;
         let waits = is_behind && now < self.moved + write_stall;
-        let just_arrived = arrived && std::mem::take(&mut self.held_up);
-        self.held_up |= waits;
+        let just_arrived = arrived && (self.way == Way::HeldUp || self.way == Way::Unknown && has_backlog);
+        if arrived {
+            self.way = Way::Arrived;
+        } else if waits {
+            self.way = Way::HeldUp;
+        }
         if unread || waits || just_arrived {
             self.asked = now;
             return Verdict::Spared;
@@ -326,6 +347,20 @@ mod tests {
             let blocked = stuck.judge(now + WRITE_STALL, Some(at(0)), behind, WRITE_STALL);
             assert_eq!(blocked, Verdict::Lost(Death::Blocked), "nothing moved for write_stall");
         }
+    }
+
+    #[test]
+    fn s72_a_ping_that_arrived_behind_a_backlog_before_the_first_look_has_time_to_be_answered() {
+        let (now, end) = (Instant::now(), Some(1_000_000));
+        let mut question = Question::put(now, Some(at(0)));
+        let first = now + 20 * SECOND;
+        assert_eq!(
+            question.judge(first, Some(at(1_000_000)), end, WRITE_STALL),
+            Verdict::Spared,
+            "it may just have come"
+        );
+        let second = question.judge(first + 20 * SECOND, Some(at(1_000_000)), end, WRITE_STALL);
+        assert_eq!(second, Verdict::Lost(Death::Unanswered), "once only");
     }
 
     /// Returns the finding of `keepalive` within `limit`.

@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
@@ -71,6 +72,14 @@ impl<C: Leg> Leg for StreamLeg<C> {
         self.entry.delivery()
     }
 
+    fn await_answer(&self, since: Instant, window: Duration) {
+        self.entry.await_answer(since.into(), window);
+    }
+
+    fn has_halves(&self) -> bool {
+        true
+    }
+
     fn written(&self) -> u64 {
         self.entry.written()
     }
@@ -124,7 +133,7 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         this.outflow.reserve_capacity(bytes.len());
         while this.outflow.capacity() == 0 {
-            match ready!(this.outflow.poll_capacity(cx)) {
+            match ready!(this.entry.note_room(this.outflow.poll_capacity(cx))) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(this.entry.lost(error))),
                 None => return Poll::Ready(Err(this.entry.gone())),

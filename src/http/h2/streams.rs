@@ -1,5 +1,7 @@
-//! The live streams of one connection: how far the bytes of each have come, which heartbeat each follows, and which
-//! answers to the connection's PINGs each has seen.
+//! The live streams of one connection: how far the bytes of each have come, which heartbeat each follows, and what the
+//! answers to the connection's PINGs show of its client's silence.
+
+mod inquiry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +12,10 @@ use tokio::time::Instant;
 
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
+use inquiry::{Answer, Pings, Stall};
 
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
-
-/// Answers to later PINGs after which a stream's own answer is no longer on its way. A client's library may send the
-/// first ahead of what it has queued, but then that queue is on the wire before the second.
-const ANSWERS: u64 = 2;
 
 /// Bytes that other streams may hold in the library while a stream counts as flushed ahead of its turn: they may
 /// stand before its own.
@@ -33,29 +32,23 @@ pub(super) struct Streams {
     dirty: Vec<u32>,
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
-    /// Bytes that the client takes on the connection as a whole.
+    /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
+    end: u64,
+    /// Bytes that the client takes on the connection as a whole, and since when there has been no room for any.
     window: i64,
+    shut: Option<Instant>,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
     initial_window: i64,
     pings: Pings,
+    /// The earliest instant at which the lack of a stream's answer may call for PINGs.
+    inquire_at: Option<Instant>,
     /// The heartbeats of the live streams, each once, and how many streams follow it.
     policies: Vec<(Arc<Policy>, usize)>,
-    /// Set if `policies` has changed since [`Self::take_changed`].
+    /// Set if `policies` has changed, or `inquire_at` has become earlier, since [`Self::take_changed`].
     changed: bool,
     /// Bytes of padding to be credited to the connection's window, and whether a stream has some as well.
     credit: u32,
     has_credit: bool,
-}
-
-/// The PINGs of the connection (RFC 9113 §6.7).
-#[derive(Debug, Default)]
-struct Pings {
-    sent: u64,
-    answered: u64,
-    /// The number of the last one that a stream waits for.
-    wanted: u64,
-    /// End of the last one among the bytes of the connection, once the socket has taken it.
-    end: Option<u64>,
 }
 
 /// One stream.
@@ -67,20 +60,34 @@ struct Live {
     /// End of the last of these among the bytes of the connection, once the socket has taken it.
     end: u64,
     is_dirty: bool,
+    /// Set while bytes wait for room in the windows or in the library.
+    wants_room: bool,
     promised: Option<Promise>,
-    /// Set once `END_STREAM` was handed to the library, and once the library has written it.
-    end_handed: bool,
-    end_emitted: bool,
-    /// Bytes that the client takes on this stream.
+    end_stream: EndStream,
+    /// Bytes that the client takes on this stream, and since when there has been no room for any.
     window: i64,
+    shut: Option<Instant>,
+    /// The wait for one of the windows.
+    stall: Option<Stall>,
     /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
     policy: Option<Arc<Policy>>,
-    round: Option<Round>,
+    /// The answer that the heartbeat waits for.
+    answer: Option<Answer>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
+}
+
+/// How far `END_STREAM` has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndStream {
+    Unsent,
+    /// Handed to the library.
+    Handed,
+    /// Written by the library.
+    Emitted,
 }
 
 /// A position reported for bytes that the driver is about to write: their end among those of the connection, at least.
@@ -88,15 +95,6 @@ struct Live {
 struct Promise {
     handed: u64,
     end: u64,
-}
-
-/// The wait for answers to PINGs that follow a probe of the stream.
-#[derive(Clone, Copy, Debug)]
-struct Round {
-    /// Number of PINGs sent when it began.
-    base: u64,
-    /// Set once unread bytes of the connection have put off its outcome, which they may do once.
-    excused: bool,
 }
 
 /// The clocks that a connection follows: those of the most patient of its streams.
@@ -119,9 +117,12 @@ impl Default for Streams {
             live: BTreeMap::new(),
             dirty: Vec::new(),
             held: 0,
+            end: 0,
             window: FIRST_WINDOW,
+            shut: None,
             initial_window: FIRST_WINDOW,
             pings: Pings::default(),
+            inquire_at: None,
             policies: Vec::new(),
             changed: false,
             credit: 0,
@@ -172,12 +173,12 @@ impl Streams {
         }
     }
 
-    /// Returns whether the heartbeats have changed since [`Self::take_changed`].
+    /// Returns whether the clocks may have moved to an earlier instant since [`Self::take_changed`].
     pub(super) fn has_changed(&self) -> bool {
         self.changed
     }
 
-    /// Returns whether the heartbeats have changed since this was last asked.
+    /// Returns whether the clocks may have moved to an earlier instant since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -217,22 +218,32 @@ impl Streams {
     pub(super) fn hand(&mut self, id: u32, bytes: usize) {
         if let Some(live) = self.live.get_mut(&id) {
             live.handed += bytes as u64;
+            live.wants_room = false;
             self.held += bytes as u64;
+        }
+    }
+
+    /// Bytes of stream `id` wait for room in the windows or in the library.
+    pub(super) fn want_room(&mut self, id: u32) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.wants_room = true;
         }
     }
 
     /// `END_STREAM` of stream `id` is about to be handed to the library.
     pub(super) fn hand_end(&mut self, id: u32) {
-        if let Some(live) = self.live.get_mut(&id) {
-            live.end_handed = true;
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.end_stream == EndStream::Unsent) {
+            live.end_stream = EndStream::Handed;
         }
     }
 
     /// The library begins a DATA frame with `payload` bytes.
-    pub(super) fn spend(&mut self, id: u32, payload: usize) {
+    pub(super) fn spend(&mut self, id: u32, payload: usize, now: Instant) {
         self.window -= wide(payload);
+        note_shut(&mut self.shut, self.window, now);
         if let Some(live) = self.live.get_mut(&id) {
             live.window -= wide(payload);
+            note_shut(&mut live.shut, live.window, now);
         }
     }
 
@@ -242,7 +253,9 @@ impl Streams {
             let before = live.held();
             live.emitted += bytes as u64;
             self.held -= before - live.held();
-            live.end_emitted |= ends;
+            if ends {
+                live.end_stream = EndStream::Emitted;
+            }
             if !std::mem::replace(&mut live.is_dirty, true) {
                 self.dirty.push(id);
             }
@@ -258,6 +271,9 @@ impl Streams {
     /// that have waited for it.
     pub(super) fn drained(&mut self, written: u64, woken: &mut Vec<Waker>) {
         self.pings.end.get_or_insert(written);
+        if !self.dirty.is_empty() {
+            self.end = written;
+        }
         for id in self.dirty.drain(..) {
             if let Some(live) = self.live.get_mut(&id) {
                 (live.is_dirty, live.end) = (false, written);
@@ -312,20 +328,24 @@ impl Streams {
     /// Returns the position up to which the bytes of stream `id` are acknowledged, on a connection with `of_all`
     /// acknowledged bytes.
     ///
-    /// A stream that waits for its turn moves with the connection. One whose window is shut does not, nor does one of
-    /// which all bytes have arrived: then the progress of others says nothing about it.
-    pub(super) fn acked(&mut self, id: u32, of_all: u64) -> u64 {
-        let connection_is_shut = self.window <= 0;
+    /// A stream that waits for its turn moves with the connection; where the window of that is shut, with the bytes of
+    /// its streams, so that a PING is no progress. A stream whose own window is shut does not move, nor does one of which
+    /// all bytes have arrived: then the progress of others says nothing about it. Only while the `WINDOW_UPDATE` that it
+    /// waits for may be on its way (see [`Stall`]) does each call count as progress.
+    pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
+        let awaits_update = self.awaits_update(id, of_all.unread, now, heard);
+        let of_all = of_all.acked;
+        let is_shut = self.window <= 0 && self.dirty.is_empty();
+        let of_streams = if is_shut { of_all.min(self.end) } else { of_all };
         let Some(live) = self.live.get_mut(&id) else { return of_all };
-        let is_held = live.held() > 0;
-        let is_shut = is_held && (connection_is_shut || live.window <= 0);
-        let moves_on = (is_held || live.is_dirty) && !is_shut;
+        let waits = live.held() > 0 || live.wants_room;
+        let moves_on = if waits { live.window > 0 } else { live.is_dirty };
         let acked = match live.promised {
-            Some(Promise { end, .. }) if moves_on => of_all.min(end.saturating_sub(1)),
-            _ if moves_on => of_all,
+            Some(Promise { end, .. }) if moves_on => of_streams.min(end.saturating_sub(1)),
+            _ if moves_on => of_streams,
             _ => of_all.min(live.end),
         };
-        live.acked = live.acked.max(acked);
+        live.acked = live.acked.saturating_add(u64::from(awaits_update)).max(acked);
         live.acked
     }
 }
@@ -335,14 +355,19 @@ impl Streams {
     pub(super) fn widen(&mut self, id: u32, increment: u32) {
         if id == 0 {
             self.window += i64::from(increment);
+            note_open(&mut self.shut, self.window);
         } else if let Some(live) = self.live.get_mut(&id) {
             live.window += i64::from(increment);
+            note_open(&mut live.shut, live.window);
         }
     }
 
     pub(super) fn set_initial_window(&mut self, size: u32) {
         let more = i64::from(size) - std::mem::replace(&mut self.initial_window, i64::from(size));
-        self.live.values_mut().for_each(|live| live.window += more);
+        for live in self.live.values_mut() {
+            live.window += more;
+            note_open(&mut live.shut, live.window);
+        }
     }
 
     /// `bytes` of padding of stream `id` were taken out: the client is to get them back in its windows.
@@ -364,69 +389,6 @@ impl Streams {
     }
 }
 
-/// The PINGs of the connection, and what their answers say about a stream.
-impl Streams {
-    pub(super) fn ping_sent(&mut self) {
-        self.pings.sent += 1;
-        self.pings.end = None;
-    }
-
-    pub(super) fn ping_answered(&mut self) {
-        self.pings.answered = self.pings.sent;
-    }
-
-    /// Returns the end of the last PING among the bytes of the connection; `None` until the socket has taken it.
-    pub(super) fn ping_end(&self) -> Option<u64> {
-        self.pings.end
-    }
-
-    /// Returns whether a stream waits for the answer to a PING that has not been sent.
-    pub(super) fn wants_ping(&self) -> bool {
-        self.pings.wanted > self.pings.sent
-    }
-
-    /// Bytes of stream `id` have come.
-    pub(super) fn heard(&mut self, id: u32) {
-        if let Some(live) = self.live.get_mut(&id) {
-            live.round = None;
-        }
-    }
-
-    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last heard at `heard` and of
-    /// which bytes wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
-    pub(super) fn is_on_its_way(&mut self, id: u32, now: Instant, heard: Instant, unread: bool) -> bool {
-        let Some(live) = self.live.get_mut(&id) else { return unread };
-        let is_quiet = live.policy.as_ref().is_none_or(|policy| now >= heard + policy.timeout);
-        match &mut live.round {
-            None if is_quiet => unread,
-            None => {
-                let base = self.pings.sent;
-                live.round = Some(Round { base, excused: false });
-                self.pings.wanted = self.pings.wanted.max(base + ANSWERS);
-                true
-            }
-            Some(round) if self.pings.answered < round.base + ANSWERS => {
-                self.pings.wanted = self.pings.wanted.max(round.base + ANSWERS);
-                unread || !is_quiet
-            }
-            Some(round) if unread && !round.excused => {
-                round.excused = true;
-                true
-            }
-            Some(_) => {
-                live.round = None;
-                false
-            }
-        }
-    }
-
-    /// [`Delivery`] of stream `id`, from that of the connection.
-    pub(super) fn delivery(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> Delivery {
-        let unread = self.is_on_its_way(id, now, heard, of_all.unread);
-        Delivery { acked: self.acked(id, of_all.acked), unread }
-    }
-}
-
 impl Live {
     fn new(window: i64) -> Self {
         Self {
@@ -434,14 +396,16 @@ impl Live {
             emitted: 0,
             end: 0,
             is_dirty: false,
+            wants_room: false,
             promised: None,
-            end_handed: false,
-            end_emitted: false,
+            end_stream: EndStream::Unsent,
             window,
+            shut: None,
+            stall: None,
             acked: 0,
             waiting: None,
             policy: None,
-            round: None,
+            answer: None,
             credit: 0,
         }
     }
@@ -452,7 +416,21 @@ impl Live {
     }
 
     fn is_flushed(&self) -> bool {
-        self.held() == 0 && !self.is_dirty && (self.end_emitted || !self.end_handed)
+        self.held() == 0 && !self.is_dirty && self.end_stream != EndStream::Handed
+    }
+}
+
+/// Takes in that a `window` may have been used up.
+fn note_shut(shut: &mut Option<Instant>, window: i64, now: Instant) {
+    if window <= 0 {
+        shut.get_or_insert(now);
+    }
+}
+
+/// Takes in that a `window` may have been widened.
+fn note_open(shut: &mut Option<Instant>, window: i64) {
+    if window > 0 {
+        *shut = None;
     }
 }
 

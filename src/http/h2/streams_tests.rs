@@ -17,8 +17,14 @@ fn handed(handed: usize) -> Streams {
 
 /// The library writes `bytes` of a stream in one frame.
 fn write(streams: &mut Streams, id: u32, bytes: usize) {
-    streams.spend(id, bytes);
+    streams.spend(id, bytes, Instant::now());
     streams.emit(id, bytes, false);
+}
+
+/// Returns the position of stream `id` on a connection with `of_all` acknowledged bytes that is quiet.
+fn position(streams: &mut Streams, id: u32, of_all: u64) -> u64 {
+    let now = Instant::now();
+    streams.acked(id, Delivery { acked: of_all, unread: false }, now, now)
 }
 
 #[test]
@@ -27,13 +33,13 @@ fn s72_what_the_library_holds_has_not_come_as_far_as_the_connection() {
     write(&mut streams, 1, 20_000);
     streams.drained(20_100, &mut Vec::new());
     assert_eq!(streams.end_of(1), None, "30,000 bytes are left, in an open window");
-    assert_eq!(streams.acked(1, 15_000), 15_000, "it moves with the connection");
+    assert_eq!(position(&mut streams, 1, 15_000), 15_000, "it moves with the connection");
     write(&mut streams, 1, 30_000);
     assert_eq!(streams.end_of(1), None, "not in the socket yet");
     streams.drained(50_200, &mut Vec::new());
     assert_eq!(streams.end_of(1), Some(50_200));
-    assert_eq!(streams.acked(1, 50_199), 50_199, "on its way");
-    assert_eq!(streams.acked(1, 99_999), 50_200, "arrived; what others send says nothing about it");
+    assert_eq!(position(&mut streams, 1, 50_199), 50_199, "on its way");
+    assert_eq!(position(&mut streams, 1, 99_999), 50_200, "arrived; what others send says nothing about it");
 }
 
 #[test]
@@ -42,21 +48,54 @@ fn s41_a_stream_whose_window_is_shut_does_not_move_with_the_connection() {
     streams.set_initial_window(16_000);
     write(&mut streams, 1, 16_000);
     streams.drained(16_100, &mut Vec::new());
-    assert_eq!(streams.acked(1, 16_100), 16_100);
+    assert_eq!(position(&mut streams, 1, 16_100), 16_100);
     write(&mut streams, 3, 9_000);
     streams.drained(26_000, &mut Vec::new());
-    assert_eq!(streams.acked(1, 26_000), 16_100, "the others' progress is not its own");
+    assert_eq!(position(&mut streams, 1, 26_000), 16_100, "the others' progress is not its own");
     streams.widen(1, 8_000);
-    assert_eq!(streams.acked(1, 26_000), 26_000, "it waits for its turn");
+    assert_eq!(position(&mut streams, 1, 26_000), 26_000, "it waits for its turn");
     write(&mut streams, 1, 8_000);
     streams.drained(34_100, &mut Vec::new());
     streams.set_initial_window(8_000);
-    assert_eq!(streams.acked(1, 99_999), 34_100, "SETTINGS have shut it (RFC 9113 §6.9.2)");
+    assert_eq!(position(&mut streams, 1, 99_999), 34_100, "SETTINGS have shut it (RFC 9113 §6.9.2)");
     streams.set_initial_window(1_000_000);
-    streams.spend(3, 65_535 - 16_000 - 9_000 - 8_000);
-    assert_eq!(streams.acked(1, 99_999), 34_100, "the connection's window is shut");
+    streams.spend(3, 65_535 - 16_000 - 9_000 - 8_000, Instant::now());
+    assert_eq!(position(&mut streams, 1, 99_999), 34_100, "the connection's window is shut");
     streams.widen(0, 1);
-    assert_eq!(streams.acked(1, 99_999), 99_999);
+    assert_eq!(position(&mut streams, 1, 99_999), 99_999);
+}
+
+#[test]
+fn s73_a_stream_that_waits_for_the_window_of_the_connection_moves_with_the_bytes_of_others() {
+    // Its bytes are in the library, or find no room there.
+    for held in [50_000, 0] {
+        let mut streams = handed(held);
+        streams.widen(3, 1_000_000);
+        streams.want_room(1);
+        let mut written = 0;
+        for turn in 1..=5 {
+            write(&mut streams, 3, 65_535);
+            let acked = written + 30_000;
+            assert_eq!(
+                position(&mut streams, 1, acked),
+                acked,
+                "{held} held, turn {turn}: bytes of the other are written"
+            );
+            written += 65_535 + 9;
+            streams.drained(written, &mut Vec::new());
+            assert_eq!(position(&mut streams, 1, written), written, "{held} held, turn {turn}: the window is used up");
+            streams.widen(0, 65_535);
+        }
+        streams.spend(3, 65_535, Instant::now());
+        streams.emit_ping();
+        streams.drained(written + 17, &mut Vec::new());
+        assert_eq!(position(&mut streams, 1, written + 17), written, "a PING is no progress while the window is shut");
+        streams.widen(0, 65_535);
+        streams.set_initial_window(0);
+        write(&mut streams, 3, 1000);
+        streams.drained(written + 1026, &mut Vec::new());
+        assert_eq!(position(&mut streams, 1, written + 1026), written, "nor are bytes of others while its own is shut");
+    }
 }
 
 #[test]
@@ -95,42 +134,113 @@ fn a_session_that_may_miss_several_has_that_much_time() {
     assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
 }
 
-#[test]
-fn s75_a_stream_is_judged_by_the_answers_to_later_pings_while_its_connection_is_heard() {
-    let probed = Instant::now();
-    let mut streams = handed(0);
-    streams.follow(1, &of(Mode::Protocol, 20));
-    streams.ping_sent();
-    assert!(streams.is_on_its_way(1, probed, probed, false), "the connection is heard");
-    streams.ping_answered();
-    let deadline = probed + 20 * SECOND;
-    let heard = deadline - SECOND;
-    assert!(streams.is_on_its_way(1, deadline, heard, false), "that PING was sent before the probe");
-    for answer in 1..=2 {
-        assert!(streams.wants_ping());
+/// Answers the PINGs that are wanted, which must be `count`.
+fn answer_pings(streams: &mut Streams, count: usize) {
+    for turn in 0..count {
+        assert!(streams.wants_ping(), "PING {turn} of {count}");
         streams.ping_sent();
-        assert!(!streams.wants_ping() || answer == 1);
-        assert!(streams.is_on_its_way(1, deadline, heard, false), "{answer} PINGs sent");
         streams.ping_answered();
     }
-    assert!(streams.is_on_its_way(1, deadline, heard, true), "bytes are about to be read");
-    assert!(!streams.is_on_its_way(1, deadline, heard, true), "but not for ever");
+    assert!(!streams.wants_ping(), "more than {count} PINGs");
 }
 
 #[test]
-fn s75_a_stream_is_judged_when_its_connection_has_been_quiet_or_it_was_heard_itself() {
+fn s75_what_shows_that_a_stream_is_silent_is_there_when_its_time_is_over() {
+    let probed = Instant::now();
+    let window = 20 * SECOND;
+    let mut streams = handed(0);
+    streams.follow(1, &of(Mode::Protocol, 20));
+    streams.take_changed();
+    streams.await_answer(1, probed, window);
+    assert!(streams.take_changed(), "the connection's timer is to be set");
+    streams.inquire(probed + 9 * SECOND);
+    assert!(!streams.wants_ping());
+    let half = streams.inquire_at().expect("PINGs in time");
+    assert_eq!(half, probed + window / 2);
+    streams.inquire(half);
+    answer_pings(&mut streams, 2);
+    let (deadline, heard) = (probed + window, probed + 19 * SECOND);
+    assert!(!streams.is_on_its_way(1, deadline, heard, false), "judged at its deadline, not later");
+    assert!(!streams.is_on_its_way(1, deadline + SECOND, heard, false), "and so at every later look");
+    assert_eq!(streams.inquire_at(), None);
+}
+
+#[test]
+fn s75_a_stream_is_spared_while_later_pings_of_its_connection_are_not_answered() {
     let probed = Instant::now();
     let mut streams = handed(0);
     streams.follow(1, &of(Mode::Protocol, 20));
-    assert!(!streams.is_on_its_way(1, probed + 20 * SECOND, probed, false), "quiet for its window");
-    assert!(streams.is_on_its_way(1, probed + 19 * SECOND, probed, false));
-    assert!(!streams.is_on_its_way(1, probed + 20 * SECOND, probed, false), "quiet since");
+    streams.await_answer(1, probed, 20 * SECOND);
+    streams.inquire(probed + 10 * SECOND);
+    let (deadline, heard) = (probed + 20 * SECOND, probed + 19 * SECOND);
+    streams.ping_sent();
+    assert!(streams.is_on_its_way(1, deadline, heard, false));
+    streams.ping_answered();
+    assert!(streams.is_on_its_way(1, deadline, heard, false), "the first answer may be ahead of what is queued");
+    answer_pings(&mut streams, 1);
+    assert!(streams.is_on_its_way(1, deadline, heard, true), "bytes are about to be read");
+    assert!(!streams.is_on_its_way(1, deadline + SECOND, deadline + SECOND, true), "they have been");
+    assert!(!streams.is_on_its_way(1, deadline, heard, false));
+
+    // A later probe is another question; one that was answered asks for no PING.
+    streams.await_answer(1, deadline, 20 * SECOND);
+    assert!(streams.is_on_its_way(1, deadline + SECOND, deadline, false));
     streams.heard(1);
-    streams.ping_sent();
-    streams.ping_answered();
-    streams.ping_sent();
-    streams.ping_answered();
-    assert!(streams.is_on_its_way(1, probed + 21 * SECOND, probed + 20 * SECOND, false), "a new round");
+    streams.inquire(deadline + 10 * SECOND);
+    assert!(!streams.wants_ping());
+    // What was heard may have been no answer.
+    assert!(streams.is_on_its_way(1, deadline + 20 * SECOND, deadline + 19 * SECOND, false));
+    answer_pings(&mut streams, 2);
+    streams.heard(1);
+    assert!(!streams.is_on_its_way(1, deadline + 21 * SECOND, deadline + 20 * SECOND, false), "nor was this");
+}
+
+#[test]
+fn s75_a_stream_is_judged_when_its_connection_has_been_quiet() {
+    let probed = Instant::now();
+    let mut streams = handed(0);
+    streams.follow(1, &of(Mode::Protocol, 20));
+    streams.await_answer(1, probed, 20 * SECOND);
+    assert!(streams.is_on_its_way(1, probed + 19 * SECOND, probed, false));
+    assert!(!streams.is_on_its_way(1, probed + 20 * SECOND, probed, false), "quiet for its window");
+}
+
+#[test]
+fn s41_a_stream_whose_window_update_may_be_on_its_way_is_spared() {
+    let shut = Instant::now();
+    for of_connection in [false, true] {
+        let mut streams = handed(100_000);
+        let policy = Policy { write_stall: 8 * SECOND, ..Policy::default() };
+        streams.follow(1, &Arc::new(policy));
+        streams.widen(u32::from(of_connection), 1_000_000);
+        streams.spend(1, 65_535, shut);
+        streams.emit(1, 65_535, false);
+        streams.drained(65_544, &mut Vec::new());
+        let look = |streams: &mut Streams, after: u32, heard: u32| {
+            let of_all = Delivery { acked: 65_544, unread: false };
+            streams.acked(1, of_all, shut + after * SECOND, shut + heard * SECOND)
+        };
+        let arrived = look(&mut streams, 1, 1);
+        assert_eq!(look(&mut streams, 3, 3), arrived);
+        assert!(!streams.wants_ping(), "a short wait costs nothing");
+        assert_eq!(look(&mut streams, 4, 4), arrived);
+        assert!(streams.wants_ping(), "half of write_stall is left for the answers");
+        streams.ping_sent();
+        let spared = look(&mut streams, 8, 8);
+        assert!(spared > arrived, "the PING is not answered: the WINDOW_UPDATE may stand before the answer");
+        assert_eq!(look(&mut streams, 9, 1), spared, "nothing has come for write_stall");
+        streams.ping_answered();
+        answer_pings(&mut streams, 1);
+        assert_eq!(look(&mut streams, 16, 16), spared, "the client does not read the stream");
+
+        // Another wait is another question.
+        streams.widen(u32::from(!of_connection), 10);
+        streams.spend(1, 10, shut + 20 * SECOND);
+        let before = look(&mut streams, 21, 21);
+        assert!(!streams.wants_ping());
+        assert!(look(&mut streams, 28, 28) > before, "a proxy that was stopped asks first");
+        answer_pings(&mut streams, 2);
+    }
 }
 
 #[test]
@@ -142,23 +252,23 @@ fn s57_a_stream_of_which_nothing_is_held_moves_as_its_own_bytes_are_acknowledged
         write(&mut streams, 1, 1000);
         written += 1009;
         streams.drained(written, &mut Vec::new());
-        assert_eq!(streams.acked(1, written), written, "what the app sends and the client takes is progress");
+        assert_eq!(position(&mut streams, 1, written), written, "what the app sends and the client takes is progress");
     }
     write(&mut streams, 3, 50_000);
     streams.drained(written + 50_009, &mut Vec::new());
-    assert_eq!(streams.acked(1, written + 50_009), written, "what others take is not");
+    assert_eq!(position(&mut streams, 1, written + 50_009), written, "what others take is not");
 }
 
 #[test]
 fn s72_a_stream_that_is_next_has_not_arrived_before_its_bytes_are_in_the_socket() {
     let mut streams = handed(10);
     assert!(streams.is_next(1, 1010));
-    assert_eq!(streams.acked(1, 1000), 1000);
-    assert_eq!(streams.acked(1, 5000), 1009, "what others put before it is no arrival");
+    assert_eq!(position(&mut streams, 1, 1000), 1000);
+    assert_eq!(position(&mut streams, 1, 5000), 1009, "what others put before it is no arrival");
     write(&mut streams, 1, 10);
-    assert_eq!(streams.acked(1, 5000), 1009, "nor is the buffer");
+    assert_eq!(position(&mut streams, 1, 5000), 1009, "nor is the buffer");
     streams.drained(6041, &mut Vec::new());
-    assert_eq!(streams.acked(1, 6040), 6040);
+    assert_eq!(position(&mut streams, 1, 6040), 6040);
     streams.hand(1, 70_000);
     assert!(!streams.is_next(1, 80_000), "more than the window");
     streams.widen(0, 100_000);

@@ -273,7 +273,7 @@ impl<C: Leg> Shared<C> {
             self.gathered.extend_from_slice(&piece[..piece.len().min(room)]);
         }
         let taken = self.gathered.len() - before;
-        self.egress.walk(&self.gathered[before..], &mut self.streams);
+        self.egress.walk(&self.gathered[before..], Instant::now(), &mut self.streams);
         if !self.corked
             && let Poll::Ready(result) = self.poll_drain(cx)
         {

@@ -30,10 +30,10 @@ use tungstenite::handshake::derive_accept_key;
 
 use crate::fetch::{Client, Connection};
 use crate::head::{Head, HeadError};
-use crate::line::{Line, Lines, Shared};
+use crate::line::{self, Line, Lines, Shared};
 use crate::pattern::Pattern;
 use crate::session::{Manners, Session, SessionError};
-use crate::wire::{Tunnel, Wire};
+use crate::wire::{Pace, Paced, Tunnel, Wire};
 
 /// A session through a proxy.
 pub type ProxiedSession = Session<Wire>;
@@ -128,6 +128,7 @@ pub struct Dialer {
     sources: u8,
     patience: Duration,
     pattern: Arc<Pattern>,
+    pace: Option<Pace>,
 }
 
 impl Dialer {
@@ -149,22 +150,46 @@ impl Dialer {
         let name = ServerName::try_from(url.host.clone())?;
         let tls = Arc::new(client_config(authority, http)?);
         let lines = Lines::default();
-        Ok(Self { url, http, lines, address, name, tls, sources, patience, pattern: Arc::new(pattern) })
+        let pattern = Arc::new(pattern);
+        Ok(Self { url, http, lines, address, name, tls, sources, patience, pattern, pace: None })
+    }
+
+    /// The same dialer for sessions that read slowly. They share no connection with the others.
+    #[must_use]
+    pub fn paced(&self, pace: Pace) -> Self {
+        Self {
+            url: self.url.clone(),
+            lines: Lines::default(),
+            name: self.name.clone(),
+            tls: Arc::clone(&self.tls),
+            pattern: Arc::clone(&self.pattern),
+            pace: Some(pace),
+            ..*self
+        }
     }
 
     /// Opens the session number `index`.
     pub async fn dial(&self, index: usize, manners: Manners) -> Result<ProxiedSession, DialError> {
+        self.dial_path(index, &self.url.path, manners).await
+    }
+
+    /// The same at another path than the URL's.
+    pub async fn dial_path(&self, index: usize, path: &str, manners: Manners) -> Result<ProxiedSession, DialError> {
         let (wire, early) = match self.http {
             Http::One => {
                 let tls = self.secure(index).await?;
-                let (tls, early) = self.within("upgrade", self.upgrade(tls)).await?;
+                let (tls, early) = self.within("upgrade", self.upgrade(tls, path)).await?;
                 (Wire::Tls(Box::new(tls)), early)
             }
             Http::Two { streams } => {
                 let (shared, line) = self.line(index / streams, streams).await?;
-                let tunnel = self.within("extended CONNECT", self.tunnel(shared, &line)).await?;
+                let tunnel = self.within("extended CONNECT", self.tunnel(shared, &line, path)).await?;
                 (Wire::Tunnel(tunnel), Vec::new())
             }
+        };
+        let wire = match self.pace {
+            Some(pace) => Wire::Paced(Box::new(Paced::new(wire, pace))),
+            None => wire,
         };
         Ok(Session::new(wire, early, Arc::clone(&self.pattern), manners)?)
     }
@@ -186,7 +211,8 @@ impl Dialer {
         let shared = self.lines.place(number);
         let open = || async {
             let tls = self.secure(number).await?;
-            self.within("exchange of HTTP/2 settings", Line::open(tls, streams)).await
+            let window = self.pace.map_or(line::STREAM_WINDOW, |pace| pace.buffer);
+            self.within("exchange of HTTP/2 settings", Line::open(tls, streams, window)).await
         };
         let line = shared.get_or_try_init(open).await?.clone();
         Ok((shared, line))
@@ -216,6 +242,9 @@ impl Dialer {
     async fn connect(&self, index: usize) -> Result<TcpStream, DialError> {
         let connect = async {
             let socket = TcpSocket::new_v4()?;
+            if let Some(pace) = self.pace {
+                socket.set_recv_buffer_size(pace.buffer)?;
+            }
             if self.sources > 1 && self.address.ip().is_loopback() {
                 let last = u8::try_from(index % usize::from(self.sources)).unwrap_or(0) + 1;
                 // A port in TIME_WAIT may be used again: its last connection went to another port.
@@ -229,9 +258,13 @@ impl Dialer {
         connect.await.map_err(|source| DialError::Connect { address: self.address, source })
     }
 
-    async fn upgrade(&self, mut tls: TlsStream<TcpStream>) -> Result<(TlsStream<TcpStream>, Vec<u8>), DialError> {
+    async fn upgrade(
+        &self,
+        mut tls: TlsStream<TcpStream>,
+        path: &str,
+    ) -> Result<(TlsStream<TcpStream>, Vec<u8>), DialError> {
         let key = generate_key();
-        let Url { host, port, path, .. } = &self.url;
+        let Url { host, port, .. } = &self.url;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nOrigin: https://{host}:{port}\r\n\r\n"
@@ -249,14 +282,14 @@ impl Dialer {
     }
 
     /// RFC 8441 §5: no key and no accept, and 200 where HTTP/1.1 says 101.
-    async fn tunnel(&self, shared: Shared, line: &Line) -> Result<Tunnel, DialError> {
+    async fn tunnel(&self, shared: Shared, line: &Line, path: &str) -> Result<Tunnel, DialError> {
         if !line.takes_websockets() {
             return Err(DialError::NoWebSockets);
         }
         let authority = self.url.authority();
         let request = Request::builder()
             .method(Method::CONNECT)
-            .uri(format!("https://{authority}{}", self.url.path))
+            .uri(format!("https://{authority}{path}"))
             .extension(h2::ext::Protocol::from_static("websocket"))
             .header("sec-websocket-version", "13")
             .header("origin", format!("https://{authority}"))

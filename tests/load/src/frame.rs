@@ -128,7 +128,12 @@ impl Header {
 
 /// Appends one whole masked frame, as a client sends it.
 pub fn encode_masked(opcode: Opcode, key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
-    Header { fin: true, opcode, mask: Some(key), length: payload.len() as u64 }.encode(out);
+    encode_masked_fragment(true, opcode, key, payload, out);
+}
+
+/// Appends one masked frame, which may be a fragment of a message.
+pub fn encode_masked_fragment(fin: bool, opcode: Opcode, key: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+    Header { fin, opcode, mask: Some(key), length: payload.len() as u64 }.encode(out);
     let start = out.len();
     out.extend_from_slice(payload);
     apply_mask(&mut out[start..], key);
@@ -186,6 +191,11 @@ impl Default for State {
 }
 
 impl Decoder {
+    /// Whether the bytes so far end with a frame, or none have come.
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.state, State::Head { held: 0, .. })
+    }
+
     /// Takes the next part off the front of `input`; [`None`] when more bytes are needed.
     #[expect(clippy::mut_mut, reason = "a cursor over a buffer that is unmasked in place")]
     pub fn next<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Part<'a>>, FrameError> {

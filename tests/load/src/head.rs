@@ -44,6 +44,11 @@ impl Head {
         }
     }
 
+    /// All of it, up to and with the empty line.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// The request or status line.
     pub fn start_line(&self) -> &str {
         self.text.lines().next().unwrap_or_default()

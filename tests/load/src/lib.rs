@@ -22,6 +22,7 @@ pub mod process;
 pub mod report;
 pub mod scenario;
 pub mod session;
+pub mod stand_in;
 pub mod stats;
 pub mod upstream;
 pub mod wire;

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::dial::DialError;
 
 /// What Chromium announces for a stream; no measurement should end at the client's window.
-const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
+pub const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
 /// What Chromium announces for a connection.
 const CONNECTION_WINDOW: u32 = 15 * 1024 * 1024;
 
@@ -31,10 +31,11 @@ pub struct Line {
 }
 
 impl Line {
-    /// Exchanges the prefaces on a TLS stream that has agreed on `h2`, for `streams` streams at once.
-    pub async fn open(tls: TlsStream<TcpStream>, streams: usize) -> Result<Self, DialError> {
+    /// Exchanges the prefaces on a TLS stream that has agreed on `h2`, for `streams` streams at once, each with a
+    /// receive window of `window` bytes.
+    pub async fn open(tls: TlsStream<TcpStream>, streams: usize, window: u32) -> Result<Self, DialError> {
         let (requests, mut connection) = Builder::new()
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(window)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .data_frame_budget(FRAME_BUDGET)
             .enable_push(false)

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use pulsegate_load::process::Tree;
 use pulsegate_load::report::Runs;
-use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent};
-use pulsegate_load::{cert, upstream};
+use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent, soak};
+use pulsegate_load::{cert, stand_in, upstream};
 
 /// Load generator of pulsegate's benchmark. A scenario prints `name value` lines.
 #[derive(Debug, Parser)]
@@ -29,12 +29,15 @@ enum Command {
     Silent(silent::Silent),
     Handshake(handshake::Handshake),
     Beat(beat::Beat),
+    Soak(Box<soak::Soak>),
     /// Serve as the app behind the proxy, on plain TCP: a WebSocket echo, and bodies at /body/LENGTH
     EchoUpstream {
         /// Where to listen; port 0 takes any. The address is printed.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
+    #[command(hide = true)]
+    StandIn(stand_in::StandIn),
     /// Make a certificate authority and a certificate for localhost
     Cert {
         /// Where ca.pem, cert.pem, key.pem and both.pem (certificate and key) are written
@@ -70,7 +73,14 @@ async fn run(command: Command) -> Result<()> {
         Command::Silent(options) => silent::run(&options).await?,
         Command::Handshake(options) => handshake::run(&options).await?,
         Command::Beat(options) => beat::run(&options).await?,
+        Command::Soak(options) => {
+            let soak::Judgement { figures, failures } = soak::run(&options).await?;
+            print!("{figures}");
+            ensure!(failures.is_empty(), "the soak has failed: {}", failures.join("; "));
+            return Ok(());
+        }
         Command::EchoUpstream { listen } => return serve(listen).await,
+        Command::StandIn(options) => return stand_in::serve(options).await,
         Command::Cert { directory } => return Ok(cert::write(&directory)?),
         Command::FreePort => {
             println!("{}", TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port());

@@ -52,6 +52,31 @@ impl Tree {
             .sum()
     }
 
+    /// Memory that no other process shares, in bytes.
+    pub fn private_memory(&self) -> Result<u64, ProcessError> {
+        self.sum_of(|pid| {
+            let path = format!("/proc/{pid}/smaps_rollup");
+            let text = read(&path)?;
+            let fields = ["Private_Clean:", "Private_Dirty:"].map(|name| parse_kib(&text, name));
+            let [Some(clean), Some(dirty)] = fields else { return Err(ProcessError::Format { path: path.into() }) };
+            Ok(clean + dirty)
+        })
+    }
+
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> Result<u64, ProcessError> {
+        self.sum_of(|pid| count_entries(&format!("/proc/{pid}/fd")))
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> Result<u64, ProcessError> {
+        self.sum_of(|pid| count_entries(&format!("/proc/{pid}/task")))
+    }
+
+    fn sum_of(&self, figure: impl Fn(u32) -> Result<u64, ProcessError>) -> Result<u64, ProcessError> {
+        self.pids.iter().map(|&pid| figure(pid)).sum()
+    }
+
     /// The memory once it has held still for `calm`: neither up nor down by more than 0.5 %. After `patience` the last
     /// reading counts, still or not.
     pub async fn settled_pss(&self, calm: Duration, patience: Duration) -> Result<u64, ProcessError> {
@@ -120,8 +145,18 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+fn count_entries(directory: &str) -> Result<u64, ProcessError> {
+    let listing = fs::read_dir(directory).map_err(|source| ProcessError::Read { path: directory.into(), source })?;
+    Ok(listing.count() as u64)
+}
+
 fn parse_pss(rollup: &str) -> Option<u64> {
-    let value = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    parse_kib(rollup, "Pss:")
+}
+
+/// The value of a field of `/proc/PID/smaps_rollup`, in bytes.
+fn parse_kib(rollup: &str, name: &str) -> Option<u64> {
+    let value = rollup.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 

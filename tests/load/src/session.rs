@@ -5,12 +5,14 @@
 //! that only wrote until its message was out would deadlock with an echo that streams.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -62,6 +64,12 @@ pub struct Seen {
     pub pings: u64,
     /// The peer's Close.
     pub close: Option<Close>,
+    /// Pongs that answer the session's own Pings.
+    pub pongs: u64,
+    /// Pongs that answer none of them.
+    pub stray_pongs: u64,
+    /// The longest time from reading a Ping to having written its Pong, of those that are written.
+    pub slowest_answer: Duration,
 }
 
 /// One WebSocket over any byte stream.
@@ -78,12 +86,18 @@ pub struct Session<S> {
     expected: Option<Range<usize>>,
     phase: Phase,
     seen: Seen,
+    /// When the oldest Ping was read whose Pong is not yet written.
+    owed_since: Option<Instant>,
+    /// Payloads of own Pings that are unanswered, oldest first.
+    asked: VecDeque<[u8; 8]>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Open,
     CloseSent,
+    /// The client's direction has ended without a Close: nothing more is written.
+    HalfClosed,
 }
 
 /// Bytes on their way out.
@@ -108,6 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             expected: None,
             phase: Phase::Open,
             seen: Seen::default(),
+            owed_since: None,
+            asked: VecDeque::new(),
         };
         session.absorb(&mut early)?;
         Ok(session)
@@ -120,12 +136,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Sends the message number `sequence` of session `index` and waits until all of it came back unchanged.
     pub async fn echo(&mut self, index: usize, sequence: u64, length: usize) -> Result<(), SessionError> {
+        self.queue_message(index, sequence, length, 1, false);
+        self.echoed().await
+    }
+
+    /// Queues the message number `sequence` of session `index` in `fragments` frames, with a Ping of its own between the
+    /// first two frames if `ping` asks for it. Its echo is expected from now on.
+    pub fn queue_message(&mut self, index: usize, sequence: u64, length: usize, fragments: usize, ping: bool) {
         let place = self.pattern.place(index, sequence, length);
-        let key = fastrand::u32(..).to_ne_bytes();
-        frame::encode_masked(self.pattern.opcode(), key, self.pattern.bytes(place.clone()), &mut self.outbound.bytes);
+        let step = length.div_ceil(fragments.max(1)).max(1);
+        let pattern = Arc::clone(&self.pattern);
+        let mut rest = pattern.bytes(place.clone());
+        let mut opcode = pattern.opcode();
+        loop {
+            let (fragment, behind) = rest.split_at(step.min(rest.len()));
+            rest = behind;
+            let key = fastrand::u32(..).to_ne_bytes();
+            let fin = rest.is_empty();
+            frame::encode_masked_fragment(fin, opcode, key, fragment, &mut self.outbound.bytes);
+            if ping && opcode != Opcode::Continuation {
+                self.queue_ping(sequence);
+            }
+            if fin {
+                break;
+            }
+            opcode = Opcode::Continuation;
+        }
         self.expected = Some(place);
-        while self.expected.is_some() {
-            if self.turn().await? == Turn::Ended {
+    }
+
+    /// Queues a message of one byte whose echo is not expected.
+    pub fn queue_last_word(&mut self) {
+        let key = fastrand::u32(..).to_ne_bytes();
+        frame::encode_masked(self.pattern.opcode(), key, b".", &mut self.outbound.bytes);
+    }
+
+    fn queue_ping(&mut self, sequence: u64) {
+        let payload = sequence.to_be_bytes();
+        frame::encode_masked(Opcode::Ping, fastrand::u32(..).to_ne_bytes(), &payload, &mut self.outbound.bytes);
+        self.asked.push_back(payload);
+    }
+
+    /// Waits until the message under way has come back unchanged, and every own Ping is answered.
+    pub async fn echoed(&mut self) -> Result<(), SessionError> {
+        while self.expected.is_some() || !self.asked.is_empty() {
+            let ended = self.turn().await? == Turn::Ended;
+            // The end may have come with the last of the echo.
+            if ended && (self.expected.is_some() || !self.asked.is_empty()) {
                 return Err(self.ended());
             }
         }
@@ -134,7 +191,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Closes with 1000, waits for the peer's Close and the end, then closes the stream.
     pub async fn close(&mut self) -> Result<(), SessionError> {
-        self.queue_close(&1000_u16.to_be_bytes());
+        self.close_with(1000).await
+    }
+
+    /// The same with another code.
+    pub async fn close_with(&mut self, code: u16) -> Result<(), SessionError> {
+        self.queue_close(&code.to_be_bytes());
         while self.turn().await? == Turn::Progress {}
         if self.seen.close.is_none() {
             return Err(SessionError::Ended { code: None });
@@ -142,6 +204,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // The peer has ended already: there is nobody left to tell, and nothing lost if telling fails.
         let _ = self.stream.shutdown().await;
         Ok(())
+    }
+
+    /// Writes what waits, then ends the client's direction without a Close. Reading goes on.
+    pub async fn half_close(&mut self) -> Result<(), SessionError> {
+        let written = poll_fn(|context| match self.poll_send(context) {
+            Ok(None) if self.outbound.bytes.is_empty() && self.outbound.flushed => Poll::Ready(Ok(None)),
+            Ok(None) => Poll::Pending,
+            end => Poll::Ready(end),
+        });
+        if written.await?.is_some() {
+            return Err(self.ended());
+        }
+        self.phase = Phase::HalfClosed;
+        Ok(self.stream.shutdown().await?)
+    }
+
+    /// Drives the session to its end, whatever comes.
+    pub async fn drain(&mut self) -> Result<(), SessionError> {
+        while self.turn().await? == Turn::Progress {}
+        Ok(())
+    }
+
+    /// Changes what the session does about the peer's Pings and Closes from now on.
+    pub fn set_manners(&mut self, manners: Manners) {
+        self.manners = manners;
+    }
+
+    /// The stream below. What has not yet been written is dropped.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+
+    /// The longest time for which a Ping of the peer went unanswered, counted from when it was read. One that is still
+    /// unanswered counts too.
+    pub fn slowest_answer(&self) -> Duration {
+        let owed = self.owed_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.seen.slowest_answer.max(owed)
     }
 
     /// Writes what waits, then waits for bytes and deals with them. Safe to drop at any time.
@@ -194,7 +293,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         *sent = 0;
         if !*flushed {
             match Pin::new(&mut self.stream).poll_flush(context) {
-                Poll::Ready(Ok(())) => *flushed = true,
+                Poll::Ready(Ok(())) => {
+                    *flushed = true;
+                    if let Some(since) = self.owed_since.take() {
+                        self.seen.slowest_answer = self.seen.slowest_answer.max(since.elapsed());
+                    }
+                }
                 Poll::Ready(Err(error)) => return ending(error).map(Some),
                 Poll::Pending => {}
             }
@@ -252,8 +356,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 if self.manners == Manners::Answers && self.phase == Phase::Open {
                     let key = fastrand::u32(..).to_ne_bytes();
                     frame::encode_masked(Opcode::Pong, key, &self.control, &mut self.outbound.bytes);
+                    self.owed_since.get_or_insert_with(Instant::now);
                 }
             }
+            Opcode::Pong if self.asked.front().is_some_and(|payload| payload[..] == self.control[..]) => {
+                self.asked.pop_front();
+                self.seen.pongs += 1;
+            }
+            Opcode::Pong => self.seen.stray_pongs += 1,
             Opcode::Close => {
                 let code = self.control.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
                 self.seen.close.get_or_insert(Close { at: Instant::now(), code });

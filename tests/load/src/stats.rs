@@ -21,6 +21,17 @@ pub fn median(values: &[f64]) -> Option<f64> {
     if sorted.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(sorted[middle - 1], upper)) }
 }
 
+/// The slope of the line through points of x and y, by Theil and Sen: the median of the slopes between all pairs. A third
+/// of the points may lie anywhere without bending it. [`None`] without two distinct x.
+pub fn robust_slope(points: &[(f64, f64)]) -> Option<f64> {
+    let mut slopes = Vec::with_capacity(points.len() * points.len() / 2);
+    for (index, (x, y)) in points.iter().enumerate() {
+        let later = points[index + 1..].iter().filter(|(other, _)| *other > *x);
+        slopes.extend(later.map(|(other_x, other_y)| (other_y - y) / (other_x - x)));
+    }
+    median(&slopes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +46,17 @@ mod tests {
         assert_eq!(percentile(&[15, 20, 35, 40, 50], 30.0), Some(20));
         assert_eq!(percentile(&[7], 99.0), Some(7));
         assert_eq!(percentile::<u32>(&[], 50.0), None);
+    }
+
+    #[test]
+    fn a_slope_survives_outliers() {
+        let mut points: Vec<(f64, f64)> = (0..20_u32).map(|x| (f64::from(x), 3.0 * f64::from(x) + 1.0)).collect();
+        points[4].1 = 1e9;
+        points[17].1 = -1e9;
+        let slope = robust_slope(&points).expect("there are twenty points");
+        assert!((slope - 3.0).abs() < 1e-9, "{slope}");
+        assert_eq!(robust_slope(&[(1.0, 5.0), (1.0, 6.0)]), None);
+        assert_eq!(robust_slope(&[]), None);
     }
 
     #[test]

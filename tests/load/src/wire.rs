@@ -1,13 +1,16 @@
 //! The byte stream below a WebSocket: a TLS connection of its own, or one stream of an HTTP/2 connection (RFC 8441).
 
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
 use crate::line::Shared;
@@ -19,6 +22,59 @@ pub enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
     /// A stream that answered an extended CONNECT.
     Tunnel(Tunnel),
+    /// Either of them, read slowly.
+    Paced(Box<Paced>),
+}
+
+impl Wire {
+    /// Ends the wire without a Close: a TCP connection by RST, a stream by `RST_STREAM`.
+    pub fn reset(self) -> io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().0.set_zero_linger(),
+            // Dropping a stream that has not ended cancels it.
+            Self::Tunnel(_) => Ok(()),
+            Self::Paced(paced) => paced.wire.reset(),
+        }
+    }
+}
+
+/// The speed of a slow reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes that are read in a `pause`, and at once at most.
+    pub chunk: usize,
+    /// The time for a `chunk`.
+    pub pause: Duration,
+    /// Bytes that may wait unread: the receive buffer of a connection, the window of a stream.
+    pub buffer: u32,
+}
+
+/// A wire that is read at a [`Pace`].
+#[derive(Debug)]
+pub struct Paced {
+    wire: Wire,
+    pace: Pace,
+    next: Pin<Box<Sleep>>,
+}
+
+impl Paced {
+    /// The wire, slowed down.
+    pub fn new(wire: Wire, pace: Pace) -> Self {
+        Self { wire, pace, next: Box::pin(sleep(Duration::ZERO)) }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.next.as_mut().poll(context));
+        let room = self.pace.chunk.min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+        ready!(Pin::new(&mut self.wire).poll_read(context, &mut part))?;
+        let read = part.filled().len();
+        buffer.advance(read);
+        // By bytes, not by reads: DATA frames may be small.
+        let share = read as f64 / self.pace.chunk as f64;
+        self.next.as_mut().reset(Instant::now() + self.pace.pause.mul_f64(share));
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Both directions of an HTTP/2 stream.
@@ -84,6 +140,7 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tunnel(tunnel) => tunnel.poll_read(context, buffer),
+            Self::Paced(paced) => paced.poll_read(context, buffer),
         }
     }
 }
@@ -93,6 +150,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tunnel(tunnel) => tunnel.poll_write(context, bytes),
+            Self::Paced(paced) => Pin::new(&mut paced.wire).poll_write(context, bytes),
         }
     }
 
@@ -101,6 +159,7 @@ impl AsyncWrite for Wire {
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
             // The connection's own task writes.
             Self::Tunnel(_) => Poll::Ready(Ok(())),
+            Self::Paced(paced) => Pin::new(&mut paced.wire).poll_flush(context),
         }
     }
 
@@ -108,6 +167,7 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tunnel(tunnel) => Poll::Ready(tunnel.end()),
+            Self::Paced(paced) => Pin::new(&mut paced.wire).poll_shutdown(context),
         }
     }
 }

@@ -55,7 +55,7 @@ impl World {
             }
         };
         // A probe right behind other bytes is looked after early, and its window begins when it has arrived.
-        let early_look = self.window() / FIRST_LOOK;
+        let early_look = self.window() / LATER_LOOK;
         // One fresh window, however often the timer is late.
         let fresh = if policy.stall_guard < TICK { self.window() } else { Duration::ZERO };
         (since - self.base) + silence + self.allowance + stuck + early_look + fresh + 4 * TICK

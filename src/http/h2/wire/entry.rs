@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -52,9 +53,18 @@ impl<C: Leg> StreamEntry<C> {
 
     /// Returns the position up to which the bytes of the stream, or those before them, are acknowledged.
     pub(in crate::http::h2) fn acked(&self) -> Option<u64> {
-        let shared = &mut *self.wire.lock();
-        let of_all = shared.stream.delivery()?.acked;
-        Some(shared.streams.acked(self.id, of_all))
+        self.delivery().map(|delivery| delivery.acked)
+    }
+
+    /// See [`Leg::await_answer`].
+    pub(in crate::http::h2) fn await_answer(&self, since: Instant, window: Duration) {
+        let changed = self.wire.streams(|streams| {
+            streams.await_answer(self.id, since, window);
+            streams.has_changed()
+        });
+        if changed {
+            self.wire.wake_driver();
+        }
     }
 
     /// See [`Leg::written`]. What the library holds counts as written, for that is where it will stand.
@@ -81,6 +91,14 @@ impl<C: Leg> StreamEntry<C> {
     /// `bytes` are about to be handed to the library.
     pub(in crate::http::h2) fn hand(&self, bytes: usize) {
         self.wire.streams(|streams| streams.hand(self.id, bytes));
+    }
+
+    /// Passes `polled` on; where it is pending, bytes of the stream wait for room in the windows or in the library.
+    pub(in crate::http::h2) fn note_room<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() {
+            self.wire.streams(|streams| streams.want_room(self.id));
+        }
+        polled
     }
 
     /// `END_STREAM` is about to be handed to the library.

@@ -7,6 +7,7 @@ pub mod handshake;
 pub mod idle;
 pub mod request;
 pub mod silent;
+pub mod soak;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,0 +1,51 @@
+//! The report of an end: what was written on both legs, and what had passed before.
+
+use std::time::Instant;
+
+use super::closing::End;
+use super::pump::Pump;
+use super::{Ending, Leg};
+use crate::ws::Sender;
+
+impl<C: Leg, U: Leg> Pump<C, U> {
+    /// Reports the end once what was written on both legs is known.
+    pub(super) fn settle(&mut self, now: Instant) {
+        if !(self.client_end.is_settled() && self.app_end.is_settled()) {
+            return;
+        }
+        let Some(end) = self.end.as_deref().filter(|end| end.ending.is_none()) else { return };
+        let ending = self.ending(end, now);
+        self.rules.ended(&ending);
+        if let Some(end) = &mut self.end {
+            end.ending = Some(ending);
+        }
+    }
+
+    fn ending(&self, end: &End, now: Instant) -> Ending {
+        let first = self.rules.first_close.as_ref();
+        let code = |peer: Sender, to_peer: Option<u16>, from_peer: Option<u16>| {
+            let own = first.filter(|first| first.by == peer).map(|first| first.code);
+            own.or(to_peer).or(from_peer).unwrap_or(1006)
+        };
+        // A peer that answered a Close has had it, however its connection ended.
+        let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
+        let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
+        let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
+        let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
+        Ending {
+            initiator: end.cause.initiator(first),
+            reason: end.cause.reason(),
+            detail: end.cause.detail(),
+            offender: end.cause.offender(),
+            client_code: code(Sender::Client, to_client.map(|close| close.code), from_client),
+            upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
+            close_reason: reason.cloned().unwrap_or_default(),
+            from_client: self.up.inbound.traffic,
+            from_upstream: self.down.inbound.traffic,
+            heartbeat: self.rules.engine.stats(),
+            duration: now.saturating_duration_since(self.rules.control.opened()),
+            last_seen_ago: end.last_seen_ago,
+            last_pong_ago: end.last_pong_ago,
+        }
+    }
+}
