@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::pool::{Connection, Counted, Lease};
+use super::counted::Counted;
+use super::driver::{Hold, drive};
+use super::pool::{Connection, Lease};
 use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
@@ -35,13 +36,13 @@ impl Upstream {
         }
         if let Some(lease) = self.pool.take() {
             let spare = repeatable.then(|| copy(&request));
-            let read = Arc::clone(&lease.connection.read);
-            let before = read.load(Ordering::Relaxed);
+            let flow = Arc::clone(&lease.connection.flow);
+            let before = flow.read();
             let Broken { failure, unsent } = match self.exchange(lease, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(broken) => broken,
             };
-            let silent = matches!(failure, Failure::Closed(_)) && read.load(Ordering::Relaxed) == before;
+            let silent = matches!(failure, Failure::Closed(_)) && flow.read() == before;
             request = match (unsent, spare) {
                 (Some(unsent), _) => *unsent,
                 (None, Some(spare)) if silent => spare,
@@ -61,15 +62,13 @@ impl Upstream {
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(BUFFER).handshake(io).await.map_err(Failure::from_exchange)?;
-        self.tracker.spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(error = %error, "upstream.connection");
-            }
-        });
         let limit = self.response_timeout();
+        let (mut hold, aborted) = Hold::new();
+        self.tracker.spawn(drive(connection.with_upgrades(), aborted, None, limit));
         match suspension::timeout(limit, pin!(sender.send_request(request))).await {
             Ok(answered) => {
                 let response = answered.map_err(Failure::from_exchange)?;
+                hold.disarm();
                 self.app.answered(Instant::now().into_std());
                 Ok(response)
             }
@@ -83,18 +82,15 @@ impl Upstream {
 
     async fn connect(&self) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, read) = Counted::new(self.dial().await?);
+        let (stream, flow) = Counted::new(self.dial().await?);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(Failure::from_exchange)?;
-        self.tracker.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "upstream.connection");
-            }
-        });
-        Ok(Lease::new(Connection { sender, read }, Arc::clone(&self.pool)))
+        let (hold, aborted) = Hold::new();
+        self.tracker.spawn(drive(connection, aborted, Some(Arc::clone(&flow)), self.response_timeout()));
+        Ok(Lease::new(Connection { sender, flow, hold }, Arc::clone(&self.pool)))
     }
 
     async fn exchange(
@@ -105,7 +101,7 @@ impl Upstream {
         let progress = request.body().progress();
         let limit = self.response_timeout();
         let mut since = Instant::now();
-        // Dropping this future, as the timeout does, closes the connection.
+        // Dropping the lease, as the timeout does, closes the connection.
         let mut answer = pin!(lease.connection.sender.try_send_request(request));
         let answered = loop {
             match suspension::within(Deadline::since(since, limit), &mut answer).await {

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use super::inflow::Death;
 use super::streams::{Clocks, Streams};
 use super::wire::Wire;
+use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
 use crate::suspension::{Deadline, Expiry, paused_since};
 
-/// How long a connection without streams is kept.
-const IDLE: Duration = Duration::from_mins(1);
+/// When to look again where no clock says otherwise.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// How long the last streams' connection may take to close when nothing is to be heard of the client.
 const PARTING: Duration = Duration::from_secs(5);
@@ -47,6 +48,9 @@ pub(super) enum Finding {
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
     header_read: Duration,
+    /// How long the connection may be without a stream once it has had one; before that it is `header_read`.
+    keep_alive: Duration,
+    had_streams: bool,
     /// Part of the jitter that this connection uses, from 0 to 1: clients that came together are not asked together.
     share: f64,
     question: Option<Question>,
@@ -88,10 +92,13 @@ enum Verdict {
 }
 
 impl KeepAlive {
-    pub(super) fn new(pings: Option<PingPong>, header_read: Duration, now: Instant) -> Self {
+    pub(super) fn new(pings: Option<PingPong>, limits: &EdgeLimits, now: Instant) -> Self {
+        let EdgeLimits { header_read, keep_alive, .. } = *limits;
         Self {
             pings,
             header_read,
+            keep_alive,
+            had_streams: false,
             share: fastrand::f64(),
             question: None,
             idle_since: None,
@@ -119,6 +126,7 @@ impl KeepAlive {
         self.hear_pong(cx, wire);
         if has_streams {
             self.idle_since = None;
+            self.had_streams = true;
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
         }
@@ -170,7 +178,7 @@ impl KeepAlive {
         }
         match (self.idle_since, self.retired) {
             (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return Finding::OutOfTime,
-            (Some(idle), None) if now >= idle + IDLE => {
+            (Some(idle), None) if now >= idle + self.idle() => {
                 self.retire(now);
                 return Finding::Idle;
             }
@@ -222,15 +230,20 @@ impl KeepAlive {
                 question.asked.max(wire.heard() + self.interval(&clocks)) + timeout
             }
             (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
-            _ => now + IDLE,
+            _ => now + LOOK,
         };
         // A block may begin at any time, and no read re-arms the timer.
         let block = self.block_until(wire).unwrap_or(now + self.header_read);
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {
             (idle, Some(retired)) => idle.max(retired) + PARTING,
-            (idle, None) => idle + IDLE,
+            (idle, None) => idle + self.idle(),
         };
         alive.min(block).min(idle).max(now + Duration::from_millis(1))
+    }
+
+    /// How long the connection may be without a stream.
+    fn idle(&self) -> Duration {
+        if self.had_streams { self.keep_alive } else { self.header_read }
     }
 
     fn interval(&self, clocks: &Clocks) -> Duration {
