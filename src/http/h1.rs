@@ -21,6 +21,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
 use super::{Connection, Edge, Fate, Peer, answer, head_timeout, linger, server};
 use crate::config::EdgeLimits;
@@ -70,16 +71,19 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, mut first: Bytes, peer: Pee
         let mut clock = Clock::new(&limits);
         let ended = {
             let mut parting = pin!(edge.parting());
-            let mut is_parting = false;
+            let (mut is_parting, mut is_shut) = (false, false);
             poll_fn(|cx| {
                 loop {
                     if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
                         return Poll::Ready(Ended::Http(outcome));
                     }
-                    if is_parting || parting.as_mut().poll(cx).is_pending() {
+                    is_parting = is_parting || parting.as_mut().poll(cx).is_ready();
+                    // Asked while the last bytes of a response wait, hyper parts with a connection that had offered an
+                    // upgrade, and drops them.
+                    if !is_parting || is_shut || turns.is_ending() {
                         return clock.poll(cx, &turns, !edge.draining.is_cancelled());
                     }
-                    is_parting = true;
+                    is_shut = true;
                     Pin::new(&mut http).graceful_shutdown();
                 }
             })
@@ -119,7 +123,7 @@ enum Ended {
     /// The head of a request did not arrive in time.
     LateHead,
     /// There has been nothing to do since then.
-    Idle(tokio::time::Instant),
+    Idle(Instant),
 }
 
 /// One request and its response.
@@ -173,12 +177,20 @@ struct Clock {
     header_read: Duration,
     idle: Duration,
     expiry: Expiry,
+    /// When it fires, if the process is not paused: to be compared without a look at the record of pauses.
+    fires: Instant,
 }
 
 impl Clock {
     fn new(limits: &EdgeLimits) -> Self {
-        let idle = limits.keep_alive.min(PARK_AFTER);
-        Self { header_read: limits.header_read, idle, expiry: Expiry::after(limits.header_read) }
+        let (idle, now) = (limits.keep_alive.min(PARK_AFTER), Instant::now());
+        let expiry = Expiry::new(Deadline::since(now, limits.header_read));
+        Self { header_read: limits.header_read, idle, expiry, fires: now + limits.header_read }
+    }
+
+    fn set(&mut self, since: Instant, limit: Duration) {
+        self.expiry.reset(Deadline::since(since, limit));
+        self.fires = since + limit;
     }
 
     /// Completes when a head is late or, if it `may_park`, the connection has been idle; to be polled after hyper, which
@@ -186,20 +198,20 @@ impl Clock {
     fn poll(&mut self, cx: &mut Context<'_>, turns: &Turns, may_park: bool) -> Poll<Ended> {
         loop {
             let due = match turns.waiting() {
-                Some(Phase::Head { since }) => Some((Deadline::since(since, self.header_read), Ended::LateHead)),
-                Some(Phase::Idle { since }) if may_park => Some((Deadline::since(since, self.idle), Ended::Idle(since))),
+                Some(Phase::Head { since }) => Some((since, self.header_read, Ended::LateHead)),
+                Some(Phase::Idle { since }) if may_park => Some((since, self.idle, Ended::Idle(since))),
                 _ => None,
             };
-            if let Some((due, _)) = &due
-                && due.at() < self.expiry.deadline().at()
+            if let Some((since, limit, _)) = due
+                && since + limit < self.fires
             {
-                self.expiry.reset(*due);
+                self.set(since, limit);
             }
             ready!(Pin::new(&mut self.expiry).poll(cx));
             match due {
-                Some((due, ended)) if due == self.expiry.deadline() => return Poll::Ready(ended),
-                Some((due, _)) => self.expiry.reset(due),
-                None => self.expiry.reset(Deadline::after(BUSY_LOOK)),
+                Some((since, limit, ended)) if since + limit == self.fires => return Poll::Ready(ended),
+                Some((since, limit, _)) => self.set(since, limit),
+                None => self.set(Instant::now(), BUSY_LOOK),
             }
         }
     }

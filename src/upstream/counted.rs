@@ -17,6 +17,8 @@ use super::UpstreamStream;
 pub(super) struct Flow {
     /// Bytes that were read: none since a request went out means that no part of it was answered.
     read: AtomicU64,
+    /// As many as that when the current request went out.
+    read_before: AtomicU64,
     begun: Instant,
     /// Since when the app takes nothing, in milliseconds after `begun` and one; 0 while it takes what comes.
     blocked: AtomicU64,
@@ -26,13 +28,28 @@ pub(super) struct Flow {
 
 impl Flow {
     fn new() -> Self {
-        let (read, blocked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { read, begun: Instant::now(), blocked, broken: AtomicBool::new(false) }
+        Self {
+            read: AtomicU64::new(0),
+            read_before: AtomicU64::new(0),
+            begun: Instant::now(),
+            blocked: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+        }
     }
 
     /// Returns how many bytes have been read.
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// A request is about to go out.
+    pub(super) fn note_request(&self) {
+        self.read_before.store(self.read(), Ordering::Relaxed);
+    }
+
+    /// Returns whether the app has begun to answer the request that went out last.
+    pub(super) fn is_answered(&self) -> bool {
+        self.read() > self.read_before.load(Ordering::Relaxed)
     }
 
     /// Returns whether the app has stopped taking anything, for good.

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::counted::Counted;
-use super::driver::{Hold, drive};
+use super::driver::{Hold, drive, drive_upgrade};
 use super::pool::{Connection, Lease};
 use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
@@ -26,8 +26,13 @@ impl Upstream {
     /// more, on a fresh connection, if it never left, or if it is idempotent (RFC 9110 §9.2.2), has no body, and not
     /// a byte of an answer came back.
     ///
-    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body.
-    pub async fn send(&self, mut request: Request<Upload>) -> Result<(Response<Incoming>, Lease), Failure> {
+    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has begun
+    /// to answer, it may take and send nothing for `stall` before all of the request is taken.
+    pub async fn send(
+        &self,
+        mut request: Request<Upload>,
+        stall: Duration,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
         if !repeatable {
             // A FIN that has arrived is known only once the runtime has looked. It looks before it comes back here,
@@ -50,7 +55,7 @@ impl Upstream {
             };
         }
         // Boxed, for a pooled connection is what most requests find.
-        let lease = Box::pin(self.connect()).await?;
+        let lease = Box::pin(self.connect(stall)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
@@ -64,7 +69,7 @@ impl Upstream {
             http1::Builder::new().max_buf_size(BUFFER).handshake(io).await.map_err(Failure::from_exchange)?;
         let limit = self.response_timeout();
         let (mut hold, aborted) = Hold::new();
-        self.tracker.spawn(drive(connection.with_upgrades(), aborted, None, limit));
+        self.tracker.spawn(drive_upgrade(connection.with_upgrades(), aborted));
         match suspension::timeout(limit, pin!(sender.send_request(request))).await {
             Ok(answered) => {
                 let response = answered.map_err(Failure::from_exchange)?;
@@ -80,7 +85,7 @@ impl Upstream {
         self.app.settings().response_timeout
     }
 
-    async fn connect(&self) -> Result<Lease, Failure> {
+    async fn connect(&self, stall: Duration) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
         let (stream, flow) = Counted::new(self.dial().await?);
         let (sender, connection) = http1::Builder::new()
@@ -89,7 +94,7 @@ impl Upstream {
             .await
             .map_err(Failure::from_exchange)?;
         let (hold, aborted) = Hold::new();
-        self.tracker.spawn(drive(connection, aborted, Some(Arc::clone(&flow)), self.response_timeout()));
+        self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
         Ok(Lease::new(Connection { sender, flow, hold }, Arc::clone(&self.pool)))
     }
 
@@ -99,6 +104,7 @@ impl Upstream {
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Broken> {
         let progress = request.body().progress();
+        lease.connection.flow.note_request();
         let limit = self.response_timeout();
         let mut since = Instant::now();
         // Dropping the lease, as the timeout does, closes the connection.

@@ -82,7 +82,8 @@ impl Pool {
     }
 
     fn put(&self, connection: Connection, keep: Duration) {
-        if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() || connection.flow.is_broken() {
+        if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() || connection.flow.is_broken()
+        {
             return;
         }
         let mut idle = self.idle();

@@ -64,6 +64,11 @@ impl Turns {
         is_waiting.then_some(state.phase)
     }
 
+    /// Returns whether the body of a response is through, but perhaps not written.
+    pub(super) fn is_ending(&self) -> bool {
+        self.state().phase == Phase::Ending
+    }
+
     /// Bytes of the client have arrived.
     fn arrived(&self) {
         let mut state = self.state();
@@ -80,8 +85,8 @@ impl Turns {
         }
     }
 
-    /// Whether the client has asked for something that only its own presence is worth doing for: the request is in
-    /// whole, or a response is on its way. A client may send a request and leave; the app gets it.
+    /// Returns whether a client that leaves is to be noticed: its request is in whole, or a response is on its way. While
+    /// the request is arriving, hyper reads on and finds the end by itself.
     fn is_watched(&self) -> bool {
         let state = self.state();
         match state.phase {

@@ -178,7 +178,7 @@ impl KeepAlive {
         }
         match (self.idle_since, self.retired) {
             (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return Finding::OutOfTime,
-            (Some(idle), None) if now >= idle + self.idle() => {
+            (Some(idle), None) if now >= idle + self.idle() && self.block_until(wire).is_none() => {
                 self.retire(now);
                 return Finding::Idle;
             }
@@ -233,11 +233,14 @@ impl KeepAlive {
             _ => now + LOOK,
         };
         // A block may begin at any time, and no read re-arms the timer.
-        let block = self.block_until(wire).unwrap_or(now + self.header_read);
+        let block = self.block_until(wire);
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {
             (idle, Some(retired)) => idle.max(retired) + PARTING,
+            // A head that is arriving has its own time.
+            (_, None) if block.is_some() => now + LOOK,
             (idle, None) => idle + self.idle(),
         };
+        let block = block.unwrap_or(now + self.header_read);
         alive.min(block).min(idle).max(now + Duration::from_millis(1))
     }
 
@@ -357,8 +360,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_streams_is_given_up_and_one_with_streams_is_not() {
+        const IDLE: Duration = Duration::from_secs(75);
         let mut wire = Wire::new(Nobody, Instant::now());
-        let mut clocks = KeepAlive::new(None, 10 * SECOND, Instant::now());
+        let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
         assert_eq!(find(&mut clocks, &mut wire, true, 600 * SECOND).await, None);
 
         let idle_since = Instant::now();
@@ -369,9 +373,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_had_no_stream_is_given_up_after_the_time_for_a_head() {
+        let begun = Instant::now();
+        let mut wire = Wire::new(Nobody, begun);
+        let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), begun);
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
+        assert!(begun.elapsed() >= 10 * SECOND && begun.elapsed() <= 20 * SECOND, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn s52_a_clock_strikes_although_reads_have_spent_the_budget() {
         let mut wire = Wire::new(Nobody, Instant::now());
-        let mut clocks = KeepAlive::new(None, 10 * SECOND, Instant::now());
+        let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
         clocks.part(Instant::now() + SECOND);
         tokio::time::advance(2 * SECOND).await;
         let found = poll_fn(|cx| {
