@@ -161,7 +161,7 @@ impl AsyncWrite for Counted {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // TLS accepts bytes and may fail to hand them on later.
-        self.get_mut().poll_writing(cx, |stream, cx| stream.poll_flush(cx))
+        self.get_mut().poll_writing(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

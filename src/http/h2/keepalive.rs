@@ -48,8 +48,9 @@ pub(super) enum Finding {
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
     header_read: Duration,
-    /// How long the connection may be without a stream once it has had one; before that it is `header_read`.
-    keep_alive: Duration,
+    /// How long the connection may be without a stream once it has had one (`limits.keep_alive`); before that it is
+    /// `header_read`.
+    idle_limit: Duration,
     had_streams: bool,
     /// Part of the jitter that this connection uses, from 0 to 1: clients that came together are not asked together.
     share: f64,
@@ -97,7 +98,7 @@ impl KeepAlive {
         Self {
             pings,
             header_read,
-            keep_alive,
+            idle_limit: keep_alive,
             had_streams: false,
             share: fastrand::f64(),
             question: None,
@@ -246,7 +247,7 @@ impl KeepAlive {
 
     /// How long the connection may be without a stream.
     fn idle(&self) -> Duration {
-        if self.had_streams { self.keep_alive } else { self.header_read }
+        if self.had_streams { self.idle_limit } else { self.header_read }
     }
 
     fn interval(&self, clocks: &Clocks) -> Duration {
