@@ -17,9 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::generation::Current;
-use crate::http::Peer;
+use crate::http::{KEPT, Peer};
 use crate::proxy_protocol::{Header, Malformed, Source};
-use crate::suspension::{self, Deadline};
+use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{ClientStream, Terminator};
 
@@ -117,7 +117,7 @@ impl Door {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -132,10 +132,29 @@ impl Door {
                         complain(&error, failures);
                     }
                     tokio::select! {
-                        () = stop.cancelled() => return,
+                        () = stop.cancelled() => break,
                         () = tokio::time::sleep(BACK_OFF) => {}
                     }
                 }
+            }
+        }
+        self.close(listener, next);
+    }
+
+    /// Takes what the kernel holds for `listener`, and closes it: a connection that is still in the queue then is reset,
+    /// although its client has seen it open, and has perhaps sent a request. The runtime may not have heard of it.
+    fn close(&self, listener: TcpListener, mut next: impl FnMut(Arrival)) {
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..=BACKLOG {
+            match listener.accept() {
+                Ok((tcp, address)) => {
+                    let tcp = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp));
+                    if let Some(arrival) = tcp.ok().and_then(|tcp| self.admit(tcp, address)) {
+                        next(arrival);
+                    }
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(_) => return,
             }
         }
     }
@@ -250,8 +269,8 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts until `stop`, and closes the listener. Each connection is a task that shakes hands, which `stop` ends
-    /// too, and then another that is `next`, which is left alone: a task is as large as its largest await, and whoever
+    /// Accepts until `stop`, and closes the listener. Each connection is a task that shakes hands, which ends soon after
+    /// `stop`, and then another that is `next`, which is left alone: a task is as large as its largest await, and whoever
     /// opens connections only to leave them so should not get the room of one that is served.
     pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
     where
@@ -269,13 +288,13 @@ impl Accept {
         let generation = self.current.load();
         let deadline = Deadline::after(generation.settings.limits.handshake);
         let (terminator, metrics) = (Arc::clone(&generation.terminator), Arc::clone(&self.metrics));
-        let tracker = self.tracker.clone();
+        let (tracker, current) = (self.tracker.clone(), Arc::clone(&self.current));
         self.tracker.spawn(async move {
             let greeted = tokio::select! {
                 biased;
                 greeted = greet(&terminator, &metrics, arrival, deadline) => greeted,
-                // There is no service to shake hands for, and a silent client must not hold up the end.
-                () = stop.cancelled() => {
+                // A silent client must not hold up the end.
+                () = given_up(&stop, &current) => {
                     metrics.handshake_failed("draining");
                     None
                 }
@@ -285,6 +304,14 @@ impl Accept {
             }
         });
     }
+}
+
+/// Completes when a draining proxy gives up what has not come to a request: clients that the kernel let in before the port
+/// closed have the time in which an idle connection is kept.
+pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
+    stop.cancelled().await;
+    let window = current.load().settings.drain.window;
+    Expiry::after(window.min(KEPT)).await;
 }
 
 /// The handshake, counted and logged.

@@ -65,6 +65,8 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
     let limits = EdgeLimits {
         handshake: t.or("handshake", duration, base.handshake),
         header_read: t.or("header_read", duration, base.header_read),
+        keep_alive: t.or("keep_alive", duration, base.keep_alive),
+        write_stall: t.or("write_stall", duration, base.write_stall),
         headers: t.or("headers", whole(1..=4096), base.headers),
         header_bytes: t.or("header_bytes", header_bytes, base.header_bytes),
         response_headers: t.or("response_headers", whole(1..=10_000), base.response_headers),

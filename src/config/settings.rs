@@ -315,6 +315,10 @@ pub struct EdgeLimits {
     pub handshake: Duration,
     /// How long the head of a request may take.
     pub header_read: Duration,
+    /// How long a connection that has had a request may be without one.
+    pub keep_alive: Duration,
+    /// How long the client may take nothing of the response to a plain request.
+    pub write_stall: Duration,
     /// Header fields in one request.
     pub headers: usize,
     /// Bytes of one request's head.
@@ -341,6 +345,8 @@ impl Default for EdgeLimits {
         Self {
             handshake: Duration::from_secs(5),
             header_read: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            write_stall: Duration::from_secs(45),
             headers: 100,
             header_bytes: 16 * 1024,
             response_headers: 2000,

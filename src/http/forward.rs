@@ -26,7 +26,9 @@ pub(super) async fn forward(
     let edge = &connection.edge;
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let (status, reason) = match connection.rules.upstream(route).send(outbound(request, host, connection)).await {
+    let stall = connection.rules.limits.write_stall;
+    let app = connection.rules.upstream(route);
+    let (status, reason) = match app.send(outbound(request, host, connection), stall).await {
         Ok((response, lease)) if relayable(&response) => {
             access.answered(response.status());
             return inbound(response, version, Some(lease), Some(access));

@@ -151,7 +151,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
         limits: EdgeLimits,
     ) -> Self {
         let pings = connection.ping_pong();
-        let keepalive = KeepAlive::new(pings, limits.header_read, Instant::now());
+        let keepalive = KeepAlive::new(pings, &limits, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         wire.cork();
         let inflows = Inflows::default();

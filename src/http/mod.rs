@@ -6,6 +6,7 @@ mod admit;
 mod client_certificate;
 mod forward;
 mod forwarded;
+mod h1;
 mod h2;
 mod headers;
 mod interim;
@@ -16,26 +17,21 @@ mod rules;
 mod switch;
 mod timer;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::http::uri::{Authority, PathAndQuery};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{EdgeLimits, Route};
 use crate::generation::Current;
-use crate::heartbeat::Mode;
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::suspension::Expiry;
@@ -55,9 +51,9 @@ pub(crate) use timer::PauseTimer;
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
-/// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
-/// client has sent before it could know is answered rather than reset, and the answer tells it.
-const KEPT: Duration = Duration::from_secs(3);
+/// How long a draining proxy keeps a connection that has nothing to do, or that is still shaking hands, if the window is
+/// that long. What its client has sent before it could know is answered rather than reset, and the answer tells it.
+pub(crate) const KEPT: Duration = Duration::from_secs(3);
 
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -192,59 +188,8 @@ impl Edge {
 /// lives in a task of its own.
 pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
     match peer.protocol() {
-        Protocol::H1 => serve_http1(stream, peer, edge).await,
+        Protocol::H1 => h1::serve(stream, peer, edge).await,
         Protocol::H2 => h2::serve(stream, peer, edge).await,
-    }
-}
-
-async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: Arc<Edge>) {
-    let rules = edge.rules();
-    // Whoever takes nothing of an answer holds the app's connection too; hyper would wait for ever.
-    let policy = rules.routes.default().heartbeat.policy();
-    if policy.mode != Mode::Off {
-        stream.set_user_timeout(policy.write_stall);
-    }
-    let limits = rules.limits;
-    drop(rules);
-    let latest = Arc::new(Mutex::new(Connection::new(peer, Arc::clone(&edge))));
-    let service = {
-        let latest = Arc::clone(&latest);
-        service_fn(move |mut request: Request<Incoming>| {
-            let connection = Connection::at_next_request(&latest);
-            async move {
-                let client = request.extensions_mut().remove::<OnUpgrade>();
-                let request = request.map(Upload::new);
-                Ok::<_, Infallible>(answer(&connection, request, client).await)
-            }
-        })
-    };
-    let mut http = server(&limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let outcome = tokio::select! {
-        biased;
-        outcome = &mut http => outcome,
-        () = edge.parting() => {
-            Pin::new(&mut http).graceful_shutdown();
-            (&mut http).await
-        }
-    };
-    let connection = Connection::at_next_request(&latest);
-    let remains = http.into_parts().map(|parts| (parts.io.into_inner(), !parts.read_buf.is_empty()));
-    match (connection.swap_fate(Fate::Http), remains) {
-        (Fate::Switched(client, prepared), None) => {
-            if let Some((stream, early)) = upgrade::regain::<C>(client).await {
-                edge.sessions.start(stream, early, *prepared);
-            }
-        }
-        (Fate::Asked(client), None) => {
-            if let Some((mut stream, _)) = upgrade::regain::<C>(client).await {
-                linger::close(&mut stream).await;
-            }
-        }
-        (_, Some((mut stream, unfinished))) => match outcome {
-            Ok(()) => linger::close(&mut stream).await,
-            Err(error) => connection.failed(&error, &mut stream, unfinished).await,
-        },
-        (Fate::Http | Fate::Bridged(_), None) => {}
     }
 }
 
@@ -300,45 +245,40 @@ impl Connection {
         }
     }
 
-    /// Ends a connection whose HTTP went wrong; `unfinished` as in [`refused`].
-    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C, unfinished: bool) {
-        if let Some(parting) = refused(error, unfinished, self.peer.address, &self.edge.metrics) {
-            return linger::close_with(stream, parting).await;
-        }
-        tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection");
-        if error.is_timeout() {
-            linger::close(stream).await;
+    /// Ends a connection whose HTTP went wrong.
+    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C) {
+        match refused(error, self.peer.address, &self.edge.metrics) {
+            Some(()) => linger::close(stream).await,
+            None => tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection"),
         }
     }
 }
 
-/// Counts and tells what hyper has refused of `client`, and gives what is still to be said to it: hyper has answered
-/// what it could not parse, and timed out in silence (`unfinished`: in the middle of a head). `None`: all else is the
-/// network's.
-pub(crate) fn refused(
-    error: &hyper::Error,
-    unfinished: bool,
-    client: SocketAddr,
-    metrics: &Metrics,
-) -> Option<&'static [u8]> {
+/// Counts and logs what hyper has refused of `client` with an answer of its own. `None`: all else is the network's.
+pub(crate) fn refused(error: &hyper::Error, client: SocketAddr, metrics: &Metrics) -> Option<()> {
     let (reason, status) = match error {
         error if error.is_parse_too_large() => ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         error if error.is_parse() => ("malformed", StatusCode::BAD_REQUEST),
-        error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
         _ => return None,
     };
     metrics.answered("", status.as_u16());
     lines::http_reject(client, reason, status.as_u16());
-    Some(if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] })
+    Some(())
 }
 
-/// HTTP/1.1 within these limits.
+/// Counts and logs the head of `client` that did not arrive in time, and returns the answer to it.
+pub(crate) fn head_timeout(client: SocketAddr, metrics: &Metrics) -> &'static [u8] {
+    let status = StatusCode::REQUEST_TIMEOUT.as_u16();
+    metrics.answered("", status);
+    lines::http_reject(client, "header_timeout", status);
+    HEAD_TIMEOUT
+}
+
+/// HTTP/1.1 within these limits, without a limit of time.
 pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
-        // Without a timer hyper ignores the timeout below.
-        .timer(PauseTimer)
-        .header_read_timeout(limits.header_read)
+        .header_read_timeout(None)
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(BUFFER.max(limits.header_bytes))

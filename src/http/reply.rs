@@ -9,6 +9,7 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::access::Access;
+use super::h1::Turn;
 use crate::upstream::Lease;
 
 /// The body of a response.
@@ -16,6 +17,8 @@ use crate::upstream::Lease;
 pub(super) struct Reply {
     source: Source,
     access: Option<Box<Access>>,
+    /// Of HTTP/1.1.
+    turn: Option<Turn>,
 }
 
 #[derive(Debug)]
@@ -31,16 +34,22 @@ enum Source {
 impl Reply {
     /// Nothing.
     pub(super) fn empty() -> Self {
-        Self { source: Source::Spent, access: None }
+        Self { source: Source::Spent, access: None, turn: None }
     }
 
     /// The app's own body; its connection goes back to the pool when it is through.
     pub(super) fn relayed(body: Incoming, lease: Option<Lease>, access: Option<Box<Access>>) -> Self {
-        Self { source: Source::Relayed { body, lease }, access }
+        Self { source: Source::Relayed { body, lease }, access, turn: None }
     }
 
     fn short(text: String, access: Option<Box<Access>>) -> Self {
-        Self { source: Source::Short(text.into()), access }
+        Self { source: Source::Short(text.into()), access, turn: None }
+    }
+
+    /// Reports its end to the connection.
+    pub(super) fn in_turn(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     fn finish(&mut self) {

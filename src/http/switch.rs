@@ -178,6 +178,11 @@ async fn negotiate(
         if is_bridged && response.status().is_success() {
             return Err((Refusal::Switch("the upstream answered an upgrade with a success that is no 101"), asking));
         }
+        // As on plain requests: hyper has taken off the chunks alone, and the rest of the coding would be cut off.
+        if !headers::at_most_chunked(response.headers()) {
+            let what = "the upstream refused with a transfer coding that was not asked for";
+            return Err((Refusal::Switch(what), asking));
+        }
         return Ok(Verdict::Refused(response, asking));
     }
     let Agreement { subprotocol, is_offered, coding } = match offer.check(&response) {

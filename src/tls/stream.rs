@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use rustix::io::ioctl_fionread;
+use rustix::io::{Errno, ioctl_fionread};
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ProtocolVersion};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
@@ -25,6 +25,8 @@ const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
 const HELLO_MAX: usize = 16 * 1024;
 /// The least that is asked of the socket, however little the reader wants.
 const LEAST_READ: usize = 4096;
+/// Bytes that are read ahead of a reader that wants none, in search of the end behind them.
+const LOOK_AHEAD: usize = 1024;
 
 /// The alert, in a record that is not encrypted (RFC 8446 §6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
@@ -71,7 +73,7 @@ struct Outgoing {
 impl ClientStream {
     pub(super) fn new(connection: UnbufferedServerConnection, tcp: TcpStream) -> Self {
         Self {
-            socket: Socket { tcp, written: 0, place: None },
+            socket: Socket { tcp, written: 0, overlooked: false, place: None },
             records: Records::new(connection),
             partial_at: None,
             unread: Unread::default(),
@@ -130,7 +132,7 @@ impl ClientStream {
             let behind = self.records.waiting();
             let until = SCRATCH.min(behind + wanted.max(LEAST_READ));
             let mut space = ReadBuf::new(&mut buffer[behind..until]);
-            ready!(Pin::new(&mut self.socket.tcp).poll_read(cx, &mut space))?;
+            ready!(self.socket.poll_read(cx, &mut space))?;
             let read = space.filled().len();
             if read == 0 {
                 return Poll::Ready(Ok(0));
@@ -178,6 +180,25 @@ impl Leg for ClientStream {
 
     fn untransmitted(&self) -> Option<u64> {
         tcp_info::untransmitted(&self.socket.tcp)
+    }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.records.peer_closed() {
+            if ready!(self.socket.tcp.poll_read_ready(cx)).is_err() || self.socket.is_read_closed() {
+                break;
+            }
+            // A few bytes may be a close_notify, or stand before one; an upload is not read ahead.
+            let arrived = ioctl_fionread(&self.socket.tcp).unwrap_or(u64::MAX);
+            if self.unread.bytes.len() <= LOOK_AHEAD && arrived <= LOOK_AHEAD as u64 {
+                match ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            } else {
+                self.socket.overlook();
+            }
+        }
+        Poll::Ready(())
     }
 
     fn abort_on_drop(&mut self) {
@@ -323,10 +344,48 @@ pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
 struct Socket {
     tcp: TcpStream,
     written: u64,
+    /// Set while unread bytes wait of which the runtime was made to forget.
+    overlooked: bool,
     place: Option<Place>,
 }
 
 impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.overlooked {
+            let room = space.initialize_unfilled();
+            let wanted = room.len();
+            match rustix::io::read(&self.tcp, room) {
+                Ok(read) => {
+                    // A read that fills less has emptied the socket, and the next event is one for the runtime.
+                    self.overlooked = read == wanted;
+                    space.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(Errno::AGAIN) => self.overlooked = false,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, space)
+    }
+
+    /// Makes the runtime forget that bytes are unread, so that the next event wakes the reader: more bytes, or the end
+    /// behind them. They are read past the runtime later.
+    fn overlook(&mut self) {
+        let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        self.overlooked = true;
+    }
+
+    /// Returns whether the peer has closed its half (FIN) or the connection is broken (RST), whatever is unread before
+    /// that. The runtime never forgets it, once it was reported.
+    fn is_read_closed(&self) -> bool {
+        let ready = pin!(self.tcp.ready(Interest::READABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
         if written == 0 {

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::pool::{Connection, Counted, Lease};
+use super::counted::Counted;
+use super::driver::{Hold, drive, drive_upgrade};
+use super::pool::{Connection, Lease};
 use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
@@ -25,8 +26,13 @@ impl Upstream {
     /// more, on a fresh connection, if it never left, or if it is idempotent (RFC 9110 §9.2.2), has no body, and not
     /// a byte of an answer came back.
     ///
-    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body.
-    pub async fn send(&self, mut request: Request<Upload>) -> Result<(Response<Incoming>, Lease), Failure> {
+    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has begun
+    /// to answer, it may take and send nothing for `stall` before all of the request is taken.
+    pub async fn send(
+        &self,
+        mut request: Request<Upload>,
+        stall: Duration,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
         if !repeatable {
             // A FIN that has arrived is known only once the runtime has looked. It looks before it comes back here,
@@ -35,13 +41,13 @@ impl Upstream {
         }
         if let Some(lease) = self.pool.take() {
             let spare = repeatable.then(|| copy(&request));
-            let read = Arc::clone(&lease.connection.read);
-            let before = read.load(Ordering::Relaxed);
+            let flow = Arc::clone(&lease.connection.flow);
+            let before = flow.read();
             let Broken { failure, unsent } = match self.exchange(lease, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(broken) => broken,
             };
-            let silent = matches!(failure, Failure::Closed(_)) && read.load(Ordering::Relaxed) == before;
+            let silent = matches!(failure, Failure::Closed(_)) && flow.read() == before;
             request = match (unsent, spare) {
                 (Some(unsent), _) => *unsent,
                 (None, Some(spare)) if silent => spare,
@@ -49,7 +55,7 @@ impl Upstream {
             };
         }
         // Boxed, for a pooled connection is what most requests find.
-        let lease = Box::pin(self.connect()).await?;
+        let lease = Box::pin(self.connect(stall)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
@@ -60,15 +66,13 @@ impl Upstream {
         let stream = self.dial().await?;
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
         let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
-        self.tracker.spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(error = %error, "upstream.connection");
-            }
-        });
         let limit = self.response_timeout();
+        let (mut hold, aborted) = Hold::new();
+        self.tracker.spawn(drive_upgrade(connection.with_upgrades(), aborted));
         match suspension::timeout(limit, pin!(sender.send_request(request))).await {
             Ok(answered) => {
                 let response = answered.map_err(Failure::from_exchange)?;
+                hold.disarm();
                 self.app.answered(Instant::now().into_std());
                 Ok(response)
             }
@@ -87,17 +91,14 @@ impl Upstream {
         self.app.settings().response_timeout
     }
 
-    async fn connect(&self) -> Result<Lease, Failure> {
+    async fn connect(&self, stall: Duration) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, read) = Counted::new(self.dial().await?);
+        let (stream, flow) = Counted::new(self.dial().await?);
         let (sender, connection) =
             self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
-        self.tracker.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "upstream.connection");
-            }
-        });
-        Ok(Lease::new(Connection { sender, read }, Arc::clone(&self.pool)))
+        let (hold, aborted) = Hold::new();
+        self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
+        Ok(Lease::new(Connection { sender, flow, hold }, Arc::clone(&self.pool)))
     }
 
     async fn exchange(
@@ -106,9 +107,10 @@ impl Upstream {
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Broken> {
         let progress = request.body().progress();
+        lease.connection.flow.note_request();
         let limit = self.response_timeout();
         let mut since = Instant::now();
-        // Dropping this future, as the timeout does, closes the connection.
+        // Dropping the lease, as the timeout does, closes the connection.
         let mut answer = pin!(lease.connection.sender.try_send_request(request));
         let answered = loop {
             match suspension::within(Deadline::since(since, limit), &mut answer).await {

@@ -3,7 +3,9 @@
 mod app;
 mod body;
 mod check;
+mod counted;
 mod dial;
+mod driver;
 mod exchange;
 mod failure;
 mod fault;

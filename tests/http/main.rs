@@ -3,6 +3,7 @@
 mod apps;
 mod forward;
 mod generations;
+mod keep_alive;
 mod limits;
 mod pool;
 mod routes;

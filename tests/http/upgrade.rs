@@ -196,6 +196,23 @@ async fn the_apps_refusal_is_relayed_with_its_body_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_refusal_in_a_coding_that_was_not_asked_for_is_a_502() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for coding in ["gzip, chunked", "gzip", "chunked, gzip", "chunked, chunked"] {
+        let log = LogPage::open();
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+        let refusal = format!("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: {coding}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        upstream.send(refusal).await;
+        drop(upstream);
+        assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway", "{coding}");
+        let line = log.line("ws.reject").await;
+        let reason = line["reason"].as_str().expect("a word");
+        assert!(["upstream_invalid", "upstream_closed"].contains(&reason), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_101_that_does_not_fit_is_a_502() {
     let offer = handshake("Sec-WebSocket-Protocol: chat\r\n");
     for answer in [
@@ -257,6 +274,21 @@ async fn a_draining_proxy_refuses() {
     assert_eq!(head.line, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(head.get("retry-after"), Some("1"));
     assert!(client.rest().await.starts_with("503 Service Unavailable: draining\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_being_written_when_the_drain_reaches_its_connection_is_whole() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.drain.window = Duration::from_millis(100));
+    let mut client = proxy.connect_through(16);
+    let request = handshake("");
+    client.send(&request[..60]).await;
+    proxy.draining.cancel();
+    client.send(&request[60..]).await;
+    // The window is over while all but the first bytes wait.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(client.rest().await, "503 Service Unavailable: draining\n");
 }
 
 #[tokio::test]

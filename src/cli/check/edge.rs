@@ -68,6 +68,8 @@ pub(super) fn facts(settings: &Settings) -> Value {
         "limits": {
             "handshake_s": limits.handshake.as_secs_f64(),
             "header_read_s": limits.header_read.as_secs_f64(),
+            "keep_alive_s": limits.keep_alive.as_secs_f64(),
+            "write_stall_s": limits.write_stall.as_secs_f64(),
             "headers": limits.headers,
             "header_bytes": limits.header_bytes,
             "connections": limits.connections,

@@ -209,9 +209,11 @@ fn an_edge_is_an_object_for_machines() {
           "header_bytes": 16384,
           "header_read_s": 10.0,
           "headers": 100,
+          "keep_alive_s": 75.0,
           "memory_bytes": 268435456,
           "resets": 100,
-          "streams": 100
+          "streams": 100,
+          "write_stall_s": 45.0
         },
         "listen": "0.0.0.0:8443",
         "modern": true,

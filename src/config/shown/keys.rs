@@ -302,6 +302,8 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
     let EdgeLimits {
         handshake,
         header_read,
+        keep_alive,
+        write_stall,
         headers,
         header_bytes,
         response_headers,
@@ -314,6 +316,8 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
     } = limits;
     part.set("handshake", span(*handshake));
     part.set("header_read", span(*header_read));
+    part.set("keep_alive", span(*keep_alive));
+    part.set("write_stall", span(*write_stall));
     part.set("headers", number(*headers));
     part.set("header_bytes", size(u64::try_from(*header_bytes).unwrap_or(u64::MAX)));
     part.set("response_headers", number(*response_headers));

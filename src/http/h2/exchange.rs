@@ -72,7 +72,10 @@ impl<C: Leg + Send + 'static> Exchange<C> {
                     connection.edge.sessions.start(StreamLeg::new(inflow, outflow, entry), Bytes::new(), *prepared);
                 }
             }
-            _ => self.send(clean(response), without_body, heartbeat.write_stall).await,
+            _ => {
+                let stall = self.connection.rules.limits.write_stall;
+                self.send(clean(response), without_body, stall).await;
+            }
         }
     }
 
