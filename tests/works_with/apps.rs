@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::app::{App, Client, Returns, Setting, Vanishes, Without};
+use crate::row::{Client, Returns, Row, Setting, Vanishes, Without};
 use crate::scenario;
 
 macro_rules! apps {
     ($($test:ident: $app:expr;)*) => {
         /// Every app that is tried.
-        pub(crate) const APPS: &[&App] = &[$(&$app),*];
+        pub(crate) const APPS: &[&Row] = &[$(&$app),*];
 
         $(
             #[tokio::test]
@@ -38,14 +38,14 @@ const ECHO: Client = Client::Node { script: "page.js", path: "/echo", flags: &[]
 
 const LOST: &str = r#"{ "code": 4408, "reason": "heartbeat timeout" }"#;
 
-const EXPRESS_WS: App = App {
+const EXPRESS_WS: Row = Row {
     title: "express-ws",
     packages: &["express-ws", "express"],
     folder: "express_ws",
     transport: "WebSocket",
     client: ECHO,
     vanishes: Vanishes::Stopped,
-    app_close: LOST,
+    close: LOST,
     returns: Returns::LeavesItToYou,
     settings: &[Setting {
         name: "trust proxy",
@@ -57,7 +57,7 @@ const EXPRESS_WS: App = App {
     }],
 };
 
-const FASTIFY: App = App {
+const FASTIFY: Row = Row {
     title: "Fastify",
     packages: &["@fastify/websocket", "fastify"],
     folder: "fastify",
@@ -69,16 +69,16 @@ const FASTIFY: App = App {
     ..EXPRESS_WS
 };
 
-const NEST: App = App {
+const NEST: Row = Row {
     title: "NestJS, `WsAdapter`",
     packages: &["@nestjs/platform-ws", "@nestjs/core"],
     folder: "nest",
     client: Client::Node { script: "nest/page.js", path: "/echo", flags: &[] },
-    app_close: "{}",
+    close: "{}",
     ..EXPRESS_WS
 };
 
-const TRPC: App = App {
+const TRPC: Row = Row {
     title: "tRPC, `wsLink`",
     packages: &["@trpc/server", "@trpc/client"],
     folder: "trpc",
@@ -88,36 +88,36 @@ const TRPC: App = App {
     ..EXPRESS_WS
 };
 
-const Y_WEBSOCKET: App = App {
+const Y_WEBSOCKET: Row = Row {
     title: "y-websocket",
     packages: &["y-websocket", "@y/websocket-server"],
     folder: "yjs",
     client: Client::Node { script: "yjs/page.js", path: "/", flags: &[] },
-    app_close: r#"{ "code": 4408, "reason": "heartbeat timeout", "connections": 0, "present": 0 }"#,
+    close: r#"{ "code": 4408, "reason": "heartbeat timeout", "connections": 0, "present": 0 }"#,
     ..TRPC
 };
 
-const COLYSEUS: App = App {
+const COLYSEUS: Row = Row {
     title: "Colyseus",
     packages: &["@colyseus/core", "@colyseus/ws-transport", "colyseus.js"],
     folder: "colyseus",
     client: Client::Node { script: "colyseus/page.js", path: "/", flags: &[] },
-    app_close: r#"{ "consented": false }"#,
+    close: r#"{ "consented": false }"#,
     returns: Returns::ByCall("client.reconnect(token)"),
     ..TRPC
 };
 
-const SOCKJS: App = App {
+const SOCKJS: Row = Row {
     title: "SockJS, websocket",
     packages: &["sockjs", "sockjs-client"],
     folder: "sockjs",
     client: Client::Node { script: "sockjs/page.js", path: "/echo", flags: &["websocket"] },
-    app_close: "{}",
+    close: "{}",
     returns: Returns::LeavesItToYou,
     ..TRPC
 };
 
-const SOCKJS_XHR_STREAMING: App = App {
+const SOCKJS_XHR_STREAMING: Row = Row {
     title: "SockJS, xhr-streaming",
     transport: "plain requests",
     client: Client::Node { script: "sockjs/page.js", path: "/echo", flags: &["xhr-streaming"] },
@@ -127,26 +127,26 @@ const SOCKJS_XHR_STREAMING: App = App {
     ..SOCKJS
 };
 
-const SOCKJS_EVENTSOURCE: App = App {
+const SOCKJS_EVENTSOURCE: Row = Row {
     title: "SockJS, eventsource",
     client: Client::Node { script: "sockjs/page.js", path: "/echo", flags: &["eventsource"] },
     ..SOCKJS_XHR_STREAMING
 };
 
-const SOCKJS_XHR_POLLING: App = App {
+const SOCKJS_XHR_POLLING: Row = Row {
     title: "SockJS, xhr-polling",
     client: Client::Node { script: "sockjs/page.js", path: "/echo", flags: &["xhr-polling"] },
     ..SOCKJS_XHR_STREAMING
 };
 
-const VITE: App = App {
+const VITE: Row = Row {
     title: "Vite, HMR",
     packages: &["vite"],
     folder: "vite",
     transport: "WebSocket over HTTP/2",
     client: Client::Chromium,
     vanishes: Vanishes::Stopped,
-    app_close: LOST,
+    close: LOST,
     returns: Returns::Reloads,
     settings: &[Setting {
         name: "server.allowedHosts",
@@ -155,7 +155,7 @@ const VITE: App = App {
     }],
 };
 
-const WEBPACK_DEV_SERVER: App = App {
+const WEBPACK_DEV_SERVER: Row = Row {
     title: "webpack-dev-server, HMR",
     packages: &["webpack-dev-server", "webpack"],
     folder: "webpack_dev_server",

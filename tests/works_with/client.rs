@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::app::{App, Client};
+use crate::row::{Client, Row};
 use crate::support::browser::Browser;
 use crate::support::node::{self, project};
 use crate::support::process::{Process, send};
@@ -24,7 +24,7 @@ pub(crate) enum Running {
 
 impl Running {
     /// Starts the client of `app`. Does not wait.
-    pub(crate) fn start(app: &App, proxy: &Proxy) -> Self {
+    pub(crate) fn start(app: &Row, proxy: &Proxy) -> Self {
         match app.client {
             Client::Node { script, path, flags } => {
                 let mut command = Command::new("node");

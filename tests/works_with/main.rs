@@ -7,8 +7,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod app;
 mod apps;
 mod client;
+mod row;
 mod scenario;
 mod table;

@@ -6,8 +6,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::app::{App, Returns, Setting, Vanishes, Without};
 use crate::client::Running;
+use crate::row::{Returns, Row, Setting, Vanishes, Without};
 use crate::support::deadline::settles;
 use crate::support::node;
 use crate::support::proxy::{Config, Proxy};
@@ -31,7 +31,7 @@ const LIFE: Duration = Duration::from_millis(6_500);
 const BEATS: usize = 3;
 
 /// Runs `app` through its life and its ends, then once without each of its settings.
-pub(crate) async fn works(app: &App) {
+pub(crate) async fn works(app: &Row) {
     let mut session = Session::open(app).await;
     session.exchange("first").await;
     session.lives().await;
@@ -48,7 +48,7 @@ pub(crate) async fn works(app: &App) {
 
 /// An app, the proxy and a client.
 struct Session<'a> {
-    app: &'a App,
+    app: &'a Row,
     server: node::App,
     proxy: Proxy,
     client: Running,
@@ -61,7 +61,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Starts all three. `without` names a setting to leave out.
-    async fn start(app: &'a App, without: &str) -> Self {
+    async fn start(app: &'a Row, without: &str) -> Self {
         let sources = TempDir::with_prefix("pulsegate-sources-").expect("make a temporary directory");
         let folder = sources.path().to_str().expect("temporary paths are UTF-8");
         let environment = [("SOURCES", folder), ("WITHOUT", without)];
@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
         Self { app, server, proxy, client, opens: 0, loads: 0, _sources: sources }
     }
 
-    async fn open(app: &'a App) -> Self {
+    async fn open(app: &'a Row) -> Self {
         let mut session = Self::start(app, "").await;
         session.has_opened(true).await;
         for setting in app.settings {
@@ -136,7 +136,7 @@ impl<'a> Session<'a> {
             "the app heard of it after {took:?} instead of {bound:?}; {}",
             self.transcripts()
         );
-        self.app_reports("close", self.app.app_close).await;
+        self.app_reports("close", self.app.close).await;
         match self.app.vanishes {
             Vanishes::Stopped => {
                 self.client.resume();
@@ -205,7 +205,7 @@ async fn settles_or_show<T: std::fmt::Debug>(
 }
 
 /// Without `setting` the app does not work, or not as well, in the way that the table gives.
-async fn is_needed(app: &App, setting: &Setting) {
+async fn is_needed(app: &Row, setting: &Setting) {
     let session = Session::start(app, setting.name).await;
     match setting.without {
         Without::Status(status) => {

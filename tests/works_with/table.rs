@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::app::{App, Returns};
 use crate::apps::APPS;
+use crate::row::{Returns, Row};
 
 /// The section of README with the table.
 const SECTION: &str = "\n## Works with\n";
@@ -18,7 +18,7 @@ fn table() -> String {
     APPS.iter().fold(HEAD.to_owned(), |table, app| table + &row(app))
 }
 
-fn row(app: &App) -> String {
+fn row(app: &Row) -> String {
     let returns = match app.returns {
         Returns::Reconnects => "reconnects".to_owned(),
         Returns::ByCall(call) => format!("reconnects by `{call}`"),
@@ -28,7 +28,7 @@ fn row(app: &App) -> String {
     };
     let set: Vec<&str> = app.settings.iter().map(|setting| setting.shown).collect();
     let set = if set.is_empty() { "nothing".to_owned() } else { set.join("; ") };
-    let App { title, transport, .. } = app;
+    let Row { title, transport, .. } = app;
     format!("| {title} | {} | {transport} | {returns} | {set} |\n", app.versions().join(", "))
 }
 

@@ -9,7 +9,7 @@ use crate::support::node::project;
 
 /// An app and its client, and their behaviour behind the proxy.
 #[derive(Debug)]
-pub(crate) struct App {
+pub(crate) struct Row {
     /// The title of the row.
     pub(crate) title: &'static str,
     /// The npm packages that are tried.
@@ -22,7 +22,7 @@ pub(crate) struct App {
     /// The way in which the client vanishes.
     pub(crate) vanishes: Vanishes,
     /// The fields of the app's own `close` event for a client that vanished.
-    pub(crate) app_close: &'static str,
+    pub(crate) close: &'static str,
     /// The client's behaviour after the proxy's 1012.
     pub(crate) returns: Returns,
     pub(crate) settings: &'static [Setting],
@@ -82,7 +82,7 @@ pub(crate) enum Without {
     Reports { without: &'static str, with: &'static str },
 }
 
-impl App {
+impl Row {
     /// `package version` of each package, as in the lock file.
     pub(crate) fn versions(&self) -> Vec<String> {
         let path = project("works_with").join("package-lock.json");
