@@ -52,7 +52,7 @@ pub struct ClientStream {
 
 /// Decrypted bytes in waiting; without an allocation when there are none.
 #[derive(Debug, Default)]
-struct Unread {
+pub(super) struct Unread {
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -71,7 +71,7 @@ struct Outgoing {
 impl ClientStream {
     pub(super) fn new(connection: UnbufferedServerConnection, tcp: TcpStream) -> Self {
         Self {
-            socket: Socket { tcp, written: 0, place: None },
+            socket: Socket::new(tcp),
             records: Records::new(connection),
             partial_at: None,
             unread: Unread::default(),
@@ -106,7 +106,7 @@ impl ClientStream {
 
     /// Keeps `place`, the connection's among all others, for as long as its socket is open.
     pub fn hold(&mut self, place: Place) {
-        self.socket.place = Some(place);
+        self.socket.hold(place);
     }
 
     /// What the handshake agreed on.
@@ -155,15 +155,11 @@ impl ClientStream {
 
 impl Leg for ClientStream {
     fn delivery(&self) -> Option<Delivery> {
-        let tcp = &self.socket.tcp;
-        let acked = tcp_info::bytes_acked(tcp)?;
-        // Encrypted bytes: whether a whole record is among them is not known, but the client did send.
-        let unread = ioctl_fionread(tcp).is_ok_and(|bytes| bytes > 0);
-        Some(Delivery { acked, unread })
+        self.socket.delivery()
     }
 
     fn written(&self) -> u64 {
-        self.socket.written
+        self.socket.written()
     }
 
     fn partial(&self) -> Option<Partial> {
@@ -177,16 +173,15 @@ impl Leg for ClientStream {
     }
 
     fn untransmitted(&self) -> Option<u64> {
-        tcp_info::untransmitted(&self.socket.tcp)
+        self.socket.untransmitted()
     }
 
     fn abort_on_drop(&mut self) {
-        // Fails only on a socket that is no longer connected, which needs no abort.
-        let _ = SockRef::from(&self.socket.tcp).set_linger(Some(Duration::ZERO));
+        self.socket.abort_on_drop();
     }
 
     fn set_user_timeout(&mut self, after: Duration) {
-        set_user_timeout(&self.socket.tcp, after);
+        self.socket.set_user_timeout(after);
     }
 }
 
@@ -252,11 +247,15 @@ impl AsyncWrite for ClientStream {
 }
 
 impl Unread {
-    fn is_empty(&self) -> bool {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), taken: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.taken == self.bytes.len()
     }
 
-    fn read_into(&mut self, buf: &mut ReadBuf<'_>) {
+    pub(super) fn read_into(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = buf.remaining().min(self.bytes.len() - self.taken);
         buf.put_slice(&self.bytes[self.taken..self.taken + taken]);
         self.taken += taken;
@@ -320,15 +319,68 @@ pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
 
 /// A TCP connection that counts the bytes written to it: the scale on which the kernel counts acknowledgements.
 #[derive(Debug)]
-struct Socket {
+pub(super) struct Socket {
     tcp: TcpStream,
     written: u64,
     place: Option<Place>,
 }
 
 impl Socket {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, written: 0, place: None }
+    }
+
+    pub(super) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        let acked = tcp_info::bytes_acked(&self.tcp)?;
+        // Of TLS these are encrypted bytes: whether a whole record is among them is not known, but the client did send.
+        let unread = ioctl_fionread(&self.tcp).is_ok_and(|bytes| bytes > 0);
+        Some(Delivery { acked, unread })
+    }
+
+    pub(super) fn untransmitted(&self) -> Option<u64> {
+        tcp_info::untransmitted(&self.tcp)
+    }
+
+    pub(super) fn abort_on_drop(&self) {
+        // Fails only on a socket that is no longer connected, which needs no abort.
+        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    pub(super) fn set_user_timeout(&self, after: Duration) {
+        set_user_timeout(&self.tcp, after);
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        self.count(written)
+    }
+
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes))?;
+        self.count(written)
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    fn count(&mut self, written: usize) -> Poll<io::Result<usize>> {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

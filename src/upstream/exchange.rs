@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::pool::{Connection, Counted, Lease};
-use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
+use super::{BUFFER, ClientAddresses, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
 impl Upstream {
@@ -26,14 +26,21 @@ impl Upstream {
     /// a byte of an answer came back.
     ///
     /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body.
-    pub async fn send(&self, mut request: Request<Upload>) -> Result<(Response<Incoming>, Lease), Failure> {
+    ///
+    /// `client` is `None` but for an app that [`is_told_addresses`](Self::is_told_addresses); it only gets connections that
+    /// were made for the same one.
+    pub async fn send(
+        &self,
+        mut request: Request<Upload>,
+        client: Option<ClientAddresses>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
         if !repeatable {
             // A FIN that has arrived is known only once the runtime has looked. It looks before it comes back here,
             // and the connection's driver runs first: this request has but one try.
             tokio::task::yield_now().await;
         }
-        if let Some(lease) = self.pool.take() {
+        if let Some(lease) = self.pool.take(client) {
             let spare = repeatable.then(|| copy(&request));
             let read = Arc::clone(&lease.connection.read);
             let before = read.load(Ordering::Relaxed);
@@ -49,15 +56,19 @@ impl Upstream {
             };
         }
         // Boxed, for a pooled connection is what most requests find.
-        let lease = Box::pin(self.connect()).await?;
+        let lease = Box::pin(self.connect(client)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
     /// Sends an upgrade request on a connection of its own. After a 101 that connection is to be had from
     /// [`hyper::upgrade::on`] as a [`TokioIo`] of [`UpstreamStream`]; it never sees the pool. After any other
     /// response it closes when the body has come in.
-    pub async fn send_upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
-        let stream = self.dial().await?;
+    pub async fn send_upgrade(
+        &self,
+        request: Request<Empty<Bytes>>,
+        client: Option<ClientAddresses>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = self.dial(client).await?;
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
         let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
         self.tracker.spawn(async move {
@@ -87,9 +98,9 @@ impl Upstream {
         self.app.settings().response_timeout
     }
 
-    async fn connect(&self) -> Result<Lease, Failure> {
+    async fn connect(&self, client: Option<ClientAddresses>) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, read) = Counted::new(self.dial().await?);
+        let (stream, read) = Counted::new(self.dial(client).await?);
         let (sender, connection) =
             self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
         self.tracker.spawn(async move {
@@ -97,7 +108,7 @@ impl Upstream {
                 tracing::debug!(error = %error, "upstream.connection");
             }
         });
-        Ok(Lease::new(Connection { sender, read }, Arc::clone(&self.pool)))
+        Ok(Lease::new(Connection { sender, read, client }, Arc::clone(&self.pool)))
     }
 
     async fn exchange(

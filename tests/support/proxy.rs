@@ -147,6 +147,19 @@ impl Proxy {
         Self::listen(config, SocketAddr::from(([127, 0, 0, 1], 0)), pki, dir).await
     }
 
+    /// As [`Self::start`], in a process that may have no more than `open_files`.
+    pub(crate) async fn start_with_open_files(config: Config, open_files: usize) -> Self {
+        let dir = TempDir::with_prefix("pulsegate-").expect("make a temporary directory");
+        let pki = Pki::make(dir.path());
+        let file = dir.path().join("proxy.toml");
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {open_files} && exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_pulsegate"));
+        Self::run(command, &file, config, pki, dir).await
+    }
+
     /// Ends it in order, and starts it anew on the same port, with the same certificate and configuration. For a
     /// moment between the two nobody listens.
     pub(crate) async fn restart(self) -> Self {
@@ -177,7 +190,10 @@ impl Proxy {
     /// As [`Self::start`] with a configuration `file` that the test writes itself, `config` at first; `dir` lives as long
     /// as the proxy.
     pub(crate) async fn follow(file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        Self::run(Command::new(env!("CARGO_BIN_EXE_pulsegate")), file, config, pki, dir).await
+    }
+
+    async fn run(mut command: Command, file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
         command.arg("run").arg("-c").arg(file);
         let process = Process::start("pulsegate", &mut command);
         let listening = process.line("it listens", |line| line.json["message"] == "listening").await;
