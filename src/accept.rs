@@ -21,7 +21,7 @@ use crate::http::{KEPT, Peer};
 use crate::proxy_protocol::{Header, Malformed, Source};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{ClientStream, Terminator};
+use crate::tls::{ClientLeg, PlainStream, Terminator};
 
 /// Connections that the kernel holds for a worker until it takes them; the system's `somaxconn` may be lower.
 const BACKLOG: i32 = 4096;
@@ -274,7 +274,7 @@ impl Accept {
     /// opens connections only to leave them so should not get the room of one that is served.
     pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
     where
-        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+        N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         self.door.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
@@ -282,27 +282,53 @@ impl Accept {
 
     fn spawn<N, F>(&self, arrival: Arrival, stop: CancellationToken, next: N)
     where
-        N: FnOnce(ClientStream, Peer) -> F + Send + 'static,
+        N: FnOnce(ClientLeg, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let generation = self.current.load();
         let deadline = Deadline::after(generation.settings.limits.handshake);
-        let (terminator, metrics) = (Arc::clone(&generation.terminator), Arc::clone(&self.metrics));
-        let (tracker, current) = (self.tracker.clone(), Arc::clone(&self.current));
+        let (this, terminator) = (self.clone(), generation.terminator.clone());
         self.tracker.spawn(async move {
+            let greeting = async {
+                match &terminator {
+                    Some(terminator) => greet(terminator, &this.metrics, arrival, deadline).await,
+                    None => this.greet_without_tls(arrival, deadline).await,
+                }
+            };
             let greeted = tokio::select! {
                 biased;
-                greeted = greet(&terminator, &metrics, arrival, deadline) => greeted,
+                greeted = greeting => greeted,
                 // A silent client must not hold up the end.
-                () = given_up(&stop, &current) => {
-                    metrics.handshake_failed("draining");
+                () = given_up(&stop, &this.current) => {
+                    if terminator.is_some() {
+                        this.metrics.handshake_failed("draining");
+                    }
                     None
                 }
             };
             if let Some((stream, peer)) = greeted {
-                tracker.spawn(next(stream, peer));
+                this.tracker.spawn(next(stream, peer));
             }
         });
+    }
+
+    /// Finds out which protocol the client speaks, and whether it is a proxy that is served. Its first byte may take as
+    /// long as the head of a request.
+    async fn greet_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
+        let proxy = arrival.address;
+        let (tcp, address, place) = arrival.identified(deadline).await?;
+        let local = local_address(&tcp);
+        let settings = Arc::clone(&self.current.load().settings);
+        let opened = suspension::timeout(settings.limits.header_read, pin!(PlainStream::open(tcp))).await;
+        // Health checks of a port connect and leave: that is no error.
+        let (mut stream, cleartext) = opened.ok()?.ok()?;
+        stream.hold(place);
+        // A PROXY header names the client; the proxy is the peer that has sent it.
+        let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
+        if forbidden {
+            self.door.gate.refused(Refusal::UntrustedPeer, proxy);
+        }
+        Some((ClientLeg::Plain(stream), Peer { local, cleartext, forbidden, ..Peer::at(address) }))
     }
 }
 
@@ -320,14 +346,15 @@ async fn greet(
     metrics: &Metrics,
     arrival: Arrival,
     deadline: Deadline,
-) -> Option<(ClientStream, Peer)> {
+) -> Option<(ClientLeg, Peer)> {
     let begun = Instant::now();
     let (tcp, address, place) = arrival.identified(deadline).await?;
+    let local = local_address(&tcp);
     match terminator.handshake(tcp, deadline).await {
         Ok((mut stream, tls)) => {
             metrics.handshake(tls.version, tls.group, begun.elapsed());
             stream.hold(place);
-            Some((stream, Peer { address, tls: Some(tls) }))
+            Some((ClientLeg::Tls(stream), Peer { local, tls: Some(tls), ..Peer::at(address) }))
         }
         Err(error) => {
             let outcome = error.outcome();
@@ -340,6 +367,12 @@ async fn greet(
             None
         }
     }
+}
+
+/// The proxy's own address of a connection, an IPv4 one as such.
+fn local_address(tcp: &TcpStream) -> Option<SocketAddr> {
+    let address = tcp.local_addr().ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// Whether the error belongs to a connection that died in the queue: the next one may be taken at once.

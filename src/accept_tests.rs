@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::config::{EdgeLimits, ProxyProtocol, Settings};
+use crate::config::{ConnectionLimit, EdgeLimits, ProxyProtocol, Settings};
 use crate::generation::testing::{current_of, settings};
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
@@ -278,7 +278,7 @@ fn assert_reset(end: io::Result<usize>) {
 #[tokio::test]
 async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
     for (limits, reason) in [
-        (EdgeLimits { connections: Some(2), ..EdgeLimits::default() }, "connections"),
+        (EdgeLimits { connections: ConnectionLimit::AtMost(2), ..EdgeLimits::default() }, "connections"),
         (EdgeLimits { connections_per_ip: Some(2), ..EdgeLimits::default() }, "connections_per_ip"),
     ] {
         // Two that never shake hands take both places for a minute.
@@ -387,7 +387,7 @@ async fn a_header_of_somebody_else_is_not_believed() {
 
 #[tokio::test]
 async fn a_check_of_the_port_is_no_refusal() {
-    let limits = EdgeLimits { connections: Some(1), ..EdgeLimits::default() };
+    let limits = EdgeLimits { connections: ConnectionLimit::AtMost(1), ..EdgeLimits::default() };
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
     drop(TcpStream::connect(port.address).await.expect("connect"));
     let served = async {

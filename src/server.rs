@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -21,6 +20,7 @@ use crate::accept::{self, Accept, Door};
 use crate::admin;
 use crate::config::watch::{Folders, Snapshot};
 use crate::config::{AdminSocket, Settings, Shown};
+use crate::descriptors;
 use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
 use crate::generation::{Current, Generation};
@@ -33,7 +33,7 @@ use crate::suspension::watched;
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
-use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
+use crate::tls::{ClientLeg, Terminator, TerminatorError, Terms};
 use crate::upstream::{AppError, Apps, pulse};
 
 /// How long the workers get to let go of what an abort leaves.
@@ -133,7 +133,7 @@ impl Server {
     /// Opens the listening ports, once for each worker.
     pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
         let apps = Apps::open(&settings, Instant::now())?;
-        Self::with_apps(settings, terms.into(), apps)
+        Self::with_apps(settings, Some(terms.into()), apps)
     }
 
     /// As [`bind`](Self::bind) with what was `opened` of `source`, and follows that from then on, the log by `levels`.
@@ -143,8 +143,8 @@ impl Server {
         Ok(Self { follows: Some(Follows { source, loaded: (snapshot, shown), levels }), ..server })
     }
 
-    fn with_apps(settings: Settings, terms: Terms, apps: Apps) -> Result<Self, StartError> {
-        let terminator = Arc::new(Terminator::new(terms)?);
+    fn with_apps(settings: Settings, terms: Option<Terms>, apps: Apps) -> Result<Self, StartError> {
+        let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, workers)?;
         let (redirect, plain) = match settings.listen.redirect {
@@ -197,7 +197,7 @@ impl Server {
     fn run_stage<S, N, F>(self, shutdown: Shutdown, stage: S) -> Result<(), RunError>
     where
         S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Clone + Send + 'static,
-        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+        N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
@@ -207,8 +207,10 @@ impl Server {
             Arc::new(Registry::new(fastrand::u32(..)).keeping(self.current.load().settings.admin.closed_sessions));
         let counted = Arc::clone(&registry);
         metrics.observe_traffic(move || counted.traffic());
+        let open_files = descriptors::raise_limit();
+        let gate = Gate::new(Arc::clone(&self.current), Arc::clone(&metrics));
         let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(Arc::clone(&self.current), Arc::clone(&metrics))),
+            gate: Arc::new(gate.with_automatic(descriptors::divide(&self.current.load().settings, open_files))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             startup: Arc::new(admin::Startup::of(self.listeners.len())),
             spans: Spans::to(self.current.load().settings.otel.as_ref()),
@@ -223,7 +225,6 @@ impl Server {
             let (reloads, reloader) = reloads(&shared, self.follows)?;
             // Before anybody can ask.
             reload::tell_certificates(&shared.current, &shared.metrics);
-            let open_files = raise_file_limit();
             let (health, socket) = (self.admin.health_address(), self.admin.admin_address().cloned());
             let workers = self.listeners.len();
             // Whoever waits for this line may come at once, and ask whether the proxy is ready.
@@ -375,7 +376,7 @@ fn start<S, N, F>(
 ) -> Result<oneshot::Receiver<Result<(), io::Error>>, io::Error>
 where
     S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Send + 'static,
-    N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+    N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let (ended, end) = oneshot::channel();
@@ -391,7 +392,7 @@ where
 fn work<S, N, F>(listeners: Listeners, shared: &Shared, stage: S) -> Result<(), io::Error>
 where
     S: FnOnce(&Shared, TaskTracker, CancellationToken) -> N,
-    N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+    N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let runtime = runtime()?;
@@ -429,7 +430,7 @@ where
 
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
-        door: door(shared, true),
+        door: door(shared, shared.current.load().terminator.is_some()),
         current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -459,15 +460,6 @@ fn open(at: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<StdLis
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
-}
-
-/// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
-/// Returns the limit that holds then; `None` is unlimited.
-fn raise_file_limit() -> Option<u64> {
-    let mut limit = getrlimit(Resource::Nofile);
-    let before = limit.current;
-    limit.current = limit.maximum;
-    if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
 }
 
 fn log_totals(shared: &Shared, uptime: Duration) {

@@ -29,7 +29,7 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
             proxy_protocol: None,
             redirect: None,
         },
-        tls: Tls::of("unused", "unused"),
+        tls: Tls::of("unused", "unused").into(),
         routes: vec![Arc::new(Route {
             heartbeat: Policy { close_grace, ..Policy::default() }.into(),
             ..Route::to(Arc::clone(&upstream))
@@ -97,7 +97,7 @@ impl Running {
     }
 }
 
-async fn echo(mut stream: ClientStream, draining: CancellationToken, habit: Habit) {
+async fn echo(mut stream: ClientLeg, draining: CancellationToken, habit: Habit) {
     let mut buffer = [0; 64];
     loop {
         let read = tokio::select! {
@@ -215,7 +215,7 @@ fn a_worker_that_is_lost_ends_the_run() {
     thread::spawn(move || {
         let fails = |_: &Shared, _: TaskTracker, _: CancellationToken| {
             assert_ne!(thread::current().name(), Some("worker-1"), "this worker fails, as the test wants it");
-            |_: ClientStream, _: Peer| async {}
+            |_: ClientLeg, _: Peer| async {}
         };
         let _ = send.send(server.run_stage(Shutdown::on_request(), fails));
     });

@@ -313,6 +313,7 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "config",
         "server.rs",
         "accept.rs",
+        "descriptors.rs",
         "gate.rs",
         "generation.rs",
         "proxy_protocol.rs",

@@ -1,16 +1,18 @@
 //! A plain request: to the app and back, both bodies streaming.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, HeaderValue};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::access::Access;
 use super::reply::{self, Reply};
-use super::{Connection, headers, origin_form};
+use super::{Connection, forwarded, headers, origin_form};
 use crate::config::Route;
-use crate::upstream::{Lease, Upload};
+use crate::telemetry::lines::Client;
+use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};
 
 /// A body may take this many times what a head may, for each KiB.
 const BODY_PATIENCE: u32 = 6;
@@ -28,7 +30,8 @@ pub(super) async fn forward(
     let accept = request.headers().get(ACCEPT).cloned();
     let stall = connection.rules.limits.write_stall;
     let app = connection.rules.upstream(route);
-    let (status, reason) = match app.send(outbound(request, host, connection), stall).await {
+    let client = client_addresses(connection, app, request.headers());
+    let (status, reason) = match app.send(outbound(request, host, connection), client, stall).await {
         Ok((response, lease)) if relayable(&response) => {
             access.answered(response.status());
             return inbound(response, version, Some(lease), Some(access));
@@ -43,6 +46,23 @@ pub(super) async fn forward(
         edge.metrics.upstream_error(reason);
     }
     reply::explain(status, reason, accept.as_ref(), Some(access))
+}
+
+/// The addresses that a connection to `app` states, made for a request with these `headers`; `None` if it states none.
+pub(super) fn client_addresses(
+    connection: &Connection,
+    app: &Upstream,
+    headers: &HeaderMap,
+) -> Option<ClientAddresses> {
+    if !app.is_told_addresses() {
+        return None;
+    }
+    let client = match forwarded::client(&connection.rules.forwarded, connection.peer.address, headers) {
+        Client::Peer(address) => address,
+        Client::Forwarded(address) => (address, 0).into(),
+    };
+    let local = connection.peer.local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+    Some(ClientAddresses { client, local })
 }
 
 /// Whether a response to a plain request makes sense: nobody asked to switch protocols (RFC 9110 §15.2.2), or for

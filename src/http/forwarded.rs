@@ -68,10 +68,14 @@ pub(super) fn tell(settings: &Forwarded, headers: &mut HeaderMap, host: &HeaderV
     // A v4 client of a dual-stack listener is a v4 client.
     let address = peer.address.ip().to_canonical();
     if !trusts(settings, address) {
+        // Without TLS every connection comes from a trusted proxy, and where a PROXY header names a client behind that,
+        // the proxy still decides on the scheme: only it knows whether the client uses TLS.
+        let scheme = if peer.tls.is_none() { single(headers, &FORWARDED_PROTO) } else { None };
         for name in &CLAIMS {
             headers.remove(name);
         }
         strip(settings, headers, peer.address);
+        headers.extend(scheme.map(|scheme| (FORWARDED_PROTO, scheme)));
     }
     let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
     let client = client(settings, peer.address, headers).address();
@@ -197,7 +201,7 @@ mod tests {
     /// What the app is told of a request with `fields` from `peer`, without its id.
     fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
-        let peer = Peer { address: peer.parse().expect(peer), tls: Some(tls) };
+        let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
         let mut headers = map(fields);
         tell(&settings(rfc7239), &mut headers, &HeaderValue::from_static(host), &peer);
         assert!(headers.remove(REQUEST_ID).is_some(), "every request has an id");
@@ -290,7 +294,7 @@ mod tests {
         assert_eq!(told_by("10.0.0.1:9"), claims.len(), "a trusted proxy may say who the client is");
         let none = Forwarded { strip: Vec::new(), ..settings(false) };
         let mut headers = map(&claims);
-        let peer = Peer { address: "192.0.2.7:9".parse().unwrap(), tls: None };
+        let peer = Peer::at("192.0.2.7:9".parse().unwrap());
         tell(&none, &mut headers, &HeaderValue::from_static("a"), &peer);
         assert!(claims.iter().all(|(name, _)| headers.contains_key(*name)), "{headers:?}");
     }
@@ -307,6 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn without_tls_the_scheme_is_the_one_that_the_proxy_states() {
+        let scheme = |peer: &str, fields: &[(&'static str, &'static str)]| {
+            let mut headers = map(fields);
+            tell(&settings(false), &mut headers, &HeaderValue::from_static("a"), &Peer::at(peer.parse().unwrap()));
+            let field = |name: &str| headers[name].to_str().unwrap().to_owned();
+            (field("x-forwarded-proto"), field("x-forwarded-for"), field("x-forwarded-port"))
+        };
+        let told = [("x-forwarded-proto", "https"), ("x-forwarded-for", "198.51.100.1")];
+        let expected = |proto: &str, addresses: &str, port: &str| (proto.into(), addresses.into(), port.into());
+        assert_eq!(scheme("10.0.0.1:9", &told), expected("https", "198.51.100.1, 10.0.0.1", "443"));
+        // The address of a PROXY header, which stands for the client.
+        assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
+        assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
+    }
+
+    #[test]
     fn forwarded_quotes_what_is_no_token() {
         let forwarded = |peer, host| told(true, peer, host, &[])[FORWARDED].clone();
         assert_eq!(forwarded("[2001:db8::1]:9", "a:8443"), r#"for="[2001:db8::1]";host="a:8443";proto=https"#);
@@ -318,7 +338,7 @@ mod tests {
     fn the_id_of_a_request_is_kept_from_a_trusted_proxy_alone() {
         let id = |peer: &str| {
             let mut headers = map(&[("x-request-id", "abc")]);
-            let peer = Peer { address: peer.parse().expect(peer), tls: None };
+            let peer = Peer::at(peer.parse().expect(peer));
             tell(&settings(false), &mut headers, &HeaderValue::from_static("a"), &peer);
             headers[REQUEST_ID].clone()
         };

@@ -217,6 +217,11 @@ impl<C: Leg + Send + 'static> Driver<C> {
         let exchange = Exchange { connection, entry, respond, inflow };
         // Boxed: on its way into a task a future is moved about, and this one is large.
         self.edge.tracker.spawn(Box::pin(exchange.run(request)));
+        if self.peer.forbidden {
+            // The answer is a 403, and there is nothing else for this client.
+            self.connection.graceful_shutdown();
+            self.keepalive.retire(Instant::now());
+        }
     }
 
     /// Ends the connection if the client resets streams faster than anybody honest does; says whether it just did.

@@ -118,7 +118,7 @@ mod tests {
 
     fn peer() -> Peer {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
-        Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
+        Peer { tls: Some(tls), ..Peer::at("[::ffff:192.0.2.7]:4000".parse().unwrap()) }
     }
 
     fn sent(fields: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -11,6 +11,7 @@ mod h2;
 mod headers;
 mod interim;
 mod linger;
+mod peer;
 mod reply;
 mod route;
 mod rules;
@@ -44,6 +45,7 @@ use access::Access;
 pub use client_certificate::ClientCertificate;
 #[doc(hidden)]
 pub use h2::FrameGuard;
+pub use peer::{Peer, Protocol, TlsFacts};
 use reply::Reply;
 use rules::Rules;
 pub(crate) use timer::PauseTimer;
@@ -62,57 +64,6 @@ const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     connection: close\r\n\
     \r\n\
     The head of the request took too long.\n";
-
-/// Whom a connection leads to.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The client's address.
-    pub address: SocketAddr,
-    /// What its TLS handshake settled; `None` on a connection without TLS.
-    pub tls: Option<TlsFacts>,
-}
-
-/// What a TLS handshake settled.
-#[derive(Clone, Debug)]
-pub struct TlsFacts {
-    /// The version, as in `1.3`.
-    pub version: &'static str,
-    /// The key exchange group, as in `X25519MLKEM768`.
-    pub group: Option<&'static str>,
-    /// What ALPN chose (RFC 7301).
-    pub protocol: Protocol,
-    /// The name that the client asked for (SNI, RFC 6066 §3), in lower case.
-    pub server_name: Option<Arc<str>>,
-    /// The certificate that the client showed, verified.
-    pub client: Option<Arc<ClientCertificate>>,
-}
-
-/// A version of HTTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1 and 1.0.
-    #[default]
-    H1,
-    /// HTTP/2 (RFC 9113).
-    H2,
-}
-
-impl Protocol {
-    /// The word for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::H1 => "h1",
-            Self::H2 => "h2",
-        }
-    }
-}
-
-impl Peer {
-    /// What is spoken with it.
-    pub fn protocol(&self) -> Protocol {
-        self.tls.as_ref().map(|tls| tls.protocol).unwrap_or_default()
-    }
-}
 
 /// What all client connections of one worker share.
 #[derive(Debug)]
@@ -308,6 +259,10 @@ fn transport_security(connection: &Connection, mut response: Response<Reply>) ->
 }
 
 async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client: Option<OnUpgrade>) -> Response<Reply> {
+    if connection.peer.forbidden {
+        connection.keep(client);
+        return forbid(connection, &request);
+    }
     let named = Named::by(&request);
     let routes = &connection.rules.routes;
     let found = routes.find(named.host(), request.uri().path());
@@ -344,6 +299,17 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
         }
         Some(host) => forward::forward(connection, access, &route, host, request).await,
     }
+}
+
+/// Refuses a request of a client that is no trusted proxy, on a port where only these are served. The connection ends.
+fn forbid(connection: &Arc<Connection>, request: &Request<Upload>) -> Response<Reply> {
+    let access = Access::begin(connection, Arc::clone(connection.rules.routes.default()), request);
+    let accept = request.headers().get(ACCEPT);
+    let mut response = reply::explain(StatusCode::FORBIDDEN, "untrusted_peer", accept, Some(access));
+    if connection.peer.protocol() == Protocol::H1 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The authority that a request names: that of an absolute target, else its one Host (RFC 9112 §3.2), which must be
@@ -416,9 +382,9 @@ fn is_authority(text: &[u8]) -> bool {
 fn has_fitting_target<B>(request: &Request<B>) -> bool {
     let uri = request.uri();
     let is_authority_alone = uri.authority().is_some() && uri.path_and_query().is_none();
-    match request.method() {
-        &Method::CONNECT => true,
-        &Method::OPTIONS => !is_authority_alone,
+    match *request.method() {
+        Method::CONNECT => true,
+        Method::OPTIONS => !is_authority_alone,
         _ => !is_authority_alone && uri.path() != "*",
     }
 }

@@ -51,7 +51,7 @@ impl Rules {
             limits: settings.limits,
             routes: Routes::new(settings.routes.clone()),
             forwarded: settings.forwarded.clone(),
-            hsts: settings.tls.hsts.map(headers::transport_security),
+            hsts: settings.tls.terminate().and_then(|tls| tls.hsts).map(headers::transport_security),
             max_age: settings.drain.max_connection_age,
             upstreams: upstreams.collect(),
             counts: settings.routes.iter().map(|route| (Arc::clone(route), metrics.route(route))).collect(),

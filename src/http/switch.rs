@@ -161,6 +161,8 @@ async fn negotiate(
     asking.span.name_session(id);
     let target = request.uri().clone();
     let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
+    let app = connection.rules.upstream(&route);
+    let client = forward::client_addresses(connection, app, request.headers());
     let mut request = outbound(request, &offer, host, connection, id);
     asking.span.propagate(request.headers_mut());
     let may_swallow = route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
@@ -168,8 +170,7 @@ async fn negotiate(
     if extensions_refused {
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    let app = connection.rules.upstream(&route);
-    let mut response = match app.send_upgrade(request).await {
+    let mut response = match app.send_upgrade(request, client).await {
         Ok(response) => response,
         Err(failure) => return Err((failure.into(), asking)),
     };

@@ -34,8 +34,8 @@ pub struct Opened {
     pub settings: Settings,
     /// The same for people.
     pub shown: Shown,
-    /// How hands are shaken.
-    pub terms: Terms,
+    /// The terms of handshakes; `None` where TLS is not terminated here.
+    pub terms: Option<Terms>,
     /// Where requests go.
     pub apps: Apps,
     /// What the files held.
@@ -154,9 +154,9 @@ impl Source {
             };
             let files = || Snapshot::take(settings.files().into_iter().chain([self.file.clone()]));
             let found = files();
-            let opened = Terms::from_pem_files(&settings.tls)
-                .map_err(LoadError::from)
-                .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
+            let terms = settings.tls.terminate().map(Terms::from_pem_files).transpose();
+            let opened =
+                terms.map_err(LoadError::from).and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
             let is_calm = found == files() && before.agrees_with(&found);
             match opened {
                 Ok((terms, apps)) if is_calm => return Ok(Opened { settings, shown, terms, apps, snapshot: found }),

@@ -213,6 +213,8 @@ fn server_config(parts: Parts, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(names));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // The provider lists its suites from the strongest to the weakest; a client's own order may not weaken that.
+    config.ignore_client_order = true;
     // Resumption by tickets alone: nothing is kept per client. A client's certificate travels in its ticket; it is not
     // verified again, so a ticket (twelve hours at most) outlives a certificate that expires or is revoked meanwhile.
     config.ticketer = ticketer;

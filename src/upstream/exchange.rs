@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::counted::Counted;
 use super::driver::{Hold, drive, drive_upgrade};
 use super::pool::{Connection, Lease};
-use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
+use super::{BUFFER, ClientAddresses, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
 impl Upstream {
@@ -28,9 +28,13 @@ impl Upstream {
     ///
     /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has begun
     /// to answer, it may take and send nothing for `stall` before all of the request is taken.
+    ///
+    /// `client` is `None` but for an app that [`is_told_addresses`](Self::is_told_addresses); it only gets connections that
+    /// were made for the same one.
     pub async fn send(
         &self,
         mut request: Request<Upload>,
+        client: Option<ClientAddresses>,
         stall: Duration,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
@@ -39,7 +43,7 @@ impl Upstream {
             // and the connection's driver runs first: this request has but one try.
             tokio::task::yield_now().await;
         }
-        if let Some(lease) = self.pool.take() {
+        if let Some(lease) = self.pool.take(client) {
             let spare = repeatable.then(|| copy(&request));
             let flow = Arc::clone(&lease.connection.flow);
             let before = flow.read();
@@ -55,15 +59,19 @@ impl Upstream {
             };
         }
         // Boxed, for a pooled connection is what most requests find.
-        let lease = Box::pin(self.connect(stall)).await?;
+        let lease = Box::pin(self.connect(client, stall)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
     /// Sends an upgrade request on a connection of its own. After a 101 that connection is to be had from
     /// [`hyper::upgrade::on`] as a [`TokioIo`] of [`UpstreamStream`]; it never sees the pool. After any other
     /// response it closes when the body has come in.
-    pub async fn send_upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
-        let stream = self.dial().await?;
+    pub async fn send_upgrade(
+        &self,
+        request: Request<Empty<Bytes>>,
+        client: Option<ClientAddresses>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = self.dial(client).await?;
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
         let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
         let limit = self.response_timeout();
@@ -91,14 +99,14 @@ impl Upstream {
         self.app.settings().response_timeout
     }
 
-    async fn connect(&self, stall: Duration) -> Result<Lease, Failure> {
+    async fn connect(&self, client: Option<ClientAddresses>, stall: Duration) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, flow) = Counted::new(self.dial().await?);
+        let (stream, flow) = Counted::new(self.dial(client).await?);
         let (sender, connection) =
             self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
         let (hold, aborted) = Hold::new();
         self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
-        Ok(Lease::new(Connection { sender, flow, hold }, Arc::clone(&self.pool)))
+        Ok(Lease::new(Connection { sender, flow, hold, client }, Arc::clone(&self.pool)))
     }
 
     async fn exchange(

@@ -14,7 +14,9 @@ mod pool;
 pub mod pulse;
 mod source;
 mod stream;
+mod trial;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,6 +28,7 @@ pub use dial::{DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
+pub use trial::Unusable;
 
 use crate::config::Target;
 use crate::telemetry::metrics::Metrics;
@@ -34,6 +37,15 @@ use pool::Pool;
 
 /// Read and write buffer of one upstream connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
+
+/// The client connection that a connection to the app is made for, as its PROXY header states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddresses {
+    /// The client's address; the port is 0 where a proxy in front has named the client.
+    pub client: SocketAddr,
+    /// The proxy's address that the client connected to.
+    pub local: SocketAddr,
+}
 
 /// The app as one worker sees it.
 #[derive(Debug)]
@@ -84,6 +96,11 @@ impl Upstream {
     /// What all workers know of it.
     pub fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// Whether its connections name the client for which they are made.
+    pub fn is_told_addresses(&self) -> bool {
+        self.app.settings().proxy_protocol
     }
 
     /// Where it listens.

@@ -15,18 +15,16 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Upload;
 use super::counted::Flow;
 use super::driver::Hold;
+use super::{ClientAddresses, Upload};
+use crate::descriptors::POOLED;
 
 /// The longest that a connection is kept idle; below the 5 s of `server.keepAliveTimeout` in Node.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// How much earlier than announced in `Keep-Alive: timeout=N` a connection is given up.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
-
-/// Idle connections of one worker; the oldest makes room.
-const CAPACITY: usize = 64;
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -51,6 +49,8 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Upload>,
     pub(super) flow: Arc<Flow>,
     pub(super) hold: Hold,
+    /// The one that its PROXY header names; `None` where it has none, or one of the proxy's own.
+    pub(super) client: Option<ClientAddresses>,
 }
 
 impl Pool {
@@ -59,11 +59,13 @@ impl Pool {
         Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, closing }
     }
 
-    /// The connection that came in last and still lives: it is the one that the app will close last.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
+    /// The connection for `client` that came in last and still lives: it is the one that the app will close last.
+    pub(super) fn take(self: &Arc<Self>, client: Option<ClientAddresses>) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle();
-        while let Some(Idle { connection, until }) = idle.pop_back() {
+        // Without PROXY headers the last one is for it, as all are.
+        while let Some(at) = idle.iter().rposition(|idle| idle.connection.client == client) {
+            let Some(Idle { connection, until }) = idle.remove(at) else { break };
             if until > now && connection.sender.is_ready() {
                 return Some(Lease::new(connection, Arc::clone(self)));
             }
@@ -87,7 +89,7 @@ impl Pool {
             return;
         }
         let mut idle = self.idle();
-        if idle.len() == CAPACITY {
+        if idle.len() == POOLED {
             idle.pop_front();
         }
         idle.push_back(Idle { connection, until: Instant::now() + keep });

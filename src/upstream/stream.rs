@@ -7,13 +7,22 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::descriptors::UpstreamSlot;
 use crate::relay::Leg;
 use crate::tcp_info;
 use crate::tls::client;
 
 /// A connection to the app.
 #[derive(Debug)]
-pub enum UpstreamStream {
+pub struct UpstreamStream {
+    pub(super) socket: Socket,
+    /// Held for as long as the socket is open.
+    slot: Option<UpstreamSlot>,
+}
+
+/// Its socket.
+#[derive(Debug)]
+pub(super) enum Socket {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over TLS over TCP. Boxed: a session holds its legs to its end, and rustls is large.
@@ -22,31 +31,44 @@ pub enum UpstreamStream {
     Unix(UnixStream),
 }
 
+impl UpstreamStream {
+    /// Keeps `slot` for as long as the socket is open.
+    pub(super) fn hold(&mut self, slot: UpstreamSlot) {
+        self.slot = Some(slot);
+    }
+}
+
+impl From<Socket> for UpstreamStream {
+    fn from(socket: Socket) -> Self {
+        Self { socket, slot: None }
+    }
+}
+
 impl Leg for UpstreamStream {
     fn unacked(&self) -> Option<u64> {
-        match self {
-            Self::Tcp(tcp) => tcp_info::unacked(tcp),
-            Self::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
-            Self::Unix(unix) => tcp_info::unacked(unix),
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp_info::unacked(tcp),
+            Socket::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
+            Socket::Unix(unix) => tcp_info::unacked(unix),
         }
     }
 
     fn untransmitted(&self) -> Option<u64> {
-        match self {
-            Self::Tcp(tcp) => tcp_info::untransmitted(tcp),
-            Self::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp_info::untransmitted(tcp),
+            Socket::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
             // What was written is there to be read.
-            Self::Unix(_) => Some(0),
+            Socket::Unix(_) => Some(0),
         }
     }
 
     fn abort_on_drop(&mut self) {
         // A unix socket has no reset to offer; dropping it is as abrupt as it gets. A TCP socket that refuses the
         // option is dead already.
-        let tcp = match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-            Self::Unix(_) => return,
+        let tcp = match &self.socket {
+            Socket::Tcp(tcp) => tcp,
+            Socket::Tls(tls) => tls.get_ref().0,
+            Socket::Unix(_) => return,
         };
         let _ = tcp.set_zero_linger();
     }
@@ -54,20 +76,20 @@ impl Leg for UpstreamStream {
 
 impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Socket::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Socket::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Socket::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Socket::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
         }
     }
 
@@ -76,10 +98,10 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Socket::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Socket::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -88,18 +110,18 @@ impl AsyncWrite for UpstreamStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        match &mut self.get_mut().socket {
             // A record that was taken may wait for the socket.
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Socket::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Socket::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Socket::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
         }
     }
 }

@@ -7,12 +7,14 @@ mod support;
 
 mod abuse;
 mod browser;
+mod cleartext;
 mod client;
 mod connection;
 mod drain;
 mod link;
 mod node;
 mod odd;
+mod open_files;
 mod plain;
 mod raw;
 mod routes;

@@ -101,7 +101,8 @@ async fn a_response_may_have_many_lines_and_not_too_many() {
         client.send(GET).await;
         let mut upstream = app.accept().await;
         upstream.head().await;
-        let cookies: String = (0..lines).map(|at| format!("Set-Cookie: c{at}=1\r\n")).collect();
+        let cookies: Vec<_> = (0..lines).map(|at| format!("Set-Cookie: c{at}=1\r\n")).collect();
+        let cookies = cookies.concat();
         upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{cookies}\r\n")).await;
         let head = client.head().await;
         assert_eq!(head.line, format!("HTTP/1.1 {status}"), "{lines} cookies");

@@ -78,7 +78,7 @@ impl Proxy {
         assert_eq!(settings.follow(&before.settings), [], "nothing of it waits for a restart");
         let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
         let apps = apps.after(&before.apps, |_| false);
-        self.current.publish(before.next(Arc::new(settings), Arc::clone(&before.terminator), apps));
+        self.current.publish(before.next(Arc::new(settings), before.terminator.clone(), apps));
     }
 
     /// The settings of a proxy before `target`, altered.
@@ -103,7 +103,7 @@ impl Proxy {
             server_name: None,
             client: None,
         };
-        let peer = Peer { address: CLIENT.parse().unwrap(), tls: Some(tls) };
+        let peer = Peer { tls: Some(tls), ..Peer::at(CLIENT.parse().unwrap()) };
         self.tracker.spawn(http::serve(ClientLeg(theirs), peer, Arc::clone(&self.edge)));
         Wire::new("client", ours)
     }
@@ -153,7 +153,7 @@ fn settings(target: Target) -> Settings {
             proxy_protocol: None,
             redirect: None,
         },
-        tls: Tls::of("unused", "unused"),
+        tls: Tls::of("unused", "unused").into(),
         routes: vec![route("/chat/"), route("/")],
         upstream,
         limits: EdgeLimits {
