@@ -15,9 +15,16 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
 /// What only a proxy may say of a request; from anybody but a trusted one it goes no further.
 const CLAIMS: [HeaderName; 6] =
     [FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, CLIENT_CERTIFICATE, REQUEST_ID];
+
+/// Returns whether the field `name` is one with which proxies say where a request comes from.
+pub(super) fn is_claim(name: &HeaderName) -> bool {
+    CLAIMS.contains(name) || *name == REAL_IP || name.as_str().starts_with("x-forwarded-")
+}
 
 /// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
 /// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
