@@ -9,7 +9,9 @@ use super::form::{Given, Problem, Read, Words, boolean, bounded, duration, off_o
 use super::names::{cidr, origin, sni};
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{ClientAuth, EdgeLimits, Forwarded, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls};
+use super::settings::{
+    ClientAuth, EdgeLimits, Forwarded, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls,
+};
 use super::value::{address, all_cores, file, header_bytes, workers};
 
 /// What `tls.client_auth.mode` says.
@@ -23,6 +25,12 @@ enum Asked {
 const OFF: Words<()> = &[("off", ())];
 const CLIENT_AUTH: Words<Asked> = &[("off", Asked::Off), ("optional", Asked::Optional), ("required", Asked::Required)];
 
+const HTTP2: Words<Http2> = &[
+    (Http2::On.as_str(), Http2::On),
+    (Http2::NoWebSockets.as_str(), Http2::NoWebSockets),
+    (Http2::Off.as_str(), Http2::Off),
+];
+
 /// More than any machine has memory for.
 const MOST_CONNECTIONS: usize = 100_000_000;
 /// More than any client does in a second.
@@ -34,6 +42,7 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
         workers: t.or("workers", workers, all_cores()),
         proxy_protocol: proxy_protocol(t),
         redirect: t.or("redirect", off_or(address), None),
+        http2: t.or("http2", one_of(HTTP2), Http2::default()),
     };
     if let Some(redirect) = listen.redirect
         && collide(redirect, listen.address)
@@ -72,6 +81,7 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
         handshakes_per_ip: t.or("handshakes_per_ip", bounded(MOST_A_SECOND), base.handshakes_per_ip),
         memory: t.or("memory", off_or(size), base.memory),
         streams: t.or("streams", whole(1..=10_000), base.streams),
+        websocket_streams: t.or("websocket_streams", whole(1..=10_000), base.websocket_streams),
         resets: t.or("resets", whole(1..=1_000_000), base.resets),
     };
     if let (Some(one), Some(all)) = (limits.connections_per_ip, limits.connections)

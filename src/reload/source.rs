@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{Report, Settings, Shown};
+use crate::config::{Http2, Report, Settings, Shown};
 use crate::tls::{TerminatorError, Terms, TermsError};
 use crate::upstream::{AppError, Apps};
 
@@ -156,6 +156,7 @@ impl Source {
             let found = files();
             let opened = Terms::from_pem_files(&settings.tls)
                 .map_err(LoadError::from)
+                .map(|terms| terms.with_http2(settings.listen.http2 != Http2::Off))
                 .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
             let is_calm = found == files() && before.agrees_with(&found);
             match opened {

@@ -6,7 +6,7 @@ use humantime::format_duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    ClientAuth, EdgeLimits, Forwarded, Listen, OriginPolicy, Route, SessionLimits, Settings, Tls, Upstream,
+    ClientAuth, EdgeLimits, Forwarded, Http2, Listen, OriginPolicy, Route, SessionLimits, Settings, Tls, Upstream,
 };
 
 /// What is said of every key that is not as it is by default: the first line of each, and those below it.
@@ -55,6 +55,7 @@ pub(super) fn facts(settings: &Settings) -> Value {
         "workers": listen.workers,
         "proxy_protocol": listen.proxy_protocol.as_ref().map(|proxy| texts(&proxy.trusted)),
         "redirect": listen.redirect,
+        "http2": listen.http2.as_str(),
         "certificate": tls.certificate.display().to_string(),
         "sni": sni.collect::<Vec<_>>(),
         "strict_sni": tls.strict_sni,
@@ -75,6 +76,7 @@ pub(super) fn facts(settings: &Settings) -> Value {
             "handshakes_per_ip": limits.handshakes_per_ip,
             "memory_bytes": limits.memory,
             "streams": limits.streams,
+            "websocket_streams": limits.websocket_streams,
             "resets": limits.resets,
         },
     })
@@ -136,7 +138,12 @@ fn ports(listen: &Listen) -> Vec<String> {
     let proxied =
         proxied.map(|proxy| format!("behind the PROXY protocol of {}, and of nobody else", list(&proxy.trusted)));
     let redirect = listen.redirect.map(|address| format!("{address} for http, which is sent to https"));
-    let all = [Some(format!("{} for https and wss, {workers}", listen.address)), proxied, redirect];
+    let spoken = match listen.http2 {
+        Http2::On => None,
+        Http2::NoWebSockets => Some("WebSockets over HTTP/1.1 alone".to_owned()),
+        Http2::Off => Some("HTTP/1.1 alone".to_owned()),
+    };
+    let all = [Some(format!("{} for https and wss, {workers}", listen.address)), spoken, proxied, redirect];
     all.into_iter().flatten().collect()
 }
 

@@ -201,6 +201,7 @@ fn an_edge_is_an_object_for_machines() {
         "client_auth": "optional",
         "client_ca": "/clients.pem",
         "hsts_s": 15552000,
+        "http2": "on",
         "limits": {
           "connections": 20000,
           "connections_per_ip": 200,
@@ -210,8 +211,9 @@ fn an_edge_is_an_object_for_machines() {
           "header_read_s": 10.0,
           "headers": 100,
           "memory_bytes": 268435456,
-          "resets": 100,
-          "streams": 100
+          "resets": 1000,
+          "streams": 100,
+          "websocket_streams": 100
         },
         "listen": "0.0.0.0:8443",
         "modern": true,

@@ -132,7 +132,7 @@ impl Part<'_> {
 }
 
 fn listening(part: &mut Part<'_>, listen: &Listen) {
-    let Listen { address, workers, proxy_protocol, redirect } = listen;
+    let Listen { address, workers, proxy_protocol, redirect, http2 } = listen;
     part.set("address", address.to_string());
     part.set("workers", number(workers.get()));
     match proxy_protocol {
@@ -140,6 +140,7 @@ fn listening(part: &mut Part<'_>, listen: &Listen) {
         Some(proxy) => part.under("proxy_protocol").set("trusted", texts(&proxy.trusted)),
     }
     part.set("redirect", or_off(redirect.map(|address| address.to_string())));
+    part.set("http2", http2.as_str());
 }
 
 fn handshake(part: &mut Part<'_>, tls: &Tls) {
@@ -309,6 +310,7 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
         handshakes_per_ip,
         memory,
         streams,
+        websocket_streams,
         resets,
     } = limits;
     part.set("handshake", span(*handshake));
@@ -320,6 +322,7 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
     part.set("handshakes_per_ip", or_off(handshakes_per_ip.map(i64::from)));
     part.set("memory", or_off(memory.map(size)));
     part.set("streams", i64::from(*streams));
+    part.set("websocket_streams", i64::from(*websocket_streams));
     part.set("resets", i64::from(*resets));
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
+use super::heartbeats::Clocks;
 use super::inflow::Death;
-use super::streams::{Clocks, Streams};
+use super::streams::Streams;
 use super::wire::Wire;
 use crate::relay::{Delivery, Leg};
 use crate::suspension::{Deadline, Expiry, paused_since};
@@ -122,7 +123,7 @@ impl KeepAlive {
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
         }
-        let (changed, wants_ping) = wire.streams(|streams| (streams.take_changed(), streams.wants_ping()));
+        let (changed, wants_ping) = wire.streams(|streams| (streams.heartbeats.take_changed(), streams.wants_ping()));
         if wants_ping || self.question.is_some_and(|question| !question.sent) {
             self.ask(Instant::now(), wire);
         }
@@ -176,7 +177,7 @@ impl KeepAlive {
             }
             _ => {}
         }
-        let clocks = wire.streams(|streams| streams.clocks());
+        let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let guard = clocks.map_or(STALL_GUARD, |clocks| clocks.stall_guard);
         let stopped = if late > guard { late } else { paused_since(self.looked) };
         self.looked = now;
@@ -216,7 +217,7 @@ impl KeepAlive {
         if let Some(until) = self.until {
             return until;
         }
-        let clocks = wire.streams(|streams| streams.clocks());
+        let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
             (Some(question), Some((clocks, timeout))) if !question.is_reported => {
                 question.asked.max(wire.heard() + self.interval(&clocks)) + timeout

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::heartbeats::Heartbeats;
+use super::tolerance::Tolerance;
+use super::turns::Turns;
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
 
@@ -22,29 +24,28 @@ const ANSWERS: u64 = 2;
 /// stand before its own.
 const AHEAD: u64 = 64 * 1024;
 
-/// The longest window of an adaptive heartbeat.
-const ADAPTIVE_MOST: Duration = Duration::from_mins(1);
-
 /// The streams that a task serves, by their numbers.
 #[derive(Debug)]
 pub(super) struct Streams {
     live: BTreeMap<u32, Live>,
+    /// How many there are of each kind.
+    open: [u32; 2],
     /// Streams of which bytes are among those that the library has written and the socket has not taken.
     dirty: Vec<u32>,
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
+    /// Those of them that belong to responses, and whose turn it is to add to them.
+    pub(super) turns: Turns,
     /// Bytes that the client takes on the connection as a whole.
     window: i64,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
     initial_window: i64,
     pings: Pings,
-    /// The heartbeats of the live streams, each once, and how many streams follow it.
-    policies: Vec<(Arc<Policy>, usize)>,
-    /// Set if `policies` has changed since [`Self::take_changed`].
-    changed: bool,
+    pub(super) heartbeats: Heartbeats,
     /// Bytes of padding to be credited to the connection's window, and whether a stream has some as well.
     credit: u32,
     has_credit: bool,
+    pub(super) tolerance: Tolerance,
 }
 
 /// The PINGs of the connection (RFC 9113 §6.7).
@@ -58,9 +59,31 @@ struct Pings {
     end: Option<u64>,
 }
 
+/// What a stream is for; there are limits for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A request and its response.
+    Plain,
+    /// A WebSocket (RFC 8441).
+    WebSocket,
+}
+
+/// How far the client has come with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Bytes of the stream that the library has written.
+    pub(super) own: u64,
+    /// Bytes of the connection that the client's kernel has acknowledged, where that is known.
+    pub(super) of_all: Option<u64>,
+    /// Whether the stream waits for its turn among others.
+    pub(super) is_behind: bool,
+}
+
 /// One stream.
 #[derive(Debug)]
 struct Live {
+    kind: Kind,
+    is_abandoned: bool,
     /// Bytes handed to the library, and how many of them it has written.
     handed: u64,
     emitted: u64,
@@ -68,9 +91,7 @@ struct Live {
     end: u64,
     is_dirty: bool,
     promised: Option<Promise>,
-    /// Set once `END_STREAM` was handed to the library, and once the library has written it.
-    end_handed: bool,
-    end_emitted: bool,
+    fin: Fin,
     /// Bytes that the client takes on this stream.
     window: i64,
     /// The highest position that [`Streams::acked`] has returned.
@@ -81,6 +102,16 @@ struct Live {
     round: Option<Round>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
+}
+
+/// How far `END_STREAM` has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fin {
+    Open,
+    /// It was handed to the library.
+    Handed,
+    /// The library has written it.
+    Emitted,
 }
 
 /// A position reported for bytes that the driver is about to write: their end among those of the connection, at least.
@@ -99,47 +130,52 @@ struct Round {
     excused: bool,
 }
 
-/// The clocks that a connection follows: those of the most patient of its streams.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Clocks {
-    pub(super) interval: Duration,
-    pub(super) jitter: f64,
-    /// Time for which a PING may go unanswered; `None` without a stream that has a heartbeat.
-    pub(super) timeout: Option<Duration>,
-    pub(super) stall_guard: Duration,
-    pub(super) close_grace: Duration,
-    pub(super) write_stall: Duration,
-    /// Set if some stream has no heartbeat: only its peers may end it.
-    pub(super) spares_some: bool,
-}
-
 impl Default for Streams {
     fn default() -> Self {
         Self {
             live: BTreeMap::new(),
+            open: [0; 2],
             dirty: Vec::new(),
             held: 0,
+            turns: Turns::default(),
             window: FIRST_WINDOW,
             initial_window: FIRST_WINDOW,
             pings: Pings::default(),
-            policies: Vec::new(),
-            changed: false,
+            heartbeats: Heartbeats::default(),
             credit: 0,
             has_credit: false,
+            tolerance: Tolerance::new(Instant::now()),
         }
     }
 }
 
 /// Entry and exit, and the heartbeats.
 impl Streams {
-    pub(super) fn open(&mut self, id: u32) {
-        self.live.insert(id, Live::new(self.initial_window));
+    pub(super) fn open(&mut self, id: u32, kind: Kind) {
+        self.open[kind as usize] += 1;
+        self.live.insert(id, Live::new(kind, self.initial_window));
+    }
+
+    /// The client has abandoned stream `id`, which counts once.
+    pub(super) fn abandon(&mut self, id: u32, now: Instant) {
+        if let Some(live) = self.live.get_mut(&id)
+            && !std::mem::replace(&mut live.is_abandoned, true)
+        {
+            self.tolerance.lose(now);
+        }
+    }
+
+    /// Returns how many streams of this kind are open.
+    pub(super) fn open_of(&self, kind: Kind) -> u32 {
+        self.open[kind as usize]
     }
 
     pub(super) fn close(&mut self, id: u32) {
         if let Some(live) = self.live.remove(&id) {
-            self.held -= live.held();
-            self.forget(live.policy.as_ref());
+            self.open[live.kind as usize] -= 1;
+            self.release(live.kind, live.held());
+            self.turns.leave(id);
+            self.heartbeats.forget(live.policy.as_ref());
         }
     }
 
@@ -151,64 +187,14 @@ impl Streams {
     pub(super) fn follow(&mut self, id: u32, policy: &Arc<Policy>) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let before = live.policy.replace(Arc::clone(policy));
-        match self.policies.iter_mut().find(|(known, _)| Arc::ptr_eq(known, policy)) {
-            Some((_, count)) => *count += 1,
-            None => {
-                self.policies.push((Arc::clone(policy), 1));
-                self.changed = true;
-            }
-        }
-        self.forget(before.as_ref());
-    }
-
-    fn forget(&mut self, policy: Option<&Arc<Policy>>) {
-        let Some(policy) = policy else { return };
-        if let Some(at) = self.policies.iter().position(|(known, _)| Arc::ptr_eq(known, policy)) {
-            self.policies[at].1 -= 1;
-            if self.policies[at].1 == 0 {
-                self.policies.swap_remove(at);
-                self.changed = true;
-            }
-        }
-    }
-
-    /// Returns whether the heartbeats have changed since [`Self::take_changed`].
-    pub(super) fn has_changed(&self) -> bool {
-        self.changed
-    }
-
-    /// Returns whether the heartbeats have changed since this was last asked.
-    pub(super) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
-    }
-
-    /// The clocks of the connection; `None` while no stream has said what it follows.
-    pub(super) fn clocks(&self) -> Option<Clocks> {
-        let policies = || self.policies.iter().map(|(policy, _)| &**policy);
-        let (first, spares_some) = (policies().next()?, policies().any(|policy| policy.mode == Mode::Off));
-        let beating = || policies().filter(|policy| policy.mode != Mode::Off);
-        let most = |of: fn(&Policy) -> Duration| beating().map(of).max();
-        Some(Clocks {
-            interval: most(|policy| policy.interval).unwrap_or(first.interval),
-            jitter: beating().map(|policy| policy.jitter).fold(1.0, f64::min),
-            timeout: most(bound),
-            stall_guard: most(|policy| policy.stall_guard).unwrap_or(first.stall_guard),
-            close_grace: most(|policy| policy.close_grace).unwrap_or(first.close_grace),
-            write_stall: most(|policy| policy.write_stall).unwrap_or(first.write_stall),
-            spares_some,
-        })
+        self.heartbeats.follow(policy);
+        self.heartbeats.forget(before.as_ref());
     }
 
     /// Returns whether stream `id` has no heartbeat.
     pub(super) fn is_off(&self, id: u32) -> bool {
         self.live.get(&id).and_then(|live| live.policy.as_ref()).is_some_and(|policy| policy.mode == Mode::Off)
     }
-}
-
-/// Returns the time for which a client may leave its probes unanswered under `policy`.
-fn bound(policy: &Policy) -> Duration {
-    let window = if policy.adaptive { policy.timeout.max(ADAPTIVE_MOST) } else { policy.timeout };
-    window.saturating_mul(policy.max_missed)
 }
 
 /// Bytes on their way to the client.
@@ -218,13 +204,24 @@ impl Streams {
         if let Some(live) = self.live.get_mut(&id) {
             live.handed += bytes as u64;
             self.held += bytes as u64;
+            if live.kind == Kind::Plain {
+                self.turns.hold(bytes as u64);
+            }
+        }
+    }
+
+    /// The library does not hold these bytes any more.
+    fn release(&mut self, kind: Kind, bytes: u64) {
+        self.held -= bytes;
+        if kind == Kind::Plain {
+            self.turns.release(bytes);
         }
     }
 
     /// `END_STREAM` of stream `id` is about to be handed to the library.
     pub(super) fn hand_end(&mut self, id: u32) {
         if let Some(live) = self.live.get_mut(&id) {
-            live.end_handed = true;
+            live.fin = Fin::Handed;
         }
     }
 
@@ -241,11 +238,14 @@ impl Streams {
         if let Some(live) = self.live.get_mut(&id) {
             let before = live.held();
             live.emitted += bytes as u64;
-            self.held -= before - live.held();
-            live.end_emitted |= ends;
+            let (kind, written) = (live.kind, before - live.held());
+            if ends {
+                live.fin = Fin::Emitted;
+            }
             if !std::mem::replace(&mut live.is_dirty, true) {
                 self.dirty.push(id);
             }
+            self.release(kind, written);
         }
     }
 
@@ -258,6 +258,7 @@ impl Streams {
     /// that have waited for it.
     pub(super) fn drained(&mut self, written: u64, woken: &mut Vec<Waker>) {
         self.pings.end.get_or_insert(written);
+        woken.extend(self.turns.next());
         for id in self.dirty.drain(..) {
             if let Some(live) = self.live.get_mut(&id) {
                 (live.is_dirty, live.end) = (false, written);
@@ -271,6 +272,7 @@ impl Streams {
 
     /// The connection has ended. Moves all waiting tasks to `woken`.
     pub(super) fn ended(&mut self, woken: &mut Vec<Waker>) {
+        woken.extend(self.turns.end());
         woken.extend(self.live.values_mut().filter_map(|live| live.waiting.take()));
     }
 
@@ -299,6 +301,13 @@ impl Streams {
         is_next
     }
 
+    /// Returns how far the client has come with stream `id`, on a connection with `of_all` acknowledged bytes.
+    pub(super) fn taken(&self, id: u32, of_all: Option<u64>) -> Taken {
+        let live = self.live.get(&id);
+        let holds = live.is_some_and(|live| live.held() > 0);
+        Taken { own: live.map_or(0, |live| live.emitted), of_all, is_behind: holds || self.turns.is_waiting(id) }
+    }
+
     /// Bytes of stream `id` that the library holds.
     pub(super) fn unsent(&self, id: u32) -> u64 {
         self.live.get(&id).map_or(0, Live::held)
@@ -316,10 +325,11 @@ impl Streams {
     /// which all bytes have arrived: then the progress of others says nothing about it.
     pub(super) fn acked(&mut self, id: u32, of_all: u64) -> u64 {
         let connection_is_shut = self.window <= 0;
+        let is_queued = self.turns.is_waiting(id);
         let Some(live) = self.live.get_mut(&id) else { return of_all };
         let is_held = live.held() > 0;
         let is_shut = is_held && (connection_is_shut || live.window <= 0);
-        let moves_on = (is_held || live.is_dirty) && !is_shut;
+        let moves_on = (is_held || live.is_dirty || is_queued) && !is_shut;
         let acked = match live.promised {
             Some(Promise { end, .. }) if moves_on => of_all.min(end.saturating_sub(1)),
             _ if moves_on => of_all,
@@ -428,15 +438,16 @@ impl Streams {
 }
 
 impl Live {
-    fn new(window: i64) -> Self {
+    fn new(kind: Kind, window: i64) -> Self {
         Self {
+            kind,
+            is_abandoned: false,
             handed: 0,
             emitted: 0,
             end: 0,
             is_dirty: false,
             promised: None,
-            end_handed: false,
-            end_emitted: false,
+            fin: Fin::Open,
             window,
             acked: 0,
             waiting: None,
@@ -452,7 +463,7 @@ impl Live {
     }
 
     fn is_flushed(&self) -> bool {
-        self.held() == 0 && !self.is_dirty && (self.end_emitted || !self.end_handed)
+        self.held() == 0 && !self.is_dirty && self.fin != Fin::Handed
     }
 }
 

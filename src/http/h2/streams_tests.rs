@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -9,8 +11,8 @@ fn of(mode: Mode, seconds: u32) -> Arc<Policy> {
 /// Streams of which the first has handed `handed` bytes to the library.
 fn handed(handed: usize) -> Streams {
     let mut streams = Streams::default();
-    streams.open(1);
-    streams.open(3);
+    streams.open(1, Kind::WebSocket);
+    streams.open(3, Kind::WebSocket);
     streams.hand(1, handed);
     streams
 }
@@ -62,37 +64,40 @@ fn s41_a_stream_whose_window_is_shut_does_not_move_with_the_connection() {
 #[test]
 fn s74_the_clocks_are_those_of_the_most_patient() {
     let mut streams = Streams::default();
-    assert_eq!(streams.clocks(), None);
+    assert_eq!(streams.heartbeats.clocks(), None);
     for id in [1, 3, 5] {
-        streams.open(id);
+        streams.open(id, Kind::WebSocket);
     }
     let (quick, slow, off) = (of(Mode::Protocol, 1), of(Mode::Protocol, 30), of(Mode::Off, 1));
     streams.follow(1, &quick);
-    assert!(streams.take_changed());
-    assert_eq!(streams.clocks().map(|clocks| (clocks.interval, clocks.timeout)), Some((SECOND, Some(SECOND))));
+    assert!(streams.heartbeats.take_changed());
+    assert_eq!(
+        streams.heartbeats.clocks().map(|clocks| (clocks.interval, clocks.timeout)),
+        Some((SECOND, Some(SECOND)))
+    );
     streams.follow(3, &slow);
-    let clocks = streams.clocks().expect("two streams");
+    let clocks = streams.heartbeats.clocks().expect("two streams");
     assert_eq!((clocks.interval, clocks.timeout, clocks.spares_some), (SECOND * 30, Some(SECOND * 30), false));
     streams.follow(5, &off);
-    let clocks = streams.clocks().expect("three streams");
+    let clocks = streams.heartbeats.clocks().expect("three streams");
     assert_eq!((clocks.timeout, clocks.spares_some), (Some(SECOND * 30), true));
     assert!(streams.is_off(5) && !streams.is_off(3));
     streams.close(3);
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(SECOND));
     streams.close(1);
-    assert_eq!(streams.clocks().map(|clocks| (clocks.timeout, clocks.spares_some)), Some((None, true)));
-    assert!(streams.take_changed() && !streams.take_changed());
+    assert_eq!(streams.heartbeats.clocks().map(|clocks| (clocks.timeout, clocks.spares_some)), Some((None, true)));
+    assert!(streams.heartbeats.take_changed() && !streams.heartbeats.take_changed());
 }
 
 #[test]
 fn a_session_that_may_miss_several_has_that_much_time() {
     let mut streams = Streams::default();
-    streams.open(1);
+    streams.open(1, Kind::WebSocket);
     let patient = Policy { max_missed: 3, timeout: 2 * SECOND, ..Policy::default() };
     streams.follow(1, &Arc::new(patient.clone()));
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(6 * SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(6 * SECOND));
     streams.follow(1, &Arc::new(Policy { adaptive: true, ..patient }));
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
+use super::super::streams::Taken;
 use super::{Wire, stream_error_kind};
 use crate::heartbeat::Policy;
 use crate::relay::{Delivery, Leg, Partial};
@@ -29,7 +30,7 @@ impl<C: Leg> StreamEntry<C> {
     pub(in crate::http::h2) fn follow(&self, policy: &Arc<Policy>) {
         let changed = self.wire.streams(|streams| {
             streams.follow(self.id, policy);
-            streams.has_changed()
+            streams.heartbeats.has_changed()
         });
         if changed {
             self.wire.wake_driver();
@@ -50,11 +51,10 @@ impl<C: Leg> StreamEntry<C> {
         Some(delivery)
     }
 
-    /// Returns the position up to which the bytes of the stream, or those before them, are acknowledged.
-    pub(in crate::http::h2) fn acked(&self) -> Option<u64> {
-        let shared = &mut *self.wire.lock();
-        let of_all = shared.stream.delivery()?.acked;
-        Some(shared.streams.acked(self.id, of_all))
+    /// Returns how far the client has come with the response on the stream.
+    pub(in crate::http::h2) fn taken(&self) -> Taken {
+        let shared = &*self.wire.lock();
+        shared.streams.taken(self.id, shared.stream.delivery().map(|delivery| delivery.acked))
     }
 
     /// See [`Leg::written`]. What the library holds counts as written, for that is where it will stand.
@@ -73,9 +73,31 @@ impl<C: Leg> StreamEntry<C> {
         Some(Partial { at: part.at.into_std(), len: part.len })
     }
 
+    /// The client has abandoned a request that had reached the app, or a session.
+    pub(in crate::http::h2) fn abandoned(&self) {
+        self.wire.streams(|streams| streams.abandon(self.id, Instant::now()));
+        self.wire.wake_driver();
+    }
+
     /// Bytes of the stream were read.
     pub(in crate::http::h2) fn heard(&self) {
         self.wire.streams(|streams| streams.heard(self.id));
+    }
+
+    /// Returns whether the connection holds so little that a response may hand it more.
+    pub(in crate::http::h2) fn has_turn(&self) -> bool {
+        self.wire.streams(|streams| streams.turns.has_turn())
+    }
+
+    /// Waits for that.
+    pub(in crate::http::h2) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        let (polled, next) = self.wire.streams(|streams| {
+            let polled = streams.turns.poll(self.id, cx);
+            (polled, if polled.is_ready() { streams.turns.next() } else { None })
+        });
+        // The next one runs after this one, and sees what this one has made of its turn.
+        next.into_iter().for_each(Waker::wake);
+        polled
     }
 
     /// `bytes` are about to be handed to the library.
@@ -113,6 +135,9 @@ impl<C: Leg> StreamEntry<C> {
     /// Converts the library's error of the stream into that of a socket: that of the connection's own, if it is the
     /// reason.
     pub(in crate::http::h2) fn lost(&self, error: h2::Error) -> io::Error {
+        if error.is_reset() && error.is_remote() {
+            self.abandoned();
+        }
         let shared = self.wire.lock();
         if error.is_reset() || shared.died.is_none() { lost(error) } else { shared.lost() }
     }
@@ -127,7 +152,7 @@ impl<C> Drop for StreamEntry<C> {
     fn drop(&mut self) {
         let changed = self.wire.streams(|streams| {
             streams.close(self.id);
-            streams.has_changed()
+            streams.heartbeats.has_changed()
         });
         if changed {
             self.wire.wake_driver();
