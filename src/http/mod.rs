@@ -53,6 +53,10 @@ pub(crate) use timer::PauseTimer;
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
+/// Bytes that the kernel takes beyond a client's window over HTTP/1.1, on a worker with [`upstream::CROWD`] tasks: slow
+/// readers otherwise fill its memory for TCP (`net.ipv4.tcp_mem`). Quick ones cost some CPU time with the limit.
+const UNSENT: u32 = 128 * 1024;
+
 /// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
 /// client has sent before it could know is answered rather than reset, and the answer tells it.
 const KEPT: Duration = Duration::from_secs(3);
@@ -201,6 +205,9 @@ async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: A
     let policy = rules.routes.default().heartbeat.policy();
     if policy.mode != Mode::Off {
         stream.set_user_timeout(policy.write_stall);
+    }
+    if edge.tracker.len() > upstream::CROWD {
+        stream.limit_unsent(Some(UNSENT));
     }
     let limits = rules.limits;
     drop(rules);

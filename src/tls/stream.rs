@@ -188,6 +188,14 @@ impl Leg for ClientStream {
     fn set_user_timeout(&mut self, after: Duration) {
         set_user_timeout(&self.socket.tcp, after);
     }
+
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        // Where the option is unknown all works, with more memory. 0 stands for the system's own limit.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&self.socket.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
 }
 
 impl AsyncRead for ClientStream {

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::pool::{Connection, Counted, Lease};
-use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
+use super::{BUFFER, CROWD, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
 impl Upstream {
@@ -83,7 +83,11 @@ impl Upstream {
 
     async fn connect(&self) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, read) = Counted::new(self.dial().await?);
+        let stream = self.dial().await?;
+        if self.tracker.len() > CROWD {
+            stream.limit_received();
+        }
+        let (stream, read) = Counted::new(stream);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -20,6 +21,26 @@ pub enum UpstreamStream {
     Tls(Box<client::Stream<TcpStream>>),
     /// Over a unix socket.
     Unix(UnixStream),
+}
+
+/// Bytes that the kernel takes of what an app on this machine sends ahead of its client. It finds its own measure for the
+/// network, up to 32 MiB on some systems; on loopback there is no delay to bridge, and what slow readers do not take is
+/// memory that all connections of the machine share (`net.ipv4.tcp_mem`).
+const RECEIVED: usize = 256 * 1024;
+
+impl UpstreamStream {
+    /// Limits what the kernel takes of an app on this machine before it is read.
+    pub(super) fn limit_received(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+            Self::Unix(_) => return,
+        };
+        if tcp.peer_addr().is_ok_and(|app| app.ip().is_loopback()) {
+            // Without the option all works, with more memory.
+            let _ = SockRef::from(tcp).set_recv_buffer_size(RECEIVED);
+        }
+    }
 }
 
 impl Leg for UpstreamStream {
