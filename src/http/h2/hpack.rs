@@ -61,11 +61,12 @@ pub(super) struct Blocks {
     most: usize,
 }
 
-/// A header field, by its lengths.
+/// An entry of the table, by its lengths. A connection may have a hundred of them for as long as it lives.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    name: Name,
-    value: usize,
+    name: u16,
+    value: u16,
+    is_pseudo: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +124,7 @@ impl Blocks {
         };
         let value = rest.string()?.len()?;
         if is_indexed {
-            self.insert(Entry { name, value });
+            self.insert(name, value);
         }
         Ok(name)
     }
@@ -132,16 +133,19 @@ impl Blocks {
         let at = index.checked_sub(1).ok_or(Undecodable)?;
         match STATIC.get(at) {
             Some(len) => Ok(Name { len: usize::from(*len), is_pseudo: at < STATIC_PSEUDO }),
-            None => self.table.get(at - STATIC.len()).map(|entry| entry.name).ok_or(Undecodable),
+            None => self.table.get(at - STATIC.len()).copied().map(Entry::name).ok_or(Undecodable),
         }
     }
 
-    fn insert(&mut self, entry: Entry) {
-        let size = entry.size();
+    fn insert(&mut self, name: Name, value: usize) {
+        let size = name.len + value + OVERHEAD;
         self.evict(size);
-        if size <= self.most {
+        // What is larger than the table leaves it empty.
+        if size <= self.most
+            && let (Ok(name_len), Ok(value)) = (u16::try_from(name.len), u16::try_from(value))
+        {
             self.size += size;
-            self.table.push_front(entry);
+            self.table.push_front(Entry { name: name_len, value, is_pseudo: name.is_pseudo });
         }
     }
 
@@ -157,7 +161,11 @@ impl Blocks {
 
 impl Entry {
     fn size(self) -> usize {
-        self.name.len + self.value + OVERHEAD
+        usize::from(self.name) + usize::from(self.value) + OVERHEAD
+    }
+
+    fn name(self) -> Name {
+        Name { len: self.name.into(), is_pseudo: self.is_pseudo }
     }
 }
 
