@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Http2;
 use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::generation::Current;
-use crate::http::{KEPT, Peer};
+use crate::http::{self, KEPT, Peer};
 use crate::proxy_protocol::{Header, Malformed, Source};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
@@ -321,7 +322,9 @@ impl Accept {
         let settings = Arc::clone(&self.current.load().settings);
         let opened = suspension::timeout(settings.limits.header_read, pin!(PlainStream::open(tcp))).await;
         // Health checks of a port connect and leave: that is no error.
-        let (mut stream, cleartext) = opened.ok()?.ok()?;
+        let (mut stream, spoken) = opened.ok()?.ok()?;
+        // Without ALPN to say so, the preface of HTTP/2 is a request that HTTP/1.1 refuses.
+        let cleartext = if settings.listen.http2 == Http2::Off { http::Protocol::H1 } else { spoken };
         stream.hold(place);
         // A PROXY header names the client; the proxy is the peer that has sent it.
         let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));

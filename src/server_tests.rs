@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::config::{
+    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream,
+};
 use crate::generation::testing::current;
 use crate::heartbeat::Policy;
 use crate::tls::testing::{Localhost, client, connect, localhost};
@@ -28,6 +30,7 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
             workers: NonZeroUsize::new(workers).expect("at least one"),
             proxy_protocol: None,
             redirect: None,
+            http2: Http2::default(),
         },
         tls: Tls::of("unused", "unused").into(),
         routes: vec![Arc::new(Route {

@@ -12,8 +12,8 @@ use super::names::{cidr, header_name, origin, sni};
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
 use super::settings::{
-    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls,
-    TlsMode,
+    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate,
+    Tls, TlsMode,
 };
 use super::value::{address, all_cores, file, header_bytes, workers};
 
@@ -29,6 +29,12 @@ const TERMINATES: Words<bool> = &[("terminate", true), ("off", false)];
 const OFF: Words<()> = &[("off", ())];
 const CLIENT_AUTH: Words<Asked> = &[("off", Asked::Off), ("optional", Asked::Optional), ("required", Asked::Required)];
 
+const HTTP2: Words<Http2> = &[
+    (Http2::On.as_str(), Http2::On),
+    (Http2::NoWebSockets.as_str(), Http2::NoWebSockets),
+    (Http2::Off.as_str(), Http2::Off),
+];
+
 /// More than any machine has memory for.
 const MOST_CONNECTIONS: usize = 100_000_000;
 /// More than any client does in a second.
@@ -40,6 +46,7 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
         workers: t.or("workers", workers, all_cores()),
         proxy_protocol: proxy_protocol(t),
         redirect: t.or("redirect", off_or(address), None),
+        http2: t.or("http2", one_of(HTTP2), Http2::default()),
     };
     if let Some(redirect) = listen.redirect
         && collide(redirect, listen.address)
@@ -132,6 +139,7 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
         handshakes_per_ip: t.or("handshakes_per_ip", bounded(MOST_A_SECOND), base.handshakes_per_ip),
         memory: t.or("memory", off_or(size), base.memory),
         streams: t.or("streams", whole(1..=10_000), base.streams),
+        websocket_streams: t.or("websocket_streams", whole(1..=10_000), base.websocket_streams),
         resets: t.or("resets", whole(1..=1_000_000), base.resets),
     };
     if let (Some(one), ConnectionLimit::AtMost(all)) = (limits.connections_per_ip, limits.connections)

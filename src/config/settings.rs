@@ -96,6 +96,31 @@ pub struct Listen {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// The address of a plain HTTP port that sends everybody to https; `None` is no such port.
     pub redirect: Option<SocketAddr>,
+    /// Whether HTTP/2 is offered.
+    pub http2: Http2,
+}
+
+/// The use of HTTP/2 on the TLS port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// Offered to clients, WebSockets over its streams included (RFC 8441).
+    #[default]
+    On,
+    /// Offered without extended CONNECT: clients open WebSockets over HTTP/1.1 then.
+    NoWebSockets,
+    /// Not offered.
+    Off,
+}
+
+impl Http2 {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::NoWebSockets => "no-websockets",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// The PROXY protocol, v1 and v2: every connection must begin with its header.
@@ -367,9 +392,12 @@ pub struct EdgeLimits {
     /// Bytes that all sessions together may hold for slow peers; while there are more, upgrades are refused. `None` is
     /// unlimited.
     pub memory: Option<u64>,
-    /// Streams that one HTTP/2 connection may have open at once.
+    /// Plain requests that one HTTP/2 connection may have open at once.
     pub streams: u32,
-    /// Streams that an HTTP/2 client may reset within 10 s.
+    /// WebSockets that one HTTP/2 connection may have open at once.
+    pub websocket_streams: u32,
+    /// Requests that reached the app and that an HTTP/2 client may abandon within 10 s, and streams that it may lose in
+    /// that time for what it did on them.
     pub resets: u32,
 }
 
@@ -388,7 +416,8 @@ impl Default for EdgeLimits {
             handshakes_per_ip: None,
             memory: None,
             streams: 100,
-            resets: 100,
+            websocket_streams: 100,
+            resets: 1000,
         }
     }
 }
@@ -428,7 +457,7 @@ pub struct Forwarded {
 }
 
 /// Fields that the proxies of hosting companies, and proxies that authenticate users, set for the app behind them.
-const IDENTITY_FIELDS: [&str; 36] = [
+pub(crate) const IDENTITY_FIELDS: [&str; 36] = [
     "client-ip",
     "cf-connecting-ip",
     "cf-connecting-ipv6",

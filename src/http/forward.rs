@@ -79,19 +79,20 @@ pub(super) fn inbound(
     access: Option<Box<Access>>,
 ) -> Response<Reply> {
     let (mut head, body) = response.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
+    let nominated = headers::strip_hop_by_hop(&mut head.headers);
     headers::frame(&mut head.headers, &body);
     // A proxy speaks its own version, not the app's (RFC 9110 §2.5). hyper lowers it for an HTTP/1.0 client, but
     // would promise such a client to keep a connection alive whose end is the end of the body.
     let delimited_by_close = version == Version::HTTP_10 && body.size_hint().exact().is_none();
     head.version = if delimited_by_close { Version::HTTP_10 } else { Version::HTTP_11 };
-    Response::from_parts(head, Reply::relayed(body, lease, access))
+    Response::from_parts(head, Reply::relayed(body, nominated, lease, access))
 }
 
 fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
     let (mut head, upload) = request.into_parts();
     let upload = upload.within(connection.rules.limits.header_read * BODY_PATIENCE);
-    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
+    let nominated = headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
+    let upload = upload.cleaning_trailers(move |trailers| headers::clean_trailers(trailers, &nominated));
     headers::frame_request(&mut head.headers, &upload);
     head.uri = origin_form(&head.uri);
     head.version = Version::HTTP_11;

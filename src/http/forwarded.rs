@@ -9,7 +9,7 @@ use hyper::http::uri::Authority;
 
 use super::Peer;
 use super::headers::CLIENT_CERTIFICATE;
-use crate::config::Forwarded;
+use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::telemetry::lines::{self, Client};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,6 +33,12 @@ const CLAIMS: [HeaderName; 8] = [
 
 /// Logs the first field of `forwarded.strip` that is removed, once in the life of the process.
 static FIRST_STRIPPED: Once = Once::new();
+
+/// Returns whether the field `name` is one with which proxies say where a request comes from.
+pub(super) fn is_claim(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    CLAIMS.contains(name) || text.starts_with("x-forwarded-") || IDENTITY_FIELDS.contains(&text)
+}
 
 /// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
 /// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.

@@ -28,12 +28,16 @@ use crate::config::EdgeLimits;
 use crate::relay::Leg;
 use crate::suspension::{Deadline, Expiry};
 use crate::upgrade;
-use crate::upstream::Upload;
+use crate::upstream::{CROWD, Upload};
 pub(super) use io::Turn;
 use io::{Io, Phase, TrackedBody, Turns};
 
 /// How long an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
+
+/// Bytes that the kernel takes beyond a client's window, on a worker with [`CROWD`] tasks: slow readers otherwise fill its
+/// memory for TCP (`net.ipv4.tcp_mem`). Quick ones cost some CPU time with the limit.
+const UNSENT: u32 = 128 * 1024;
 
 /// How often a connection with a request under way is looked at, lest its clock be set with each request.
 const BUSY_LOOK: Duration = Duration::from_secs(10);
@@ -57,6 +61,9 @@ fn resume<C: Leg + Send + 'static>(
 }
 
 async fn run<C: Leg + Send + 'static>(mut stream: C, mut first: Bytes, peer: Peer, edge: Arc<Edge>) {
+    if edge.tracker.len() > CROWD {
+        stream.limit_unsent(Some(UNSENT));
+    }
     let (idle, keep_alive) = loop {
         let limits = edge.rules().limits;
         let turns = Arc::new(Turns::new());

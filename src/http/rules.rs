@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::headers;
 use super::route::Routes;
-use crate::config::{EdgeLimits, Forwarded, Route};
+use crate::config::{EdgeLimits, Forwarded, Http2, Route};
 use crate::generation::Generation;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::Upstream;
@@ -20,6 +20,7 @@ pub(super) struct Rules {
     /// The number of their generation.
     pub(super) generation: u64,
     pub(super) limits: EdgeLimits,
+    pub(super) http2: Http2,
     pub(super) routes: Routes,
     pub(super) forwarded: Forwarded,
     pub(super) hsts: Option<HeaderValue>,
@@ -49,6 +50,7 @@ impl Rules {
         Self {
             generation: generation.number,
             limits: settings.limits,
+            http2: settings.listen.http2,
             routes: Routes::new(settings.routes.clone()),
             forwarded: settings.forwarded.clone(),
             hsts: settings.tls.terminate().and_then(|tls| tls.hsts).map(headers::transport_security),

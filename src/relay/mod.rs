@@ -38,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use cause::RESTART;
 pub use control::{Abort, Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
-pub use memory::Memory;
+pub use memory::{Held, Memory};
 pub use observer::{Observer, Unobserved};
 pub use vitals::Vitals;
 
@@ -119,6 +119,12 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Pending
+    }
+
+    /// Limits the bytes that the kernel takes and may not send yet (`TCP_NOTSENT_LOWAT`); `None` is the system's own limit,
+    /// some megabytes.
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        let _ = bytes;
     }
 
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{Report, Settings, Shown};
+use crate::config::{Http2, Report, Settings, Shown};
 use crate::tls::{TerminatorError, Terms, TermsError};
 use crate::upstream::{AppError, Apps};
 
@@ -155,8 +155,10 @@ impl Source {
             let files = || Snapshot::take(settings.files().into_iter().chain([self.file.clone()]));
             let found = files();
             let terms = settings.tls.terminate().map(Terms::from_pem_files).transpose();
-            let opened =
-                terms.map_err(LoadError::from).and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
+            let opened = terms
+                .map_err(LoadError::from)
+                .map(|terms| terms.map(|terms| terms.with_http2(settings.listen.http2 != Http2::Off)))
+                .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
             let is_calm = found == files() && before.agrees_with(&found);
             match opened {
                 Ok((terms, apps)) if is_calm => return Ok(Opened { settings, shown, terms, apps, snapshot: found }),

@@ -52,6 +52,10 @@ impl Leg for ClientLeg {
         either!(self, stream => stream.untransmitted())
     }
 
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        either!(self, stream => stream.limit_unsent(bytes));
+    }
+
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         either!(self, stream => stream.poll_hang_up(cx))
     }

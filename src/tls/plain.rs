@@ -68,6 +68,10 @@ impl Leg for PlainStream {
         self.socket.untransmitted()
     }
 
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        self.socket.limit_unsent(bytes);
+    }
+
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while ready!(self.socket.poll_read_ready(cx)).is_ok() && !self.socket.is_read_closed() {
             self.socket.overlook();

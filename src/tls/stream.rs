@@ -204,6 +204,10 @@ impl Leg for ClientStream {
     fn set_user_timeout(&mut self, after: Duration) {
         self.socket.set_user_timeout(after);
     }
+
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        self.socket.limit_unsent(bytes);
+    }
 }
 
 impl AsyncRead for ClientStream {
@@ -379,6 +383,14 @@ impl Socket {
 
     pub(super) fn set_user_timeout(&self, after: Duration) {
         set_user_timeout(&self.tcp, after);
+    }
+
+    pub(super) fn limit_unsent(&self, bytes: Option<u32>) {
+        // Where the option is unknown all works, with more memory. 0 stands for the system's own limit.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::counted::Counted;
 use super::driver::{Hold, drive, drive_upgrade};
 use super::pool::{Connection, Lease};
-use super::{BUFFER, ClientAddresses, Failure, Upload, Upstream, UpstreamStream};
+use super::{BUFFER, CROWD, ClientAddresses, Failure, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
 impl Upstream {
@@ -101,7 +101,11 @@ impl Upstream {
 
     async fn connect(&self, client: Option<ClientAddresses>, stall: Duration) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, flow) = Counted::new(self.dial(client).await?);
+        let stream = self.dial(client).await?;
+        if self.tracker.len() > CROWD {
+            stream.limit_received();
+        }
+        let (stream, flow) = Counted::new(stream);
         let (sender, connection) =
             self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
         let (hold, aborted) = Hold::new();

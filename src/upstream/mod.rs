@@ -38,6 +38,10 @@ use pool::Pool;
 /// Read and write buffer of one upstream connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
+/// Tasks of a worker from which on its connections share the kernel's memory for TCP: there is one for each connection, and
+/// requests have more.
+pub(crate) const CROWD: usize = 16;
+
 /// The client connection that a connection to the app is made for, as its PROXY header states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddresses {

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -11,6 +12,11 @@ use crate::descriptors::UpstreamSlot;
 use crate::relay::Leg;
 use crate::tcp_info;
 use crate::tls::client;
+
+/// Bytes that the kernel takes of what an app on this machine sends ahead of its client. It finds its own measure for the
+/// network, up to 32 MiB on some systems; on loopback there is no delay to bridge, and what slow readers do not take is
+/// memory that all connections of the machine share (`net.ipv4.tcp_mem`).
+const RECEIVED: usize = 256 * 1024;
 
 /// A connection to the app.
 #[derive(Debug)]
@@ -35,6 +41,19 @@ impl UpstreamStream {
     /// Keeps `slot` for as long as the socket is open.
     pub(super) fn hold(&mut self, slot: UpstreamSlot) {
         self.slot = Some(slot);
+    }
+
+    /// Limits what the kernel takes of an app on this machine before it is read.
+    pub(super) fn limit_received(&self) {
+        let tcp = match &self.socket {
+            Socket::Tcp(tcp) => tcp,
+            Socket::Tls(tls) => tls.get_ref().0,
+            Socket::Unix(_) => return,
+        };
+        if tcp.peer_addr().is_ok_and(|app| app.ip().is_loopback()) {
+            // Without the option all works, with more memory.
+            let _ = SockRef::from(tcp).set_recv_buffer_size(RECEIVED);
+        }
     }
 }
 

@@ -81,7 +81,9 @@ async fn a_client_that_leaves_with_bytes_unread_behind_its_request_is_noticed() 
                 streams.push(stream);
             }
             assert_eq!(proxy.connections(), connections + 2 * CLIENTS, "{behind:?}, {how:?}");
-            streams.into_iter().for_each(|stream| how.of(stream));
+            for stream in streams {
+                how.of(stream);
+            }
             proxy.releases(connections).await;
             let gone = || proxy.logged("http.access").iter().filter(|line| line["complete"] == false).count();
             departed += CLIENTS;

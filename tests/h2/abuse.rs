@@ -127,44 +127,6 @@ async fn heads_are_bounded_as_in_http_1() {
 }
 
 #[tokio::test]
-async fn a_rapid_reset_ends_the_connection() {
-    let (_fake, proxy) = proxy("[limits]\nresets = 50\n").await;
-    let neighbour = Neighbour::join(&proxy, "/echo").await;
-    let mut client = Raw::connect(&proxy).await;
-    let block = raw::block(&raw::get("/"));
-    let pairs = (0..60).flat_map(|number| {
-        let stream = 2 * number + 1;
-        [
-            raw::frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
-            raw::frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
-        ]
-    });
-    client.write(&pairs.flatten().collect::<Vec<_>>()).await;
-    assert_eq!(client.goaway().await, ENHANCE_YOUR_CALM);
-    let line = proxy.line("a line", |line| line.json["message"] == "http2.goaway").await.json;
-    assert_eq!(line["code"], 11, "{line}");
-    neighbour.echoes().await;
-    proxy.finish().await;
-}
-
-#[tokio::test]
-async fn resets_one_by_one_are_counted_too() {
-    let (_fake, proxy) = proxy("[limits]\nresets = 50\n").await;
-    let mut client = Raw::connect(&proxy).await;
-    let block = raw::block(&raw::get("/"));
-    for number in 0..=50 {
-        let stream = 2 * number + 1;
-        client.send(HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
-        client.until("an answer", |frame| frame.kind == HEADERS && frame.stream == stream).await;
-        client.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await;
-    }
-    assert_eq!(client.goaway().await, ENHANCE_YOUR_CALM);
-    let line = proxy.line("a line", |line| line.json["message"] == "http2.goaway").await.json;
-    assert_eq!((&line["reason"], &line["code"]), (&"resets".into(), &11.into()), "{line}");
-    proxy.finish().await;
-}
-
-#[tokio::test]
 async fn a_flood_of_continuations_ends_the_connection() {
     let (_fake, proxy) = proxy("").await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;

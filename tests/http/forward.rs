@@ -496,3 +496,29 @@ async fn a_trailer_is_no_way_to_say_what_a_header_may_not() {
     upstream.head().await;
     upstream.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
 }
+
+#[tokio::test]
+async fn trailers_say_nothing_in_the_place_of_a_proxy_or_of_one_connection() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    let (names, fields) = (
+        "X-Forwarded-For, x-real-ip, x-request-id, keep-alive, x-nominated, x-sum",
+        "X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Request-Id: 1\r\nKeep-Alive: timeout=5\r\nX-Nominated: 1\r\n",
+    );
+    let head = format!("Connection: x-nominated\r\nTrailer: {names}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunks = format!("1\r\na\r\n0\r\n{fields}X-Sum: 7\r\n\r\n");
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n{head}{chunks}")).await;
+    let mut upstream = app.accept().await;
+    assert_eq!(upstream.head().await.get("trailer"), Some("x-sum"));
+    upstream.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    upstream.send(format!("HTTP/1.1 200 OK\r\n{head}{chunks}")).await;
+    assert_eq!(client.head().await.get("trailer"), Some("x-sum"));
+    client.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    // Where nothing is left to announce, nothing is announced.
+    let head =
+        "Trailer: x-forwarded-for\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{head}")).await;
+    assert_eq!(upstream.head().await.get("trailer"), None);
+    upstream.expect("1\r\na\r\n0\r\n\r\n").await;
+}

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pulsegate::config::{
-    Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
+    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
 };
 use pulsegate::generation::{Current, Generation};
 use pulsegate::heartbeat::UpstreamPolicy;
@@ -152,6 +152,7 @@ fn settings(target: Target) -> Settings {
             workers: NonZeroUsize::MIN,
             proxy_protocol: None,
             redirect: None,
+            http2: Http2::default(),
         },
         tls: Tls::of("unused", "unused").into(),
         routes: vec![route("/chat/"), route("/")],

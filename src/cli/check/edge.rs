@@ -6,8 +6,8 @@ use humantime::format_duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Listen, OriginPolicy, Route, SessionLimits, Settings, Tls,
-    Upstream,
+    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Http2, Listen, OriginPolicy, Route, SessionLimits, Settings,
+    Tls, Upstream,
 };
 use crate::descriptors::{self, Budget};
 
@@ -66,6 +66,7 @@ pub(super) fn facts(settings: &Settings) -> Value {
         "proxy_protocol": listen.proxy_protocol.as_ref().map(|proxy| texts(&proxy.trusted)),
         "redirect": listen.redirect,
         "tls_mode": mode,
+        "http2": listen.http2.as_str(),
         "certificate": tls.map(|tls| tls.certificate.display().to_string()),
         "sni": sni.collect::<Vec<_>>(),
         "strict_sni": tls.is_some_and(|tls| tls.strict_sni),
@@ -90,6 +91,7 @@ pub(super) fn facts(settings: &Settings) -> Value {
             "handshakes_per_ip": limits.handshakes_per_ip,
             "memory_bytes": limits.memory,
             "streams": limits.streams,
+            "websocket_streams": limits.websocket_streams,
             "resets": limits.resets,
         },
     })
@@ -159,7 +161,12 @@ fn ports(listen: &Listen, terminates_tls: bool) -> Vec<String> {
     } else {
         "http and ws from the proxies that terminate TLS, and from no others"
     };
-    let all = [Some(format!("{} for {spoken}, {workers}", listen.address)), proxied, redirect];
+    let versions = match listen.http2 {
+        Http2::On => None,
+        Http2::NoWebSockets => Some("WebSockets over HTTP/1.1 alone".to_owned()),
+        Http2::Off => Some("HTTP/1.1 alone".to_owned()),
+    };
+    let all = [Some(format!("{} for {spoken}, {workers}", listen.address)), versions, proxied, redirect];
     all.into_iter().flatten().collect()
 }
 

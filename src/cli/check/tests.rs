@@ -263,6 +263,7 @@ fn an_edge_is_an_object_for_machines() {
         "client_auth": "optional",
         "client_ca": "/clients.pem",
         "hsts_s": 15552000,
+        "http2": "on",
         "listen": "0.0.0.0:8443",
         "modern": true,
         "overlaps": [
@@ -355,8 +356,9 @@ fn the_limits_are_an_object_for_machines() {
       "headers": 100,
       "keep_alive_s": 75.0,
       "memory_bytes": 268435456,
-      "resets": 100,
+      "resets": 1000,
       "streams": 100,
+      "websocket_streams": 100,
       "write_stall_s": 45.0
     }
     "#);

@@ -133,7 +133,7 @@ impl Part<'_> {
 }
 
 fn listening(part: &mut Part<'_>, listen: &Listen) {
-    let Listen { address, workers, proxy_protocol, redirect } = listen;
+    let Listen { address, workers, proxy_protocol, redirect, http2 } = listen;
     part.set("address", address.to_string());
     part.set("workers", number(workers.get()));
     match proxy_protocol {
@@ -141,6 +141,7 @@ fn listening(part: &mut Part<'_>, listen: &Listen) {
         Some(proxy) => part.under("proxy_protocol").set("trusted", texts(&proxy.trusted)),
     }
     part.set("redirect", or_off(redirect.map(|address| address.to_string())));
+    part.set("http2", http2.as_str());
 }
 
 fn handshake(part: &mut Part<'_>, mode: &TlsMode) {
@@ -322,6 +323,7 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
         handshakes_per_ip,
         memory,
         streams,
+        websocket_streams,
         resets,
     } = limits;
     part.set("handshake", span(*handshake));
@@ -343,6 +345,7 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
     part.set("handshakes_per_ip", or_off(handshakes_per_ip.map(i64::from)));
     part.set("memory", or_off(memory.map(size)));
     part.set("streams", i64::from(*streams));
+    part.set("websocket_streams", i64::from(*websocket_streams));
     part.set("resets", i64::from(*resets));
 }
 

@@ -10,7 +10,8 @@ use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read, read_with, refusal, settings};
 use crate::config::{
-    AllowedOrigin, ClientAuth, ConnectionLimit, EdgeLimits, HostPattern, OriginPolicy, Settings, Target, Tls, TlsMode,
+    AllowedOrigin, ClientAuth, ConnectionLimit, EdgeLimits, HostPattern, Http2, OriginPolicy, Settings, Target, Tls,
+    TlsMode,
 };
 
 fn of(text: &str) -> String {
@@ -39,7 +40,7 @@ fn told(text: &str) -> String {
 #[test]
 fn the_edge_is_plain_unless_it_is_told_otherwise() {
     let Settings { listen, tls, upstream, routes, limits, forwarded, .. } = settings("");
-    assert_eq!((listen.proxy_protocol, listen.redirect), (None, None));
+    assert_eq!((listen.proxy_protocol, listen.redirect, listen.http2), (None, None, Http2::On));
     assert_eq!(tls, Tls::of("config/tls.crt", "config/tls.key").into());
     assert_eq!((upstream.tls.clone(), upstream.source_addresses.len()), (None, 0));
     assert_eq!(limits, EdgeLimits::default());
@@ -164,6 +165,15 @@ fn who_speaks_for_others_is_named() {
     assert_snapshot!(forwarded("2001:db8::1/32"), @r#"`forwarded.trusted_proxies[0]` is not the network itself: an address in 2001:db8::/32 (write "2001:db8::/32", or "2001:db8::1" for this one address)"#);
     assert_snapshot!(forwarded("10.0.0.0/33"), @"`forwarded.trusted_proxies[0]` must have a prefix of 0 to 32 bits");
     assert_snapshot!(forwarded("loopback"), @r#"`forwarded.trusted_proxies[0]` must be a network such as "10.0.0.0/8" or "2001:db8::/32""#);
+}
+
+#[test]
+fn http2_is_on_or_off_or_without_websockets() {
+    let http2 = |text: &str| settings(&format!("[listen]\nhttp2 = \"{text}\"")).listen.http2;
+    assert_eq!(["on", "off", "no-websockets"].map(http2), [Http2::On, Http2::Off, Http2::NoWebSockets]);
+    let refused = |text: &str| of(&format!("[listen]\nhttp2 = {text}"));
+    assert_snapshot!(refused("\"no-websocket\""), @r#"`listen.http2` must be "on", "no-websockets" or "off" (did you mean "no-websockets"?)"#);
+    assert_snapshot!(refused("false"), @r#"`listen.http2` must be "on", "no-websockets" or "off""#);
 }
 
 #[test]
@@ -370,9 +380,10 @@ fn no_limit_is_zero() {
     `limits.handshakes_per_ip` must be a whole number from 1 to 1000000, or "off" (write "off" for no limit)
     `limits.messages_per_second` must be a whole number from 1 to 1000000, or "off" (write "off" for no limit)
     "#);
-    assert_snapshot!(limit("memory = 0\nstreams = 0\nresets = 0"), @r#"
+    assert_snapshot!(limit("memory = 0\nstreams = 0\nwebsocket_streams = 0\nresets = 0"), @r#"
     `limits.memory` must be more than zero bytes, or "off"
     `limits.streams` must be a whole number from 1 to 10000
+    `limits.websocket_streams` must be a whole number from 1 to 10000
     `limits.resets` must be a whole number from 1 to 1000000
     "#);
     assert_snapshot!(limit("streams = 10001"), @"`limits.streams` must be a whole number from 1 to 10000");

@@ -8,8 +8,9 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
+use super::heartbeats::Clocks;
 use super::inflow::Death;
-use super::streams::{Clocks, Streams};
+use super::streams::Streams;
 use super::wire::Wire;
 use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
@@ -197,7 +198,7 @@ impl KeepAlive {
             }
             _ => {}
         }
-        let clocks = wire.streams(|streams| streams.clocks());
+        let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let guard = clocks.map_or(STALL_GUARD, |clocks| clocks.stall_guard);
         let stopped = if late > guard { late } else { paused_since(self.looked) };
         self.looked = now;
@@ -241,7 +242,7 @@ impl KeepAlive {
         if let Some(until) = self.until {
             return until;
         }
-        let clocks = wire.streams(|streams| streams.clocks());
+        let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
             (Some(question), Some((clocks, timeout))) if !question.is_reported => {
                 question.asked.max(wire.heard() + self.interval(&clocks)) + timeout

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -9,8 +11,8 @@ fn of(mode: Mode, seconds: u32) -> Arc<Policy> {
 /// Streams of which the first has handed `handed` bytes to the library.
 fn handed(handed: usize) -> Streams {
     let mut streams = Streams::default();
-    streams.open(1);
-    streams.open(3);
+    streams.open(1, Kind::WebSocket);
+    streams.open(3, Kind::WebSocket);
     streams.hand(1, handed);
     streams
 }
@@ -101,37 +103,40 @@ fn s73_a_stream_that_waits_for_the_window_of_the_connection_moves_with_the_bytes
 #[test]
 fn s74_the_clocks_are_those_of_the_most_patient() {
     let mut streams = Streams::default();
-    assert_eq!(streams.clocks(), None);
+    assert_eq!(streams.heartbeats.clocks(), None);
     for id in [1, 3, 5] {
-        streams.open(id);
+        streams.open(id, Kind::WebSocket);
     }
     let (quick, slow, off) = (of(Mode::Protocol, 1), of(Mode::Protocol, 30), of(Mode::Off, 1));
     streams.follow(1, &quick);
-    assert!(streams.take_changed());
-    assert_eq!(streams.clocks().map(|clocks| (clocks.interval, clocks.timeout)), Some((SECOND, Some(SECOND))));
+    assert!(streams.heartbeats.take_changed());
+    assert_eq!(
+        streams.heartbeats.clocks().map(|clocks| (clocks.interval, clocks.timeout)),
+        Some((SECOND, Some(SECOND)))
+    );
     streams.follow(3, &slow);
-    let clocks = streams.clocks().expect("two streams");
+    let clocks = streams.heartbeats.clocks().expect("two streams");
     assert_eq!((clocks.interval, clocks.timeout, clocks.spares_some), (SECOND * 30, Some(SECOND * 30), false));
     streams.follow(5, &off);
-    let clocks = streams.clocks().expect("three streams");
+    let clocks = streams.heartbeats.clocks().expect("three streams");
     assert_eq!((clocks.timeout, clocks.spares_some), (Some(SECOND * 30), true));
     assert!(streams.is_off(5) && !streams.is_off(3));
     streams.close(3);
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(SECOND));
     streams.close(1);
-    assert_eq!(streams.clocks().map(|clocks| (clocks.timeout, clocks.spares_some)), Some((None, true)));
-    assert!(streams.take_changed() && !streams.take_changed());
+    assert_eq!(streams.heartbeats.clocks().map(|clocks| (clocks.timeout, clocks.spares_some)), Some((None, true)));
+    assert!(streams.heartbeats.take_changed() && !streams.heartbeats.take_changed());
 }
 
 #[test]
 fn a_session_that_may_miss_several_has_that_much_time() {
     let mut streams = Streams::default();
-    streams.open(1);
+    streams.open(1, Kind::WebSocket);
     let patient = Policy { max_missed: 3, timeout: 2 * SECOND, ..Policy::default() };
     streams.follow(1, &Arc::new(patient.clone()));
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(6 * SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(6 * SECOND));
     streams.follow(1, &Arc::new(Policy { adaptive: true, ..patient }));
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
 }
 
 /// Answers the PINGs that are wanted, which must be `count`.
@@ -241,6 +246,36 @@ fn s41_a_stream_whose_window_update_may_be_on_its_way_is_spared() {
         assert!(look(&mut streams, 28, 28) > before, "a proxy that was stopped asks first");
         answer_pings(&mut streams, 2);
     }
+}
+
+#[test]
+fn s73_a_response_that_waits_for_its_turn_is_measured_by_what_the_client_takes_of_others() {
+    let (now, stall) = (Instant::now(), 8 * SECOND);
+    let mut streams = Streams::default();
+    streams.open(1, Kind::Plain);
+    streams.open(3, Kind::Plain);
+    streams.widen(1, 1_000_000);
+    streams.widen(3, 1_000_000);
+    let look = |streams: &mut Streams, of_all: u64, after: u32| {
+        let of_all = Delivery { acked: of_all, unread: false };
+        streams.taken(1, Some(of_all), now + after * SECOND, now + after * SECOND, stall)
+    };
+    assert!(!look(&mut streams, 0, 0).is_behind, "nothing waits");
+    streams.want_room(1);
+    write(&mut streams, 3, 65_535);
+    streams.drained(65_544, &mut Vec::new());
+    streams.emit_ping();
+    streams.drained(65_561, &mut Vec::new());
+    let taken = look(&mut streams, 65_561, 1);
+    assert_eq!((taken.of_all, taken.is_behind), (Some(65_544), true), "a PING is no progress");
+    assert!(!look(&mut streams, 65_561, 4).awaits_update, "half of the time is left");
+    assert!(streams.wants_ping(), "for the answers that show whether the client reads");
+    assert!(look(&mut streams, 65_561, 8).awaits_update, "the WINDOW_UPDATE may stand before the answer");
+    answer_pings(&mut streams, 2);
+    assert!(!look(&mut streams, 65_561, 8).awaits_update, "the client takes nothing");
+    streams.set_initial_window(0);
+    streams.spend(1, 1_000_000, now);
+    assert!(!look(&mut streams, 65_561, 8).is_behind, "its own window is shut");
 }
 
 #[test]

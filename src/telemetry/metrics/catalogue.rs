@@ -111,6 +111,7 @@ pub(super) const REJECTIONS: &[&str] = &[
     "origin",
     "path",
     "memory",
+    "streams",
     "draining",
     "upstream_refused",
     "upstream_unreachable",
@@ -169,7 +170,7 @@ pub(super) const CONNECTION_REFUSALS: &[&str] = &[
     "untrusted_peer",
 ];
 pub(super) const GOAWAYS: &[&str] =
-    &["resets", "excessive", "header_timeout", "flow_control", "frame_size", "compression", "protocol_error"];
+    &["resets", "flood", "excessive", "header_timeout", "flow_control", "frame_size", "compression", "protocol_error"];
 pub(super) const RELOADS: &[&str] = &["ok", "partial", "failed", "unchanged"];
 
 const ROUTE: Label =
@@ -256,8 +257,11 @@ pub(super) const PAYLOAD_BYTES: Metric = counter(
     &[DIRECTION],
     "Payload of WebSocket messages as read, compressed where it was: neither frame headers nor control frames",
 );
-pub(super) const BUFFERED_BYTES: Metric =
-    gauge("buffered_bytes", &[DIRECTION], "Bytes that sessions hold because a peer does not take them");
+pub(super) const BUFFERED_BYTES: Metric = gauge(
+    "buffered_bytes",
+    &[DIRECTION],
+    "Bytes that are held because a peer does not take them: of sessions, and of plain requests over HTTP/2",
+);
 pub(super) const BACKPRESSURE_PAUSES: Metric = counter(
     "backpressure_pauses",
     &[DIRECTION],
