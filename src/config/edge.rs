@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::form::{
     Given, Problem, Read, Words, auto_or, boolean, bounded, duration, off_or, one_of, or_table, size, whole,
 };
+use super::forwarded::Forwarded;
 use super::names::{cidr, header_name, origin, sni};
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
 use super::settings::{
-    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate,
-    Tls, TlsMode,
+    ClientAuth, ConnectionLimit, EdgeLimits, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls, TlsMode,
 };
 use super::value::{address, all_cores, file, header_bytes, workers};
 

@@ -20,6 +20,7 @@ mod custom;
 mod document;
 mod edge;
 mod form;
+mod forwarded;
 mod host;
 mod layers;
 mod names;
@@ -46,6 +47,8 @@ use std::path::Path;
 
 pub use beside::{Environment, Overrides};
 pub use cidr::{Cidr, CidrError};
+pub use forwarded::Forwarded;
+pub(crate) use forwarded::IDENTITY_FIELDS;
 pub use host::{HostPattern, bare as bare_host};
 pub use origins::{AllowedOrigin, OriginPolicy};
 pub use pin::Pin;

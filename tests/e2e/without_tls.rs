@@ -171,3 +171,15 @@ async fn a_handshake_and_an_upgrade_to_h2c_are_not_taken() {
     drop(stream);
     proxy.finish().await;
 }
+
+#[tokio::test]
+async fn without_http_2_its_preface_is_refused() {
+    let app = App::bare().await;
+    let proxy = Proxy::start(Config::to(&app.url).listen("http2 = \"off\"").tls(OFF).with(TRUSTED)).await;
+    let mut stream = proxy.tcp().await;
+    assert_eq!(ask(&proxy, &mut stream, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.status, 400);
+    let mut stream = proxy.tcp().await;
+    assert_eq!(ask(&proxy, &mut stream, b"GET /request HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 200);
+    drop(stream);
+    proxy.finish().await;
+}

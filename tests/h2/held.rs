@@ -139,7 +139,7 @@ async fn buffered(proxy: &Proxy, direction: &str) -> usize {
 #[tokio::test]
 async fn a_reader_of_a_response_has_a_least_rate_and_one_that_keeps_it_is_served() {
     let (app, _, _) = endless().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[heartbeat]\nwrite_stall = \"3s\"\n")).await;
+    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nwrite_stall = \"3s\"\n")).await;
     for (rate, is_served) in [(20, false), (2000, true)] {
         let window = [0, 4, 0, 0, 0, 100];
         let mut client = Raw::connect_with(&proxy, &raw::frame(SETTINGS, 0, 0, &window)).await;
