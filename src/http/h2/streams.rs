@@ -20,6 +20,9 @@ use inquiry::{Answer, Pings, Stall};
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
 
+/// Streams that are not entered yet whose windows are remembered.
+const EARLY_MOST: usize = 1024;
+
 /// Bytes that other streams may hold in the library while a stream counts as flushed ahead of its turn: they may
 /// stand before its own.
 const AHEAD: u64 = 64 * 1024;
@@ -43,6 +46,10 @@ pub(super) struct Streams {
     shut: Option<Instant>,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
     initial_window: i64,
+    /// The last stream that was entered, and what the client has added to the windows of streams behind it: a
+    /// `WINDOW_UPDATE` may follow its HEADERS at once.
+    entered: u32,
+    early: BTreeMap<u32, i64>,
     pings: Pings,
     /// The earliest instant at which the lack of a stream's answer may call for PINGs, and whether it has become earlier
     /// since [`Self::take_changed`].
@@ -137,6 +144,8 @@ impl Default for Streams {
             window: FIRST_WINDOW,
             shut: None,
             initial_window: FIRST_WINDOW,
+            entered: 0,
+            early: BTreeMap::new(),
             pings: Pings::default(),
             inquire_at: None,
             is_earlier: false,
@@ -152,7 +161,10 @@ impl Default for Streams {
 impl Streams {
     pub(super) fn open(&mut self, id: u32, kind: Kind) {
         self.open[kind as usize] += 1;
-        self.live.insert(id, Live::new(kind, self.initial_window));
+        let early = self.early.remove(&id).unwrap_or(0);
+        self.live.insert(id, Live::new(kind, self.initial_window + early));
+        self.entered = self.entered.max(id);
+        self.early.retain(|later, _| *later > id);
     }
 
     /// The client has abandoned stream `id`, which counts once.
@@ -397,6 +409,8 @@ impl Streams {
         } else if let Some(live) = self.live.get_mut(&id) {
             live.window += i64::from(increment);
             note_open(&mut live.shut, live.window);
+        } else if id > self.entered && self.early.len() < EARLY_MOST {
+            *self.early.entry(id).or_default() += i64::from(increment);
         }
     }
 

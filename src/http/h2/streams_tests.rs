@@ -268,7 +268,7 @@ fn s73_a_response_that_waits_for_its_turn_is_measured_by_what_the_client_takes_o
     streams.drained(65_561, &mut Vec::new());
     let taken = look(&mut streams, 65_561, 1);
     assert_eq!((taken.of_all, taken.is_behind), (Some(65_544), true), "a PING is no progress");
-    assert!(!look(&mut streams, 65_561, 4).awaits_update, "half of the time is left");
+    assert!(!look(&mut streams, 65_561, 5).awaits_update, "there is time left");
     assert!(streams.wants_ping(), "for the answers that show whether the client reads");
     assert!(look(&mut streams, 65_561, 8).awaits_update, "the WINDOW_UPDATE may stand before the answer");
     answer_pings(&mut streams, 2);
@@ -313,4 +313,20 @@ fn s72_a_stream_that_is_next_has_not_arrived_before_its_bytes_are_in_the_socket(
     assert!(!streams.is_next(1, 80_000), "others hold much, which may go first");
     streams.close(3);
     assert!(streams.is_next(1, 80_000), "what is gone holds nothing");
+}
+
+#[test]
+fn s41_a_window_that_is_widened_before_its_stream_is_entered_counts() {
+    let mut streams = Streams::default();
+    streams.set_initial_window(0);
+    streams.widen(1, 1_000);
+    streams.widen(3, 2_000);
+    streams.open(3, Kind::WebSocket);
+    streams.hand(3, 10);
+    assert!(streams.is_next(3, 100), "the client has made room");
+    streams.open(5, Kind::WebSocket);
+    streams.hand(5, 10);
+    assert!(!streams.is_next(5, 100), "it has made none for this one");
+    streams.widen(1, 1_000);
+    assert!(streams.early.is_empty(), "of a stream that will not be entered any more nothing is kept");
 }
