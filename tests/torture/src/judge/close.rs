@@ -61,8 +61,10 @@ fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
         Fate::AppInvalid => want.push(("client", restart("upstream protocol error"))),
         Fate::Drained if !down_partial => want.push(("client", restart("service restart"))),
         Fate::ClientDies => {
-            let wants_client = reads && !down_partial;
-            if wants_client {
+            // Where the app floods, the end may come in the middle of a frame, and its rest and any Close are lost.
+            let is_flooded = case.session.app.steps.iter().any(|step| matches!(step, Step::Torrent { .. }));
+            let may_lack = down_partial || is_flooded && client.closes().is_empty();
+            if reads && !may_lack {
                 want.push(("client", Some(miss_client)));
             }
             want.push(("app", miss_upstream.filter(|_| !partial)));
