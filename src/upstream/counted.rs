@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::UpstreamStream;
+use crate::relay::Leg;
 
 /// How the bytes of one connection move, for those who do not hold its stream.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Flow {
     begun: Instant,
     /// Since when the app takes nothing, in milliseconds after `begun` and one; 0 while it takes what comes.
     blocked: AtomicU64,
+    /// Bytes that had been written and that the app's kernel had not taken when the app was last found to take nothing.
+    unacked: AtomicU64,
     /// Set once a write has failed.
     broken: AtomicBool,
 }
@@ -33,6 +36,7 @@ impl Flow {
             read_before: AtomicU64::new(0),
             begun: Instant::now(),
             blocked: AtomicU64::new(0),
+            unacked: AtomicU64::new(0),
             broken: AtomicBool::new(false),
         }
     }
@@ -61,6 +65,12 @@ impl Flow {
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         let passed = self.blocked.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.begun + Duration::from_millis(passed))
+    }
+
+    /// Returns how many bytes the app's kernel had not acknowledged when the connection was last driven, while it is
+    /// blocked: fewer than before mean that the app reads, although too little for a write to succeed.
+    pub(super) fn unacked(&self) -> u64 {
+        self.unacked.load(Ordering::Relaxed)
     }
 
     fn note_broken(&self) {
@@ -105,6 +115,9 @@ impl Counted {
         if !self.flow.is_broken() {
             let written = write(Pin::new(&mut self.stream), cx);
             self.flow.note_blocked(written.is_pending());
+            if written.is_pending() {
+                self.flow.unacked.store(self.stream.unacked().unwrap_or(0), Ordering::Relaxed);
+            }
             match written {
                 Poll::Ready(Err(error)) if is_of_a_closed_peer(&error) && !self.has_ended => {
                     tracing::trace!(%error, "upstream.write");

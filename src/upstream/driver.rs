@@ -96,8 +96,10 @@ pub(super) async fn drive_upgrade(connection: impl Future<Output = hyper::Result
 struct Stuck {
     flow: Arc<Flow>,
     stall: Duration,
-    /// Runs while the app takes nothing, with the number of bytes that had been read when it was set.
-    clock: Option<(Expiry, u64)>,
+    /// Runs while no write succeeds, with the bytes that had been read, and those that were not acknowledged, when it was
+    /// set. A write succeeds only once a third of the kernel's buffer is free, which an app that reads slowly may take
+    /// minutes to bring about.
+    clock: Option<(Expiry, (u64, u64))>,
 }
 
 impl Stuck {
@@ -108,15 +110,15 @@ impl Stuck {
             return Poll::Pending;
         };
         loop {
-            let read = self.flow.read();
-            let (clock, read_before) =
-                self.clock.get_or_insert_with(|| (Expiry::new(Deadline::since(blocked, self.stall)), read));
+            let moved = (self.flow.read(), self.flow.unacked());
+            let (clock, moved_before) =
+                self.clock.get_or_insert_with(|| (Expiry::new(Deadline::since(blocked, self.stall)), moved));
             ready!(Pin::new(&mut *clock).poll(cx));
-            if *read_before == read && self.flow.is_answered() {
+            if *moved_before == moved && self.flow.is_answered() {
                 tracing::debug!(stall = ?self.stall, "upstream.stalled");
                 return Poll::Ready(());
             }
-            *read_before = read;
+            *moved_before = moved;
             clock.reset(Deadline::after(self.stall));
         }
     }

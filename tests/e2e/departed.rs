@@ -138,6 +138,43 @@ async fn an_upload_that_stands_still_ends_nothing_while_its_response_moves() {
 }
 
 #[tokio::test]
+async fn an_upload_that_an_app_reads_slowly_is_delivered_whole() {
+    const STALL: Duration = Duration::from_secs(2);
+    let (app, mut begun) = endless().await;
+    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nwrite_stall = \"2s\"\n")).await;
+    let (mut reader, mut writer) = tokio::io::split(proxy.tls().await);
+    let upload = tokio::spawn(async move {
+        let head = format!("POST /rows HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGE}\r\n\r\n");
+        writer.write_all(head.as_bytes()).await.expect("it is open");
+        writer.write_all(&vec![b'y'; LARGE]).await.expect("the upload goes on");
+        writer
+    });
+    soon("the head", read_head(&mut reader)).await.expect("an answer");
+    let mut app = soon("the request", begun.recv()).await.expect("the fake runs");
+    // 160 KB a second: the kernel's buffers hold what this app reads in many times the stall, and let nothing be written
+    // before a good part of it is free.
+    let (mut taken, mut piece, slowly) = (0, vec![0; 32 * 1024], Instant::now() + 5 * STALL);
+    while taken < LARGE {
+        let read = soon("more of the upload", app.read(&mut piece)).await.expect("the upload goes on");
+        assert_ne!(read, 0, "cut after {taken} bytes; the log:\n{}", proxy.transcript());
+        taken += read;
+        if Instant::now() < slowly {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    app.write_all(b"data: done\n\n").await.expect("the proxy reads");
+    drop(app);
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"0\r\n\r\n") {
+        rest.push(soon("the end of the response", reader.read_u8()).await.expect("the response is whole"));
+    }
+    assert!(rest.windows(10).any(|window| window == b"data: done"), "{:?}", String::from_utf8_lossy(&rest));
+    drop(upload.await.expect("no panic"));
+    drop(reader);
+    proxy.finish().await;
+}
+
+#[tokio::test]
 async fn requests_that_time_out_while_the_app_takes_nothing_close_their_connections() {
     let (streams, mut asked) = mpsc::unbounded_channel();
     let app = Fake::start(move |_, stream| {
