@@ -117,10 +117,7 @@ impl Redirect {
         let parting = match outcome {
             // As on the TLS port.
             Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => http::head_timeout(client, &self.metrics),
-            Err(error) => {
-                http::refused(&error, client, &self.metrics);
-                &[]
-            }
+            Err(error) => http::refused(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
             Ok(()) => &[],
         };
         (parts.io.into_inner(), parting)

@@ -109,7 +109,7 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, mut first: Bytes, peer: Pee
         stream = io;
         match ended {
             Ended::Http(Ok(())) => return linger::close(&mut stream).await,
-            Ended::Http(Err(error)) => return connection.failed(&error, &mut stream).await,
+            Ended::Http(Err(error)) => return connection.failed(&error, &unread, &mut stream).await,
             Ended::LateHead if unread.is_empty() => return linger::close(&mut stream).await,
             Ended::LateHead => {
                 return linger::close_with(&mut stream, head_timeout(peer.address, &edge.metrics)).await;

@@ -57,6 +57,12 @@ const BUFFER: usize = 64 * 1024;
 /// that long. What its client has sent before it could know is answered rather than reset, and the answer tells it.
 pub(crate) const KEPT: Duration = Duration::from_secs(3);
 
+/// The connection preface of HTTP/2 (RFC 9113 §3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The answer to it where HTTP/1.1 is spoken.
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: text/plain; charset=utf-8\r\n\
@@ -196,17 +202,23 @@ impl Connection {
         }
     }
 
-    /// Ends a connection whose HTTP went wrong.
-    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C) {
-        match refused(error, self.peer.address, &self.edge.metrics) {
-            Some(()) => linger::close(stream).await,
+    /// Ends a connection whose HTTP went wrong, of which hyper has left `unread`.
+    async fn failed<C: Leg>(&self, error: &hyper::Error, unread: &[u8], stream: &mut C) {
+        match refused(error, unread, self.peer.address, &self.edge.metrics) {
+            Some(words) => linger::close_with(stream, words).await,
             None => tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection"),
         }
     }
 }
 
-/// Counts and logs what hyper has refused of `client` with an answer of its own. `None`: all else is the network's.
-pub(crate) fn refused(error: &hyper::Error, client: SocketAddr, metrics: &Metrics) -> Option<()> {
+/// Counts and logs what hyper has refused of `client`, and returns what is still to be written: hyper answers by itself,
+/// but for the preface of HTTP/2, which it leaves `unread`. `None`: all else is the network's.
+pub(crate) fn refused(
+    error: &hyper::Error,
+    unread: &[u8],
+    client: SocketAddr,
+    metrics: &Metrics,
+) -> Option<&'static [u8]> {
     let (reason, status) = match error {
         error if error.is_parse_too_large() => ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         error if error.is_parse() => ("malformed", StatusCode::BAD_REQUEST),
@@ -214,7 +226,7 @@ pub(crate) fn refused(error: &hyper::Error, client: SocketAddr, metrics: &Metric
     };
     metrics.answered("", status.as_u16());
     lines::http_reject(client, reason, status.as_u16());
-    Some(())
+    Some(if unread.starts_with(H2_PREFACE) { BAD_REQUEST } else { &[] })
 }
 
 /// Counts and logs the head of `client` that did not arrive in time, and returns the answer to it.
