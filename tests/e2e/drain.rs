@@ -159,6 +159,8 @@ async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_p
     }
     old.terminate();
     old.resume();
+    // A client that is faster than the signal is an ordinary one.
+    phase(&old, "draining").await;
     let (old, name) = (&mut old, ServerName::try_from("localhost").expect("a valid name"));
     for (at, tcp) in queued.into_iter().enumerate() {
         let handshake = TlsConnector::from(old.pki.client()).connect(name.clone(), tcp);
