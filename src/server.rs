@@ -1,5 +1,7 @@
 //! Wiring: settings become listeners, worker threads and the stages that a connection passes.
 
+mod error;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -9,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -33,8 +34,10 @@ use crate::suspension::watched;
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
-use crate::tls::{ClientLeg, Terminator, TerminatorError, Terms};
-use crate::upstream::{AppError, Apps, pulse};
+use crate::tls::{ClientLeg, Terminator, Terms};
+use crate::upstream::{Apps, pulse};
+
+pub use error::{RunError, StartError};
 
 /// How long the workers get to let go of what an abort leaves.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -61,60 +64,6 @@ struct Follows {
 struct Listeners {
     tls: StdListener,
     redirect: Option<StdListener>,
-}
-
-/// Why the proxy could not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The listening port.
-    #[error("cannot listen on {address}: {source}{}", way_out(source))]
-    Listen {
-        /// As configured.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The ports of those who run the program.
-    #[error(transparent)]
-    Admin(#[from] admin::BindError),
-    /// The TLS side.
-    #[error(transparent)]
-    Tls(#[from] TerminatorError),
-    /// The app's side.
-    #[error(transparent)]
-    Upstream(#[from] AppError),
-}
-
-impl StartError {
-    /// Whether the admin port belongs to somebody else, so that another one may do.
-    pub fn is_admin_port_taken(&self) -> bool {
-        let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
-        source.kind() == io::ErrorKind::AddrInUse
-    }
-}
-
-/// What can be done about a port that cannot be had.
-fn way_out(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; end the program that has the port, or use another one",
-        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
-        io::ErrorKind::PermissionDenied => "; use a port from 1024 on",
-        _ => "",
-    }
-}
-
-/// Why the proxy ended otherwise than asked.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// A runtime or thread could not be made.
-    #[error("cannot start a worker: {0}")]
-    Worker(#[from] io::Error),
-    /// A worker came to its end while it should serve; the log line before tells why.
-    #[error("a worker thread ended unexpectedly")]
-    WorkerLost,
-    /// A second signal cut the drain short.
-    #[error("aborted while draining")]
-    Aborted,
 }
 
 /// What all workers share.
@@ -186,7 +135,12 @@ impl Server {
 
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        self.run_stage(shutdown, |shared, tracker, draining| {
+        self.run_announced(shutdown, || Ok(()))
+    }
+
+    /// As [`run`](Self::run); calls `announce` once signals are listened to, and ends if that fails.
+    pub fn run_announced(self, shutdown: Shutdown, announce: impl FnOnce() -> io::Result<()>) -> Result<(), RunError> {
+        self.run_stage(shutdown, announce, |shared, tracker, draining| {
             let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
             let edge = http::Edge::new(&shared.current, registry, metrics, shared.spans.clone(), tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
@@ -194,7 +148,12 @@ impl Server {
     }
 
     /// As [`run`](Self::run), with `stage` making what each worker does after the handshake.
-    fn run_stage<S, N, F>(self, shutdown: Shutdown, stage: S) -> Result<(), RunError>
+    fn run_stage<S, N, F>(
+        self,
+        shutdown: Shutdown,
+        announce: impl FnOnce() -> io::Result<()>,
+        stage: S,
+    ) -> Result<(), RunError>
     where
         S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Clone + Send + 'static,
         N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
@@ -222,6 +181,7 @@ impl Server {
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
+            announce().map_err(RunError::Announce)?;
             let (reloads, reloader) = reloads(&shared, self.follows)?;
             // Before anybody can ask.
             reload::tell_certificates(&shared.current, &shared.metrics);

@@ -80,9 +80,13 @@ impl Running {
         let (send, result) = mpsc::channel();
         let handle = shutdown.clone();
         thread::spawn(move || {
-            let result = server.run_stage(handle, move |_: &Shared, _: TaskTracker, draining: CancellationToken| {
-                move |stream, _: Peer| echo(stream, draining.clone(), habit)
-            });
+            let result = server.run_stage(
+                handle,
+                || Ok(()),
+                move |_: &Shared, _: TaskTracker, draining: CancellationToken| {
+                    move |stream, _: Peer| echo(stream, draining.clone(), habit)
+                },
+            );
             let _ = send.send(result);
         });
         Self { address, certificate, shutdown, result }
@@ -220,7 +224,7 @@ fn a_worker_that_is_lost_ends_the_run() {
             assert_ne!(thread::current().name(), Some("worker-1"), "this worker fails, as the test wants it");
             |_: ClientLeg, _: Peer| async {}
         };
-        let _ = send.send(server.run_stage(Shutdown::on_request(), fails));
+        let _ = send.send(server.run_stage(Shutdown::on_request(), || Ok(()), fails));
     });
     let result = result.recv_timeout(PATIENCE).expect("the run ends");
     assert!(matches!(result, Err(RunError::WorkerLost)), "{result:?}");
