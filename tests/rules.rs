@@ -312,6 +312,7 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "cli",
         "config",
         "server.rs",
+        "server",
         "accept.rs",
         "descriptors.rs",
         "gate.rs",

@@ -2,6 +2,7 @@
 //! answers to the connection's PINGs show of its client's silence.
 
 mod inquiry;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,6 +107,8 @@ struct Live {
     stall: Option<Stall>,
     /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
+    /// How far the connection had come when others were last found to have gone before promised bytes.
+    passed: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
     policy: Option<Arc<Policy>>,
@@ -391,53 +394,16 @@ impl Streams {
         let Some(live) = self.live.get_mut(&id) else { return of_all };
         let moves_on = live.moves_on(false);
         let acked = match live.promised {
-            Some(Promise { end, .. }) if moves_on => of_streams.min(end.saturating_sub(1)),
+            // Others went first. While they move each look is progress, yet no arrival.
+            Some(Promise { end, .. }) if moves_on && of_streams >= end => {
+                let moved = std::mem::replace(&mut live.passed, of_streams) < of_streams;
+                live.acked.saturating_add(u64::from(moved)).min(end.saturating_sub(1))
+            }
             _ if moves_on => of_streams,
             _ => of_all.min(live.end),
         };
         live.acked = live.acked.saturating_add(u64::from(awaits_update)).max(acked);
         live.acked
-    }
-}
-
-/// The client's windows (RFC 9113 §6.9).
-impl Streams {
-    pub(super) fn widen(&mut self, id: u32, increment: u32) {
-        if id == 0 {
-            self.window += i64::from(increment);
-            note_open(&mut self.shut, self.window);
-        } else if let Some(live) = self.live.get_mut(&id) {
-            live.window += i64::from(increment);
-            note_open(&mut live.shut, live.window);
-        } else if id > self.entered && self.early.len() < EARLY_MOST {
-            *self.early.entry(id).or_default() += i64::from(increment);
-        }
-    }
-
-    pub(super) fn set_initial_window(&mut self, size: u32) {
-        let more = i64::from(size) - std::mem::replace(&mut self.initial_window, i64::from(size));
-        for live in self.live.values_mut() {
-            live.window += more;
-            note_open(&mut live.shut, live.window);
-        }
-    }
-
-    /// `bytes` of padding of stream `id` were taken out: the client is to get them back in its windows.
-    pub(super) fn credit(&mut self, id: u32, bytes: u32) {
-        self.credit = self.credit.saturating_add(bytes);
-        self.has_credit = true;
-        if let Some(live) = self.live.get_mut(&id) {
-            live.credit = live.credit.saturating_add(bytes);
-        }
-    }
-
-    /// Returns the windows to be widened, by stream, and by how much; stream 0 is the connection.
-    pub(super) fn take_credits(&mut self) -> Vec<(u32, u32)> {
-        if !std::mem::take(&mut self.has_credit) {
-            return Vec::new();
-        }
-        let streams = self.live.iter_mut().map(|(id, live)| (*id, std::mem::take(&mut live.credit)));
-        streams.chain([(0, std::mem::take(&mut self.credit))]).filter(|(_, credit)| *credit > 0).collect()
     }
 }
 
@@ -457,6 +423,7 @@ impl Live {
             shut: None,
             stall: None,
             acked: 0,
+            passed: 0,
             waiting: None,
             policy: None,
             answer: None,

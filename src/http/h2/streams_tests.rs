@@ -299,9 +299,14 @@ fn s72_a_stream_that_is_next_has_not_arrived_before_its_bytes_are_in_the_socket(
     let mut streams = handed(10);
     assert!(streams.is_next(1, 1010));
     assert_eq!(position(&mut streams, 1, 1000), 1000);
-    assert_eq!(position(&mut streams, 1, 5000), 1009, "what others put before it is no arrival");
+    assert_eq!(position(&mut streams, 1, 5000), 1001, "what others put before it is no arrival, but progress");
+    assert_eq!(position(&mut streams, 1, 5000), 1001, "as long as they move");
+    for look in 1..20 {
+        let position = position(&mut streams, 1, 5000 + look);
+        assert_eq!(position, (1001 + look).min(1009), "it is not reached before its bytes are written");
+    }
     write(&mut streams, 1, 10);
-    assert_eq!(position(&mut streams, 1, 5000), 1009, "nor is the buffer");
+    assert_eq!(position(&mut streams, 1, 5020), 1009, "nor while they are in the buffer");
     streams.drained(6041, &mut Vec::new());
     assert_eq!(position(&mut streams, 1, 6040), 6040);
     streams.hand(1, 70_000);
