@@ -133,16 +133,23 @@ pub(crate) fn outlasts_its_close(case: &Case<'_>) -> bool {
     case.fate() == Fate::AppClose && (case.plan.link.up > 0 || held > case.session.beat.timeout / 2)
 }
 
-/// Whether the app sends more than the socket of a client takes that does not read.
-pub(crate) fn has_backlog(case: &Case<'_>) -> bool {
-    Plan::bytes(&case.session.app) > 60_000
+/// Bytes that the socket of an end that does not read takes, or the link before it.
+fn taken_unread(case: &Case<'_>) -> usize {
+    if case.plan.link.present { 20_000 } else { 60_000 }
 }
 
-/// Whether FIN cannot reach the kernel of a client, or of its link: it takes nothing any more, and its receive buffer is
+/// Whether the app sends more than the socket of a client takes that does not read.
+pub(crate) fn has_backlog(case: &Case<'_>) -> bool {
+    Plan::bytes(&case.session.app) > taken_unread(case)
+}
+
+/// Whether FIN cannot reach the kernel of an end, or of its link: it takes nothing any more, and its receive buffer is
 /// full. That the proxy has closed its own descriptor shows at the end of the batch.
 pub(crate) fn is_out_of_reach(case: &Case<'_>) -> bool {
-    let is_blind = |step: &Step| matches!(step, Step::Freeze(None) | Step::Vanish);
-    has_backlog(case) && case.session.client.steps.iter().any(is_blind)
+    let is_blind = |step: &Step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Partial { .. });
+    let (client, app) = (&case.session.client, &case.session.app);
+    let to_app = Plan::bytes(client) > 60_000 && case.fate() == Fate::AppFreezes;
+    to_app && app.steps.iter().any(is_blind) || has_backlog(case) && client.steps.iter().any(is_blind)
 }
 
 /// Whether the client writes faster than a busy proxy reads.

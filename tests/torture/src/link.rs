@@ -20,7 +20,7 @@ use crate::plan::Link;
 const BUFFER: u32 = 16 * 1024;
 /// About what a link without a delay holds when its reader is slow, the kernel's part (twice [`BUFFER`] for a socket) and
 /// the reader's own buffer of the same size included.
-pub(crate) const HELD: u64 = 7 * BUFFER as u64;
+pub(crate) const HELD: u64 = 10 * BUFFER as u64;
 
 /// A link that takes connections at `address`.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Case, Promise};
 use crate::endpoint::{ASKED, BEAT};
-use crate::frame::{CLOSE, Frame, PING, PONG, TEXT};
+use crate::frame::{CLOSE, CONTINUATION, Frame, PING, PONG, TEXT};
 use crate::plan::{Fate, Heartbeat, Mode, Step};
 use crate::trace::{Sent, Trace};
 
@@ -86,6 +86,8 @@ fn up(case: &mut Case<'_>) {
     let is_too_late = case.fate() == Fate::ClientDies && super::is_torrent(case);
     let complete = complete && app.violation.is_none() && !super::outlasts_its_close(case) && !is_too_late;
     let expected: Vec<_> = expected.iter().map(|sent| (&sent.frame, sent.done)).collect();
+    let (expected, actual) =
+        if swallows_beats(&case.session.beat) { (hoist(expected), hoist(actual)) } else { (expected, actual) };
     let found = compare(&expected, &actual, complete);
     for text in [stray, odd].into_iter().flatten() {
         case.fault(Promise::Bytes, text);
@@ -192,6 +194,46 @@ fn reissued(case: &Case<'_>, once: &mut Vec<&[u8]>, (frame, at): &(Frame, Instan
         once.remove(place);
         !answered
     })
+}
+
+/// Puts control frames that stand between the fragments of a text message before it: a message that may be a heartbeat is
+/// held until its last fragment tells, and a control frame passes meanwhile.
+fn hoist<T: Framed>(frames: Vec<T>) -> Vec<T> {
+    let mut ordered = Vec::with_capacity(frames.len());
+    let mut message = Vec::new();
+    for item in frames {
+        let frame = item.frame();
+        let (opcode, is_last) = (frame.opcode(), frame.first & 0x80 != 0);
+        match opcode {
+            TEXT if !is_last => message.push(item),
+            CONTINUATION if !message.is_empty() => {
+                message.push(item);
+                if is_last {
+                    ordered.append(&mut message);
+                }
+            }
+            _ => ordered.push(item),
+        }
+    }
+    ordered.append(&mut message);
+    ordered
+}
+
+/// Something with a frame.
+trait Framed {
+    fn frame(&self) -> &Frame;
+}
+
+impl Framed for &(Frame, Instant) {
+    fn frame(&self) -> &Frame {
+        &self.0
+    }
+}
+
+impl Framed for (&Frame, Option<Instant>) {
+    fn frame(&self) -> &Frame {
+        self.0
+    }
 }
 
 /// A difference between what was sent and what was received.
