@@ -42,6 +42,9 @@ pub(super) struct Pump<C, U> {
     pub(super) app_end: LegTeardown,
 }
 
+/// The longest time for which a figure of what is held may lack what a leg has sent since.
+const UNSENT_LOOK: Duration = Duration::from_secs(1);
+
 impl<C: Leg, U: Leg> Future for Pump<C, U> {
     type Output = Ending;
 
@@ -57,11 +60,16 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
             }
         }
         let partial = this.client.partial().map_or(0, |partial| partial.len);
-        let to_app = this.client.read_ahead() + partial + this.up.kept() + this.upstream.unsent();
-        let to_client = this.upstream.read_ahead() + this.down.kept() + this.client.unsent();
+        let unsent = (this.upstream.unsent(), this.client.unsent());
+        let to_app = this.client.read_ahead() + partial + this.up.kept() + unsent.0;
+        let to_client = this.upstream.read_ahead() + this.down.kept() + unsent.1;
         this.share.set(to_app, to_client);
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
+        if unsent != (0, 0) {
+            // What an HTTP/2 connection sends by itself wakes no session, and counts as held until one looks.
+            this.timer.arm(Some(now + UNSENT_LOOK), cx);
+        }
         this.show(deadline.is_some(), now);
         Poll::Pending
     }

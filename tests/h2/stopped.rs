@@ -1,12 +1,14 @@
-//! The proxy is stopped in the middle of a header block.
+//! The proxy is stopped in the middle of a header block; an app is stopped behind its last bytes.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::client::Client;
 use crate::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw};
 use crate::support::fake::Fake;
 use crate::support::frames::{FIN, Frame, TEXT};
+use crate::support::node::App;
 use crate::support::proxy::{Config, Proxy};
 
 #[tokio::test]
@@ -44,5 +46,23 @@ async fn s77_a_header_block_that_was_under_way_costs_no_socket_of_its_connection
     let line = proxy.line("a line", |line| line.json["message"] == "http2.goaway").await.json;
     assert_eq!(line["reason"], "header_timeout", "{line}");
     drop(client);
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s57_an_app_that_stops_is_given_up_where_nothing_but_its_last_bytes_woke_the_session() {
+    let app = App::bare().await;
+    let watch = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500ms\"";
+    let config = Config::to(&app.url).upstream(watch).with("[heartbeat]\nmode = \"off\"\n");
+    let proxy = Proxy::start(config).await;
+    let mut client = Client::connect(&proxy).await;
+    let mut websocket = client.websocket("/ws").await;
+    // The stream holds the echo when its session is last polled, and no heartbeat polls it again.
+    websocket.echoes("the last bytes").await;
+    app.stop();
+    let close = websocket.message().await.expect("a Close");
+    assert_eq!(close.close(), Some((1012, "upstream unresponsive".into())), "{}", proxy.transcript());
+    app.resume();
+    drop((websocket, client));
     proxy.finish().await;
 }

@@ -60,8 +60,11 @@ impl Engine {
         if now.saturating_duration_since(deadline) > self.policy.stall_guard {
             self.resume_from_suspension(deadline, now);
         }
-        if let Some(verdict) = self.overdue(now) {
-            return Due::End(verdict);
+        match self.overdue(now) {
+            // The rest of the frame may lie unread, and then is waited for once.
+            Some(Verdict::Trickle) if !self.frame.extended => return Due::Look,
+            Some(verdict) => return Due::End(verdict),
+            None => {}
         }
         if self.reissue.is_due(now) {
             self.reissue = Reissue::Due;
@@ -82,6 +85,12 @@ impl Engine {
     pub fn looked(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) -> Option<Verdict> {
         if self.phase == Phase::Still {
             return None;
+        }
+        if let Some(verdict) = self.overdue(now) {
+            if !delivery.is_some_and(|delivery| delivery.unread) {
+                return Some(verdict);
+            }
+            self.extend_frame(now, self.window());
         }
         // Without a kernel to ask, a client that is not being read cannot prove anything.
         let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();

@@ -125,6 +125,33 @@ fn s77_a_frame_whose_time_ended_in_a_stop_has_a_fresh_timeout() {
 }
 
 #[test]
+fn s77_a_frame_whose_rest_lies_unread_when_its_time_ends_is_read_first_and_once() {
+    for ends in [true, false] {
+        let mut rig = Rig::new(Policy { frame_max_time: 30 * SECOND, ..exact() });
+        for second in 0..=29 {
+            rig.arrives(second * SECOND, Inbound::Inside);
+        }
+        rig.run(29 * SECOND);
+        // A stop that is too short to be seen as one: the timer fires before the socket is read.
+        rig.now = rig.base + 30 * SECOND;
+        assert_eq!(rig.engine.handle_timeout(rig.now), Due::Look);
+        let delivery = Delivery { acked: rig.written, unread: true };
+        assert_eq!(rig.engine.looked(rig.now, rig.written, Some(delivery)), None);
+        if ends {
+            rig.arrives(31 * SECOND, Inbound::Frame);
+            rig.run(60 * SECOND);
+            rig.assert_alive();
+        } else {
+            for second in 31..100 {
+                rig.arrives(second * SECOND, Inbound::Inside);
+            }
+            rig.run(200 * SECOND);
+            rig.assert_ended(Verdict::Trickle, 50 * SECOND, 50 * SECOND);
+        }
+    }
+}
+
+#[test]
 fn s77_the_fresh_timeout_of_a_frame_is_one_and_no_more() {
     let (mut rig, woken) = stopped_inside_a_frame();
     for second in 1..100 {

@@ -201,6 +201,48 @@ fn s75_a_stream_is_spared_while_later_pings_of_its_connection_are_not_answered()
 }
 
 #[test]
+fn s75_a_wait_that_moves_a_little_with_every_look_keeps_its_pings() {
+    const MS: Duration = Duration::from_millis(1);
+    let probed = Instant::now();
+    let window = 500 * MS;
+    let mut streams = handed(0);
+    streams.follow(1, &of(Mode::Protocol, 20));
+    streams.await_answer(1, probed, window);
+    streams.inquire(probed + window / 2);
+    let mut now = probed + window;
+    // Each look comes a little late, which moves the wait, and finds one PING answered.
+    for look in 1..=5 {
+        streams.await_answer(1, probed + look * MS, window);
+        streams.inquire(now);
+        if !streams.is_on_its_way(1, now, now, false) {
+            return;
+        }
+        assert!(streams.wants_ping(), "nothing is waited for, at look {look}");
+        streams.ping_sent();
+        streams.ping_answered();
+        now += 101 * MS;
+    }
+    panic!("five PINGs were answered, and the stream is spared still");
+}
+
+#[test]
+fn s75_a_wait_that_begins_anew_needs_pings_of_its_own() {
+    let probed = Instant::now();
+    let mut streams = handed(0);
+    streams.follow(1, &of(Mode::Protocol, 20));
+    streams.await_answer(1, probed, 20 * SECOND);
+    streams.inquire(probed + 10 * SECOND);
+    answer_pings(&mut streams, 2);
+    // The process was stopped, and the client has a fresh window.
+    let (resumed, deadline) = (probed + 60 * SECOND, probed + 80 * SECOND);
+    streams.await_answer(1, resumed, 20 * SECOND);
+    streams.inquire(resumed + 10 * SECOND);
+    assert!(streams.is_on_its_way(1, deadline, deadline, false));
+    answer_pings(&mut streams, 2);
+    assert!(!streams.is_on_its_way(1, deadline, deadline, false));
+}
+
+#[test]
 fn s75_a_stream_is_judged_when_its_connection_has_been_quiet() {
     let probed = Instant::now();
     let mut streams = handed(0);

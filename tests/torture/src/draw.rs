@@ -132,6 +132,13 @@ pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
         acts::torrent(rng, &mut link, &mut session);
     }
     link.present |= session.client.steps.contains(&Step::Vanish);
+    if session.client.steps.iter().any(|step| matches!(step, Step::Torrent { .. })) {
+        // A Pong behind a torrent comes too late by the client's own doing.
+        session.beat.liveness = match session.beat.liveness {
+            Liveness::PongOnly => Liveness::AnyFrame,
+            other => other,
+        };
+    }
     let sessions = vec![session];
     Plan {
         seed,

@@ -178,10 +178,10 @@ impl Parser {
                 }
                 if let Some(open) = self.open.take() {
                     self.complete(open, now, frames);
-                    bytes = self.skip_equal(bytes, frames);
+                    bytes = self.skip_equal(bytes, now, frames);
                 }
             } else if self.head.is_empty() {
-                bytes = self.skip_equal(bytes, frames);
+                bytes = self.skip_equal(bytes, now, frames);
             }
             let Some((&byte, rest)) = bytes.split_first() else { return Ok(()) };
             self.head.push(byte);
@@ -213,13 +213,16 @@ impl Parser {
 
     /// Counts the frames at the beginning of `bytes` that equal the last one, and returns what is behind them: an app must
     /// read a flood faster than a proxy relays it.
-    fn skip_equal<'a>(&self, bytes: &'a [u8], frames: &mut [(Frame, Instant)]) -> &'a [u8] {
-        let (size, Some((last, _))) = (self.tiny.len(), frames.last_mut()) else { return bytes };
+    fn skip_equal<'a>(&self, bytes: &'a [u8], now: Instant, frames: &mut [(Frame, Instant)]) -> &'a [u8] {
+        let (size, Some((last, at))) = (self.tiny.len(), frames.last_mut()) else { return bytes };
         if size == 0 {
             return bytes;
         }
         let count = bytes.chunks_exact(size).take_while(|chunk| *chunk == self.tiny).count();
-        last.repeats += count as u64;
+        if count > 0 {
+            last.repeats += count as u64;
+            *at = now;
+        }
         &bytes[count * size..]
     }
 

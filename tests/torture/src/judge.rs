@@ -7,7 +7,7 @@ mod time;
 
 use std::time::{Duration, Instant};
 
-use crate::plan::{Fate, Plan, Session};
+use crate::plan::{Fate, Plan, Session, Step};
 use crate::run::{Batch, Outcome, Pair};
 
 /// A broken promise.
@@ -125,10 +125,36 @@ impl Case<'_> {
     }
 }
 
-/// Whether the client's last bytes may be under way for longer than a closing handshake waits (`timeout`): the app has
-/// closed, and the client's link is slow.
+/// Whether the client's answer may be under way for longer than a closing handshake waits (`timeout`): the app has closed,
+/// and the client's link is slow, or the client reads what the link holds for it too slowly.
 pub(crate) fn outlasts_its_close(case: &Case<'_>) -> bool {
-    case.fate() == Fate::AppClose && case.plan.link.up > 0
+    let pace = case.session.client.pace;
+    let held = if pace == 0 || !case.plan.link.present { 0 } else { crate::link::HELD * 1000 / pace };
+    case.fate() == Fate::AppClose && (case.plan.link.up > 0 || held > case.session.beat.timeout / 2)
+}
+
+/// Bytes that the socket of an end that does not read takes, or the link before it.
+fn taken_unread(case: &Case<'_>) -> usize {
+    if case.plan.link.present { 20_000 } else { 60_000 }
+}
+
+/// Whether the app sends more than the socket of a client takes that does not read.
+pub(crate) fn has_backlog(case: &Case<'_>) -> bool {
+    Plan::bytes(&case.session.app) > taken_unread(case)
+}
+
+/// Whether FIN cannot reach the kernel of an end, or of its link: it takes nothing any more, and its receive buffer is
+/// full. That the proxy has closed its own descriptor shows at the end of the batch.
+pub(crate) fn is_out_of_reach(case: &Case<'_>) -> bool {
+    let is_blind = |step: &Step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Partial { .. });
+    let (client, app) = (&case.session.client, &case.session.app);
+    let to_app = Plan::bytes(client) > 60_000 && case.fate() == Fate::AppFreezes;
+    to_app && app.steps.iter().any(is_blind) || has_backlog(case) && client.steps.iter().any(is_blind)
+}
+
+/// Whether the client writes faster than a busy proxy reads.
+pub(crate) fn is_torrent(case: &Case<'_>) -> bool {
+    case.session.client.steps.iter().any(|step| matches!(step, Step::Torrent { .. }))
 }
 
 /// The faults of a session in what its two ends received, whatever the proxy is: bytes, Closes and the end.

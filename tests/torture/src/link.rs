@@ -11,13 +11,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::plan::Link;
 
-/// The receive buffers of a link: what it holds back piles up at its ends.
+/// The buffers of a link's sockets: what it holds back piles up at its ends, where the sender sees it.
 const BUFFER: u32 = 16 * 1024;
+/// About what a link without a delay holds when its reader is slow, the kernel's part (twice [`BUFFER`] for a socket) and
+/// the reader's own buffer of the same size included.
+pub(crate) const HELD: u64 = 10 * BUFFER as u64;
 
 /// A link that takes connections at `address`.
 #[derive(Debug)]
@@ -51,6 +54,9 @@ impl Control {
 
     /// Waits while nothing may pass.
     async fn passable(&self) {
+        if self.plan.holds.is_empty() && !*self.vanished.borrow() {
+            return;
+        }
         let mut vanished = self.vanished.subscribe();
         loop {
             if *vanished.borrow_and_update() {
@@ -87,6 +93,7 @@ impl Relay {
     pub fn to(target: SocketAddr, plan: &Link) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(BUFFER)?;
+        socket.set_send_buffer_size(BUFFER)?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let listener = socket.listen(16)?;
         let address = listener.local_addr()?;
@@ -121,6 +128,10 @@ pub async fn connect(target: SocketAddr, buffer: u32) -> io::Result<TcpStream> {
     if buffer > 0 {
         socket.set_recv_buffer_size(buffer)?;
     }
+    connected(socket, target).await
+}
+
+async fn connected(socket: TcpSocket, target: SocketAddr) -> io::Result<TcpStream> {
     let stream = socket.connect(target).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
@@ -135,8 +146,16 @@ pub fn handle(stream: &TcpStream) -> io::Result<Arc<Socket>> {
     Ok(Arc::new(SockRef::from(stream).try_clone()?))
 }
 
+/// Connects a link to its target.
+async fn onward(target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    connected(socket, target).await
+}
+
 async fn connection(near: TcpStream, target: SocketAddr, control: Arc<Control>) {
-    let Ok(far) = connect(target, BUFFER).await else {
+    let Ok(far) = onward(target).await else {
         let _ = SockRef::from(&near).set_linger(Some(Duration::ZERO));
         return;
     };
@@ -157,13 +176,14 @@ async fn connection(near: TcpStream, target: SocketAddr, control: Arc<Control>) 
 /// Carries one direction; an error is a reset of either side.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64, control: &Control) -> Result<(), ()> {
     let Link { delay, piece, .. } = control.plan;
-    // A slow link holds no more than its delay takes: what it has accepted counts as delivered for the sender.
-    let held = if rate == 0 { 64 } else { 1 + usize::try_from(delay / 20).unwrap_or(1) };
+    // A link holds no more than its delay takes: what it has accepted counts as delivered for the sender. One without a
+    // rate has a parcel for each 5 ms, so that a slow reader behind it is seen to be one.
+    let pieces = if rate == 0 { delay / 5 } else { delay / 20 };
+    let held = 1 + usize::try_from(pieces).unwrap_or(1);
     let (sender, mut parcels) = mpsc::channel::<(Instant, Parcel)>(held);
     let delay = Duration::from_millis(delay);
-    let usual =
-        if rate == 0 { 16 * 1024 } else { usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, 16 * 1024) };
-    let most = if piece == 0 { usual } else { piece.min(usual) };
+    let most = if rate == 0 { 16 * 1024 } else { usize::try_from(rate / 50).unwrap_or(usize::MAX).clamp(1, 16 * 1024) };
+    let piece = if piece == 0 { most } else { piece };
     let read = async move {
         let mut buffer = vec![0; most];
         loop {
@@ -188,10 +208,18 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64, contr
     };
     let write = async move {
         while let Some((due, parcel)) = parcels.recv().await {
-            sleep_until(due).await;
+            if due > Instant::now() {
+                sleep_until(due).await;
+            }
             control.passable().await;
             match parcel {
-                Parcel::Bytes(bytes) => to.write_all(&bytes).await.map_err(|_| ())?,
+                Parcel::Bytes(bytes) => {
+                    for piece in bytes.chunks(piece) {
+                        control.passable().await;
+                        to.write_all(piece).await.map_err(|_| ())?;
+                        yield_now().await;
+                    }
+                }
                 Parcel::Fin => to.shutdown().await.map_err(|_| ())?,
                 Parcel::Reset => return Err(()),
             }

@@ -31,13 +31,14 @@ pub(super) struct Pings {
 /// The wait for answers to PINGs.
 #[derive(Clone, Copy, Debug)]
 struct Inquiry {
+    began: Instant,
     /// The number of the last PING that was sent before.
     base: u64,
 }
 
 impl Inquiry {
-    fn begin(pings: &mut Pings) -> Self {
-        let inquiry = Self { base: pings.sent };
+    fn begin(now: Instant, pings: &mut Pings) -> Self {
+        let inquiry = Self { began: now, base: pings.sent };
         pings.wanted = pings.wanted.max(inquiry.end());
         inquiry
     }
@@ -70,6 +71,14 @@ impl Answer {
         Self { since, inquire_at: since + window / 2, heard: false, inquiry: None, excused: None }
     }
 
+    /// The same wait where its times have moved later, as they do by a stop of the process. PINGs that were sent late enough
+    /// for it still show what they show.
+    fn moved(self, since: Instant, window: Duration) -> Self {
+        let moved = Self::new(since, window);
+        let holds = self.inquiry.is_some_and(|inquiry| inquiry.began >= moved.inquire_at);
+        if holds { Self { since, inquire_at: moved.inquire_at, ..self } } else { moved }
+    }
+
     /// Begins the inquiry if it is time; returns when it will be.
     fn inquire(&mut self, now: Instant, pings: &mut Pings) -> Option<Instant> {
         if self.heard || self.inquiry.is_some() {
@@ -78,7 +87,7 @@ impl Answer {
         if self.inquire_at > now {
             return Some(self.inquire_at);
         }
-        self.inquiry = Some(Inquiry::begin(pings));
+        self.inquiry = Some(Inquiry::begin(now, pings));
         None
     }
 
@@ -86,7 +95,7 @@ impl Answer {
         if now < self.inquire_at {
             return true;
         }
-        let inquiry = *self.inquiry.get_or_insert_with(|| Inquiry::begin(pings));
+        let inquiry = *self.inquiry.get_or_insert_with(|| Inquiry::begin(now, pings));
         !inquiry.is_over(pings) || unread && heard <= *self.excused.get_or_insert(now)
     }
 }
@@ -106,7 +115,7 @@ impl Stall {
         if lasted < write_stall / 2 {
             return false;
         }
-        let inquiry = *self.inquiry.get_or_insert_with(|| Inquiry::begin(pings));
+        let inquiry = *self.inquiry.get_or_insert_with(|| Inquiry::begin(now, pings));
         lasted >= write_stall / 8 * 7 && !inquiry.is_over(pings)
     }
 }
@@ -148,11 +157,13 @@ impl Streams {
     /// The heartbeat of stream `id` waits for an answer of the client within `window` from `since` on.
     pub(in crate::http::h2) fn await_answer(&mut self, id: u32, since: Instant, window: Duration) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        if live.answer.is_some_and(|answer| answer.since == since) {
-            return;
-        }
-        let answer = live.answer.insert(Answer::new(since, window));
-        if self.inquire_at.is_none_or(|at| answer.inquire_at < at) {
+        let moved = match live.answer {
+            Some(answer) if answer.since == since => return,
+            Some(answer) => answer.moved(since, window),
+            None => Answer::new(since, window),
+        };
+        let answer = live.answer.insert(moved);
+        if answer.inquiry.is_none() && self.inquire_at.is_none_or(|at| answer.inquire_at < at) {
             self.inquire_at = Some(answer.inquire_at);
             self.is_earlier = true;
         }
