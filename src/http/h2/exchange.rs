@@ -24,7 +24,7 @@ use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
 use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Fate, Named, answer, headers, transport_security};
+use crate::http::{Connection, Fate, Named, answer, headers, target, transport_security};
 use crate::relay::{Held, Leg};
 use crate::upstream::Upload;
 
@@ -103,7 +103,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
     /// The route whose heartbeat the stream follows until a session has agreed on its own.
     fn route(&self, request: &Request<()>) -> &Route {
         let routes = &self.connection.rules.routes;
-        routes.find(Named::by(request).host(), request.uri().path()).unwrap_or_else(|| routes.default())
+        routes.find(Named::by(request).host(), &target::path(request)).unwrap_or_else(|| routes.default())
     }
 
     /// Sends the answer. The client may leave it where it is for `stall`.
@@ -136,7 +136,7 @@ async fn respond_to(
     let rules = &connection.rules;
     if let Some((status, reason)) = refusal(&request, &rules.limits) {
         let routes = &rules.routes;
-        let route = Arc::clone(routes.find(None, request.uri().path()).unwrap_or_else(|| routes.default()));
+        let route = Arc::clone(routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default()));
         let access = Access::begin(&connection, route, &request);
         let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
         return transport_security(&connection, refused);
