@@ -98,10 +98,11 @@ async fn curl_sends_them() {
     for version in ["--http2", "--http1.1"] {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--globoff", "--path-as-is", version, "--cacert"]).arg(&proxy.pki.ca);
-        let targets = [ODD, ODD].concat();
+        let [a, b, c, d] = ODD;
+        let targets = [a, b, c, d, a, b];
         command.args(targets.iter().map(|target| proxy.https(target)));
         let output = soon("curl ends", command.output()).await.expect("curl runs: apt-get install -y curl");
-        let expected: String = targets.iter().map(|target| format!("GET {target} HTTP/1.1")).collect();
+        let expected = targets.map(|target| format!("GET {target} HTTP/1.1")).concat();
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(text, expected, "{version}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -115,10 +116,10 @@ async fn an_upgrade_keeps_its_target() {
     let mut client = Raw::connect(&proxy).await;
     let target = r#"/echo?filter={"room":1}"#;
     client.send(HEADERS, END_HEADERS, 1, &raw::block(&raw::connect(target))).await;
-    let (request, _stream) = soon("the app is asked", sessions.recv()).await.expect("a session");
+    let (request, app) = soon("the app is asked", sessions.recv()).await.expect("a session");
     assert_eq!(request.path(), target);
     client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == 1).await;
-    drop((client, _stream));
+    drop((client, app));
     proxy.finish().await;
 }
 
