@@ -9,6 +9,7 @@
 mod framing;
 mod io;
 mod parked;
+mod reader;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -27,12 +28,13 @@ use tokio::time::Instant;
 
 use super::{Connection, Edge, Fate, Peer, answer, head_timeout, linger, server, target};
 use crate::config::EdgeLimits;
-use crate::relay::Leg;
+use crate::relay::{Held, Leg};
 use crate::suspension::{Deadline, Expiry};
 use crate::upgrade;
 use crate::upstream::{CROWD, Upload};
 pub(super) use io::Turn;
 use io::{Io, Phase, TrackedBody, Turns, Unread};
+use reader::Reader;
 
 /// How long an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
@@ -75,7 +77,8 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
             let (connection, turns) = (Connection::at_next_request(&latest), Arc::clone(&turns));
             exchange(connection, turns, request)
         });
-        let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&turns)));
+        let reader = Reader::new(limits.write_stall, Held::new(edge.metrics.memory()), limits.memory);
+        let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&turns), reader));
         let mut http = server(&limits).serve_connection(io, service).with_upgrades();
         let mut clock = Clock::new(&limits);
         let ended = {

@@ -11,6 +11,7 @@ mod h2;
 mod headers;
 mod interim;
 mod linger;
+mod pace;
 mod peer;
 mod reply;
 mod route;

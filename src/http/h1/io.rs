@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::framing::{Framing, Noted};
+use super::reader::Reader;
 use crate::relay::Leg;
 
 /// How far the current request of a connection is.
@@ -216,6 +217,7 @@ pub(super) struct Io<C> {
     stream: C,
     unread: Unread,
     turns: Arc<Turns>,
+    reader: Reader,
 }
 
 /// What hyper has not read of the bytes that were read.
@@ -258,8 +260,8 @@ fn joined(one: &[u8], other: &[u8]) -> Bytes {
 }
 
 impl<C: Leg> Io<C> {
-    pub(super) fn new(stream: C, unread: Unread, turns: Arc<Turns>) -> Self {
-        Self { stream, unread, turns }
+    pub(super) fn new(stream: C, unread: Unread, turns: Arc<Turns>, reader: Reader) -> Self {
+        Self { stream, unread, turns, reader }
     }
 
     pub(super) fn into_parts(self) -> (C, Unread) {
@@ -274,9 +276,20 @@ impl<C: Leg> Io<C> {
         Ok(())
     }
 
-    fn checked(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_pending() {
-            self.check(cx)?;
+    /// `written` of `waiting` bytes.
+    fn checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+        waiting: impl FnOnce() -> usize,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(len)) => self.reader.took(*len),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.check(cx)?;
+                self.reader.check(cx, &mut self.stream, waiting())?;
+            }
         }
         written
     }
@@ -335,7 +348,7 @@ impl<C: Leg> AsyncWrite for Io<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.checked(cx, written)
+        this.checked(cx, written, || buf.len())
     }
 
     fn poll_write_vectored(
@@ -345,7 +358,7 @@ impl<C: Leg> AsyncWrite for Io<C> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.checked(cx, written)
+        this.checked(cx, written, || bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -356,8 +369,10 @@ impl<C: Leg> AsyncWrite for Io<C> {
         let this = self.get_mut();
         if Pin::new(&mut this.stream).poll_flush(cx)?.is_pending() {
             this.check(cx)?;
+            this.reader.check(cx, &mut this.stream, 0)?;
             return Poll::Pending;
         }
+        this.reader.took(0);
         this.turns.flushed();
         this.check(cx)?;
         Poll::Ready(Ok(()))
