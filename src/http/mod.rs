@@ -55,6 +55,9 @@ pub(crate) use timer::PauseTimer;
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
+/// The largest Content-Length of a request; a signed number holds it too.
+const LENGTH_MOST: u64 = i64::MAX as u64;
+
 /// How long a draining proxy keeps a connection that has nothing to do, or that is still shaking hands, if the window is
 /// that long. What its client has sent before it could know is answered rather than reset, and the answer tells it.
 pub(crate) const KEPT: Duration = Duration::from_secs(3);

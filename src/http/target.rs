@@ -110,7 +110,7 @@ mod tests {
     fn a_target_is_seen_as_it_was_sent() {
         for (target, path_sent, query_sent, given) in [
             (r#"/a?q={"b":1}"#, "/a", Some(r#"q={"b":1}"#), "/a?q={_b_:1}"),
-            (r#"http://h/<a>?"#, "/<a>", Some(""), "/_a_?"),
+            ("http://h/<a>?", "/<a>", Some(""), "/_a_?"),
             (r#"http://h?"a""#, "/", Some(r#""a""#), "/?_a_"),
             ("http://h/a`", "/a`", None, "/a_"),
             ("/a?b", "/a", Some("b"), "/a?b"),

@@ -6,10 +6,8 @@
 //! servers pass, and does not tell an absolute target without a path from one with `/`. Mended there, none of this would
 //! be needed. What the library refuses by itself is left to it.
 
+use crate::http::LENGTH_MOST;
 use crate::upstream::{is_refused, mask};
-
-/// The largest Content-Length that is taken; a signed number holds it too.
-const LENGTH_MOST: u64 = i64::MAX as u64;
 
 /// A chunk is smaller than this many bytes, so that one more digit of its size still has room.
 const SIZE_MOST: u64 = 1 << 60;

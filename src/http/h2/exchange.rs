@@ -24,7 +24,7 @@ use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
 use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Fate, Named, answer, headers, target, transport_security};
+use crate::http::{Connection, Fate, LENGTH_MOST, Named, answer, headers, target, transport_security};
 use crate::relay::{Held, Leg};
 use crate::upstream::Upload;
 
@@ -195,6 +195,12 @@ fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'
     if headers.len() > limits.headers || bytes + target > limits.header_bytes {
         return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"));
     }
+    // The library refuses what no number holds.
+    let is_too_long =
+        |length: &HeaderValue| length.to_str().is_ok_and(|text| text.parse().is_ok_and(|n: u64| n > LENGTH_MOST));
+    if headers.get_all(CONTENT_LENGTH).iter().any(is_too_long) {
+        return Some((StatusCode::BAD_REQUEST, "content_length"));
+    }
     // RFC 9113 §8.3.1: a Host that says something else than :authority.
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let contradicts = |host: &HeaderValue| authority.is_some_and(|named| !named.eq_ignore_ascii_case(host.as_bytes()));
@@ -254,6 +260,15 @@ mod tests {
         assert_eq!(refusal(&get(&[("a", "1"), ("b", "2")]), &limits), None);
         assert_eq!(refusal(&get(&[("a", "1"), ("b", "2"), ("c", "3")]), &limits), too_large);
         assert_eq!(refusal(&get(&[("a", &"x".repeat(60))]), &limits), too_large);
+    }
+
+    #[test]
+    fn a_length_that_not_every_reader_can_hold_is_refused() {
+        let refusal = |length| refusal(&get(&[("content-length", length)]), &EdgeLimits::default());
+        assert_eq!(refusal("9223372036854775807"), None);
+        for length in ["9223372036854775808", "18446744073709551615"] {
+            assert_eq!(refusal(length), Some((StatusCode::BAD_REQUEST, "content_length")));
+        }
     }
 
     #[test]
