@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
+use crate::telemetry::disturbs;
+
 /// Prints `text` at once. Whoever read it may have gone, as `head` does; that is no failure of ours.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -37,13 +39,6 @@ pub(super) fn escaped(json: &str) -> String {
         }
     }
     escaped
-}
-
-/// Whether a terminal or a reader of lines acts on `c`: controls (C0, DEL and C1), separators of lines and paragraphs,
-/// and marks of writing direction.
-fn disturbs(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `text` in at most `width` characters; what is cut shows an ellipsis.

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::access::Access;
 use super::reply::{self, Reply};
-use super::{Connection, forwarded, headers, origin_form};
+use super::{Connection, forwarded, headers, target};
 use crate::config::Route;
 use crate::telemetry::lines::Client;
 use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};
@@ -89,12 +89,13 @@ pub(super) fn inbound(
 }
 
 fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
+    let target = target::origin_form(&request);
     let (mut head, upload) = request.into_parts();
     let upload = upload.within(connection.rules.limits.header_read * BODY_PATIENCE);
     let nominated = headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     let upload = upload.cleaning_trailers(move |trailers| headers::clean_trailers(trailers, &nominated));
     headers::frame_request(&mut head.headers, &upload);
-    head.uri = origin_form(&head.uri);
+    head.uri = target;
     head.version = Version::HTTP_11;
     Request::from_parts(head, upload)
 }

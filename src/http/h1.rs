@@ -3,10 +3,13 @@
 //! hyper knows one timeout for the head of a request and for the wait before it, keeps its buffers for as long as the
 //! connection lives, and looks for the end of the connection only while its read buffer is empty. So its stream reports
 //! how far the requests are ([`Turns`]) and watches for that end ([`Io`]), this module has the clock, and a connection
-//! that is idle is taken out of hyper ([`parked`]) until its next byte arrives.
+//! that is idle is taken out of hyper ([`parked`]) until its next byte arrives. What hyper reads otherwise than other
+//! servers do is found in the bytes before it reads them ([`framing`]).
 
+mod framing;
 mod io;
 mod parked;
+mod reader;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -15,22 +18,23 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use hyper::Request;
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::{Connection, Edge, Fate, Peer, answer, head_timeout, linger, server};
+use super::{Connection, Edge, Fate, Peer, answer, head_timeout, linger, server, target};
 use crate::config::EdgeLimits;
-use crate::relay::Leg;
+use crate::relay::{Held, Leg};
 use crate::suspension::{Deadline, Expiry};
 use crate::upgrade;
 use crate::upstream::{CROWD, Upload};
 pub(super) use io::Turn;
-use io::{Io, Phase, TrackedBody, Turns};
+use io::{Io, Phase, TrackedBody, Turns, Unread};
+use reader::Reader;
 
 /// How long an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
@@ -60,20 +64,21 @@ fn resume<C: Leg + Send + 'static>(
     Box::pin(run(stream, first, peer, edge))
 }
 
-async fn run<C: Leg + Send + 'static>(mut stream: C, mut first: Bytes, peer: Peer, edge: Arc<Edge>) {
+async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, edge: Arc<Edge>) {
+    let mut unread = Unread::new(first, edge.rules().limits.header_bytes);
+    let turns = Arc::new(Turns::new());
     if edge.tracker.len() > CROWD {
         stream.limit_unsent(Some(UNSENT));
     }
     let (idle, keep_alive) = loop {
         let limits = edge.rules().limits;
-        let turns = Arc::new(Turns::new());
         let latest = Arc::new(Mutex::new(Connection::new(peer.clone(), Arc::clone(&edge))));
         let service = service_fn(|request| {
             let (connection, turns) = (Connection::at_next_request(&latest), Arc::clone(&turns));
-            turns.begin();
             exchange(connection, turns, request)
         });
-        let io = TokioIo::new(Io::new(stream, first, Arc::clone(&turns)));
+        let reader = Reader::new(limits.write_stall, Held::new(edge.metrics.memory()), limits.memory);
+        let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&turns), reader));
         let mut http = server(&limits).serve_connection(io, service).with_upgrades();
         let mut clock = Clock::new(&limits);
         let ended = {
@@ -102,21 +107,23 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, mut first: Bytes, peer: Pee
             return switched::<C>(fate, &connection).await;
         };
         let (io, rest) = parts.io.into_inner().into_parts();
-        let mut unread = parts.read_buf;
         // An empty line before a request is no part of it (RFC 9112 §2.2).
-        let blank = unread.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let unread = unread.split_off(blank);
+        let blank = parts.read_buf.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let read = &parts.read_buf[blank..];
         stream = io;
         match ended {
             Ended::Http(Ok(())) => return linger::close(&mut stream).await,
-            Ended::Http(Err(error)) => return connection.failed(&error, &unread, &mut stream).await,
-            Ended::LateHead if unread.is_empty() => return linger::close(&mut stream).await,
+            Ended::Http(Err(error)) => return connection.failed(&error, read, &mut stream).await,
+            Ended::LateHead if read.is_empty() => return linger::close(&mut stream).await,
             Ended::LateHead => {
                 return linger::close_with(&mut stream, head_timeout(peer.address, &edge.metrics)).await;
             }
-            Ended::Idle(since) if unread.is_empty() && rest.is_empty() => break (since, limits.keep_alive),
+            Ended::Idle(since) if read.is_empty() && rest.is_empty() => break (since, limits.keep_alive),
             // The beginning of a request arrived together with the one before it.
-            Ended::Idle(_) => first = joined(&unread, &rest),
+            Ended::Idle(_) => {
+                unread = rest.behind(read);
+                turns.renew();
+            }
         }
     };
     edge.tracker.spawn(parked::wait(stream, peer, Arc::clone(&edge), Deadline::since(idle, keep_alive)));
@@ -139,12 +146,16 @@ async fn exchange(
     turns: Arc<Turns>,
     mut request: Request<Incoming>,
 ) -> Result<hyper::Response<super::Reply>, Infallible> {
+    if let Some(sent) = turns.begin() {
+        target::note(&mut request, sent);
+    }
     let client = request.extensions_mut().remove::<OnUpgrade>();
     let request = request.map(|body| {
         if body.is_end_stream() { Upload::default() } else { Upload::new(TrackedBody::new(body, Arc::clone(&turns))) }
     });
     let response = answer(&connection, request, client).await;
-    Ok(response.map(|reply| reply.in_turn(turns.answer())))
+    let stays = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+    Ok(response.map(|reply| reply.in_turn(turns.answer(stays))))
 }
 
 /// What follows where hyper has parted with the stream, rather than close it, because a request offered an upgrade.
@@ -168,15 +179,7 @@ async fn switched<C: Leg + Send + 'static>(fate: Fate, connection: &Connection) 
 async fn regain<C: Leg + Send + 'static>(client: OnUpgrade) -> Option<(C, Bytes)> {
     let (io, early) = upgrade::regain::<Io<C>>(client).await?;
     let (stream, rest) = io.into_parts();
-    Some((stream, joined(&early, &rest)))
-}
-
-/// A copy of both: a few bytes would hold the whole of hyper's buffer.
-fn joined(one: &[u8], other: &[u8]) -> Bytes {
-    let mut both = BytesMut::with_capacity(one.len() + other.len());
-    both.extend_from_slice(one);
-    both.extend_from_slice(other);
-    both.freeze()
+    Some((stream, rest.into_bytes(&early)))
 }
 
 /// The clock of a connection in hyper. It is set lazily: it fires early rather than be set with each request.

@@ -11,11 +11,13 @@ mod frames;
 mod guard;
 mod heartbeats;
 mod hpack;
+mod huffman;
 mod inflow;
 mod keepalive;
 mod leg;
 mod outgoing;
 mod streams;
+mod targets;
 mod tolerance;
 mod turns;
 mod wire;
@@ -33,7 +35,7 @@ use hyper::Request;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Connection, Edge, Peer, linger};
+use super::{Connection, Edge, Peer, linger, target};
 use crate::config::{EdgeLimits, Http2};
 use crate::relay::{Held, Leg};
 use crate::suspension::timeout;
@@ -246,7 +248,10 @@ impl<C: Leg + Send + 'static> Driver<C> {
         }
     }
 
-    fn start(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn start(&mut self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if let Some(sent) = self.wire.streams(|streams| streams.targets.take(respond.stream_id().into())) {
+            target::note(&mut request, sent.into());
+        }
         let kind = exchange::kind(&request);
         if exchange::is_malformed(&request) {
             return respond.send_reset(Reason::PROTOCOL_ERROR);

@@ -11,11 +11,13 @@ mod h2;
 mod headers;
 mod interim;
 mod linger;
+mod pace;
 mod peer;
 mod reply;
 mod route;
 mod rules;
 mod switch;
+mod target;
 mod timer;
 
 use std::net::SocketAddr;
@@ -24,10 +26,10 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
-use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +54,9 @@ pub(crate) use timer::PauseTimer;
 
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
+
+/// The largest Content-Length of a request; a signed number holds it too.
+const LENGTH_MOST: u64 = i64::MAX as u64;
 
 /// How long a draining proxy keeps a connection that has nothing to do, or that is still shaking hands, if the window is
 /// that long. What its client has sent before it could know is answered rather than reset, and the answer tells it.
@@ -277,7 +282,7 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
     }
     let named = Named::by(&request);
     let routes = &connection.rules.routes;
-    let found = routes.find(named.host(), request.uri().path());
+    let found = routes.find(named.host(), &target::path(&request));
     let is_clear = found.is_some();
     let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
     let host = named.or_of(connection.rules.upstream(&route));
@@ -303,7 +308,7 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
-        _ if !has_fitting_target(&request) => refuse(StatusCode::BAD_REQUEST, "target", access),
+        _ if !target::is_fitting(&request) => refuse(StatusCode::BAD_REQUEST, "target", access),
         _ if !is_clear => refuse(StatusCode::BAD_REQUEST, "path", access),
         // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
         _ if !headers::at_most_chunked(request.headers()) => {
@@ -390,22 +395,6 @@ fn is_authority(text: &[u8]) -> bool {
     })
 }
 
-/// Whether the form of the target fits the method (RFC 9112 §3.2): `*` is for OPTIONS, an authority alone for CONNECT.
-fn has_fitting_target<B>(request: &Request<B>) -> bool {
-    let uri = request.uri();
-    let is_authority_alone = uri.authority().is_some() && uri.path_and_query().is_none();
-    match *request.method() {
-        Method::CONNECT => true,
-        Method::OPTIONS => !is_authority_alone,
-        _ => !is_authority_alone && uri.path() != "*",
-    }
-}
-
-/// The target of a request in origin form, its bytes untouched (RFC 9112 §3.2.1).
-fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")).into()
-}
-
 fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
@@ -413,7 +402,7 @@ fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) ->
         server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         protocol: connection.peer.protocol().as_str(),
         route,
-        path: lines::words(request.uri().path().as_bytes()),
+        path: lines::words(target::path(request).as_bytes()),
         user_agent: header("user-agent").map(lines::words),
         trace_id: header("traceparent").and_then(trace_id),
     }

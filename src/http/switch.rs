@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
 use super::reply::{self, Reply};
-use super::{Connection, Fate, asked, forward, headers, origin_form};
+use super::{Connection, Fate, asked, forward, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::registry::ConnId;
@@ -145,6 +145,7 @@ async fn negotiate(
     let edge = &connection.edge;
     let offer = match Offer::read(&request) {
         _ if edge.draining.is_cancelled() => Err(Refusal::Draining),
+        _ if !target::is_fitting(&request) => Err(Refusal::BadRequest("a target is a path and a query")),
         offer => offer,
     };
     let (mut offer, host) = match (offer, host) {
@@ -159,8 +160,8 @@ async fn negotiate(
     let is_bridged = request.version() == Version::HTTP_2;
     let id = edge.sessions.next_id();
     asking.span.name_session(id);
-    let target = request.uri().clone();
-    let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
+    let (path, query) = (target::path(&request).into_owned(), target::query(&request).unwrap_or_default().into_owned());
+    let mut signs = Signs { subprotocols: &[], path: &path, query: &query };
     let app = connection.rules.upstream(&route);
     let client = forward::client_addresses(connection, app, request.headers());
     let mut request = outbound(request, &offer, host, connection, id);
@@ -228,6 +229,7 @@ fn outbound(
     connection: &Connection,
     id: ConnId,
 ) -> Request<Empty<Bytes>> {
+    let target = target::origin_form(&request);
     let (mut head, _) = request.into_parts();
     headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     head.headers.remove(CONTENT_LENGTH);
@@ -240,7 +242,7 @@ fn outbound(
     head.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     head.method = Method::GET;
     head.version = Version::HTTP_11;
-    head.uri = origin_form(&head.uri);
+    head.uri = target;
     Request::from_parts(head, Empty::new())
 }
 

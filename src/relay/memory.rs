@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Control;
 
 /// Bytes that are held for peers: of all sessions together, what a leg has not taken yet and parts of messages that may
-/// be a heartbeat; of plain requests over HTTP/2, what the app or the client has not taken yet.
+/// be a heartbeat; of plain requests what the client has not taken yet, over HTTP/2 what the app has not taken as well.
 ///
 /// It is touched when a session's share changes, that is where something is kept or let go, never on the way of a frame.
 #[derive(Debug, Default)]

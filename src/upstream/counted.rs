@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::UpstreamStream;
+use super::target::Rewrite;
 use crate::relay::Leg;
 
 /// How the bytes of one connection move, for those who do not hold its stream.
@@ -27,6 +28,9 @@ pub(super) struct Flow {
     unacked: AtomicU64,
     /// Set once a write has failed.
     broken: AtomicBool,
+    /// The line of the request that is about to go out, where it is to be restored, and whether there is one.
+    rewrite: Mutex<Option<Rewrite>>,
+    has_rewrite: AtomicBool,
 }
 
 impl Flow {
@@ -38,6 +42,8 @@ impl Flow {
             blocked: AtomicU64::new(0),
             unacked: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            rewrite: Mutex::default(),
+            has_rewrite: AtomicBool::new(false),
         }
     }
 
@@ -49,6 +55,17 @@ impl Flow {
     /// A request is about to go out.
     pub(super) fn note_request(&self) {
         self.read_before.store(self.read(), Ordering::Relaxed);
+    }
+
+    /// Restores the line of the request that is about to go out.
+    pub(super) fn restore(&self, rewrite: Rewrite) {
+        *self.rewrite.lock().unwrap_or_else(PoisonError::into_inner) = Some(rewrite);
+        self.has_rewrite.store(true, Ordering::Release);
+    }
+
+    fn take_rewrite(&self) -> Option<Rewrite> {
+        self.has_rewrite.store(false, Ordering::Relaxed);
+        self.rewrite.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns whether the app has begun to answer the request that went out last.
@@ -112,6 +129,11 @@ impl Counted {
         cx: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut UpstreamStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        if self.flow.has_rewrite.load(Ordering::Acquire)
+            && let Some(rewrite) = self.flow.take_rewrite()
+        {
+            self.stream.restore(rewrite);
+        }
         if !self.flow.is_broken() {
             let written = write(Pin::new(&mut self.stream), cx);
             self.flow.note_blocked(written.is_pending());

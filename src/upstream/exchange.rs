@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::counted::Counted;
 use super::driver::{Hold, drive, drive_upgrade};
 use super::pool::{Connection, Lease};
-use super::{BUFFER, CROWD, ClientAddresses, Failure, Upload, Upstream, UpstreamStream};
+use super::target::Rewrite;
+use super::{BUFFER, CROWD, ClientAddresses, Failure, RawTarget, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
 impl Upstream {
@@ -71,7 +72,10 @@ impl Upstream {
         request: Request<Empty<Bytes>>,
         client: Option<ClientAddresses>,
     ) -> Result<Response<Incoming>, Failure> {
-        let stream = self.dial(client).await?;
+        let mut stream = self.dial(client).await?;
+        if let Some(rewrite) = rewrite(&request) {
+            stream.restore(rewrite);
+        }
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
         let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
         let limit = self.response_timeout();
@@ -120,6 +124,9 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Lease), Broken> {
         let progress = request.body().progress();
         lease.connection.flow.note_request();
+        if let Some(rewrite) = rewrite(&request) {
+            lease.connection.flow.restore(rewrite);
+        }
         let limit = self.response_timeout();
         let mut since = Instant::now();
         // Dropping the lease, as the timeout does, closes the connection.
@@ -158,6 +165,12 @@ fn repeatable(request: &Request<Upload>) -> bool {
     request.method().is_idempotent() && request.body().is_none()
 }
 
+/// The line of a request that is to be restored on its way to the app.
+fn rewrite<B>(request: &Request<B>) -> Option<Rewrite> {
+    let target: &RawTarget = request.extensions().get()?;
+    Some(Rewrite::new(request.method(), target))
+}
+
 /// A copy of a request without a body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::default());
@@ -165,5 +178,8 @@ fn copy(request: &Request<Upload>) -> Request<Upload> {
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     copy.headers_mut().clone_from(request.headers());
+    if let Some(target) = request.extensions().get::<RawTarget>() {
+        copy.extensions_mut().insert(target.clone());
+    }
     copy
 }

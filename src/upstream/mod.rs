@@ -14,6 +14,7 @@ mod pool;
 pub mod pulse;
 mod source;
 mod stream;
+mod target;
 mod trial;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub use dial::{DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
+pub use target::{RawTarget, is_refused, mask};
 pub use trial::Unusable;
 
 use crate::config::Target;

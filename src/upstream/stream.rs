@@ -2,12 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::target::Rewrite;
 use crate::descriptors::UpstreamSlot;
 use crate::relay::Leg;
 use crate::tcp_info;
@@ -24,6 +25,8 @@ pub struct UpstreamStream {
     pub(super) socket: Socket,
     /// Held for as long as the socket is open.
     slot: Option<UpstreamSlot>,
+    /// What is to be restored in the bytes that are written next.
+    rewrite: Option<Box<Rewrite>>,
 }
 
 /// Its socket.
@@ -43,6 +46,24 @@ impl UpstreamStream {
         self.slot = Some(slot);
     }
 
+    /// Restores the request line that `rewrite` is for, which is written next.
+    pub(super) fn restore(&mut self, rewrite: Rewrite) {
+        self.rewrite = Some(Box::new(rewrite));
+    }
+
+    /// Writes `pieces` with what is to be restored in them.
+    #[cold]
+    fn poll_restoring(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let Self { socket, rewrite, .. } = self;
+        let restored = rewrite.as_ref().and_then(|rewrite| rewrite.apply(pieces));
+        let Some((restored, before)) = restored else { return socket.poll_write_vectored(cx, pieces) };
+        let written = ready!(socket.poll_write_vectored(cx, &restored))?;
+        if rewrite.as_mut().is_some_and(|rewrite| rewrite.advance(written, before)) {
+            *rewrite = None;
+        }
+        Poll::Ready(Ok(written))
+    }
+
     /// Limits what the kernel takes of an app on this machine before it is read.
     pub(super) fn limit_received(&self) {
         let tcp = match &self.socket {
@@ -57,9 +78,19 @@ impl UpstreamStream {
     }
 }
 
+impl Socket {
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        }
+    }
+}
+
 impl From<Socket> for UpstreamStream {
     fn from(socket: Socket) -> Self {
-        Self { socket, slot: None }
+        Self { socket, slot: None, rewrite: None }
     }
 }
 
@@ -105,7 +136,11 @@ impl AsyncRead for UpstreamStream {
 
 impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
+        let this = self.get_mut();
+        if this.rewrite.is_some() {
+            return this.poll_restoring(cx, &[IoSlice::new(buf)]);
+        }
+        match &mut this.socket {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Socket::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
             Socket::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
@@ -117,11 +152,11 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Socket::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-            Socket::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        let this = self.get_mut();
+        if this.rewrite.is_some() {
+            return this.poll_restoring(cx, bufs);
         }
+        this.socket.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

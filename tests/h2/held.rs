@@ -8,6 +8,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use crate::raw::{self, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
 use crate::support::deadline::{settles, soon};
@@ -159,6 +160,64 @@ async fn a_reader_of_a_response_has_a_least_rate_and_one_that_keeps_it_is_served
         let took = begun.elapsed();
         assert_eq!(reset, if is_served { None } else { Some(8) }, "at {rate} bytes a second, after {took:?}");
         assert!(is_served || took >= Duration::from_secs(3), "after {took:?}");
+    }
+    proxy.finish().await;
+}
+
+/// A client of HTTP/1.1 with small buffers that has asked for a response without end.
+async fn h1_reader(proxy: &Proxy) -> TlsStream<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4 * 1024).expect("a small buffer");
+    // The client's window opens by a segment at a time.
+    SockRef::from(&socket).set_tcp_mss(536).expect("small segments");
+    let tcp = socket.connect(proxy.address).await.expect("the proxy listens");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a valid name");
+    let handshake = tokio_rustls::TlsConnector::from(proxy.pki.client()).connect(name, tcp);
+    let mut client = soon("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted");
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    client.flush().await.expect("sent");
+    client
+}
+
+#[tokio::test]
+async fn what_is_held_for_a_reader_over_http1_is_counted() {
+    let (app, written, _) = endless().await;
+    let health = "health = \"127.0.0.1:0\"";
+    let proxy = Proxy::start(Config::to(&app.url).admin(health).admin("socket = \"off\"")).await;
+    let client = h1_reader(&proxy).await;
+    at_rest(&written).await;
+    let held = buffered(&proxy, "out").await;
+    assert!((32 * 1024..512 * 1024).contains(&held), "{held} bytes are held");
+    drop(client);
+    let give_up = Instant::now() + Duration::from_secs(20);
+    loop {
+        let held = buffered(&proxy, "out").await;
+        if held == 0 {
+            break;
+        }
+        assert!(Instant::now() < give_up, "{held} bytes for a client that is gone");
+        sleep(Duration::from_millis(50)).await;
+    }
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_reader_over_http1_that_takes_too_little_is_let_go() {
+    let (app, written, _) = endless().await;
+    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nwrite_stall = \"6s\"\n")).await;
+    let ended = || proxy.logged("http.access").len();
+    for (rate, is_served) in [(120, false), (4000, true)] {
+        let client = h1_reader(&proxy).await;
+        // From here on what it reads makes room for more.
+        at_rest(&written).await;
+        let (begun, before) = (Instant::now(), ended());
+        let mut piece = vec![0; rate / 10];
+        while begun.elapsed() < Duration::from_secs(20) && ended() == before {
+            sleep(Duration::from_millis(100)).await;
+            // Below TLS, which reads as much as there is. At its end the log says so.
+            let _ = client.get_ref().0.try_read(&mut piece);
+        }
+        assert_eq!(ended() > before, !is_served, "at {rate} bytes a second, after {:?}", begun.elapsed());
     }
     proxy.finish().await;
 }

@@ -24,6 +24,7 @@ mod silence;
 mod slow;
 mod stopped;
 mod streams;
+mod targets;
 mod trailers;
 mod traps;
 mod websocket;

@@ -9,5 +9,6 @@ mod pool;
 mod routes;
 mod smuggling;
 mod support;
+mod targets;
 mod tls;
 mod upgrade;

@@ -1,82 +1,93 @@
-//! A walk over the bytes of an HTTP/1.1 client connection (RFC 9112) before the library parses them. It finds out where
-//! each request ends, refuses ends that another reader might see elsewhere, and notes of each head what the library does
-//! not tell.
+//! A walk over the bytes of an HTTP/1.1 client connection (RFC 9112) before the library parses them: where each request
+//! ends, and what the library does not tell of its target.
 //!
-//! The library reads a bare LF as a part of a trailer line, and so takes the request behind it for trailers. It drops the
-//! fragment of a target, does not tell an absolute target without a path from one with `/`, and refuses bytes that other
-//! servers pass (`"`, `<` and `>` in a query). Each of these could be mended there: the chunked decoder has to look for LF in
-//! a trailer, and the scanner of targets to let these bytes pass as it does in a path.
+//! The library takes a bare LF for a part of a trailer line, and so the request behind it for trailers, where another
+//! reader sees their end (its chunked decoder looks for CR alone there). Its URI drops fragments, refuses bytes that
+//! servers pass, and does not tell an absolute target without a path from one with `/`. Mended there, none of this would
+//! be needed. What the library refuses by itself is left to it.
 
-use std::collections::VecDeque;
+use crate::http::LENGTH_MOST;
+use crate::upstream::{is_refused, mask};
 
-use hyper::Uri;
-
-/// Digits of the largest chunk that is taken: below 2⁶⁰ bytes.
-const CHUNK_DIGITS: u32 = 15;
-
-/// Bytes of one line with the size of a chunk and its extensions, and of a trailer section.
-const LINES_MOST: usize = 16 * 1024;
-
-/// The largest Content-Length that is taken; a signed number holds it too.
-const LENGTH_MOST: u64 = i64::MAX as u64;
+/// A chunk is smaller than this many bytes, so that one more digit of its size still has room.
+const SIZE_MOST: u64 = 1 << 60;
 
 /// Where the walk stands.
 #[derive(Debug)]
 pub(super) struct Framing {
     state: State,
-    /// Bytes of an unfinished head, chunk line or trailer section that have been looked at.
-    scanned: usize,
-    /// Heads that have passed, and those that the service has been given.
+    head: Head,
+    /// The beginning of a header line, where it comes in pieces; of the target too.
+    line: Vec<u8>,
+    /// Bytes of a line at most: the library refuses longer heads.
+    line_most: usize,
+    /// Heads that have ended.
     heads: u64,
-    served: u64,
-    notes: VecDeque<(u64, Note)>,
-    /// Bytes and lines that a head may have.
-    limits: HeadLimits,
-}
-
-/// What the head of a request may have.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HeadLimits {
-    pub(super) bytes: usize,
-    pub(super) fields: usize,
+    /// Targets to be noted, by the number of their head.
+    noted: Vec<Noted>,
+    fault: Option<Ambiguous>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Head,
+    /// Before a request: empty lines are no part of it (RFC 9112 §2.2).
+    Start,
+    Method,
+    Target,
+    /// The rest of the request line.
+    Version,
+    Fields,
     /// So many bytes of a body are left.
     Body(u64),
-    /// The line with the size of a chunk comes next.
-    ChunkLine,
-    /// So many bytes of a chunk are left, the line end behind it included.
+    /// The size of a chunk; `None` before its first digit.
+    Size(Option<u64>),
+    /// Spaces behind the size.
+    SizeEnd(u64),
+    Extension(u64),
+    SizeLf(u64),
     Chunk(u64),
-    Trailers,
-    /// An upgrade was asked for; `true`: bytes have come behind its head.
-    Upgrade(bool),
-    /// The library refuses the connection: all passes.
+    ChunkCr,
+    ChunkLf,
+    /// A trailer line; `true` at its beginning.
+    Trailer(bool),
+    TrailerLf(bool),
+    /// An upgrade was asked for: what follows its message is not known yet.
+    Gate,
+    /// The library refuses what comes: all passes.
     Left,
 }
 
-/// What the library does not tell of a request.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Note {
-    /// The target as it was sent, where the library was given another spelling.
-    pub(super) target: Option<Box<[u8]>>,
-    /// Whether the target is one that no server may serve.
-    pub(super) is_refused: bool,
-    /// Whether the target is that of a server as a whole: an absolute one of OPTIONS that has no path (RFC 9112 §3.2.4).
-    pub(super) is_asterisk: bool,
+/// What has been seen of the head under way.
+#[derive(Debug, Default)]
+struct Head {
+    /// Whether its method begins like OPTIONS.
+    may_be_options: bool,
+    /// Slashes of its target, up to the one that begins the path.
+    slashes: u8,
+    is_noted: bool,
+    is_upgrade: bool,
+    body: BodyFraming,
 }
 
-/// The treatment of the bytes at the front.
+/// How the body behind a head is framed (RFC 9112 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyFraming {
+    Length(u64),
+    Chunked,
+}
+
+impl Default for BodyFraming {
+    fn default() -> Self {
+        Self::Length(0)
+    }
+}
+
+/// The target of a head as it was sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// More of them are needed.
-    More,
-    /// So many pass.
-    Pass(usize),
-    /// So many are replaced by these.
-    Replace(usize, Vec<u8>),
+pub(super) struct Noted {
+    /// The number of the head on its connection, from 1.
+    pub(super) head: u64,
+    pub(super) target: Vec<u8>,
 }
 
 /// The end of a request could be seen in two places.
@@ -85,223 +96,294 @@ pub(super) enum Step {
 pub(super) struct Ambiguous(&'static str);
 
 impl Framing {
-    pub(super) fn new(limits: HeadLimits) -> Self {
-        Self { state: State::Head, scanned: 0, heads: 0, served: 0, notes: VecDeque::new(), limits }
-    }
-
-    /// Decides on the bytes at the front of `bytes`, which is never empty.
-    pub(super) fn step(&mut self, bytes: &[u8]) -> Result<Step, Ambiguous> {
-        match self.state {
-            State::Head => Ok(self.head(bytes)),
-            State::Body(left) => Ok(self.payload(bytes, left, State::Body, State::Head)),
-            State::Chunk(left) => Ok(self.payload(bytes, left, State::Chunk, State::ChunkLine)),
-            State::ChunkLine => self.chunk_line(bytes),
-            State::Trailers => self.trailers(bytes),
-            State::Upgrade(_) => {
-                self.state = State::Upgrade(true);
-                Ok(Step::Pass(bytes.len()))
-            }
-            State::Left => Ok(Step::Pass(bytes.len())),
+    pub(super) fn new(line_most: usize) -> Self {
+        Self {
+            state: State::Start,
+            head: Head::default(),
+            line: Vec::new(),
+            line_most,
+            heads: 0,
+            noted: Vec::new(),
+            fault: None,
         }
     }
 
-    /// Returns what was noted of the next request that the library hands out.
-    pub(super) fn next_request(&mut self) -> Note {
-        self.served += 1;
-        match self.notes.front() {
-            Some((number, _)) if *number == self.served => self.notes.pop_front().map(|(_, note)| note).unwrap_or_default(),
-            _ => Note::default(),
+    /// Walks over `bytes`, the next that have come, and returns how many of them pass. The others do not until
+    /// [`Self::release`], or never, where there is a [`Self::fault`].
+    pub(super) fn walk(&mut self, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.state != State::Gate {
+            match self.step(&mut bytes[at..]) {
+                Ok(len) => at += len,
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    break;
+                }
+            }
+        }
+        at
+    }
+
+    /// Returns why nothing more passes.
+    pub(super) fn fault(&self) -> Option<Ambiguous> {
+        self.fault
+    }
+
+    /// Returns whether what comes waits for [`Self::release`].
+    pub(super) fn is_gated(&self) -> bool {
+        self.state == State::Gate
+    }
+
+    /// Returns how many heads have ended.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Takes the targets that were noted.
+    pub(super) fn take_noted(&mut self) -> Vec<Noted> {
+        std::mem::take(&mut self.noted)
+    }
+
+    /// The upgrade that was asked for does not take place: what follows is a request.
+    pub(super) fn release(&mut self) {
+        self.head.is_upgrade = false;
+        if self.state == State::Gate {
+            self.state = State::Start;
         }
     }
 
-    /// Goes on after an upgrade that was refused. False where bytes have come behind its head: whether they are a request
-    /// cannot be told, and the connection has to end.
-    pub(super) fn resume(&mut self) -> bool {
-        match self.state {
-            State::Upgrade(behind) => {
-                self.state = if behind { State::Left } else { State::Head };
-                !behind
+    /// Walks over the bytes at the front of `bytes`, which is not empty, and returns how many they are.
+    fn step(&mut self, bytes: &mut [u8]) -> Result<usize, Ambiguous> {
+        let byte = bytes[0];
+        let state = match self.state {
+            State::Start if matches!(byte, b'\r' | b'\n') => State::Start,
+            State::Start => {
+                self.head = Head { may_be_options: byte == b'O', ..Head::default() };
+                self.state = State::Method;
+                return Ok(0);
             }
-            _ => true,
-        }
-    }
-
-    fn head(&mut self, bytes: &[u8]) -> Step {
-        // Empty lines in front of a request are none of it (RFC 9112 §2.2).
-        let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
-        let Some(end) = end_of_head(bytes, start.max(self.scanned.saturating_sub(3))) else {
-            if bytes.len() > self.limits.bytes + start {
-                self.leave();
-                return Step::Pass(bytes.len());
+            State::Method => return Ok(self.method(bytes)),
+            State::Target => return Ok(self.target(bytes)),
+            State::Version => return Ok(self.version(bytes)),
+            State::Fields => return Ok(self.field(bytes)),
+            State::Body(left) => return Ok(self.payload(bytes, left, State::Body)),
+            State::Chunk(left) => return Ok(self.payload(bytes, left, State::Chunk)),
+            State::Size(size) => match (byte, size) {
+                (b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F', size) => {
+                    let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
+                    let size = size.unwrap_or(0) << 4 | digit;
+                    if size >= SIZE_MOST {
+                        return Err(Ambiguous("a chunk is too large"));
+                    }
+                    State::Size(Some(size))
+                }
+                (b'\t' | b' ', Some(size)) => State::SizeEnd(size),
+                (b';', Some(size)) => State::Extension(size),
+                (b'\r', Some(size)) => State::SizeLf(size),
+                (b'\n', _) => return Err(Ambiguous("a chunk line ends in a bare LF")),
+                _ => return Err(Ambiguous("a chunk has no size")),
+            },
+            State::SizeEnd(size) => match byte {
+                b'\t' | b' ' => State::SizeEnd(size),
+                b';' => State::Extension(size),
+                b'\r' => State::SizeLf(size),
+                b'\n' => return Err(Ambiguous("a chunk line ends in a bare LF")),
+                _ => return Err(Ambiguous("a chunk has no size")),
+            },
+            State::Extension(size) => {
+                return self.skip_line(bytes, State::SizeLf(size), "a chunk line ends in a bare LF");
             }
-            self.scanned = bytes.len();
-            return Step::More;
+            State::SizeLf(size) => match (byte, size) {
+                (b'\n', 0) => State::Trailer(true),
+                (b'\n', size) => State::Chunk(size),
+                _ => return Err(Ambiguous("a chunk line has a bare CR")),
+            },
+            State::ChunkCr if byte == b'\r' => State::ChunkLf,
+            State::ChunkLf if byte == b'\n' => State::Size(None),
+            State::ChunkCr | State::ChunkLf => return Err(Ambiguous("a chunk is not followed by CRLF")),
+            State::Trailer(true) if byte == b'\r' => State::TrailerLf(true),
+            State::Trailer(_) => {
+                return self.skip_line(bytes, State::TrailerLf(false), "a trailer line ends in a bare LF");
+            }
+            State::TrailerLf(is_end) => match byte {
+                b'\n' if is_end => self.after_message(),
+                b'\n' => State::Trailer(true),
+                _ => return Err(Ambiguous("a trailer line has a bare CR")),
+            },
+            State::Gate | State::Left => return Ok(bytes.len()),
         };
-        self.scanned = 0;
-        self.heads += 1;
-        let mut fields = vec![httparse::EMPTY_HEADER; self.limits.fields];
-        let mut request = httparse::Request::new(&mut fields);
-        let (Ok(httparse::Status::Complete(len)), Some(method), Some(target)) =
-            (request.parse(&bytes[..end]), request.method, request.path)
-        else {
-            self.leave();
-            return Step::Pass(end);
-        };
-        let note = note(method, target.as_bytes());
-        self.state = match state(&request) {
-            Ok(state) => state,
-            Err(TooLong) => {
-                self.leave();
-                return Step::Replace(len, b"\0".to_vec());
+        self.state = state;
+        Ok(1)
+    }
+
+    fn method(&mut self, bytes: &[u8]) -> usize {
+        match memchr::memchr2(b' ', b'\n', bytes) {
+            Some(at) => {
+                self.state = if bytes[at] == b' ' { State::Target } else { State::Left };
+                at + 1
             }
-        };
-        let replaced = note.target.as_ref().map(|raw| {
-            let at = target.as_ptr() as usize - bytes.as_ptr() as usize;
-            let mut head = bytes[..at].to_vec();
-            head.extend_from_slice(&encoded(raw));
-            head.extend_from_slice(&bytes[at + raw.len()..len]);
-            head
-        });
-        if note != Note::default() {
-            self.notes.push_back((self.heads, note));
-        }
-        match replaced {
-            Some(head) => Step::Replace(len, head),
-            None => Step::Pass(len),
+            None => bytes.len(),
         }
     }
 
-    fn payload(&mut self, bytes: &[u8], left: u64, same: fn(u64) -> State, next: State) -> Step {
+    /// A piece of the target. What the library refuses of its path and query gets stand-ins.
+    fn target(&mut self, bytes: &mut [u8]) -> usize {
+        let end = memchr::memchr2(b' ', b'\n', bytes);
+        let len = end.unwrap_or(bytes.len());
+        let piece = &mut bytes[..len];
+        let is_first = self.line.is_empty() && self.head.slashes == 0;
+        if is_first && self.head.may_be_options && piece.first().is_some_and(|byte| *byte != b'/') {
+            self.head.is_noted = true;
+        }
+        let is_odd = piece.iter().any(|byte| is_refused(*byte) || *byte == b'#');
+        self.head.is_noted |= is_odd;
+        if (self.head.is_noted || end.is_none() || !self.line.is_empty()) && self.line.len() <= self.line_most {
+            self.line.extend_from_slice(piece);
+        }
+        if is_odd || self.head.slashes < 3 {
+            self.mask(is_first, is_odd, piece);
+        }
+        let Some(at) = end else { return bytes.len() };
+        let target = std::mem::take(&mut self.line);
+        if self.head.is_noted {
+            self.noted.push(Noted { head: self.heads + 1, target });
+        }
+        self.state = if bytes[at] == b' ' { State::Version } else { State::Left };
+        at + 1
+    }
+
+    /// The beginning of a path is a slash at the front, or the third one, or a question mark behind two.
+    fn mask(&mut self, is_first: bool, is_odd: bool, piece: &mut [u8]) {
+        if is_first && piece.first() == Some(&b'/') {
+            self.head.slashes = 3;
+        }
+        let mut start = 0;
+        while self.head.slashes < 3 && start < piece.len() {
+            match piece[start] {
+                b'/' => self.head.slashes += 1,
+                b'?' if self.head.slashes == 2 => self.head.slashes = 3,
+                _ => {}
+            }
+            start += 1;
+        }
+        if is_odd {
+            mask(&mut piece[start..]);
+        }
+    }
+
+    fn version(&mut self, bytes: &[u8]) -> usize {
+        match memchr::memchr(b'\n', bytes) {
+            Some(at) => {
+                self.state = State::Fields;
+                at + 1
+            }
+            None => bytes.len(),
+        }
+    }
+
+    /// A header line, or a piece of one.
+    fn field(&mut self, bytes: &mut [u8]) -> usize {
+        let end = memchr::memchr(b'\n', bytes);
+        let piece = &bytes[..end.unwrap_or(bytes.len())];
+        if (end.is_none() || !self.line.is_empty()) && self.line.len() <= self.line_most {
+            self.line.extend_from_slice(piece);
+        }
+        let Some(at) = end else { return bytes.len() };
+        let line = std::mem::take(&mut self.line);
+        let line = if line.is_empty() { piece } else { &line };
+        match line.strip_suffix(b"\r").unwrap_or(line) {
+            [] => {
+                self.heads += 1;
+                self.state = match self.head.body {
+                    BodyFraming::Chunked => State::Size(None),
+                    BodyFraming::Length(0) => self.after_message(),
+                    BodyFraming::Length(length) => State::Body(length),
+                };
+            }
+            line => {
+                if let Err(Unreadable) = self.head.field(line) {
+                    // The library answers a control character with a 400.
+                    bytes[at] = 0;
+                    self.state = State::Left;
+                }
+            }
+        }
+        at + 1
+    }
+
+    fn payload(&mut self, bytes: &[u8], left: u64, same: fn(u64) -> State) -> usize {
         let here = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(left);
-        self.state = if here == left { next } else { same(left - here) };
-        Step::Pass(usize::try_from(here).unwrap_or(bytes.len()))
-    }
-
-    /// The size of a chunk, extensions behind it, and CRLF (RFC 9112 §7.1).
-    fn chunk_line(&mut self, bytes: &[u8]) -> Result<Step, Ambiguous> {
-        let Some(line) = self.line(bytes, "a chunk line ends in a bare LF", "a chunk line is too long")? else {
-            return Ok(Step::More);
+        self.state = match left - here {
+            0 if matches!(self.state, State::Chunk(_)) => State::ChunkCr,
+            0 => self.after_message(),
+            left => same(left),
         };
-        let text = &bytes[..line - 2];
-        let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let rest = text[digits..].trim_ascii_start();
-        if digits == 0 || !(rest.is_empty() || rest[0] == b';') {
-            return Err(Ambiguous("a chunk has no size"));
-        }
-        let size = text[..digits].iter().try_fold(0_u64, |size, digit| {
-            let digit = char::from(*digit).to_digit(16).map(u64::from)?;
-            (size >> (4 * (CHUNK_DIGITS - 1)) == 0).then_some(size << 4 | digit)
-        });
-        let size = size.ok_or(Ambiguous("a chunk is too large"))?;
-        self.state = if size == 0 { State::Trailers } else { State::Chunk(size + 2) };
-        Ok(Step::Pass(line))
+        usize::try_from(here).unwrap_or(bytes.len())
     }
 
-    /// One line of the trailer section; an empty one is its end (RFC 9112 §7.1.2).
-    fn trailers(&mut self, bytes: &[u8]) -> Result<Step, Ambiguous> {
-        let line = self.line(bytes, "a trailer line ends in a bare LF", "a trailer line is too long")?;
-        Ok(match line {
-            None => Step::More,
-            Some(2) => {
-                self.state = State::Head;
-                Step::Pass(2)
+    /// Skips a line up to its CR, behind which `then` comes.
+    fn skip_line(&mut self, bytes: &[u8], then: State, bare: &'static str) -> Result<usize, Ambiguous> {
+        match memchr::memchr2(b'\r', b'\n', bytes) {
+            Some(at) if bytes[at] == b'\r' => {
+                self.state = then;
+                Ok(at + 1)
             }
-            Some(line) => Step::Pass(line),
-        })
-    }
-
-    /// The length of the line at the front, its CRLF included.
-    fn line(&mut self, bytes: &[u8], bare: &'static str, long: &'static str) -> Result<Option<usize>, Ambiguous> {
-        let end = memchr::memchr2(b'\r', b'\n', &bytes[self.scanned..]).map(|at| self.scanned + at);
-        self.scanned = 0;
-        match end.map(|at| (at, bytes[at], bytes.get(at + 1))) {
-            Some((at, b'\r', Some(b'\n'))) => Ok(Some(at + 2)),
-            Some((_, b'\r', Some(_))) => Err(Ambiguous("a line has a bare CR")),
-            Some((_, b'\n', _)) => Err(Ambiguous(bare)),
-            Some((at, _, None)) if at < LINES_MOST => {
-                self.scanned = at;
-                Ok(None)
+            Some(0) => Err(Ambiguous(bare)),
+            // What stands before it passes: it may be all that the library sees of the body.
+            Some(at) => Ok(at),
+            None => {
+                if let State::Trailer(is_start) = &mut self.state {
+                    *is_start = false;
+                }
+                Ok(bytes.len())
             }
-            None if bytes.len() < LINES_MOST => {
-                self.scanned = bytes.len();
-                Ok(None)
+        }
+    }
+
+    /// What follows a message.
+    fn after_message(&self) -> State {
+        if self.head.is_upgrade { State::Gate } else { State::Start }
+    }
+}
+
+/// A Content-Length that not every reader can hold.
+struct Unreadable;
+
+impl Head {
+    /// A whole line of the head. Framing is read as the library reads it (RFC 9112 §6.3), where it does not refuse it.
+    fn field(&mut self, line: &[u8]) -> Result<(), Unreadable> {
+        let value = |name: &str| {
+            let (found, rest) = line.split_at_checked(name.len())?;
+            let is_it = found.eq_ignore_ascii_case(name.as_bytes()) && rest.first() == Some(&b':');
+            is_it.then(|| rest[1..].trim_ascii())
+        };
+        match line[0] {
+            b'c' | b'C' => {
+                if let Some(value) = value("content-length") {
+                    let length = length(value)?;
+                    // Chunks win, whichever stands first.
+                    if self.body != BodyFraming::Chunked {
+                        self.body = BodyFraming::Length(length);
+                    }
+                }
             }
-            _ => Err(Ambiguous(long)),
+            b't' | b'T' if value("transfer-encoding").is_some() => self.body = BodyFraming::Chunked,
+            b'u' | b'U' => self.is_upgrade |= value("upgrade").is_some(),
+            _ => {}
         }
-    }
-
-    fn leave(&mut self) {
-        (self.state, self.scanned) = (State::Left, 0);
+        Ok(())
     }
 }
 
-/// A Content-Length that no number holds everywhere.
-struct TooLong;
-
-/// What follows the head of `request`, as the library will read it (RFC 9112 §6.3).
-fn state(request: &httparse::Request<'_, '_>) -> Result<State, TooLong> {
-    let of = |name: &'static str| {
-        let fields = request.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
-        fields.map(|field| field.value.trim_ascii())
-    };
-    if of("transfer-encoding").next().is_some() {
-        // Another coding at the end is refused.
-        return Ok(State::ChunkLine);
+/// What is no number the library refuses.
+fn length(value: &[u8]) -> Result<u64, Unreadable> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return Ok(0);
     }
-    let mut length = 0;
-    if let Some(value) = of("content-length").next() {
-        let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        match text.map(str::parse::<u64>) {
-            Some(Ok(number)) if number <= LENGTH_MOST => length = number,
-            // More digits than a number has, or none at all.
-            Some(Ok(_)) => return Err(TooLong),
-            Some(Err(_)) if text.is_some_and(|text| !text.is_empty()) => return Err(TooLong),
-            // Refused.
-            _ => return Ok(State::Left),
-        }
-    }
-    Ok(match length {
-        0 if of("upgrade").next().is_some() => State::Upgrade(false),
-        0 => State::Head,
-        length => State::Body(length),
-    })
-}
-
-/// What the library does not tell of `target`.
-fn note(method: &str, target: &[u8]) -> Note {
-    let mut note = Note { is_refused: target.contains(&b'#'), ..Note::default() };
-    if method == "OPTIONS"
-        && let Some(at) = target.windows(3).position(|three| three == b"://")
-    {
-        note.is_asterisk = !target[at + 3..].iter().any(|byte| matches!(byte, b'/' | b'?'));
-    }
-    if Uri::try_from(target).is_err() && Uri::try_from(&*encoded(target)).is_ok() {
-        note.target = Some(target.into());
-    }
-    note
-}
-
-/// `target` with the bytes percent-encoded that the library refuses.
-fn encoded(target: &[u8]) -> Vec<u8> {
-    let is_utf8 = std::str::from_utf8(target).is_ok();
-    let mut text = Vec::with_capacity(target.len() + 16);
-    for byte in target {
-        if matches!(byte, b'"' | b'<' | b'>' | b'`' | b'^' | b'{' | b'|' | b'}') || !is_utf8 && !byte.is_ascii() {
-            text.extend_from_slice(format!("%{byte:02X}").as_bytes());
-        } else {
-            text.push(*byte);
-        }
-    }
-    text
-}
-
-/// The length of a head that ends at or behind `from`: two line ends in a row, each CRLF or a bare LF (RFC 9112 §2.2).
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr_iter(b'\n', &bytes[from.min(bytes.len())..]).map(|at| from + at).find_map(|at| match bytes[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
+    let length = value.iter().try_fold(0_u64, |length, digit| {
+        length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= LENGTH_MOST)
+    });
+    length.ok_or(Unreadable)
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
-//! The stream beneath hyper: it reports how far the requests on it are, and watches for the end of the connection where
-//! hyper does not.
+//! The stream beneath hyper: it reports how far the requests on it are, watches for the end of the connection where hyper
+//! does not, and looks at the bytes that come before hyper does ([`Framing`]).
 
-use std::io::{self, IoSlice};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::framing::{Framing, Noted};
+use super::reader::Reader;
 use crate::relay::Leg;
 
 /// How far the current request of a connection is.
@@ -38,23 +41,71 @@ struct State {
     phase: Phase,
     /// Bodies of requests that are still being passed on.
     uploads: usize,
+    /// Requests that have begun, and how many of them leave HTTP/1.1 in place.
+    begun: u64,
+    stays: u64,
+    /// Targets of requests that have not begun.
+    noted: VecDeque<Noted>,
+    /// The task that waits for what becomes of an upgrade.
+    gate: Option<Waker>,
 }
 
 impl Turns {
     /// Those of a connection whose first head is to begin now.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { phase: Phase::Head { since: Instant::now() }, uploads: 0 }))
+        Self(Mutex::new(State {
+            phase: Phase::Head { since: Instant::now() },
+            uploads: 0,
+            begun: 0,
+            stays: 0,
+            noted: VecDeque::new(),
+            gate: None,
+        }))
     }
 
-    /// The head of a request is in.
-    pub(super) fn begin(&self) {
-        self.state().phase = Phase::Asked;
+    /// A head begins now: the connection comes back to hyper.
+    pub(super) fn renew(&self) {
+        self.state().phase = Phase::Head { since: Instant::now() };
     }
 
-    /// The head of its response is known; the turn is to be kept with the response's body.
-    pub(super) fn answer(self: Arc<Self>) -> Turn {
-        self.state().phase = Phase::Answering;
+    /// The head of a request is in. Returns its target as it was sent, where that was noted.
+    pub(super) fn begin(&self) -> Option<Vec<u8>> {
+        let state = &mut *self.state();
+        state.phase = Phase::Asked;
+        state.begun += 1;
+        let is_its = state.noted.front().is_some_and(|noted| noted.head == state.begun);
+        if is_its { state.noted.pop_front().map(|noted| noted.target) } else { None }
+    }
+
+    /// The head of its response is known, and whether HTTP/1.1 stays behind it; the turn is to be kept with the response's
+    /// body.
+    pub(super) fn answer(self: Arc<Self>, stays: bool) -> Turn {
+        let gate = {
+            let mut state = self.state();
+            state.phase = Phase::Answering;
+            if stays {
+                state.stays = state.begun;
+            }
+            state.gate.take_if(|_| stays)
+        };
+        if let Some(gate) = gate {
+            gate.wake();
+        }
         Turn(self)
+    }
+
+    fn note(&self, noted: Vec<Noted>) {
+        self.state().noted.extend(noted);
+    }
+
+    /// Waits until it is known that HTTP/1.1 stays behind the request of this number.
+    fn poll_stays(&self, request: u64, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.stays >= request {
+            return Poll::Ready(());
+        }
+        state.gate = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// The phase where the client is waited for, and nothing of an earlier request is under way.
@@ -164,19 +215,57 @@ impl Drop for TrackedBody {
 #[derive(Debug)]
 pub(super) struct Io<C> {
     stream: C,
-    /// Read before hyper began.
-    first: Bytes,
+    unread: Unread,
     turns: Arc<Turns>,
+    reader: Reader,
+}
+
+/// What hyper has not read of the bytes that were read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    framing: Framing,
+    /// Those that the framing has passed.
+    passed: Bytes,
+    /// Those behind them.
+    ahead: Bytes,
+}
+
+impl Unread {
+    /// That of a connection whose first bytes are `first`.
+    pub(super) fn new(first: Bytes, line_most: usize) -> Self {
+        Self { framing: Framing::new(line_most), passed: Bytes::new(), ahead: first }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.passed.is_empty() && self.ahead.is_empty()
+    }
+
+    /// With what hyper has read and not used in front.
+    pub(super) fn behind(self, used: &[u8]) -> Self {
+        Self { passed: joined(used, &self.passed), ..self }
+    }
+
+    /// The bytes behind `early`, where they are no request.
+    pub(super) fn into_bytes(self, early: &[u8]) -> Bytes {
+        joined(&joined(early, &self.passed), &self.ahead)
+    }
+}
+
+/// A copy of both: a few bytes would hold the whole of hyper's buffer.
+fn joined(one: &[u8], other: &[u8]) -> Bytes {
+    let mut both = BytesMut::with_capacity(one.len() + other.len());
+    both.extend_from_slice(one);
+    both.extend_from_slice(other);
+    both.freeze()
 }
 
 impl<C: Leg> Io<C> {
-    pub(super) fn new(stream: C, first: Bytes, turns: Arc<Turns>) -> Self {
-        Self { stream, first, turns }
+    pub(super) fn new(stream: C, unread: Unread, turns: Arc<Turns>, reader: Reader) -> Self {
+        Self { stream, unread, turns, reader }
     }
 
-    /// The stream, and what hyper has not read of the bytes that were read before.
-    pub(super) fn into_parts(self) -> (C, Bytes) {
-        (self.stream, self.first)
+    pub(super) fn into_parts(self) -> (C, Unread) {
+        (self.stream, self.unread)
     }
 
     /// Fails if a client has left that is being answered.
@@ -187,9 +276,20 @@ impl<C: Leg> Io<C> {
         Ok(())
     }
 
-    fn checked(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_pending() {
-            self.check(cx)?;
+    /// `written` of `waiting` bytes.
+    fn checked(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+        waiting: impl FnOnce() -> usize,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(len)) => self.reader.took(*len),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.check(cx)?;
+                self.reader.check(cx, &mut self.stream, waiting())?;
+            }
         }
         written
     }
@@ -198,26 +298,57 @@ impl<C: Leg> Io<C> {
 impl<C: Leg> AsyncRead for Io<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.first.is_empty() {
-            let taken = this.first.len().min(buf.remaining());
-            buf.put_slice(&this.first[..taken]);
-            this.first.advance(taken);
+        let Unread { framing, passed, ahead } = &mut this.unread;
+        if !passed.is_empty() {
+            take(passed, buf);
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            this.turns.arrived();
+        if let Some(fault) = framing.fault() {
+            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, fault)));
         }
-        Poll::Ready(Ok(()))
+        if framing.is_gated() {
+            ready!(this.turns.poll_stays(framing.heads(), cx));
+            framing.release();
+        }
+        let start = buf.filled().len();
+        if ahead.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        } else {
+            take(ahead, buf);
+        }
+        if buf.filled().len() == start {
+            return Poll::Ready(Ok(()));
+        }
+        this.turns.arrived();
+        let len = framing.walk(&mut buf.filled_mut()[start..]);
+        let noted = framing.take_noted();
+        if !noted.is_empty() {
+            this.turns.note(noted);
+        }
+        let rest = &buf.filled()[start + len..];
+        if !rest.is_empty() {
+            *ahead = joined(rest, ahead);
+            buf.set_filled(start + len);
+        }
+        match framing.fault() {
+            Some(fault) if len == 0 => Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, fault))),
+            _ => Poll::Ready(Ok(())),
+        }
     }
+}
+
+/// Moves bytes from the front of `from` to `buf`.
+fn take(from: &mut Bytes, buf: &mut ReadBuf<'_>) {
+    let len = from.len().min(buf.remaining());
+    buf.put_slice(&from[..len]);
+    from.advance(len);
 }
 
 impl<C: Leg> AsyncWrite for Io<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.checked(cx, written)
+        this.checked(cx, written, || buf.len())
     }
 
     fn poll_write_vectored(
@@ -227,7 +358,7 @@ impl<C: Leg> AsyncWrite for Io<C> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.checked(cx, written)
+        this.checked(cx, written, || bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -238,8 +369,10 @@ impl<C: Leg> AsyncWrite for Io<C> {
         let this = self.get_mut();
         if Pin::new(&mut this.stream).poll_flush(cx)?.is_pending() {
             this.check(cx)?;
+            this.reader.check(cx, &mut this.stream, 0)?;
             return Poll::Pending;
         }
+        this.reader.took(0);
         this.turns.flushed();
         this.check(cx)?;
         Poll::Ready(Ok(()))

@@ -77,6 +77,7 @@ impl Egress {
         if self.code.len() == WORD {
             let code = Reason::from(word(&self.code));
             self.code.clear();
+            streams.targets.forget(self.frame.stream);
             let is_error = matches!(
                 code,
                 Reason::PROTOCOL_ERROR | Reason::FLOW_CONTROL_ERROR | Reason::STREAM_CLOSED | Reason::FRAME_SIZE_ERROR

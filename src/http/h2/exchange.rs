@@ -24,7 +24,7 @@ use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
 use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Fate, Named, answer, headers, transport_security};
+use crate::http::{Connection, Fate, LENGTH_MOST, Named, answer, headers, target, transport_security};
 use crate::relay::{Held, Leg};
 use crate::upstream::Upload;
 
@@ -103,7 +103,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
     /// The route whose heartbeat the stream follows until a session has agreed on its own.
     fn route(&self, request: &Request<()>) -> &Route {
         let routes = &self.connection.rules.routes;
-        routes.find(Named::by(request).host(), request.uri().path()).unwrap_or_else(|| routes.default())
+        routes.find(Named::by(request).host(), &target::path(request)).unwrap_or_else(|| routes.default())
     }
 
     /// Sends the answer. The client may leave it where it is for `stall`.
@@ -136,7 +136,7 @@ async fn respond_to(
     let rules = &connection.rules;
     if let Some((status, reason)) = refusal(&request, &rules.limits) {
         let routes = &rules.routes;
-        let route = Arc::clone(routes.find(None, request.uri().path()).unwrap_or_else(|| routes.default()));
+        let route = Arc::clone(routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default()));
         let access = Access::begin(&connection, route, &request);
         let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
         return transport_security(&connection, refused);
@@ -194,6 +194,12 @@ fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if headers.len() > limits.headers || bytes + target > limits.header_bytes {
         return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"));
+    }
+    // The library refuses what no number holds.
+    let is_too_long =
+        |length: &HeaderValue| length.to_str().is_ok_and(|text| text.parse().is_ok_and(|n: u64| n > LENGTH_MOST));
+    if headers.get_all(CONTENT_LENGTH).iter().any(is_too_long) {
+        return Some((StatusCode::BAD_REQUEST, "content_length"));
     }
     // RFC 9113 §8.3.1: a Host that says something else than :authority.
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
@@ -254,6 +260,15 @@ mod tests {
         assert_eq!(refusal(&get(&[("a", "1"), ("b", "2")]), &limits), None);
         assert_eq!(refusal(&get(&[("a", "1"), ("b", "2"), ("c", "3")]), &limits), too_large);
         assert_eq!(refusal(&get(&[("a", &"x".repeat(60))]), &limits), too_large);
+    }
+
+    #[test]
+    fn a_length_that_not_every_reader_can_hold_is_refused() {
+        let refusal = |length| refusal(&get(&[("content-length", length)]), &EdgeLimits::default());
+        assert_eq!(refusal("9223372036854775807"), None);
+        for length in ["9223372036854775808", "18446744073709551615"] {
+            assert_eq!(refusal(length), Some((StatusCode::BAD_REQUEST, "content_length")));
+        }
     }
 
     #[test]

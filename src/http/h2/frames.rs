@@ -11,7 +11,7 @@ use super::frame::{
     PADDED, PREFACE, PRIORITIZED, PRIORITY_FIELDS, RST_STREAM, SETTING, SETTINGS, WINDOW_UPDATE, WORD, protocol_error,
     word,
 };
-use super::hpack::{Blocks, Undecodable};
+use super::hpack::{Blocks, Found, Undecodable};
 use super::streams::Streams;
 use super::tolerance::Tolerance;
 
@@ -184,7 +184,7 @@ impl Frames {
             } else if self.left > 0 {
                 let len = self.left.min(rest);
                 self.left -= len;
-                self.pass(&bytes[from..from + len], now, streams);
+                self.pass(&mut bytes[from..from + len], now, streams);
                 len
             } else {
                 match self.judge(&mut bytes[from..], now, streams) {
@@ -205,7 +205,7 @@ impl Frames {
                 }
             };
             if self.left == 0 {
-                self.end_frame();
+                self.end_frame(streams);
             }
             if self.fault.is_some() {
                 // Without its end the library does not look at the frame.
@@ -294,6 +294,13 @@ impl Frames {
                 return FrameFate::Fatal(Fault { word: "flood", code: Reason::ENHANCE_YOUR_CALM });
             }
             match header.kind {
+                // The whole block is looked at before the library sees any of it.
+                HEADERS if header.has(END_HEADERS) && bytes.len() < HEADER + header.payload => {
+                    let is_trailers = header.stream <= self.highest;
+                    let open = OpenBlock { since: now, bytes: 0, first: header, is_trailers };
+                    self.open_block.get_or_insert(open).bytes = bytes.len() - HEADER;
+                    return FrameFate::Unknown;
+                }
                 DATA if !header.has(END_STREAM) => {
                     if header.payload == 0 && !header.has(PADDED) && self.empty.take(now) {
                         return FrameFate::Drop(HEADER);
@@ -367,19 +374,19 @@ impl Frames {
     }
 
     /// `bytes` of the payload in hand pass.
-    fn pass(&mut self, bytes: &[u8], now: Instant, streams: &mut Streams) {
+    fn pass(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) {
         if let Some(data) = &mut self.data {
             (data.len, data.at) = (data.len + bytes.len(), now);
         } else if let Some(block) = &mut self.open_block {
             block.bytes += bytes.len();
             if self.fields.is_empty() && self.block == Block::Last && bytes.len() == block.first.payload {
                 let block = *block;
-                self.read_block(block, bytes);
+                self.read_block(block, bytes, streams);
             } else {
                 self.fields.extend_from_slice(bytes);
             }
         } else if let Some(setting) = &mut self.setting {
-            for byte in bytes {
+            for byte in &*bytes {
                 setting.push(*byte);
                 if setting.len() == SETTING {
                     let value = word(&setting[2..]);
@@ -397,35 +404,38 @@ impl Frames {
     }
 
     /// The frame in hand has come in whole.
-    fn end_frame(&mut self) {
+    fn end_frame(&mut self, streams: &mut Streams) {
         (self.data, self.setting) = (None, None);
         if self.block == Block::Last {
             self.block = Block::None;
             if let Some(block) = self.open_block.take()
                 && !self.fields.is_empty()
             {
-                let fields = std::mem::take(&mut self.fields);
-                self.read_block(block, &fields);
+                let mut fields = std::mem::take(&mut self.fields);
+                self.read_block(block, &mut fields, streams);
             }
         }
     }
 
     /// Looks at a header block that has come in whole: the payload of its HEADERS frame, and those that continue it.
-    fn read_block(&mut self, block: OpenBlock, bytes: &[u8]) {
+    ///
+    /// A path that the library refuses gets stand-ins if the block is one frame, which has not passed yet. The library
+    /// refuses it in a block of several frames, which is longer than `limits.header_bytes` by default.
+    fn read_block(&mut self, block: OpenBlock, bytes: &mut [u8], streams: &mut Streams) {
         let OpenBlock { first, is_trailers, .. } = block;
         let padded = first.has(PADDED);
         let head = usize::from(padded) + if first.has(PRIORITIZED) { PRIORITY_FIELDS } else { 0 };
         let padding = if padded { bytes.first().copied().map_or(0, usize::from) } else { 0 };
         // A frame shorter than what it says of itself is the library's to refuse.
         let Some(end) = first.payload.checked_sub(padding).filter(|end| *end >= head) else { return };
-        let fields = &bytes[head..end];
         let read = if bytes.len() == first.payload {
-            self.blocks.read(fields)
+            self.blocks.read(&mut bytes[head..end])
         } else {
-            self.blocks.read(&[fields, &bytes[first.payload..]].concat())
+            self.blocks.read(&mut [&bytes[head..end], &bytes[first.payload..]].concat())
         };
         match read {
-            Ok(true) if is_trailers => self.malformed.push(first.stream),
+            Ok(Found { has_pseudo: true, .. }) if is_trailers => self.malformed.push(first.stream),
+            Ok(Found { path: Some(path), .. }) => streams.targets.note(first.stream, path),
             Ok(_) => {}
             Err(Undecodable) => self.fault = Some(Fault::of(Reason::COMPRESSION_ERROR)),
         }

@@ -1,11 +1,16 @@
-//! The structure of header blocks (HPACK, RFC 7541), without the values: whether a block can be decoded at all, and
-//! whether it has pseudo-header fields.
+//! The structure of header blocks (HPACK, RFC 7541), without the values but for odd paths: whether a block can be decoded at
+//! all, whether it has pseudo-header fields, and a path that the library refuses.
 //!
 //! The library decodes blocks for their fields. It answers a block that cannot be decoded with the error of another kind,
 //! and passes trailers on without their pseudo-header fields, so that what is wrong with them cannot be seen afterwards.
-//! To know what an index stands for, the dynamic table is kept here as well: lengths only.
+//! To know what an index stands for, the dynamic table is kept here as well: lengths only, and odd paths. These are as long
+//! as their stand-ins ([`crate::upstream::mask`]), so that the library's table has the same size as the client's.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::huffman;
+use crate::upstream;
 
 /// `SETTINGS_HEADER_TABLE_SIZE` by default, which the proxy leaves as it is.
 const TABLE: usize = 4096;
@@ -22,33 +27,6 @@ const STATIC: [u8; 61] = [
 /// The first entries of the static table are pseudo-header fields.
 const STATIC_PSEUDO: usize = 14;
 
-/// The codes of Huffman coding (RFC 7541, appendix B): those of each length follow one another, and those of the next
-/// length follow them. By length: the first 32 bits behind the last code.
-const CODES: [(u32, u64); 21] = [
-    (5, 0x5000_0000),
-    (6, 0xb800_0000),
-    (7, 0xf800_0000),
-    (8, 0xfe00_0000),
-    (10, 0xff40_0000),
-    (11, 0xffa0_0000),
-    (12, 0xffc0_0000),
-    (13, 0xfff0_0000),
-    (14, 0xfff8_0000),
-    (15, 0xfffe_0000),
-    (19, 0xfffe_6000),
-    (20, 0xfffe_e000),
-    (21, 0xffff_4800),
-    (22, 0xffff_b000),
-    (23, 0xffff_ea00),
-    (24, 0xffff_f600),
-    (25, 0xffff_f800),
-    (26, 0xffff_fbc0),
-    (27, 0xffff_fe20),
-    (28, 0xffff_fff0),
-    (30, 0x1_0000_0000),
-];
-/// The first 32 bits of the symbol that ends a string, which none may contain (RFC 7541 §5.2).
-const END_OF_STRING: u64 = 0xffff_fffc;
 /// The code of a colon, and its length.
 const COLON: u8 = 0b101_1100;
 
@@ -59,6 +37,10 @@ pub(super) struct Blocks {
     table: VecDeque<Entry>,
     size: usize,
     most: usize,
+    /// Entries that have been inserted in all.
+    inserted: u64,
+    /// Odd paths in the table, by the number of their entries.
+    odd: Vec<(u64, Box<[u8]>)>,
 }
 
 /// An entry of the table, by its lengths. A connection may have a hundred of them for as long as it lives.
@@ -75,21 +57,45 @@ struct Name {
     is_pseudo: bool,
 }
 
+/// What a block has in it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) has_pseudo: bool,
+    /// A path that the library does not tell as it was sent.
+    pub(super) path: Option<Box<[u8]>>,
+}
+
+/// The values of one block that need stand-ins, and whether they are coded.
+type Odd = Vec<(Range<usize>, bool)>;
+
 /// A block that cannot be decoded, a `COMPRESSION_ERROR` (RFC 9113 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undecodable;
 
 impl Default for Blocks {
     fn default() -> Self {
-        Self { table: VecDeque::new(), size: 0, most: TABLE }
+        Self { table: VecDeque::new(), size: 0, most: TABLE, inserted: 0, odd: Vec::new() }
     }
 }
 
 impl Blocks {
-    /// Reads a whole block. Returns whether it has pseudo-header fields.
-    pub(super) fn read(&mut self, block: &[u8]) -> Result<bool, Undecodable> {
+    /// Reads a whole block, and puts stand-ins into its path where the library refuses it.
+    pub(super) fn read(&mut self, block: &mut [u8]) -> Result<Found, Undecodable> {
+        let mut odd = Odd::new();
+        let found = self.find(block, &mut odd)?;
+        for (value, is_coded) in odd {
+            if is_coded {
+                huffman::mask(&mut block[value]);
+            } else {
+                upstream::mask(&mut block[value]);
+            }
+        }
+        Ok(found)
+    }
+
+    fn find(&mut self, block: &[u8], odd: &mut Odd) -> Result<Found, Undecodable> {
         let mut rest = Rest(block);
-        let (mut has_pseudo, mut may_resize) = (false, true);
+        let (mut found, mut may_resize) = (Found::default(), true);
         while let Some(first) = rest.0.first().copied() {
             let is_size_update = first & 0xe0 == 0x20;
             if is_size_update {
@@ -102,31 +108,48 @@ impl Blocks {
                 continue;
             }
             may_resize = false;
-            let name = if first & 0x80 != 0 {
+            if first & 0x80 != 0 {
                 let index = rest.integer(7)?;
-                self.name(index)?
-            } else {
-                self.literal(&mut rest, first & 0x40 != 0)?
-            };
-            has_pseudo |= name.is_pseudo;
+                found.has_pseudo |= self.name(index)?.is_pseudo;
+                if let Some(path) = self.odd_path(index) {
+                    found.path = Some(path.into());
+                }
+                continue;
+            }
+            let is_indexed = first & 0x40 != 0;
+            let name = self.literal_name(&mut rest, is_indexed)?;
+            found.has_pseudo |= name.is_pseudo;
+            let value = rest.string()?;
+            let path = if name.is_path() { value.odd()? } else { None };
+            if is_indexed {
+                self.insert(name, value.len()?, path.as_deref());
+            }
+            if let Some(path) = path {
+                let end = block.len() - rest.0.len();
+                odd.push((end - value.bytes.len()..end, value.is_coded));
+                found.path = Some(path);
+            } else if !is_indexed {
+                value.len()?;
+            }
         }
-        Ok(has_pseudo)
+        Ok(found)
     }
 
-    /// Reads a literal field, and returns its name.
-    fn literal(&mut self, rest: &mut Rest<'_>, is_indexed: bool) -> Result<Name, Undecodable> {
-        let name = match rest.integer(if is_indexed { 6 } else { 4 })? {
+    fn literal_name(&self, rest: &mut Rest<'_>, is_indexed: bool) -> Result<Name, Undecodable> {
+        match rest.integer(if is_indexed { 6 } else { 4 })? {
             0 => {
                 let text = rest.string()?;
-                Name { len: text.len()?, is_pseudo: text.begins_with_colon() }
+                Ok(Name { len: text.len()?, is_pseudo: text.begins_with_colon() })
             }
-            index => self.name(index)?,
-        };
-        let value = rest.string()?.len()?;
-        if is_indexed {
-            self.insert(name, value);
+            index => self.name(index),
         }
-        Ok(name)
+    }
+
+    /// The odd path that an index stands for.
+    fn odd_path(&self, index: usize) -> Option<&[u8]> {
+        let age = u64::try_from(index.checked_sub(STATIC.len() + 1)?).ok()?;
+        let number = self.inserted.checked_sub(age + 1)?;
+        self.odd.iter().find(|(odd, _)| *odd == number).map(|(_, path)| &**path)
     }
 
     fn name(&self, index: usize) -> Result<Name, Undecodable> {
@@ -137,13 +160,15 @@ impl Blocks {
         }
     }
 
-    fn insert(&mut self, name: Name, value: usize) {
+    fn insert(&mut self, name: Name, value: usize, path: Option<&[u8]>) {
         let size = name.len + value + OVERHEAD;
         self.evict(size);
         // What is larger than the table leaves it empty.
         if size <= self.most
             && let (Ok(name_len), Ok(value)) = (u16::try_from(name.len), u16::try_from(value))
         {
+            self.odd.extend(path.map(|path| (self.inserted, path.into())));
+            self.inserted += 1;
             self.size += size;
             self.table.push_front(Entry { name: name_len, value, is_pseudo: name.is_pseudo });
         }
@@ -156,6 +181,17 @@ impl Blocks {
         {
             self.size -= oldest.size();
         }
+        if !self.odd.is_empty() {
+            let oldest = self.inserted - self.table.len() as u64;
+            self.odd.retain(|(number, _)| *number >= oldest);
+        }
+    }
+}
+
+impl Name {
+    /// There is no other pseudo-header field of this length.
+    fn is_path(self) -> bool {
+        self.is_pseudo && self.len == ":path".len()
     }
 }
 
@@ -215,40 +251,22 @@ impl<'a> Rest<'a> {
 
 impl Text<'_> {
     fn len(&self) -> Result<usize, Undecodable> {
-        if self.is_coded { symbols(self.bytes) } else { Ok(self.bytes.len()) }
+        if self.is_coded { huffman::symbols(self.bytes) } else { Ok(self.bytes.len()) }
+    }
+
+    /// The text, if it is a path that the library does not tell as it was sent.
+    fn odd(&self) -> Result<Option<Box<[u8]>>, Undecodable> {
+        let is_odd = |text: &[u8]| text.iter().any(|byte| upstream::is_refused(*byte) || *byte == b'#');
+        if self.is_coded {
+            let text = huffman::decode(self.bytes)?;
+            return Ok(is_odd(&text).then(|| text.into()));
+        }
+        Ok(is_odd(self.bytes).then(|| self.bytes.into()))
     }
 
     fn begins_with_colon(&self) -> bool {
         let first = self.bytes.first();
         if self.is_coded { first.is_some_and(|first| first >> 1 == COLON) } else { first == Some(&b':') }
-    }
-}
-
-/// The number of symbols that `bytes` stand for.
-fn symbols(bytes: &[u8]) -> Result<usize, Undecodable> {
-    let mut rest = bytes;
-    // The next bits, the first of them highest.
-    let (mut bits, mut held) = (0_u64, 0_u32);
-    let mut count = 0;
-    loop {
-        while held <= 56
-            && let Some((next, more)) = rest.split_first()
-        {
-            bits |= u64::from(*next) << (56 - held);
-            (held, rest) = (held + 8, more);
-        }
-        // Beyond the end are ones, as in the padding.
-        let padded = if held < 32 { bits | u64::MAX.checked_shr(held).unwrap_or(0) } else { bits };
-        let ahead = padded >> 32;
-        if held < 8 && ahead == u64::from(u32::MAX) {
-            return Ok(count);
-        }
-        let (len, _) = CODES.into_iter().find(|(_, end)| ahead < *end).ok_or(Undecodable)?;
-        if len > held || ahead >= END_OF_STRING {
-            return Err(Undecodable);
-        }
-        (bits, held) = (bits << len, held - len);
-        count += 1;
     }
 }
 

@@ -1,7 +1,11 @@
 use super::*;
 
+/// Whether `block` has pseudo-header fields; there is no odd path among them.
 fn read(blocks: &mut Blocks, block: &[u8]) -> Result<bool, Undecodable> {
-    blocks.read(block)
+    let mut read = block.to_vec();
+    let found = blocks.read(&mut read)?;
+    assert_eq!((found.path, &*read), (None, block));
+    Ok(found.has_pseudo)
 }
 
 #[test]
@@ -81,4 +85,46 @@ fn blocks_that_cannot_be_decoded_are_known() {
     }
     assert_eq!(read(&mut Blocks::default(), b"\x3f\xe1\x1f"), Ok(false), "the largest table");
     assert_eq!(read(&mut Blocks::default(), b""), Ok(false));
+}
+
+#[test]
+fn odd_paths_are_found_however_they_are_written() {
+    // `/"<>`, plain and coded, and their stand-ins.
+    let plain = (&b"\x04/\"<>"[..], &b"\x04/___"[..]);
+    let coded = (&b"\x86\x63\xf9\xff\xf9\xff\x7f"[..], &b"\x86\x63\xf8\xff\xfd\xff\x5f"[..]);
+    let names: [&[u8]; 6] = [b"\x04", b"\x05", b"\x44", b"\x14", b"\x40\x05:path", b"\x00\x84\xb9\x58\xd3\x3f"];
+    for name in names {
+        for (value, stand_in) in [plain, coded] {
+            let written = |value: &[u8]| [&b"\x82"[..], name, value, b"\x86"].concat();
+            let mut block = written(value);
+            let found = Blocks::default().read(&mut block).expect("it can be decoded");
+            let path = Some(b"/\"<>"[..].into());
+            assert_eq!((found, &block), (Found { has_pseudo: true, path }, &written(stand_in)), "{name:x?}");
+        }
+    }
+    for (block, path) in [(&b"\x04\x03/#a"[..], Some(&b"/#a"[..])), (b"\x04\x02/a", None), (b"\x00\x01a\x01\"", None)] {
+        let found = Blocks::default().read(&mut block.to_vec()).expect("it can be decoded");
+        assert_eq!(found.path.as_deref(), path);
+    }
+}
+
+#[test]
+fn an_odd_path_in_the_table_stays_odd() {
+    let mut blocks = Blocks::default();
+    let mut path_of = |block: &[u8]| {
+        let mut read = block.to_vec();
+        let path = blocks.read(&mut read).expect("it can be decoded").path;
+        path.map(|path| String::from_utf8(path.into()).expect("text"))
+    };
+    assert_eq!(path_of(b"\x44\x03/\"1").as_deref(), Some("/\"1"));
+    assert_eq!(path_of(b"\xbe").as_deref(), Some("/\"1"));
+    assert_eq!(path_of(b"\x40\x01a\x01b\x44\x03/\"2"), Some("/\"2".to_owned()));
+    assert_eq!(
+        (path_of(b"\xbe").as_deref(), path_of(b"\xbf"), path_of(b"\xc0").as_deref()),
+        (Some("/\"2"), None, Some("/\"1"))
+    );
+    // 80 bytes are left, for one path and the field before it; then for nothing.
+    assert_eq!(path_of(b"\x3f\x31\xbe").as_deref(), Some("/\"2"));
+    assert_eq!(path_of(b"\x20\x82"), None);
+    assert!(blocks.odd.is_empty());
 }

@@ -12,16 +12,10 @@ use tokio::time::Instant;
 
 use super::streams::Taken;
 use super::wire::StreamEntry;
+use crate::http::pace::{STRICT, is_enough};
 use crate::http::reply::Reply;
 use crate::relay::{Held, Leg};
 use crate::suspension::{self, paused_since};
-
-/// Bytes a second that a client takes at least while bytes wait for it. A session has no such rate: its client only has
-/// to move.
-const LEAST_RATE: u64 = 240;
-
-/// The time over which the rate is measured while more than `limits.memory` is held, unless it is shorter anyway.
-const STRICT: Duration = Duration::from_secs(5);
 
 /// The sending half of one stream with the response that is sent on it.
 pub(super) struct Outgoing<C: Leg> {
@@ -204,7 +198,7 @@ impl Pace {
             (now.own - from.own).max(if now.is_behind { of_all } else { 0 })
         });
         *self = Self { waited: Duration::ZERO, from: Some(now) };
-        now.awaits_update || taken > 0 && Duration::from_secs(taken / LEAST_RATE) + Duration::from_secs(1) > window
+        now.awaits_update || is_enough(taken, window)
     }
 }
 

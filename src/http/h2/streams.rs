@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::heartbeats::Heartbeats;
+use super::targets::Targets;
 use super::tolerance::Tolerance;
 use super::turns::Turns;
 use crate::heartbeat::{Mode, Policy};
@@ -61,6 +62,7 @@ pub(super) struct Streams {
     credit: u32,
     has_credit: bool,
     pub(super) tolerance: Tolerance,
+    pub(super) targets: Targets,
 }
 
 /// What a stream is for; there are limits for each.
@@ -156,6 +158,7 @@ impl Default for Streams {
             credit: 0,
             has_credit: false,
             tolerance: Tolerance::new(Instant::now()),
+            targets: Targets::default(),
         }
     }
 }

@@ -31,6 +31,9 @@ const TURN: usize = 256 * 1024;
 /// and no reset. One that goes on for longer has no use for it.
 const DISCARDED: usize = 1024 * 1024;
 
+/// Bytes that are read at once behind a long part of a header block that was kept back.
+const SPARE: usize = 4096;
+
 /// The most that is gathered before it is written.
 const GATHERED: usize = 32 * 1024;
 
@@ -296,8 +299,14 @@ impl<C: Leg> Shared<C> {
 
     /// Reads by way of `spare`, for a reader that wants less than what was kept back. Returns how much was read.
     fn poll_spare(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = [0; 64];
-        let mut space = ReadBuf::new(&mut room);
+        let (mut little, mut large) = ([0; 64], Vec::new());
+        let room = if self.frames.held().len() < little.len() {
+            &mut little[..]
+        } else {
+            large.resize(self.frames.held().len() + SPARE, 0);
+            &mut large[..]
+        };
+        let mut space = ReadBuf::new(room);
         space.put_slice(self.frames.held());
         let before = space.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut space);

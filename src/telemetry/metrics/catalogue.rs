@@ -260,7 +260,7 @@ pub(super) const PAYLOAD_BYTES: Metric = counter(
 pub(super) const BUFFERED_BYTES: Metric = gauge(
     "buffered_bytes",
     &[DIRECTION],
-    "Bytes that are held because a peer does not take them: of sessions, and of plain requests over HTTP/2",
+    "Bytes that are held because a peer does not take them: of sessions and of plain requests",
 );
 pub(super) const BACKPRESSURE_PAUSES: Metric = counter(
     "backpressure_pauses",
