@@ -235,8 +235,7 @@ impl Framing {
         if is_first && self.head.may_be_options && piece.first().is_some_and(|byte| *byte != b'/') {
             self.head.is_noted = true;
         }
-        // Without a branch for each byte.
-        let is_odd = piece.iter().fold(false, |is_odd, byte| is_odd | is_refused(*byte) | (*byte == b'#'));
+        let is_odd = piece.iter().any(|byte| is_refused(*byte) || *byte == b'#');
         self.head.is_noted |= is_odd;
         if (self.head.is_noted || end.is_none() || !self.line.is_empty()) && self.line.len() <= self.line_most {
             self.line.extend_from_slice(piece);
