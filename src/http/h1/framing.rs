@@ -165,7 +165,7 @@ impl Framing {
             State::Method => return Ok(self.method(bytes)),
             State::Target => return Ok(self.target(bytes)),
             State::Version => return Ok(self.version(bytes)),
-            State::Fields => return Ok(self.field(bytes)),
+            State::Fields => return Ok(self.fields(bytes)),
             State::Body(left) => return Ok(self.payload(bytes, left, State::Body)),
             State::Chunk(left) => return Ok(self.payload(bytes, left, State::Chunk)),
             State::Size(size) => match (byte, size) {
@@ -281,7 +281,17 @@ impl Framing {
         }
     }
 
+    /// As many header lines as there are.
+    fn fields(&mut self, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.state == State::Fields {
+            at += self.field(&mut bytes[at..]);
+        }
+        at
+    }
+
     /// A header line, or a piece of one.
+    #[inline]
     fn field(&mut self, bytes: &mut [u8]) -> usize {
         let end = memchr::memchr(b'\n', bytes);
         let piece = &bytes[..end.unwrap_or(bytes.len())];
