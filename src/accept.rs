@@ -15,13 +15,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Http2;
 use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::generation::Current;
-use crate::http::Peer;
+use crate::http::{self, KEPT, Peer};
 use crate::proxy_protocol::{Header, Malformed, Source};
-use crate::suspension::{self, Deadline};
+use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{ClientStream, Terminator};
+use crate::tls::{ClientLeg, PlainStream, Terminator};
 
 /// Connections that the kernel holds for a worker until it takes them; the system's `somaxconn` may be lower.
 const BACKLOG: i32 = 4096;
@@ -117,7 +118,7 @@ impl Door {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -132,10 +133,29 @@ impl Door {
                         complain(&error, failures);
                     }
                     tokio::select! {
-                        () = stop.cancelled() => return,
+                        () = stop.cancelled() => break,
                         () = tokio::time::sleep(BACK_OFF) => {}
                     }
                 }
+            }
+        }
+        self.close(listener, next);
+    }
+
+    /// Takes what the kernel holds for `listener`, and closes it: a connection that is still in the queue then is reset,
+    /// although its client has seen it open, and has perhaps sent a request. The runtime may not have heard of it.
+    fn close(&self, listener: TcpListener, mut next: impl FnMut(Arrival)) {
+        let Ok(listener) = listener.into_std() else { return };
+        for _ in 0..=BACKLOG {
+            match listener.accept() {
+                Ok((tcp, address)) => {
+                    let tcp = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp));
+                    if let Some(arrival) = tcp.ok().and_then(|tcp| self.admit(tcp, address)) {
+                        next(arrival);
+                    }
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(_) => return,
             }
         }
     }
@@ -250,12 +270,12 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Accepts until `stop`, and closes the listener. Each connection is a task that shakes hands, which `stop` ends
-    /// too, and then another that is `next`, which is left alone: a task is as large as its largest await, and whoever
+    /// Accepts until `stop`, and closes the listener. Each connection is a task that shakes hands, which ends soon after
+    /// `stop`, and then another that is `next`, which is left alone: a task is as large as its largest await, and whoever
     /// opens connections only to leave them so should not get the room of one that is served.
     pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
     where
-        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+        N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         self.door.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
@@ -263,28 +283,64 @@ impl Accept {
 
     fn spawn<N, F>(&self, arrival: Arrival, stop: CancellationToken, next: N)
     where
-        N: FnOnce(ClientStream, Peer) -> F + Send + 'static,
+        N: FnOnce(ClientLeg, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let generation = self.current.load();
         let deadline = Deadline::after(generation.settings.limits.handshake);
-        let (terminator, metrics) = (Arc::clone(&generation.terminator), Arc::clone(&self.metrics));
-        let tracker = self.tracker.clone();
+        let (this, terminator) = (self.clone(), generation.terminator.clone());
         self.tracker.spawn(async move {
+            let greeting = async {
+                match &terminator {
+                    Some(terminator) => greet(terminator, &this.metrics, arrival, deadline).await,
+                    None => this.greet_without_tls(arrival, deadline).await,
+                }
+            };
             let greeted = tokio::select! {
                 biased;
-                greeted = greet(&terminator, &metrics, arrival, deadline) => greeted,
-                // There is no service to shake hands for, and a silent client must not hold up the end.
-                () = stop.cancelled() => {
-                    metrics.handshake_failed("draining");
+                greeted = greeting => greeted,
+                // A silent client must not hold up the end.
+                () = given_up(&stop, &this.current) => {
+                    if terminator.is_some() {
+                        this.metrics.handshake_failed("draining");
+                    }
                     None
                 }
             };
             if let Some((stream, peer)) = greeted {
-                tracker.spawn(next(stream, peer));
+                this.tracker.spawn(next(stream, peer));
             }
         });
     }
+
+    /// Finds out which protocol the client speaks, and whether it is a proxy that is served. Its first byte may take as
+    /// long as the head of a request.
+    async fn greet_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
+        let proxy = arrival.address;
+        let (tcp, address, place) = arrival.identified(deadline).await?;
+        let local = local_address(&tcp);
+        let settings = Arc::clone(&self.current.load().settings);
+        let opened = suspension::timeout(settings.limits.header_read, pin!(PlainStream::open(tcp))).await;
+        // Health checks of a port connect and leave: that is no error.
+        let (mut stream, spoken) = opened.ok()?.ok()?;
+        // Without ALPN to say so, the preface of HTTP/2 is a request that HTTP/1.1 refuses.
+        let cleartext = if settings.listen.http2 == Http2::Off { http::Protocol::H1 } else { spoken };
+        stream.hold(place);
+        // A PROXY header names the client; the proxy is the peer that has sent it.
+        let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
+        if forbidden {
+            self.door.gate.refused(Refusal::UntrustedPeer, proxy);
+        }
+        Some((ClientLeg::Plain(stream), Peer { local, cleartext, forbidden, ..Peer::at(address) }))
+    }
+}
+
+/// Completes when a draining proxy gives up what has not come to a request: clients that the kernel let in before the port
+/// closed have the time in which an idle connection is kept.
+pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
+    stop.cancelled().await;
+    let window = current.load().settings.drain.window;
+    Expiry::after(window.min(KEPT)).await;
 }
 
 /// The handshake, counted and logged.
@@ -293,14 +349,15 @@ async fn greet(
     metrics: &Metrics,
     arrival: Arrival,
     deadline: Deadline,
-) -> Option<(ClientStream, Peer)> {
+) -> Option<(ClientLeg, Peer)> {
     let begun = Instant::now();
     let (tcp, address, place) = arrival.identified(deadline).await?;
+    let local = local_address(&tcp);
     match terminator.handshake(tcp, deadline).await {
         Ok((mut stream, tls)) => {
             metrics.handshake(tls.version, tls.group, begun.elapsed());
             stream.hold(place);
-            Some((stream, Peer { address, tls: Some(tls) }))
+            Some((ClientLeg::Tls(stream), Peer { local, tls: Some(tls), ..Peer::at(address) }))
         }
         Err(error) => {
             let outcome = error.outcome();
@@ -313,6 +370,12 @@ async fn greet(
             None
         }
     }
+}
+
+/// The proxy's own address of a connection, an IPv4 one as such.
+fn local_address(tcp: &TcpStream) -> Option<SocketAddr> {
+    let address = tcp.local_addr().ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 /// Whether the error belongs to a connection that died in the queue: the next one may be taken at once.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::config::{EdgeLimits, ProxyProtocol, Settings};
+use crate::config::{ConnectionLimit, EdgeLimits, ProxyProtocol, Settings};
 use crate::generation::testing::{current_of, settings};
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
@@ -206,6 +206,49 @@ async fn stopping_ends_handshakes_under_way() {
 }
 
 #[tokio::test]
+async fn connections_in_the_queue_are_taken_before_the_port_closes() {
+    let listener = listeners(LOOPBACK, workers(1)).expect("listen").remove(0);
+    let address = listener.local_addr().expect("address");
+    // The kernel has let them in, and no loop runs that would have taken one.
+    let queued: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(address).expect("in the queue")).collect();
+    let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
+    let current = crate::generation::testing::current(settings(""));
+    let gate = Arc::new(Gate::new(Arc::clone(&current), metrics));
+    let door = Door { gate, current, handshakes: false };
+    stop.cancel();
+    let mut arrivals = Vec::new();
+    door.open(TcpListener::from_std(listener).expect("listener"), &stop, |arrival| arrivals.push(arrival)).await;
+    assert_eq!(arrivals.len(), queued.len());
+    let error = std::net::TcpStream::connect(address).expect_err("the port is closed");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    for (mut client, arrival) in queued.into_iter().zip(arrivals) {
+        let (mut tcp, client_address, _) =
+            arrival.identified(Deadline::after(PATIENCE)).await.expect("the peer itself");
+        assert_eq!(client_address, client.local_addr().expect("address"));
+        io::Write::write_all(&mut client, b"x").expect("it is open");
+        assert_eq!(timeout(PATIENCE, tcp.read_u8()).await.expect("in time").expect("a byte"), b'x');
+    }
+}
+
+#[tokio::test]
+async fn a_client_from_the_queue_is_served_although_the_port_has_closed() {
+    let port = Loop::start(LOOPBACK, PATIENCE);
+    let name = ServerName::try_from("localhost").expect("a valid name");
+    let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
+    let tcp = std::net::TcpStream::connect(port.address).expect("in the queue");
+    tcp.set_nonblocking(true).expect("a socket");
+    port.stop.cancel();
+    let tcp = TcpStream::from_std(tcp).expect("a socket");
+    let mut stream =
+        timeout(PATIENCE, TlsConnector::from(config).connect(name, tcp)).await.expect("in time").expect("a handshake");
+    let mut line = [0; 10];
+    timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
+    assert_eq!(&line, b"127.0.0.1\n");
+    drop(stream);
+    port.ended().await;
+}
+
+#[tokio::test]
 async fn an_ipv4_client_of_an_ipv6_listener_keeps_its_address() {
     let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
     if bound(any, Sharing::Workers).is_err() {
@@ -235,7 +278,7 @@ fn assert_reset(end: io::Result<usize>) {
 #[tokio::test]
 async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
     for (limits, reason) in [
-        (EdgeLimits { connections: Some(2), ..EdgeLimits::default() }, "connections"),
+        (EdgeLimits { connections: ConnectionLimit::AtMost(2), ..EdgeLimits::default() }, "connections"),
         (EdgeLimits { connections_per_ip: Some(2), ..EdgeLimits::default() }, "connections_per_ip"),
     ] {
         // Two that never shake hands take both places for a minute.
@@ -344,7 +387,7 @@ async fn a_header_of_somebody_else_is_not_believed() {
 
 #[tokio::test]
 async fn a_check_of_the_port_is_no_refusal() {
-    let limits = EdgeLimits { connections: Some(1), ..EdgeLimits::default() };
+    let limits = EdgeLimits { connections: ConnectionLimit::AtMost(1), ..EdgeLimits::default() };
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
     drop(TcpStream::connect(port.address).await.expect("connect"));
     let served = async {

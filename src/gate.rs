@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::Cidr;
+use crate::config::{Cidr, ConnectionLimit};
 use crate::generation::Current;
 use crate::suspension::Credit;
 use crate::telemetry::metrics::{Active, Metrics};
@@ -36,6 +36,8 @@ const SWEEP_AT_LEAST: usize = 64;
 #[derive(Debug)]
 pub struct Gate {
     current: Arc<Current>,
+    /// What `limits.connections = "auto"` stands for; `None` is unlimited.
+    automatic: Option<usize>,
     open: AtomicUsize,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
@@ -58,6 +60,8 @@ pub enum Refusal {
     ProxyHeader,
     /// A trusted peer did not get to the end of its PROXY header in time, or left in the middle.
     ProxyCut,
+    /// Without TLS only trusted proxies are served, and the peer is none; its requests get 403.
+    UntrustedPeer,
 }
 
 /// What one network, an IPv4 address or an IPv6 /64, may have.
@@ -95,13 +99,14 @@ pub struct Place {
 }
 
 impl Refusal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Connections,
         Self::ConnectionsPerIp,
         Self::HandshakesPerIp,
         Self::ProxyUntrusted,
         Self::ProxyHeader,
         Self::ProxyCut,
+        Self::UntrustedPeer,
     ];
 
     /// The word for logs and metrics.
@@ -113,6 +118,18 @@ impl Refusal {
             Self::ProxyUntrusted => "proxy_untrusted",
             Self::ProxyHeader => "proxy_header",
             Self::ProxyCut => "proxy_cut",
+            Self::UntrustedPeer => "untrusted_peer",
+        }
+    }
+
+    /// How an operator lets such connections in, where that is not evident from the limit's own key.
+    fn mend(self, limit: ConnectionLimit) -> Option<&'static str> {
+        match (self, limit) {
+            (Self::Connections, ConnectionLimit::Auto) => {
+                Some("raise the limit of open files (ulimit -n, LimitNOFILE), of which limits.connections is derived")
+            }
+            (Self::UntrustedPeer, _) => Some("add the proxy to forwarded.trusted_proxies"),
+            _ => None,
         }
     }
 }
@@ -123,6 +140,7 @@ impl Gate {
     pub fn new(current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
         Self {
             current,
+            automatic: None,
             open: AtomicUsize::new(0),
             hasher: RandomState::new(),
             shards: Default::default(),
@@ -131,9 +149,19 @@ impl Gate {
         }
     }
 
+    /// Sets what `limits.connections = "auto"` stands for.
+    #[must_use]
+    pub fn with_automatic(self, connections: Option<usize>) -> Self {
+        Self { automatic: connections, ..self }
+    }
+
     /// A place among all connections. Whose it is may be known later: see [`Place::claim`].
     pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
-        let most = self.current.load().settings.limits.connections.unwrap_or(usize::MAX);
+        let most = match self.current.load().settings.limits.connections {
+            ConnectionLimit::Auto => self.automatic.unwrap_or(usize::MAX),
+            ConnectionLimit::AtMost(most) => most,
+            ConnectionLimit::Off => usize::MAX,
+        };
         let bounded = |open: usize| (open < most).then(|| open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, bounded).map_err(|_| Refusal::Connections)?;
         Ok(Place { _active: self.metrics.connection(), gate: Arc::clone(self), network: None })
@@ -144,7 +172,8 @@ impl Gate {
         self.metrics.connection_refused(refusal.reason());
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusals) = complaints.due(Instant::now()) {
-            tracing::warn!(reason = refusal.reason(), client.address = %client, refusals, "connection.refused");
+            let mend = refusal.mend(self.current.load().settings.limits.connections);
+            tracing::warn!(reason = refusal.reason(), client.address = %client, refusals, mend, "connection.refused");
         }
     }
 
@@ -294,13 +323,30 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places_and_each_is_given_back() {
-        let gate = gate(EdgeLimits { connections: Some(2), ..EdgeLimits::default() });
+        let gate = gate(EdgeLimits { connections: ConnectionLimit::AtMost(2), ..EdgeLimits::default() });
         let one = gate.enter().expect("the first");
         let _other = gate.enter().expect("the second");
         assert_eq!(gate.enter().expect_err("full"), Refusal::Connections);
         drop(one);
         let _third = gate.enter().expect("there is room again");
         assert_eq!(gate.enter().expect_err("full"), Refusal::Connections);
+    }
+
+    #[test]
+    fn the_automatic_limit_holds_where_none_is_set() {
+        let full = |limit: ConnectionLimit, automatic: Option<usize>| {
+            let current = current(Settings {
+                limits: EdgeLimits { connections: limit, ..EdgeLimits::default() },
+                ..settings("")
+            });
+            let gate = Arc::new(Gate::new(current, Arc::new(Metrics::new())).with_automatic(automatic));
+            let places: Vec<_> = (0..3).map_while(|_| gate.enter().ok()).collect();
+            places.len()
+        };
+        assert_eq!(full(ConnectionLimit::Auto, Some(2)), 2);
+        assert_eq!(full(ConnectionLimit::Auto, None), 3, "there is no limit of open files");
+        assert_eq!(full(ConnectionLimit::AtMost(1), Some(2)), 1);
+        assert_eq!(full(ConnectionLimit::Off, Some(2)), 3);
     }
 
     #[test]
@@ -324,7 +370,11 @@ mod tests {
 
     #[test]
     fn who_is_refused_takes_no_place() {
-        let limits = EdgeLimits { connections: Some(2), connections_per_ip: Some(1), ..EdgeLimits::default() };
+        let limits = EdgeLimits {
+            connections: ConnectionLimit::AtMost(2),
+            connections_per_ip: Some(1),
+            ..EdgeLimits::default()
+        };
         let gate = gate(limits);
         let now = Instant::now();
         let _one = come(&gate, address("192.0.2.1"), now).expect("the first");

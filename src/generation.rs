@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::config::Settings;
-use crate::tls::Terminator;
+use crate::tls::{Certificate, Terminator};
 use crate::upstream::Apps;
 
 /// One load of the configuration and what was made of it.
@@ -21,8 +21,8 @@ pub struct Generation {
     pub number: u64,
     /// What was configured.
     pub settings: Arc<Settings>,
-    /// Shakes hands on its terms.
-    pub terminator: Arc<Terminator>,
+    /// Performs the handshakes on its terms; `None` where TLS is not terminated here.
+    pub terminator: Option<Arc<Terminator>>,
     /// The apps of its routes.
     pub apps: Apps,
     /// The longest `close_grace` of a session that may still be open: that of this generation or any before it.
@@ -31,15 +31,21 @@ pub struct Generation {
 
 impl Generation {
     /// The one of the start.
-    pub fn first(settings: Arc<Settings>, terminator: Arc<Terminator>, apps: Apps) -> Self {
+    pub fn first(settings: Arc<Settings>, terminator: impl Into<Option<Arc<Terminator>>>, apps: Apps) -> Self {
+        let terminator = terminator.into();
         Self { number: 1, longest_grace: settings.close_grace(), settings, terminator, apps }
     }
 
     /// The one that takes this one's place.
     #[must_use]
-    pub fn next(&self, settings: Arc<Settings>, terminator: Arc<Terminator>, apps: Apps) -> Self {
+    pub fn next(&self, settings: Arc<Settings>, terminator: Option<Arc<Terminator>>, apps: Apps) -> Self {
         let longest_grace = self.longest_grace.max(settings.close_grace());
         Self { number: self.number + 1, settings, terminator, apps, longest_grace }
+    }
+
+    /// The certificates that clients are shown.
+    pub fn certificates(&self) -> &[Certificate] {
+        self.terminator.as_ref().map_or(&[], |terminator| terminator.certificates())
     }
 }
 
@@ -122,7 +128,7 @@ pub(crate) mod testing {
     fn sessions_of_an_earlier_generation_keep_their_grace() {
         let of = |grace: &str| Arc::new(settings(&format!("[heartbeat]\nclose_grace = \"{grace}\"\n")));
         let first = current(settings("[heartbeat]\nclose_grace = \"30s\"\n")).load_full();
-        let next = |settings| first.next(settings, Arc::clone(&first.terminator), first.apps.clone());
+        let next = |settings| first.next(settings, first.terminator.clone(), first.apps.clone());
         assert_eq!(next(of("2s")).longest_grace, Duration::from_secs(30));
         assert_eq!(next(of("40s")).longest_grace, Duration::from_secs(40));
         assert_eq!(next(of("2s")).number, 2);

@@ -14,6 +14,7 @@ pub mod accept;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod drain;
 pub mod gate;
 pub mod generation;

@@ -21,6 +21,15 @@ const ADDRESSES_MAX: usize = 36;
 /// The most that a v2 header may carry behind its fixed part; senders keep it below 600 (§2).
 const REST_MAX: usize = 4096;
 
+/// Version and command of version 2: of the sender itself, or for a client (§2.2).
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
+/// Address family and transport of version 2.
+const UNSPECIFIED: u8 = 0x00;
+const TCP_OVER_IPV4: u8 = 0x11;
+const TCP_OVER_IPV6: u8 = 0x21;
+const UNIX_STREAM: u8 = 0x31;
+
 /// Who a connection comes from, in the words of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -179,12 +188,6 @@ fn port(word: &str) -> Result<u16, Malformed> {
 /// Version 2: the bytes of version and command, and of family and transport; and its addresses as far as they are
 /// there (§2.2).
 fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<Source, Malformed> {
-    const LOCAL: u8 = 0x20;
-    const PROXY: u8 = 0x21;
-    const UNSPECIFIED: u8 = 0x00;
-    const TCP_OVER_IPV4: u8 = 0x11;
-    const TCP_OVER_IPV6: u8 = 0x21;
-    const UNIX_STREAM: u8 = 0x31;
     match (version, family) {
         (LOCAL, _) | (PROXY, UNSPECIFIED | UNIX_STREAM) => Ok(Source::Peer),
         (PROXY, TCP_OVER_IPV4) => match *addresses {
@@ -201,6 +204,35 @@ fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<Source, Malformed
 
 fn client(address: impl Into<IpAddr>, port: [u8; 2]) -> Source {
     Source::Client(SocketAddr::new(address.into().to_canonical(), u16::from_be_bytes(port)))
+}
+
+/// The header of version 2 for a connection that `client` has made to `local`, or that the proxy makes for itself
+/// (§2.2). Where one address is of IPv4 and the other of IPv6, both are written as IPv6.
+pub fn v2(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    let Some((client, local)) = addresses else {
+        header.extend_from_slice(&[LOCAL, UNSPECIFIED, 0, 0]);
+        return header;
+    };
+    match (client.ip().to_canonical(), local.ip().to_canonical()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.extend_from_slice(&[PROXY, TCP_OVER_IPV4, 0, 12]);
+            header.extend_from_slice(&from.octets());
+            header.extend_from_slice(&to.octets());
+        }
+        (from, to) => {
+            let v6 = |address| match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            header.extend_from_slice(&[PROXY, TCP_OVER_IPV6, 0, 36]);
+            header.extend_from_slice(&v6(from).octets());
+            header.extend_from_slice(&v6(to).octets());
+        }
+    }
+    header.extend_from_slice(&client.port().to_be_bytes());
+    header.extend_from_slice(&local.port().to_be_bytes());
+    header
 }
 
 #[cfg(test)]

@@ -220,3 +220,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn written_headers_are_read_by_another_implementation_and_by_this_one() {
+    use ppp::v2::{Addresses, Command, Header as Other, Protocol};
+    let address = |text: &str| text.parse::<SocketAddr>().expect(text);
+    for (client, local, expected) in [
+        ("192.0.2.7:40000", "198.51.100.1:8443", "192.0.2.7:40000 198.51.100.1:8443"),
+        ("[2001:db8::7]:40000", "[2001:db8::1]:8443", "[2001:db8::7]:40000 [2001:db8::1]:8443"),
+        ("[::ffff:192.0.2.7]:1", "198.51.100.1:2", "192.0.2.7:1 198.51.100.1:2"),
+        ("192.0.2.7:1", "[2001:db8::1]:2", "[::ffff:192.0.2.7]:1 [2001:db8::1]:2"),
+    ] {
+        let bytes = super::v2(Some((address(client), address(local))));
+        let read = Other::try_from(bytes.as_slice()).expect("a sound header");
+        assert_eq!((read.command, read.protocol, read.len()), (Command::Proxy, Protocol::Stream, bytes.len()));
+        let (from, to) = match read.addresses {
+            Addresses::IPv4(of) => {
+                ((of.source_address, of.source_port).into(), (of.destination_address, of.destination_port).into())
+            }
+            Addresses::IPv6(of) => (
+                SocketAddr::from((of.source_address, of.source_port)),
+                SocketAddr::from((of.destination_address, of.destination_port)),
+            ),
+            other => panic!("{other:?}"),
+        };
+        let (from, to): (SocketAddr, SocketAddr) = (from, to);
+        assert_eq!(format!("{from} {to}"), expected);
+        let ours = SocketAddr::new(address(client).ip().to_canonical(), address(client).port());
+        assert_eq!(Header::default().feed(&bytes), Ok((bytes.len(), Some(Source::Client(ours)))));
+    }
+    let bytes = super::v2(None);
+    let read = Other::try_from(bytes.as_slice()).expect("a sound header");
+    assert_eq!((read.command, read.addresses), (Command::Local, Addresses::Unspecified));
+    assert_eq!(Header::default().feed(&bytes), Ok((bytes.len(), Some(Source::Peer))));
+}

@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::{Arrival, Door};
+use crate::accept::{Arrival, Door, given_up};
 use crate::generation::Current;
-use crate::http;
+use crate::http::{self, PauseTimer};
 use crate::suspension::Deadline;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
@@ -75,8 +75,9 @@ impl Redirect {
     async fn serve(self, arrival: Arrival, stop: CancellationToken) {
         let patience = self.current.load().settings.limits.handshake;
         let identified = tokio::select! {
+            biased;
             identified = arrival.identified(Deadline::after(patience)) => identified,
-            () = stop.cancelled() => None,
+            () = given_up(&stop, &self.current) => None,
         };
         // The place is given back when the connection is closed.
         let Some((tcp, client, _place)) = identified else { return };
@@ -101,10 +102,13 @@ impl Redirect {
             ready(Ok::<_, Infallible>(response))
         });
         let limits = self.current.load().settings.limits;
-        let mut connection = http::server(&limits).keep_alive(false).serve_connection(TokioIo::new(tcp), service);
+        let mut server = http::server(&limits);
+        // Without a timer hyper ignores the timeout.
+        server.keep_alive(false).timer(PauseTimer).header_read_timeout(limits.header_read);
+        let mut connection = server.serve_connection(TokioIo::new(tcp), service);
         let outcome = tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
-            () = stop.cancelled() => {
+            () = given_up(&stop, &self.current) => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
@@ -112,7 +116,8 @@ impl Redirect {
         let parts = connection.into_parts();
         let parting = match outcome {
             // As on the TLS port.
-            Err(error) => http::refused(&error, !parts.read_buf.is_empty(), client, &self.metrics).unwrap_or(&[]),
+            Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => http::head_timeout(client, &self.metrics),
+            Err(error) => http::refused(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
             Ok(()) => &[],
         };
         (parts.io.into_inner(), parting)

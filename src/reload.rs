@@ -264,9 +264,15 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         let generation = if is_equal {
             (*before).clone()
         } else {
-            let terminator = before.terminator.renewed(terms).map_err(|error| Failure::new(error, snapshot.clone()))?;
+            let terminator = match (&before.terminator, terms) {
+                (Some(terminator), Some(terms)) => {
+                    Some(Arc::new(terminator.renewed(terms).map_err(|error| Failure::new(error, snapshot.clone()))?))
+                }
+                // A change of the mode waits for a restart.
+                (terminator, _) => terminator.clone(),
+            };
             let apps = apps.after(&before.apps, has_changed);
-            before.next(Arc::new(settings), Arc::new(terminator), apps)
+            before.next(Arc::new(settings), terminator, apps)
         };
         let result = match (requires_restart.is_empty(), is_equal) {
             (false, _) => ReloadResult::Partial,
@@ -287,13 +293,14 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
     }
 
     fn publish(&self, before: &Generation, generation: Generation) {
-        let Generation { settings, terminator, .. } = generation.clone();
+        let published = generation.clone();
         self.current.publish(generation);
-        if let Some(levels) = self.levels.as_ref().filter(|_| settings.log.level != before.settings.log.level) {
-            levels.set(&settings.log.level);
+        if let Some(levels) = self.levels.as_ref().filter(|_| published.settings.log.level != before.settings.log.level)
+        {
+            levels.set(&published.settings.log.level);
         }
-        if terminator.certificates() != before.terminator.certificates() {
-            certificates::tell(terminator.certificates(), &self.metrics);
+        if published.certificates() != before.certificates() {
+            certificates::tell(published.certificates(), &self.metrics);
         }
     }
 
@@ -327,7 +334,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
 
 /// Tells of the certificates that are shown from the start.
 pub(crate) fn tell_certificates(current: &Current, metrics: &Metrics) {
-    certificates::tell(current.load().terminator.certificates(), metrics);
+    certificates::tell(current.load().certificates(), metrics);
 }
 
 #[cfg(test)]

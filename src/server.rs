@@ -1,5 +1,7 @@
 //! Wiring: settings become listeners, worker threads and the stages that a connection passes.
 
+mod error;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -9,8 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
-use rustix::process::{Resource, getrlimit, setrlimit};
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ use crate::accept::{self, Accept, Door};
 use crate::admin;
 use crate::config::watch::{Folders, Snapshot};
 use crate::config::{AdminSocket, Settings, Shown};
+use crate::descriptors;
 use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
 use crate::gate::Gate;
 use crate::generation::{Current, Generation};
@@ -33,8 +34,10 @@ use crate::suspension::watched;
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
-use crate::tls::{ClientStream, Terminator, TerminatorError, Terms};
-use crate::upstream::{AppError, Apps, pulse};
+use crate::tls::{ClientLeg, Terminator, Terms};
+use crate::upstream::{Apps, pulse};
+
+pub use error::{RunError, StartError};
 
 /// How long the workers get to let go of what an abort leaves.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
@@ -63,60 +66,6 @@ struct Listeners {
     redirect: Option<StdListener>,
 }
 
-/// Why the proxy could not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The listening port.
-    #[error("cannot listen on {address}: {source}{}", way_out(source))]
-    Listen {
-        /// As configured.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The ports of those who run the program.
-    #[error(transparent)]
-    Admin(#[from] admin::BindError),
-    /// The TLS side.
-    #[error(transparent)]
-    Tls(#[from] TerminatorError),
-    /// The app's side.
-    #[error(transparent)]
-    Upstream(#[from] AppError),
-}
-
-impl StartError {
-    /// Whether the admin port belongs to somebody else, so that another one may do.
-    pub fn is_admin_port_taken(&self) -> bool {
-        let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
-        source.kind() == io::ErrorKind::AddrInUse
-    }
-}
-
-/// What can be done about a port that cannot be had.
-fn way_out(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; end the program that has the port, or use another one",
-        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
-        io::ErrorKind::PermissionDenied => "; use a port from 1024 on",
-        _ => "",
-    }
-}
-
-/// Why the proxy ended otherwise than asked.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// A runtime or thread could not be made.
-    #[error("cannot start a worker: {0}")]
-    Worker(#[from] io::Error),
-    /// A worker came to its end while it should serve; the log line before tells why.
-    #[error("a worker thread ended unexpectedly")]
-    WorkerLost,
-    /// A second signal cut the drain short.
-    #[error("aborted while draining")]
-    Aborted,
-}
-
 /// What all workers share.
 struct Shared {
     current: Arc<Current>,
@@ -133,7 +82,7 @@ impl Server {
     /// Opens the listening ports, once for each worker.
     pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
         let apps = Apps::open(&settings, Instant::now())?;
-        Self::with_apps(settings, terms.into(), apps)
+        Self::with_apps(settings, Some(terms.into()), apps)
     }
 
     /// As [`bind`](Self::bind) with what was `opened` of `source`, and follows that from then on, the log by `levels`.
@@ -143,8 +92,8 @@ impl Server {
         Ok(Self { follows: Some(Follows { source, loaded: (snapshot, shown), levels }), ..server })
     }
 
-    fn with_apps(settings: Settings, terms: Terms, apps: Apps) -> Result<Self, StartError> {
-        let terminator = Arc::new(Terminator::new(terms)?);
+    fn with_apps(settings: Settings, terms: Option<Terms>, apps: Apps) -> Result<Self, StartError> {
+        let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, workers)?;
         let (redirect, plain) = match settings.listen.redirect {
@@ -186,7 +135,12 @@ impl Server {
 
     /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        self.run_stage(shutdown, |shared, tracker, draining| {
+        self.run_announced(shutdown, || Ok(()))
+    }
+
+    /// As [`run`](Self::run); calls `announce` once signals are listened to, and ends if that fails.
+    pub fn run_announced(self, shutdown: Shutdown, announce: impl FnOnce() -> io::Result<()>) -> Result<(), RunError> {
+        self.run_stage(shutdown, announce, |shared, tracker, draining| {
             let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
             let edge = http::Edge::new(&shared.current, registry, metrics, shared.spans.clone(), tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
@@ -194,10 +148,15 @@ impl Server {
     }
 
     /// As [`run`](Self::run), with `stage` making what each worker does after the handshake.
-    fn run_stage<S, N, F>(self, shutdown: Shutdown, stage: S) -> Result<(), RunError>
+    fn run_stage<S, N, F>(
+        self,
+        shutdown: Shutdown,
+        announce: impl FnOnce() -> io::Result<()>,
+        stage: S,
+    ) -> Result<(), RunError>
     where
         S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Clone + Send + 'static,
-        N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+        N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let began = Instant::now();
@@ -207,8 +166,10 @@ impl Server {
             Arc::new(Registry::new(fastrand::u32(..)).keeping(self.current.load().settings.admin.closed_sessions));
         let counted = Arc::clone(&registry);
         metrics.observe_traffic(move || counted.traffic());
+        let open_files = descriptors::raise_limit();
+        let gate = Gate::new(Arc::clone(&self.current), Arc::clone(&metrics));
         let shared = Arc::new(Shared {
-            gate: Arc::new(Gate::new(Arc::clone(&self.current), Arc::clone(&metrics))),
+            gate: Arc::new(gate.with_automatic(descriptors::divide(&self.current.load().settings, open_files))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
             startup: Arc::new(admin::Startup::of(self.listeners.len())),
             spans: Spans::to(self.current.load().settings.otel.as_ref()),
@@ -220,10 +181,10 @@ impl Server {
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
+            announce().map_err(RunError::Announce)?;
             let (reloads, reloader) = reloads(&shared, self.follows)?;
             // Before anybody can ask.
             reload::tell_certificates(&shared.current, &shared.metrics);
-            let open_files = raise_file_limit();
             let (health, socket) = (self.admin.health_address(), self.admin.admin_address().cloned());
             let workers = self.listeners.len();
             // Whoever waits for this line may come at once, and ask whether the proxy is ready.
@@ -375,7 +336,7 @@ fn start<S, N, F>(
 ) -> Result<oneshot::Receiver<Result<(), io::Error>>, io::Error>
 where
     S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Send + 'static,
-    N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+    N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let (ended, end) = oneshot::channel();
@@ -391,7 +352,7 @@ where
 fn work<S, N, F>(listeners: Listeners, shared: &Shared, stage: S) -> Result<(), io::Error>
 where
     S: FnOnce(&Shared, TaskTracker, CancellationToken) -> N,
-    N: Fn(ClientStream, Peer) -> F + Clone + Send + 'static,
+    N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let runtime = runtime()?;
@@ -429,7 +390,7 @@ where
 
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
-        door: door(shared, true),
+        door: door(shared, shared.current.load().terminator.is_some()),
         current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -459,15 +420,6 @@ fn open(at: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<StdLis
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
-}
-
-/// Each session takes two descriptors, and the usual soft limit of 1024 is there for programs that use `select(2)`.
-/// Returns the limit that holds then; `None` is unlimited.
-fn raise_file_limit() -> Option<u64> {
-    let mut limit = getrlimit(Resource::Nofile);
-    let before = limit.current;
-    limit.current = limit.maximum;
-    if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
 }
 
 fn log_totals(shared: &Shared, uptime: Duration) {

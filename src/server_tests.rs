@@ -9,7 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::{Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream};
+use crate::config::{
+    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Target, Tls, Upstream,
+};
 use crate::generation::testing::current;
 use crate::heartbeat::Policy;
 use crate::tls::testing::{Localhost, client, connect, localhost};
@@ -28,8 +30,9 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
             workers: NonZeroUsize::new(workers).expect("at least one"),
             proxy_protocol: None,
             redirect: None,
+            http2: Http2::default(),
         },
-        tls: Tls::of("unused", "unused"),
+        tls: Tls::of("unused", "unused").into(),
         routes: vec![Arc::new(Route {
             heartbeat: Policy { close_grace, ..Policy::default() }.into(),
             ..Route::to(Arc::clone(&upstream))
@@ -77,9 +80,13 @@ impl Running {
         let (send, result) = mpsc::channel();
         let handle = shutdown.clone();
         thread::spawn(move || {
-            let result = server.run_stage(handle, move |_: &Shared, _: TaskTracker, draining: CancellationToken| {
-                move |stream, _: Peer| echo(stream, draining.clone(), habit)
-            });
+            let result = server.run_stage(
+                handle,
+                || Ok(()),
+                move |_: &Shared, _: TaskTracker, draining: CancellationToken| {
+                    move |stream, _: Peer| echo(stream, draining.clone(), habit)
+                },
+            );
             let _ = send.send(result);
         });
         Self { address, certificate, shutdown, result }
@@ -97,7 +104,7 @@ impl Running {
     }
 }
 
-async fn echo(mut stream: ClientStream, draining: CancellationToken, habit: Habit) {
+async fn echo(mut stream: ClientLeg, draining: CancellationToken, habit: Habit) {
     let mut buffer = [0; 64];
     loop {
         let read = tokio::select! {
@@ -215,9 +222,9 @@ fn a_worker_that_is_lost_ends_the_run() {
     thread::spawn(move || {
         let fails = |_: &Shared, _: TaskTracker, _: CancellationToken| {
             assert_ne!(thread::current().name(), Some("worker-1"), "this worker fails, as the test wants it");
-            |_: ClientStream, _: Peer| async {}
+            |_: ClientLeg, _: Peer| async {}
         };
-        let _ = send.send(server.run_stage(Shutdown::on_request(), fails));
+        let _ = send.send(server.run_stage(Shutdown::on_request(), || Ok(()), fails));
     });
     let result = result.recv_timeout(PATIENCE).expect("the run ends");
     assert!(matches!(result, Err(RunError::WorkerLost)), "{result:?}");

@@ -93,8 +93,8 @@ impl Api {
         &self.context
     }
 
-    pub(super) fn terminator(&self) -> Arc<Terminator> {
-        Arc::clone(&self.context.current.load().terminator)
+    pub(super) fn terminator(&self) -> Option<Arc<Terminator>> {
+        self.context.current.load().terminator.clone()
     }
 
     pub(super) fn stop(&self) -> &CancellationToken {
@@ -230,8 +230,8 @@ impl Api {
     }
 
     fn certificates(&self) -> Certificates {
-        let terminator = self.terminator();
-        Certificates { certificates: terminator.certificates().iter().map(Certificate::from).collect() }
+        let generation = self.context.current.load();
+        Certificates { certificates: generation.certificates().iter().map(Certificate::from).collect() }
     }
 }
 

@@ -111,7 +111,9 @@ async fn administer_tcp(connections: &Connections, listener: TcpListener, handsh
                 let answer = move |request| Arc::clone(&api).answer(request, way.clone());
                 return connections.converse(tcp, place, answer).await;
             };
-            match api.terminator().http1().handshake(tcp, Deadline::after(limit)).await {
+            // The configuration refuses `admin.tls` where there is no certificate.
+            let Some(terminator) = api.terminator() else { return };
+            match terminator.http1().handshake(tcp, Deadline::after(limit)).await {
                 Ok((stream, facts)) => {
                     let way = Way { address, tls: Some(facts.server_name) };
                     let answer = move |request| Arc::clone(&api).answer(request, way.clone());

@@ -1,5 +1,6 @@
 //! `pulsegate check`: what is wrong with a configuration, or what it would serve.
 
+pub mod connect;
 mod edge;
 mod heartbeat;
 mod operate;
@@ -10,6 +11,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+
+use connect::Trial;
 
 use crate::config::{self, OriginPolicy, Overrides, Report, Route, Settings, Tls, Upstream};
 
@@ -41,41 +44,54 @@ impl From<Verdict> for ExitCode {
     }
 }
 
+/// Tries every app of a configuration.
+pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
+
 /// Loads and validates the whole configuration without opening a listener, and writes to `out` everything that is
 /// wrong with it or, where nothing is, what would be served.
 ///
-/// `certificates` reads the TLS files and says why they cannot be used, `app` those for an app behind TLS. Errors are those
-/// of `out`.
+/// `certificates` reads the TLS files and says why they cannot be used, `app` those for an app behind TLS. If there is a
+/// `connect`, it tries the apps of a valid configuration. Errors are those of `out` and of `connect`.
 pub fn check(
     path: &Path,
     overrides: &Overrides,
     format: Format,
     certificates: impl Fn(&Tls) -> Result<(), String>,
     app: impl Fn(&Upstream) -> Result<(), String>,
+    connect: Option<Connect<'_>>,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
     let loaded = config::load_with(path, overrides, certificates, app);
+    let trials = match (&loaded, connect) {
+        (Ok(settings), Some(connect)) => Some(connect(settings)?),
+        _ => None,
+    };
+    let errors: Vec<Value> = trials.iter().flatten().filter_map(Trial::finding).collect();
+    let is_valid = loaded.is_ok() && errors.is_empty();
     match (&loaded, format) {
-        (Ok(settings), Format::Human) => describe(path, settings, out)?,
+        (Ok(settings), Format::Human) => describe(path, settings, trials.as_deref().unwrap_or_default(), out)?,
         (Err(report), Format::Human) => writeln!(out, "{report}")?,
         (Ok(settings), Format::Json) => {
-            let said = json!({
-                "valid": true,
-                "errors": [],
+            let mut said = json!({
+                "valid": is_valid,
+                "errors": errors,
                 "warnings": warnings(settings),
                 "notes": operate::notes(&settings.admin),
                 "serves": serves(settings),
             });
+            if let Some(trials) = trials {
+                said["connects"] = trials.iter().map(Trial::fact).collect();
+            }
             writeln!(out, "{said:#}")?;
         }
         (Err(report), Format::Json) => {
             writeln!(out, "{:#}", json!({ "valid": false, "errors": report.findings() }))?;
         }
     }
-    Ok(if loaded.is_ok() { Verdict::Valid } else { Verdict::Invalid })
+    Ok(if is_valid { Verdict::Valid } else { Verdict::Invalid })
 }
 
-fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+fn describe(path: &Path, settings: &Settings, trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{} is valid.", path.display())?;
     for (about, lines) in edge::sentences(settings).into_iter().chain(operate::sentences(settings)) {
         item(about, &lines, out)?;
@@ -106,6 +122,13 @@ fn describe(path: &Path, settings: &Settings, out: &mut impl Write) -> io::Resul
     if !overlaps.is_empty() {
         item("overlaps", &overlaps, out)?;
     }
+    let connects: Vec<String> = trials.iter().filter_map(Trial::line).collect();
+    if !connects.is_empty() {
+        item("connects", &connects, out)?;
+    }
+    for error in trials.iter().filter_map(Trial::error) {
+        writeln!(out, "\nerror: {error}")?;
+    }
     for warning in warnings(settings) {
         writeln!(out, "\nwarning: {warning}")?;
     }
@@ -125,16 +148,20 @@ fn item(about: &str, lines: &[String], out: &mut impl Write) -> io::Result<()> {
 
 /// What is valid, but hardly meant.
 fn warnings(settings: &Settings) -> Vec<String> {
+    [open_to_pages(settings), edge::open_files(settings)].into_iter().flatten().collect()
+}
+
+fn open_to_pages(settings: &Settings) -> Option<String> {
     let open: Vec<String> = settings.open_routes().map(|route| overlap::label(route)).collect();
     let of = match open.len() {
-        0 => return Vec::new(),
+        0 => return None,
         all if all == settings.routes.len() => String::new(),
         _ => format!(" on {}", open.join(", ")),
     };
-    vec![format!(
+    Some(format!(
         "any web page can open WebSockets{of} in the name of whoever visits it: \
          set `allow` in [origins] to the origins of your own pages, such as \"same-host\""
-    )]
+    ))
 }
 
 /// A route in lines: the heartbeat and the limits of its sessions, and the kinds of sessions where there are several.

@@ -146,5 +146,6 @@ impl Args {
 
 fn json(found: &Connections) -> String {
     let Connections { now, generation, total, list } = found;
-    format!("{:#}\n", json!({ "now": now, "generation": generation, "total": total, "connections": list }))
+    let json = json!({ "now": now, "generation": generation, "total": total, "connections": list });
+    text::escaped(&format!("{json:#}\n"))
 }

@@ -78,8 +78,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         other => anyhow::bail!("the inspect page has no port, but {other:?}"),
     };
     let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
-    tell(&guide).context("cannot print")?;
-    server.run(Shutdown::on_signals())?;
+    // It names Ctrl-C, which removes the certificate only once signals are listened to.
+    server.run_announced(Shutdown::on_signals(), || tell(&guide))?;
     Ok(ExitCode::SUCCESS)
 }
 

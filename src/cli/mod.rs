@@ -45,7 +45,9 @@ enum Command {
     #[command(after_help = "Exit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration")]
     Run(Source),
     /// Validate the configuration and read the certificates, without opening a port
-    #[command(after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration")]
+    #[command(
+        after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration, or with --connect an app that cannot be used"
+    )]
     Check(Check),
     /// Look at the configuration
     #[command(subcommand)]
@@ -100,16 +102,21 @@ struct Check {
     /// How the findings are written
     #[arg(long, value_enum, default_value_t)]
     format: check::Format,
+    /// Try every app too: connect, perform the TLS handshake, and send the request of its health check
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(source) => run::run(&source),
-        Command::Check(Check { source, format }) => {
-            check::check(&source.config, &source.overrides, format, certificates, app, &mut io::stdout().lock())
+        Command::Check(Check { source, format, connect }) => {
+            let Source { config, overrides } = &source;
+            let connect: Option<check::Connect<'_>> = if connect { Some(&check::connect::try_apps) } else { None };
+            check::check(config, overrides, format, certificates, app, connect, &mut io::stdout().lock())
                 .map(ExitCode::from)
-                .context("cannot print")
+                .context("cannot check")
         }
         Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),

@@ -1,6 +1,9 @@
 //! Text that goes to a person's terminal, or into a pipe.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+
+use crate::telemetry::disturbs;
 
 /// Prints `text` at once. Whoever read it may have gone, as `head` does; that is no failure of ours.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -21,8 +24,21 @@ pub(super) fn width() -> Option<usize> {
 
 /// `text` with everything replaced that could play tricks on a terminal: much of what is shown was chosen by clients.
 pub(super) fn printable(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if disturbs(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// `json` with the same characters escaped, which leaves its value as it is. `serde_json` escapes those below U+0020
+/// inside strings; outside they are white space.
+pub(super) fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c > '~' && disturbs(c) {
+            write!(escaped, "\\u{:04x}", u32::from(c)).expect("writing to a string");
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 /// `text` in at most `width` characters; what is cut shows an ellipsis.
@@ -46,6 +62,21 @@ mod tests {
     fn nothing_that_a_client_chose_reaches_the_terminal_as_a_command() {
         assert_eq!(printable("a\x1b[2Jb\n\u{9b}c\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}d");
         assert_eq!(printable("größe ✓"), "größe ✓");
+    }
+
+    #[test]
+    fn json_keeps_its_value_and_nothing_in_it_reaches_the_terminal_as_a_command() {
+        let disturbing: String = ('\0'..='\u{2100}').filter(|c| disturbs(*c)).collect();
+        for text in
+            ["\u{9b}2J\u{7f}", "a\u{2028}b\u{2029}c", "\u{85}\u{202e}\u{61c}", "größe ✓ \u{1f600}", disturbing.as_str()]
+        {
+            let value = serde_json::json!({ text: [text] });
+            let json = escaped(&format!("{value:#}"));
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON"), value, "{json}");
+            assert!(!json.chars().any(|c| c != '\n' && disturbs(c)), "{}", json.escape_unicode());
+        }
+        assert_eq!(escaped("\"\u{9b}ö\u{2028}\"\n"), "\"\\u009bö\\u2028\"\n");
+        assert_eq!(printable("a\u{2028}b\u{2029}"), "a\u{fffd}b\u{fffd}");
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use figment::value::Value;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-use super::form::{Given, Problem, Read, duration, off_or, or_table};
+use super::form::{Given, Problem, Read, Words, duration, off_or, one_of, or_table};
 use super::names::{server_name, source_address};
+use super::pin::Pin;
 use super::reader::{Entry, Table};
 use super::settings::{Target, Upstream, UpstreamProbe, UpstreamTls};
 use super::value::{file, socket_path};
@@ -19,6 +21,9 @@ use crate::heartbeat::UpstreamPolicy;
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// The shortest `give_up`: a healthy app may pause for hundreds of milliseconds.
 const SHORTEST_GIVE_UP: Duration = Duration::from_secs(1);
+
+/// The versions of the PROXY protocol that are written.
+pub(super) const PROXY_PROTOCOL: Words<bool> = &[("off", false), ("v2", true)];
 
 /// What a URL says.
 #[derive(Debug)]
@@ -86,9 +91,10 @@ impl<'a> Apps<'a> {
 }
 
 impl Url {
-    /// An app at this URL with the timing of `base`. Its TLS and source addresses are about another place.
+    /// An app at this URL with the timing of `base`. Its TLS, PROXY header and source addresses are about another place.
     fn over(self, base: &Upstream) -> Upstream {
-        Upstream { target: self.target, tls: self.tls, source_addresses: Vec::new(), ..base.clone() }
+        let Self { target, tls } = self;
+        Upstream { target, tls, proxy_protocol: false, source_addresses: Vec::new(), ..base.clone() }
     }
 }
 
@@ -102,6 +108,7 @@ fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
     }
     let connect_timeout = t.or("connect_timeout", duration, base.connect_timeout);
     let response_timeout = t.or("response_timeout", duration, base.response_timeout);
+    let proxy_protocol = t.or("proxy_protocol", one_of(PROXY_PROTOCOL), base.proxy_protocol);
     let source_addresses = match t.list("source_addresses", source_address) {
         Entry::Is(addresses) => addresses,
         Entry::Unset | Entry::Refused => base.source_addresses.clone(),
@@ -124,7 +131,16 @@ fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
     }
     let probe = t.or("probe", probe, base.probe);
     let tls = base.tls.map(|base| tls.unwrap_or(base));
-    Upstream { target: base.target, tls, connect_timeout, response_timeout, source_addresses, heartbeat, probe }
+    Upstream {
+        target: base.target,
+        tls,
+        connect_timeout,
+        response_timeout,
+        proxy_protocol,
+        source_addresses,
+        heartbeat,
+        probe,
+    }
 }
 
 /// What the table `t` says, key by key over `base`; `None` where nobody has written one.
@@ -146,7 +162,12 @@ fn tls(t: &Table<'_>, base: Option<&UpstreamTls>) -> Option<UpstreamTls> {
         (Entry::Unset, Entry::Unset) => base.identity,
         (Entry::Refused, _) | (_, Entry::Refused) => None,
     };
+    if t.sets("pin") && t.sets("ca") {
+        let problem = Problem::new("does not go together with `ca`: the signer of a pinned key is not looked at");
+        t.refuse(&["pin"], problem.with_help("leave out one of the two"));
+    }
     Some(UpstreamTls {
+        pins: t.or("pin", pins, base.pins),
         ca: t.entry("ca", file).optional().ok().flatten().or(base.ca),
         identity,
         server_name: t.entry("server_name", server_name).optional().ok().flatten().or(base.server_name),
@@ -193,6 +214,25 @@ fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
         },
         path if path.is_empty() || path.contains("://") => Err(misfit()),
         path => Err(misfit().with_help(format!("write \"/{path}\""))),
+    }
+}
+
+/// One pin, or a list of them.
+fn pins(given: &Given<'_>) -> Read<Vec<Pin>> {
+    const HEXADECIMAL: usize = 64;
+    let misfit = || Problem::new("must be \"sha256/\" and the Base64 of a hash, or a list of such pins");
+    let pin = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        Pin::parse(text).ok_or_else(|| match text.strip_prefix("sha256//") {
+            Some(hash) => misfit().with_help(format!("write \"sha256/{hash}\"")),
+            None if text.len() == HEXADECIMAL => misfit().with_help("this is the hash in hexadecimal"),
+            None => misfit().with_help("`pulsegate check --connect` prints the pin of an app"),
+        })
+    };
+    match given.value {
+        Value::Array(_, pins) if pins.is_empty() => Err(Problem::new("must not be empty: no key would be trusted")),
+        Value::Array(_, pins) => pins.iter().map(pin).collect(),
+        one => Ok(vec![pin(one)?]),
     }
 }
 

@@ -5,11 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::form::{Given, Problem, Read, Words, boolean, bounded, duration, off_or, one_of, or_table, size, whole};
-use super::names::{cidr, origin, sni};
+use super::form::{
+    Given, Problem, Read, Words, auto_or, boolean, bounded, duration, off_or, one_of, or_table, size, whole,
+};
+use super::forwarded::Forwarded;
+use super::names::{cidr, header_name, origin, sni};
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{ClientAuth, EdgeLimits, Forwarded, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls};
+use super::settings::{
+    ClientAuth, ConnectionLimit, EdgeLimits, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls, TlsMode,
+};
 use super::value::{address, all_cores, file, header_bytes, workers};
 
 /// What `tls.client_auth.mode` says.
@@ -20,8 +25,15 @@ enum Asked {
     Required,
 }
 
+const TERMINATES: Words<bool> = &[("terminate", true), ("off", false)];
 const OFF: Words<()> = &[("off", ())];
 const CLIENT_AUTH: Words<Asked> = &[("off", Asked::Off), ("optional", Asked::Optional), ("required", Asked::Required)];
+
+const HTTP2: Words<Http2> = &[
+    (Http2::On.as_str(), Http2::On),
+    (Http2::NoWebSockets.as_str(), Http2::NoWebSockets),
+    (Http2::Off.as_str(), Http2::Off),
+];
 
 /// More than any machine has memory for.
 const MOST_CONNECTIONS: usize = 100_000_000;
@@ -34,6 +46,7 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
         workers: t.or("workers", workers, all_cores()),
         proxy_protocol: proxy_protocol(t),
         redirect: t.or("redirect", off_or(address), None),
+        http2: t.or("http2", one_of(HTTP2), Http2::default()),
     };
     if let Some(redirect) = listen.redirect
         && collide(redirect, listen.address)
@@ -44,7 +57,11 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
     listen
 }
 
-pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<Tls> {
+pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<TlsMode> {
+    if !t.or("mode", one_of(TERMINATES), true) {
+        without_tls(t);
+        return Some(TlsMode::Off);
+    }
     let certificate = t.required("certificate", file, "the PEM file of the server's certificate chain");
     let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
     let sni = named_certificates(&t.tables("sni"));
@@ -57,7 +74,54 @@ pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), Strin
     if let Err(error) = certificates(&tls) {
         t.refuse(&["certificate"], Problem::new(format!("and its key cannot be used: {error}")));
     }
-    Some(tls)
+    Some(TlsMode::Terminate(tls))
+}
+
+/// Refuses the keys of [tls] that `mode = "off"` leaves without effect. Certificate and key may stay in a file that
+/// serves both modes.
+fn without_tls(t: &Table<'_>) {
+    drop((t.entry("certificate", file), t.entry("private_key", file)));
+    let sni = named_certificates(&t.tables("sni"));
+    for (key, is_set) in [
+        ("sni", sni.is_none_or(|sni| !sni.is_empty())),
+        ("strict_sni", t.or("strict_sni", boolean, false)),
+        ("modern", t.or("modern", boolean, false)),
+        ("client_auth", client_auth(&t.table("client_auth")) != ClientAuth::Off),
+        ("hsts", t.or("hsts", off_or(max_age), None).is_some()),
+    ] {
+        if is_set {
+            let problem = Problem::new("has no effect with mode = \"off\": no TLS is spoken here");
+            t.refuse(&[key], problem.with_help("leave it out, and set it on the proxy that terminates TLS"));
+        }
+    }
+}
+
+/// Refuses keys of other sections that do not go together with `tls.mode = "off"`.
+pub(super) fn beside_no_tls(root: &Table<'_>, listen: &Listen, forwarded: &Forwarded, limits: &EdgeLimits) {
+    if forwarded.trusted_proxies.is_empty() {
+        let problem = Problem::new(
+            "cannot be \"off\" without `trusted_proxies` in [forwarded]: any client could connect, and claim any address",
+        );
+        let help = "set trusted_proxies to the networks of the proxies that terminate TLS, such as [\"10.0.0.0/8\"]; \
+                    or set mode = \"terminate\"";
+        root.table("tls").refuse(&["mode"], problem.with_help(help));
+    }
+    if listen.redirect.is_some() {
+        let problem = Problem::new("has no effect with tls.mode = \"off\": there is no https here to redirect to");
+        let help = "leave it out, and redirect on the proxy that terminates TLS";
+        root.table("listen").refuse(&["redirect"], problem.with_help(help));
+    }
+    if limits.handshakes_per_ip.is_some() {
+        let problem = Problem::new("has no effect with tls.mode = \"off\": there are no handshakes here");
+        let help = "leave it out, and set it on the proxy that terminates TLS";
+        root.table("limits").refuse(&["handshakes_per_ip"], problem.with_help(help));
+    }
+}
+
+/// The limit of all client connections.
+fn connections(given: &Given<'_>) -> Read<ConnectionLimit> {
+    let read = auto_or(bounded(MOST_CONNECTIONS))(given)?;
+    Ok(read.map_or(ConnectionLimit::Auto, |most| most.map_or(ConnectionLimit::Off, ConnectionLimit::AtMost)))
 }
 
 pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
@@ -65,16 +129,20 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
     let limits = EdgeLimits {
         handshake: t.or("handshake", duration, base.handshake),
         header_read: t.or("header_read", duration, base.header_read),
+        keep_alive: t.or("keep_alive", duration, base.keep_alive),
+        write_stall: t.or("write_stall", duration, base.write_stall),
         headers: t.or("headers", whole(1..=4096), base.headers),
         header_bytes: t.or("header_bytes", header_bytes, base.header_bytes),
-        connections: t.or("connections", bounded(MOST_CONNECTIONS), base.connections),
+        response_headers: t.or("response_headers", whole(1..=10_000), base.response_headers),
+        connections: t.or("connections", connections, base.connections),
         connections_per_ip: t.or("connections_per_ip", bounded(MOST_CONNECTIONS), base.connections_per_ip),
         handshakes_per_ip: t.or("handshakes_per_ip", bounded(MOST_A_SECOND), base.handshakes_per_ip),
         memory: t.or("memory", off_or(size), base.memory),
         streams: t.or("streams", whole(1..=10_000), base.streams),
+        websocket_streams: t.or("websocket_streams", whole(1..=10_000), base.websocket_streams),
         resets: t.or("resets", whole(1..=1_000_000), base.resets),
     };
-    if let (Some(one), Some(all)) = (limits.connections_per_ip, limits.connections)
+    if let (Some(one), ConnectionLimit::AtMost(all)) = (limits.connections_per_ip, limits.connections)
         && one > all
     {
         let what = format!("does not fit: one address may not have more connections ({one}) than all together ({all})");
@@ -108,11 +176,12 @@ pub(super) fn origins(t: &Table<'_>, base: &Arc<OriginPolicy>) -> Arc<OriginPoli
 }
 
 pub(super) fn forwarded(t: &Table<'_>) -> Forwarded {
-    let trusted_proxies = match t.list("trusted_proxies", cidr) {
-        Entry::Is(networks) => networks,
-        Entry::Unset | Entry::Refused => Vec::new(),
-    };
-    Forwarded { trusted_proxies, rfc7239: t.or("rfc7239", boolean, false) }
+    let base = Forwarded::default();
+    Forwarded {
+        trusted_proxies: t.list_or("trusted_proxies", cidr, base.trusted_proxies),
+        rfc7239: t.or("rfc7239", boolean, base.rfc7239),
+        strip: t.list_or("strip", header_name, base.strip),
+    }
 }
 
 fn proxy_protocol(t: &Table<'_>) -> Option<ProxyProtocol> {

@@ -105,6 +105,20 @@ pub(super) fn cidr(given: &Given<'_>) -> Read<Cidr> {
     })
 }
 
+/// The name of a header field that a request can do without (RFC 9110 §5.1), in lower case.
+pub(super) fn header_name(given: &Given<'_>) -> Read<Box<str>> {
+    const NEEDED: [&str; 6] = ["connection", "content-length", "host", "te", "transfer-encoding", "upgrade"];
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let name = given.text().unwrap_or_default().to_ascii_lowercase();
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(Problem::new("must be the name of a header, such as \"X-Client-IP\""));
+    }
+    if NEEDED.contains(&&*name) || name.starts_with("sec-websocket-") {
+        return Err(Problem::new("must be a header that a request can do without"));
+    }
+    Ok(name.into())
+}
+
 /// One of this machine's addresses.
 pub(super) fn source_address(given: &Given<'_>) -> Read<IpAddr> {
     let misfit = || Problem::new("must be an IP address such as \"127.0.0.2\"");

@@ -60,6 +60,14 @@ pub(super) fn admin(t: &Table<'_>, ports: &Table<'_>, listen: &Listen) -> Admin 
     admin
 }
 
+/// Refuses what does not go together with `tls.mode = "off"`.
+pub(super) fn beside_no_tls(t: &Table<'_>, admin: &Admin) {
+    if admin.tls {
+        let problem = Problem::new("needs a certificate, and with tls.mode = \"off\" there is none");
+        t.refuse(&["tls"], problem.with_help("leave it out, and administer through a unix socket or 127.0.0.1"));
+    }
+}
+
 pub(super) fn log(t: &Table<'_>) -> Log {
     let base = Log::default();
     Log { level: t.or("level", directives, base.level), format: t.or("format", one_of(FORMATS), base.format) }

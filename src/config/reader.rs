@@ -169,6 +169,19 @@ impl<'a> Table<'a> {
         read.into_iter().collect::<Option<_>>().map_or(Entry::Refused, Entry::Is)
     }
 
+    /// The values of the list at `key`, or `default` where it is not set.
+    pub(super) fn list_or<T>(
+        &self,
+        key: &str,
+        form: impl Fn(&Given<'_>) -> Result<T, Problem>,
+        default: Vec<T>,
+    ) -> Vec<T> {
+        match self.list(key, form) {
+            Entry::Is(values) => values,
+            Entry::Unset | Entry::Refused => default,
+        }
+    }
+
     /// The values of the list at `key`, which has no default and may not be empty; `what` says what is missing then.
     pub(super) fn required_list<T>(
         &self,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::settings::{Admin, Listen, Log, Settings};
+use super::settings::{Admin, Listen, Log, Settings, TlsMode};
 
 impl Settings {
     /// Turns freshly loaded settings into those that can follow `running`: what a process cannot change while it runs
@@ -16,6 +16,14 @@ impl Settings {
         keep(address, &running.listen.address, "listen.address", &mut waiting);
         keep(workers, &running.listen.workers, "listen.workers", &mut waiting);
         keep(redirect, &running.listen.redirect, "listen.redirect", &mut waiting);
+        if self.tls.terminate().is_some() != running.tls.terminate().is_some() {
+            keep(&mut self.tls, &running.tls, "tls.mode", &mut waiting);
+            if running.tls == TlsMode::Off {
+                // The mode in force serves no other peers, and the new one may do without the list.
+                let (new, running) = (&mut self.forwarded.trusted_proxies, &running.forwarded.trusted_proxies);
+                keep(new, running, "forwarded.trusted_proxies", &mut waiting);
+            }
+        }
         let Log { format, .. } = &mut self.log;
         keep(format, &running.log.format, "log.format", &mut waiting);
         let token = self.admin.token.clone();
@@ -82,6 +90,27 @@ mod tests {
         assert_eq!((&new.listen, new.log.format), (&running.listen, running.log.format));
         assert_eq!(new.log.level, level, "the level is hot");
         assert_ne!(new.routes, running.routes, "the heartbeat is");
+    }
+
+    #[test]
+    fn the_mode_of_tls_waits_and_what_belongs_to_it() {
+        let terminating = settings("", "");
+        let off = || {
+            let text = "[tls]\nmode = \"off\"\n[upstream]\nurl = \"http://127.0.0.1:1\"\n\
+                        [forwarded]\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+            from_str(Path::new("proxy.toml"), text, &Environment::default(), &Overrides::default())
+                .unwrap_or_else(|report| panic!("{report}"))
+        };
+        let follow = |mut new: Settings, running: &Settings| {
+            let waiting = new.follow(running);
+            (waiting.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), new)
+        };
+        let (waiting, new) = follow(off(), &terminating);
+        assert_eq!((&*waiting, &new.tls), ("tls.mode", &terminating.tls));
+        let (waiting, new) = follow(terminating, &off());
+        assert_eq!((&*waiting, &new.tls), ("tls.mode forwarded.trusted_proxies", &TlsMode::Off));
+        assert_eq!(new.forwarded.trusted_proxies, off().forwarded.trusted_proxies);
+        assert_eq!(follow(off(), &off()).0, "");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::names::host;
 use super::operate;
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
-use super::settings::{Route, SessionLimits, Settings, Tls, Upstream};
+use super::settings::{Route, SessionLimits, Settings, Tls, TlsMode, Upstream};
 use super::spoken::{Spoken, spoken};
 use super::value::{close_code, close_reason, prefix};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
@@ -67,6 +67,10 @@ pub(super) fn read(
     let forwarded = edge::forwarded(&root.table("forwarded"));
     let drain = operate::drain(&root.table("drain"));
     let admin = operate::admin(&root.table("admin"), &listen_table, &listen);
+    if tls == Some(TlsMode::Off) {
+        edge::beside_no_tls(root, &listen, &forwarded, &limits);
+        operate::beside_no_tls(&root.table("admin"), &admin);
+    }
     let log = operate::log(&root.table("log"));
     let otel = operate::otel(&root.table("otel"));
     let written = routes(&root.tables("route"), &common, &mut apps);

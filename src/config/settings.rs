@@ -14,8 +14,10 @@ use std::time::Duration;
 pub use operate::*;
 
 use super::cidr::Cidr;
+use super::forwarded::Forwarded;
 use super::host::HostPattern;
 use super::origins::OriginPolicy;
+use super::pin::Pin;
 use crate::heartbeat::{Heartbeat, Policy, UpstreamPolicy};
 
 /// Everything `pulsegate run` needs.
@@ -23,8 +25,8 @@ use crate::heartbeat::{Heartbeat, Policy, UpstreamPolicy};
 pub struct Settings {
     /// Where connections are accepted.
     pub listen: Listen,
-    /// What the TLS handshake presents and asks for.
-    pub tls: Tls,
+    /// Whether TLS is terminated here, and how.
+    pub tls: TlsMode,
     /// The app behind the proxy, for every route that names no other.
     pub upstream: Arc<Upstream>,
     /// Routes in the order in which they are tried: those of one host, those of a wildcard (the longer first), those of
@@ -64,11 +66,12 @@ impl Settings {
 
     /// Every file that was read for the settings or is read to follow them, each once; not the configuration file itself.
     pub fn files(&self) -> Vec<PathBuf> {
-        let own = std::iter::once([&self.tls.certificate, &self.tls.private_key]);
-        let named = self.tls.sni.iter().map(|named| [&named.certificate, &named.private_key]);
-        let clients = match &self.tls.client_auth {
-            ClientAuth::Off => None,
-            ClientAuth::Optional(ca) | ClientAuth::Required(ca) => Some(ca.as_path()),
+        let tls = self.tls.terminate();
+        let own = tls.into_iter().map(|tls| [&tls.certificate, &tls.private_key]);
+        let named = tls.into_iter().flat_map(|tls| &tls.sni).map(|named| [&named.certificate, &named.private_key]);
+        let clients = match tls.map(|tls| &tls.client_auth) {
+            None | Some(ClientAuth::Off) => None,
+            Some(ClientAuth::Optional(ca) | ClientAuth::Required(ca)) => Some(ca.as_path()),
         };
         let apps = self.upstreams().into_iter().flat_map(|app| app.tls_files());
         let token = self.admin.token.as_ref().map(Token::file);
@@ -94,6 +97,31 @@ pub struct Listen {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// The address of a plain HTTP port that sends everybody to https; `None` is no such port.
     pub redirect: Option<SocketAddr>,
+    /// Whether HTTP/2 is offered.
+    pub http2: Http2,
+}
+
+/// The use of HTTP/2 on the TLS port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// Offered to clients, WebSockets over its streams included (RFC 8441).
+    #[default]
+    On,
+    /// Offered without extended CONNECT: clients open WebSockets over HTTP/1.1 then.
+    NoWebSockets,
+    /// Not offered.
+    Off,
+}
+
+impl Http2 {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::NoWebSockets => "no-websockets",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// The PROXY protocol, v1 and v2: every connection must begin with its header.
@@ -101,6 +129,31 @@ pub struct Listen {
 pub struct ProxyProtocol {
     /// Peers whose header is believed, never none; all others are refused.
     pub trusted: Vec<Cidr>,
+}
+
+/// Whether the port of clients speaks TLS (`tls.mode`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// It does.
+    Terminate(Tls),
+    /// It does not: the proxies of `forwarded.trusted_proxies`, never none, terminate TLS, and no other peer is served.
+    Off,
+}
+
+impl TlsMode {
+    /// The terms of TLS where it is terminated here.
+    pub fn terminate(&self) -> Option<&Tls> {
+        match self {
+            Self::Terminate(tls) => Some(tls),
+            Self::Off => None,
+        }
+    }
+}
+
+impl From<Tls> for TlsMode {
+    fn from(tls: Tls) -> Self {
+        Self::Terminate(tls)
+    }
 }
 
 /// What the TLS handshake presents and asks for.
@@ -171,6 +224,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long the head of a response may take.
     pub response_timeout: Duration,
+    /// Whether each connection begins with a PROXY header of version 2, which names the client.
+    pub proxy_protocol: bool,
     /// Own addresses that connections are spread over; the kernel chooses where there is none. Always empty for a unix
     /// socket.
     pub source_addresses: Vec<IpAddr>,
@@ -212,6 +267,7 @@ impl Upstream {
             tls: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
+            proxy_protocol: false,
             source_addresses: Vec::new(),
             heartbeat: UpstreamPolicy::default(),
             probe: UpstreamProbe::default(),
@@ -246,6 +302,9 @@ impl fmt::Display for Upstream {
 pub struct UpstreamTls {
     /// PEM file of the authorities that may have signed its certificate; `None` is those of the system.
     pub ca: Option<PathBuf>,
+    /// The keys of which its certificate must have one. Where there are some, they alone decide: neither the authority
+    /// nor the name and the dates of the certificate do.
+    pub pins: Vec<Pin>,
     /// PEM files of the certificate chain and the key that the proxy shows when it is asked.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name (or IP address) that its certificate must have, and that it is asked for; `None` is the host of its URL.
@@ -315,12 +374,18 @@ pub struct EdgeLimits {
     pub handshake: Duration,
     /// How long the head of a request may take.
     pub header_read: Duration,
+    /// How long a connection that has had a request may be without one.
+    pub keep_alive: Duration,
+    /// How long the client may take nothing of the response to a plain request.
+    pub write_stall: Duration,
     /// Header fields in one request.
     pub headers: usize,
     /// Bytes of one request's head.
     pub header_bytes: usize,
-    /// Client connections of the whole process; `None` is unlimited.
-    pub connections: Option<usize>,
+    /// Header fields in a response of an app.
+    pub response_headers: usize,
+    /// Client connections of the whole process.
+    pub connections: ConnectionLimit,
     /// Client connections of one IPv4 address or one IPv6 /64; `None` is unlimited.
     pub connections_per_ip: Option<usize>,
     /// TLS handshakes a second that one IPv4 address or one IPv6 /64 may begin; `None` is unlimited.
@@ -328,9 +393,12 @@ pub struct EdgeLimits {
     /// Bytes that all sessions together may hold for slow peers; while there are more, upgrades are refused. `None` is
     /// unlimited.
     pub memory: Option<u64>,
-    /// Streams that one HTTP/2 connection may have open at once.
+    /// Plain requests that one HTTP/2 connection may have open at once.
     pub streams: u32,
-    /// Streams that an HTTP/2 client may reset within 10 s.
+    /// WebSockets that one HTTP/2 connection may have open at once.
+    pub websocket_streams: u32,
+    /// Requests that reached the app and that an HTTP/2 client may abandon within 10 s, and streams that it may lose in
+    /// that time for what it did on them.
     pub resets: u32,
 }
 
@@ -339,16 +407,32 @@ impl Default for EdgeLimits {
         Self {
             handshake: Duration::from_secs(5),
             header_read: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            write_stall: Duration::from_secs(45),
             headers: 100,
             header_bytes: 16 * 1024,
-            connections: None,
+            response_headers: 2000,
+            connections: ConnectionLimit::default(),
             connections_per_ip: None,
             handshakes_per_ip: None,
             memory: None,
             streams: 100,
-            resets: 100,
+            websocket_streams: 100,
+            resets: 1000,
         }
     }
+}
+
+/// How many client connections the whole process may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// As many as the limit of open files has room for, beside a reserve.
+    #[default]
+    Auto,
+    /// This many.
+    AtMost(usize),
+    /// Any number.
+    Off,
 }
 
 /// Bounds on one WebSocket session.
@@ -360,13 +444,4 @@ pub struct SessionLimits {
     pub message: Option<u64>,
     /// Messages a second that the client may send; `None` is unlimited.
     pub messages_per_second: Option<u32>,
-}
-
-/// What is told to the app about the client's address, and what is believed of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// Peers whose `X-Forwarded-*` and `Forwarded` are kept and added to; everybody else's are replaced.
-    pub trusted_proxies: Vec<Cidr>,
-    /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
-    pub rfc7239: bool,
 }

@@ -3,7 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN};
 
-use super::Connection;
+use super::{Connection, forwarded};
 use crate::config::{OriginPolicy, Route};
 use crate::telemetry::lines;
 use crate::upgrade::Refusal;
@@ -15,7 +15,8 @@ pub(super) fn admit(
     headers: &HeaderMap,
     host: &HeaderValue,
 ) -> Result<(), Refusal> {
-    check_origin(&route.origins, headers, host)?;
+    let asked_for = forwarded::host(&connection.rules.forwarded, connection.peer.address, headers, host);
+    check_origin(&route.origins, headers, &asked_for)?;
     let held = connection.edge.metrics.memory().total();
     match connection.rules.limits.memory {
         // Sessions that are open go on: theirs is the memory, and it shrinks again when their peers read.

@@ -1,16 +1,18 @@
 //! A plain request: to the app and back, both bodies streaming.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, HeaderValue};
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::access::Access;
 use super::reply::{self, Reply};
-use super::{Connection, headers, origin_form};
+use super::{Connection, forwarded, headers, target};
 use crate::config::Route;
-use crate::upstream::{Lease, Upload};
+use crate::telemetry::lines::Client;
+use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};
 
 /// A body may take this many times what a head may, for each KiB.
 const BODY_PATIENCE: u32 = 6;
@@ -26,7 +28,10 @@ pub(super) async fn forward(
     let edge = &connection.edge;
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let (status, reason) = match connection.rules.upstream(route).send(outbound(request, host, connection)).await {
+    let stall = connection.rules.limits.write_stall;
+    let app = connection.rules.upstream(route);
+    let client = client_addresses(connection, app, request.headers());
+    let (status, reason) = match app.send(outbound(request, host, connection), client, stall).await {
         Ok((response, lease)) if relayable(&response) => {
             access.answered(response.status());
             return inbound(response, version, Some(lease), Some(access));
@@ -43,6 +48,23 @@ pub(super) async fn forward(
     reply::explain(status, reason, accept.as_ref(), Some(access))
 }
 
+/// The addresses that a connection to `app` states, made for a request with these `headers`; `None` if it states none.
+pub(super) fn client_addresses(
+    connection: &Connection,
+    app: &Upstream,
+    headers: &HeaderMap,
+) -> Option<ClientAddresses> {
+    if !app.is_told_addresses() {
+        return None;
+    }
+    let client = match forwarded::client(&connection.rules.forwarded, connection.peer.address, headers) {
+        Client::Peer(address) => address,
+        Client::Forwarded(address) => (address, 0).into(),
+    };
+    let local = connection.peer.local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+    Some(ClientAddresses { client, local })
+}
+
 /// Whether a response to a plain request makes sense: nobody asked to switch protocols (RFC 9110 §15.2.2), or for
 /// transfer codings (RFC 9112 §7.4).
 fn relayable(response: &Response<Incoming>) -> bool {
@@ -57,21 +79,23 @@ pub(super) fn inbound(
     access: Option<Box<Access>>,
 ) -> Response<Reply> {
     let (mut head, body) = response.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
+    let nominated = headers::strip_hop_by_hop(&mut head.headers);
     headers::frame(&mut head.headers, &body);
     // A proxy speaks its own version, not the app's (RFC 9110 §2.5). hyper lowers it for an HTTP/1.0 client, but
     // would promise such a client to keep a connection alive whose end is the end of the body.
     let delimited_by_close = version == Version::HTTP_10 && body.size_hint().exact().is_none();
     head.version = if delimited_by_close { Version::HTTP_10 } else { Version::HTTP_11 };
-    Response::from_parts(head, Reply::relayed(body, lease, access))
+    Response::from_parts(head, Reply::relayed(body, nominated, lease, access))
 }
 
 fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
+    let target = target::origin_form(&request);
     let (mut head, upload) = request.into_parts();
     let upload = upload.within(connection.rules.limits.header_read * BODY_PATIENCE);
-    headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
+    let nominated = headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
+    let upload = upload.cleaning_trailers(move |trailers| headers::clean_trailers(trailers, &nominated));
     headers::frame_request(&mut head.headers, &upload);
-    head.uri = origin_form(&head.uri);
+    head.uri = target;
     head.version = Version::HTTP_11;
     Request::from_parts(head, upload)
 }

@@ -1,23 +1,44 @@
 //! Where a request comes from: what is believed of it, and what the app is told.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 
 use super::Peer;
 use super::headers::CLIENT_CERTIFICATE;
-use crate::config::Forwarded;
-use crate::telemetry::lines::Client;
+use crate::config::{Forwarded, IDENTITY_FIELDS};
+use crate::telemetry::lines::{self, Client};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// What only a proxy may say of a request; from anybody but a trusted one it goes no further.
-const CLAIMS: [HeaderName; 6] =
-    [FORWARDED, FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, CLIENT_CERTIFICATE, REQUEST_ID];
+/// Fields that only a proxy may set, and that this one sets; those of an untrusted peer are replaced.
+const CLAIMS: [HeaderName; 8] = [
+    FORWARDED,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+    FORWARDED_PORT,
+    REAL_IP,
+    CLIENT_CERTIFICATE,
+    REQUEST_ID,
+];
+
+/// Logs the first field of `forwarded.strip` that is removed, once in the life of the process.
+static FIRST_STRIPPED: Once = Once::new();
+
+/// Returns whether the field `name` is one with which proxies say where a request comes from.
+pub(super) fn is_claim(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    CLAIMS.contains(name) || text.starts_with("x-forwarded-") || IDENTITY_FIELDS.contains(&text)
+}
 
 /// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
 /// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
@@ -38,24 +59,71 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     client
 }
 
-/// Says in `headers` who sent the request and what it was sent to: behind what a trusted `peer` says, in place of what
-/// another one does. `host` is the authority that was asked for.
+/// Returns the host that the client asked for: what a trusted peer says it was, otherwise `host`, the authority of the
+/// request itself.
+pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, host: &HeaderValue) -> HeaderValue {
+    let told = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
+    told.unwrap_or_else(|| host.clone())
+}
+
+/// Writes into `headers` where the request comes from and what it asked for. An untrusted `peer` is the client: its own
+/// claims are replaced, and the fields of `forwarded.strip` removed. A trusted one is another proxy: its address is added to
+/// the lists (`X-Forwarded-For`, `Forwarded`), and what it says in the fields that have one value stands. `host` is the
+/// authority of the request.
 pub(super) fn tell(settings: &Forwarded, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
     // A v4 client of a dual-stack listener is a v4 client.
     let address = peer.address.ip().to_canonical();
     if !trusts(settings, address) {
+        // Without TLS every connection comes from a trusted proxy, and where a PROXY header names a client behind that,
+        // the proxy still decides on the scheme: only it knows whether the client uses TLS.
+        let scheme = if peer.tls.is_none() { single(headers, &FORWARDED_PROTO) } else { None };
         for name in &CLAIMS {
             headers.remove(name);
         }
+        strip(settings, headers, peer.address);
+        headers.extend(scheme.map(|scheme| (FORWARDED_PROTO, scheme)));
     }
-    let scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
+    let client = client(settings, peer.address, headers).address();
+    let scheme = settle(headers, FORWARDED_PROTO, || HeaderValue::from_static(own_scheme));
+    let asked_for = settle(headers, FORWARDED_HOST, || host.clone());
+    settle(headers, FORWARDED_PORT, || port(&asked_for, &scheme).into());
+    settle(headers, REAL_IP, || HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII"));
     append(headers, FORWARDED_FOR, address.to_string().as_bytes());
-    append(headers, FORWARDED_PROTO, scheme.as_bytes());
-    append(headers, FORWARDED_HOST, host.as_bytes());
     if settings.rfc7239 {
-        append(headers, FORWARDED, &element(address, host, scheme));
+        append(headers, FORWARDED, &element(address, host, own_scheme));
     }
     headers.entry(REQUEST_ID).or_insert_with(request_id);
+}
+
+/// Removes the fields by which an app might take the client for another one.
+fn strip(settings: &Forwarded, headers: &mut HeaderMap, peer: SocketAddr) {
+    let is_listed = |name: &&HeaderName| settings.strip.iter().any(|listed| **listed == *name.as_str());
+    let listed: Vec<HeaderName> = headers.keys().filter(is_listed).cloned().collect();
+    for name in &listed {
+        headers.remove(name);
+        FIRST_STRIPPED.call_once(|| lines::header_stripped(peer, name.as_str()));
+    }
+}
+
+/// Reduces a field that has one value to it, or sets it to `own` where there is none; returns the value.
+fn settle(headers: &mut HeaderMap, name: HeaderName, own: impl FnOnce() -> HeaderValue) -> HeaderValue {
+    let value = single(headers, &name).unwrap_or_else(own);
+    headers.insert(name, value.clone());
+    value
+}
+
+/// The value of a field that should have one. Of a list it is the first, which is the one that Express takes.
+fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let lines = headers.get_all(name).iter();
+    let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    values.find(|value| !value.is_empty()).and_then(|value| HeaderValue::from_bytes(value).ok())
+}
+
+/// The port that the client asked for: that of `host`, or the one that its scheme implies.
+fn port(host: &HeaderValue, scheme: &HeaderValue) -> u16 {
+    let named = Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16());
+    named.unwrap_or(if scheme == "http" { 80 } else { 443 })
 }
 
 fn trusts(settings: &Forwarded, address: IpAddr) -> bool {
@@ -122,7 +190,7 @@ mod tests {
 
     fn settings(rfc7239: bool) -> Forwarded {
         let trusted_proxies = ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().expect(network)).into();
-        Forwarded { trusted_proxies, rfc7239 }
+        Forwarded { trusted_proxies, rfc7239, ..Forwarded::default() }
     }
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -139,7 +207,7 @@ mod tests {
     /// What the app is told of a request with `fields` from `peer`, without its id.
     fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
-        let peer = Peer { address: peer.parse().expect(peer), tls: Some(tls) };
+        let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
         let mut headers = map(fields);
         tell(&settings(rfc7239), &mut headers, &HeaderValue::from_static(host), &peer);
         assert!(headers.remove(REQUEST_ID).is_some(), "every request has an id");
@@ -159,8 +227,10 @@ mod tests {
     fn a_trusted_proxy_is_added_to() {
         let expected = [
             ("x-forwarded-for", "198.51.100.1, 10.0.0.9, 10.1.2.3"),
-            ("x-forwarded-proto", "http, https"),
-            ("x-forwarded-host", "first.example, app.example"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "first.example"),
+            ("x-forwarded-port", "80"),
+            ("x-real-ip", "198.51.100.1"),
             ("x-forwarded-client-cert", "Hash=1"),
             ("forwarded", "for=198.51.100.1;proto=http"),
         ];
@@ -177,10 +247,89 @@ mod tests {
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "app.example"),
+            ("x-forwarded-port", "443"),
+            ("x-real-ip", "192.0.2.7"),
         ]);
         assert_eq!(told(false, "192.0.2.7:9", "app.example", CLAIMED), expected);
         expected.insert(FORWARDED, HeaderValue::from_static("for=192.0.2.7;host=app.example;proto=https"));
         assert_eq!(told(true, "192.0.2.7:9", "app.example", CLAIMED), expected);
+    }
+
+    #[test]
+    fn fields_of_one_value_have_one() {
+        let of = |name: &'static str, fields: &[(&'static str, &'static str)]| {
+            let headers = told(false, "10.1.2.3:9", "app.example:8443", fields);
+            let mut values = headers.get_all(name).iter();
+            let first = values.next().map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(values.next(), None, "{name} has one line");
+            first.unwrap_or_else(|| panic!("{name} is there"))
+        };
+        for (name, own) in [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "app.example:8443"),
+            ("x-forwarded-port", "8443"),
+            ("x-real-ip", "10.1.2.3"),
+        ] {
+            assert_eq!(of(name, &[]), own);
+            assert_eq!(of(name, &[(name, "")]), own, "an empty {name} says nothing");
+            assert_eq!(of(name, &[(name, "told")]), "told");
+            assert_eq!(of(name, &[(name, "told, later"), (name, "last")]), "told", "Express takes the first too");
+        }
+        assert_eq!(of("x-forwarded-port", &[("x-forwarded-host", "shop.example")]), "443");
+        assert_eq!(of("x-forwarded-port", &[("x-forwarded-host", "shop.example:81")]), "81");
+        let plain = [("x-forwarded-host", "shop.example"), ("x-forwarded-proto", "http")];
+        assert_eq!(of("x-forwarded-port", &plain), "80");
+        assert_eq!(of("x-real-ip", &[("x-forwarded-for", "6.6.6.6, 198.51.100.1")]), "198.51.100.1");
+    }
+
+    #[test]
+    fn identity_fields_of_an_untrusted_peer_are_removed() {
+        let claims = [
+            ("x-client-ip", "6.6.6.6"),
+            ("cf-connecting-ip", "6.6.6.6"),
+            ("true-client-ip", "6.6.6.6"),
+            ("x-forwarded-user", "root"),
+            ("x-forwarded-ssl", "on"),
+            ("x-forwarded-prefix", "/admin"),
+        ];
+        let told_by = |peer| {
+            let headers = told(false, peer, "app.example", &claims);
+            claims.iter().filter(|(name, _)| headers.contains_key(*name)).count()
+        };
+        assert_eq!(told_by("192.0.2.7:9"), 0);
+        assert_eq!(told_by("10.0.0.1:9"), claims.len(), "a trusted proxy may say who the client is");
+        let none = Forwarded { strip: Vec::new(), ..settings(false) };
+        let mut headers = map(&claims);
+        let peer = Peer::at("192.0.2.7:9".parse().unwrap());
+        tell(&none, &mut headers, &HeaderValue::from_static("a"), &peer);
+        assert!(claims.iter().all(|(name, _)| headers.contains_key(*name)), "{headers:?}");
+    }
+
+    #[test]
+    fn the_host_of_a_trusted_proxy_is_the_one_that_the_client_asked_for() {
+        let host = |peer: &str, fields: &[(&'static str, &'static str)]| {
+            host(&settings(false), peer.parse().unwrap(), &map(fields), &HeaderValue::from_static("app.internal"))
+        };
+        let told = [("x-forwarded-host", "app.example")];
+        assert_eq!(host("10.0.0.1:9", &told), "app.example");
+        assert_eq!(host("192.0.2.7:9", &told), "app.internal");
+        assert_eq!(host("10.0.0.1:9", &[]), "app.internal");
+    }
+
+    #[test]
+    fn without_tls_the_scheme_is_the_one_that_the_proxy_states() {
+        let scheme = |peer: &str, fields: &[(&'static str, &'static str)]| {
+            let mut headers = map(fields);
+            tell(&settings(false), &mut headers, &HeaderValue::from_static("a"), &Peer::at(peer.parse().unwrap()));
+            let field = |name: &str| headers[name].to_str().unwrap().to_owned();
+            (field("x-forwarded-proto"), field("x-forwarded-for"), field("x-forwarded-port"))
+        };
+        let told = [("x-forwarded-proto", "https"), ("x-forwarded-for", "198.51.100.1")];
+        let expected = |proto: &str, addresses: &str, port: &str| (proto.into(), addresses.into(), port.into());
+        assert_eq!(scheme("10.0.0.1:9", &told), expected("https", "198.51.100.1, 10.0.0.1", "443"));
+        // The address of a PROXY header, which stands for the client.
+        assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
+        assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
     }
 
     #[test]
@@ -195,7 +344,7 @@ mod tests {
     fn the_id_of_a_request_is_kept_from_a_trusted_proxy_alone() {
         let id = |peer: &str| {
             let mut headers = map(&[("x-request-id", "abc")]);
-            let peer = Peer { address: peer.parse().expect(peer), tls: None };
+            let peer = Peer::at(peer.parse().expect(peer));
             tell(&settings(false), &mut headers, &HeaderValue::from_static("a"), &peer);
             headers[REQUEST_ID].clone()
         };

@@ -6,12 +6,20 @@
 
 mod egress;
 mod exchange;
+mod frame;
 mod frames;
 mod guard;
+mod heartbeats;
+mod hpack;
+mod huffman;
 mod inflow;
 mod keepalive;
 mod leg;
+mod outgoing;
 mod streams;
+mod targets;
+mod tolerance;
+mod turns;
 mod wire;
 
 use std::future::{Future, poll_fn};
@@ -27,16 +35,18 @@ use hyper::Request;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Connection, Edge, Peer, linger};
-use crate::config::EdgeLimits;
-use crate::relay::Leg;
+use super::{Connection, Edge, Peer, linger, target};
+use crate::config::{EdgeLimits, Http2};
+use crate::relay::{Held, Leg};
 use crate::suspension::timeout;
 use crate::telemetry::lines;
 use exchange::Exchange;
+use frames::{Fault, Frames};
 pub use guard::FrameGuard;
 use inflow::Inflows;
 use keepalive::{Finding, KeepAlive};
-use wire::Wire;
+use streams::Kind;
+use wire::{Found, Wire};
 
 /// What one stream may send ahead of its use (RFC 9113 §5.2). The window of the connection is that of all streams
 /// together: one that nobody reads holds up no other.
@@ -49,6 +59,13 @@ const DATA_FRAME_BUDGET: usize = 4 * 1024 * 1024;
 /// Bytes of one stream that the library holds for a connection that takes none.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// Requests that a client may cancel before the driver has seen them, after which the library ends the connection. They
+/// cost no more than other frames do, which [`tolerance`] limits.
+const CANCELLED_MOST: usize = 100_000;
+
+/// A connection with WebSockets is ended after so many times the losses that another one is (`limits.resets`).
+const PATIENCE: u32 = 10;
+
 /// What a header field counts for beyond its bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
@@ -58,19 +75,20 @@ const PARTING: Duration = Duration::from_secs(2);
 /// Serves one client connection until it closes. Every stream is a task of its own.
 pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
     let mut wire = Wire::new(stream, Instant::now());
-    let limits = edge.rules().limits;
-    let handshake = timeout(limits.header_read, pin!(library(&limits).handshake(wire.clone()))).await;
+    let rules = edge.rules();
+    let (limits, http2) = (rules.limits, rules.http2);
+    drop(rules);
+    let handshake = timeout(limits.header_read, pin!(library(&limits, http2).handshake(wire.clone()))).await;
     let ended = match handshake {
         Ok(Ok(connection)) => {
             let mut driver = Driver::new(connection, wire.clone(), peer.clone(), Arc::clone(&edge), limits);
             poll_fn(|cx| driver.poll(cx)).await
         }
         Ok(Err(error)) => Ended::of(&error),
-        Err(_) => Ended::Refused("header_timeout", Reason::NO_ERROR),
+        Err(_) => Ended::Refused(Fault { word: "header_timeout", code: Reason::NO_ERROR }),
     };
-    if let Ended::Refused(reason, code) = ended {
-        edge.metrics.goaway(reason);
-        lines::h2_goaway(peer.address, reason, code.into());
+    if let Ended::Refused(fault) = ended {
+        report(&edge, &peer, fault);
     }
     wire.release();
     if ended == Ended::Dead {
@@ -80,20 +98,35 @@ pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: 
     }
 }
 
-fn library(limits: &EdgeLimits) -> server::Builder {
-    let resets = usize::try_from(limits.resets).unwrap_or(usize::MAX);
+/// Reports that a client is told to go away, and why.
+fn report(edge: &Edge, peer: &Peer, Fault { word, code }: Fault) {
+    edge.metrics.goaway(word);
+    lines::h2_goaway(peer.address, word, code.into());
+}
+
+/// Streams of both kinds that one connection may have open at once.
+fn streams(limits: &EdgeLimits, http2: Http2) -> u32 {
+    let websockets = if http2 == Http2::On { limits.websocket_streams } else { 0 };
+    limits.streams.saturating_add(websockets)
+}
+
+fn library(limits: &EdgeLimits, http2: Http2) -> server::Builder {
+    let streams = streams(limits, http2);
     let header_list = limits.header_bytes.saturating_add(limits.headers.saturating_mul(FIELD_OVERHEAD));
     let mut builder = server::Builder::new();
+    if http2 == Http2::On {
+        builder.enable_connect_protocol();
+    }
     builder
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.streams)
+        .max_concurrent_streams(streams)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams).min((1 << 31) - 1))
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams).min(frame::LARGEST_WINDOW))
         .data_frame_budget(DATA_FRAME_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(header_list).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(resets)
-        .max_local_error_reset_streams(Some(resets));
+        .max_pending_accept_reset_streams(CANCELLED_MOST)
+        // It would count over the whole life of the connection; the losses of ten seconds count here instead.
+        .max_local_error_reset_streams(None);
     builder
 }
 
@@ -105,26 +138,15 @@ enum Ended {
     /// The client did not answer, not even to the end of the connection.
     Dead,
     /// By the proxy, for what the client did.
-    Refused(&'static str, Reason),
+    Refused(Fault),
 }
 
 impl Ended {
     fn of(error: &h2::Error) -> Self {
         match error.reason() {
-            Some(code) if error.is_library() && code != Reason::NO_ERROR => Self::Refused(word(code), code),
+            Some(code) if error.is_library() && code != Reason::NO_ERROR => Self::Refused(Fault::of(code)),
             _ => Self::Closed,
         }
-    }
-}
-
-/// The word for an error that the library found.
-fn word(code: Reason) -> &'static str {
-    match code {
-        Reason::ENHANCE_YOUR_CALM => "excessive",
-        Reason::FLOW_CONTROL_ERROR => "flow_control",
-        Reason::FRAME_SIZE_ERROR => "frame_size",
-        Reason::COMPRESSION_ERROR => "compression",
-        _ => "protocol_error",
     }
 }
 
@@ -137,9 +159,13 @@ struct Driver<C: Leg> {
     keepalive: KeepAlive,
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Why the connection is being ended.
-    refused: Option<(&'static str, Reason)>,
+    refused: Option<Fault>,
+    /// Set once new streams are refused because of too many losses.
+    is_closed_to_new: bool,
     /// As they were when the connection began: its SETTINGS told the client.
     limits: EdgeLimits,
+    /// What the connection holds for its client, beside what its sessions count.
+    held: Held,
 }
 
 impl<C: Leg + Send + 'static> Driver<C> {
@@ -151,11 +177,24 @@ impl<C: Leg + Send + 'static> Driver<C> {
         limits: EdgeLimits,
     ) -> Self {
         let pings = connection.ping_pong();
-        let keepalive = KeepAlive::new(pings, limits.header_read, Instant::now());
+        let keepalive = KeepAlive::new(pings, &limits, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         wire.cork();
         let inflows = Inflows::default();
-        Self { connection, wire, peer, edge, inflows, keepalive, draining, refused: None, limits }
+        let held = Held::new(edge.metrics.memory());
+        Self {
+            connection,
+            wire,
+            peer,
+            edge,
+            inflows,
+            keepalive,
+            draining,
+            refused: None,
+            is_closed_to_new: false,
+            limits,
+            held,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -174,7 +213,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
             self.wire.settle(cx);
             if self.wire.is_crowded() {
                 self.inflows.sweep();
-                self.wire.frames(frames::Frames::forget_small);
+                self.wire.frames(Frames::forget_small);
             }
             if !self.is_refused_now() {
                 break;
@@ -202,42 +241,91 @@ impl<C: Leg + Send + 'static> Driver<C> {
                 Poll::Pending
             }
             Finding::SlowHead => {
-                self.refuse("header_timeout", Reason::ENHANCE_YOUR_CALM);
+                self.refuse(Fault { word: "header_timeout", code: Reason::ENHANCE_YOUR_CALM });
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
         }
     }
 
-    fn start(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let (request, inflow) = exchange::parts(request);
+    fn start(&mut self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if let Some(sent) = self.wire.streams(|streams| streams.targets.take(respond.stream_id().into())) {
+            target::note(&mut request, sent.into());
+        }
+        let kind = exchange::kind(&request);
+        if exchange::is_malformed(&request) {
+            return respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        let (open, most) = match kind {
+            Kind::Plain => (self.wire.streams(|streams| streams.open_of(kind)), self.limits.streams),
+            Kind::WebSocket => (self.wire.streams(|streams| streams.open_of(kind)), self.limits.websocket_streams),
+        };
+        if self.is_closed_to_new || open >= most {
+            if kind == Kind::WebSocket {
+                self.edge.metrics.rejected("streams");
+            }
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        let counted = (kind == Kind::Plain).then(|| Held::new(self.edge.metrics.memory()));
+        let (request, inflow) = exchange::parts(request, counted);
         self.inflows.add(&inflow);
         let connection = Connection::new(self.peer.clone(), Arc::clone(&self.edge));
-        let entry = self.wire.enter(respond.stream_id().into());
+        let entry = self.wire.enter(respond.stream_id().into(), kind);
         let exchange = Exchange { connection, entry, respond, inflow };
         // Boxed: on its way into a task a future is moved about, and this one is large.
         self.edge.tracker.spawn(Box::pin(exchange.run(request)));
-    }
-
-    /// Ends the connection if the client resets streams faster than anybody honest does; says whether it just did.
-    fn is_refused_now(&mut self) -> bool {
-        let resets = self.wire.frames(|frames| frames.resets());
-        let excessive = self.refused.is_none() && u32::try_from(resets).is_ok_and(|resets| resets > self.limits.resets);
-        if excessive {
-            self.refuse("resets", Reason::ENHANCE_YOUR_CALM);
+        if self.peer.forbidden {
+            // The answer is a 403, and there is nothing else for this client.
+            self.connection.graceful_shutdown();
+            self.keepalive.retire(Instant::now());
         }
-        excessive
     }
 
-    fn refuse(&mut self, reason: &'static str, code: Reason) {
-        self.refused = Some((reason, code));
-        self.connection.abrupt_shutdown(code);
+    /// Ends the connection for what the client has done, if it is to be ended. Returns whether there is more to do for it.
+    ///
+    /// Too many losses end a connection; one with WebSockets is kept for these, and for what else is under way, until
+    /// there are [`PATIENCE`] times as many.
+    fn is_refused_now(&mut self) -> bool {
+        let Found { fault, malformed, touched, losses, websockets, held } = self.wire.found();
+        self.held.set(0, held);
+        for stream in touched {
+            self.inflows.count(stream);
+        }
+        for stream in malformed {
+            self.inflows.reject(stream);
+        }
+        if self.refused.is_some() {
+            return false;
+        }
+        if let Some(fault) = fault {
+            self.refuse(fault);
+            return true;
+        }
+        let is_kept = websockets > 0 && losses <= self.limits.resets.saturating_mul(PATIENCE);
+        if losses <= self.limits.resets || is_kept && self.is_closed_to_new {
+            return false;
+        }
+        if is_kept {
+            self.is_closed_to_new = true;
+            report(&self.edge, &self.peer, Fault { word: "resets", code: Reason::NO_ERROR });
+            self.connection.graceful_shutdown();
+            self.keepalive.retire(Instant::now());
+        } else {
+            self.refuse(Fault { word: "resets", code: Reason::ENHANCE_YOUR_CALM });
+        }
+        true
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        self.refused = Some(fault);
+        self.wire.frames(|frames| frames.stop(fault));
+        self.connection.abrupt_shutdown(fault.code);
         self.keepalive.part(Instant::now() + PARTING);
     }
 
     fn ended(&self, error: Option<h2::Error>) -> Ended {
         match (self.refused, error) {
-            (Some((reason, code)), _) => Ended::Refused(reason, code),
+            (Some(fault), _) => Ended::Refused(fault),
             (None, Some(error)) => {
                 tracing::debug!(client.address = %self.peer.address, %error, "http2.connection");
                 Ended::of(&error)

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use hyper::body::Body;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT,
+    HOST, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use super::{Peer, forwarded};
@@ -23,13 +24,30 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// Fields that say how a message is framed, routed or read, beside those of [`HOP_BY_HOP`]: a reader needs them before the
+/// body, so they are no trailers (RFC 9110 §6.5.1).
+const HEADERS_ONLY: [HeaderName; 11] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    EXPECT,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TRAILER,
+];
+
 /// The session's name, for the app's own log lines; whoever else says one is lying.
 pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
 
 pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Removes what concerns the connection it came over, fields nominated by `Connection` included.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes what concerns the connection it came over, fields nominated by `Connection` included, and announcements of
+/// trailers that are not passed on. Returns the nominated fields, which are no trailers of the message either.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Vec<HeaderName> {
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -41,13 +59,60 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in nominated.iter().chain(&present) {
         headers.remove(name);
     }
+    if headers.contains_key(TRAILER) {
+        announce(headers, &nominated);
+    }
+    nominated
+}
+
+/// Removes from trailers what must not pass a proxy: fields of one connection (RFC 9110 §7.6.1), among them those
+/// `nominated` in the head of the message, fields that belong before a body, and what only a proxy says of a request.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName]) {
+    let refused: Vec<HeaderName> = trailers.keys().filter(|name| !is_trailer(name, nominated)).cloned().collect();
+    for name in &refused {
+        trailers.remove(name);
+    }
+}
+
+/// Returns whether every value is without white space around it (RFC 9113 §8.2.1); HTTP/1.1 has taken it off.
+pub(super) fn are_trimmed(fields: &HeaderMap) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    fields.values().map(HeaderValue::as_bytes).all(|value| !is_space(value.first()) && !is_space(value.last()))
+}
+
+/// Leaves in `Trailer` the names of fields that are passed on as trailers.
+fn announce(headers: &mut HeaderMap, nominated: &[HeaderName]) {
+    let is_announced =
+        |token: &&[u8]| HeaderName::from_bytes(token.trim_ascii()).is_ok_and(|name| is_trailer(&name, nominated));
+    let tokens = || headers.get_all(TRAILER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if tokens().all(|token| is_announced(&token)) {
+        return;
+    }
+    let kept: Vec<&[u8]> = tokens().filter(is_announced).map(<[u8]>::trim_ascii).collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|value| !value.is_empty());
+    match kept {
+        Some(kept) => drop(headers.insert(TRAILER, kept)),
+        None => drop(headers.remove(TRAILER)),
+    }
+}
+
+fn is_trailer(name: &HeaderName, nominated: &[HeaderName]) -> bool {
+    let is_of_a_proxy = *name == CONNECTION_ID || forwarded::is_claim(name);
+    !HOP_BY_HOP.contains(name) && !HEADERS_ONLY.contains(name) && !is_of_a_proxy && !nominated.contains(name)
 }
 
 /// Turns the headers of a client's request into those that the app gets. `host` is the authority that the client
 /// asked for.
-pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, settings: &Forwarded) {
+///
+/// Returns the fields that `Connection` nominates.
+pub(super) fn to_upstream(
+    headers: &mut HeaderMap,
+    host: HeaderValue,
+    peer: &Peer,
+    settings: &Forwarded,
+) -> Vec<HeaderName> {
     let trailers = accepts_trailers(headers);
-    strip_hop_by_hop(headers);
+    let nominated = strip_hop_by_hop(headers);
     headers.remove(CONNECTION_ID);
     // The expectation is met here: hyper sends the 100 when the app's connection asks for the first piece of the body.
     if headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -62,6 +127,7 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
         headers.insert(CLIENT_CERTIFICATE, certificate.forwarded());
     }
     headers.insert(HOST, host);
+    nominated
 }
 
 /// Makes the framing fields say what `body` is, so that no two readers can disagree where it ends (RFC 9112 §6.3):
@@ -118,7 +184,7 @@ mod tests {
 
     fn peer() -> Peer {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
-        Peer { address: "[::ffff:192.0.2.7]:4000".parse().unwrap(), tls: Some(tls) }
+        Peer { tls: Some(tls), ..Peer::at("[::ffff:192.0.2.7]:4000".parse().unwrap()) }
     }
 
     fn sent(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -148,6 +214,49 @@ mod tests {
     }
 
     #[test]
+    fn trailers_are_cleaned_of_what_a_proxy_must_not_pass() {
+        let refused = [
+            ("connection", "x-kept"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("trailer", "x-kept"),
+            ("content-length", "5"),
+            ("host", "evil.example"),
+            ("authorization", "Basic YTpi"),
+            ("set-cookie", "a=1"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-port", "1"),
+            ("x-forwarded-user", "root"),
+            ("x-forwarded-client-cert", "Subject=\"CN=root\""),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-request-id", "1"),
+            ("x-pulsegate-connection-id", "0"),
+            ("x-nominated", "1"),
+        ];
+        let kept = [("x-kept", "1"), ("grpc-status", "0"), ("server-timing", "db;dur=5")];
+        let mut trailers = map(&[&refused[..], &kept[..]].concat());
+        clean_trailers(&mut trailers, &[HeaderName::from_static("x-nominated")]);
+        assert_eq!(trailers, map(&kept));
+    }
+
+    #[test]
+    fn trailers_that_do_not_pass_are_not_announced() {
+        let announced = |value: &'static str| {
+            let mut headers = map(&[("connection", "x-nominated"), ("trailer", value)]);
+            strip_hop_by_hop(&mut headers);
+            headers.remove("trailer")
+        };
+        assert_eq!(announced("X-Forwarded-For"), None);
+        assert_eq!(announced("Transfer-Encoding, x-nominated , content-length"), None);
+        assert_eq!(announced("x-checksum,X-Forwarded-For,grpc-status").unwrap(), "x-checksum, grpc-status");
+        assert_eq!(announced("X-Checksum,grpc-status").unwrap(), "X-Checksum,grpc-status", "nothing to take out");
+    }
+
+    #[test]
     fn the_proxys_own_fields_cannot_be_forged_or_nominated_away() {
         let headers = sent(&[
             ("connection", "x-forwarded-for, host, x-forwarded-proto"),
@@ -168,6 +277,8 @@ mod tests {
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "app.example"),
+            ("x-forwarded-port", "443"),
+            ("x-real-ip", "192.0.2.7"),
         ]);
         assert_eq!(headers, expected);
     }

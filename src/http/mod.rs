@@ -6,36 +6,35 @@ mod admit;
 mod client_certificate;
 mod forward;
 mod forwarded;
+mod h1;
 mod h2;
 mod headers;
 mod interim;
 mod linger;
+mod pace;
+mod peer;
 mod reply;
 mod route;
 mod rules;
 mod switch;
+mod target;
 mod timer;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, STRICT_TRANSPORT_SECURITY};
-use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{EdgeLimits, Route};
 use crate::generation::Current;
-use crate::heartbeat::Mode;
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::suspension::Expiry;
@@ -48,6 +47,7 @@ use access::Access;
 pub use client_certificate::ClientCertificate;
 #[doc(hidden)]
 pub use h2::FrameGuard;
+pub use peer::{Peer, Protocol, TlsFacts};
 use reply::Reply;
 use rules::Rules;
 pub(crate) use timer::PauseTimer;
@@ -55,9 +55,18 @@ pub(crate) use timer::PauseTimer;
 /// Read and write buffer of one client connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
-/// How long a draining proxy keeps an HTTP/1.1 connection that has nothing to do, if the window is that long. What its
-/// client has sent before it could know is answered rather than reset, and the answer tells it.
-const KEPT: Duration = Duration::from_secs(3);
+/// The largest Content-Length of a request; a signed number holds it too.
+const LENGTH_MOST: u64 = i64::MAX as u64;
+
+/// How long a draining proxy keeps a connection that has nothing to do, or that is still shaking hands, if the window is
+/// that long. What its client has sent before it could know is answered rather than reset, and the answer tells it.
+pub(crate) const KEPT: Duration = Duration::from_secs(3);
+
+/// The connection preface of HTTP/2 (RFC 9113 §3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The answer to it where HTTP/1.1 is spoken.
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// The answer to a head that does not end; hyper gives none.
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
@@ -66,57 +75,6 @@ const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     connection: close\r\n\
     \r\n\
     The head of the request took too long.\n";
-
-/// Whom a connection leads to.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The client's address.
-    pub address: SocketAddr,
-    /// What its TLS handshake settled; `None` on a connection without TLS.
-    pub tls: Option<TlsFacts>,
-}
-
-/// What a TLS handshake settled.
-#[derive(Clone, Debug)]
-pub struct TlsFacts {
-    /// The version, as in `1.3`.
-    pub version: &'static str,
-    /// The key exchange group, as in `X25519MLKEM768`.
-    pub group: Option<&'static str>,
-    /// What ALPN chose (RFC 7301).
-    pub protocol: Protocol,
-    /// The name that the client asked for (SNI, RFC 6066 §3), in lower case.
-    pub server_name: Option<Arc<str>>,
-    /// The certificate that the client showed, verified.
-    pub client: Option<Arc<ClientCertificate>>,
-}
-
-/// A version of HTTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1 and 1.0.
-    #[default]
-    H1,
-    /// HTTP/2 (RFC 9113).
-    H2,
-}
-
-impl Protocol {
-    /// The word for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::H1 => "h1",
-            Self::H2 => "h2",
-        }
-    }
-}
-
-impl Peer {
-    /// What is spoken with it.
-    pub fn protocol(&self) -> Protocol {
-        self.tls.as_ref().map(|tls| tls.protocol).unwrap_or_default()
-    }
-}
 
 /// What all client connections of one worker share.
 #[derive(Debug)]
@@ -192,59 +150,8 @@ impl Edge {
 /// lives in a task of its own.
 pub async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
     match peer.protocol() {
-        Protocol::H1 => serve_http1(stream, peer, edge).await,
+        Protocol::H1 => h1::serve(stream, peer, edge).await,
         Protocol::H2 => h2::serve(stream, peer, edge).await,
-    }
-}
-
-async fn serve_http1<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: Arc<Edge>) {
-    let rules = edge.rules();
-    // Whoever takes nothing of an answer holds the app's connection too; hyper would wait for ever.
-    let policy = rules.routes.default().heartbeat.policy();
-    if policy.mode != Mode::Off {
-        stream.set_user_timeout(policy.write_stall);
-    }
-    let limits = rules.limits;
-    drop(rules);
-    let latest = Arc::new(Mutex::new(Connection::new(peer, Arc::clone(&edge))));
-    let service = {
-        let latest = Arc::clone(&latest);
-        service_fn(move |mut request: Request<Incoming>| {
-            let connection = Connection::at_next_request(&latest);
-            async move {
-                let client = request.extensions_mut().remove::<OnUpgrade>();
-                let request = request.map(Upload::new);
-                Ok::<_, Infallible>(answer(&connection, request, client).await)
-            }
-        })
-    };
-    let mut http = server(&limits).serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let outcome = tokio::select! {
-        biased;
-        outcome = &mut http => outcome,
-        () = edge.parting() => {
-            Pin::new(&mut http).graceful_shutdown();
-            (&mut http).await
-        }
-    };
-    let connection = Connection::at_next_request(&latest);
-    let remains = http.into_parts().map(|parts| (parts.io.into_inner(), !parts.read_buf.is_empty()));
-    match (connection.swap_fate(Fate::Http), remains) {
-        (Fate::Switched(client, prepared), None) => {
-            if let Some((stream, early)) = upgrade::regain::<C>(client).await {
-                edge.sessions.start(stream, early, *prepared);
-            }
-        }
-        (Fate::Asked(client), None) => {
-            if let Some((mut stream, _)) = upgrade::regain::<C>(client).await {
-                linger::close(&mut stream).await;
-            }
-        }
-        (_, Some((mut stream, unfinished))) => match outcome {
-            Ok(()) => linger::close(&mut stream).await,
-            Err(error) => connection.failed(&error, &mut stream, unfinished).await,
-        },
-        (Fate::Http | Fate::Bridged(_), None) => {}
     }
 }
 
@@ -300,48 +207,51 @@ impl Connection {
         }
     }
 
-    /// Ends a connection whose HTTP went wrong; `unfinished` as in [`refused`].
-    async fn failed<C: Leg>(&self, error: &hyper::Error, stream: &mut C, unfinished: bool) {
-        if let Some(parting) = refused(error, unfinished, self.peer.address, &self.edge.metrics) {
-            return linger::close_with(stream, parting).await;
-        }
-        tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection");
-        if error.is_timeout() {
-            linger::close(stream).await;
+    /// Ends a connection whose HTTP went wrong, of which hyper has left `unread`.
+    async fn failed<C: Leg>(&self, error: &hyper::Error, unread: &[u8], stream: &mut C) {
+        match refused(error, unread, self.peer.address, &self.edge.metrics) {
+            Some(words) => linger::close_with(stream, words).await,
+            None => tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection"),
         }
     }
 }
 
-/// Counts and tells what hyper has refused of `client`, and gives what is still to be said to it: hyper has answered
-/// what it could not parse, and timed out in silence (`unfinished`: in the middle of a head). `None`: all else is the
-/// network's.
+/// Counts and logs what hyper has refused of `client`, and returns what is still to be written: hyper answers by itself,
+/// but for the preface of HTTP/2, which it leaves `unread`. `None`: all else is the network's.
 pub(crate) fn refused(
     error: &hyper::Error,
-    unfinished: bool,
+    unread: &[u8],
     client: SocketAddr,
     metrics: &Metrics,
 ) -> Option<&'static [u8]> {
     let (reason, status) = match error {
         error if error.is_parse_too_large() => ("too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         error if error.is_parse() => ("malformed", StatusCode::BAD_REQUEST),
-        error if error.is_timeout() && unfinished => ("header_timeout", StatusCode::REQUEST_TIMEOUT),
         _ => return None,
     };
     metrics.answered("", status.as_u16());
     lines::http_reject(client, reason, status.as_u16());
-    Some(if status == StatusCode::REQUEST_TIMEOUT { HEAD_TIMEOUT } else { &[] })
+    Some(if unread.starts_with(H2_PREFACE) { BAD_REQUEST } else { &[] })
 }
 
-/// HTTP/1.1 within these limits.
+/// Counts and logs the head of `client` that did not arrive in time, and returns the answer to it.
+pub(crate) fn head_timeout(client: SocketAddr, metrics: &Metrics) -> &'static [u8] {
+    let status = StatusCode::REQUEST_TIMEOUT.as_u16();
+    metrics.answered("", status);
+    lines::http_reject(client, "header_timeout", status);
+    HEAD_TIMEOUT
+}
+
+/// HTTP/1.1 within these limits, without a limit of time.
 pub(crate) fn server(limits: &EdgeLimits) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
-        // Without a timer hyper ignores the timeout below.
-        .timer(PauseTimer)
-        .header_read_timeout(limits.header_read)
+        .header_read_timeout(None)
         .max_headers(limits.headers)
         .max_header_size(limits.header_bytes)
         .max_buf_size(BUFFER.max(limits.header_bytes))
+        // Clients of old look for `Sec-WebSocket-Accept` as it is written here.
+        .preserve_header_case(true)
         .keep_alive(true);
     server
 }
@@ -366,9 +276,13 @@ fn transport_security(connection: &Connection, mut response: Response<Reply>) ->
 }
 
 async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client: Option<OnUpgrade>) -> Response<Reply> {
+    if connection.peer.forbidden {
+        connection.keep(client);
+        return forbid(connection, &request);
+    }
     let named = Named::by(&request);
     let routes = &connection.rules.routes;
-    let found = routes.find(named.host(), request.uri().path());
+    let found = routes.find(named.host(), &target::path(&request));
     let is_clear = found.is_some();
     let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
     let host = named.or_of(connection.rules.upstream(&route));
@@ -394,6 +308,7 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
         // This is no forward proxy.
         _ if request.method() == Method::CONNECT => refuse(StatusCode::METHOD_NOT_ALLOWED, "connect", access),
         None => refuse(StatusCode::BAD_REQUEST, "host", access),
+        _ if !target::is_fitting(&request) => refuse(StatusCode::BAD_REQUEST, "target", access),
         _ if !is_clear => refuse(StatusCode::BAD_REQUEST, "path", access),
         // RFC 9112 §6.1: hyper has taken off the chunks, and there is nobody to take off the rest.
         _ if !headers::at_most_chunked(request.headers()) => {
@@ -401,6 +316,17 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
         }
         Some(host) => forward::forward(connection, access, &route, host, request).await,
     }
+}
+
+/// Refuses a request of a client that is no trusted proxy, on a port where only these are served. The connection ends.
+fn forbid(connection: &Arc<Connection>, request: &Request<Upload>) -> Response<Reply> {
+    let access = Access::begin(connection, Arc::clone(connection.rules.routes.default()), request);
+    let accept = request.headers().get(ACCEPT);
+    let mut response = reply::explain(StatusCode::FORBIDDEN, "untrusted_peer", accept, Some(access));
+    if connection.peer.protocol() == Protocol::H1 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The authority that a request names: that of an absolute target, else its one Host (RFC 9112 §3.2), which must be
@@ -469,11 +395,6 @@ fn is_authority(text: &[u8]) -> bool {
     })
 }
 
-/// The target of a request in origin form, its bytes untouched (RFC 9112 §3.2.1).
-fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")).into()
-}
-
 fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
     let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     lines::Asked {
@@ -481,7 +402,7 @@ fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) ->
         server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         protocol: connection.peer.protocol().as_str(),
         route,
-        path: lines::words(request.uri().path().as_bytes()),
+        path: lines::words(target::path(request).as_bytes()),
         user_agent: header("user-agent").map(lines::words),
         trace_id: header("traceparent").and_then(trace_id),
     }

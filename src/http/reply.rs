@@ -5,10 +5,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::access::Access;
+use super::h1::Turn;
+use super::headers;
 use crate::upstream::Lease;
 
 /// The body of a response.
@@ -16,6 +18,8 @@ use crate::upstream::Lease;
 pub(super) struct Reply {
     source: Source,
     access: Option<Box<Access>>,
+    /// Of HTTP/1.1.
+    turn: Option<Turn>,
 }
 
 #[derive(Debug)]
@@ -23,7 +27,12 @@ enum Source {
     /// All there is, until it is sent.
     Short(Bytes),
     /// From the app, as it comes.
-    Relayed { body: Incoming, lease: Option<Lease> },
+    Relayed {
+        body: Incoming,
+        /// Fields that the head of the response nominates as those of one connection.
+        nominated: Vec<HeaderName>,
+        lease: Option<Lease>,
+    },
     /// All sent.
     Spent,
 }
@@ -31,16 +40,28 @@ enum Source {
 impl Reply {
     /// Nothing.
     pub(super) fn empty() -> Self {
-        Self { source: Source::Spent, access: None }
+        Self { source: Source::Spent, access: None, turn: None }
     }
 
     /// The app's own body; its connection goes back to the pool when it is through.
-    pub(super) fn relayed(body: Incoming, lease: Option<Lease>, access: Option<Box<Access>>) -> Self {
-        Self { source: Source::Relayed { body, lease }, access }
+    /// `nominated` are fields that the response's `Connection` names.
+    pub(super) fn relayed(
+        body: Incoming,
+        nominated: Vec<HeaderName>,
+        lease: Option<Lease>,
+        access: Option<Box<Access>>,
+    ) -> Self {
+        Self { source: Source::Relayed { body, nominated, lease }, access, turn: None }
     }
 
     fn short(text: String, access: Option<Box<Access>>) -> Self {
-        Self { source: Source::Short(text.into()), access }
+        Self { source: Source::Short(text.into()), access, turn: None }
+    }
+
+    /// Reports its end to the connection.
+    pub(super) fn in_turn(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     fn finish(&mut self) {
@@ -61,7 +82,13 @@ impl Body for Reply {
         let this = self.get_mut();
         let frame = match &mut this.source {
             Source::Short(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Relayed { body, .. } => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Relayed { body, nominated, .. } => {
+                let mut frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+                    headers::clean_trailers(trailers, nominated);
+                }
+                frame
+            }
             Source::Spent => None,
         };
         if let (Some(Ok(frame)), Some(access)) = (&frame, &mut this.access) {

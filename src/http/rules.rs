@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::headers;
 use super::route::Routes;
-use crate::config::{EdgeLimits, Forwarded, Route};
+use crate::config::{EdgeLimits, Forwarded, Http2, Route};
 use crate::generation::Generation;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::Upstream;
@@ -20,6 +20,7 @@ pub(super) struct Rules {
     /// The number of their generation.
     pub(super) generation: u64,
     pub(super) limits: EdgeLimits,
+    pub(super) http2: Http2,
     pub(super) routes: Routes,
     pub(super) forwarded: Forwarded,
     pub(super) hsts: Option<HeaderValue>,
@@ -39,17 +40,20 @@ impl Rules {
         draining: &CancellationToken,
     ) -> Self {
         let settings = &generation.settings;
+        let lines = settings.limits.response_headers;
         let upstreams = generation.apps.iter().map(|app| {
-            let known = before.and_then(|before| before.upstreams.iter().find(|known| Arc::ptr_eq(known.app(), app)));
-            let new = || Arc::new(Upstream::new(app, Arc::clone(metrics), tracker.clone(), draining));
+            let is_same = |known: &&Arc<Upstream>| Arc::ptr_eq(known.app(), app) && known.response_headers() == lines;
+            let known = before.and_then(|before| before.upstreams.iter().find(is_same));
+            let new = || Arc::new(Upstream::new(app, lines, Arc::clone(metrics), tracker.clone(), draining));
             known.map_or_else(new, Arc::clone)
         });
         Self {
             generation: generation.number,
             limits: settings.limits,
+            http2: settings.listen.http2,
             routes: Routes::new(settings.routes.clone()),
             forwarded: settings.forwarded.clone(),
-            hsts: settings.tls.hsts.map(headers::transport_security),
+            hsts: settings.tls.terminate().and_then(|tls| tls.hsts).map(headers::transport_security),
             max_age: settings.drain.max_connection_age,
             upstreams: upstreams.collect(),
             counts: settings.routes.iter().map(|route| (Arc::clone(route), metrics.route(route))).collect(),

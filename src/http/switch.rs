@@ -1,6 +1,6 @@
 //! A request for a WebSocket: validated, put to the app, answered as the app answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -10,11 +10,11 @@ use hyper::header::{
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
 use super::reply::{self, Reply};
-use super::{Connection, Fate, asked, forward, headers, origin_form};
+use super::{Connection, Fate, asked, forward, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::registry::ConnId;
@@ -31,10 +31,13 @@ const RETRY_AFTER_DRAIN: HeaderValue = HeaderValue::from_static("1");
 /// As above, for want of memory: slow peers take their time to catch up.
 const RETRY_AFTER_MEMORY: HeaderValue = HeaderValue::from_static("5");
 
+/// Logs the first subprotocol that an app chose without an offer, once in the life of the process.
+static FIRST_NOT_OFFERED: Once = Once::new();
+
 /// What the app made of an upgrade request.
 enum Verdict {
     /// A valid 101, and the stream behind it.
-    Switched(HeaderMap, Box<Prepared>),
+    Switched(Response<()>, Box<Prepared>),
     /// Any other response: the app's own way to refuse.
     Refused(Response<Incoming>, Asking),
 }
@@ -71,9 +74,8 @@ pub(super) async fn switch(
     let accept = request.headers().get(ACCEPT).cloned();
     let asking = Asking::begin(connection, route, &request);
     match negotiate(connection, asking, host, request).await {
-        Ok(Verdict::Switched(headers, prepared)) => {
-            let mut response = Response::new(Reply::empty());
-            *response.headers_mut() = headers;
+        Ok(Verdict::Switched(accepted, prepared)) => {
+            let mut response = accepted.map(|()| Reply::empty());
             if let Some(client) = client {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -143,6 +145,7 @@ async fn negotiate(
     let edge = &connection.edge;
     let offer = match Offer::read(&request) {
         _ if edge.draining.is_cancelled() => Err(Refusal::Draining),
+        _ if !target::is_fitting(&request) => Err(Refusal::BadRequest("a target is a path and a query")),
         offer => offer,
     };
     let (mut offer, host) = match (offer, host) {
@@ -157,8 +160,10 @@ async fn negotiate(
     let is_bridged = request.version() == Version::HTTP_2;
     let id = edge.sessions.next_id();
     asking.span.name_session(id);
-    let target = request.uri().clone();
-    let mut signs = Signs { subprotocols: &[], path: target.path(), query: target.query().unwrap_or_default() };
+    let (path, query) = (target::path(&request).into_owned(), target::query(&request).unwrap_or_default().into_owned());
+    let mut signs = Signs { subprotocols: &[], path: &path, query: &query };
+    let app = connection.rules.upstream(&route);
+    let client = forward::client_addresses(connection, app, request.headers());
     let mut request = outbound(request, &offer, host, connection, id);
     asking.span.propagate(request.headers_mut());
     let may_swallow = route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
@@ -166,8 +171,7 @@ async fn negotiate(
     if extensions_refused {
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
-    let app = connection.rules.upstream(&route);
-    let mut response = match app.send_upgrade(request).await {
+    let mut response = match app.send_upgrade(request, client).await {
         Ok(response) => response,
         Err(failure) => return Err((failure.into(), asking)),
     };
@@ -176,12 +180,21 @@ async fn negotiate(
         if is_bridged && response.status().is_success() {
             return Err((Refusal::Switch("the upstream answered an upgrade with a success that is no 101"), asking));
         }
+        // As on plain requests: hyper has taken off the chunks alone, and the rest of the coding would be cut off.
+        if !headers::at_most_chunked(response.headers()) {
+            let what = "the upstream refused with a transfer coding that was not asked for";
+            return Err((Refusal::Switch(what), asking));
+        }
         return Ok(Verdict::Refused(response, asking));
     }
-    let Agreement { subprotocol, coding } = match offer.check(&response) {
+    let Agreement { subprotocol, is_offered, coding } = match offer.check(&response) {
         Ok(agreement) => agreement,
         Err(refusal) => return Err((refusal, asking)),
     };
+    if !is_offered {
+        let chosen = subprotocol.as_deref().unwrap_or_default();
+        FIRST_NOT_OFFERED.call_once(|| lines::subprotocol_not_offered(&asking.asked, chosen));
+    }
     let Some((upstream, upstream_early)) = upgrade::regain(hyper::upgrade::on(&mut response)).await else {
         return Err((Refusal::Switch("the upstream closed behind its 101"), asking));
     };
@@ -216,6 +229,7 @@ fn outbound(
     connection: &Connection,
     id: ConnId,
 ) -> Request<Empty<Bytes>> {
+    let target = target::origin_form(&request);
     let (mut head, _) = request.into_parts();
     headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     head.headers.remove(CONTENT_LENGTH);
@@ -223,21 +237,24 @@ fn outbound(
     head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let id = HeaderValue::try_from(id.to_string()).expect("hexadecimal digits are visible ASCII");
     head.headers.insert(headers::CONNECTION_ID, id);
-    // A client of HTTP/2 has sent none, and a CONNECT.
+    // A client of HTTP/2 has sent no key, perhaps no version, and a CONNECT.
     head.headers.insert(SEC_WEBSOCKET_KEY, offer.key().clone());
+    head.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     head.method = Method::GET;
     head.version = Version::HTTP_11;
-    head.uri = origin_form(&head.uri);
+    head.uri = target;
     Request::from_parts(head, Empty::new())
 }
 
-/// The headers of the answer that the client gets: the app's, cookies and all.
-fn accepted(response: Response<Incoming>) -> HeaderMap {
-    let mut headers = response.into_parts().0.headers;
-    headers::strip_hop_by_hop(&mut headers);
+/// The answer that the client gets, but for its status: the app's headers, cookies and all, in the case in which they were
+/// written.
+fn accepted(response: Response<Incoming>) -> Response<()> {
+    let (mut head, _) = response.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
     // A 101 has no body (RFC 9110 §8.6), nor has the 200 to a CONNECT.
-    headers.remove(CONTENT_LENGTH);
-    headers
+    head.headers.remove(CONTENT_LENGTH);
+    head.status = StatusCode::OK;
+    Response::from_parts(head, ())
 }
 
 fn reject(

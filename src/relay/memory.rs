@@ -1,11 +1,12 @@
-//! What sessions hold because a peer does not take it: counted for the whole process, so that it can be bounded.
+//! What is held because a peer does not take it: counted for the whole process, so that it can be bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Control;
 
-/// Bytes that all sessions together hold: what a leg has not taken yet, and parts of messages that may be a heartbeat.
+/// Bytes that are held for peers: of all sessions together, what a leg has not taken yet and parts of messages that may
+/// be a heartbeat; of plain requests what the client has not taken yet, over HTTP/2 what the app has not taken as well.
 ///
 /// It is touched when a session's share changes, that is where something is kept or let go, never on the way of a frame.
 #[derive(Debug, Default)]
@@ -28,6 +29,43 @@ impl Memory {
     /// Held in both directions.
     pub fn total(&self) -> u64 {
         self.to_app().saturating_add(self.to_client())
+    }
+}
+
+/// Bytes that are held for a peer outside of a session, given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    of: Arc<Memory>,
+    to_app: usize,
+    to_client: usize,
+}
+
+impl Held {
+    /// Nothing so far.
+    pub fn new(of: &Arc<Memory>) -> Self {
+        Self { of: Arc::clone(of), to_app: 0, to_client: 0 }
+    }
+
+    /// This much is held now.
+    #[inline]
+    pub fn set(&mut self, to_app: usize, to_client: usize) {
+        if to_app != self.to_app {
+            replace(&self.of.to_app, std::mem::replace(&mut self.to_app, to_app), to_app);
+        }
+        if to_client != self.to_client {
+            replace(&self.of.to_client, std::mem::replace(&mut self.to_client, to_client), to_client);
+        }
+    }
+
+    /// Returns whether all together hold more than `limit`.
+    pub fn exceeds(&self, limit: Option<u64>) -> bool {
+        limit.is_some_and(|limit| self.of.total() > limit)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0, 0);
     }
 }
 
@@ -87,7 +125,12 @@ mod tests {
         assert_eq!((memory.to_app(), memory.to_client(), memory.total()), (100, 23, 123));
         one.set(40, 20);
         assert_eq!(memory.total(), 63);
-        drop(one);
+        let mut plain = Held::new(&memory);
+        plain.set(7, 70);
+        plain.set(7, 1000);
+        assert_eq!((memory.to_app(), memory.to_client()), (47, 1023));
+        assert!(plain.exceeds(Some(1069)) && !plain.exceeds(Some(1070)) && !plain.exceeds(None));
+        drop((one, plain));
         assert_eq!((memory.to_app(), memory.to_client()), (0, 3), "a session that is gone holds nothing");
     }
 }

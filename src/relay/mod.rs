@@ -29,6 +29,7 @@ mod vitals;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use cause::RESTART;
 pub use control::{Abort, Control, Order};
 pub use ending::{EndReason, Ending, Initiator, Traffic};
-pub use memory::Memory;
+pub use memory::{Held, Memory};
 pub use observer::{Observer, Unobserved};
 pub use vitals::Vitals;
 
@@ -110,6 +111,20 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
     /// is the system's own time, a quarter of an hour.
     fn set_user_timeout(&mut self, after: Duration) {
         let _ = after;
+    }
+
+    /// Completes once the peer has closed its half or the connection is broken, even while bytes before that end are
+    /// unread: for a reader that wants none of them for now. The waker is that of reads; a stream without a kernel behind it
+    /// never completes.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Limits the bytes that the kernel takes and may not send yet (`TCP_NOTSENT_LOWAT`); `None` is the system's own limit,
+    /// some megabytes.
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        let _ = bytes;
     }
 
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).

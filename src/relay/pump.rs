@@ -81,6 +81,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         // A session is judged by what is acknowledged. The kernel's own time-out takes a small window for a dead peer: to a
         // client that reads steadily but lets no full segment in, it sends probes, and counts them from the first.
         legs.client.set_user_timeout(Duration::ZERO);
+        legs.client.limit_unsent(None);
         terms.pulse.heard(now);
         let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
         let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{Report, Settings, Shown};
+use crate::config::{Http2, Report, Settings, Shown};
 use crate::tls::{TerminatorError, Terms, TermsError};
 use crate::upstream::{AppError, Apps};
 
@@ -34,8 +34,8 @@ pub struct Opened {
     pub settings: Settings,
     /// The same for people.
     pub shown: Shown,
-    /// How hands are shaken.
-    pub terms: Terms,
+    /// The terms of handshakes; `None` where TLS is not terminated here.
+    pub terms: Option<Terms>,
     /// Where requests go.
     pub apps: Apps,
     /// What the files held.
@@ -154,8 +154,10 @@ impl Source {
             };
             let files = || Snapshot::take(settings.files().into_iter().chain([self.file.clone()]));
             let found = files();
-            let opened = Terms::from_pem_files(&settings.tls)
+            let terms = settings.tls.terminate().map(Terms::from_pem_files).transpose();
+            let opened = terms
                 .map_err(LoadError::from)
+                .map(|terms| terms.map(|terms| terms.with_http2(settings.listen.http2 != Http2::Off)))
                 .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
             let is_calm = found == files() && before.agrees_with(&found);
             match opened {

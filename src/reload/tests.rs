@@ -58,7 +58,7 @@ impl Followed {
             load_alone(&path)
         });
         let Opened { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
-        let terminator = Arc::new(Terminator::new(terms).expect("a terminator"));
+        let terminator = Arc::new(Terminator::new(terms.expect("TLS")).expect("a terminator"));
         let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
         let metrics = Arc::new(Metrics::new());
         let (driver, reloader) = Driver::new(source, (snapshot, shown), stirs, &current, None, &metrics);
@@ -211,7 +211,7 @@ async fn who_asks_is_told_what_has_come_of_it() {
 #[tokio::test(start_paused = true)]
 async fn a_certificate_is_taken_with_its_own_key_only() {
     let followed = Followed::start("");
-    let shown = || followed.current.load().terminator.certificates()[0].fingerprint;
+    let shown = || followed.current.load().certificates()[0].fingerprint;
     let (first, key) = (shown(), followed.dir.path().join("tls.key"));
     let old_key = fs::read(&key).expect("read");
     certify(&followed.dir);

@@ -59,6 +59,16 @@ impl fmt::Display for Client {
     }
 }
 
+impl Client {
+    /// The client's address.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::Peer(address) => address.ip().to_canonical(),
+            Self::Forwarded(address) => address,
+        }
+    }
+}
+
 /// What every line says about the request it began with.
 #[derive(Debug)]
 pub struct Asked {
@@ -102,6 +112,29 @@ pub fn words(text: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(text);
     let end = (0..=WORDS_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text[..end.unwrap_or(0)].into()
+}
+
+/// A header of `forwarded.strip` was removed from a request.
+pub fn header_stripped(client: SocketAddr, header: &str) {
+    tracing::warn!(
+        target: TARGET,
+        header,
+        client.address = %client,
+        mend = "add the proxy that sets it to forwarded.trusted_proxies, or set forwarded.strip without it",
+        "forwarded.stripped"
+    );
+}
+
+/// An app has chosen a subprotocol that its client did not offer.
+pub fn subprotocol_not_offered(asked: &Asked, chosen: &str) {
+    tracing::warn!(
+        target: TARGET,
+        subprotocol = chosen,
+        client.address = %asked.client,
+        http.route = &*asked.route.path,
+        url.path = &*asked.path,
+        "ws.subprotocol_not_offered"
+    );
 }
 
 /// A session begins.

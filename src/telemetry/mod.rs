@@ -1,6 +1,7 @@
 //! What the program says about itself: log lines, their words in [`lines`], numbers in [`metrics`], and spans in
 //! [`otel`].
 
+mod escape;
 pub mod lines;
 mod log_queue;
 pub mod metrics;
@@ -24,6 +25,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub(crate) use escape::disturbs;
+use escape::{Escape, Escaping};
 pub use log_queue::Flush;
 use log_queue::LogQueue;
 
@@ -107,10 +110,13 @@ where
     let (filter, handle) = reload::Layer::new(targets(level, beats));
     let base = tracing_subscriber::registry().with(filter);
     let subscriber: Box<dyn tracing::Subscriber + Send + Sync> = match shape {
-        Shape::Human { colour } => Box::new(base.with(layer().with_ansi(colour).with_writer(writer))),
+        Shape::Human { colour } => {
+            let writer = Escaping::new(writer, Escape::Text { has_colour: colour });
+            Box::new(base.with(layer().with_ansi(colour).with_writer(writer)))
+        }
         Shape::Json => {
             let lines = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            Box::new(base.with(lines.with_writer(writer)))
+            Box::new(base.with(lines.with_writer(Escaping::new(writer, Escape::Json))))
         }
     };
     (subscriber, Levels { filter: handle, beats })
@@ -199,6 +205,24 @@ mod tests {
         assert_eq!(value["workers"], 2);
         assert_eq!(value["level"], "INFO");
         assert!(value["timestamp"].is_string(), "{line}");
+    }
+
+    #[test]
+    fn what_a_reader_of_lines_acts_on_is_escaped_however_it_is_logged() {
+        let sent = "a\u{85}b\u{2028}c\u{9b}2J\u{7f}\u{202e}d";
+        let events = || {
+            tracing::info!(plain = sent, shown = %sent, debug = ?sent, "message {sent}");
+            tracing::error!(error = &io::Error::other(sent) as &dyn std::error::Error, "failed");
+        };
+        for shape in [Shape::Json, Shape::Human { colour: true }, Shape::Human { colour: false }] {
+            let page = written(Level::Info, Beats::AsLevel, shape, events);
+            let is_of_the_format = |c| c == '\n' || c == '\u{1b}' && matches!(shape, Shape::Human { colour: true });
+            assert!(!page.chars().any(|c| disturbs(c) && !is_of_the_format(c)), "{}", page.escape_debug());
+            if matches!(shape, Shape::Json) {
+                let line: serde_json::Value = page.lines().next().expect("a line").parse().expect("JSON");
+                assert_eq!((&line["plain"], &line["shown"]), (&sent.into(), &sent.into()));
+            }
+        }
     }
 
     #[test]

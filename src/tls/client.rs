@@ -10,11 +10,14 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, ProtocolVersion, RootCertStore, SignatureScheme,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::Identity;
+use super::{Identity, fingerprint};
+use crate::config::Pin;
 
 /// An encrypted stream, this side being the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
@@ -26,6 +29,8 @@ pub enum Trust {
     System,
     /// The authorities in one PEM file, and no others.
     File(PathBuf),
+    /// Holders of one of these keys: the name, the dates and the signer of the certificate are not looked at.
+    Keys(Vec<Pin>),
     /// Anyone: the certificate is not looked at. The handshake's signature still is, so that the peer
     /// at least holds the key of the certificate that it shows.
     Anyone,
@@ -76,6 +81,12 @@ pub enum HandshakeError {
     /// The certificate leads to no trusted authority.
     #[error("its certificate is signed by an authority that is not trusted here")]
     UnknownAuthority,
+    /// The certificate has another key than those that are pinned.
+    #[error("its certificate has the key {seen}, which is not pinned; if its key was changed, set tls.pin to this one")]
+    Pin {
+        /// The pin of its key.
+        seen: Pin,
+    },
     /// The certificate is not acceptable for another reason, such as its names or its dates.
     #[error("its certificate is not acceptable{}", self_signed_hint(.0))]
     Certificate(#[source] rustls::Error),
@@ -91,6 +102,11 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// Whether the certificate is well-formed and not trusted, so that a pin of its key could take the place of trust.
+    pub fn is_about_trust(&self) -> bool {
+        matches!(self, Self::UnknownAuthority | Self::Certificate(rustls::Error::InvalidCertificate(_)))
+    }
+
     /// Whether the certificate is for other names than the host's.
     pub fn is_about_the_name(&self) -> bool {
         use CertificateError::{NotValidForName, NotValidForNameContext};
@@ -126,7 +142,12 @@ impl Client {
         let builder = match trust {
             Trust::System => builder.with_root_certificates(system_roots()?),
             Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
-            Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+            Trust::Keys(pins) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: Some(pins.clone()) })),
+            Trust::Anyone => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: None }))
+            }
         };
         let mut config = match identity {
             Some(identity) => {
@@ -167,12 +188,21 @@ pub fn negotiated<S>(stream: &Stream<S>) -> String {
     [version, group].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// The pin of the key that the peer of a finished handshake has shown.
+pub fn pin_of<S>(stream: &Stream<S>) -> Option<Pin> {
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().and_then(<[_]>::first).and_then(fingerprint::pin)
+}
+
 impl From<io::Error> for HandshakeError {
     /// rustls' errors travel inside `io::Error` through tokio-rustls; this brings them back.
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Self::UnknownAuthority,
-            Ok(error @ rustls::Error::InvalidCertificate(_)) => Self::Certificate(error),
+            Ok(error @ rustls::Error::InvalidCertificate(_)) => match not_pinned(&error) {
+                Some(seen) => Self::Pin { seen },
+                None => Self::Certificate(error),
+            },
             Ok(rustls::Error::InvalidMessage(_)) => Self::NotTls,
             Ok(other) => Self::Protocol(other),
             Err(error) => Self::Io(error),
@@ -209,19 +239,38 @@ fn first_problem(problems: &[rustls_native_certs::Error]) -> String {
     problems.first().map_or_else(String::new, |problem| format!(": {problem}"))
 }
 
-/// Believes every certificate, and checks that the peer holds its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+/// A certificate that was refused for its key.
+#[derive(Debug, thiserror::Error)]
+#[error("the key {0} is not pinned")]
+struct NotPinned(Pin);
 
-impl ServerCertVerifier for AnyCertificate {
+fn not_pinned(error: &rustls::Error) -> Option<Pin> {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error else { return None };
+    why.downcast_ref().map(|NotPinned(seen)| *seen)
+}
+
+/// Checks that the peer holds the key of its certificate, and that this key is pinned; any will do where `pins` is `None`.
+#[derive(Debug)]
+struct KeyHolder {
+    provider: Arc<CryptoProvider>,
+    pins: Option<Vec<Pin>>,
+}
+
+impl ServerCertVerifier for KeyHolder {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(pins) = &self.pins {
+            let seen = fingerprint::pin(end_entity).ok_or(CertificateError::BadEncoding)?;
+            if !pins.contains(&seen) {
+                return Err(CertificateError::Other(OtherError(Arc::new(NotPinned(seen)))).into());
+            }
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -231,7 +280,7 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -240,10 +289,10 @@ impl ServerCertVerifier for AnyCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -3,13 +3,24 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::der::{Decode, Encode};
+
+use crate::config::Pin;
 
 /// The SHA-256 of the whole certificate, as DER.
 pub(super) fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, certificate).as_ref());
     hash
+}
+
+/// The pin of its public key; `None` if it cannot be read.
+pub(super) fn pin(certificate: &CertificateDer<'_>) -> Option<Pin> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let key = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &key).as_ref());
+    Some(Pin::new(hash))
 }
 
 /// Its subject as text (RFC 4514), the most specific part first; `None` if it cannot be read.
@@ -44,6 +55,20 @@ mod tests {
         assert_eq!(subject(&odd).as_deref(), Some(r#"CN=\ a\"b\,c\;d=e\0d\0af#"#));
         assert_eq!(subject(&certificate(&[])).as_deref(), Some(""));
         assert_eq!(subject(&CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])), None);
+    }
+
+    #[test]
+    fn the_pin_is_that_of_the_key_and_the_same_in_every_certificate_of_it() {
+        let key = KeyPair::generate().expect("key");
+        let of = |name: &str| {
+            let params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
+            pin(params.self_signed(&key).expect("certificate").der()).expect("readable")
+        };
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &rcgen::PublicKeyData::subject_public_key_info(&key)).as_ref());
+        assert_eq!(of("a.example"), Pin::new(hash));
+        assert_eq!(of("b.example"), Pin::new(hash));
+        assert_eq!(pin(&CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])), None);
     }
 
     #[test]

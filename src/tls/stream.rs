@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use rustix::io::ioctl_fionread;
+use rustix::io::{Errno, ioctl_fionread};
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ProtocolVersion};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
@@ -25,6 +25,8 @@ const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
 const HELLO_MAX: usize = 16 * 1024;
 /// The least that is asked of the socket, however little the reader wants.
 const LEAST_READ: usize = 4096;
+/// Bytes that are read ahead of a reader that wants none, in search of the end behind them.
+const LOOK_AHEAD: usize = 1024;
 
 /// The alert, in a record that is not encrypted (RFC 8446 §6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
@@ -52,7 +54,7 @@ pub struct ClientStream {
 
 /// Decrypted bytes in waiting; without an allocation when there are none.
 #[derive(Debug, Default)]
-struct Unread {
+pub(super) struct Unread {
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -71,7 +73,7 @@ struct Outgoing {
 impl ClientStream {
     pub(super) fn new(connection: UnbufferedServerConnection, tcp: TcpStream) -> Self {
         Self {
-            socket: Socket { tcp, written: 0, place: None },
+            socket: Socket::new(tcp),
             records: Records::new(connection),
             partial_at: None,
             unread: Unread::default(),
@@ -106,7 +108,7 @@ impl ClientStream {
 
     /// Keeps `place`, the connection's among all others, for as long as its socket is open.
     pub fn hold(&mut self, place: Place) {
-        self.socket.place = Some(place);
+        self.socket.hold(place);
     }
 
     /// What the handshake agreed on.
@@ -130,7 +132,7 @@ impl ClientStream {
             let behind = self.records.waiting();
             let until = SCRATCH.min(behind + wanted.max(LEAST_READ));
             let mut space = ReadBuf::new(&mut buffer[behind..until]);
-            ready!(Pin::new(&mut self.socket.tcp).poll_read(cx, &mut space))?;
+            ready!(self.socket.poll_read(cx, &mut space))?;
             let read = space.filled().len();
             if read == 0 {
                 return Poll::Ready(Ok(0));
@@ -155,15 +157,11 @@ impl ClientStream {
 
 impl Leg for ClientStream {
     fn delivery(&self) -> Option<Delivery> {
-        let tcp = &self.socket.tcp;
-        let acked = tcp_info::bytes_acked(tcp)?;
-        // Encrypted bytes: whether a whole record is among them is not known, but the client did send.
-        let unread = ioctl_fionread(tcp).is_ok_and(|bytes| bytes > 0);
-        Some(Delivery { acked, unread })
+        self.socket.delivery()
     }
 
     fn written(&self) -> u64 {
-        self.socket.written
+        self.socket.written()
     }
 
     fn partial(&self) -> Option<Partial> {
@@ -177,16 +175,38 @@ impl Leg for ClientStream {
     }
 
     fn untransmitted(&self) -> Option<u64> {
-        tcp_info::untransmitted(&self.socket.tcp)
+        self.socket.untransmitted()
+    }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.records.peer_closed() {
+            if ready!(self.socket.poll_read_ready(cx)).is_err() || self.socket.is_read_closed() {
+                break;
+            }
+            // A few bytes may be a close_notify, or stand before one; an upload is not read ahead.
+            let arrived = ioctl_fionread(&self.socket.tcp).unwrap_or(u64::MAX);
+            if self.unread.bytes.len() <= LOOK_AHEAD && arrived <= LOOK_AHEAD as u64 {
+                match ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0)) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            } else {
+                self.socket.overlook();
+            }
+        }
+        Poll::Ready(())
     }
 
     fn abort_on_drop(&mut self) {
-        // Fails only on a socket that is no longer connected, which needs no abort.
-        let _ = SockRef::from(&self.socket.tcp).set_linger(Some(Duration::ZERO));
+        self.socket.abort_on_drop();
     }
 
     fn set_user_timeout(&mut self, after: Duration) {
-        set_user_timeout(&self.socket.tcp, after);
+        self.socket.set_user_timeout(after);
+    }
+
+    fn limit_unsent(&mut self, bytes: Option<u32>) {
+        self.socket.limit_unsent(bytes);
     }
 }
 
@@ -252,11 +272,15 @@ impl AsyncWrite for ClientStream {
 }
 
 impl Unread {
-    fn is_empty(&self) -> bool {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), taken: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.taken == self.bytes.len()
     }
 
-    fn read_into(&mut self, buf: &mut ReadBuf<'_>) {
+    pub(super) fn read_into(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = buf.remaining().min(self.bytes.len() - self.taken);
         buf.put_slice(&self.bytes[self.taken..self.taken + taken]);
         self.taken += taken;
@@ -320,15 +344,114 @@ pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
 
 /// A TCP connection that counts the bytes written to it: the scale on which the kernel counts acknowledgements.
 #[derive(Debug)]
-struct Socket {
+pub(super) struct Socket {
     tcp: TcpStream,
     written: u64,
+    /// Set while unread bytes wait of which the runtime was made to forget.
+    overlooked: bool,
     place: Option<Place>,
 }
 
 impl Socket {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, written: 0, overlooked: false, place: None }
+    }
+
+    pub(super) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub(super) fn delivery(&self) -> Option<Delivery> {
+        let acked = tcp_info::bytes_acked(&self.tcp)?;
+        // Of TLS these are encrypted bytes: whether a whole record is among them is not known, but the client did send.
+        let unread = ioctl_fionread(&self.tcp).is_ok_and(|bytes| bytes > 0);
+        Some(Delivery { acked, unread })
+    }
+
+    pub(super) fn untransmitted(&self) -> Option<u64> {
+        tcp_info::untransmitted(&self.tcp)
+    }
+
+    pub(super) fn abort_on_drop(&self) {
+        // Fails only on a socket that is no longer connected, which needs no abort.
+        let _ = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    pub(super) fn set_user_timeout(&self, after: Duration) {
+        set_user_timeout(&self.tcp, after);
+    }
+
+    pub(super) fn limit_unsent(&self, bytes: Option<u32>) {
+        // Where the option is unknown all works, with more memory. 0 stands for the system's own limit.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.overlooked {
+            let room = space.initialize_unfilled();
+            let wanted = room.len();
+            match rustix::io::read(&self.tcp, room) {
+                Ok(read) => {
+                    // A read that fills less has emptied the socket, and the next event is one for the runtime.
+                    self.overlooked = read == wanted;
+                    space.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(Errno::AGAIN) => self.overlooked = false,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, space)
+    }
+
+    pub(super) fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_read_ready(cx)
+    }
+
+    /// Makes the runtime forget that bytes are unread, so that the next event wakes the reader: more bytes, or the end
+    /// behind them. They are read past the runtime later.
+    pub(super) fn overlook(&mut self) {
+        let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        self.overlooked = true;
+    }
+
+    /// Returns whether the peer has closed its half (FIN) or the connection is broken (RST), whatever is unread before
+    /// that. The runtime never forgets it, once it was reported.
+    pub(super) fn is_read_closed(&self) -> bool {
+        let ready = pin!(self.tcp.ready(Interest::READABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        self.count(written)
+    }
+
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes))?;
+        self.count(written)
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+
+    fn count(&mut self, written: usize) -> Poll<io::Result<usize>> {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

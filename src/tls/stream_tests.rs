@@ -248,3 +248,83 @@ async fn what_a_slow_client_does_not_take_is_bounded_and_arrives() {
     assert!(received.chunks(MAX_PLAINTEXT).all(|chunk| chunk == part), "bytes changed");
     assert!(holds_nothing(&server), "{server:?}");
 }
+
+/// Whether the server sees within `limit` that the client has closed, without a reader.
+async fn sees_hang_up(server: &mut ClientStream, limit: Duration) -> bool {
+    timeout(limit, poll_fn(|cx| server.poll_hang_up(cx))).await.is_ok()
+}
+
+#[tokio::test]
+async fn the_end_is_seen_behind_bytes_that_are_not_read() {
+    for versions in [ONLY_1_3, ONLY_1_2] {
+        for len in [0, 1, 500, 2_000, 50_000] {
+            let (mut server, mut client) = pair(versions).await;
+            let sent = noise(len);
+            within("write", client.write_all(&sent)).await.expect("it is open");
+            within("flush", client.flush()).await.expect("it is open");
+            assert!(!sees_hang_up(&mut server, Duration::from_millis(100)).await, "{len} bytes, and open");
+            drop(client);
+            assert!(sees_hang_up(&mut server, PATIENCE).await, "{len} bytes");
+            assert!(sees_hang_up(&mut server, PATIENCE).await, "{len} bytes, asked again");
+            // What was sent before it is all there.
+            let mut read = Vec::new();
+            let end = within("read", server.read_to_end(&mut read)).await.expect_err("no close_notify");
+            assert_eq!(
+                (end.kind(), read == sent),
+                (io::ErrorKind::UnexpectedEof, true),
+                "{len} bytes, read {}",
+                read.len()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_close_notify_behind_a_few_bytes_is_an_end_although_the_connection_is_open() {
+    for versions in [ONLY_1_3, ONLY_1_2] {
+        let (mut server, mut client) = pair(versions).await;
+        within("write", client.write_all(b"x")).await.expect("it is open");
+        within("flush", client.flush()).await.expect("it is open");
+        assert!(!sees_hang_up(&mut server, Duration::from_millis(50)).await);
+        let (tcp, tls) = client.get_mut();
+        tls.send_close_notify();
+        let mut records = Vec::new();
+        tls.write_tls(&mut records).expect("a vector takes all");
+        within("write", tcp.write_all(&records)).await.expect("it is open");
+        assert!(sees_hang_up(&mut server, PATIENCE).await);
+        let mut read = Vec::new();
+        within("read", server.read_to_end(&mut read)).await.expect("an orderly end");
+        assert_eq!(read, b"x");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_were_overlooked_are_read_with_those_that_follow() {
+    let (mut server, client) = pair(ONLY_1_3).await;
+    let (mut reader, mut writer) = split(client);
+    let sent = noise(3_000_000);
+    let write = async {
+        for piece in sent.chunks(70_001) {
+            writer.write_all(piece).await.expect("it is open");
+        }
+        writer.flush().await.expect("it is open");
+    };
+    let read = async {
+        let mut read = vec![0; sent.len()];
+        let mut at = 0;
+        while at < read.len() {
+            // Looks for the end before each read, as a connection does whose reader comes and goes.
+            assert!(poll_fn(|cx| Poll::Ready(server.poll_hang_up(cx))).await.is_pending(), "at {at}");
+            let until = read.len().min(at + 10_000);
+            at += server.read(&mut read[at..until]).await.expect("it is open");
+        }
+        assert!(read == sent, "other bytes");
+        server.write_all(b"ok").await.expect("it is open");
+        server.flush().await.expect("it is open");
+    };
+    let heard = async {
+        let mut heard = [0; 2];
+        reader.read_exact(&mut heard).await.expect("it is open");
+    };
+    within("all of it", async { tokio::join!(write, read, heard) }).await;
+}

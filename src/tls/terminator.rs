@@ -207,12 +207,15 @@ struct Failure {
 
 /// What every connection is offered.
 fn server_config(parts: Parts, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TerminatorError> {
-    let Parts { names, versions, verifier, .. } = parts;
+    let Parts { names, versions, verifier, http2, .. } = parts;
     let mut config = ServerConfig::builder_with_provider(super::provider())
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(names));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let offered: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+    // The provider lists its suites from the strongest to the weakest; a client's own order may not weaken that.
+    config.ignore_client_order = true;
     // Resumption by tickets alone: nothing is kept per client. A client's certificate travels in its ticket; it is not
     // verified again, so a ticket (twelve hours at most) outlives a certificate that expires or is revoked meanwhile.
     config.ticketer = ticketer;

@@ -96,6 +96,42 @@ async fn tls_1_2_works_too() {
 }
 
 #[tokio::test]
+async fn the_servers_order_of_cipher_suites_counts() {
+    let port = Port::open().await;
+    for version in [&TLS12, &TLS13] {
+        let of_version = |suite: &&rustls::SupportedCipherSuite| suite.version() == version;
+        let preferred = super::super::provider().cipher_suites.iter().find(of_version).expect("a suite").suite();
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.reverse();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(port.certificate.clone()).expect("a usable root");
+        let reversed = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (server, connected) = port.meet(Arc::new(reversed)).await;
+        server.expect("handshake");
+        let connected = connected.expect("connected");
+        let agreed = connected.get_ref().1.negotiated_cipher_suite().expect("a suite").suite();
+        // The key of the certificate decides on the signature, and with it on half of the suites of TLS 1.2.
+        assert_eq!(agreed, preferred, "{version:?}");
+    }
+}
+
+#[test]
+fn the_cipher_suites_are_those_that_the_readme_lists_in_this_order() {
+    let readme = include_str!("../../config/README.md");
+    let listed: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("- `TLS")?.split('`').next()).collect();
+    let spoken: Vec<String> = super::super::provider()
+        .cipher_suites
+        .iter()
+        .map(|suite| format!("{:?}", suite.suite()).trim_start_matches("TLS").to_owned())
+        .collect();
+    assert_eq!(listed, spoken);
+}
+
+#[tokio::test]
 async fn http_2_is_preferred_and_http_1_1_is_for_all_others() {
     let port = Port::open().await;
     let both: [&[u8]; 2] = [b"http/1.1", b"h2"];

@@ -24,6 +24,7 @@ pub struct Terms {
     versions: &'static [&'static SupportedProtocolVersion],
     clients: Clients,
     certificates: Vec<Certificate>,
+    http2: bool,
 }
 
 /// What is asked of clients.
@@ -73,7 +74,7 @@ impl From<Identity> for Terms {
     fn from(identity: Identity) -> Self {
         let certificates = identity.certificate(None, &[]).into_iter().collect();
         let names = Names::new(identity.key, Strangers::Served);
-        Self { names, versions: &VERSIONS, clients: Clients::Nothing, certificates }
+        Self { names, versions: &VERSIONS, clients: Clients::Nothing, certificates, http2: true }
     }
 }
 
@@ -100,12 +101,19 @@ impl Terms {
             ClientAuth::Optional(ca) => Clients::of(ca, true)?,
             ClientAuth::Required(ca) => Clients::of(ca, false)?,
         };
-        Ok(Self { names, versions: if settings.modern { &MODERN } else { &VERSIONS }, clients, certificates })
+        let versions: &'static [&'static SupportedProtocolVersion] = if settings.modern { &MODERN } else { &VERSIONS };
+        Ok(Self { names, versions, clients, certificates, http2: true })
+    }
+
+    /// These terms with HTTP/2 offered (ALPN, RFC 7301), or HTTP/1.1 alone.
+    #[must_use]
+    pub fn with_http2(self, http2: bool) -> Self {
+        Self { http2, ..self }
     }
 
     /// Taken apart for the TLS library.
     pub(super) fn into_parts(self) -> Result<Parts, VerifierBuilderError> {
-        let Self { names, versions, clients, certificates } = self;
+        let Self { names, versions, clients, certificates, http2 } = self;
         let verifier: Arc<dyn ClientCertVerifier> = match &clients {
             Clients::Nothing => Arc::new(NoClientAuth),
             Clients::Certificate { authorities, may_have_none } => {
@@ -113,7 +121,7 @@ impl Terms {
                 if *may_have_none { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
             }
         };
-        Ok(Parts { names, versions, clients, verifier, certificates })
+        Ok(Parts { names, versions, clients, verifier, certificates, http2 })
     }
 }
 
@@ -124,6 +132,7 @@ pub(super) struct Parts {
     pub(super) clients: Clients,
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
     pub(super) certificates: Vec<Certificate>,
+    pub(super) http2: bool,
 }
 
 impl Clients {

@@ -16,10 +16,16 @@ use crate::ws::Coding;
 /// Whether a request asks for a WebSocket, well-formed or not: by `Upgrade`, and in HTTP/2, which has no such field, by
 /// `:protocol` (RFC 8441 §5).
 pub fn wanted<B>(request: &Request<B>) -> bool {
-    if request.version() == Version::HTTP_2 {
-        return request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
+    match request.version() {
+        // Tokens of the registry of upgrades, which are compared without case (RFC 9110 §16.7).
+        Version::HTTP_2 => {
+            let protocol = request.extensions().get::<Protocol>();
+            protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+        }
+        // A server ignores an upgrade in HTTP/1.0 (RFC 9110 §7.8).
+        Version::HTTP_10 | Version::HTTP_09 => false,
+        _ => is_websocket(request.headers()),
     }
-    is_websocket(request.headers())
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {
@@ -49,7 +55,9 @@ impl Offer {
             return Err(Refusal::BadRequest("the stream of a WebSocket stays open"));
         }
         let headers = request.headers();
-        if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        // RFC 8441 §5 keeps the field; Firefox leaves it out behind a proxy. There is no other version over HTTP/2.
+        let is_spoken = |version: Option<&HeaderValue>| version.is_some_and(|version| version == "13");
+        if headers.contains_key(SEC_WEBSOCKET_VERSION) && !is_spoken(only(headers, &SEC_WEBSOCKET_VERSION)) {
             return Err(Refusal::Version);
         }
         let key = HeaderValue::try_from(generate_key()).expect("base64 is visible ASCII");
@@ -60,9 +68,6 @@ impl Offer {
         let headers = request.headers();
         if request.method() != Method::GET {
             return Err(Refusal::BadRequest("a WebSocket handshake is a GET"));
-        }
-        if request.version() < Version::HTTP_11 {
-            return Err(Refusal::BadRequest("a WebSocket handshake needs HTTP/1.1"));
         }
         if !is_websocket(headers) || !has_token(headers, &CONNECTION, "upgrade") {
             return Err(Refusal::BadRequest("a WebSocket handshake needs Upgrade: websocket and Connection: upgrade"));
@@ -102,7 +107,8 @@ impl Offer {
         if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
             return Err(Refusal::Switch("the 101 has a wrong Sec-WebSocket-Accept"));
         }
-        Ok(Agreement { subprotocol: self.subprotocol(headers)?, coding: self.coding(headers)? })
+        let (subprotocol, is_offered) = self.subprotocol(headers);
+        Ok(Agreement { subprotocol, is_offered, coding: self.coding(headers)? })
     }
 
     /// The subprotocols that the client offers, its favourite first.
@@ -115,16 +121,15 @@ impl Offer {
         !std::mem::take(&mut self.extensions).is_empty()
     }
 
-    fn subprotocol(&self, answer: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
+    /// The subprotocol that the app chose, and whether it is one choice among those offered, or none. Only the client can
+    /// judge another one (RFC 6455 §4.1): some libraries accept what they did not ask for.
+    fn subprotocol(&self, answer: &HeaderMap) -> (Option<Box<str>>, bool) {
         let mut chosen = answer.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-        let Some(first) = chosen.next() else { return Ok(None) };
+        let Some(first) = chosen.next() else { return (None, true) };
+        let name = first.to_str().ok().filter(|name| !name.is_empty());
         // Subprotocol names are compared as they are, case included (RFC 6455 §11.3.4).
-        match first.to_str() {
-            Ok(name) if chosen.next().is_none() && tokens(self.protocols.iter()).any(|offered| offered == name) => {
-                Ok(Some(name.into()))
-            }
-            _ => Err(Refusal::Switch("the 101 chose a subprotocol that was not offered")),
-        }
+        let is_offered = chosen.next().is_none() && tokens(self.protocols.iter()).any(|offered| Some(offered) == name);
+        (name.map(Into::into), is_offered)
     }
 
     /// What the accepted extensions do to payloads.
@@ -152,6 +157,8 @@ impl Offer {
 pub struct Agreement {
     /// The chosen subprotocol.
     pub subprotocol: Option<Box<str>>,
+    /// Whether the client offered it; true where none was chosen.
+    pub is_offered: bool,
     /// What the accepted extensions do to payloads.
     pub coding: Coding,
 }
@@ -230,7 +237,6 @@ mod tests {
     fn whatever_breaks_the_handshake_is_named() {
         const BAD: (u16, &str) = (400, "bad_request");
         assert_eq!(read(handshake().method(Method::POST)).unwrap_err(), BAD);
-        assert_eq!(read(handshake().version(Version::HTTP_10)).unwrap_err(), BAD);
         assert_eq!(altered(|headers| drop(headers.remove(CONNECTION))).unwrap_err(), BAD);
         assert_eq!(altered(|headers| drop(headers.insert(CONNECTION, text("upgraded")))).unwrap_err(), BAD);
         assert_eq!(altered(|headers| drop(headers.remove(SEC_WEBSOCKET_KEY))).unwrap_err(), BAD);
@@ -282,16 +288,22 @@ mod tests {
     }
 
     #[test]
-    fn the_apps_choice_must_have_been_offered() {
+    fn a_choice_is_held_against_the_offer() {
         const INVALID: &str = "upstream_invalid";
         let (protocol, extension) = (SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS);
-        assert_eq!(agree(&[], &[]), Ok(Agreement { subprotocol: None, coding: Coding::Plain }));
-        let chat = agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "chat")]);
-        assert_eq!(chat, Ok(Agreement { subprotocol: Some("chat".into()), coding: Coding::Plain }));
-        assert_eq!(agree(&[(protocol.clone(), "soap, chat")], &[(protocol.clone(), "Chat")]), Err(INVALID));
-        assert_eq!(agree(&[], &[(protocol.clone(), "chat")]), Err(INVALID));
+        let agreed = |name: Option<&str>, is_offered| {
+            Ok(Agreement { subprotocol: name.map(Into::into), is_offered, coding: Coding::Plain })
+        };
+        assert_eq!(agree(&[], &[]), agreed(None, true));
+        let offer = [(protocol.clone(), "soap, chat")];
+        assert_eq!(agree(&offer, &[(protocol.clone(), "chat")]), agreed(Some("chat"), true));
+        assert_eq!(agree(&offer, &[]), agreed(None, true));
+        // The client judges these.
+        assert_eq!(agree(&offer, &[(protocol.clone(), "Chat")]), agreed(Some("Chat"), false));
+        assert_eq!(agree(&[], &[(protocol.clone(), "chat")]), agreed(Some("chat"), false));
+        assert_eq!(agree(&offer, &[(protocol.clone(), "")]), agreed(None, false));
         let twice = [(protocol.clone(), "soap"), (protocol.clone(), "chat")];
-        assert_eq!(agree(&twice, &twice), Err(INVALID));
+        assert_eq!(agree(&twice, &twice), agreed(Some("soap"), false));
 
         let deflate = (extension.clone(), "permessage-deflate; client_max_window_bits");
         let taken = agree(from_ref(&deflate), &[(extension.clone(), "permessage-deflate; server_no_context_takeover")]);
@@ -328,12 +340,29 @@ mod tests {
     }
 
     #[test]
+    fn an_extended_connect_implies_version_13_and_names_its_protocol_in_any_case() {
+        assert!(bridged(Method::CONNECT, |request| drop(request.headers_mut().remove(SEC_WEBSOCKET_VERSION))).is_ok());
+        let upper =
+            |request: &mut Request<_>| drop(request.extensions_mut().insert(Protocol::from_static("WebSocket")));
+        assert!(bridged(Method::CONNECT, upper).is_ok());
+    }
+
+    #[test]
+    fn an_upgrade_over_http_1_0_is_ignored() {
+        let wanted = |version| wanted(&handshake().version(version).body(()).unwrap());
+        assert!(wanted(Version::HTTP_11));
+        assert!(!wanted(Version::HTTP_10));
+    }
+
+    #[test]
     fn whatever_breaks_an_extended_connect_is_named() {
         const BAD: (u16, &str) = (400, "bad_request");
         assert_eq!(bridged(Method::GET, |_| {}).unwrap_err(), BAD);
         assert_eq!(bridged(Method::CONNECT, |request| *request.body_mut() = Full::default()).unwrap_err(), BAD);
         let old = |request: &mut Request<_>| drop(request.headers_mut().insert(SEC_WEBSOCKET_VERSION, text("8")));
         assert_eq!(bridged(Method::CONNECT, old).unwrap_err(), (426, "version"));
+        let twice = |request: &mut Request<_>| assert!(request.headers_mut().append(SEC_WEBSOCKET_VERSION, text("13")));
+        assert_eq!(bridged(Method::CONNECT, twice).unwrap_err(), (426, "version"));
         // What asks for an upgrade in HTTP/1.1 asks for nothing here.
         let plain = handshake().version(Version::HTTP_2).body(()).unwrap();
         assert!(!wanted(&plain));

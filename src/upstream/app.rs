@@ -136,7 +136,11 @@ fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, A
         }
         None => None,
     };
-    let trust = tls.ca.clone().map_or(Trust::System, Trust::File);
+    let trust = match &tls.ca {
+        _ if !tls.pins.is_empty() => Trust::Keys(tls.pins.clone()),
+        Some(ca) => Trust::File(ca.clone()),
+        None => Trust::System,
+    };
     Client::new(&trust, identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
 }
 

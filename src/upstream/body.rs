@@ -1,6 +1,7 @@
 //! The body of a request on its way to the app.
 
 use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -28,6 +30,16 @@ struct Streaming {
     progress: Arc<Progress>,
     /// How long the client may take, where that is limited.
     clock: Option<Clock>,
+    clean: Option<CleanTrailers>,
+}
+
+/// Takes out of trailers what is not for the app.
+struct CleanTrailers(Box<dyn Fn(&mut HeaderMap) + Send>);
+
+impl fmt::Debug for CleanTrailers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CleanTrailers")
+    }
 }
 
 impl Upload {
@@ -40,7 +52,7 @@ impl Upload {
             return Self(None);
         }
         let incoming = incoming.map_err(Into::into).boxed_unsync();
-        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()), clock: None }))
+        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()), clock: None, clean: None }))
     }
 
     /// As long as it brings 1 KiB in each `time`, or its end. While nobody asks for more of it the time does not run.
@@ -48,6 +60,15 @@ impl Upload {
     pub fn within(mut self, time: Duration) -> Self {
         if let Some(streaming) = &mut self.0 {
             streaming.clock = Some(Clock::new(time));
+        }
+        self
+    }
+
+    /// With trailers that have passed through `clean`.
+    #[must_use]
+    pub fn cleaning_trailers(mut self, clean: impl Fn(&mut HeaderMap) + Send + 'static) -> Self {
+        if let Some(streaming) = &mut self.0 {
+            streaming.clean = Some(CleanTrailers(Box::new(clean)));
         }
         self
     }
@@ -80,7 +101,12 @@ impl Body for Upload {
             }
             _ => {}
         }
-        let frame = ready!(frame);
+        let mut frame = ready!(frame);
+        if let (Some(Ok(frame)), Some(clean)) = (&mut frame, &streaming.clean)
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            (clean.0)(trailers);
+        }
         streaming.progress.moved();
         Poll::Ready(frame)
     }

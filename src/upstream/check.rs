@@ -65,7 +65,7 @@ impl Check {
     /// Runs the check. A response, or a refused connect, is recorded in the pulse at once; the time limit is the watch's.
     pub(super) async fn run(self) -> Ended {
         let begun = Instant::now();
-        let stream = match self.dialer.dial().await {
+        let stream = match self.dialer.dial(None).await {
             Ok(stream) => stream,
             Err(error) => {
                 let late = !suspension::paused_since(begun).is_zero();
@@ -92,7 +92,8 @@ impl Check {
         self.exchange(stream, request, interim).await
     }
 
-    async fn exchange(
+    /// Sends `request` over `stream`, and waits for the response, or for an interim one.
+    pub(super) async fn exchange(
         self,
         stream: UpstreamStream,
         mut request: Request<Content>,
@@ -150,7 +151,7 @@ fn broken(error: &hyper::Error) -> Ended {
 
 /// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`]. Its content,
 /// if it has any, is sent when `interim` is cancelled.
-fn request(target: &Target, probe: &UpstreamProbe, interim: &CancellationToken) -> Option<Request<Content>> {
+pub(super) fn request(target: &Target, probe: &UpstreamProbe, interim: &CancellationToken) -> Option<Request<Content>> {
     let host = HeaderValue::try_from(authority(target)).unwrap_or(HeaderValue::from_static("localhost"));
     let request = Request::builder().version(Version::HTTP_11).header(HOST, host).header(USER_AGENT, AGENT);
     let request = request.header(CONNECTION, "close");

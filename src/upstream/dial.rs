@@ -8,16 +8,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::Instant;
 
 use super::fault::{self, Fault, no_descriptor};
 use super::source::Sources;
-use super::{Upstream, UpstreamStream};
-use crate::config::{self, Target};
+use super::stream::Socket;
+use super::{ClientAddresses, Upstream, UpstreamStream};
+use crate::config::{self, Pin, Target};
+use crate::descriptors;
 use crate::heartbeat::ConnectOutcome;
+use crate::proxy_protocol;
 use crate::suspension::{self, Deadline};
-use crate::tls::client::{Client, HandshakeError};
+use crate::tls::client::{self, Client, HandshakeError, Trust};
 
 /// Why the app could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +105,20 @@ pub(super) struct Dialer {
 
 impl Upstream {
     /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. It is counted,
-    /// and its outcome reported to the app's watch.
-    pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
+    /// and its outcome reported to the app's watch. Its PROXY header, if it has one, names `client`.
+    pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
         let begun = Instant::now();
-        let result = self.dialer.dial().await;
+        let result = match descriptors::upstream_slot() {
+            Some(slot) => self.dialer.dial(client).await.map(|mut stream| {
+                stream.hold(slot);
+                stream
+            }),
+            // As if the limit were reached: what is left of it is for the rest of the process.
+            None => Err(DialError::Connect {
+                place: authority(self.target()).into(),
+                source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
+            }),
+        };
         match &result {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
             Err(error) => self.metrics.upstream_connect_error(error.reason()),
@@ -129,23 +144,29 @@ impl Dialer {
         Self { settings: Arc::clone(settings), tls: tls.cloned(), sources }
     }
 
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included.
-    pub(super) async fn dial(&self) -> Result<UpstreamStream, DialError> {
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. With PROXY headers
+    /// it is one for `client`, or of the proxy's own.
+    pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
         let deadline = Deadline::after(self.settings.connect_timeout);
         let settings = &self.settings;
         let connected = async {
             let (host, port) = match &settings.target {
                 Target::Tcp { host, port } => (host, *port),
-                Target::Unix(path) => return unix(path).await,
+                Target::Unix(path) => {
+                    let mut stream = unix(path).await?;
+                    self.introduce(client, &mut stream).await?;
+                    return Ok(Socket::Unix(stream).into());
+                }
             };
-            let tcp = tcp(host, port, deadline, &self.sources).await?;
+            let mut tcp = tcp(host, port, deadline, &self.sources).await?;
+            self.introduce(client, &mut tcp).await?;
             match (&self.tls, &settings.tls) {
                 (Some(client), Some(tls)) => {
                     let name = tls.server_name.as_ref().unwrap_or(host);
                     // Boxed: a handshake is large, and most apps speak none.
                     Box::pin(encrypted(client, name, tcp, &settings.target)).await
                 }
-                _ => Ok(UpstreamStream::Tcp(tcp)),
+                _ => Ok(Socket::Tcp(tcp).into()),
             }
         };
         match suspension::within(deadline, pin!(connected)).await {
@@ -158,18 +179,41 @@ impl Dialer {
     }
 }
 
+impl Dialer {
+    /// Writes the PROXY header, if the app gets one.
+    async fn introduce(
+        &self,
+        client: Option<ClientAddresses>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), DialError> {
+        if !self.settings.proxy_protocol {
+            return Ok(());
+        }
+        let header = proxy_protocol::v2(client.map(|ClientAddresses { client, local }| (client, local)));
+        let written = stream.write_all(&header).await;
+        written.map_err(|source| DialError::Connect { place: authority(&self.settings.target).into(), source })
+    }
+
+    /// The pin of the key that the app shows, trusted or not; `None` where no TLS comes about.
+    pub(super) async fn shown_pin(&self) -> Option<Pin> {
+        let anyone = Client::new(&Trust::Anyone, None).ok()?;
+        match Self::new(&self.settings, Some(&anyone)).dial(None).await {
+            Ok(UpstreamStream { socket: Socket::Tls(stream), .. }) => client::pin_of(&stream),
+            _ => None,
+        }
+    }
+}
+
 async fn encrypted(client: &Client, name: &str, tcp: TcpStream, target: &Target) -> Result<UpstreamStream, DialError> {
     match client.handshake(name, tcp).await {
-        Ok(stream) => Ok(UpstreamStream::Tls(Box::new(stream))),
+        Ok(stream) => Ok(Socket::Tls(Box::new(stream)).into()),
         Err(source) => Err(DialError::Tls { place: authority(target).into(), source }),
     }
 }
 
-async fn unix(path: &Path) -> Result<UpstreamStream, DialError> {
-    match UnixStream::connect(path).await {
-        Ok(stream) => Ok(UpstreamStream::Unix(stream)),
-        Err(source) => Err(DialError::Connect { place: path.display().to_string().into(), source }),
-    }
+async fn unix(path: &Path) -> Result<UnixStream, DialError> {
+    let place = || path.display().to_string().into();
+    UnixStream::connect(path).await.map_err(|source| DialError::Connect { place: place(), source })
 }
 
 async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Result<TcpStream, DialError> {
@@ -222,8 +266,8 @@ mod tests {
         let settings = config::Upstream { source_addresses: sources, ..config::Upstream::at(target) };
         let app =
             Arc::new(App::open(&Arc::new(settings), Instant::now().into_std()).expect("there is nothing to read"));
-        let upstream = Upstream::new(&app, Arc::default(), TaskTracker::new(), &CancellationToken::new());
-        let error = upstream.dial().await.err();
+        let upstream = Upstream::new(&app, 100, Arc::default(), TaskTracker::new(), &CancellationToken::new());
+        let error = upstream.dial(None).await.err();
         (app.pulse().connected(ConnectOutcome::Opened), error)
     }
 

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +12,11 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::pool::{Connection, Counted, Lease};
-use super::{BUFFER, Failure, Upload, Upstream, UpstreamStream};
+use super::counted::Counted;
+use super::driver::{Hold, drive, drive_upgrade};
+use super::pool::{Connection, Lease};
+use super::target::Rewrite;
+use super::{BUFFER, CROWD, ClientAddresses, Failure, RawTarget, Upload, Upstream, UpstreamStream};
 use crate::suspension::{self, Deadline};
 
 impl Upstream {
@@ -25,23 +27,32 @@ impl Upstream {
     /// more, on a fresh connection, if it never left, or if it is idempotent (RFC 9110 §9.2.2), has no body, and not
     /// a byte of an answer came back.
     ///
-    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body.
-    pub async fn send(&self, mut request: Request<Upload>) -> Result<(Response<Incoming>, Lease), Failure> {
+    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has begun
+    /// to answer, it may take and send nothing for `stall` before all of the request is taken.
+    ///
+    /// `client` is `None` but for an app that [`is_told_addresses`](Self::is_told_addresses); it only gets connections that
+    /// were made for the same one.
+    pub async fn send(
+        &self,
+        mut request: Request<Upload>,
+        client: Option<ClientAddresses>,
+        stall: Duration,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
         if !repeatable {
             // A FIN that has arrived is known only once the runtime has looked. It looks before it comes back here,
             // and the connection's driver runs first: this request has but one try.
             tokio::task::yield_now().await;
         }
-        if let Some(lease) = self.pool.take() {
+        if let Some(lease) = self.pool.take(client) {
             let spare = repeatable.then(|| copy(&request));
-            let read = Arc::clone(&lease.connection.read);
-            let before = read.load(Ordering::Relaxed);
+            let flow = Arc::clone(&lease.connection.flow);
+            let before = flow.read();
             let Broken { failure, unsent } = match self.exchange(lease, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(broken) => broken,
             };
-            let silent = matches!(failure, Failure::Closed(_)) && read.load(Ordering::Relaxed) == before;
+            let silent = matches!(failure, Failure::Closed(_)) && flow.read() == before;
             request = match (unsent, spare) {
                 (Some(unsent), _) => *unsent,
                 (None, Some(spare)) if silent => spare,
@@ -49,27 +60,31 @@ impl Upstream {
             };
         }
         // Boxed, for a pooled connection is what most requests find.
-        let lease = Box::pin(self.connect()).await?;
+        let lease = Box::pin(self.connect(client, stall)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
     /// Sends an upgrade request on a connection of its own. After a 101 that connection is to be had from
     /// [`hyper::upgrade::on`] as a [`TokioIo`] of [`UpstreamStream`]; it never sees the pool. After any other
     /// response it closes when the body has come in.
-    pub async fn send_upgrade(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Failure> {
-        let stream = self.dial().await?;
+    pub async fn send_upgrade(
+        &self,
+        request: Request<Empty<Bytes>>,
+        client: Option<ClientAddresses>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut stream = self.dial(client).await?;
+        if let Some(rewrite) = rewrite(&request) {
+            stream.restore(rewrite);
+        }
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
-        let (mut sender, connection) =
-            http1::Builder::new().max_buf_size(BUFFER).handshake(io).await.map_err(Failure::from_exchange)?;
-        self.tracker.spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(error = %error, "upstream.connection");
-            }
-        });
+        let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
         let limit = self.response_timeout();
+        let (mut hold, aborted) = Hold::new();
+        self.tracker.spawn(drive_upgrade(connection.with_upgrades(), aborted));
         match suspension::timeout(limit, pin!(sender.send_request(request))).await {
             Ok(answered) => {
                 let response = answered.map_err(Failure::from_exchange)?;
+                hold.disarm();
                 self.app.answered(Instant::now().into_std());
                 Ok(response)
             }
@@ -77,24 +92,29 @@ impl Upstream {
         }
     }
 
+    /// HTTP/1.1 as it is spoken with the app. Header names pass in the case in which they were written.
+    fn protocol(&self) -> http1::Builder {
+        let mut protocol = http1::Builder::new();
+        protocol.max_buf_size(BUFFER).max_headers(self.response_headers).preserve_header_case(true);
+        protocol
+    }
+
     fn response_timeout(&self) -> Duration {
         self.app.settings().response_timeout
     }
 
-    async fn connect(&self) -> Result<Lease, Failure> {
+    async fn connect(&self, client: Option<ClientAddresses>, stall: Duration) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
-        let (stream, read) = Counted::new(self.dial().await?);
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(Failure::from_exchange)?;
-        self.tracker.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "upstream.connection");
-            }
-        });
-        Ok(Lease::new(Connection { sender, read }, Arc::clone(&self.pool)))
+        let stream = self.dial(client).await?;
+        if self.tracker.len() > CROWD {
+            stream.limit_received();
+        }
+        let (stream, flow) = Counted::new(stream);
+        let (sender, connection) =
+            self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
+        let (hold, aborted) = Hold::new();
+        self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
+        Ok(Lease::new(Connection { sender, flow, hold, client }, Arc::clone(&self.pool)))
     }
 
     async fn exchange(
@@ -103,9 +123,13 @@ impl Upstream {
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Broken> {
         let progress = request.body().progress();
+        lease.connection.flow.note_request();
+        if let Some(rewrite) = rewrite(&request) {
+            lease.connection.flow.restore(rewrite);
+        }
         let limit = self.response_timeout();
         let mut since = Instant::now();
-        // Dropping this future, as the timeout does, closes the connection.
+        // Dropping the lease, as the timeout does, closes the connection.
         let mut answer = pin!(lease.connection.sender.try_send_request(request));
         let answered = loop {
             match suspension::within(Deadline::since(since, limit), &mut answer).await {
@@ -141,6 +165,12 @@ fn repeatable(request: &Request<Upload>) -> bool {
     request.method().is_idempotent() && request.body().is_none()
 }
 
+/// The line of a request that is to be restored on its way to the app.
+fn rewrite<B>(request: &Request<B>) -> Option<Rewrite> {
+    let target: &RawTarget = request.extensions().get()?;
+    Some(Rewrite::new(request.method(), target))
+}
+
 /// A copy of a request without a body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::default());
@@ -148,5 +178,8 @@ fn copy(request: &Request<Upload>) -> Request<Upload> {
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     copy.headers_mut().clone_from(request.headers());
+    if let Some(target) = request.extensions().get::<RawTarget>() {
+        copy.extensions_mut().insert(target.clone());
+    }
     copy
 }

@@ -3,7 +3,9 @@
 mod app;
 mod body;
 mod check;
+mod counted;
 mod dial;
+mod driver;
 mod exchange;
 mod failure;
 mod fault;
@@ -12,7 +14,10 @@ mod pool;
 pub mod pulse;
 mod source;
 mod stream;
+mod target;
+mod trial;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,6 +29,8 @@ pub use dial::{DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
+pub use target::{RawTarget, is_refused, mask};
+pub use trial::Unusable;
 
 use crate::config::Target;
 use crate::telemetry::metrics::Metrics;
@@ -33,6 +40,19 @@ use pool::Pool;
 /// Read and write buffer of one upstream connection at most; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
+/// Tasks of a worker from which on its connections share the kernel's memory for TCP: there is one for each connection, and
+/// requests have more.
+pub(crate) const CROWD: usize = 16;
+
+/// The client connection that a connection to the app is made for, as its PROXY header states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddresses {
+    /// The client's address; the port is 0 where a proxy in front has named the client.
+    pub client: SocketAddr,
+    /// The proxy's address that the client connected to.
+    pub local: SocketAddr,
+}
+
 /// The app as one worker sees it.
 #[derive(Debug)]
 pub struct Upstream {
@@ -41,14 +61,22 @@ pub struct Upstream {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
+    /// Lines that the head of a response may have.
+    response_headers: usize,
     /// Closes the pool when nobody uses the app any more.
     _pool: DropGuard,
 }
 
 impl Upstream {
     /// One worker's way to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`; idle ones
-    /// are closed once `draining` is cancelled, or this is dropped.
-    pub fn new(app: &Arc<App>, metrics: Arc<Metrics>, tracker: TaskTracker, draining: &CancellationToken) -> Self {
+    /// are closed once `draining` is cancelled, or this is dropped. The head of a response may have `response_headers` lines.
+    pub fn new(
+        app: &Arc<App>,
+        response_headers: usize,
+        metrics: Arc<Metrics>,
+        tracker: TaskTracker,
+        draining: &CancellationToken,
+    ) -> Self {
         let closing = draining.child_token();
         Self {
             app: Arc::clone(app),
@@ -56,6 +84,7 @@ impl Upstream {
             pool: Arc::new(Pool::new(tracker.clone(), closing.clone())),
             metrics,
             tracker,
+            response_headers,
             _pool: closing.drop_guard(),
         }
     }
@@ -65,9 +94,19 @@ impl Upstream {
         self.pool.close();
     }
 
+    /// Lines that the head of a response may have.
+    pub fn response_headers(&self) -> usize {
+        self.response_headers
+    }
+
     /// What all workers know of it.
     pub fn app(&self) -> &Arc<App> {
         &self.app
+    }
+
+    /// Whether its connections name the client for which they are made.
+    pub fn is_told_addresses(&self) -> bool {
+        self.app.settings().proxy_protocol
     }
 
     /// Where it listens.

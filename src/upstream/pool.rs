@@ -5,31 +5,26 @@
 //! (see [`super::exchange`]).
 
 use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::client::conn::http1::SendRequest;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Upload, UpstreamStream};
+use super::counted::Flow;
+use super::driver::Hold;
+use super::{ClientAddresses, Upload};
+use crate::descriptors::POOLED;
 
 /// The longest that a connection is kept idle; below the 5 s of `server.keepAliveTimeout` in Node.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
 /// How much earlier than announced in `Keep-Alive: timeout=N` a connection is given up.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
-
-/// Idle connections of one worker; the oldest makes room.
-const CAPACITY: usize = 64;
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -48,11 +43,14 @@ struct Idle {
     until: Instant,
 }
 
-/// The sending half of a connection, and how many bytes its other half has read.
+/// The sending half of a connection, and how its bytes move.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Upload>,
-    pub(super) read: Arc<AtomicU64>,
+    pub(super) flow: Arc<Flow>,
+    pub(super) hold: Hold,
+    /// The one that its PROXY header names; `None` where it has none, or one of the proxy's own.
+    pub(super) client: Option<ClientAddresses>,
 }
 
 impl Pool {
@@ -61,11 +59,13 @@ impl Pool {
         Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, closing }
     }
 
-    /// The connection that came in last and still lives: it is the one that the app will close last.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
+    /// The connection for `client` that came in last and still lives: it is the one that the app will close last.
+    pub(super) fn take(self: &Arc<Self>, client: Option<ClientAddresses>) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle();
-        while let Some(Idle { connection, until }) = idle.pop_back() {
+        // Without PROXY headers the last one is for it, as all are.
+        while let Some(at) = idle.iter().rposition(|idle| idle.connection.client == client) {
+            let Some(Idle { connection, until }) = idle.remove(at) else { break };
             if until > now && connection.sender.is_ready() {
                 return Some(Lease::new(connection, Arc::clone(self)));
             }
@@ -84,11 +84,12 @@ impl Pool {
     }
 
     fn put(&self, connection: Connection, keep: Duration) {
-        if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() {
+        if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() || connection.flow.is_broken()
+        {
             return;
         }
         let mut idle = self.idle();
-        if idle.len() == CAPACITY {
+        if idle.len() == POOLED {
             idle.pop_front();
         }
         idle.push_back(Idle { connection, until: Instant::now() + keep });
@@ -122,7 +123,8 @@ impl Pool {
     }
 }
 
-/// A pooled connection that serves one exchange. [`Lease::give_back`] returns it; dropping it closes it.
+/// A pooled connection that serves one exchange. [`Lease::give_back`] returns it; dropping it closes it, even while the
+/// app takes nothing of the request.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) connection: Connection,
@@ -131,7 +133,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(mut connection: Connection, pool: Arc<Pool>) -> Self {
+        connection.hold.arm();
         Self { connection, pool, keep: IDLE_MAX }
     }
 
@@ -141,7 +144,8 @@ impl Lease {
     }
 
     /// Gives the connection back for the next request; to be called when the response has come in whole.
-    pub fn give_back(self) {
+    pub fn give_back(mut self) {
+        self.connection.hold.disarm();
         self.pool.put(self.connection, self.keep);
     }
 }
@@ -158,57 +162,6 @@ fn keep_alive(response: &HeaderMap) -> Duration {
         .find_map(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
         .map(Duration::from_secs);
     announced.map_or(IDLE_MAX, |announced| announced.saturating_sub(IDLE_MARGIN).min(IDLE_MAX))
-}
-
-/// Counts the bytes that a connection reads: none since a request went out means that no part of it was answered.
-#[derive(Debug)]
-pub(super) struct Counted {
-    stream: UpstreamStream,
-    read: Arc<AtomicU64>,
-}
-
-impl Counted {
-    pub(super) fn new(stream: UpstreamStream) -> (Self, Arc<AtomicU64>) {
-        let read = Arc::default();
-        (Self { stream, read: Arc::clone(&read) }, read)
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let gained = buf.filled().len() - before;
-        this.read.fetch_add(gained as u64, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

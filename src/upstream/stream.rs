@@ -2,18 +2,36 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::target::Rewrite;
+use crate::descriptors::UpstreamSlot;
 use crate::relay::Leg;
 use crate::tcp_info;
 use crate::tls::client;
 
+/// Bytes that the kernel takes of what an app on this machine sends ahead of its client. It finds its own measure for the
+/// network, up to 32 MiB on some systems; on loopback there is no delay to bridge, and what slow readers do not take is
+/// memory that all connections of the machine share (`net.ipv4.tcp_mem`).
+const RECEIVED: usize = 256 * 1024;
+
 /// A connection to the app.
 #[derive(Debug)]
-pub enum UpstreamStream {
+pub struct UpstreamStream {
+    pub(super) socket: Socket,
+    /// Held for as long as the socket is open.
+    slot: Option<UpstreamSlot>,
+    /// What is to be restored in the bytes that are written next.
+    rewrite: Option<Box<Rewrite>>,
+}
+
+/// Its socket.
+#[derive(Debug)]
+pub(super) enum Socket {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over TLS over TCP. Boxed: a session holds its legs to its end, and rustls is large.
@@ -22,31 +40,85 @@ pub enum UpstreamStream {
     Unix(UnixStream),
 }
 
+impl UpstreamStream {
+    /// Keeps `slot` for as long as the socket is open.
+    pub(super) fn hold(&mut self, slot: UpstreamSlot) {
+        self.slot = Some(slot);
+    }
+
+    /// Restores the request line that `rewrite` is for, which is written next.
+    pub(super) fn restore(&mut self, rewrite: Rewrite) {
+        self.rewrite = Some(Box::new(rewrite));
+    }
+
+    /// Writes `pieces` with what is to be restored in them.
+    #[cold]
+    fn poll_restoring(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let Self { socket, rewrite, .. } = self;
+        let restored = rewrite.as_ref().and_then(|rewrite| rewrite.apply(pieces));
+        let Some((restored, before)) = restored else { return socket.poll_write_vectored(cx, pieces) };
+        let written = ready!(socket.poll_write_vectored(cx, &restored))?;
+        if rewrite.as_mut().is_some_and(|rewrite| rewrite.advance(written, before)) {
+            *rewrite = None;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Limits what the kernel takes of an app on this machine before it is read.
+    pub(super) fn limit_received(&self) {
+        let tcp = match &self.socket {
+            Socket::Tcp(tcp) => tcp,
+            Socket::Tls(tls) => tls.get_ref().0,
+            Socket::Unix(_) => return,
+        };
+        if tcp.peer_addr().is_ok_and(|app| app.ip().is_loopback()) {
+            // Without the option all works, with more memory.
+            let _ = SockRef::from(tcp).set_recv_buffer_size(RECEIVED);
+        }
+    }
+}
+
+impl Socket {
+    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        }
+    }
+}
+
+impl From<Socket> for UpstreamStream {
+    fn from(socket: Socket) -> Self {
+        Self { socket, slot: None, rewrite: None }
+    }
+}
+
 impl Leg for UpstreamStream {
     fn unacked(&self) -> Option<u64> {
-        match self {
-            Self::Tcp(tcp) => tcp_info::unacked(tcp),
-            Self::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
-            Self::Unix(unix) => tcp_info::unacked(unix),
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp_info::unacked(tcp),
+            Socket::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
+            Socket::Unix(unix) => tcp_info::unacked(unix),
         }
     }
 
     fn untransmitted(&self) -> Option<u64> {
-        match self {
-            Self::Tcp(tcp) => tcp_info::untransmitted(tcp),
-            Self::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp_info::untransmitted(tcp),
+            Socket::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
             // What was written is there to be read.
-            Self::Unix(_) => Some(0),
+            Socket::Unix(_) => Some(0),
         }
     }
 
     fn abort_on_drop(&mut self) {
         // A unix socket has no reset to offer; dropping it is as abrupt as it gets. A TCP socket that refuses the
         // option is dead already.
-        let tcp = match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-            Self::Unix(_) => return,
+        let tcp = match &self.socket {
+            Socket::Tcp(tcp) => tcp,
+            Socket::Tls(tls) => tls.get_ref().0,
+            Socket::Unix(_) => return,
         };
         let _ = tcp.set_zero_linger();
     }
@@ -54,20 +126,24 @@ impl Leg for UpstreamStream {
 
 impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Socket::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Socket::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for UpstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-            Self::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+        let this = self.get_mut();
+        if this.rewrite.is_some() {
+            return this.poll_restoring(cx, &[IoSlice::new(buf)]);
+        }
+        match &mut this.socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Socket::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Socket::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
         }
     }
 
@@ -76,11 +152,11 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        let this = self.get_mut();
+        if this.rewrite.is_some() {
+            return this.poll_restoring(cx, bufs);
         }
+        this.socket.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -88,18 +164,18 @@ impl AsyncWrite for UpstreamStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        match &mut self.get_mut().socket {
             // A record that was taken may wait for the socket.
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Socket::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        match &mut self.get_mut().socket {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Socket::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Socket::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
         }
     }
 }

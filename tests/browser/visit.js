@@ -1,6 +1,8 @@
 // Headless Chromium on one page: prints what the page logs, does what it is told on stdin, one JSON a line.
 //
-//   node visit.js URL --ca FILE [--http1]
+//   node visit.js URL --ca FILE [--http1] [--host NAME]
+//
+// With --host the page is opened under that name, which leads to 127.0.0.1 then.
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
@@ -8,12 +10,22 @@ import { chromium } from 'playwright-core';
 
 import { executable, flags, relay, report } from './chromium.js';
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { ca: { type: 'string' }, http1: { type: 'boolean' } } });
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: { ca: { type: 'string' }, http1: { type: 'boolean' }, host: { type: 'string' } },
+});
+const url = new URL(positionals[0]);
+const trusted = await flags(url, values.ca);
+if (values.host) url.hostname = values.host;
 
 const browser = await chromium.launch({
   executablePath: executable,
   chromiumSandbox: false,
-  args: [...(await flags(positionals[0], values.ca)), ...(values.http1 ? ['--disable-http2'] : [])],
+  args: [
+    ...trusted,
+    ...(values.http1 ? ['--disable-http2'] : []),
+    ...(values.host ? [`--host-resolver-rules=MAP ${values.host} 127.0.0.1`] : []),
+  ],
 });
 const page = await browser.newPage();
 page.on('console', (message) => relay(message.text()));
@@ -51,5 +63,5 @@ input.on('close', async () => {
   process.exit(0);
 });
 
-const response = await page.goto(positionals[0]);
+const response = await page.goto(url.href);
 report({ event: 'loaded', status: response.status(), title: await page.title() });

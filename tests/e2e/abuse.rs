@@ -150,16 +150,19 @@ async fn who_takes_nothing_of_an_answer_lets_go_of_the_app() {
         while stream.write_all(&[b'z'; 65_536]).await.is_ok() {}
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[heartbeat]\nwrite_stall = \"1500ms\"\n")).await;
-    let connections = proxy.connections();
-    let mut stream = proxy.tls().await;
-    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
-    stream.flush().await.expect("it is open");
-    let line = proxy.line("the request", |line| line.json["message"] == "http.access").await.json;
-    assert_eq!((&line["http.response.status_code"], &line["complete"]), (&200.into(), &false.into()), "{line}");
-    proxy.releases(connections).await;
-    drop(stream);
-    proxy.finish().await;
+    for heartbeat in ["", "[heartbeat]\nmode = \"off\"\n"] {
+        let limits = format!("[limits]\nwrite_stall = \"1500ms\"\n{heartbeat}");
+        let proxy = Proxy::start(Config::to(&app.url).with(&limits)).await;
+        let connections = proxy.connections();
+        let mut stream = proxy.tls().await;
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
+        stream.flush().await.expect("it is open");
+        let line = proxy.line("the request", |line| line.json["message"] == "http.access").await.json;
+        assert_eq!((&line["http.response.status_code"], &line["complete"]), (&200.into(), &false.into()), "{line}");
+        proxy.releases(connections).await;
+        drop(stream);
+        proxy.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,17 @@
 //! SIGTERM, phase by phase: announced, draining, drained; and what clients of each kind see of it.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use rustls::pki_types::ServerName;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::client::{close_of, echo, next_message, upgrade_head};
@@ -15,6 +19,7 @@ use crate::support::deadline::{PATIENCE, settles, soon};
 use crate::support::fake::{Fake, Session};
 use crate::support::frames::{BINARY, FIN, Frame};
 use crate::support::node::App;
+use crate::support::pki::Pki;
 use crate::support::plain::Answer;
 use crate::support::process::Line;
 use crate::support::proxy::{Config, Proxy};
@@ -128,6 +133,63 @@ async fn a_request_in_flight_finishes_and_its_connection_ends() {
     assert_eq!((answer.status, &*answer.body, answer.header("connection")), (200, "ok", Some("close")));
     soon("the end of the connection", client.read_to_end(&mut Vec::new())).await.expect("an orderly one");
     exits_with(&mut proxy, 0).await;
+}
+
+#[tokio::test]
+async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_proxy_takes_over() {
+    const CLIENTS: usize = 10;
+    let app = App::bare().await;
+    let directories = [(); 2].map(|()| TempDir::with_prefix("pulsegate-").expect("make a temporary directory"));
+    let [first, second] = directories.map(|dir| (Pki::make(dir.path()), dir));
+    let config = timed(&app.url, "0s", "8s");
+    let started = async |address: SocketAddr, (pki, dir): (Pki, TempDir)| {
+        let file = dir.path().join("own.toml");
+        std::fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
+        Proxy::follow(&file, config.clone(), pki, dir).await
+    };
+    let mut old = started(([127, 0, 0, 1], 0).into(), first).await;
+    let mut session = old.websocket("/ws?name=old").await;
+    echo(&mut session, Message::text("open")).await.expect("the session is there");
+
+    // While it does not run, the kernel lets clients in; then it learns of them and of its end at once.
+    old.stop();
+    let mut queued = Vec::new();
+    for _ in 0..2 * CLIENTS {
+        queued.push(old.tcp().await);
+    }
+    old.terminate();
+    old.resume();
+    // A client that is faster than the signal is an ordinary one.
+    phase(&old, "draining").await;
+    let (old, name) = (&mut old, ServerName::try_from("localhost").expect("a valid name"));
+    for (at, tcp) in queued.into_iter().enumerate() {
+        let handshake = TlsConnector::from(old.pki.client()).connect(name.clone(), tcp);
+        let mut stream = soon("the TLS handshake", handshake).await.expect("no reset");
+        let (request, expected) = match at % 2 {
+            0 => ("GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), None),
+            _ => (format!("{}\r\n", upgrade_head("/ws")), Some("1")),
+        };
+        let answer = old.ask(&mut stream, request.as_bytes()).await;
+        assert_eq!(answer.header("retry-after"), expected, "client {at}: {answer:?}");
+        assert_eq!(answer.status == 503, expected.is_some(), "client {at}: {answer:?}");
+        assert_eq!(answer.header("connection"), Some("close"), "client {at}: {answer:?}");
+    }
+
+    // The port is free although the old proxy still has a session, and its clients come back to the new one.
+    let refused = async {
+        while TcpStream::connect(old.address).await.is_ok() {
+            sleep(Duration::from_millis(25)).await;
+        }
+    };
+    soon("nobody listens any more", refused).await;
+    let new = started(old.address, second).await;
+    let mut back = new.websocket("/ws?name=new").await;
+    echo(&mut back, Message::text("served")).await.expect("a session of the new proxy");
+    assert_eq!(close_of(&mut session).await.0, 1012);
+    exits_with(old, 0).await;
+    echo(&mut back, Message::text("still")).await.expect("the end of the old proxy is nothing to the new one");
+    drop(back);
+    new.finish().await;
 }
 
 #[tokio::test]

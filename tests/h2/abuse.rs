@@ -8,6 +8,7 @@ use crate::raw::{
     RST_STREAM, Raw,
 };
 use crate::support::client::Neighbour;
+use crate::support::deadline::settles;
 use crate::support::fake::Fake;
 use crate::support::proxy::{Config, Proxy};
 
@@ -39,8 +40,9 @@ async fn what_connect_is_not_for_is_refused() {
     // A stream whose client has nothing more to send is no WebSocket.
     assert_eq!(client.ask(extended("websocket", "/raw")).await.status, 400);
     neighbour.echoes("after all that").await;
-    let rejected: Vec<_> = proxy.logged("ws.reject").iter().map(|line| line["reason"].clone()).collect();
-    assert_eq!(rejected, ["version", "bad_request"]);
+    // A thread of its own writes the log, perhaps behind the answers.
+    let rejected = || proxy.logged("ws.reject").iter().map(|line| line["reason"].clone()).collect::<Vec<_>>();
+    settles("both are logged", rejected, |rejected| rejected[..] == ["version", "bad_request"]).await;
     proxy.finish().await;
 }
 
@@ -123,44 +125,6 @@ async fn heads_are_bounded_as_in_http_1() {
     endless.headers_mut().insert("x-long", HeaderValue::try_from("x".repeat(10_000)).expect("a value"));
     assert_eq!(client.ask(endless).await.status, 431);
     assert_eq!(client.get("/").await.status, 200);
-    proxy.finish().await;
-}
-
-#[tokio::test]
-async fn a_rapid_reset_ends_the_connection() {
-    let (_fake, proxy) = proxy("[limits]\nresets = 50\n").await;
-    let neighbour = Neighbour::join(&proxy, "/echo").await;
-    let mut client = Raw::connect(&proxy).await;
-    let block = raw::block(&raw::get("/"));
-    let pairs = (0..60).flat_map(|number| {
-        let stream = 2 * number + 1;
-        [
-            raw::frame(HEADERS, END_HEADERS | END_STREAM, stream, &block),
-            raw::frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
-        ]
-    });
-    client.write(&pairs.flatten().collect::<Vec<_>>()).await;
-    assert_eq!(client.goaway().await, ENHANCE_YOUR_CALM);
-    let line = proxy.line("a line", |line| line.json["message"] == "http2.goaway").await.json;
-    assert_eq!(line["code"], 11, "{line}");
-    neighbour.echoes().await;
-    proxy.finish().await;
-}
-
-#[tokio::test]
-async fn resets_one_by_one_are_counted_too() {
-    let (_fake, proxy) = proxy("[limits]\nresets = 50\n").await;
-    let mut client = Raw::connect(&proxy).await;
-    let block = raw::block(&raw::get("/"));
-    for number in 0..=50 {
-        let stream = 2 * number + 1;
-        client.send(HEADERS, END_HEADERS | END_STREAM, stream, &block).await;
-        client.until("an answer", |frame| frame.kind == HEADERS && frame.stream == stream).await;
-        client.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await;
-    }
-    assert_eq!(client.goaway().await, ENHANCE_YOUR_CALM);
-    let line = proxy.line("a line", |line| line.json["message"] == "http2.goaway").await.json;
-    assert_eq!((&line["reason"], &line["code"]), (&"resets".into(), &11.into()), "{line}");
     proxy.finish().await;
 }
 

@@ -10,7 +10,7 @@ use h2::ext::Protocol;
 use h2::{PingPong, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, Version};
 use rustls::pki_types::ServerName;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -61,8 +61,11 @@ impl Client {
     }
 
     /// HTTP/2 over a connection that agreed on it.
-    pub(crate) async fn over(tls: Tls, settings: &Builder) -> Self {
-        let (sender, mut connection) = settings.handshake(tls).await.expect("the preface goes out");
+    pub(crate) async fn over<S>(stream: S, settings: &Builder) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, mut connection) = settings.handshake(stream).await.expect("the preface goes out");
         let pings = connection.ping_pong().expect("nobody else has it");
         let driver = tokio::spawn(connection);
         let client = Self { sender, driver, pings };

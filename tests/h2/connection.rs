@@ -14,6 +14,25 @@ use crate::support::frames::{BINARY, FIN, Frame};
 use crate::support::proxy::{Config, Proxy, QUICK};
 
 #[tokio::test]
+async fn a_connection_without_streams_gets_goaway_after_keep_alive_and_one_with_a_websocket_stays() {
+    let (fake, _sessions) = Fake::sessions().await;
+    let limits = "[limits]\nheader_read = \"20s\"\nkeep_alive = \"700ms\"\n";
+    let proxy = Proxy::start(Config::to(&fake.url).with(limits)).await;
+    let mut busy = Client::connect(&proxy).await;
+    let mut websocket = busy.websocket("/echo").await;
+    let mut idle = Client::connect(&proxy).await;
+    // The app speaks WebSocket alone, and a 101 is no answer to a plain request.
+    assert_eq!(idle.get("/plain").await.status, 502);
+    let since = std::time::Instant::now();
+    let end = soon("the end of the connection", &mut idle.driver).await.expect("no panic");
+    end.expect("GOAWAY without an error, then the end");
+    assert!(since.elapsed() >= Duration::from_millis(650), "after {:?}", since.elapsed());
+    websocket.echoes("much later").await;
+    assert!(!busy.driver.is_finished());
+    proxy.finish().await;
+}
+
+#[tokio::test]
 async fn s41_a_stream_that_takes_nothing_is_cancelled_alone() {
     let (fake, mut sessions) = Fake::sessions().await;
     let heartbeat = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\nwrite_stall = \"1500ms\"\n";

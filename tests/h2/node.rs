@@ -16,7 +16,7 @@ async fn node_opens_websockets_over_streams_and_answers_their_pings() {
     command.arg(script).arg(proxy.https("")).arg("--ca").arg(&proxy.pki.ca);
     let client = Process::start("client.mjs", &mut command);
     let settings = client.event("settings", |_| true).await;
-    assert_eq!((&settings["connect"], &settings["streams"]), (&true.into(), &100.into()), "{settings}");
+    assert_eq!((&settings["connect"], &settings["streams"]), (&true.into(), &200.into()), "{settings}");
     let get = client.event("get", |_| true).await;
     assert_eq!(get["status"], 200, "{get}");
     assert_eq!(get["length"], get["announced"], "{get}");

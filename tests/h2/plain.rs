@@ -176,7 +176,9 @@ async fn an_answer_that_is_left_where_it_is_is_cancelled() {
         crate::support::fake::hold(stream).await;
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[heartbeat]\nwrite_stall = \"1500ms\"\n")).await;
+    // Which heartbeat WebSockets have makes no difference.
+    let limits = "[limits]\nwrite_stall = \"1500ms\"\n[heartbeat]\nmode = \"off\"\n";
+    let proxy = Proxy::start(Config::to(&app.url).with(limits)).await;
     let mut client = Client::connect_as(&proxy, h2::client::Builder::new().initial_window_size(16 * 1024)).await;
     let (response, _) = client.send(request(Method::GET, "/"), true).await;
     let mut body = soon("an answer", response).await.expect("an answer").into_body();
@@ -190,6 +192,29 @@ async fn an_answer_that_is_left_where_it_is_is_cancelled() {
         }
     };
     assert_eq!((came, error.reason()), (16 * 1024, Some(h2::Reason::CANCEL)));
+    client.ping().await;
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn a_refusal_overtakes_its_upload() {
+    let app = Fake::start(|_, mut stream| async move {
+        let refusal = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 12\r\n\r\nwho are you?";
+        let _ = stream.write_all(refusal.as_bytes()).await;
+        // It has not read the body, which makes its close a reset.
+    })
+    .await;
+    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let mut client = Client::connect(&proxy).await;
+    for round in 0..60 {
+        let size = [70_000, 200_000, 2_000_000][round % 3];
+        let (response, mut upload) = client.send(request(Method::POST, "/upload"), false).await;
+        // The stream may have ended already.
+        let _ = upload.send_data(Bytes::from(vec![b'y'; size]), true);
+        let response = soon("an answer", response).await.expect("an answer, and no reset");
+        let answer = Answer::of(response).await;
+        assert_eq!((answer.status, &*answer.body), (401, "who are you?"), "round {round}, {size} bytes");
+    }
     client.ping().await;
     proxy.finish().await;
 }

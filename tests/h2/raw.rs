@@ -1,8 +1,9 @@
 //! HTTP/2 frame by frame, for what no client's library would send.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::client::tls;
+use crate::client::tls_over;
 use crate::support::client::Tls;
 use crate::support::deadline::soon;
 use crate::support::proxy::Proxy;
@@ -21,6 +22,7 @@ pub(crate) const END_STREAM: u8 = 0x1;
 pub(crate) const END_HEADERS: u8 = 0x4;
 pub(crate) const PADDED: u8 = 0x8;
 
+pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
 pub(crate) const FLOW_CONTROL_ERROR: u32 = 3;
 pub(crate) const REFUSED_STREAM: u32 = 7;
@@ -53,12 +55,59 @@ impl Frame {
 impl Raw {
     /// A connection whose preface and SETTINGS have been exchanged.
     pub(crate) async fn connect(proxy: &Proxy) -> Self {
-        let mut raw = Self(tls(proxy).await);
-        raw.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        raw.send(SETTINGS, 0, 0, b"").await;
-        raw.until("SETTINGS", |frame| frame.kind == SETTINGS && frame.flags == 0).await;
+        Self::connect_and_tell(proxy).await.0
+    }
+
+    /// The same, and the settings of the proxy.
+    pub(crate) async fn connect_and_tell(proxy: &Proxy) -> (Self, Vec<u8>) {
+        let mut raw = Self::connect_with(proxy, &frame(SETTINGS, 0, 0, b"")).await;
+        let settings = raw.until("SETTINGS", |frame| frame.kind == SETTINGS && frame.flags == 0).await;
         raw.send(SETTINGS, ACK, 0, b"").await;
+        (raw, settings.payload)
+    }
+
+    /// A connection on which these bytes have followed the preface.
+    pub(crate) async fn connect_with(proxy: &Proxy, bytes: &[u8]) -> Self {
+        Self::connect_over(proxy, proxy.tcp().await, bytes).await
+    }
+
+    /// The same over a connection of the test's own.
+    pub(crate) async fn connect_over(proxy: &Proxy, tcp: TcpStream, bytes: &[u8]) -> Self {
+        let mut raw = Self(tls_over(proxy, tcp).await);
+        raw.write(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes].concat()).await;
         raw
+    }
+
+    /// Waits for the answer to a PING: all that was sent before has been read.
+    pub(crate) async fn ping(&mut self) {
+        self.send(PING, 0, 0, b"question").await;
+        self.until("an answer to a PING", |frame| frame.kind == PING && frame.flags == ACK).await;
+    }
+
+    /// Writes `bytes` while it reads what comes, and returns the code of the GOAWAY that ends the connection.
+    pub(crate) async fn floods(self, bytes: &[u8]) -> Option<u32> {
+        let (mut reader, mut writer) = tokio::io::split(self.0);
+        let write = async {
+            // The proxy may close before it has read all of it.
+            let _ = writer.write_all(bytes).await;
+            let _ = writer.flush().await;
+        };
+        let mut all = Vec::new();
+        let read = async {
+            let _ = reader.read_to_end(&mut all).await;
+        };
+        tokio::join!(write, read);
+        let mut code = None;
+        while let Some(len) =
+            all.get(..3).map(|len| usize::from(len[0]) << 16 | usize::from(len[1]) << 8 | usize::from(len[2]))
+        {
+            let Some(payload) = all.get(9..9 + len) else { break };
+            if all[3] == GOAWAY {
+                code = Some(u32::from_be_bytes(payload[4..8].try_into().expect("four bytes")));
+            }
+            all.drain(..9 + len);
+        }
+        code
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
@@ -146,6 +195,12 @@ pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
         }
     }
     block
+}
+
+/// The value of a setting in the payload of SETTINGS.
+pub(crate) fn setting(settings: &[u8], id: u16) -> Option<u32> {
+    let found = settings.chunks(6).find(|setting| setting[..2] == id.to_be_bytes())?;
+    Some(u32::from_be_bytes(found[2..].try_into().expect("four bytes")))
 }
 
 /// What every request begins with.

@@ -59,7 +59,9 @@ async fn hop_by_hop_fields_end_here_and_the_proxys_own_are_added() {
         ("cookie", "a=1"),
         ("x-forwarded-for", "192.0.2.7"),
         ("x-forwarded-host", "app.example:8443"),
+        ("x-forwarded-port", "8443"),
         ("x-forwarded-proto", "https"),
+        ("x-real-ip", "192.0.2.7"),
     ]);
     assert_eq!(head.without(&["x-request-id"]), expected);
 
@@ -70,6 +72,60 @@ async fn hop_by_hop_fields_end_here_and_the_proxys_own_are_added() {
     let expected = fields([("content-length", "2"), ("set-cookie", "a, b"), ("date", "today")]);
     assert_eq!(head.without(&[]), expected);
     client.expect("ok").await;
+}
+
+#[tokio::test]
+async fn names_of_fields_are_written_as_they_came() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhOsT: a\r\nX-API-Key: 1\r\nx-lower: 2\r\nX-Twice: 3\r\nx-tWICE: 4\r\n\r\n").await;
+    let mut upstream = app.accept().await;
+    let head = upstream.head().await;
+    for name in ["hOsT", "X-API-Key", "x-lower", "X-Twice", "x-tWICE", "x-forwarded-for"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: 1\r\nWWW-authenticate: x\r\n\r\nok").await;
+    let head = client.head().await;
+    for name in ["Content-Length", "ETag", "WWW-authenticate"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_have_many_lines_and_not_too_many() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (lines, status) in [(1999, "200 OK"), (2000, "502 Bad Gateway")] {
+        let mut client = proxy.connect();
+        client.send(GET).await;
+        let mut upstream = app.accept().await;
+        upstream.head().await;
+        let cookies: Vec<_> = (0..lines).map(|at| format!("Set-Cookie: c{at}=1\r\n")).collect();
+        let cookies = cookies.concat();
+        upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{cookies}\r\n")).await;
+        let head = client.head().await;
+        assert_eq!(head.line, format!("HTTP/1.1 {status}"), "{lines} cookies");
+        let came = head.names.iter().filter(|name| *name == "Set-Cookie").count();
+        assert_eq!(came, if lines < 2000 { lines } else { 0 });
+    }
+}
+
+#[tokio::test]
+async fn a_target_fits_its_method() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for line in ["GET app.example:80 HTTP/1.1", "GET * HTTP/1.1", "POST * HTTP/1.1", "OPTIONS app.example:80 HTTP/1.1"]
+    {
+        let log = LogPage::open();
+        let mut client = proxy.connect();
+        client.send(format!("{line}\r\nHost: app.example\r\n\r\n")).await;
+        assert_eq!(client.head().await.line, "HTTP/1.1 400 Bad Request", "{line}");
+        assert_eq!(log.line("http.access").await["reason"], "target", "{line}");
+    }
+    let mut client = proxy.connect();
+    client.send("OPTIONS * HTTP/1.1\r\nHost: app.example\r\n\r\n").await;
+    assert_eq!(app.accept().await.head().await.line, "OPTIONS * HTTP/1.1");
 }
 
 #[tokio::test]
@@ -439,4 +495,30 @@ async fn a_trailer_is_no_way_to_say_what_a_header_may_not() {
     let mut upstream = app.accept().await;
     upstream.head().await;
     upstream.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn trailers_say_nothing_in_the_place_of_a_proxy_or_of_one_connection() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let mut client = proxy.connect();
+    let (names, fields) = (
+        "X-Forwarded-For, x-real-ip, x-request-id, keep-alive, x-nominated, x-sum",
+        "X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Request-Id: 1\r\nKeep-Alive: timeout=5\r\nX-Nominated: 1\r\n",
+    );
+    let head = format!("Connection: x-nominated\r\nTrailer: {names}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunks = format!("1\r\na\r\n0\r\n{fields}X-Sum: 7\r\n\r\n");
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n{head}{chunks}")).await;
+    let mut upstream = app.accept().await;
+    assert_eq!(upstream.head().await.get("trailer"), Some("x-sum"));
+    upstream.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    upstream.send(format!("HTTP/1.1 200 OK\r\n{head}{chunks}")).await;
+    assert_eq!(client.head().await.get("trailer"), Some("x-sum"));
+    client.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
+    // Where nothing is left to announce, nothing is announced.
+    let head =
+        "Trailer: x-forwarded-for\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{head}")).await;
+    assert_eq!(upstream.head().await.get("trailer"), None);
+    upstream.expect("1\r\na\r\n0\r\n\r\n").await;
 }

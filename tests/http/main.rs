@@ -3,10 +3,12 @@
 mod apps;
 mod forward;
 mod generations;
+mod keep_alive;
 mod limits;
 mod pool;
 mod routes;
 mod smuggling;
 mod support;
+mod targets;
 mod tls;
 mod upgrade;

@@ -119,6 +119,91 @@ async fn chunks_that_are_none_end_the_request() {
     }
 }
 
+#[tokio::test]
+async fn a_line_of_a_head_that_ends_in_two_ways_is_refused() {
+    for (line, fields) in [
+        // A bare CR ends a line for some.
+        ("GET / HTTP/1.1\rX-Hidden: 1", ""),
+        ("GET /\r HTTP/1.1", ""),
+        ("GET\r/ HTTP/1.1", ""),
+        ("GET / HTTP/1.1\r", ""),
+        ("POST / HTTP/1.1", "X: a\rTransfer-Encoding: chunked\r\n"),
+        ("POST / HTTP/1.1", "X: a\r\r\nContent-Length: 3\r\n"),
+        ("POST / HTTP/1.1", "X: a\r\r\n\r\n"),
+        ("POST / HTTP/1.1", "\rContent-Length: 3\r\n"),
+        ("POST / HTTP/1.1", "Content-Length: 3\r\n\r"),
+        ("POST / HTTP/1.1", "Content-Length\r: 3\r\n"),
+        // A bare LF ends the line before one that belongs to it for others (obs-fold).
+        ("POST / HTTP/1.1", "Transfer-Encoding:\n chunked\r\nContent-Length: 3\r\n"),
+        ("POST / HTTP/1.1", "X: a\n\tb\nContent-Length: 3\r\n"),
+        ("POST / HTTP/1.1", "\tX: a\r\nContent-Length: 3\r\n"),
+        ("POST / HTTP/1.1", "X: a\r\n \r\nContent-Length: 3\r\n"),
+        // Other ends of lines, and what hides what follows.
+        ("POST / HTTP/1.1", "X: a\u{b}Transfer-Encoding: chunked\r\n"),
+        ("POST / HTTP/1.1", "X: a\0Transfer-Encoding: chunked\r\n"),
+        ("GET /\n HTTP/1.1", ""),
+        ("GET /", ""),
+    ] {
+        let head = format!("{line}\r\nHost: app.example\r\n{fields}");
+        refused(&head, &format!("abc{SMUGGLED}"), "400 Bad Request").await;
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_a_chunked_body_that_ends_in_two_ways_is_refused() {
+    for body in [
+        // The empty line behind the last chunk, and trailers.
+        "0\r\n\n",
+        "0\r\n\r\r\n",
+        "0\r\n\rX",
+        "0\r\nX-T: 1\n\r\n",
+        "0\r\nX-T: 1\n\n",
+        "0\r\nX-T: 1\r\n\n",
+        "0\r\nX-T: 1\r\r\n\r\n",
+        "0\r\nX-T: 1\rX-U: 2\r\n\r\n",
+        "3\r\nabc\r\n0\r\n\n",
+        // Sizes and extensions.
+        "0\n\r\n",
+        "0\n\n",
+        "0\r\r\n\r\n",
+        "0 \n\r\n",
+        "0;a\n\r\n",
+        "0;a=\"\n\"\r\n\r\n",
+        "0;a\rb\r\n\r\n",
+        // The end of a chunk.
+        "3\r\nabc\n0\r\n\r\n",
+        "3\r\nabc\r0\r\n\r\n",
+        "3\r\nabc0\r\n\r\n",
+    ] {
+        for size in [1, 4096] {
+            let app = App::start().await;
+            let proxy = Proxy::before(&app);
+            let mut client = proxy.connect();
+            let head = "POST / HTTP/1.1\r\nHost: app.example\r\nTransfer-Encoding: chunked\r\n";
+            for piece in format!("{head}\r\n{body}{SMUGGLED}").as_bytes().chunks(size) {
+                client.send(piece).await;
+            }
+            let answer = client.head().await;
+            assert_eq!(answer.line, "HTTP/1.1 400 Bad Request", "{body:?}");
+            let rest = client.rest().await;
+            assert!(!rest.contains("HTTP/1.1"), "{body:?}: the connection went on: {rest:?}");
+            if let Ok(mut upstream) = timeout(Duration::from_millis(50), app.accept()).await {
+                let came = upstream.rest().await;
+                assert!(!came.contains("smuggled") && !came.ends_with("0\r\n\r\n"), "{body:?} became {came:?}");
+            }
+            assert!(!app.is_dialled_within(Duration::from_millis(50)).await, "{body:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lengths_that_not_every_reader_can_hold_are_refused() {
+    for length in ["9223372036854775808", "18446744073709551613", "18446744073709551615", "18446744073709551616"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: {length}\r\n");
+        refused(&head, SMUGGLED, "400 Bad Request").await;
+    }
+}
+
 /// What the app gets of one request: how its body is framed, and the body.
 struct Framing {
     length: Option<&'static str>,

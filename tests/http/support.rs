@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pulsegate::config::{
-    Admin, Drain, EdgeLimits, Forwarded, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
+    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
 };
 use pulsegate::generation::{Current, Generation};
 use pulsegate::heartbeat::UpstreamPolicy;
@@ -78,7 +78,7 @@ impl Proxy {
         assert_eq!(settings.follow(&before.settings), [], "nothing of it waits for a restart");
         let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
         let apps = apps.after(&before.apps, |_| false);
-        self.current.publish(before.next(Arc::new(settings), Arc::clone(&before.terminator), apps));
+        self.current.publish(before.next(Arc::new(settings), before.terminator.clone(), apps));
     }
 
     /// The settings of a proxy before `target`, altered.
@@ -103,7 +103,7 @@ impl Proxy {
             server_name: None,
             client: None,
         };
-        let peer = Peer { address: CLIENT.parse().unwrap(), tls: Some(tls) };
+        let peer = Peer { tls: Some(tls), ..Peer::at(CLIENT.parse().unwrap()) };
         self.tracker.spawn(http::serve(ClientLeg(theirs), peer, Arc::clone(&self.edge)));
         Wire::new("client", ours)
     }
@@ -152,8 +152,9 @@ fn settings(target: Target) -> Settings {
             workers: NonZeroUsize::MIN,
             proxy_protocol: None,
             redirect: None,
+            http2: Http2::default(),
         },
-        tls: Tls::of("unused", "unused"),
+        tls: Tls::of("unused", "unused").into(),
         routes: vec![route("/chat/"), route("/")],
         upstream,
         limits: EdgeLimits {
@@ -292,9 +293,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let line = lines.next().unwrap().to_owned();
         let field = |line: &str| {
             let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?} in {text:?}"));
-            (name.to_ascii_lowercase(), value.trim().to_owned())
+            (name.to_owned(), value.trim().to_owned())
         };
-        Head { line, fields: lines.map(field).collect() }
+        let written: Vec<(String, String)> = lines.map(field).collect();
+        let fields = written.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+        Head { line, fields, names: written.into_iter().map(|(name, _)| name).collect() }
     }
 
     /// Reads exactly what is expected.
@@ -347,6 +350,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 pub struct Head {
     pub line: String,
     fields: Vec<(String, String)>,
+    /// The names of the fields as they were written.
+    pub names: Vec<String>,
 }
 
 impl Head {

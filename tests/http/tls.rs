@@ -77,7 +77,12 @@ impl TlsApp {
 
     /// What suits it, for a proxy that knows its authority and name.
     pub fn tls(&self) -> UpstreamTls {
-        UpstreamTls { ca: Some(self.dir.path().join("ca")), identity: None, server_name: Some(NAME.into()) }
+        UpstreamTls {
+            pins: Vec::new(),
+            ca: Some(self.dir.path().join("ca")),
+            identity: None,
+            server_name: Some(NAME.into()),
+        }
     }
 
     /// As [`Self::tls`], with a certificate of the proxy's own.

@@ -43,7 +43,6 @@ async fn what_is_no_handshake_is_refused_before_the_app_hears_of_it() {
     let valid = handshake("");
     for (request, status, reason) in [
         (valid.replace("GET", "POST"), "400 Bad Request", "bad_request"),
-        (valid.replace("HTTP/1.1", "HTTP/1.0"), "400 Bad Request", "bad_request"),
         (valid.replace("Connection: Upgrade", "Connection: keep-alive"), "400 Bad Request", "bad_request"),
         (valid.replace("Host: app.example\r\n", ""), "400 Bad Request", "bad_request"),
         (valid.replace("Version: 13", "Version: 12"), "426 Upgrade Required", "version"),
@@ -106,9 +105,56 @@ async fn the_app_is_asked_what_the_client_asked() {
         ("x-forwarded-for", "192.0.2.7"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "app.example"),
+        ("x-forwarded-port", "443"),
+        ("x-real-ip", "192.0.2.7"),
         ("x-pulsegate-connection-id", "0000000100000001"),
     ] {
         assert_eq!(head.get(field), Some(value), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_over_http_1_0_is_a_plain_request() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let request = handshake("").replace("HTTP/1.1", "HTTP/1.0");
+    let (mut client, mut upstream, head) = asked(&proxy, &app, &request).await;
+    assert_eq!((head.get("upgrade"), head.get("connection")), (None, None), "{head:?}");
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain").await;
+    assert_eq!(client.head().await.line, "HTTP/1.0 200 OK");
+    client.expect("plain").await;
+}
+
+#[tokio::test]
+async fn names_of_the_handshake_are_written_as_client_and_app_wrote_them() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    let (mut client, mut upstream, head) = asked(&proxy, &app, &handshake("X-cAsE: 1\r\n")).await;
+    for name in ["Host", "Upgrade", "Connection", "Sec-WebSocket-Version", "Sec-WebSocket-Key", "X-cAsE"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+    upstream.send(switching("X-aPP: 1\r\n")).await;
+    let head = client.head().await;
+    for name in ["Upgrade", "Connection", "Sec-WebSocket-Accept", "X-aPP"] {
+        assert!(head.names.iter().any(|written| written == name), "{name}: {head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subprotocol_that_was_not_offered_is_left_to_the_client() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (offer, answer) in [
+        ("", "Sec-WebSocket-Protocol: chat\r\n"),
+        ("Sec-WebSocket-Protocol: soap\r\n", "Sec-WebSocket-Protocol: chat\r\n"),
+        ("Sec-WebSocket-Protocol: soap\r\n", "Sec-WebSocket-Protocol: \r\n"),
+    ] {
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake(offer)).await;
+        upstream.send(switching(answer)).await;
+        let head = client.head().await;
+        assert_eq!(head.line, "HTTP/1.1 101 Switching Protocols", "{offer:?} {answer:?}");
+        let expected = answer.split_once(": ").unwrap().1.trim();
+        assert_eq!(head.get("sec-websocket-protocol"), Some(expected), "{head:?}");
     }
 }
 
@@ -150,6 +196,23 @@ async fn the_apps_refusal_is_relayed_with_its_body_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_refusal_in_a_coding_that_was_not_asked_for_is_a_502() {
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for coding in ["gzip, chunked", "gzip", "chunked, gzip", "chunked, chunked"] {
+        let log = LogPage::open();
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+        let refusal = format!("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: {coding}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        upstream.send(refusal).await;
+        drop(upstream);
+        assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway", "{coding}");
+        let line = log.line("ws.reject").await;
+        let reason = line["reason"].as_str().expect("a word");
+        assert!(["upstream_invalid", "upstream_closed"].contains(&reason), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_101_that_does_not_fit_is_a_502() {
     let offer = handshake("Sec-WebSocket-Protocol: chat\r\n");
     for answer in [
@@ -157,7 +220,6 @@ async fn a_101_that_does_not_fit_is_a_502() {
         switching("").replace(&format!("Sec-WebSocket-Accept: {ACCEPT}\r\n"), ""),
         switching("").replace("Upgrade: websocket", "Upgrade: h2c"),
         switching("").replace("Connection: Upgrade\r\n", ""),
-        switching("Sec-WebSocket-Protocol: soap\r\n"),
         switching("Sec-WebSocket-Extensions: permessage-deflate\r\n"),
     ] {
         let app = App::start().await;
@@ -212,6 +274,21 @@ async fn a_draining_proxy_refuses() {
     assert_eq!(head.line, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(head.get("retry-after"), Some("1"));
     assert!(client.rest().await.starts_with("503 Service Unavailable: draining\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_being_written_when_the_drain_reaches_its_connection_is_whole() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.target(), |settings| settings.drain.window = Duration::from_millis(100));
+    let mut client = proxy.connect_through(16);
+    let request = handshake("");
+    client.send(&request[..60]).await;
+    proxy.draining.cancel();
+    client.send(&request[60..]).await;
+    // The window is over while all but the first bytes wait.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(client.rest().await, "503 Service Unavailable: draining\n");
 }
 
 #[tokio::test]

@@ -84,6 +84,18 @@ async fn json_has_every_field_that_the_api_has() {
 }
 
 #[tokio::test]
+async fn json_escapes_what_a_terminal_would_act_on() {
+    let fake = Fake::on_a_socket(|_| {
+        let mut conn = conn(1);
+        conn["user_agent"] = json!("\u{9b}2J\u{7f}\u{85}\u{2028}\u{2029}\u{202e}ü");
+        page(&[conn], 1, None)
+    });
+    let run = run(&["conns", "--admin", &fake.at, "--format", "json"]).await;
+    let out = &run.succeeded().out;
+    assert!(out.contains(r#""\u009b2J\u007f\u0085\u2028\u2029\u202eü""#), "{}", out.escape_unicode());
+}
+
+#[tokio::test]
 async fn a_closed_session_says_why_and_cannot_play_tricks_on_a_terminal() {
     let sentence = "client stopped answering: last pong 45.2 s ago, RTT was 41 ms";
     let fake = Fake::on_a_socket(move |_| page(&[closed(1, sentence), closed(2, "\x1b[2J\nevil")], 2, None));

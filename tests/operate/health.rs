@@ -1,8 +1,10 @@
 //! `pulsegate healthcheck` against what a health listener may say.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use crate::fake::{Answer, Fake, Request};
 use crate::program::{command, finish, run};
@@ -61,7 +63,9 @@ async fn who_does_not_answer_in_time_is_not_alive() {
     let fake = Fake::on_a_port(|_| Answer::Silence).await;
     let probe = run(&["healthcheck", "--timeout", "200ms", "--address", &fake.at]).await;
     probe.failed(1, &["no answer from", "within 200ms"]);
-    let port = fake.at.clone();
-    drop(fake);
+    // The port is taken, so that no other test gets it, and nothing listens.
+    let taken = TcpSocket::new_v4().expect("a socket");
+    taken.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let port = taken.local_addr().expect("it is bound").to_string();
     run(&["healthcheck", "--address", &port]).await.failed(1, &["nobody listens on", "--address names another"]);
 }

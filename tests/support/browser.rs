@@ -30,6 +30,11 @@ impl Browser {
         Self::start("visit.js", url, ca, &["--http1"]).loaded().await
     }
 
+    /// Opens `url` under the name `host` instead of its own, without waiting.
+    pub(crate) fn visit_as(host: &str, url: &str, ca: &Path) -> Self {
+        Self::start("visit.js", url, ca, &["--host", host])
+    }
+
     async fn loaded(self) -> Self {
         let loaded = self.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");

@@ -147,6 +147,13 @@ impl Proxy {
         Self::listen(config, SocketAddr::from(([127, 0, 0, 1], 0)), pki, dir).await
     }
 
+    /// As [`Self::start`], in a process that may have no more than `open_files`.
+    pub(crate) async fn start_with_open_files(config: Config, open_files: usize) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {open_files} && exec \"$0\" \"$@\""));
+        Self::start_by(command, SocketAddr::from(([127, 0, 0, 1], 0)), config).await
+    }
+
     /// Ends it in order, and starts it anew on the same port, with the same certificate and configuration. For a
     /// moment between the two nobody listens.
     pub(crate) async fn restart(self) -> Self {

@@ -6,18 +6,20 @@ use humantime::format_duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    ClientAuth, EdgeLimits, Forwarded, Listen, OriginPolicy, Route, SessionLimits, Settings, Tls, Upstream,
+    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Http2, Listen, OriginPolicy, Route, SessionLimits, Settings,
+    Tls, Upstream,
 };
+use crate::descriptors::{self, Budget};
 
 /// What is said of every key that is not as it is by default: the first line of each, and those below it.
 pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
     let said = [
-        ("listens on", ports(listen)),
-        ("presents", certificates(tls)),
+        ("listens on", ports(listen, tls.terminate().is_some())),
+        ("presents", tls.terminate().map(certificates).unwrap_or_default()),
         ("passes on to", app(upstream)),
         ("believes", believed(forwarded)),
-        ("limits", bounds(limits)),
+        ("limits", bounds(limits, Budget::of(descriptors::highest_limit(), settings))),
     ];
     said.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
@@ -43,38 +45,53 @@ pub(super) fn session_bounds(limits: &SessionLimits) -> String {
 pub(super) fn facts(settings: &Settings) -> Value {
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
     let texts = |networks: &[crate::config::Cidr]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let (client_auth, client_ca) = match &tls.client_auth {
-        ClientAuth::Off => ("off", None),
-        ClientAuth::Optional(ca) => ("optional", Some(ca)),
-        ClientAuth::Required(ca) => ("required", Some(ca)),
+    let mode = if tls.terminate().is_some() { "terminate" } else { "off" };
+    let tls = tls.terminate();
+    let (client_auth, client_ca) = match tls.map(|tls| &tls.client_auth) {
+        None | Some(ClientAuth::Off) => ("off", None),
+        Some(ClientAuth::Optional(ca)) => ("optional", Some(ca)),
+        Some(ClientAuth::Required(ca)) => ("required", Some(ca)),
     };
-    let sni =
-        tls.sni.iter().map(|one| json!({ "names": one.names, "certificate": one.certificate.display().to_string() }));
+    let budget = Budget::of(descriptors::highest_limit(), settings);
+    let connections = match limits.connections {
+        ConnectionLimit::Auto => budget.map(Budget::connections),
+        ConnectionLimit::AtMost(most) => Some(most),
+        ConnectionLimit::Off => None,
+    };
+    let sni = tls.into_iter().flat_map(|tls| &tls.sni);
+    let sni = sni.map(|one| json!({ "names": one.names, "certificate": one.certificate.display().to_string() }));
     json!({
         "listen": listen.address,
         "workers": listen.workers,
         "proxy_protocol": listen.proxy_protocol.as_ref().map(|proxy| texts(&proxy.trusted)),
         "redirect": listen.redirect,
-        "certificate": tls.certificate.display().to_string(),
+        "tls_mode": mode,
+        "http2": listen.http2.as_str(),
+        "certificate": tls.map(|tls| tls.certificate.display().to_string()),
         "sni": sni.collect::<Vec<_>>(),
-        "strict_sni": tls.strict_sni,
-        "modern": tls.modern,
+        "strict_sni": tls.is_some_and(|tls| tls.strict_sni),
+        "modern": tls.is_some_and(|tls| tls.modern),
         "client_auth": client_auth,
         "client_ca": client_ca.map(|ca| ca.display().to_string()),
-        "hsts_s": tls.hsts.map(|age| age.as_secs()),
+        "hsts_s": tls.and_then(|tls| tls.hsts).map(|age| age.as_secs()),
         "upstream": upstream.to_string(),
         "trusted_proxies": texts(&forwarded.trusted_proxies),
         "rfc7239": forwarded.rfc7239,
         "limits": {
             "handshake_s": limits.handshake.as_secs_f64(),
             "header_read_s": limits.header_read.as_secs_f64(),
+            "keep_alive_s": limits.keep_alive.as_secs_f64(),
+            "write_stall_s": limits.write_stall.as_secs_f64(),
             "headers": limits.headers,
             "header_bytes": limits.header_bytes,
-            "connections": limits.connections,
+            "connections": connections,
+            "connections_auto": limits.connections == ConnectionLimit::Auto,
+            "open_files": budget.map(|budget| budget.limit),
             "connections_per_ip": limits.connections_per_ip,
             "handshakes_per_ip": limits.handshakes_per_ip,
             "memory_bytes": limits.memory,
             "streams": limits.streams,
+            "websocket_streams": limits.websocket_streams,
             "resets": limits.resets,
         },
     })
@@ -111,7 +128,8 @@ pub(super) fn app(upstream: &Upstream) -> Vec<String> {
         let ca = tls.ca.as_ref().map_or("the system's authorities".to_owned(), |ca| ca.display().to_string());
         let name = tls.server_name.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();
         let shown = tls.identity.as_ref().map(|(certificate, _)| format!(", shown {}", certificate.display()));
-        format!("trusted by {ca}{name}{}", shown.unwrap_or_default())
+        let trust = if tls.pins.is_empty() { ca } else { format!("the key {}", list(&tls.pins)) };
+        format!("trusted by {trust}{name}{}", shown.unwrap_or_default())
     });
     let usual = Upstream::at(upstream.target.clone());
     let time =
@@ -124,10 +142,12 @@ pub(super) fn app(upstream: &Upstream) -> Vec<String> {
     let times = (!times.is_empty()).then(|| format!("has {}", times.join(" and ")));
     let sources = &upstream.source_addresses;
     let sources = (!sources.is_empty()).then(|| format!("from {}", list(sources)));
-    [Some(format!("{upstream}, {probed}")), times, tls, sources].into_iter().flatten().collect()
+    let header =
+        upstream.proxy_protocol.then(|| "each connection with a PROXY header, and for one client only".to_owned());
+    [Some(format!("{upstream}, {probed}")), times, tls, header, sources].into_iter().flatten().collect()
 }
 
-fn ports(listen: &Listen) -> Vec<String> {
+fn ports(listen: &Listen, terminates_tls: bool) -> Vec<String> {
     let workers = match listen.workers.get() {
         1 => "1 worker".to_owned(),
         many => format!("{many} workers"),
@@ -136,7 +156,17 @@ fn ports(listen: &Listen) -> Vec<String> {
     let proxied =
         proxied.map(|proxy| format!("behind the PROXY protocol of {}, and of nobody else", list(&proxy.trusted)));
     let redirect = listen.redirect.map(|address| format!("{address} for http, which is sent to https"));
-    let all = [Some(format!("{} for https and wss, {workers}", listen.address)), proxied, redirect];
+    let spoken = if terminates_tls {
+        "https and wss"
+    } else {
+        "http and ws from the proxies that terminate TLS, and from no others"
+    };
+    let versions = match listen.http2 {
+        Http2::On => None,
+        Http2::NoWebSockets => Some("WebSockets over HTTP/1.1 alone".to_owned()),
+        Http2::Off => Some("HTTP/1.1 alone".to_owned()),
+    };
+    let all = [Some(format!("{} for {spoken}, {workers}", listen.address)), versions, proxied, redirect];
     all.into_iter().flatten().collect()
 }
 
@@ -158,15 +188,38 @@ fn certificates(tls: &Tls) -> Vec<String> {
     lines
 }
 
+/// The warning that the limit of open files has no room for the connections that are allowed.
+pub(super) fn open_files(settings: &Settings) -> Option<String> {
+    let ConnectionLimit::AtMost(most) = settings.limits.connections else { return None };
+    let budget = Budget::of(descriptors::highest_limit(), settings)?;
+    let (limit, needed) = (budget.limit, budget.needed(most));
+    (needed > limit).then(|| {
+        format!(
+            "{most} connections need {needed} open files, and the limit here is {limit}: raise it where the proxy runs \
+             (ulimit -n, LimitNOFILE), or lower `connections` in [limits] or set it to \"auto\""
+        )
+    })
+}
+
 fn believed(forwarded: &Forwarded) -> Vec<String> {
     let trusted = &forwarded.trusted_proxies;
     let believed = (!trusted.is_empty()).then(|| format!("what {} say of the client", list(trusted)));
     believed.into_iter().collect()
 }
 
-fn bounds(limits: &EdgeLimits) -> Vec<String> {
+/// `budget` is that of the machine on which the configuration is checked.
+fn bounds(limits: &EdgeLimits, budget: Option<Budget>) -> Vec<String> {
+    let connections = match (limits.connections, budget) {
+        (ConnectionLimit::Auto, Some(budget)) => {
+            let Budget { limit, reserve, .. } = budget;
+            let most = budget.connections();
+            Some(format!("{most} connections: of {limit} open files {reserve} are reserved, and each takes two"))
+        }
+        (ConnectionLimit::AtMost(most), _) => Some(format!("{most} connections")),
+        (ConnectionLimit::Auto, None) | (ConnectionLimit::Off, _) => None,
+    };
     let said = [
-        limits.connections.map(|most| format!("{most} connections")),
+        connections,
         limits.connections_per_ip.map(|most| format!("{most} connections of one address")),
         limits.handshakes_per_ip.map(|most| format!("{most} handshakes a second of one address")),
         limits.memory.map(|bytes| format!("{bytes} bytes held by all sessions")),

@@ -25,9 +25,11 @@ impl File {
         let mut out = Vec::new();
         let app = |app: &Upstream| certificates.map_err(|error| format!("{app}: {error}"));
         let certificates = |_: &Tls| certificates.map_err(str::to_owned);
-        let checked = check(&self.0, &Overrides::default(), format, certificates, app, &mut out);
+        let checked = check(&self.0, &Overrides::default(), format, certificates, app, None, &mut out);
         let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
+        // The limit of open files is this machine's.
+        let out: String = out.split_inclusive('\n').filter(|line| !line.contains("open files")).collect();
         (verdict, out.replace(&self.0.display().to_string(), "FILE"))
     }
 }
@@ -111,7 +113,7 @@ tls = { ca = "/ca.pem", certificate = "/proxy.crt", private_key = "/proxy.key", 
 source_addresses = ["::2"]
 interval = "off"
 [limits]
-connections = 20000
+connections = 300
 connections_per_ip = 200
 handshakes_per_ip = 20
 messages_per_second = 50
@@ -160,7 +162,7 @@ fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
                    trusted by /ca.pem for app.internal, shown /proxy.crt
                    from ::2
       believes     what 10.0.0.1/32 say of the client
-      limits       20000 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
+      limits       300 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
       health on    127.0.0.1:9090 for probes and metrics, in plain HTTP
       admin on     127.0.0.1:4040
       ends within  1m 37s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 5s to spare
@@ -186,10 +188,70 @@ fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
     ");
 }
 
+/// Without TLS, and with a key that is pinned.
+const PLAIN: &str = r#"
+[listen]
+workers = 1
+[tls]
+mode = "off"
+[upstream]
+url = "https://app.internal"
+tls = { pin = "sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=" }
+proxy_protocol = "v2"
+[forwarded]
+trusted_proxies = ["10.0.0.0/8"]
+"#;
+
+#[test]
+fn an_edge_without_tls_is_told_with_the_proxies_that_it_serves() {
+    let file = File::new("plain", PLAIN);
+    let (verdict, out) = file.check(Format::Human, Ok(()));
+    assert_eq!(verdict, Verdict::Valid, "{out}");
+    assert_snapshot!(out.lines().take(6).collect::<Vec<_>>().join("\n"), @"
+    FILE is valid.
+      listens on   0.0.0.0:8443 for http and ws from the proxies that terminate TLS, and from no others, 1 worker
+      passes on to https://app.internal:443, probed after 15s of silence, given up after 1m
+                   trusted by the key sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=
+                   each connection with a PROXY header, and for one client only
+      believes     what 10.0.0.0/8 say of the client
+    ");
+    let (_, out) = file.check(Format::Json, Ok(()));
+    let object: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&object["serves"]["tls_mode"], &object["serves"]["certificate"]), (&json!("off"), &Value::Null));
+}
+
+#[test]
+fn the_limit_of_connections_is_explained() {
+    let settings = |limits: &str| {
+        let text = format!("{VALID}[limits]\n{limits}\n");
+        let path = std::path::Path::new("proxy.toml");
+        config::from_str(path, &text, &config::Environment::default(), &Overrides::default()).expect("valid")
+    };
+    let limit = |limits: &str| {
+        let lines = edge::sentences(&settings(limits));
+        let found = lines.into_iter().find(|(about, _)| *about == "limits");
+        found.map_or_else(String::new, |(_, lines)| lines.join("\n"))
+    };
+    let Some(open_files) = crate::descriptors::highest_limit() else { return };
+    let reserve = (64 + 2 * (8 + 64)).min(open_files / 2);
+    let connections = (open_files - reserve) / 2;
+    let expected =
+        format!("{connections} connections: of {open_files} open files {reserve} are reserved, and each takes two");
+    assert_eq!(limit(""), expected);
+    assert_eq!(limit("connections = 7"), "7 connections");
+    assert_eq!(limit("connections = \"off\""), "");
+    assert_eq!(edge::open_files(&settings("connections = 7")).filter(|_| open_files > 1000), None);
+    let needed = 2 * 100_000_000 + reserve;
+    let warning = edge::open_files(&settings("connections = 100000000")).unwrap_or_default();
+    let expected = format!("100000000 connections need {needed} open files, and the limit here is {open_files}: ");
+    assert!(warning.starts_with(&expected) || open_files >= needed, "{warning}");
+}
+
 #[test]
 fn an_edge_is_an_object_for_machines() {
     let (_, out) = File::new("full-json", FULL).check(Format::Json, Ok(()));
-    let object = edge_alone(serde_json::from_str(&out).expect("JSON"));
+    let mut object = edge_alone(serde_json::from_str(&out).expect("JSON"));
+    take_limits(&mut object);
     assert_snapshot!(format!("{object:#}"), @r#"
     {
       "errors": [],
@@ -201,18 +263,7 @@ fn an_edge_is_an_object_for_machines() {
         "client_auth": "optional",
         "client_ca": "/clients.pem",
         "hsts_s": 15552000,
-        "limits": {
-          "connections": 20000,
-          "connections_per_ip": 200,
-          "handshake_s": 5.0,
-          "handshakes_per_ip": 20,
-          "header_bytes": 16384,
-          "header_read_s": 10.0,
-          "headers": 100,
-          "memory_bytes": 268435456,
-          "resets": 100,
-          "streams": 100
-        },
+        "http2": "on",
         "listen": "0.0.0.0:8443",
         "modern": true,
         "overlaps": [
@@ -276,6 +327,7 @@ fn an_edge_is_an_object_for_machines() {
           }
         ],
         "strict_sni": true,
+        "tls_mode": "terminate",
         "trusted_proxies": [
           "10.0.0.1/32"
         ],
@@ -288,13 +340,42 @@ fn an_edge_is_an_object_for_machines() {
     "#);
 }
 
-/// What is of those who run the program.
+#[test]
+fn the_limits_are_an_object_for_machines() {
+    let (_, out) = File::new("limits-json", FULL).check(Format::Json, Ok(()));
+    let limits = take_limits(&mut edge_alone(serde_json::from_str(&out).expect("JSON")));
+    assert_snapshot!(format!("{limits:#}"), @r#"
+    {
+      "connections": 300,
+      "connections_auto": false,
+      "connections_per_ip": 200,
+      "handshake_s": 5.0,
+      "handshakes_per_ip": 20,
+      "header_bytes": 16384,
+      "header_read_s": 10.0,
+      "headers": 100,
+      "keep_alive_s": 75.0,
+      "memory_bytes": 268435456,
+      "resets": 1000,
+      "streams": 100,
+      "websocket_streams": 100,
+      "write_stall_s": 45.0
+    }
+    "#);
+}
+
+/// Removes the limits from the `object` of a check and returns them.
+fn take_limits(object: &mut Value) -> Value {
+    object["serves"].as_object_mut().expect("an object").remove("limits").expect("limits")
+}
+
 /// What is said of the edge, without heartbeats and operation.
 fn edge_alone(mut object: Value) -> Value {
     for route in object["serves"]["routes"].as_array_mut().expect("routes") {
         let facts = route.as_object_mut().expect("an object");
         facts.retain(|key, _| matches!(key.as_str(), "path" | "host" | "upstream" | "origins" | "messages_per_second"));
     }
+    object["serves"]["limits"].as_object_mut().expect("an object").remove("open_files");
     object["serves"].as_object_mut().expect("an object").retain(|key, _| !OPERATION.contains(&key.as_str()));
     object
 }
@@ -459,7 +540,7 @@ fn errors_are_objects_for_machines() {
 fn a_file_that_is_missing_is_an_error() {
     let mut out = Vec::new();
     let none = Path::new("src/none.toml");
-    let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), |_| Ok(()), &mut out);
+    let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), |_| Ok(()), None, &mut out);
     assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
     assert_snapshot!(String::from_utf8_lossy(&out), @r#"
 error: cannot read src/none.toml: No such file or directory (os error 2)

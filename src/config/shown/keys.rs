@@ -7,6 +7,7 @@ use figment::value::Value as Raw;
 use toml_edit::Value;
 
 use super::{Block, Kind, Line, Origin};
+use crate::config::app::PROXY_PROTOCOL;
 use crate::config::form::word;
 use crate::config::layers::Layers;
 use crate::config::operate::FORMATS;
@@ -14,8 +15,8 @@ use crate::config::path::KeyPath;
 use crate::config::report::Place;
 use crate::config::sections::{CLIENT_PING, LIVENESS, Sections};
 use crate::config::{
-    Admin, ClientAuth, Drain, EdgeLimits, Forwarded, Listen, Log, OriginPolicy, Otel, Route, SessionLimits, Settings,
-    SniCertificate, Target, Tls, Upstream, UpstreamTls,
+    Admin, ClientAuth, ConnectionLimit, Drain, EdgeLimits, Forwarded, Listen, Log, OriginPolicy, Otel, Route,
+    SessionLimits, Settings, SniCertificate, Target, Tls, TlsMode, Upstream, UpstreamTls,
 };
 use crate::heartbeat::{CloseSpec, Heartbeat, OnMiss, Policy, Profile, UpstreamEnd, UpstreamPolicy};
 
@@ -45,7 +46,7 @@ pub(super) fn blocks(layers: &Layers, sections: &Sections) -> Vec<Block> {
         let home = [header].into_iter().collect();
         blocks.push(block(layers, header, Kind::Section, vec![home], write));
         if header == "tls" {
-            for (at, own) in tls.sni.iter().enumerate() {
+            for (at, own) in tls.terminate().into_iter().flat_map(|tls| &tls.sni).enumerate() {
                 let home = ["tls", "sni"].into_iter().collect::<KeyPath>().index(at);
                 blocks.push(block(layers, "tls.sni", Kind::Element, vec![home], &|part| certificate(part, own)));
             }
@@ -132,7 +133,7 @@ impl Part<'_> {
 }
 
 fn listening(part: &mut Part<'_>, listen: &Listen) {
-    let Listen { address, workers, proxy_protocol, redirect } = listen;
+    let Listen { address, workers, proxy_protocol, redirect, http2 } = listen;
     part.set("address", address.to_string());
     part.set("workers", number(workers.get()));
     match proxy_protocol {
@@ -140,9 +141,12 @@ fn listening(part: &mut Part<'_>, listen: &Listen) {
         Some(proxy) => part.under("proxy_protocol").set("trusted", texts(&proxy.trusted)),
     }
     part.set("redirect", or_off(redirect.map(|address| address.to_string())));
+    part.set("http2", http2.as_str());
 }
 
-fn handshake(part: &mut Part<'_>, tls: &Tls) {
+fn handshake(part: &mut Part<'_>, mode: &TlsMode) {
+    let TlsMode::Terminate(tls) = mode else { return part.set("mode", "off") };
+    part.set("mode", "terminate");
     let Tls { certificate, private_key, sni: _, strict_sni, modern, client_auth, hsts } = tls;
     part.set("certificate", path(certificate));
     part.set("private_key", path(private_key));
@@ -166,9 +170,10 @@ fn certificate(part: &mut Part<'_>, own: &SniCertificate) {
     part.set("private_key", path(private_key));
 }
 
-/// An app. Its TLS and source addresses belong to its URL: they are not inherited without it.
+/// An app. Its TLS, PROXY header and source addresses belong to its URL: they are not inherited without it.
 fn app(part: &mut Part<'_>, upstream: &Upstream) {
-    let Upstream { target, tls, connect_timeout, response_timeout, source_addresses, heartbeat, probe } = upstream;
+    let Upstream { target, tls, connect_timeout, response_timeout, proxy_protocol, source_addresses, heartbeat, probe } =
+        upstream;
     let UpstreamPolicy { interval, timeout, give_up } = heartbeat;
     let url = match target {
         Target::Unix(socket) => format!("unix:{}", path(socket)),
@@ -185,10 +190,12 @@ fn app(part: &mut Part<'_>, upstream: &Upstream) {
     }
     part.set("connect_timeout", span(*connect_timeout));
     part.set("response_timeout", span(*response_timeout));
-    let sources = texts(source_addresses);
+    let (header, sources) = (word(PROXY_PROTOCOL, proxy_protocol), texts(source_addresses));
     if is_own {
+        part.alone().set("proxy_protocol", header);
         part.alone().set("source_addresses", sources);
     } else {
+        part.set("proxy_protocol", header);
         part.set("source_addresses", sources);
     }
     part.set("interval", or_off(interval.map(span)));
@@ -207,9 +214,13 @@ fn own_url(part: &Part<'_>) -> Option<Place> {
 }
 
 fn app_tls(part: &mut Part<'_>, tls: &UpstreamTls) {
-    let UpstreamTls { ca, identity, server_name } = tls;
+    let UpstreamTls { ca, pins, identity, server_name } = tls;
     let mut part = part.under("tls");
     part.maybe("ca", ca.as_deref().map(path));
+    // A route may leave it out, whether its TLS is inherited or its own.
+    if !pins.is_empty() || !part.homes[0].in_list() {
+        part.maybe("pin", (!pins.is_empty()).then(|| texts(pins)));
+    }
     part.maybe("certificate", identity.as_ref().map(|(certificate, _)| path(certificate)));
     part.maybe("private_key", identity.as_ref().map(|(_, key)| path(key)));
     part.maybe("server_name", server_name.as_deref());
@@ -302,24 +313,39 @@ fn edge_limits(part: &mut Part<'_>, limits: &EdgeLimits) {
     let EdgeLimits {
         handshake,
         header_read,
+        keep_alive,
+        write_stall,
         headers,
         header_bytes,
+        response_headers,
         connections,
         connections_per_ip,
         handshakes_per_ip,
         memory,
         streams,
+        websocket_streams,
         resets,
     } = limits;
     part.set("handshake", span(*handshake));
     part.set("header_read", span(*header_read));
+    part.set("keep_alive", span(*keep_alive));
+    part.set("write_stall", span(*write_stall));
     part.set("headers", number(*headers));
     part.set("header_bytes", size(u64::try_from(*header_bytes).unwrap_or(u64::MAX)));
-    part.set("connections", or_off(connections.map(number)));
+    part.set("response_headers", number(*response_headers));
+    part.set(
+        "connections",
+        match connections {
+            ConnectionLimit::Auto => "auto".into(),
+            ConnectionLimit::AtMost(most) => number(*most).into(),
+            ConnectionLimit::Off => Value::from("off"),
+        },
+    );
     part.set("connections_per_ip", or_off(connections_per_ip.map(number)));
     part.set("handshakes_per_ip", or_off(handshakes_per_ip.map(i64::from)));
     part.set("memory", or_off(memory.map(size)));
     part.set("streams", i64::from(*streams));
+    part.set("websocket_streams", i64::from(*websocket_streams));
     part.set("resets", i64::from(*resets));
 }
 
@@ -338,9 +364,10 @@ fn origins(part: &mut Part<'_>, origins: &OriginPolicy) {
 }
 
 fn forwarding(part: &mut Part<'_>, forwarded: &Forwarded) {
-    let Forwarded { trusted_proxies, rfc7239 } = forwarded;
+    let Forwarded { trusted_proxies, rfc7239, strip } = forwarded;
     part.set("trusted_proxies", texts(trusted_proxies));
     part.set("rfc7239", *rfc7239);
+    part.set("strip", texts(strip));
 }
 
 fn end(part: &mut Part<'_>, drain: &Drain) {

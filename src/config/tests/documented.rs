@@ -38,9 +38,17 @@ fn is_commented_out(line: &str) -> bool {
 
 /// The file with the chosen ones of its commented lines made real.
 fn uncommented(choose: impl Fn(usize) -> bool) -> String {
-    let lines = DOCUMENTED.lines().enumerate().map(|(number, line)| match line.strip_prefix("# ") {
-        Some(rest) if is_commented_out(line) && choose(number) => rest,
-        _ => line,
+    // Whether the line belongs to a list that goes over several lines, and is chosen with its first.
+    let mut list = None;
+    let lines = DOCUMENTED.lines().enumerate().map(|(number, line)| {
+        let Some(rest) = line.strip_prefix("# ") else { return line };
+        let is_chosen = list.unwrap_or_else(|| is_commented_out(line) && choose(number));
+        if rest.ends_with(" = [") {
+            list = Some(is_chosen);
+        } else if rest == "]" {
+            list = None;
+        }
+        if is_chosen { rest } else { line }
     });
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -9,7 +9,10 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read, read_with, refusal, settings};
-use crate::config::{AllowedOrigin, ClientAuth, EdgeLimits, HostPattern, OriginPolicy, Settings, Target, Tls};
+use crate::config::{
+    AllowedOrigin, ClientAuth, ConnectionLimit, EdgeLimits, HostPattern, Http2, OriginPolicy, Settings, Target, Tls,
+    TlsMode,
+};
 
 fn of(text: &str) -> String {
     messages(text).join("\n")
@@ -37,8 +40,8 @@ fn told(text: &str) -> String {
 #[test]
 fn the_edge_is_plain_unless_it_is_told_otherwise() {
     let Settings { listen, tls, upstream, routes, limits, forwarded, .. } = settings("");
-    assert_eq!((listen.proxy_protocol, listen.redirect), (None, None));
-    assert_eq!(tls, Tls::of("config/tls.crt", "config/tls.key"));
+    assert_eq!((listen.proxy_protocol, listen.redirect, listen.http2), (None, None, Http2::On));
+    assert_eq!(tls, Tls::of("config/tls.crt", "config/tls.key").into());
     assert_eq!((upstream.tls.clone(), upstream.source_addresses.len()), (None, 0));
     assert_eq!(limits, EdgeLimits::default());
     assert!(forwarded.trusted_proxies.is_empty() && !forwarded.rfc7239);
@@ -117,7 +120,8 @@ fn lists_are_set_in_variables_as_they_are_in_the_file() {
     assert_eq!(*read.routes[0].origins, OriginPolicy::Only(allowed));
     assert_eq!(read.listen.proxy_protocol.expect("it is set").trusted[0].to_string(), "10.0.0.0/8");
     assert_eq!(read.forwarded.trusted_proxies[0].to_string(), "127.0.0.1/32");
-    assert_eq!(read.tls.sni[0].certificate, PathBuf::from("b.crt"), "from the working directory");
+    let tls = read.tls.terminate().expect("by default");
+    assert_eq!(tls.sni[0].certificate, PathBuf::from("b.crt"), "from the working directory");
 
     let wrong = [
         ("PULSEGATE__ORIGINS__ALLOW", "https://a.example"),
@@ -161,6 +165,15 @@ fn who_speaks_for_others_is_named() {
     assert_snapshot!(forwarded("2001:db8::1/32"), @r#"`forwarded.trusted_proxies[0]` is not the network itself: an address in 2001:db8::/32 (write "2001:db8::/32", or "2001:db8::1" for this one address)"#);
     assert_snapshot!(forwarded("10.0.0.0/33"), @"`forwarded.trusted_proxies[0]` must have a prefix of 0 to 32 bits");
     assert_snapshot!(forwarded("loopback"), @r#"`forwarded.trusted_proxies[0]` must be a network such as "10.0.0.0/8" or "2001:db8::/32""#);
+}
+
+#[test]
+fn http2_is_on_or_off_or_without_websockets() {
+    let http2 = |text: &str| settings(&format!("[listen]\nhttp2 = \"{text}\"")).listen.http2;
+    assert_eq!(["on", "off", "no-websockets"].map(http2), [Http2::On, Http2::Off, Http2::NoWebSockets]);
+    let refused = |text: &str| of(&format!("[listen]\nhttp2 = {text}"));
+    assert_snapshot!(refused("\"no-websocket\""), @r#"`listen.http2` must be "on", "no-websockets" or "off" (did you mean "no-websockets"?)"#);
+    assert_snapshot!(refused("false"), @r#"`listen.http2` must be "on", "no-websockets" or "off""#);
 }
 
 #[test]
@@ -209,13 +222,84 @@ fn clients_are_asked_for_a_certificate_of_somebody() {
     assert_snapshot!(auth("\"required\""), @"`tls.client_auth` must be a table (write [tls.client_auth] and its keys below it, or client_auth = { … })");
     let read = |table: &str| {
         let text = REQUIRED.replace("[upstream]", &format!("client_auth = {table}\n[upstream]"));
-        read(&text).unwrap_or_else(|report| panic!("{report}")).tls.client_auth
+        let tls = read(&text).unwrap_or_else(|report| panic!("{report}")).tls;
+        tls.terminate().expect("by default").client_auth.clone()
     };
     assert_eq!(read("{ mode = \"optional\", ca = \"/a\" }"), ClientAuth::Optional("/a".into()));
     assert_eq!(read("{ mode = \"required\", ca = \"/a\" }"), ClientAuth::Required("/a".into()));
     assert_eq!(read("{ mode = \"off\", ca = \"/a\" }"), ClientAuth::Off, "for now, as somebody says");
     assert_snapshot!(of_tls("hsts = \"1500ms\""), @r#"`tls.hsts` must be whole seconds, or "off""#);
     assert_snapshot!(of_tls("hsts = true"), @r#"`tls.hsts` must be a duration such as "25s", or "off""#);
+}
+
+#[test]
+fn an_app_has_a_pinned_key_or_several() {
+    const ONE: &str = "sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
+    const OTHER: &str = "sha256/E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=";
+    let app = |tls: &str| {
+        let text = REQUIRED.replace("http://127.0.0.1:3000", "https://app:3443") + &format!("tls = {{ {tls} }}\n");
+        read(&text).map(|settings| settings.upstream.tls.clone().expect("https"))
+    };
+    let pins = |tls: &str| app(tls).expect("valid").pins.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(pins(&format!("pin = \"{ONE}\"")), [ONE]);
+    assert_eq!(pins(&format!("pin = [\"{ONE}\", \"{OTHER}\"], server_name = \"a\"")), [ONE, OTHER]);
+    let wrong = |tls: &str| of_app("https://app:3443", &format!("tls = {{ {tls} }}\n"));
+    assert_snapshot!(wrong("pin = \"d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=\""), @r#"`upstream.tls.pin` must be "sha256/" and the Base64 of a hash, or a list of such pins (`pulsegate check --connect` prints the pin of an app)"#);
+    assert_snapshot!(wrong("pin = \"sha256//d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=\""), @r#"`upstream.tls.pin` must be "sha256/" and the Base64 of a hash, or a list of such pins (write "sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=")"#);
+    assert_snapshot!(wrong(&format!("pin = \"{}\"", "0f".repeat(32))), @r#"`upstream.tls.pin` must be "sha256/" and the Base64 of a hash, or a list of such pins (this is the hash in hexadecimal)"#);
+    assert_snapshot!(wrong("pin = []"), @"`upstream.tls.pin` must not be empty: no key would be trusted");
+    assert_snapshot!(wrong("pin = 7"), @r#"`upstream.tls.pin` must be "sha256/" and the Base64 of a hash, or a list of such pins (`pulsegate check --connect` prints the pin of an app)"#);
+    assert_snapshot!(wrong(&format!("ca = \"ca.pem\", pin = \"{ONE}\"")), @"`upstream.tls.pin` does not go together with `ca`: the signer of a pinned key is not looked at (leave out one of the two)");
+    assert_snapshot!(of_app("http://127.0.0.1:3000", &format!("tls = {{ pin = \"{ONE}\" }}")), @r#"`upstream.tls` is for an app that is reached by https; this is http://127.0.0.1:3000 (write url = "https://…", or leave out `tls`)"#);
+}
+
+#[test]
+fn an_app_is_told_of_clients_by_a_header() {
+    let text = "proxy_protocol = \"v2\"\n[[route]]\npath = \"/own/\"\nupstream = \"http://other:3000\"\n\
+                [[route]]\npath = \"/same/\"\nupstream = { response_timeout = \"9s\" }\n";
+    let settings = settings(text);
+    let told = |path: &str| {
+        let route = settings.routes.iter().find(|route| &*route.path == path).expect(path);
+        route.upstream.proxy_protocol
+    };
+    assert_eq!((told("/"), told("/same/"), told("/own/")), (true, true, false), "another place may not expect it");
+    assert_snapshot!(of_app("http://127.0.0.1:3000", "proxy_protocol = \"v1\""), @r#"`upstream.proxy_protocol` must be "off" or "v2" (did you mean "v2"?)"#);
+}
+
+#[test]
+fn without_tls_what_needs_a_certificate_is_refused_and_proxies_are_named() {
+    let off = |text: &str| {
+        let upstream = "[upstream]\nurl = \"http://127.0.0.1:3000\"\n";
+        told(&format!("[tls]\nmode = \"off\"\n{text}\n{upstream}"))
+    };
+    let trusted = "[forwarded]\ntrusted_proxies = [\"10.0.0.0/8\"]";
+    assert_snapshot!(off(""), @r#"`tls.mode` cannot be "off" without `trusted_proxies` in [forwarded]: any client could connect, and claim any address (set trusted_proxies to the networks of the proxies that terminate TLS, such as ["10.0.0.0/8"]; or set mode = "terminate")"#);
+    assert_snapshot!(off(&format!("strict_sni = true\nmodern = true\nhsts = \"180d\"\nclient_auth = {{ mode = \"required\", ca = \"a\" }}\n\
+        [[tls.sni]]\nnames = [\"a.example\"]\ncertificate = \"a\"\nprivate_key = \"b\"\n{trusted}")), @r#"
+    `tls.strict_sni` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.modern` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.hsts` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.client_auth` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.sni` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
+    "#);
+    assert_snapshot!(off(&format!("[listen]\nredirect = \"0.0.0.0:80\"\n[limits]\nhandshakes_per_ip = 5\n\
+        [admin]\nsocket = \"127.0.0.1:4040\"\ntls = true\n{trusted}")), @r#"
+    `listen.redirect` has no effect with tls.mode = "off": there is no https here to redirect to (leave it out, and redirect on the proxy that terminates TLS)
+    `limits.handshakes_per_ip` has no effect with tls.mode = "off": there are no handshakes here (leave it out, and set it on the proxy that terminates TLS)
+    `admin.tls` needs a certificate, and with tls.mode = "off" there is none (leave it out, and administer through a unix socket or 127.0.0.1)
+    "#);
+    assert_snapshot!(of_tls("mode = \"plain\""), @r#"`tls.mode` must be "terminate" or "off""#);
+    let valid = |keys: &str| {
+        let text = format!("[tls]\nmode = \"off\"\n{keys}[upstream]\nurl = \"http://127.0.0.1:3000\"\n{trusted}");
+        read(&text).unwrap_or_else(|report| panic!("{report}"))
+    };
+    assert_eq!(valid("").tls, TlsMode::Off);
+    let both = valid(
+        "certificate = \"a\"\nprivate_key = \"b\"\nmodern = false\nhsts = \"off\"\nclient_auth = { mode = \"off\" }\n",
+    );
+    assert_eq!(both.files(), Vec::<PathBuf>::new(), "a file may serve both modes");
+    let terminates = REQUIRED.replace("[tls]\n", "[tls]\nmode = \"terminate\"\n");
+    assert_eq!(read(&terminates).unwrap_or_else(|report| panic!("{report}")), settings(""));
 }
 
 #[test]
@@ -291,20 +375,26 @@ fn origins_are_origins() {
 fn no_limit_is_zero() {
     let limit = |text: &str| of(&format!("[limits]\n{text}"));
     assert_snapshot!(limit("connections = 0\nconnections_per_ip = 0\nhandshakes_per_ip = 0\nmessages_per_second = 0"), @r#"
-    `limits.connections` must be a whole number from 1 to 100000000, or "off" (write "off" for no limit)
+    `limits.connections` must be a whole number from 1 to 100000000, or "off", or "auto" (write "off" for no limit)
     `limits.connections_per_ip` must be a whole number from 1 to 100000000, or "off" (write "off" for no limit)
     `limits.handshakes_per_ip` must be a whole number from 1 to 1000000, or "off" (write "off" for no limit)
     `limits.messages_per_second` must be a whole number from 1 to 1000000, or "off" (write "off" for no limit)
     "#);
-    assert_snapshot!(limit("memory = 0\nstreams = 0\nresets = 0"), @r#"
+    assert_snapshot!(limit("memory = 0\nstreams = 0\nwebsocket_streams = 0\nresets = 0"), @r#"
     `limits.memory` must be more than zero bytes, or "off"
     `limits.streams` must be a whole number from 1 to 10000
+    `limits.websocket_streams` must be a whole number from 1 to 10000
     `limits.resets` must be a whole number from 1 to 1000000
     "#);
     assert_snapshot!(limit("streams = 10001"), @"`limits.streams` must be a whole number from 1 to 10000");
     assert_snapshot!(limit("connections = 10\nconnections_per_ip = 11"), @"`limits.connections_per_ip` does not fit: one address may not have more connections (11) than all together (10)");
     let limits = settings("[limits]\nconnections = \"off\"\nhandshakes_per_ip = 7\nmemory = \"1GiB\"").limits;
-    assert_eq!((limits.connections, limits.handshakes_per_ip, limits.memory), (None, Some(7), Some(1 << 30)));
+    assert_eq!((limits.handshakes_per_ip, limits.memory), (Some(7), Some(1 << 30)));
+    let connections = |value: &str| settings(&format!("[limits]\nconnections = {value}")).limits.connections;
+    assert_eq!(connections("\"off\""), ConnectionLimit::Off);
+    assert_eq!(connections("\"auto\""), ConnectionLimit::Auto);
+    assert_eq!(connections("7"), ConnectionLimit::AtMost(7));
+    assert_eq!(settings("").limits.connections, ConnectionLimit::Auto);
 }
 
 #[test]
@@ -381,7 +471,7 @@ fn a_route_may_have_an_app_of_its_own() {
     assert_snapshot!(wrong("{ tls = { ca = \"a\" } }"), @r#"`route[0].upstream.tls` is for an app that is reached by https; this is http://127.0.0.1:3000 (write url = "https://…", or leave out `tls`)"#);
     assert_snapshot!(wrong("{ give_up = \"1s\", origin = 1 }"), @"
     `route[0].upstream.give_up` does not fit: give_up (1s) must be at least interval + timeout (25s)
-    unknown key `origin` in [route.upstream] (known here: connect_timeout, give_up, interval, probe, response_timeout, source_addresses, timeout, tls, url)
+    unknown key `origin` in [route.upstream] (known here: connect_timeout, give_up, interval, probe, proxy_protocol, response_timeout, source_addresses, timeout, tls, url)
     ");
 }
 

@@ -240,7 +240,7 @@ fn durations_have_a_unit_and_an_end() {
     assert_snapshot!(of("\"400days\""), @"`heartbeat.interval` must be at most a year");
     assert_snapshot!(of("2026-01-01"), @r#"`heartbeat.interval` must be a duration such as "25s" (units are ms, s, m, h and d, in small letters)"#);
     assert_snapshot!(of("[]"), @r#"`heartbeat.interval` must be a duration such as "25s""#);
-    assert_snapshot!(messages("[upstream.x]\n[heartbeat]\ninterval = \"off\"").join("; "), @r#"unknown key `x` in [upstream] (known here: connect_timeout, give_up, interval, probe, response_timeout, source_addresses, timeout, tls, url); `heartbeat.interval` must be a duration such as "25s""#);
+    assert_snapshot!(messages("[upstream.x]\n[heartbeat]\ninterval = \"off\"").join("; "), @r#"unknown key `x` in [upstream] (known here: connect_timeout, give_up, interval, probe, proxy_protocol, response_timeout, source_addresses, timeout, tls, url); `heartbeat.interval` must be a duration such as "25s""#);
 }
 
 #[test]

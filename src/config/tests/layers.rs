@@ -80,7 +80,8 @@ fn relative_paths_start_where_they_were_written() {
     let overrides = Overrides { private_key: Some("by-flag.key".to_owned()), ..Overrides::default() };
     let at = |path: &str, environment: &[(&str, &str)]| {
         let environment = environment.iter().copied().collect();
-        from_str(Path::new(path), REQUIRED, &environment, &overrides).expect("valid").tls
+        let settings = from_str(Path::new(path), REQUIRED, &environment, &overrides).expect("valid");
+        settings.tls.terminate().expect("by default").clone()
     };
     let tls = at("/etc/pulsegate/proxy.toml", &[]);
     assert_eq!(tls.certificate, PathBuf::from("/etc/pulsegate/tls.crt"));

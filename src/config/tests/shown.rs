@@ -30,6 +30,7 @@ address = "[::]:443"
 workers = 3
 proxy_protocol = { trusted = ["10.0.0.0/8", "2001:db8::1"] }
 redirect = "[::]:80"
+http2 = "no-websockets"
 
 [tls]
 certificate = "/tls.crt"

@@ -1,8 +1,9 @@
 //! A walk over the frames that the HTTP/2 library sends (RFC 9113 §4.1): how far the bytes of each stream have come.
 
+use h2::Reason;
 use tokio::time::Instant;
 
-use super::frames::{ACK, DATA, END_STREAM, HEADER, Header, PING};
+use super::frame::{ACK, DATA, END_STREAM, HEADER, Header, PING, RST_STREAM, WORD, word};
 use super::streams::Streams;
 
 /// The position of the walk.
@@ -13,6 +14,8 @@ pub(super) struct Egress {
     /// The frame whose payload is being written, and what is left of that.
     frame: Header,
     left: usize,
+    /// The code of a reset, as far as it has been written.
+    code: Vec<u8>,
 }
 
 impl Egress {
@@ -27,6 +30,9 @@ impl Egress {
             if self.left > 0 {
                 let len = self.left.min(bytes.len());
                 self.left -= len;
+                if self.frame.kind == RST_STREAM {
+                    self.reset(&bytes[..len], now, streams);
+                }
                 bytes = &bytes[len..];
                 self.passed(len, streams);
                 continue;
@@ -55,12 +61,30 @@ impl Egress {
         match header.kind {
             DATA => {
                 streams.spend(header.stream, header.payload, now);
+                streams.tolerance.data(header.payload);
                 if header.payload == 0 {
                     self.passed(0, streams);
                 }
             }
             PING if !header.has(ACK) => streams.emit_ping(),
             _ => {}
+        }
+    }
+
+    /// `bytes` of a reset's code are written. A stream that the library resets for an error of the client's is a loss.
+    fn reset(&mut self, bytes: &[u8], now: Instant, streams: &mut Streams) {
+        self.code.extend_from_slice(bytes);
+        if self.code.len() == WORD {
+            let code = Reason::from(word(&self.code));
+            self.code.clear();
+            streams.targets.forget(self.frame.stream);
+            let is_error = matches!(
+                code,
+                Reason::PROTOCOL_ERROR | Reason::FLOW_CONTROL_ERROR | Reason::STREAM_CLOSED | Reason::FRAME_SIZE_ERROR
+            );
+            if is_error {
+                streams.tolerance.lose(now);
+            }
         }
     }
 
@@ -75,6 +99,7 @@ impl Egress {
 mod tests {
     use std::task::{Context, Waker};
 
+    use super::super::streams::Kind;
     use super::*;
 
     #[test]
@@ -93,7 +118,7 @@ mod tests {
         .concat();
         for size in 1..=sent.len() {
             let (mut egress, mut streams) = (Egress::default(), Streams::default());
-            streams.open(1);
+            streams.open(1, Kind::Plain);
             streams.hand(1, 5);
             streams.hand_end(1);
             for piece in sent.chunks(size) {

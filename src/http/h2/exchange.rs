@@ -7,22 +7,25 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use hyper::body::{Body, Frame};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::inflow::{Inflow, RequestBody};
 use super::leg::StreamLeg;
+use super::outgoing::Outgoing;
+use super::streams::Kind;
 use super::wire::StreamEntry;
 use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
 use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Fate, Named, answer, headers, transport_security};
-use crate::relay::Leg;
-use crate::suspension;
+use crate::http::{Connection, Fate, LENGTH_MOST, Named, answer, headers, target, transport_security};
+use crate::relay::{Held, Leg};
 use crate::upstream::Upload;
 
 /// One stream, from its request on.
@@ -36,6 +39,10 @@ pub(super) struct Exchange<C> {
 impl<C: Leg + Send + 'static> Exchange<C> {
     /// Answers the request. If the client resets the stream meanwhile, all that is under way for it is dropped.
     pub(super) async fn run(mut self, mut request: Request<()>) {
+        if self.is_cancelled().await {
+            // It has cost nothing so far.
+            return;
+        }
         let heartbeat = self.route(&request).heartbeat.policy().clone();
         self.entry.follow(&heartbeat);
         let without_body = request.method() == Method::HEAD;
@@ -56,8 +63,17 @@ impl<C: Leg + Send + 'static> Exchange<C> {
                     let _ = self.respond.send_informational(answer);
                 }
                 match response {
+                    _ if self.inflow.is_malformed() => {
+                        self.respond.send_reset(Reason::PROTOCOL_ERROR);
+                        Poll::Ready(None)
+                    }
                     Poll::Ready(response) => Poll::Ready(Some(response)),
-                    Poll::Pending => self.respond.poll_reset(cx).map(|_| None),
+                    Poll::Pending => self.respond.poll_reset(cx).map(|reset| {
+                        if reset.is_ok() {
+                            self.entry.abandoned();
+                        }
+                        None
+                    }),
                 }
             })
             .await
@@ -72,14 +88,22 @@ impl<C: Leg + Send + 'static> Exchange<C> {
                     connection.edge.sessions.start(StreamLeg::new(inflow, outflow, entry), Bytes::new(), *prepared);
                 }
             }
-            _ => self.send(clean(response), without_body, heartbeat.write_stall).await,
+            _ => {
+                let stall = self.connection.rules.limits.write_stall;
+                self.send(clean(response), without_body, stall).await;
+            }
         }
+    }
+
+    /// Returns whether the client has taken the request back before anything was done for it.
+    async fn is_cancelled(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.respond.poll_reset(cx).is_ready())).await
     }
 
     /// The route whose heartbeat the stream follows until a session has agreed on its own.
     fn route(&self, request: &Request<()>) -> &Route {
         let routes = &self.connection.rules.routes;
-        routes.find(Named::by(request).host(), request.uri().path()).unwrap_or_else(|| routes.default())
+        routes.find(Named::by(request).host(), &target::path(request)).unwrap_or_else(|| routes.default())
     }
 
     /// Sends the answer. The client may leave it where it is for `stall`.
@@ -89,7 +113,11 @@ impl<C: Leg + Send + 'static> Exchange<C> {
         // What the client has not sent yet is of no use from here on, unless the app still takes it.
         drop(self.inflow);
         match self.respond.send_response(Response::from_parts(head, ()), ends) {
-            Ok(outflow) if !ends => pipe(body, outflow, &self.entry, stall).await,
+            Ok(outflow) if !ends => {
+                let limit = self.connection.rules.limits.memory;
+                let memory = self.connection.edge.metrics.memory();
+                Outgoing::new(outflow, self.entry, stall, Held::new(memory), limit).send(body).await;
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(client.address = %self.connection.peer.address, %error, "http2.response");
@@ -108,7 +136,7 @@ async fn respond_to(
     let rules = &connection.rules;
     if let Some((status, reason)) = refusal(&request, &rules.limits) {
         let routes = &rules.routes;
-        let route = Arc::clone(routes.find(None, request.uri().path()).unwrap_or_else(|| routes.default()));
+        let route = Arc::clone(routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default()));
         let access = Access::begin(&connection, route, &request);
         let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
         return transport_security(&connection, refused);
@@ -142,6 +170,22 @@ impl Body for Tunnel {
     }
 }
 
+/// What a stream is opened for.
+pub(super) fn kind<B>(request: &Request<B>) -> Kind {
+    if request.extensions().get::<Protocol>().is_some() { Kind::WebSocket } else { Kind::Plain }
+}
+
+/// Returns whether a request is malformed (RFC 9113 §8.1.1) although the library let it pass: a path that does not begin
+/// with a slash (§8.3.1), an empty scheme, or a value with white space around it (§8.2.1).
+pub(super) fn is_malformed<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path_and_query().map(PathAndQuery::as_str);
+    let is_sound = |path: &str| path.starts_with('/') || path == "*" && request.method() == Method::OPTIONS;
+    let is_empty = |scheme: &str| scheme.is_empty();
+    !path.is_none_or(is_sound)
+        || request.uri().scheme_str().is_some_and(is_empty)
+        || !headers::are_trimmed(request.headers())
+}
+
 /// What is wrong with a request that the library let pass.
 fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'static str)> {
     let headers = request.headers();
@@ -150,6 +194,12 @@ fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if headers.len() > limits.headers || bytes + target > limits.header_bytes {
         return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"));
+    }
+    // The library refuses what no number holds.
+    let is_too_long =
+        |length: &HeaderValue| length.to_str().is_ok_and(|text| text.parse().is_ok_and(|n: u64| n > LENGTH_MOST));
+    if headers.get_all(CONTENT_LENGTH).iter().any(is_too_long) {
+        return Some((StatusCode::BAD_REQUEST, "content_length"));
     }
     // RFC 9113 §8.3.1: a Host that says something else than :authority.
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
@@ -181,109 +231,10 @@ fn clean(mut response: Response<Reply>) -> Response<Reply> {
     response
 }
 
-/// Why an answer did not get out.
-enum Broken {
-    /// The client does not want it, or is gone.
-    Unwanted,
-    /// The client takes nothing of it.
-    Stalled,
-    /// It broke off where it comes from.
-    Incomplete,
-}
-
-/// Sends `body` as the client takes it.
-async fn pipe<C: Leg>(mut body: Reply, mut outflow: SendStream<Bytes>, entry: &StreamEntry<C>, stall: Duration) {
-    let reset = match feed(&mut body, &mut outflow, entry, stall).await {
-        Ok(()) | Err(Broken::Unwanted) => return,
-        Err(Broken::Stalled) => Reason::CANCEL,
-        Err(Broken::Incomplete) => Reason::INTERNAL_ERROR,
-    };
-    outflow.send_reset(reset);
-}
-
-async fn feed<C: Leg>(
-    body: &mut Reply,
-    outflow: &mut SendStream<Bytes>,
-    entry: &StreamEntry<C>,
-    stall: Duration,
-) -> Result<(), Broken> {
-    loop {
-        let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => outflow.poll_reset(cx).map(|_| Err(Broken::Unwanted)),
-        });
-        let Some(frame) = frame.await? else {
-            return outflow.send_data(Bytes::new(), true).map_err(|_| Broken::Unwanted);
-        };
-        match frame.map_err(|_| Broken::Incomplete)?.into_data() {
-            Ok(mut data) => {
-                while !data.is_empty() {
-                    let room = room(outflow, data.len(), entry, stall).await?;
-                    let piece = data.split_to(room.min(data.len()));
-                    entry.hand(piece.len());
-                    let is_last = data.is_empty() && body.is_end_stream();
-                    outflow.send_data(piece, is_last).map_err(|_| Broken::Unwanted)?;
-                    if is_last {
-                        return Ok(());
-                    }
-                }
-            }
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    return outflow.send_trailers(trailers).map_err(|_| Broken::Unwanted);
-                }
-            }
-        }
-    }
-}
-
-/// Waits until some of `wanted` bytes are taken, for `stall` since the client last took something.
-async fn room<C: Leg>(
-    outflow: &mut SendStream<Bytes>,
-    wanted: usize,
-    entry: &StreamEntry<C>,
-    stall: Duration,
-) -> Result<usize, Broken> {
-    outflow.reserve_capacity(wanted);
-    if outflow.capacity() > 0 {
-        return Ok(outflow.capacity());
-    }
-    let mut before = entry.acked();
-    let mut is_still = false;
-    loop {
-        // The look in the middle begins what shows at the end whether a `WINDOW_UPDATE` is on its way.
-        let room = poll_fn(|cx| entry.note_room(poll_room(outflow, wanted, cx)));
-        if let Ok(room) = suspension::timeout(stall / 2, room).await {
-            return room;
-        }
-        // What waits behind other streams moves with the connection.
-        let acked = entry.acked();
-        if acked <= before && std::mem::replace(&mut is_still, true) {
-            return Err(Broken::Stalled);
-        }
-        is_still &= acked <= before;
-        before = before.max(acked);
-    }
-}
-
-/// How many bytes the client, the connection and the library take now, of `wanted`.
-fn poll_room(outflow: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-    outflow.reserve_capacity(wanted);
-    loop {
-        match outflow.capacity() {
-            0 => match std::task::ready!(outflow.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(Err(Broken::Unwanted)),
-            },
-            room => return Poll::Ready(Ok(room)),
-        }
-    }
-}
-
 /// Splits what the library accepted.
-pub(super) fn parts(request: Request<RecvStream>) -> (Request<()>, Inflow) {
-    let (head, stream) = request.into_parts();
-    (Request::from_parts(head, ()), Inflow::new(stream))
+pub(super) fn parts(request: Request<RecvStream>, held: Option<Held>) -> (Request<()>, Inflow) {
+    let (parts, stream) = request.into_parts();
+    (Request::from_parts(parts, ()), Inflow::new(stream, held))
 }
 
 #[cfg(test)]
@@ -309,6 +260,15 @@ mod tests {
         assert_eq!(refusal(&get(&[("a", "1"), ("b", "2")]), &limits), None);
         assert_eq!(refusal(&get(&[("a", "1"), ("b", "2"), ("c", "3")]), &limits), too_large);
         assert_eq!(refusal(&get(&[("a", &"x".repeat(60))]), &limits), too_large);
+    }
+
+    #[test]
+    fn a_length_that_not_every_reader_can_hold_is_refused() {
+        let refusal = |length| refusal(&get(&[("content-length", length)]), &EdgeLimits::default());
+        assert_eq!(refusal("9223372036854775807"), None);
+        for length in ["9223372036854775808", "18446744073709551615"] {
+            assert_eq!(refusal(length), Some((StatusCode::BAD_REQUEST, "content_length")));
+        }
     }
 
     #[test]

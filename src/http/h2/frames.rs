@@ -1,44 +1,22 @@
 //! A walk over the frames that a client sends (RFC 9113 §4.1), before the HTTP/2 library sees them: it counts what the
 //! library does not, and takes out what the library would take amiss.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use h2::Reason;
 use tokio::time::Instant;
 
+use super::frame::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADER, HEADERS, Header, INITIAL_WINDOW_SIZE, LARGEST_WINDOW,
+    PADDED, PREFACE, PRIORITIZED, PRIORITY_FIELDS, RST_STREAM, SETTING, SETTINGS, WINDOW_UPDATE, WORD, protocol_error,
+    word,
+};
+use super::hpack::{Blocks, Found, Undecodable};
 use super::streams::Streams;
-
-/// Length of a frame's header.
-pub(super) const HEADER: usize = 9;
-/// Length of what every connection begins with (RFC 9113 §3.4).
-const PREFACE: usize = 24;
-
-pub(super) const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
-const RST_STREAM: u8 = 0x3;
-const SETTINGS: u8 = 0x4;
-pub(super) const PING: u8 = 0x6;
-const WINDOW_UPDATE: u8 = 0x8;
-const CONTINUATION: u8 = 0x9;
-
-pub(super) const ACK: u8 = 0x1;
-pub(super) const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
-
-/// Length of the payload of `RST_STREAM` and `WINDOW_UPDATE`.
-const WORD: usize = 4;
-/// `PROTOCOL_ERROR` (RFC 9113 §7).
-const PROTOCOL_ERROR: u32 = 1;
-/// `SETTINGS_INITIAL_WINDOW_SIZE`, and the length of one setting (RFC 9113 §6.5.1).
-const INITIAL_WINDOW_SIZE: u16 = 0x4;
-const SETTING: usize = 6;
+use super::tolerance::Tolerance;
 
 /// DATA frames with less in them cost the library more than they carry.
 const SMALL: usize = 256;
-
-/// How long a reset counts.
-const RESET_WINDOW: Duration = Duration::from_secs(10);
 
 /// Empty DATA frames that are taken out at a stretch, and how soon one more may be.
 const EMPTY_MOST: u32 = 1000;
@@ -59,10 +37,16 @@ pub(super) struct Frames {
     left: usize,
     /// Bytes left of a payload that is taken out.
     skipped: usize,
+    /// Whether a frame has come; the first must be SETTINGS (RFC 9113 §3.4).
+    has_begun: bool,
+    /// Why the connection is to end: nothing that comes afterwards is looked at.
+    fault: Option<Fault>,
     /// Whether the payload in hand belongs to a header block, and whether the block ends with it.
     block: Block,
-    /// The header block that is under way.
+    /// The header block that is under way, and its bytes so far if it does not come in one piece.
     open_block: Option<OpenBlock>,
+    fields: Vec<u8>,
+    blocks: Blocks,
     /// The DATA frame of which a part has come.
     data: Option<Part>,
     /// The setting of which a part has come, while the payload in hand is one of settings.
@@ -71,9 +55,12 @@ pub(super) struct Frames {
     highest: u32,
     /// Small DATA frames since somebody asked.
     small: usize,
-    resets: VecDeque<Instant>,
     /// Streams that are to be reset for what they did.
     broken: Vec<u32>,
+    /// Streams with pseudo-header fields in their trailers.
+    malformed: Vec<u32>,
+    /// Streams of which data has come; some may stand here more than once.
+    touched: Vec<u32>,
     empty: Allowance,
 }
 
@@ -88,6 +75,16 @@ enum Block {
 struct OpenBlock {
     since: Instant,
     bytes: usize,
+    /// The HEADERS frame that it began with.
+    first: Header,
+    is_trailers: bool,
+}
+
+/// The reason for which a connection is ended: one word for logs and metrics, and the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) word: &'static str,
+    pub(super) code: Reason,
 }
 
 /// The beginning of a DATA frame.
@@ -97,15 +94,6 @@ pub(super) struct Part {
     /// Bytes of its payload that have come, and when the last of them did.
     pub(super) len: usize,
     pub(super) at: Instant,
-}
-
-/// The header of a frame.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Header {
-    pub(super) payload: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
 }
 
 /// The treatment of a frame.
@@ -118,40 +106,31 @@ enum FrameFate {
     Drop(usize),
     /// It has been written over; so many bytes of it pass.
     Replaced(usize),
+    /// It ends the connection.
+    Fatal(Fault),
 }
 
-impl Header {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let payload = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
-        Self { payload, kind: bytes[3], flags: bytes[4], stream: word(&bytes[5..]) & 0x7fff_ffff }
+impl Fault {
+    pub(super) fn of(code: Reason) -> Self {
+        let word = match code {
+            Reason::ENHANCE_YOUR_CALM => "excessive",
+            Reason::FLOW_CONTROL_ERROR => "flow_control",
+            Reason::FRAME_SIZE_ERROR => "frame_size",
+            Reason::COMPRESSION_ERROR => "compression",
+            _ => "protocol_error",
+        };
+        Self { word, code }
     }
+}
 
-    pub(super) fn has(self, flag: u8) -> bool {
-        self.flags & flag != 0
+/// Returns whether one more frame with this header may come at `now`; to be asked once for each.
+fn is_borne(header: Header, now: Instant, tolerance: &mut Tolerance) -> bool {
+    match header.kind {
+        DATA | HEADERS => true,
+        SETTINGS if !header.has(ACK) => tolerance.settings(now),
+        RST_STREAM => tolerance.reset(now),
+        _ => tolerance.frame(now),
     }
-}
-
-/// A frame that carries one number.
-pub(super) fn short_frame(kind: u8, stream: u32, number: u32) -> [u8; HEADER + WORD] {
-    let mut frame = [0; HEADER + WORD];
-    (frame[2], frame[3]) = (4, kind);
-    frame[5..HEADER].copy_from_slice(&stream.to_be_bytes());
-    frame[HEADER..].copy_from_slice(&number.to_be_bytes());
-    frame
-}
-
-/// A `WINDOW_UPDATE` (RFC 9113 §6.9).
-pub(super) fn window_update(stream: u32, increment: u32) -> [u8; HEADER + WORD] {
-    short_frame(WINDOW_UPDATE, stream, increment)
-}
-
-/// A `RST_STREAM` for what a stream did (RFC 9113 §5.4.2).
-pub(super) fn protocol_error(stream: u32) -> [u8; HEADER + WORD] {
-    short_frame(RST_STREAM, stream, PROTOCOL_ERROR)
-}
-
-fn word(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 impl Frames {
@@ -160,14 +139,19 @@ impl Frames {
             held: Vec::new(),
             left: PREFACE,
             skipped: 0,
+            has_begun: false,
+            fault: None,
             block: Block::None,
             open_block: None,
+            fields: Vec::new(),
+            blocks: Blocks::default(),
             data: None,
             setting: None,
             highest: 0,
             small: 0,
-            resets: VecDeque::new(),
             broken: Vec::new(),
+            malformed: Vec::new(),
+            touched: Vec::new(),
             empty: Allowance { left: EMPTY_MOST, refilled: now },
         }
     }
@@ -184,10 +168,13 @@ impl Frames {
     /// after the hundredth in its life, and with it every session there is. So they are taken out here, as many as an
     /// honest client may come to; a flood is left to the library. A `WINDOW_UPDATE` of zero for a stream is an error of
     /// that stream (§6.9), but the library ends the connection for it: it gets a reset in its place.
+    ///
+    /// What the library lets pass although it ends a connection is a [`Fault`], and so is what it answers with another
+    /// code than the RFC has for it: from there on nothing is passed on.
     pub(super) fn sift(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) -> usize {
         self.held.clear();
         let (mut from, mut to) = (0, 0);
-        while from < bytes.len() {
+        while from < bytes.len() && self.fault.is_none() {
             let rest = bytes.len() - from;
             let len = if self.skipped > 0 {
                 let len = self.skipped.min(rest);
@@ -197,7 +184,7 @@ impl Frames {
             } else if self.left > 0 {
                 let len = self.left.min(rest);
                 self.left -= len;
-                self.pass(&bytes[from..from + len], now, streams);
+                self.pass(&mut bytes[from..from + len], now, streams);
                 len
             } else {
                 match self.judge(&mut bytes[from..], now, streams) {
@@ -209,23 +196,38 @@ impl Frames {
                         from += len;
                         continue;
                     }
+                    FrameFate::Fatal(fault) => {
+                        self.fault = Some(fault);
+                        break;
+                    }
                     FrameFate::Pass => HEADER,
                     FrameFate::Replaced(len) => len,
                 }
             };
+            if self.left == 0 {
+                self.end_frame(streams);
+            }
+            if self.fault.is_some() {
+                // Without its end the library does not look at the frame.
+                break;
+            }
             if from > to {
                 bytes.copy_within(from..from + len, to);
             }
             from += len;
             to += len;
-            if self.left == 0 {
-                (self.data, self.setting) = (None, None);
-                if self.block == Block::Last {
-                    (self.block, self.open_block) = (Block::None, None);
-                }
-            }
         }
         to
+    }
+
+    /// Returns why the connection is to end.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// Nothing more is looked at: the connection ends with `fault`.
+    pub(super) fn stop(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
     }
 
     /// Small DATA frames since [`Self::forget_small`].
@@ -237,14 +239,22 @@ impl Frames {
         self.small = 0;
     }
 
-    /// Streams that the client has reset within the last 10 s, or has forced a reset of.
-    pub(super) fn resets(&self) -> usize {
-        self.resets.len()
-    }
-
     /// Streams that are to be reset for what they did; the library takes them for reset by the client.
     pub(super) fn take_broken(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.broken)
+    }
+
+    /// Returns the streams whose trailers had pseudo-header fields (RFC 9113 §8.1), which the library has left out.
+    pub(super) fn take_malformed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.malformed)
+    }
+
+    /// Returns the streams of which data has come since this was last asked, each once.
+    pub(super) fn take_touched(&mut self) -> Vec<u32> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
     }
 
     /// The DATA frame of which a part has come.
@@ -254,7 +264,7 @@ impl Frames {
 
     /// Returns the instant by which the header block under way must end; every byte of it that has come puts that off.
     pub(super) fn block_until(&self, header_read: Duration) -> Option<Instant> {
-        let OpenBlock { since, bytes } = self.open_block?;
+        let OpenBlock { since, bytes, .. } = self.open_block?;
         let earned = Duration::from_secs_f64(u32::try_from(bytes).map_or(f64::MAX, f64::from).min(1e6) / BLOCK_RATE);
         Some(since + (header_read + earned).min(header_read * BLOCK_MOST))
     }
@@ -274,7 +284,23 @@ impl Frames {
         let header = Header::of(bytes);
         // Within a header block no other frame may come (RFC 9113 §4.3), and the library shall say so.
         if self.block == Block::None {
+            if let Some(fault) = self.find_fault(header) {
+                return FrameFate::Fatal(fault);
+            }
+            if header.kind == WINDOW_UPDATE && bytes.len() < HEADER + WORD {
+                return FrameFate::Unknown;
+            }
+            if !is_borne(header, now, &mut streams.tolerance) {
+                return FrameFate::Fatal(Fault { word: "flood", code: Reason::ENHANCE_YOUR_CALM });
+            }
             match header.kind {
+                // The whole block is looked at before the library sees any of it.
+                HEADERS if header.has(END_HEADERS) && bytes.len() < HEADER + header.payload => {
+                    let is_trailers = header.stream <= self.highest;
+                    let open = OpenBlock { since: now, bytes: 0, first: header, is_trailers };
+                    self.open_block.get_or_insert(open).bytes = bytes.len() - HEADER;
+                    return FrameFate::Unknown;
+                }
                 DATA if !header.has(END_STREAM) => {
                     if header.payload == 0 && !header.has(PADDED) && self.empty.take(now) {
                         return FrameFate::Drop(HEADER);
@@ -289,54 +315,87 @@ impl Frames {
                         }
                     }
                 }
-                WINDOW_UPDATE if header.payload == WORD => {
-                    let Some(increment) = bytes.get(HEADER..HEADER + WORD) else { return FrameFate::Unknown };
-                    let increment = word(increment) & 0x7fff_ffff;
+                WINDOW_UPDATE => {
+                    let increment = word(&bytes[HEADER..]) & 0x7fff_ffff;
                     if increment == 0 && header.stream > 0 && header.stream <= self.highest {
                         bytes[..HEADER + WORD].copy_from_slice(&protocol_error(header.stream));
                         self.broken.push(header.stream);
-                        self.reset(now);
+                        streams.tolerance.lose(now);
                         return FrameFate::Replaced(HEADER + WORD);
                     }
                     streams.widen(header.stream, increment);
                 }
+                // Types that are not known are ignored (§5.5): the library need not see them.
+                kind if kind > CONTINUATION => {
+                    self.skipped = header.payload;
+                    return FrameFate::Drop(HEADER);
+                }
                 _ => {}
             }
         }
-        self.begin(header, now);
+        self.begin(header, now, streams);
         FrameFate::Pass
     }
 
-    fn begin(&mut self, header: Header, now: Instant) {
+    /// Returns why the connection is to end with a frame that has this header.
+    fn find_fault(&mut self, header: Header) -> Option<Fault> {
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
+        if is_first && (header.kind != SETTINGS || header.has(ACK)) {
+            return Some(Fault::of(Reason::PROTOCOL_ERROR));
+        }
+        header.fault(self.highest).map(Fault::of)
+    }
+
+    fn begin(&mut self, header: Header, now: Instant, streams: &mut Streams) {
         self.left = header.payload;
         match header.kind {
             DATA => {
                 self.small += usize::from(header.payload < SMALL);
                 self.data = Some(Part { stream: header.stream, len: 0, at: now });
+                if header.payload > 0 {
+                    streams.tolerance.data(header.payload);
+                    if self.touched.last() != Some(&header.stream) {
+                        self.touched.push(header.stream);
+                    }
+                }
             }
-            RST_STREAM => self.reset(now),
             SETTINGS if !header.has(ACK) => self.setting = Some(Vec::new()),
             HEADERS | CONTINUATION => {
-                self.highest = self.highest.max(header.stream);
+                let is_trailers = header.stream <= self.highest;
+                if header.kind == HEADERS && !is_trailers {
+                    self.highest = header.stream;
+                    streams.tolerance.request();
+                }
                 self.block = if header.has(END_HEADERS) { Block::Last } else { Block::Part };
-                self.open_block.get_or_insert(OpenBlock { since: now, bytes: 0 });
+                self.open_block.get_or_insert(OpenBlock { since: now, bytes: 0, first: header, is_trailers });
             }
             _ => {}
         }
     }
 
     /// `bytes` of the payload in hand pass.
-    fn pass(&mut self, bytes: &[u8], now: Instant, streams: &mut Streams) {
+    fn pass(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) {
         if let Some(data) = &mut self.data {
             (data.len, data.at) = (data.len + bytes.len(), now);
         } else if let Some(block) = &mut self.open_block {
             block.bytes += bytes.len();
+            if self.fields.is_empty() && self.block == Block::Last && bytes.len() == block.first.payload {
+                let block = *block;
+                self.read_block(block, bytes, streams);
+            } else {
+                self.fields.extend_from_slice(bytes);
+            }
         } else if let Some(setting) = &mut self.setting {
-            for byte in bytes {
+            for byte in &*bytes {
                 setting.push(*byte);
                 if setting.len() == SETTING {
+                    let value = word(&setting[2..]);
                     if u16::from_be_bytes([setting[0], setting[1]]) == INITIAL_WINDOW_SIZE {
-                        streams.set_initial_window(word(&setting[2..]));
+                        if value > LARGEST_WINDOW {
+                            self.fault = Some(Fault::of(Reason::FLOW_CONTROL_ERROR));
+                            return;
+                        }
+                        streams.set_initial_window(value);
                     }
                     setting.clear();
                 }
@@ -344,11 +403,42 @@ impl Frames {
         }
     }
 
-    fn reset(&mut self, now: Instant) {
-        while self.resets.front().is_some_and(|reset| now.duration_since(*reset) > RESET_WINDOW) {
-            self.resets.pop_front();
+    /// The frame in hand has come in whole.
+    fn end_frame(&mut self, streams: &mut Streams) {
+        (self.data, self.setting) = (None, None);
+        if self.block == Block::Last {
+            self.block = Block::None;
+            if let Some(block) = self.open_block.take()
+                && !self.fields.is_empty()
+            {
+                let mut fields = std::mem::take(&mut self.fields);
+                self.read_block(block, &mut fields, streams);
+            }
         }
-        self.resets.push_back(now);
+    }
+
+    /// Looks at a header block that has come in whole: the payload of its HEADERS frame, and those that continue it.
+    ///
+    /// A path that the library refuses gets stand-ins if the block is one frame, which has not passed yet. The library
+    /// refuses it in a block of several frames, which is longer than `limits.header_bytes` by default.
+    fn read_block(&mut self, block: OpenBlock, bytes: &mut [u8], streams: &mut Streams) {
+        let OpenBlock { first, is_trailers, .. } = block;
+        let padded = first.has(PADDED);
+        let head = usize::from(padded) + if first.has(PRIORITIZED) { PRIORITY_FIELDS } else { 0 };
+        let padding = if padded { bytes.first().copied().map_or(0, usize::from) } else { 0 };
+        // A frame shorter than what it says of itself is the library's to refuse.
+        let Some(end) = first.payload.checked_sub(padding).filter(|end| *end >= head) else { return };
+        let read = if bytes.len() == first.payload {
+            self.blocks.read(&mut bytes[head..end])
+        } else {
+            self.blocks.read(&mut [&bytes[head..end], &bytes[first.payload..]].concat())
+        };
+        match read {
+            Ok(Found { has_pseudo: true, .. }) if is_trailers => self.malformed.push(first.stream),
+            Ok(Found { path: Some(path), .. }) => streams.targets.note(first.stream, path),
+            Ok(_) => {}
+            Err(Undecodable) => self.fault = Some(Fault::of(Reason::COMPRESSION_ERROR)),
+        }
     }
 }
 

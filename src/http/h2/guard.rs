@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::frames::Frames;
-use super::streams::Streams;
+use super::streams::{Kind, Streams};
 
 /// The frame walk of one connection together with its live streams, for tests from outside.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl FrameGuard {
     pub fn new(now: Instant, live: &[u32]) -> Self {
         let mut streams = Streams::default();
         for id in live {
-            streams.open(*id);
+            streams.open(*id, Kind::WebSocket);
         }
         Self { frames: Frames::new(now), streams, now }
     }
@@ -41,9 +41,14 @@ impl FrameGuard {
         self.frames.small()
     }
 
-    /// The number of streams that were reset.
-    pub fn resets(&self) -> usize {
-        self.frames.resets()
+    /// The number of streams that were lost by errors of the client's.
+    pub fn losses(&mut self) -> u32 {
+        self.streams.tolerance.losses()
+    }
+
+    /// The word for the reason for which the connection is to end, and its code.
+    pub fn fault(&self) -> Option<(&'static str, u32)> {
+        self.frames.fault().map(|fault| (fault.word, fault.code.into()))
     }
 
     /// Stream and length so far of the DATA frame under way.
@@ -54,6 +59,11 @@ impl FrameGuard {
     /// Whether a header block is under way.
     pub fn is_in_block(&self) -> bool {
         self.frames.block_until(std::time::Duration::ZERO).is_some()
+    }
+
+    /// Takes the streams whose trailers are malformed.
+    pub fn take_malformed(&mut self) -> Vec<u32> {
+        self.frames.take_malformed()
     }
 
     /// Takes the streams that are to be reset, and the windows to be widened, by stream.

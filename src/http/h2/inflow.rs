@@ -10,7 +10,8 @@ use h2::{Reason, RecvStream};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::ReadBuf;
 
-use crate::relay::Unanswered;
+use crate::http::headers;
+use crate::relay::{Held, Unanswered};
 
 /// The inbound half of a stream; clones share it.
 ///
@@ -29,6 +30,10 @@ struct Shared {
     user: Option<Waker>,
     /// The failure of reads once everything that came has been used, because the connection is dead.
     dead: Option<Death>,
+    /// Set once the stream is to be reset for what came on it.
+    is_malformed: bool,
+    /// What has come and was not used, where nothing else counts it.
+    held: Option<Held>,
 }
 
 /// The sign by which a connection was found dead.
@@ -59,8 +64,16 @@ impl From<Death> for ReadFailure {
 }
 
 impl Inflow {
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Self(Arc::new(Mutex::new(Shared { stream, spill: BytesMut::new(), user: None, dead: None })))
+    /// The inbound half of `stream`; what it holds is counted in `held`.
+    pub(super) fn new(stream: RecvStream, held: Option<Held>) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            stream,
+            spill: BytesMut::new(),
+            user: None,
+            dead: None,
+            is_malformed: false,
+            held,
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -71,6 +84,11 @@ impl Inflow {
     pub(super) fn is_end_stream(&self) -> bool {
         let shared = self.lock();
         shared.spill.is_empty() && shared.stream.is_end_stream()
+    }
+
+    /// Returns whether the stream is to be reset for what came on it.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.lock().is_malformed
     }
 
     /// Bytes that were taken and are still to be used.
@@ -140,6 +158,13 @@ impl Shared {
     fn release(&mut self, bytes: usize) {
         // Fails only for more than there was.
         let _ = self.stream.flow_control().release_capacity(bytes);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        if let Some(held) = &mut self.held {
+            held.set(self.stream.flow_control().used_capacity(), 0);
+        }
     }
 
     /// Moves what the library holds into the spill.
@@ -155,33 +180,55 @@ impl Shared {
 
 /// The inflows of all streams of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Inflows(Vec<Weak<Mutex<Shared>>>);
+pub(super) struct Inflows(Vec<(u32, Weak<Mutex<Shared>>)>);
 
 impl Inflows {
     pub(super) fn add(&mut self, inflow: &Inflow) {
         if self.0.len() == self.0.capacity() {
-            self.0.retain(|inflow| inflow.strong_count() > 0);
+            self.0.retain(|(_, inflow)| inflow.strong_count() > 0);
         }
-        self.0.push(Arc::downgrade(&inflow.0));
+        let id = inflow.lock().stream.stream_id().into();
+        self.0.push((id, Arc::downgrade(&inflow.0)));
     }
 
     /// The connection is dead: reads of all streams but those that it `spares` fail from here on, as soon as what has
     /// come is used.
     pub(super) fn bury(&mut self, death: Death, spares: impl Fn(u32) -> bool) {
-        for inflow in self.0.iter().filter_map(Weak::upgrade) {
+        for (id, inflow) in &self.0 {
+            let Some(inflow) = inflow.upgrade().filter(|_| !spares(*id)) else { continue };
             let mut shared = inflow.lock().unwrap_or_else(PoisonError::into_inner);
-            if !spares(shared.stream.stream_id().into()) {
-                shared.dead = Some(death);
-                if let Some(user) = shared.user.take() {
-                    user.wake();
-                }
+            shared.dead = Some(death);
+            if let Some(user) = shared.user.take() {
+                user.wake();
             }
         }
     }
 
+    /// Data of `stream` has come.
+    pub(super) fn count(&mut self, stream: u32) {
+        self.visit(stream, Shared::count);
+    }
+
+    fn visit(&mut self, stream: u32, visit: impl FnOnce(&mut Shared)) {
+        let found = self.0.iter().rev().find(|(id, _)| *id == stream);
+        if let Some(inflow) = found.and_then(|(_, inflow)| inflow.upgrade()) {
+            visit(&mut inflow.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// The message of `stream` is malformed (RFC 9113 §8.1.1).
+    pub(super) fn reject(&mut self, stream: u32) {
+        self.visit(stream, |shared| {
+            shared.is_malformed = true;
+            if let Some(user) = shared.user.take() {
+                user.wake();
+            }
+        });
+    }
+
     /// Takes from the library all that the streams have not used.
     pub(super) fn sweep(&mut self) {
-        self.0.retain(|inflow| {
+        self.0.retain(|(_, inflow)| {
             let Some(inflow) = inflow.upgrade() else { return false };
             inflow.lock().unwrap_or_else(PoisonError::into_inner).sweep();
             true
@@ -215,10 +262,18 @@ impl Body for RequestBody {
                 Some(Ok(Frame::data(chunk)))
             }
             Some(Err(error)) => Some(Err(error)),
-            None => match ready!(this.inflow.lock().stream.poll_trailers(cx)) {
-                Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-                Err(error) => Some(Err(error)),
-            },
+            None => {
+                let mut shared = this.inflow.lock();
+                match ready!(shared.stream.poll_trailers(cx)) {
+                    Ok(Some(trailers)) => {
+                        shared.is_malformed |= !headers::are_trimmed(&trailers);
+                        let malformed = shared.is_malformed.then(|| Reason::PROTOCOL_ERROR.into());
+                        Some(malformed.map_or(Ok(Frame::trailers(trailers)), Err))
+                    }
+                    Ok(None) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            }
         })
     }
 

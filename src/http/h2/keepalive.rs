@@ -8,14 +8,16 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
+use super::heartbeats::Clocks;
 use super::inflow::Death;
-use super::streams::{Clocks, Streams};
+use super::streams::Streams;
 use super::wire::Wire;
+use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
 use crate::suspension::{Deadline, Expiry, paused_since};
 
-/// How long a connection without streams is kept.
-const IDLE: Duration = Duration::from_mins(1);
+/// When to look again where no clock says otherwise.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// How long the last streams' connection may take to close when nothing is to be heard of the client.
 const PARTING: Duration = Duration::from_secs(5);
@@ -47,6 +49,10 @@ pub(super) enum Finding {
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
     header_read: Duration,
+    /// How long the connection may be without a stream once it has had one (`limits.keep_alive`); before that it is
+    /// `header_read`.
+    idle_limit: Duration,
+    had_streams: bool,
     /// Part of the jitter that this connection uses, from 0 to 1: clients that came together are not asked together.
     share: f64,
     question: Option<Question>,
@@ -97,10 +103,13 @@ enum Verdict {
 }
 
 impl KeepAlive {
-    pub(super) fn new(pings: Option<PingPong>, header_read: Duration, now: Instant) -> Self {
+    pub(super) fn new(pings: Option<PingPong>, limits: &EdgeLimits, now: Instant) -> Self {
+        let EdgeLimits { header_read, keep_alive, .. } = *limits;
         Self {
             pings,
             header_read,
+            idle_limit: keep_alive,
+            had_streams: false,
             share: fastrand::f64(),
             question: None,
             idle_since: None,
@@ -128,6 +137,7 @@ impl KeepAlive {
         self.hear_pong(cx, wire);
         if has_streams {
             self.idle_since = None;
+            self.had_streams = true;
         } else {
             self.idle_since.get_or_insert_with(Instant::now);
         }
@@ -182,13 +192,13 @@ impl KeepAlive {
         }
         match (self.idle_since, self.retired) {
             (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return Finding::OutOfTime,
-            (Some(idle), None) if now >= idle + IDLE => {
+            (Some(idle), None) if now >= idle + self.idle() && self.block_until(wire).is_none() => {
                 self.retire(now);
                 return Finding::Idle;
             }
             _ => {}
         }
-        let clocks = wire.streams(|streams| streams.clocks());
+        let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let guard = clocks.map_or(STALL_GUARD, |clocks| clocks.stall_guard);
         let stopped = if late > guard { late } else { paused_since(self.looked) };
         self.looked = now;
@@ -232,22 +242,30 @@ impl KeepAlive {
         if let Some(until) = self.until {
             return until;
         }
-        let clocks = wire.streams(|streams| streams.clocks());
+        let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
             (Some(question), Some((clocks, timeout))) if !question.is_reported => {
                 question.asked.max(wire.heard() + self.interval(&clocks)) + timeout
             }
             (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
-            _ => now + IDLE,
+            _ => now + LOOK,
         };
         let alive = wire.streams(|streams| streams.inquire_at()).map_or(alive, |at| at.min(alive));
         // A block may begin at any time, and no read re-arms the timer.
-        let block = self.block_until(wire).unwrap_or(now + self.header_read);
+        let block = self.block_until(wire);
         let idle = match (self.idle_since.unwrap_or(now), self.retired) {
             (idle, Some(retired)) => idle.max(retired) + PARTING,
-            (idle, None) => idle + IDLE,
+            // A head that is arriving has its own time.
+            (_, None) if block.is_some() => now + LOOK,
+            (idle, None) => idle + self.idle(),
         };
+        let block = block.unwrap_or(now + self.header_read);
         alive.min(block).min(idle).max(now + Duration::from_millis(1))
+    }
+
+    /// How long the connection may be without a stream.
+    fn idle(&self) -> Duration {
+        if self.had_streams { self.idle_limit } else { self.header_read }
     }
 
     fn interval(&self, clocks: &Clocks) -> Duration {
@@ -379,8 +397,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_streams_is_given_up_and_one_with_streams_is_not() {
+        const IDLE: Duration = Duration::from_secs(75);
         let mut wire = Wire::new(Nobody, Instant::now());
-        let mut clocks = KeepAlive::new(None, 10 * SECOND, Instant::now());
+        let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
         assert_eq!(find(&mut clocks, &mut wire, true, 600 * SECOND).await, None);
 
         let idle_since = Instant::now();
@@ -391,9 +410,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_had_no_stream_is_given_up_after_the_time_for_a_head() {
+        let begun = Instant::now();
+        let mut wire = Wire::new(Nobody, begun);
+        let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), begun);
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
+        assert!(begun.elapsed() >= 10 * SECOND && begun.elapsed() <= 20 * SECOND, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn s52_a_clock_strikes_although_reads_have_spent_the_budget() {
         let mut wire = Wire::new(Nobody, Instant::now());
-        let mut clocks = KeepAlive::new(None, 10 * SECOND, Instant::now());
+        let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
         clocks.part(Instant::now() + SECOND);
         tokio::time::advance(2 * SECOND).await;
         let found = poll_fn(|cx| {

@@ -5,6 +5,7 @@ use h2::server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 
+use super::super::streams::Kind;
 use super::super::wire::Wire;
 use super::super::wire::tests::Pipe;
 use super::*;
@@ -35,8 +36,8 @@ async fn pair(window: u32) -> Pair {
         let _ = Pin::new(&mut client).poll(cx);
         while let Poll::Ready(Some(Ok((request, mut respond)))) = server.poll_accept(cx) {
             let outflow = respond.send_response(hyper::Response::new(()), false).expect("open");
-            let entry = wire.enter(respond.stream_id().into());
-            leg = Some(StreamLeg::new(Inflow::new(request.into_body()), outflow, entry));
+            let entry = wire.enter(respond.stream_id().into(), Kind::WebSocket);
+            leg = Some(StreamLeg::new(Inflow::new(request.into_body(), None), outflow, entry));
         }
         wire.settle(cx);
         response.as_mut().poll(cx)

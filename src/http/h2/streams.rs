@@ -2,6 +2,7 @@
 //! answers to the connection's PINGs show of its client's silence.
 
 mod inquiry;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::heartbeats::Heartbeats;
+use super::targets::Targets;
+use super::tolerance::Tolerance;
+use super::turns::Turns;
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
 use inquiry::{Answer, Pings, Stall};
@@ -17,21 +22,25 @@ use inquiry::{Answer, Pings, Stall};
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
 
+/// Streams that are not entered yet whose windows are remembered.
+const EARLY_MOST: usize = 1024;
+
 /// Bytes that other streams may hold in the library while a stream counts as flushed ahead of its turn: they may
 /// stand before its own.
 const AHEAD: u64 = 64 * 1024;
-
-/// The longest window of an adaptive heartbeat.
-const ADAPTIVE_MOST: Duration = Duration::from_mins(1);
 
 /// The streams that a task serves, by their numbers.
 #[derive(Debug)]
 pub(super) struct Streams {
     live: BTreeMap<u32, Live>,
+    /// How many there are of each kind.
+    open: [u32; 2],
     /// Streams of which bytes are among those that the library has written and the socket has not taken.
     dirty: Vec<u32>,
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
+    /// Those of them that belong to responses, and whose turn it is to add to them.
+    pub(super) turns: Turns,
     /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
     end: u64,
     /// Bytes that the client takes on the connection as a whole, and since when there has been no room for any.
@@ -39,21 +48,50 @@ pub(super) struct Streams {
     shut: Option<Instant>,
     /// `SETTINGS_INITIAL_WINDOW_SIZE` of the client.
     initial_window: i64,
+    /// The last stream that was entered, and what the client has added to the windows of streams behind it: a
+    /// `WINDOW_UPDATE` may follow its HEADERS at once.
+    entered: u32,
+    early: BTreeMap<u32, i64>,
     pings: Pings,
-    /// The earliest instant at which the lack of a stream's answer may call for PINGs.
+    /// The earliest instant at which the lack of a stream's answer may call for PINGs, and whether it has become earlier
+    /// since [`Self::take_changed`].
     inquire_at: Option<Instant>,
-    /// The heartbeats of the live streams, each once, and how many streams follow it.
-    policies: Vec<(Arc<Policy>, usize)>,
-    /// Set if `policies` has changed, or `inquire_at` has become earlier, since [`Self::take_changed`].
-    changed: bool,
+    is_earlier: bool,
+    pub(super) heartbeats: Heartbeats,
     /// Bytes of padding to be credited to the connection's window, and whether a stream has some as well.
     credit: u32,
     has_credit: bool,
+    pub(super) tolerance: Tolerance,
+    pub(super) targets: Targets,
+}
+
+/// What a stream is for; there are limits for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A request and its response.
+    Plain,
+    /// A WebSocket (RFC 8441).
+    WebSocket,
+}
+
+/// How far the client has come with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Bytes of the stream that the library has written.
+    pub(super) own: u64,
+    /// Bytes of the streams of the connection that the client's kernel has acknowledged, where that is known.
+    pub(super) of_all: Option<u64>,
+    /// Whether the stream waits for its turn among others.
+    pub(super) is_behind: bool,
+    /// Whether it waits for a `WINDOW_UPDATE` that may be on its way.
+    pub(super) awaits_update: bool,
 }
 
 /// One stream.
 #[derive(Debug)]
 struct Live {
+    kind: Kind,
+    is_abandoned: bool,
     /// Bytes handed to the library, and how many of them it has written.
     handed: u64,
     emitted: u64,
@@ -71,6 +109,8 @@ struct Live {
     stall: Option<Stall>,
     /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
+    /// How far the connection had come when others were last found to have gone before promised bytes.
+    passed: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
     policy: Option<Arc<Policy>>,
@@ -97,50 +137,62 @@ struct Promise {
     end: u64,
 }
 
-/// The clocks that a connection follows: those of the most patient of its streams.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Clocks {
-    pub(super) interval: Duration,
-    pub(super) jitter: f64,
-    /// Time for which a PING may go unanswered; `None` without a stream that has a heartbeat.
-    pub(super) timeout: Option<Duration>,
-    pub(super) stall_guard: Duration,
-    pub(super) close_grace: Duration,
-    pub(super) write_stall: Duration,
-    /// Set if some stream has no heartbeat: only its peers may end it.
-    pub(super) spares_some: bool,
-}
-
 impl Default for Streams {
     fn default() -> Self {
         Self {
             live: BTreeMap::new(),
+            open: [0; 2],
             dirty: Vec::new(),
             held: 0,
             end: 0,
+            turns: Turns::default(),
             window: FIRST_WINDOW,
             shut: None,
             initial_window: FIRST_WINDOW,
+            entered: 0,
+            early: BTreeMap::new(),
             pings: Pings::default(),
             inquire_at: None,
-            policies: Vec::new(),
-            changed: false,
+            is_earlier: false,
+            heartbeats: Heartbeats::default(),
             credit: 0,
             has_credit: false,
+            tolerance: Tolerance::new(Instant::now()),
+            targets: Targets::default(),
         }
     }
 }
 
 /// Entry and exit, and the heartbeats.
 impl Streams {
-    pub(super) fn open(&mut self, id: u32) {
-        self.live.insert(id, Live::new(self.initial_window));
+    pub(super) fn open(&mut self, id: u32, kind: Kind) {
+        self.open[kind as usize] += 1;
+        let early = self.early.remove(&id).unwrap_or(0);
+        self.live.insert(id, Live::new(kind, self.initial_window + early));
+        self.entered = self.entered.max(id);
+        self.early.retain(|later, _| *later > id);
+    }
+
+    /// The client has abandoned stream `id`, which counts once.
+    pub(super) fn abandon(&mut self, id: u32, now: Instant) {
+        if let Some(live) = self.live.get_mut(&id)
+            && !std::mem::replace(&mut live.is_abandoned, true)
+        {
+            self.tolerance.lose(now);
+        }
+    }
+
+    /// Returns how many streams of this kind are open.
+    pub(super) fn open_of(&self, kind: Kind) -> u32 {
+        self.open[kind as usize]
     }
 
     pub(super) fn close(&mut self, id: u32) {
         if let Some(live) = self.live.remove(&id) {
-            self.held -= live.held();
-            self.forget(live.policy.as_ref());
+            self.open[live.kind as usize] -= 1;
+            self.release(live.kind, live.held());
+            self.turns.leave(id);
+            self.heartbeats.forget(live.policy.as_ref());
         }
     }
 
@@ -152,64 +204,24 @@ impl Streams {
     pub(super) fn follow(&mut self, id: u32, policy: &Arc<Policy>) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let before = live.policy.replace(Arc::clone(policy));
-        match self.policies.iter_mut().find(|(known, _)| Arc::ptr_eq(known, policy)) {
-            Some((_, count)) => *count += 1,
-            None => {
-                self.policies.push((Arc::clone(policy), 1));
-                self.changed = true;
-            }
-        }
-        self.forget(before.as_ref());
-    }
-
-    fn forget(&mut self, policy: Option<&Arc<Policy>>) {
-        let Some(policy) = policy else { return };
-        if let Some(at) = self.policies.iter().position(|(known, _)| Arc::ptr_eq(known, policy)) {
-            self.policies[at].1 -= 1;
-            if self.policies[at].1 == 0 {
-                self.policies.swap_remove(at);
-                self.changed = true;
-            }
-        }
+        self.heartbeats.follow(policy);
+        self.heartbeats.forget(before.as_ref());
     }
 
     /// Returns whether the clocks may have moved to an earlier instant since [`Self::take_changed`].
     pub(super) fn has_changed(&self) -> bool {
-        self.changed
+        self.is_earlier || self.heartbeats.has_changed()
     }
 
     /// Returns whether the clocks may have moved to an earlier instant since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
-    }
-
-    /// The clocks of the connection; `None` while no stream has said what it follows.
-    pub(super) fn clocks(&self) -> Option<Clocks> {
-        let policies = || self.policies.iter().map(|(policy, _)| &**policy);
-        let (first, spares_some) = (policies().next()?, policies().any(|policy| policy.mode == Mode::Off));
-        let beating = || policies().filter(|policy| policy.mode != Mode::Off);
-        let most = |of: fn(&Policy) -> Duration| beating().map(of).max();
-        Some(Clocks {
-            interval: most(|policy| policy.interval).unwrap_or(first.interval),
-            jitter: beating().map(|policy| policy.jitter).fold(1.0, f64::min),
-            timeout: most(bound),
-            stall_guard: most(|policy| policy.stall_guard).unwrap_or(first.stall_guard),
-            close_grace: most(|policy| policy.close_grace).unwrap_or(first.close_grace),
-            write_stall: most(|policy| policy.write_stall).unwrap_or(first.write_stall),
-            spares_some,
-        })
+        std::mem::take(&mut self.is_earlier) | self.heartbeats.take_changed()
     }
 
     /// Returns whether stream `id` has no heartbeat.
     pub(super) fn is_off(&self, id: u32) -> bool {
         self.live.get(&id).and_then(|live| live.policy.as_ref()).is_some_and(|policy| policy.mode == Mode::Off)
     }
-}
-
-/// Returns the time for which a client may leave its probes unanswered under `policy`.
-fn bound(policy: &Policy) -> Duration {
-    let window = if policy.adaptive { policy.timeout.max(ADAPTIVE_MOST) } else { policy.timeout };
-    window.saturating_mul(policy.max_missed)
 }
 
 /// Bytes on their way to the client.
@@ -220,6 +232,17 @@ impl Streams {
             live.handed += bytes as u64;
             live.wants_room = false;
             self.held += bytes as u64;
+            if live.kind == Kind::Plain {
+                self.turns.hold(bytes as u64);
+            }
+        }
+    }
+
+    /// The library does not hold these bytes any more.
+    fn release(&mut self, kind: Kind, bytes: u64) {
+        self.held -= bytes;
+        if kind == Kind::Plain {
+            self.turns.release(bytes);
         }
     }
 
@@ -252,13 +275,14 @@ impl Streams {
         if let Some(live) = self.live.get_mut(&id) {
             let before = live.held();
             live.emitted += bytes as u64;
-            self.held -= before - live.held();
+            let (kind, written) = (live.kind, before - live.held());
             if ends {
                 live.end_stream = EndStream::Emitted;
             }
             if !std::mem::replace(&mut live.is_dirty, true) {
                 self.dirty.push(id);
             }
+            self.release(kind, written);
         }
     }
 
@@ -274,6 +298,7 @@ impl Streams {
         if !self.dirty.is_empty() {
             self.end = written;
         }
+        woken.extend(self.turns.next());
         for id in self.dirty.drain(..) {
             if let Some(live) = self.live.get_mut(&id) {
                 (live.is_dirty, live.end) = (false, written);
@@ -287,6 +312,7 @@ impl Streams {
 
     /// The connection has ended. Moves all waiting tasks to `woken`.
     pub(super) fn ended(&mut self, woken: &mut Vec<Waker>) {
+        woken.extend(self.turns.end());
         woken.extend(self.live.values_mut().filter_map(|live| live.waiting.take()));
     }
 
@@ -315,6 +341,36 @@ impl Streams {
         is_next
     }
 
+    /// Returns how far the client has come with stream `id`, on a connection of which `of_all` has been delivered and that
+    /// was last heard at `heard`, if it may stand still for `stall`.
+    ///
+    /// As in [`Self::acked`], a stream is behind others while its own window is open; a PING is no progress while the
+    /// connection's is shut.
+    pub(super) fn taken(
+        &mut self,
+        id: u32,
+        of_all: Option<Delivery>,
+        now: Instant,
+        heard: Instant,
+        stall: Duration,
+    ) -> Taken {
+        let unread = of_all.is_some_and(|of_all| of_all.unread);
+        let awaits_update = self.awaits_update(id, unread, now, heard, stall);
+        let is_queued = self.turns.is_waiting(id);
+        let live = self.live.get(&id);
+        Taken {
+            own: live.map_or(0, |live| live.emitted),
+            of_all: of_all.map(|of_all| self.of_streams(of_all.acked)),
+            is_behind: live.is_some_and(|live| live.moves_on(is_queued)),
+            awaits_update,
+        }
+    }
+
+    /// Of `acked` bytes of the connection, those that count as progress of its streams.
+    fn of_streams(&self, acked: u64) -> u64 {
+        if self.window <= 0 && self.dirty.is_empty() { acked.min(self.end) } else { acked }
+    }
+
     /// Bytes of stream `id` that the library holds.
     pub(super) fn unsent(&self, id: u32) -> u64 {
         self.live.get(&id).map_or(0, Live::held)
@@ -333,15 +389,19 @@ impl Streams {
     /// all bytes have arrived: then the progress of others says nothing about it. Only while the `WINDOW_UPDATE` that it
     /// waits for may be on its way (see [`Stall`]) does each call count as progress.
     pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
-        let awaits_update = self.awaits_update(id, of_all.unread, now, heard);
-        let of_all = of_all.acked;
-        let is_shut = self.window <= 0 && self.dirty.is_empty();
-        let of_streams = if is_shut { of_all.min(self.end) } else { of_all };
+        let policy = self.live.get(&id).and_then(|live| live.policy.as_ref());
+        let write_stall = policy.map(|policy| policy.write_stall);
+        let awaits_update =
+            write_stall.is_some_and(|write_stall| self.awaits_update(id, of_all.unread, now, heard, write_stall));
+        let (of_all, of_streams) = (of_all.acked, self.of_streams(of_all.acked));
         let Some(live) = self.live.get_mut(&id) else { return of_all };
-        let waits = live.held() > 0 || live.wants_room;
-        let moves_on = if waits { live.window > 0 } else { live.is_dirty };
+        let moves_on = live.moves_on(false);
         let acked = match live.promised {
-            Some(Promise { end, .. }) if moves_on => of_streams.min(end.saturating_sub(1)),
+            // Others went first. While they move each look is progress, yet no arrival.
+            Some(Promise { end, .. }) if moves_on && of_streams >= end => {
+                let moved = std::mem::replace(&mut live.passed, of_streams) < of_streams;
+                live.acked.saturating_add(u64::from(moved)).min(end.saturating_sub(1))
+            }
             _ if moves_on => of_streams,
             _ => of_all.min(live.end),
         };
@@ -350,48 +410,11 @@ impl Streams {
     }
 }
 
-/// The client's windows (RFC 9113 §6.9).
-impl Streams {
-    pub(super) fn widen(&mut self, id: u32, increment: u32) {
-        if id == 0 {
-            self.window += i64::from(increment);
-            note_open(&mut self.shut, self.window);
-        } else if let Some(live) = self.live.get_mut(&id) {
-            live.window += i64::from(increment);
-            note_open(&mut live.shut, live.window);
-        }
-    }
-
-    pub(super) fn set_initial_window(&mut self, size: u32) {
-        let more = i64::from(size) - std::mem::replace(&mut self.initial_window, i64::from(size));
-        for live in self.live.values_mut() {
-            live.window += more;
-            note_open(&mut live.shut, live.window);
-        }
-    }
-
-    /// `bytes` of padding of stream `id` were taken out: the client is to get them back in its windows.
-    pub(super) fn credit(&mut self, id: u32, bytes: u32) {
-        self.credit = self.credit.saturating_add(bytes);
-        self.has_credit = true;
-        if let Some(live) = self.live.get_mut(&id) {
-            live.credit = live.credit.saturating_add(bytes);
-        }
-    }
-
-    /// Returns the windows to be widened, by stream, and by how much; stream 0 is the connection.
-    pub(super) fn take_credits(&mut self) -> Vec<(u32, u32)> {
-        if !std::mem::take(&mut self.has_credit) {
-            return Vec::new();
-        }
-        let streams = self.live.iter_mut().map(|(id, live)| (*id, std::mem::take(&mut live.credit)));
-        streams.chain([(0, std::mem::take(&mut self.credit))]).filter(|(_, credit)| *credit > 0).collect()
-    }
-}
-
 impl Live {
-    fn new(window: i64) -> Self {
+    fn new(kind: Kind, window: i64) -> Self {
         Self {
+            kind,
+            is_abandoned: false,
             handed: 0,
             emitted: 0,
             end: 0,
@@ -403,6 +426,7 @@ impl Live {
             shut: None,
             stall: None,
             acked: 0,
+            passed: 0,
             waiting: None,
             policy: None,
             answer: None,
@@ -413,6 +437,17 @@ impl Live {
     /// Bytes that the library holds.
     fn held(&self) -> u64 {
         self.handed.saturating_sub(self.emitted)
+    }
+
+    /// Returns whether bytes wait in the library or for room in it.
+    fn waits(&self) -> bool {
+        self.held() > 0 || self.wants_room
+    }
+
+    /// Returns whether the progress of others is its own: its bytes stand among theirs, or wait for their turn
+    /// (`is_queued`), and its own window is open.
+    fn moves_on(&self, is_queued: bool) -> bool {
+        if self.waits() || is_queued { self.window > 0 } else { self.is_dirty }
     }
 
     fn is_flushed(&self) -> bool {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -9,8 +11,8 @@ fn of(mode: Mode, seconds: u32) -> Arc<Policy> {
 /// Streams of which the first has handed `handed` bytes to the library.
 fn handed(handed: usize) -> Streams {
     let mut streams = Streams::default();
-    streams.open(1);
-    streams.open(3);
+    streams.open(1, Kind::WebSocket);
+    streams.open(3, Kind::WebSocket);
     streams.hand(1, handed);
     streams
 }
@@ -101,37 +103,40 @@ fn s73_a_stream_that_waits_for_the_window_of_the_connection_moves_with_the_bytes
 #[test]
 fn s74_the_clocks_are_those_of_the_most_patient() {
     let mut streams = Streams::default();
-    assert_eq!(streams.clocks(), None);
+    assert_eq!(streams.heartbeats.clocks(), None);
     for id in [1, 3, 5] {
-        streams.open(id);
+        streams.open(id, Kind::WebSocket);
     }
     let (quick, slow, off) = (of(Mode::Protocol, 1), of(Mode::Protocol, 30), of(Mode::Off, 1));
     streams.follow(1, &quick);
-    assert!(streams.take_changed());
-    assert_eq!(streams.clocks().map(|clocks| (clocks.interval, clocks.timeout)), Some((SECOND, Some(SECOND))));
+    assert!(streams.heartbeats.take_changed());
+    assert_eq!(
+        streams.heartbeats.clocks().map(|clocks| (clocks.interval, clocks.timeout)),
+        Some((SECOND, Some(SECOND)))
+    );
     streams.follow(3, &slow);
-    let clocks = streams.clocks().expect("two streams");
+    let clocks = streams.heartbeats.clocks().expect("two streams");
     assert_eq!((clocks.interval, clocks.timeout, clocks.spares_some), (SECOND * 30, Some(SECOND * 30), false));
     streams.follow(5, &off);
-    let clocks = streams.clocks().expect("three streams");
+    let clocks = streams.heartbeats.clocks().expect("three streams");
     assert_eq!((clocks.timeout, clocks.spares_some), (Some(SECOND * 30), true));
     assert!(streams.is_off(5) && !streams.is_off(3));
     streams.close(3);
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(SECOND));
     streams.close(1);
-    assert_eq!(streams.clocks().map(|clocks| (clocks.timeout, clocks.spares_some)), Some((None, true)));
-    assert!(streams.take_changed() && !streams.take_changed());
+    assert_eq!(streams.heartbeats.clocks().map(|clocks| (clocks.timeout, clocks.spares_some)), Some((None, true)));
+    assert!(streams.heartbeats.take_changed() && !streams.heartbeats.take_changed());
 }
 
 #[test]
 fn a_session_that_may_miss_several_has_that_much_time() {
     let mut streams = Streams::default();
-    streams.open(1);
+    streams.open(1, Kind::WebSocket);
     let patient = Policy { max_missed: 3, timeout: 2 * SECOND, ..Policy::default() };
     streams.follow(1, &Arc::new(patient.clone()));
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(6 * SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(6 * SECOND));
     streams.follow(1, &Arc::new(Policy { adaptive: true, ..patient }));
-    assert_eq!(streams.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
+    assert_eq!(streams.heartbeats.clocks().and_then(|clocks| clocks.timeout), Some(180 * SECOND));
 }
 
 /// Answers the PINGs that are wanted, which must be `count`.
@@ -286,6 +291,36 @@ fn s41_a_stream_whose_window_update_may_be_on_its_way_is_spared() {
 }
 
 #[test]
+fn s73_a_response_that_waits_for_its_turn_is_measured_by_what_the_client_takes_of_others() {
+    let (now, stall) = (Instant::now(), 8 * SECOND);
+    let mut streams = Streams::default();
+    streams.open(1, Kind::Plain);
+    streams.open(3, Kind::Plain);
+    streams.widen(1, 1_000_000);
+    streams.widen(3, 1_000_000);
+    let look = |streams: &mut Streams, of_all: u64, after: u32| {
+        let of_all = Delivery { acked: of_all, unread: false };
+        streams.taken(1, Some(of_all), now + after * SECOND, now + after * SECOND, stall)
+    };
+    assert!(!look(&mut streams, 0, 0).is_behind, "nothing waits");
+    streams.want_room(1);
+    write(&mut streams, 3, 65_535);
+    streams.drained(65_544, &mut Vec::new());
+    streams.emit_ping();
+    streams.drained(65_561, &mut Vec::new());
+    let taken = look(&mut streams, 65_561, 1);
+    assert_eq!((taken.of_all, taken.is_behind), (Some(65_544), true), "a PING is no progress");
+    assert!(!look(&mut streams, 65_561, 5).awaits_update, "there is time left");
+    assert!(streams.wants_ping(), "for the answers that show whether the client reads");
+    assert!(look(&mut streams, 65_561, 8).awaits_update, "the WINDOW_UPDATE may stand before the answer");
+    answer_pings(&mut streams, 2);
+    assert!(!look(&mut streams, 65_561, 8).awaits_update, "the client takes nothing");
+    streams.set_initial_window(0);
+    streams.spend(1, 1_000_000, now);
+    assert!(!look(&mut streams, 65_561, 8).is_behind, "its own window is shut");
+}
+
+#[test]
 fn s57_a_stream_of_which_nothing_is_held_moves_as_its_own_bytes_are_acknowledged() {
     let mut streams = handed(0);
     let mut written = 0;
@@ -306,9 +341,14 @@ fn s72_a_stream_that_is_next_has_not_arrived_before_its_bytes_are_in_the_socket(
     let mut streams = handed(10);
     assert!(streams.is_next(1, 1010));
     assert_eq!(position(&mut streams, 1, 1000), 1000);
-    assert_eq!(position(&mut streams, 1, 5000), 1009, "what others put before it is no arrival");
+    assert_eq!(position(&mut streams, 1, 5000), 1001, "what others put before it is no arrival, but progress");
+    assert_eq!(position(&mut streams, 1, 5000), 1001, "as long as they move");
+    for look in 1..20 {
+        let position = position(&mut streams, 1, 5000 + look);
+        assert_eq!(position, (1001 + look).min(1009), "it is not reached before its bytes are written");
+    }
     write(&mut streams, 1, 10);
-    assert_eq!(position(&mut streams, 1, 5000), 1009, "nor is the buffer");
+    assert_eq!(position(&mut streams, 1, 5020), 1009, "nor while they are in the buffer");
     streams.drained(6041, &mut Vec::new());
     assert_eq!(position(&mut streams, 1, 6040), 6040);
     streams.hand(1, 70_000);
@@ -320,4 +360,20 @@ fn s72_a_stream_that_is_next_has_not_arrived_before_its_bytes_are_in_the_socket(
     assert!(!streams.is_next(1, 80_000), "others hold much, which may go first");
     streams.close(3);
     assert!(streams.is_next(1, 80_000), "what is gone holds nothing");
+}
+
+#[test]
+fn s41_a_window_that_is_widened_before_its_stream_is_entered_counts() {
+    let mut streams = Streams::default();
+    streams.set_initial_window(0);
+    streams.widen(1, 1_000);
+    streams.widen(3, 2_000);
+    streams.open(3, Kind::WebSocket);
+    streams.hand(3, 10);
+    assert!(streams.is_next(3, 100), "the client has made room");
+    streams.open(5, Kind::WebSocket);
+    streams.hand(5, 10);
+    assert!(!streams.is_next(5, 100), "it has made none for this one");
+    streams.widen(1, 1_000);
+    assert!(streams.early.is_empty(), "of a stream that will not be entered any more nothing is kept");
 }

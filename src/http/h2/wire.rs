@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::egress::Egress;
-use super::frames::{self, Frames};
-use super::streams::Streams;
+use super::frame;
+use super::frames::{Fault, Frames};
+use super::streams::{Kind, Streams};
 use crate::relay::{Delivery, Leg};
 pub(super) use entry::StreamEntry;
 
@@ -21,6 +22,17 @@ pub(super) use entry::StreamEntry;
 /// budget of [`super::DATA_FRAME_BUDGET`] while nobody has taken it, and with the budget the connection ends; a read
 /// brings some 3,000 at most.
 const SMALL_FRAMES: usize = 1024;
+
+/// The most that is read before the driver has its turn, and with it everything else on this worker: a client that sends
+/// as fast as it is read would keep them waiting.
+const TURN: usize = 256 * 1024;
+
+/// Bytes that are thrown away at the end of a connection whose client has broken the protocol, so that it sees the GOAWAY
+/// and no reset. One that goes on for longer has no use for it.
+const DISCARDED: usize = 1024 * 1024;
+
+/// Bytes that are read at once behind a long part of a header block that was kept back.
+const SPARE: usize = 4096;
 
 /// The most that is gathered before it is written.
 const GATHERED: usize = 32 * 1024;
@@ -48,6 +60,10 @@ struct Shared<C> {
     spare: Vec<u8>,
     /// When the client was last heard.
     heard: Instant,
+    /// Bytes of a faulty connection that were thrown away.
+    discarded: usize,
+    /// Bytes read since the driver last had its turn.
+    turn: usize,
     /// Whether writes are gathered.
     corked: bool,
     /// What the library has written and the stream has not: its first `taken` bytes have gone.
@@ -66,6 +82,23 @@ struct Shared<C> {
     driver: Option<Waker>,
     /// Tasks that have waited for the socket, to be woken once nothing is locked.
     woken: Vec<Waker>,
+}
+
+/// What the frames of a client show about it.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Why the connection is to end.
+    pub(super) fault: Option<Fault>,
+    /// Streams that are to be reset for what came on them.
+    pub(super) malformed: Vec<u32>,
+    /// Streams of which data has come.
+    pub(super) touched: Vec<u32>,
+    /// Bytes that the connection holds for its client, those of sessions not counted that the library holds.
+    pub(super) held: usize,
+    /// Streams lost within ten seconds.
+    pub(super) losses: u32,
+    /// WebSockets that are open.
+    pub(super) websockets: u32,
 }
 
 impl<C> Clone for Wire<C> {
@@ -94,9 +127,22 @@ impl<C> Wire<C> {
         look(&mut self.lock().streams)
     }
 
+    /// Returns what has been found about the client since this was last asked.
+    pub(super) fn found(&self) -> Found {
+        let shared = &mut *self.lock();
+        Found {
+            fault: shared.frames.fault(),
+            malformed: shared.frames.take_malformed(),
+            touched: shared.frames.take_touched(),
+            held: shared.streams.turns.held() + shared.gathered.len() - shared.taken,
+            losses: shared.streams.tolerance.losses(),
+            websockets: shared.streams.open_of(Kind::WebSocket),
+        }
+    }
+
     /// Enters stream `id`, which a task is about to serve.
-    pub(super) fn enter(&self, id: u32) -> StreamEntry<C> {
-        self.streams(|streams| streams.open(id));
+    pub(super) fn enter(&self, id: u32, kind: Kind) -> StreamEntry<C> {
+        self.streams(|streams| streams.open(id, kind));
         StreamEntry::new(self.clone(), id)
     }
 
@@ -142,6 +188,8 @@ impl<C: Leg> Wire<C> {
             streams: Streams::default(),
             spare: Vec::new(),
             heard: now,
+            discarded: 0,
+            turn: 0,
             corked: false,
             gathered: Vec::new(),
             taken: 0,
@@ -168,6 +216,7 @@ impl<C: Leg> Wire<C> {
             if !shared.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
                 shared.driver = Some(cx.waker().clone());
             }
+            shared.turn = 0;
             shared.inject();
             if let Poll::Ready(Err(error)) = shared.poll_drain(cx) {
                 // The library hears of it when it writes, and writes whenever it is polled.
@@ -206,12 +255,19 @@ impl<C: Leg> Leg for Wire<C> {
 
 impl<C: Leg> Shared<C> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.frames.small() >= SMALL_FRAMES {
+        if self.frames.small() >= SMALL_FRAMES || self.turn >= TURN && self.corked {
             // The streams first.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         while self.spare.is_empty() && buf.remaining() > 0 {
+            if self.frames.fault().is_some() {
+                if self.released {
+                    return self.poll_discard(cx);
+                }
+                // The driver ends the connection as soon as the library has nothing more to do.
+                return Poll::Pending;
+            }
             let start = buf.filled().len();
             if buf.remaining() <= self.frames.held().len() {
                 if ready!(self.poll_spare(cx))? == 0 {
@@ -228,6 +284,7 @@ impl<C: Leg> Shared<C> {
                 return self.note(polled);
             }
             self.heard = Instant::now();
+            self.turn += read;
             let kept = self.frames.sift(&mut buf.filled_mut()[start..], self.heard, &mut self.streams);
             buf.set_filled(start + kept);
             if kept > 0 {
@@ -242,8 +299,14 @@ impl<C: Leg> Shared<C> {
 
     /// Reads by way of `spare`, for a reader that wants less than what was kept back. Returns how much was read.
     fn poll_spare(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = [0; 64];
-        let mut space = ReadBuf::new(&mut room);
+        let (mut little, mut large) = ([0; 64], Vec::new());
+        let room = if self.frames.held().len() < little.len() {
+            &mut little[..]
+        } else {
+            large.resize(self.frames.held().len() + SPARE, 0);
+            &mut large[..]
+        };
+        let mut space = ReadBuf::new(room);
         space.put_slice(self.frames.held());
         let before = space.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut space);
@@ -255,6 +318,22 @@ impl<C: Leg> Shared<C> {
             self.spare.extend_from_slice(&space.filled()[..kept]);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Reads what a client sends whose connection is being ended, until it takes notice; nothing of it is looked at.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; 4096];
+        loop {
+            let mut space = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
+            if space.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.discarded += space.filled().len();
+            if self.discarded > DISCARDED {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -347,8 +426,8 @@ impl<C> Shared<C> {
 
     /// Puts what the proxy itself has to say behind what the library has written, if a frame ends there.
     fn inject(&mut self) {
-        let broken = self.frames.take_broken().into_iter().map(frames::protocol_error);
-        let credits = self.streams.take_credits().into_iter().map(|(id, bytes)| frames::window_update(id, bytes));
+        let broken = self.frames.take_broken().into_iter().map(frame::protocol_error);
+        let credits = self.streams.take_credits().into_iter().map(|(id, bytes)| frame::window_update(id, bytes));
         self.injected.extend(broken.chain(credits).flatten());
         if !self.injected.is_empty() && self.egress.at_boundary() {
             if self.gathered.capacity() == 0 {

@@ -111,6 +111,7 @@ pub(super) const REJECTIONS: &[&str] = &[
     "origin",
     "path",
     "memory",
+    "streams",
     "draining",
     "upstream_refused",
     "upstream_unreachable",
@@ -159,10 +160,17 @@ pub(super) const HANDSHAKE_OUTCOMES: &[&str] = &[
 ];
 pub(super) const TLS_VERSIONS: &[&str] = &["1.3", "1.2", "none"];
 pub(super) const TLS_GROUPS: &[&str] = &["X25519MLKEM768", "X25519", "secp256r1", "secp384r1", "other", "none"];
-pub(super) const CONNECTION_REFUSALS: &[&str] =
-    &["connections", "connections_per_ip", "handshakes_per_ip", "proxy_untrusted", "proxy_header", "proxy_cut"];
+pub(super) const CONNECTION_REFUSALS: &[&str] = &[
+    "connections",
+    "connections_per_ip",
+    "handshakes_per_ip",
+    "proxy_untrusted",
+    "proxy_header",
+    "proxy_cut",
+    "untrusted_peer",
+];
 pub(super) const GOAWAYS: &[&str] =
-    &["resets", "excessive", "header_timeout", "flow_control", "frame_size", "compression", "protocol_error"];
+    &["resets", "flood", "excessive", "header_timeout", "flow_control", "frame_size", "compression", "protocol_error"];
 pub(super) const RELOADS: &[&str] = &["ok", "partial", "failed", "unchanged"];
 
 const ROUTE: Label =
@@ -178,7 +186,7 @@ pub(super) const CONNECTIONS_ACTIVE: Metric = gauge("connections_active", &[], "
 pub(super) const CONNECTIONS_REFUSED: Metric = counter(
     "connections_refused",
     &[closed("reason", CONNECTION_REFUSALS)],
-    "Client connections that were closed before their handshake",
+    "Client connections that were closed before their handshake, or that get 403 because only trusted proxies are served",
 );
 pub(super) const TLS_HANDSHAKES: Metric = counter(
     "tls_handshakes",
@@ -249,8 +257,11 @@ pub(super) const PAYLOAD_BYTES: Metric = counter(
     &[DIRECTION],
     "Payload of WebSocket messages as read, compressed where it was: neither frame headers nor control frames",
 );
-pub(super) const BUFFERED_BYTES: Metric =
-    gauge("buffered_bytes", &[DIRECTION], "Bytes that sessions hold because a peer does not take them");
+pub(super) const BUFFERED_BYTES: Metric = gauge(
+    "buffered_bytes",
+    &[DIRECTION],
+    "Bytes that are held because a peer does not take them: of sessions and of plain requests",
+);
 pub(super) const BACKPRESSURE_PAUSES: Metric = counter(
     "backpressure_pauses",
     &[DIRECTION],

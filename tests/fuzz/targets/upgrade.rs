@@ -37,6 +37,10 @@ pub fn run(data: &[u8]) {
     let with_body = Request::from_parts(parts.clone(), Full::new(bytes));
     let expected = judge(&with_body, &fields, protocol, body);
     let bare = Request::from_parts(parts, ());
+    if version == Version::HTTP_10 {
+        // Such a request is served as any other (RFC 9110 §7.8).
+        return assert!(!wanted(&with_body), "{with_body:?}");
+    }
     let offer = match Offer::read(&with_body) {
         Ok(offer) => offer,
         Err(refusal) => return assert_eq!(Err(refusal.status().as_u16()), expected, "{with_body:?}"),
@@ -96,9 +100,11 @@ fn judge(request: &Request<Full<Bytes>>, fields: &Fields, protocol: Option<&str>
     let version_13 = only(fields, "sec-websocket-version").as_deref() == Some(b"13");
     if request.version() == Version::HTTP_2 {
         bad(request.method() != Method::CONNECT || protocol != Some("websocket") || !body)?;
-        return if version_13 { Ok(()) } else { Err(426) };
+        // The only one there is over HTTP/2: some clients leave it out.
+        let is_implied = values(fields, "sec-websocket-version").next().is_none();
+        return if version_13 || is_implied { Ok(()) } else { Err(426) };
     }
-    bad(request.method() != Method::GET || request.version() == Version::HTTP_10)?;
+    bad(request.method() != Method::GET)?;
     bad(!lists(fields, "upgrade", "websocket") || !lists(fields, "connection", "upgrade") || body)?;
     if !version_13 {
         return Err(426);
@@ -136,28 +142,33 @@ fn answered<'a>(offer: &Offer, offered: &Fields, lines: impl Iterator<Item = &'a
     let mut response = Response::new(());
     append(response.headers_mut(), &fields);
     match (offer.check(&response), agreed(&fields, offered, &accept)) {
-        (Ok(agreement), Some((subprotocol, coding))) => {
+        (Ok(agreement), Some((subprotocol, is_offered, coding))) => {
             assert_eq!((agreement.subprotocol.as_deref(), agreement.coding), (subprotocol.as_deref(), coding));
+            assert_eq!(agreement.is_offered, is_offered, "{response:?}");
         }
         (Err(refusal), None) => assert_eq!(refusal.status().as_u16(), 502),
         (ours, expected) => panic!("{ours:?}, expected {expected:?}: {response:?}"),
     }
 }
 
-/// The subprotocol and the coding that the answer chose; `None` where a client must fail the connection (§4.1).
-fn agreed(answer: &Fields, offered: &Fields, accept: &str) -> Option<(Option<String>, Coding)> {
+/// The subprotocol that the answer chose, whether it is one of those offered, and the coding; `None` where every client
+/// must fail the connection (§4.1). That for a subprotocol which was not offered is left to the client.
+fn agreed(answer: &Fields, offered: &Fields, accept: &str) -> Option<(Option<String>, bool, Coding)> {
     let switches = lists(answer, "upgrade", "websocket") && lists(answer, "connection", "upgrade");
     if !switches || only(answer, "sec-websocket-accept").as_deref() != Some(accept.as_bytes()) {
         return None;
     }
-    let mut subprotocol = None;
-    if values(answer, "sec-websocket-protocol").next().is_some() {
-        let chosen = String::from_utf8(only(answer, "sec-websocket-protocol")?).ok()?;
-        if !list(offered, "sec-websocket-protocol").contains(&chosen) {
-            return None;
+    let mut chosen = values(answer, "sec-websocket-protocol");
+    let (subprotocol, is_offered) = match (chosen.next(), chosen.next()) {
+        (None, _) => (None, true),
+        (Some(first), second) => {
+            let is_text = !first.is_empty() && first.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7E));
+            let name = is_text.then(|| String::from_utf8_lossy(first).into_owned());
+            let offers = list(offered, "sec-websocket-protocol");
+            let is_offered = second.is_none() && name.as_ref().is_some_and(|name| offers.contains(name));
+            (name, is_offered)
         }
-        subprotocol = Some(chosen);
-    }
+    };
     let name = |extension: &String| extension.split(';').next().unwrap_or_default().trim_end().to_ascii_lowercase();
     let names: Vec<String> = list(offered, "sec-websocket-extensions").iter().map(name).collect();
     let accepted = list(answer, "sec-websocket-extensions");
@@ -176,5 +187,5 @@ fn agreed(answer: &Fields, offered: &Fields, accept: &str) -> Option<(Option<Str
         }
         _ => Coding::Unknown,
     };
-    Some((subprotocol, coding))
+    Some((subprotocol, is_offered, coding))
 }

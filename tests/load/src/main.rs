@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use pulsegate_load::process::Tree;
 use pulsegate_load::report::Runs;
-use pulsegate_load::scenario::{beat, echo, handshake, idle, request, silent, soak};
+use pulsegate_load::scenario::{beat, echo, handshake, idle, kept, request, silent, soak};
 use pulsegate_load::{cert, stand_in, upstream};
 
 /// Load generator of pulsegate's benchmark. A scenario prints `name value` lines.
@@ -26,6 +26,7 @@ enum Command {
     Echo(echo::Echo),
     Request(request::Fetch),
     Idle(idle::Idle),
+    Kept(kept::Kept),
     Silent(silent::Silent),
     Handshake(handshake::Handshake),
     Beat(beat::Beat),
@@ -69,6 +70,7 @@ async fn run(command: Command) -> Result<()> {
     let figures = match command {
         Command::Echo(options) => echo::run(&options).await?,
         Command::Idle(options) => idle::run(&options).await?,
+        Command::Kept(options) => kept::run(&options).await?,
         Command::Request(options) => request::run(&options).await?,
         Command::Silent(options) => silent::run(&options).await?,
         Command::Handshake(options) => handshake::run(&options).await?,

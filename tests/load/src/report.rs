@@ -52,6 +52,7 @@ const ROWS: &[Row] = &[
     row("idle", "pss_kib_per_session", "PSS per idle TLS session (KiB)", 2, Target::AtMost(10.0)),
     row("idle", "pss_kib_per_session_at_margin", "the same at the margin (KiB)", 2, Target::Shown),
     row("idle", "pss_growth_percent", "its growth after a 100 KB echo (%)", 1, Target::AtMost(10.0)),
+    row("kept", "pss_kib_per_connection_at_margin", "PSS per idle kept connection (KiB)", 2, Target::AtMost(15.0)),
     row("handshake", "cpu_us_per_upgrade", "CPU per TLS handshake, upgrade and close (µs)", 0, Target::OfNginx(0.5)),
     row("beat", "sessions", "sessions under a 1 s heartbeat", 0, Target::Shown),
     row("beat", "pings_per_second", "pings answered per second", 0, Target::Shown),

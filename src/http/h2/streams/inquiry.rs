@@ -165,7 +165,7 @@ impl Streams {
         let answer = live.answer.insert(moved);
         if answer.inquiry.is_none() && self.inquire_at.is_none_or(|at| answer.inquire_at < at) {
             self.inquire_at = Some(answer.inquire_at);
-            self.changed = true;
+            self.is_earlier = true;
         }
     }
 
@@ -200,14 +200,19 @@ impl Streams {
     }
 
     /// Returns whether stream `id` waits for a `WINDOW_UPDATE` that may be on its way, on a connection that was last heard
-    /// at `heard` and of which bytes wait to be read (`unread`).
-    pub(super) fn awaits_update(&mut self, id: u32, unread: bool, now: Instant, heard: Instant) -> bool {
+    /// at `heard` and of which bytes wait to be read (`unread`); a wait may last for `write_stall`.
+    pub(super) fn awaits_update(
+        &mut self,
+        id: u32,
+        unread: bool,
+        now: Instant,
+        heard: Instant,
+        write_stall: Duration,
+    ) -> bool {
         note_shut(&mut self.shut, self.window, now);
         let Some(live) = self.live.get_mut(&id) else { return false };
         note_shut(&mut live.shut, live.window, now);
-        let waits = live.held() > 0 || live.wants_room;
-        let Some(since) = live.shut.or(self.shut).filter(|_| waits) else { return false };
-        let Some(write_stall) = live.policy.as_ref().map(|policy| policy.write_stall) else { return false };
+        let Some(since) = live.shut.or(self.shut).filter(|_| live.waits()) else { return false };
         let stall = match &mut live.stall {
             Some(stall) if stall.since == since => stall,
             other => other.insert(Stall { since, inquiry: None }),

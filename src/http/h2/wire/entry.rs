@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::streams::Taken;
 use super::{Wire, stream_error_kind};
 use crate::heartbeat::Policy;
 use crate::relay::{Delivery, Leg, Partial};
@@ -51,9 +52,18 @@ impl<C: Leg> StreamEntry<C> {
         Some(delivery)
     }
 
-    /// Returns the position up to which the bytes of the stream, or those before them, are acknowledged.
-    pub(in crate::http::h2) fn acked(&self) -> Option<u64> {
-        self.delivery().map(|delivery| delivery.acked)
+    /// Returns how far the client has come with the response on the stream, which may stand still for `stall`.
+    pub(in crate::http::h2) fn taken(&self, stall: Duration) -> Taken {
+        let (taken, asks) = {
+            let shared = &mut *self.wire.lock();
+            let (of_all, heard) = (shared.stream.delivery(), shared.heard());
+            let taken = shared.streams.taken(self.id, of_all, Instant::now(), heard, stall);
+            (taken, shared.streams.wants_ping())
+        };
+        if asks {
+            self.wire.wake_driver();
+        }
+        taken
     }
 
     /// See [`Leg::await_answer`].
@@ -83,9 +93,31 @@ impl<C: Leg> StreamEntry<C> {
         Some(Partial { at: part.at.into_std(), len: part.len })
     }
 
+    /// The client has abandoned a request that had reached the app, or a session.
+    pub(in crate::http::h2) fn abandoned(&self) {
+        self.wire.streams(|streams| streams.abandon(self.id, Instant::now()));
+        self.wire.wake_driver();
+    }
+
     /// Bytes of the stream were read.
     pub(in crate::http::h2) fn heard(&self) {
         self.wire.streams(|streams| streams.heard(self.id));
+    }
+
+    /// Returns whether the connection holds so little that a response may hand it more.
+    pub(in crate::http::h2) fn has_turn(&self) -> bool {
+        self.wire.streams(|streams| streams.turns.has_turn())
+    }
+
+    /// Waits for that.
+    pub(in crate::http::h2) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        let (polled, next) = self.wire.streams(|streams| {
+            let polled = streams.turns.poll(self.id, cx);
+            (polled, if polled.is_ready() { streams.turns.next() } else { None })
+        });
+        // The next one runs after this one, and sees what this one has made of its turn.
+        next.into_iter().for_each(Waker::wake);
+        polled
     }
 
     /// `bytes` are about to be handed to the library.
@@ -131,6 +163,9 @@ impl<C: Leg> StreamEntry<C> {
     /// Converts the library's error of the stream into that of a socket: that of the connection's own, if it is the
     /// reason.
     pub(in crate::http::h2) fn lost(&self, error: h2::Error) -> io::Error {
+        if error.is_reset() && error.is_remote() {
+            self.abandoned();
+        }
         let shared = self.wire.lock();
         if error.is_reset() || shared.died.is_none() { lost(error) } else { shared.lost() }
     }

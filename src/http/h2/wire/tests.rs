@@ -31,8 +31,10 @@ impl AsyncWrite for Pipe {
 async fn every_byte_arrives_however_little_is_read_at_a_time() {
     let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"12345678"].concat();
     let empty = [0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let sent = [&[b'P'; 24][..], &ping, &empty, &ping, &ping].concat();
-    let expected = [&[b'P'; 24][..], &ping, &ping, &ping].concat();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let opens = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x82];
+    let sent = [&[b'P'; 24][..], &settings, &opens, &ping, &empty, &ping, &ping].concat();
+    let expected = [&[b'P'; 24][..], &settings, &opens, &ping, &ping, &ping].concat();
     for arriving in 1..20 {
         for wanted in 1..20 {
             let (mut far, near) = duplex(arriving);
@@ -69,10 +71,10 @@ async fn what_is_gathered_goes_out_at_once_and_what_finds_no_room_follows() {
     let mut wire = Wire::new(Pipe(near), Instant::now());
     let mut cx = Context::from_waker(Waker::noop());
     wire.cork();
-    let entry = wire.enter(1);
-    let half = data(&vec![7; GATHERED / 2 - frames::HEADER]);
+    let entry = wire.enter(1, Kind::WebSocket);
+    let half = data(&vec![7; GATHERED / 2 - frame::HEADER]);
     for _ in 0..2 {
-        entry.hand(half.len() - frames::HEADER);
+        entry.hand(half.len() - frame::HEADER);
         wire.write_all(&half).await.expect("gathered");
         wire.flush().await.expect("left to the driver");
     }
@@ -81,7 +83,7 @@ async fn what_is_gathered_goes_out_at_once_and_what_finds_no_room_follows() {
     let mut space = ReadBuf::new(&mut read);
     assert!(Pin::new(&mut far).poll_read(&mut cx, &mut space).is_pending(), "nothing is written yet");
     // A third finds no room before the first two are written; then there is none in the pipe.
-    entry.hand(half.len() - frames::HEADER);
+    entry.hand(half.len() - frame::HEADER);
     wire.write_all(&half).await.expect("gathered");
     wire.settle(&mut cx);
     assert!(wire.is_blocked() && entry.poll_flushed(&cx).is_pending());
@@ -97,7 +99,7 @@ async fn a_stream_that_broke_is_told_to_the_next_who_writes() {
     let (far, near) = duplex(64);
     let mut wire = Wire::new(Pipe(near), Instant::now());
     wire.cork();
-    let entry = wire.enter(1);
+    let entry = wire.enter(1, Kind::WebSocket);
     entry.hand(8);
     wire.write_all(&data(b"gathered")).await.expect("gathered");
     drop(far);
@@ -112,7 +114,7 @@ async fn what_the_library_holds_is_not_flushed() {
     let (_far, near) = duplex(64);
     let mut wire = Wire::new(Pipe(near), Instant::now());
     wire.cork();
-    let entry = wire.enter(1);
+    let entry = wire.enter(1, Kind::WebSocket);
     entry.hand(10);
     let mut cx = Context::from_waker(Waker::noop());
     wire.settle(&mut cx);
@@ -130,7 +132,7 @@ async fn frames_of_the_proxys_own_stand_between_those_of_the_library() {
     let (mut far, near) = duplex(256);
     let mut wire = Wire::new(Pipe(near), Instant::now());
     wire.cork();
-    let _entry = wire.enter(1);
+    let _entry = wire.enter(1, Kind::WebSocket);
     let frame = data(b"gathered");
     wire.write_all(&frame[..12]).await.expect("gathered");
     wire.streams(|streams| streams.credit(1, 5));
@@ -138,7 +140,7 @@ async fn frames_of_the_proxys_own_stand_between_those_of_the_library() {
     wire.settle(&mut cx);
     wire.write_all(&frame[12..]).await.expect("gathered");
     wire.settle(&mut cx);
-    let expected = [&frame[..], &frames::window_update(1, 5), &frames::window_update(0, 5)].concat();
+    let expected = [&frame[..], &frame::window_update(1, 5), &frame::window_update(0, 5)].concat();
     let mut read = vec![0; expected.len()];
     far.read_exact(&mut read).await.expect("all of it");
     assert_eq!(read, expected);

@@ -5,6 +5,7 @@ mod closed_loop;
 pub mod echo;
 pub mod handshake;
 pub mod idle;
+pub mod kept;
 pub mod request;
 pub mod silent;
 pub mod soak;

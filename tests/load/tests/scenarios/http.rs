@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate_load::scenario::{Figures, echo, idle, request, silent};
+use pulsegate_load::scenario::{Figures, echo, idle, kept, request, silent};
 use tokio::time::timeout;
 
 use crate::PATIENCE;
@@ -29,6 +29,16 @@ async fn requests_are_counted_exactly() {
         assert_eq!(figures.of("requests"), Some(63.0), "{version}: {figures}");
         assert!(figures.of("latency_p99_us") > Some(0.0), "{version}: {figures}");
     }
+}
+
+#[tokio::test]
+async fn kept_connections_are_held_weighed_and_asked_once_more() {
+    let figures = run!(kept::Kept on Habit::Upstream, ["-n", "31", "--warm-up", "5"]).expect("all are kept");
+    assert_eq!(figures.of("connections"), Some(31.0), "{figures}");
+    // Client and server share the process here: the figure says nothing, but it must be one.
+    assert!(figures.of("pss_kib_per_connection_at_margin").is_some_and(f64::is_finite), "{figures}");
+    let error = refused(run!(kept::Kept on Habit::Echo, ["--http", "h2", "-n", "2"]));
+    assert!(error.contains("--http must be h1"), "{error}");
 }
 
 #[tokio::test]

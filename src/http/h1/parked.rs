@@ -1,0 +1,46 @@
+//! A connection that is kept without anything to do: its stream, and no buffer of any kind.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::ReadBuf;
+
+use super::resume;
+use crate::http::{Edge, Peer, linger};
+use crate::relay::Leg;
+use crate::suspension::{Deadline, within};
+
+/// Bytes of the next request that are read before its connection goes back to hyper, which reads the others.
+const FIRST_READ: usize = 2048;
+
+/// Waits for the next request until `deadline`, or until the proxy drains; then closes the connection.
+pub(super) async fn wait<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: Arc<Edge>, deadline: Deadline) {
+    let first = {
+        let next = pin!(first_bytes(&mut stream));
+        tokio::select! {
+            biased;
+            first = within(deadline, next) => first.ok().flatten(),
+            () = edge.parting() => None,
+        }
+    };
+    match first {
+        Some(first) => drop(edge.tracker.spawn(resume(stream, first, peer, Arc::clone(&edge)))),
+        None => linger::close(&mut stream).await,
+    }
+}
+
+/// Reads what arrives first; `None` at the end of the connection.
+async fn first_bytes<C: Leg>(stream: &mut C) -> Option<Bytes> {
+    poll_fn(|cx| {
+        // On the stack: nothing is held while nothing comes.
+        let mut space = [0; FIRST_READ];
+        let mut read = ReadBuf::new(&mut space);
+        let result = ready!(Pin::new(&mut *stream).poll_read(cx, &mut read));
+        let first = read.filled();
+        Poll::Ready((result.is_ok() && !first.is_empty()).then(|| Bytes::copy_from_slice(first)))
+    })
+    .await
+}

@@ -1,0 +1,68 @@
+//! The client of a connection, and what was settled before its first request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::ClientCertificate;
+
+/// Whom a connection leads to.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// The proxy's address that the connection was made to; `None` where there is no socket.
+    pub local: Option<SocketAddr>,
+    /// What its TLS handshake settled; `None` on a connection without TLS.
+    pub tls: Option<TlsFacts>,
+    /// The protocol of a connection without TLS; with TLS, ALPN decides.
+    pub cleartext: Protocol,
+    /// Whether every request is answered with 403: without TLS only trusted proxies are served.
+    pub forbidden: bool,
+}
+
+/// What a TLS handshake settled.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// The version, as in `1.3`.
+    pub version: &'static str,
+    /// The key exchange group, as in `X25519MLKEM768`.
+    pub group: Option<&'static str>,
+    /// What ALPN chose (RFC 7301).
+    pub protocol: Protocol,
+    /// The name that the client asked for (SNI, RFC 6066 §3), in lower case.
+    pub server_name: Option<Arc<str>>,
+    /// The certificate that the client showed, verified.
+    pub client: Option<Arc<ClientCertificate>>,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    #[default]
+    H1,
+    /// HTTP/2 (RFC 9113).
+    H2,
+}
+
+impl Protocol {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+        }
+    }
+}
+
+impl Peer {
+    /// A client at `address` that speaks HTTP/1.1 without TLS and is served.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, local: None, tls: None, cleartext: Protocol::H1, forbidden: false }
+    }
+
+    /// What is spoken with it.
+    pub fn protocol(&self) -> Protocol {
+        self.tls.as_ref().map_or(self.cleartext, |tls| tls.protocol)
+    }
+}

@@ -1,0 +1,67 @@
+//! Why the proxy does not start, and why it ends otherwise than asked.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::admin;
+use crate::tls::TerminatorError;
+use crate::upstream::AppError;
+
+/// Why the proxy could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The listening port.
+    #[error("cannot listen on {address}: {source}{}", way_out(source))]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The ports of those who run the program.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The TLS side.
+    #[error(transparent)]
+    Tls(#[from] TerminatorError),
+    /// The app's side.
+    #[error(transparent)]
+    Upstream(#[from] AppError),
+}
+
+impl StartError {
+    /// Whether the admin port belongs to somebody else, so that another one may do.
+    pub fn is_admin_port_taken(&self) -> bool {
+        let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
+        source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// What can be done about a port that cannot be had.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; end the program that has the port, or use another one",
+        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
+        io::ErrorKind::PermissionDenied => "; use a port from 1024 on",
+        _ => "",
+    }
+}
+
+/// Why the proxy ended otherwise than asked.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A runtime or thread could not be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(#[from] io::Error),
+    /// The announcement of the start could not be written.
+    #[error("cannot announce the start: {0}")]
+    Announce(#[source] io::Error),
+    /// A worker came to its end while it should serve; the log line before tells why.
+    #[error("a worker thread ended unexpectedly")]
+    WorkerLost,
+    /// A second signal cut the drain short.
+    #[error("aborted while draining")]
+    Aborted,
+}

@@ -1,0 +1,125 @@
+//! Characters of log lines that a terminal or a reader of lines acts on: much of what is logged was chosen by clients.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Returns whether a terminal or a reader of lines acts on `c`: controls (C0, DEL and C1), separators of lines and
+/// paragraphs, and marks of writing direction.
+pub(crate) fn disturbs(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The way in which such a character is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Escape {
+    /// `\u0085`. Those below DEL are escaped within strings, and there are none outside but the end of the line.
+    Json,
+    /// `\u{85}`, but for what the format has: ends of lines, tabs, and colours if there are any.
+    Text { has_colour: bool },
+}
+
+impl Escape {
+    fn applies_to(self, c: char) -> bool {
+        let is_of_the_format = match self {
+            Self::Json => c < '\u{7f}',
+            Self::Text { has_colour } => matches!(c, '\n' | '\t') || has_colour && c == '\u{1b}',
+        };
+        disturbs(c) && !is_of_the_format
+    }
+
+    /// `line` with these characters escaped; `None` where there are none.
+    fn escaped(self, line: &[u8]) -> Option<String> {
+        // Of ASCII, as most lines are, there is one look at each byte.
+        if line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+            return None;
+        }
+        let line = String::from_utf8_lossy(line);
+        if !line.chars().any(|c| self.applies_to(c)) {
+            return None;
+        }
+        let mut escaped = String::with_capacity(line.len() + 16);
+        for c in line.chars() {
+            let _ = match self {
+                _ if !self.applies_to(c) => escaped.write_char(c),
+                Self::Json => write!(escaped, "\\u{:04x}", u32::from(c)),
+                Self::Text { .. } => write!(escaped, "{}", c.escape_unicode()),
+            };
+        }
+        Some(escaped)
+    }
+}
+
+/// A log whose lines are escaped before they are written to `log`.
+#[derive(Clone, Debug)]
+pub(super) struct Escaping<W> {
+    log: W,
+    escape: Escape,
+}
+
+impl<W> Escaping<W> {
+    pub(super) fn new(log: W, escape: Escape) -> Self {
+        Self { log, escape }
+    }
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaping<W> {
+    type Writer = Escaping<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaping::new(self.log.make_writer(), self.escape)
+    }
+}
+
+impl<W: Write> Write for Escaping<W> {
+    /// Takes `line`, one whole event.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.escape.escaped(line) {
+            Some(escaped) => self.log.write_all(escaped.as_bytes())?,
+            None => self.log.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.log.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(escape: Escape, line: &str) -> String {
+        let mut log = Vec::new();
+        Escaping::new(&mut log, escape).write_all(line.as_bytes()).expect("memory takes all");
+        String::from_utf8(log).expect("text")
+    }
+
+    #[test]
+    fn json_keeps_its_value() {
+        let all: String = ('\0'..='\u{2100}').filter(|c| disturbs(*c)).collect();
+        for text in [&*all, "größe ✓ \u{1f600}", "\u{85}a\u{2028}\"\\\u{9b}2J\u{202e}", ""] {
+            let line = format!("{}\n", serde_json::json!({ text: text }));
+            let written = escaped(Escape::Json, &line);
+            assert_eq!(
+                written.trim_end().parse::<serde_json::Value>().expect("JSON"),
+                serde_json::json!({ text: text })
+            );
+            assert!(!written.trim_end().chars().any(disturbs), "{}", written.escape_unicode());
+        }
+        assert_eq!(escaped(Escape::Json, "\"ö\u{85}\"\n"), "\"ö\\u0085\"\n");
+    }
+
+    #[test]
+    fn text_keeps_what_its_format_has() {
+        let line = "\u{1b}[2mtime\u{1b}[0m ö\tx=\u{9b}2J\u{2028}\u{7f}\u{8}\n    at\n";
+        let rest = "\\u{9b}2J\\u{2028}\\u{7f}\\u{8}\n    at\n";
+        let coloured = format!("\u{1b}[2mtime\u{1b}[0m ö\tx={rest}");
+        assert_eq!(escaped(Escape::Text { has_colour: true }, line), coloured);
+        let plain = coloured.replace('\u{1b}', "\\u{1b}");
+        assert_eq!(escaped(Escape::Text { has_colour: false }, line), plain);
+    }
+}

@@ -1,0 +1,82 @@
+//! The client of an app, whatever runs it.
+
+use std::ops::Deref;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::row::{Client, Row};
+use crate::support::browser::Browser;
+use crate::support::node::{self, project};
+use crate::support::process::{Process, send};
+use crate::support::proxy::Proxy;
+
+/// The public name of a page. It leads to loopback in its browser alone.
+const HOST: &str = "app.test";
+
+/// A running client.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Node(Process),
+    Chromium(Browser),
+}
+
+impl Running {
+    /// Starts the client of `app`. Does not wait.
+    pub(crate) fn start(app: &Row, proxy: &Proxy) -> Self {
+        match app.client {
+            Client::Node { script, path, flags } => {
+                let mut command = Command::new("node");
+                command.arg(script).arg(proxy.wss(path)).args(flags);
+                command.env("NODE_EXTRA_CA_CERTS", &proxy.pki.ca).current_dir(project("works_with"));
+                Self::Node(Process::start(script, &mut command))
+            }
+            Client::Chromium => Self::Chromium(Browser::visit_as(HOST, &proxy.https("/"), &proxy.pki.ca)),
+        }
+    }
+
+    /// Causes the exchange of `text`, which the client reports as its `message`: an echo, or an update of the page.
+    pub(crate) async fn exchange(&mut self, server: &mut node::App, text: &str) {
+        match self {
+            Self::Node(page) => page.tell(&json!({ "send": text })).await,
+            Self::Chromium(_) => server.tell(&json!({ "edit": text })).await,
+        }
+        self.event("message", |event| event["data"] == text).await;
+    }
+
+    /// Stops the process that holds the sockets.
+    pub(crate) fn stop(&self) {
+        match self {
+            Self::Node(page) => page.stop(),
+            Self::Chromium(browser) => send(browser.network_service(), Signal::STOP),
+        }
+    }
+
+    /// Continues what [`Self::stop`] stopped.
+    pub(crate) fn resume(&self) {
+        match self {
+            Self::Node(page) => page.resume(),
+            Self::Chromium(browser) => send(browser.network_service(), Signal::CONT),
+        }
+    }
+
+    /// Kills a client in Node.
+    pub(crate) async fn kill(&mut self) {
+        match self {
+            Self::Node(page) => page.kill().await,
+            Self::Chromium(_) => panic!("a browser is stopped, not killed"),
+        }
+    }
+}
+
+impl Deref for Running {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        match self {
+            Self::Node(page) => page,
+            Self::Chromium(browser) => browser,
+        }
+    }
+}
