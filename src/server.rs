@@ -281,16 +281,19 @@ async fn keep_plan(shared: &Shared) -> Infallible {
     std::future::pending().await
 }
 
-/// Lets the metrics tell that the end has begun.
+/// Keeps the metric of an announced end.
 async fn tell_of_drain(shared: &Shared) -> Infallible {
-    shared.shutdown.announced().cancelled().await;
-    shared.metrics.draining(true);
-    std::future::pending().await
+    loop {
+        shared.shutdown.announced().await;
+        shared.metrics.draining(true);
+        shared.shutdown.serving().await;
+        shared.metrics.draining(false);
+    }
 }
 
 /// Keeps a record of this thread's pauses once a drain has begun, whose deadlines are the only ones here.
 async fn note_pauses(shared: &Shared) -> Infallible {
-    shared.shutdown.announced().cancelled().await;
+    shared.shutdown.announced().await;
     watched(std::future::pending()).await
 }
 

@@ -143,6 +143,29 @@ async fn a_drain_is_waited_for_and_the_process_stays() {
 }
 
 #[tokio::test]
+async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
+    let operated = Operated::start("delay = \"60s\"\nwindow = \"0s\"", &[]).await;
+    let socket = operated.socket();
+    let mut sessions = operated.sessions(2).await;
+    let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
+    let waiting = crate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
+    settles("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
+    assert_eq!(ready().await.code, Some(1), "announced");
+    let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
+    assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
+    crate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
+    assert_eq!(ready().await.succeeded().out, "ready\n");
+    for session in &mut sessions {
+        echo(session, "still here".into()).await.expect("an echo");
+    }
+    sessions.extend(operated.sessions(1).await);
+    drop(sessions);
+    operated.proxy.ws_closes(3).await;
+    assert_eq!(run(&["drain", "--cancel", "--admin", &socket]).await.succeeded().out, "ready, accepting: 0 sessions\n");
+    drop(operated);
+}
+
+#[tokio::test]
 async fn over_tls_with_a_token_nobody_else_gets_in() {
     let files = TempDir::new().expect("make a temporary directory");
     let token = files.path().join("token").display().to_string();

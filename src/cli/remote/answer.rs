@@ -104,10 +104,13 @@ pub(in crate::cli) struct Shut {
 }
 
 /// How far a drain is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(in crate::cli) struct Draining {
     pub(in crate::cli) phase: String,
     pub(in crate::cli) sessions: u64,
+    /// When a drain of this process was last cancelled.
+    #[serde(default)]
+    pub(in crate::cli) cancelled_at: Option<f64>,
 }
 
 /// What has come of a reload.
