@@ -42,6 +42,19 @@ pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Std
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
+/// The remedy for a port that cannot be opened, as the end of a sentence.
+pub fn port_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; end the program that has the port (ss -ltnp names it), or use another one",
+        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
+        io::ErrorKind::PermissionDenied => {
+            "; a port below 1024 needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE, \
+             Kubernetes: capabilities.add: [NET_BIND_SERVICE]), or use a port from 1024 on"
+        }
+        _ => "",
+    }
+}
+
 fn listen(address: SocketAddr) -> io::Result<StdListener> {
     let socket = bound(address, Sharing::Workers)?;
     socket.listen(BACKLOG)?;

@@ -95,9 +95,9 @@ impl Server {
     fn with_apps(settings: Settings, terms: Option<Terms>, apps: Apps) -> Result<Self, StartError> {
         let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
-        let (address, tls) = open(settings.listen.address, workers)?;
+        let (address, tls) = open(settings.listen.address, "listen.address", workers)?;
         let (redirect, plain) = match settings.listen.redirect {
-            Some(at) => open(at, workers).map(|(address, listeners)| (Some(address), listeners))?,
+            Some(at) => open(at, "listen.redirect", workers).map(|(address, listeners)| (Some(address), listeners))?,
             None => (None, Vec::new()),
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
@@ -415,10 +415,14 @@ fn door(shared: &Shared, handshakes: bool) -> Door {
 }
 
 /// A port, once for each worker, and its address.
-fn open(at: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<StdListener>), StartError> {
+fn open(
+    at: SocketAddr,
+    key: &'static str,
+    workers: NonZeroUsize,
+) -> Result<(SocketAddr, Vec<StdListener>), StartError> {
     accept::listeners(at, workers)
         .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)))
-        .map_err(|source| StartError::Listen { address: at, source })
+        .map_err(|source| StartError::Listen { address: at, key, source })
 }
 
 fn runtime() -> io::Result<Runtime> {

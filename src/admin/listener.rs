@@ -23,7 +23,7 @@ const OWNER_ONLY: u32 = 0o600;
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The health port.
-    #[error("cannot serve health and metrics on {address} (admin.health): {source}")]
+    #[error("cannot serve health and metrics on {address} (admin.health): {source}{}", accept::port_remedy(source))]
     Health {
         /// As configured.
         address: SocketAddr,
@@ -31,7 +31,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The admin port.
-    #[error("cannot open the admin port {address} (admin.socket): {source}")]
+    #[error("cannot open the admin port {address} (admin.socket): {source}{}", accept::port_remedy(source))]
     Port {
         /// As configured.
         address: SocketAddr,
@@ -39,7 +39,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The unix socket.
-    #[error("cannot open the admin socket {} (admin.socket): {source}", path.display())]
+    #[error("cannot open the admin socket {} (admin.socket): {source}{}", path.display(), folder_remedy(path, source))]
     Socket {
         /// Its path.
         path: PathBuf,
@@ -58,6 +58,18 @@ pub enum BindError {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// The remedy for a socket whose folder is missing or not writable, as the end of a sentence.
+fn folder_remedy(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("; make its folder {folder}, or set admin.socket = \"off\""),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("; let the user that pulsegate runs as write to {folder}, or set admin.socket = \"off\"")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The listener of health and metrics.

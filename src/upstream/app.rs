@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::dial::{DialError, Dialer};
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, TlsFault};
 use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
 use crate::tls::client::{Client, Trust, TrustError};
 use crate::tls::{Identity, IdentityError};
@@ -93,6 +93,19 @@ impl App {
         Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
     }
 
+    /// The faults of the TLS files that `settings` name.
+    pub fn faults(settings: &config::Upstream) -> Vec<TlsFault> {
+        let Some(tls) = &settings.tls else { return Vec::new() };
+        let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key));
+        match identity.transpose() {
+            Err(errors) => errors.iter().map(TlsFault::from).collect(),
+            Ok(identity) => {
+                let client = Client::new(&trust(tls), identity.as_ref());
+                client.err().as_ref().map(TlsFault::from).into_iter().collect()
+            }
+        }
+    }
+
     /// This one with what is known of `before`, the same app: whether it lives, and the settings that its sessions' routes
     /// share.
     fn in_place_of(self, before: &Self) -> Self {
@@ -136,12 +149,16 @@ fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, A
         }
         None => None,
     };
-    let trust = match &tls.ca {
+    Client::new(&trust(tls), identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
+}
+
+/// The certificates that are trusted for an app.
+fn trust(tls: &config::UpstreamTls) -> Trust {
+    match &tls.ca {
         _ if !tls.pins.is_empty() => Trust::Keys(tls.pins.clone()),
         Some(ca) => Trust::File(ca.clone()),
         None => Trust::System,
-    };
-    Client::new(&trust, identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
+    }
 }
 
 /// Every app behind the proxy, each once.

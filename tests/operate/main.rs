@@ -14,6 +14,7 @@ mod kill;
 mod program;
 mod real;
 mod reload;
+mod start;
 mod terminal;
 mod top;
 mod whereabouts;
