@@ -35,7 +35,7 @@ use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
 use crate::tls::{ClientLeg, Terminator, Terms};
-use crate::upstream::{Apps, pulse};
+use crate::upstream::{Apps, Unusable, pulse};
 
 pub use error::{RunError, StartError};
 
@@ -49,9 +49,12 @@ pub struct Server {
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
     admin: admin::Bound,
-    dev: bool,
+    dev: Option<OnUnreachable>,
     follows: Option<Follows>,
 }
+
+/// The hint for a developer whose app cannot be reached.
+type OnUnreachable = Box<dyn FnOnce(&Unusable) + Send>;
 
 /// The configuration of a server that takes up what becomes of it.
 struct Follows {
@@ -104,13 +107,14 @@ impl Server {
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
         let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
         let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
-        Ok(Self { current, address, redirect, listeners, admin, dev: false, follows: None })
+        Ok(Self { current, address, redirect, listeners, admin, dev: None, follows: None })
     }
 
-    /// Makes it one for a developer's machine, on which a client may be made to look dead.
+    /// Makes it one for a developer's machine, on which a client may be made to look dead. The first request that cannot
+    /// be connected to the app calls `unreachable`.
     #[must_use]
-    pub fn for_development(self) -> Self {
-        Self { dev: true, ..self }
+    pub fn for_development(self, unreachable: impl FnOnce(&Unusable) + Send + 'static) -> Self {
+        Self { dev: Some(Box::new(unreachable)), ..self }
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -202,7 +206,7 @@ impl Server {
                 );
                 std::future::pending().await
             };
-            let admin = self.admin.serve(administration(&shared, self.address, self.dev, reloader))?;
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev.is_some(), reloader))?;
             let listeners = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = listeners
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
@@ -216,6 +220,7 @@ impl Server {
                 never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = tell_of_drain(&shared) => match never {},
                 never = note_pauses(&shared) => match never {},
+                never = report_unreachable(&shared, self.dev) => match never {},
             };
             // Last of all: until now whoever asks is told how far the end has come.
             admin.end();
@@ -289,6 +294,15 @@ async fn tell_of_drain(shared: &Shared) -> Infallible {
         shared.shutdown.serving().await;
         shared.metrics.draining(false);
     }
+}
+
+/// Calls `unreachable` at the first request that cannot be connected to the default app.
+async fn report_unreachable(shared: &Shared, unreachable: Option<OnUnreachable>) -> Infallible {
+    let app = shared.current.load().apps.iter().next().cloned();
+    if let (Some(unreachable), Some(app)) = (unreachable, app) {
+        unreachable(app.first_failure().await);
+    }
+    std::future::pending().await
 }
 
 /// Keeps a record of this thread's pauses once a drain has begun, whose deadlines are the only ones here.

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 
+use super::Unusable;
 use super::dial::{DialError, Dialer};
 use crate::config::{self, Settings, TlsFault};
 use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
@@ -29,6 +30,8 @@ pub(super) struct Reports {
     /// Rung when the watch should look at the pulse at once.
     pub(super) news: Notify,
     refusal: Mutex<Option<Box<str>>>,
+    /// How the first connect for a request failed.
+    first_failure: SetOnce<Unusable>,
 }
 
 impl Reports {
@@ -130,7 +133,18 @@ impl App {
 
     /// Reports the outcome of a connect to the watch.
     pub(super) fn connected(&self, outcome: ConnectOutcome, error: Option<&DialError>) {
+        if let Some(error) = error
+            && !self.reports.first_failure.initialized()
+        {
+            // Another worker may have been faster.
+            let _ = self.reports.first_failure.set(Unusable::of(error, None));
+        }
         self.reports.connected(&self.pulse, outcome, error.map(|error| error as &dyn Error));
+    }
+
+    /// Completes once a request could not be connected to the app, with the cause of the first time.
+    pub async fn first_failure(&self) -> &Unusable {
+        self.reports.first_failure.wait().await
     }
 
     /// Reports a response, with whatever status, to the watch.

@@ -25,6 +25,13 @@ pub struct Unusable {
     pub pin: Option<Pin>,
 }
 
+impl Unusable {
+    /// The cause and the remedy of `error`; `pin` is that of the key that was shown.
+    pub(super) fn of(error: &DialError, pin: Option<Pin>) -> Self {
+        Self { error: with_causes(error), help: remedy(error, pin), pin }
+    }
+}
+
 impl App {
     /// Connects, performs the TLS handshake where there is one, and sends the request of the health check. Returns the
     /// request that was answered; `connect` where `upstream.probe` is off.
@@ -38,7 +45,7 @@ impl App {
                     DialError::Tls { source, .. } if source.is_about_trust() => dialer.shown_pin().await,
                     _ => None,
                 };
-                return Err(Unusable { error: with_causes(&error), help: remedy(&error, pin), pin });
+                return Err(Unusable::of(&error, pin));
             }
         };
         let settings = Arc::clone(self.settings());
