@@ -30,7 +30,7 @@ pub use supervise::{Outcome, supervise};
 /// client, and to answer a request that is under way.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
-/// How far the end has come.
+/// The phases of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Connections are accepted.
@@ -123,7 +123,7 @@ impl Afterwards {
     }
 }
 
-/// Why a drain cannot be cancelled.
+/// The reasons for which a drain cannot be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CancelError {
     /// Connections are refused and sessions are being closed, or it is over.
@@ -152,12 +152,12 @@ struct Course {
     phase: Phase,
     since: SystemTime,
     afterwards: Afterwards,
-    /// What the next announcement makes the plan.
+    /// The plan of the next announcement.
     prepared: Plan,
     plan: Plan,
     /// Counts announcements and cancellations, so that an earlier announcement is told from a later one.
     turn: u64,
-    /// When a drain was last cancelled.
+    /// The time of the last cancellation.
     cancelled_at: Option<SystemTime>,
 }
 
@@ -233,7 +233,7 @@ impl Shutdown {
         self.course().since
     }
 
-    /// When a drain of this process was last cancelled.
+    /// The time of the last cancellation in this process.
     pub fn cancelled_at(&self) -> Option<SystemTime> {
         self.course().cancelled_at
     }
@@ -355,7 +355,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Whether the end is announced, and which of draining, aborting and exiting are cancelled.
+    /// Returns whether the end is announced, and which of draining, aborting and exiting are cancelled.
     fn cancelled(shutdown: &Shutdown) -> [bool; 4] {
         let State { draining, aborting, exiting, .. } = &*shutdown.0;
         let [draining, aborting, exiting] = [draining, aborting, exiting].map(CancellationToken::is_cancelled);

@@ -285,7 +285,7 @@ struct Draining {
     phase: &'static str,
     sessions: usize,
     since: f64,
-    /// When a drain was last cancelled.
+    /// The time of the last cancellation.
     cancelled_at: Option<f64>,
 }
 

@@ -54,7 +54,7 @@ pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
 /// The configuration that is checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Where its text comes from.
+    /// The source of its text.
     pub input: &'a Input,
     /// The flags.
     pub overrides: &'a Overrides,

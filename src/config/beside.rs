@@ -113,7 +113,7 @@ impl Overrides {
     }
 }
 
-/// Whether anything is said beside the file.
+/// Returns whether a flag or a variable sets any key.
 pub(super) fn overrides_or_environment_set(overrides: &Overrides, environment: &Environment) -> bool {
     *overrides != Overrides::default() || !environment.variables.is_empty()
 }

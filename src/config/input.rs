@@ -15,7 +15,7 @@ const STDIN: &str = "-";
 /// The largest text that is read from standard input.
 const MOST: u64 = 16 * 1024 * 1024;
 
-/// Where the text of a configuration comes from.
+/// The source of a configuration's text.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A file, read at every load.
@@ -30,13 +30,13 @@ impl Input {
     /// The file that is read where none is named.
     pub const DEFAULT: &str = "config/proxy.toml";
 
-    /// What `-c` names: a path, or `-` for standard input, which is read here.
+    /// Returns the input that `-c` names: a path, or `-` for standard input, which is read here.
     pub fn named(path: &Path) -> Result<Self, Report> {
         if path == Path::new(STDIN) { Self::from_reader(io::stdin().lock()) } else { Ok(Self::File(path.into())) }
     }
 
-    /// What a command line names. Without a name it is the file at [`DEFAULT`](Self::DEFAULT); where that is missing,
-    /// environment or flags may say everything.
+    /// Returns the input of a command line: the one it names, else the file at [`DEFAULT`](Self::DEFAULT), and nothing
+    /// where that is missing and environment or flags set keys.
     pub fn of(named: Option<&Path>, overrides: &Overrides) -> Result<Self, Report> {
         let default = Path::new(Self::DEFAULT);
         match named {
@@ -102,7 +102,7 @@ impl fmt::Display for Input {
     }
 }
 
-/// Whether nothing lies at `path`; what is there and cannot be looked at is not missing.
+/// Returns whether `path` does not exist; an error of another kind does not count as missing.
 fn is_missing(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -42,7 +42,7 @@ fn meant(parent: &KeyPath, key: &str) -> Option<&'static str> {
 }
 
 impl Strangers<'_> {
-    /// Where `key` is known: as a section, or in one or more tables.
+    /// Returns the places where `key` is known: as a section, or in one or more tables.
     fn elsewhere(&self, key: &str) -> Option<String> {
         let known = self.known.iter().filter(|(known, _)| known.name() == Some(key));
         let mut homes: Vec<String> = Vec::new();

@@ -12,7 +12,7 @@ use super::suggest::nearest;
 pub struct UnreadVariable {
     /// Its name.
     pub variable: String,
-    /// What is read in its place.
+    /// The variable or flag that is read in its place.
     pub instead: String,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn unread(variables: impl Iterator<Item = (OsString, OsString)>, keys
     unread
 }
 
-/// What to set in place of `PULSEGATE_` and `rest`.
+/// Returns the variable or flag that is meant by `PULSEGATE_` and `rest`.
 fn meant(rest: &str, keys: &[KeyPath]) -> Option<String> {
     if matches!(rest, "config" | "config_file" | "config_path") {
         return Some("the flag -c".to_owned());
@@ -78,7 +78,7 @@ fn instead(key: &KeyPath) -> String {
     format!("{} (two underscores each time){flag}", beside::variable(key))
 }
 
-/// Whether Kubernetes made it for a Service whose name begins with `pulsegate` (the service links of a pod).
+/// Returns whether Kubernetes made it for a Service whose name begins with `pulsegate` (the service links of a pod).
 fn is_of_a_service(rest: &str, value: &str) -> bool {
     let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let has_port = rest.split("PORT_").nth(1).is_some_and(|port| port.starts_with(|c: char| c.is_ascii_digit()));

@@ -18,7 +18,7 @@ pub(super) fn address(given: &Given<'_>) -> Read<SocketAddr> {
 /// The remedy for an address that cannot be guessed.
 pub(super) const ADDRESS_HELP: &str = "write the IP address of an interface, a colon and a port";
 
-/// What to write in place of `text`, which is no address with a port.
+/// Returns the remedy for `text`, which is no address with a port.
 fn address_help(text: &str) -> String {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
     if let Ok(ip) = bare.trim_matches(['[', ']']).parse::<IpAddr>() {

@@ -13,10 +13,10 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use super::fingerprint;
 
-/// How long before its end a certificate is worth a warning.
+/// The time before its end within which a certificate is warned of.
 pub const EXPIRY_NOTICE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Where a moment lies in the validity of a certificate.
+/// The validity of a certificate at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     /// It begins this much later.
@@ -70,7 +70,7 @@ impl Certificate {
         Self::of(&leaf, Some(file.into()), &[])
     }
 
-    /// Where `now` lies in its validity.
+    /// Returns its validity at `now`.
     pub fn validity(&self, now: SystemTime) -> Validity {
         if let Ok(until) = self.not_before.duration_since(now)
             && !until.is_zero()

@@ -53,7 +53,7 @@ pub enum TrustError {
     Empty {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// Its contents.
         contents: Contents,
     },
     /// One certificate of the file is malformed.
@@ -73,7 +73,7 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    /// How to mend it.
+    /// Returns the remedy, where one is known.
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Unreadable { source: pem::Error::Io(error), .. } => identity::unreadable(error),

@@ -6,7 +6,7 @@ use std::path::Path;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
 use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 
-/// What a file holds.
+/// The contents of a file, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// No byte.
@@ -126,13 +126,13 @@ impl Kind {
         matches!(self, Self::Certificate | Self::TrustedCertificate)
     }
 
-    /// Whether it is a private key that TLS might use.
+    /// Returns whether it is a private key that TLS might use.
     pub(super) fn is_key(self) -> bool {
         matches!(self, Self::PrivateKey | Self::EncryptedPrivateKey)
     }
 }
 
-/// How a key is made that TLS can use, and the request for its certificate.
+/// The command that makes a key and the request for its certificate.
 pub(super) const NEW_KEY: &str = "make a key and a request for its certificate: openssl req -new -newkey ec -pkeyopt \
                                   ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr";
 
@@ -193,7 +193,7 @@ fn der(bytes: &[u8]) -> Option<Kind> {
     })
 }
 
-/// What a private key in DER is, in words, where it is one that TLS here cannot use: its algorithm, size or curve.
+/// Returns algorithm, size or curve of a private key in DER that is not supported; `None` for any other.
 pub(super) fn unusable_key(der: &[u8]) -> Option<String> {
     const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
     const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");

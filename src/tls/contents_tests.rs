@@ -1,6 +1,6 @@
 //! Compiled under `#[cfg(test)]` only.
 //!
-//! What each kind of file that is mistaken for another is answered with.
+//! The error for each kind of file that is mistaken for another.
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,14 +32,14 @@ impl Folder {
         Self { dir, certificate: certificate_file, key }
     }
 
-    /// What is said of `bytes` in the place of the certificate, and of the key: the fault, and the remedy below it.
+    /// Returns the faults of `bytes` as certificate and as key, each with its remedy below it.
     fn both(&self, name: &str, bytes: &[u8]) -> String {
         let file = self.dir.path().join(name);
         fs::write(&file, bytes).expect("write");
         format!("{}\n{}", self.said(&file, &self.key), self.said(&self.certificate, &file))
     }
 
-    /// What is said of a file of `FILES` in the place of the key.
+    /// Returns the faults of a file of `FILES` as key.
     fn key_of(&self, name: &str) -> String {
         self.said(&self.certificate, &PathBuf::from(FILES).join(name))
     }

@@ -19,7 +19,7 @@ pub struct Identity {
     pub(super) key: Arc<CertifiedKey>,
 }
 
-/// Why there is no [`Identity`]. Each names the file and what is wrong with it; [`help`](Self::help) names the remedy.
+/// The faults of a chain and its key. Each names the file; [`help`](Self::help) returns the remedy.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -28,7 +28,7 @@ pub enum IdentityError {
     Read {
         /// The file.
         file: PathBuf,
-        /// Whether the chain or the key was expected in it.
+        /// The part that it plays.
         role: TlsRole,
         /// What the system says.
         source: io::Error,
@@ -38,7 +38,7 @@ pub enum IdentityError {
     Pem {
         /// The file.
         file: PathBuf,
-        /// Whether the chain or the key was expected in it.
+        /// The part that it plays.
         role: TlsRole,
         /// What is wrong with it.
         reason: String,
@@ -48,7 +48,7 @@ pub enum IdentityError {
     NoCertificate {
         /// The file.
         file: PathBuf,
-        /// What it holds instead.
+        /// Its contents.
         contents: Contents,
     },
     /// The leaf is no X.509 certificate.
@@ -64,7 +64,7 @@ pub enum IdentityError {
     NoKey {
         /// The file.
         file: PathBuf,
-        /// What it holds instead.
+        /// Its contents.
         contents: Contents,
     },
     /// The key needs a passphrase, which cannot be asked for.
@@ -122,7 +122,7 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    /// Whether the chain or the key is at fault.
+    /// Returns the part of the file at fault.
     pub fn role(&self) -> TlsRole {
         match self {
             Self::Read { role, .. } | Self::Pem { role, .. } => *role,
@@ -138,7 +138,7 @@ impl IdentityError {
         }
     }
 
-    /// The file at fault.
+    /// Returns the file at fault.
     pub fn file(&self) -> &Path {
         match self {
             Self::Read { file, .. }
@@ -155,7 +155,7 @@ impl IdentityError {
         }
     }
 
-    /// How to mend it.
+    /// Returns the remedy, where one is known.
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } => unreadable(source),
@@ -211,7 +211,7 @@ impl Identity {
         Self::pair(read_chain(certificate)?, read_key(private_key)?, certificate, private_key)
     }
 
-    /// As [`from_pem_files`](Self::from_pem_files), with everything that is wrong with both files.
+    /// As [`from_pem_files`](Self::from_pem_files), with the faults of both files.
     pub fn faults(certificate: &Path, private_key: &Path) -> Result<Self, Vec<IdentityError>> {
         match (read_chain(certificate), read_key(private_key)) {
             (Ok(chain), Ok(key)) => Self::pair(chain, key, certificate, private_key).map_err(|error| vec![error]),

@@ -123,7 +123,7 @@ impl Terms {
         Ok(Self { names, versions, clients, certificates, http2: true })
     }
 
-    /// Everything that is wrong with the files that `settings` names; nothing where [`from_pem_files`](Self::from_pem_files)
+    /// Returns the faults of all files that `settings` names; none where [`from_pem_files`](Self::from_pem_files)
     /// takes them.
     pub fn faults(settings: &config::Tls) -> Vec<TlsFault> {
         let default = Identity::faults(&settings.certificate, &settings.private_key).err();

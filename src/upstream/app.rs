@@ -30,7 +30,7 @@ pub(super) struct Reports {
     /// Rung when the watch should look at the pulse at once.
     pub(super) news: Notify,
     refusal: Mutex<Option<Box<str>>>,
-    /// How the first connect for a request failed.
+    /// The failure of the first connect for a request.
     first_failure: SetOnce<Unusable>,
 }
 
@@ -96,7 +96,7 @@ impl App {
         Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
     }
 
-    /// The faults of the TLS files that `settings` name.
+    /// Returns the faults of the TLS files that `settings` name.
     pub fn faults(settings: &config::Upstream) -> Vec<TlsFault> {
         let Some(tls) = &settings.tls else { return Vec::new() };
         let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key));

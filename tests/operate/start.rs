@@ -1,4 +1,4 @@
-//! How a proxy starts, or does not: from flags and variables alone, from standard input, and with what it says of mistakes.
+//! Starts of a proxy: from flags and variables alone, from standard input, and those that fail, with their errors.
 
 use std::fs;
 use std::path::PathBuf;

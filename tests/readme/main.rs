@@ -27,6 +27,11 @@ const COMMANDS: &[(&str, Tried)] = &[
     ("cargo build --release", Tried::Here(the_program_is_built)),
     ("target/release/pulsegate check -c config/proxy.toml", Tried::Here(the_documented_configuration_is_valid)),
     ("target/release/pulsegate run -c config/proxy.toml", Tried::Here(the_documented_configuration_runs)),
+    (
+        "target/release/pulsegate run --listen 0.0.0.0:8443 --upstream http://127.0.0.1:3000 --certificate tls.crt \
+         --private-key tls.key",
+        Tried::Elsewhere { file: "tests/operate/start.rs", by: "fn flags_alone_make_a_proxy" },
+    ),
     ("target/release/pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
     (
         "target/release/pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",

@@ -1,4 +1,4 @@
-//! What is valid, but hardly meant or about to fail.
+//! Warnings of settings that are valid, and hardly meant or about to fail.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ impl Port {
         Ok(Self { listener, address })
     }
 
-    /// Where it is.
+    /// Its address.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -108,7 +108,7 @@ pub(in crate::cli) struct Shut {
 pub(in crate::cli) struct Draining {
     pub(in crate::cli) phase: String,
     pub(in crate::cli) sessions: u64,
-    /// When a drain of this process was last cancelled.
+    /// The time of the last cancellation in this process.
     #[serde(default)]
     pub(in crate::cli) cancelled_at: Option<f64>,
 }

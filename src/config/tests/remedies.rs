@@ -226,7 +226,7 @@ fn a_required_key_names_every_way_to_set_it() {
     ");
 }
 
-/// What is said where the files of `text` have `faults`.
+/// Returns the report on `text` whose files have `faults`.
 fn with_faults(text: &str, faults: &[(TlsRole, &str)]) -> String {
     let faults: Vec<TlsFault> = faults
         .iter()
