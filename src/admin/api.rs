@@ -17,7 +17,7 @@ use super::auth::{self, Guard, Way};
 use super::fields::Fields;
 use super::stats::{Shared, Stats};
 use super::view::{Clock, unix};
-use super::{Context, connections, events, page};
+use super::{Context, connections, diagnosis, events, page};
 use crate::drain::CancelError;
 use crate::reload::{Outcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
@@ -42,6 +42,7 @@ enum Endpoint<'a> {
     Info,
     Connections,
     Connection(&'a str),
+    Diagnosis(&'a str),
     CloseOne(&'a str),
     CloseMany,
     SimulateDead(&'a str),
@@ -62,6 +63,7 @@ impl<'a> Endpoint<'a> {
             [Some("connections"), None, ..] => Self::Connections,
             [Some("connections"), Some("close"), None, _] => Self::CloseMany,
             [Some("connections"), Some(id), None, _] => Self::Connection(id),
+            [Some("connections"), Some(id), Some("diagnosis"), None] => Self::Diagnosis(id),
             [Some("connections"), Some(id), Some("close"), None] => Self::CloseOne(id),
             [Some("connections"), Some(id), Some("simulate-dead"), None] => Self::SimulateDead(id),
             [Some("events"), None, ..] => Self::Events,
@@ -146,6 +148,7 @@ impl Api {
         match endpoint {
             Endpoint::Connections => connections::list(&self.context, self.generation(), request.uri().query()),
             Endpoint::Connection(id) => connections::one(&self.context, id),
+            Endpoint::Diagnosis(id) => diagnosis::one(&self.context, self.generation(), id),
             Endpoint::Events => events::stream(self, request.headers()),
             Endpoint::Drain => Ok(json(StatusCode::OK, &self.draining())),
             Endpoint::Reload => self.reloaded(),

@@ -3,6 +3,7 @@
 //! ```text
 //! listener → serve ─┬→ health
 //!                   └→ auth → api ─┬→ connections (filter, order → view, sentence)
+//!                                  ├→ diagnosis (story)
 //!                                  ├→ events (stats)
 //!                                  └→ page
 //! ```
@@ -14,6 +15,7 @@ mod answer;
 mod api;
 mod auth;
 mod connections;
+mod diagnosis;
 mod events;
 mod fields;
 mod filter;
@@ -27,6 +29,7 @@ mod sentence;
 mod serve;
 mod stall;
 mod stats;
+mod story;
 mod view;
 
 use std::io;

@@ -123,7 +123,7 @@ fn with(code: u16, text: &str) -> String {
 }
 
 /// A time as people say it: `41 ms`, `45.2 s`, `10 min`, `3.5 h`.
-fn span(time: Duration) -> String {
+pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (value, unit) = match seconds {
         ..0.0995 => (seconds * 1000.0, "ms"),
@@ -153,6 +153,7 @@ mod tests {
             client_code: 1012,
             upstream_code: 1006,
             close_reason: Box::default(),
+            upstream_close_reason: Box::default(),
             from_client: Traffic::default(),
             from_upstream: Traffic::default(),
             heartbeat: Stats::default(),

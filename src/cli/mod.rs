@@ -5,6 +5,7 @@ mod completions;
 mod config;
 pub mod conns;
 pub mod dev;
+pub mod diagnose;
 pub mod drain;
 mod duration;
 pub mod healthcheck;
@@ -57,6 +58,8 @@ enum Command {
     Ping(ping::Args),
     /// List the sessions of a running proxy
     Conns(conns::Args),
+    /// Tell the whole story of one session, or of those of one address
+    Diagnose(diagnose::Args),
     /// Watch the sessions of a running proxy
     Top(top::Args),
     /// Close sessions of a running proxy
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Conns(args) => conns::run(&args),
+        Command::Diagnose(args) => diagnose::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Drain(args) => drain::run(&args),

@@ -33,6 +33,7 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         client_code: 1000,
         upstream_code: 1000,
         close_reason: "bye".into(),
+        upstream_close_reason: "bye".into(),
         from_client: traffic(from_client),
         from_upstream: traffic(from_upstream),
         heartbeat: Stats::default(),

@@ -109,6 +109,8 @@ pub struct Ending {
     pub upstream_code: u16,
     /// Reason text of the Close that began the end.
     pub close_reason: Box<str>,
+    /// Reason text of the Close that the app sent or was sent; empty when there was none.
+    pub upstream_close_reason: Box<str>,
     /// Read from the client.
     pub from_client: Traffic,
     /// Read from the app.

@@ -179,7 +179,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             figures.seen(now);
         }
         if heard || hurried {
-            figures.expect(self.rules.engine.misses(), self.next_deadline());
+            let engine = &self.rules.engine;
+            figures.expect(engine.misses(), self.next_deadline(), engine.awaited());
         }
     }
 

@@ -31,6 +31,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
         let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
         let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
+        let by_app = first.filter(|first| first.by == Sender::Server).map(|first| &first.reason);
+        let app_reason = by_app.or(to_app.map(|close| &close.reason));
         let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
         Ending {
             initiator: end.cause.initiator(first),
@@ -40,6 +42,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             client_code: code(Sender::Client, to_client.map(|close| close.code), from_client),
             upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
             close_reason: reason.cloned().unwrap_or_default(),
+            upstream_close_reason: app_reason.cloned().unwrap_or_default(),
             from_client: self.up.inbound.traffic,
             from_upstream: self.down.inbound.traffic,
             heartbeat: self.rules.engine.stats(),

@@ -7,6 +7,7 @@
 mod support;
 
 mod conns;
+mod diagnose;
 mod drain;
 mod fake;
 mod health;

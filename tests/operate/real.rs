@@ -75,8 +75,8 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     assert_eq!(lines.len(), 15, "{}", table.out);
     let row: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(
-        (row.len(), row[1], row[2], row[4], row[9], row[11]),
-        (13, "open", "/", "h1", "1", "1"),
+        (row.len(), row[1], row[2], row[3], row[5], row[10], row[12], row[14]),
+        (15, "open", "/", "/echo", "h1", "1", "1", "0B"),
         "{}",
         table.out
     );
@@ -96,6 +96,13 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     let closed = run(&["conns", "--admin", &socket, "--state", "closed"]).await;
     let closed: Vec<&str> = closed.succeeded().out.lines().skip(1).collect();
     assert!(closed.len() == 1 && closed[0].starts_with(first) && closed[0].contains(" 4001 "), "{closed:?}");
+    let story = run(&["diagnose", "--admin", &socket, first]).await;
+    for part in [
+        "operator closed the session with 4001 \"because\". pulsegate began it (admin).",
+        "received Close 4001 \"because\".",
+    ] {
+        assert!(story.succeeded().out.contains(part), "{}", story.out);
+    }
     run(&["kill", "--admin", &socket, "00000000000000ff"]).await.failed(1, &["there is no session 00000000000000ff"]);
 
     // The rest by their network; that is more than may go unasked.

@@ -9,8 +9,10 @@ pub(in crate::cli) struct Conn {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: String,
     pub(in crate::cli) route: String,
+    pub(in crate::cli) path: String,
     pub(in crate::cli) client: String,
     pub(in crate::cli) protocol: String,
+    pub(in crate::cli) closed_at: Option<f64>,
     pub(in crate::cli) duration_s: Option<f64>,
     pub(in crate::cli) idle_s: Option<f64>,
     pub(in crate::cli) heartbeat: Heartbeat,
@@ -41,6 +43,8 @@ pub(in crate::cli) struct Flow {
     #[serde(rename = "msgs")]
     pub(in crate::cli) messages: Option<u64>,
     pub(in crate::cli) bytes: Option<u64>,
+    /// Bytes held on this way.
+    pub(in crate::cli) buffered: Option<u64>,
 }
 
 /// How a session ended.
@@ -101,6 +105,19 @@ pub(in crate::cli) struct Shut {
     pub(in crate::cli) closed: u64,
     /// At most 100 of them.
     pub(in crate::cli) ids: Vec<String>,
+}
+
+/// One session's story.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Diagnosis {
+    pub(in crate::cli) story: Vec<Paragraph>,
+}
+
+/// Some sentences on one topic.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Paragraph {
+    pub(in crate::cli) topic: String,
+    pub(in crate::cli) text: String,
 }
 
 /// How far a drain is.
