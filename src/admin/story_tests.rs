@@ -93,11 +93,11 @@ fn story(row: &Row, before: &[Row], after: &[Row]) -> String {
 }
 
 #[test]
-fn a_closed_session_is_told_from_its_opening_to_its_successor() {
+fn a_closed_session_has_a_story_from_its_opening_to_its_successor() {
     let left = ending(Initiator::Client, EndReason::Normal, (1001, 1001), ("", ""));
     let before = [closed(5, missed()), closed(0, left), closed(0, missed())];
-    let told = story(&closed(80, missed()), &before, &[closed(150, missed())]);
-    insta::assert_snapshot!(told, @r#"
+    let text = story(&closed(80, missed()), &before, &[closed(150, missed())]);
+    insta::assert_snapshot!(text, @r#"
     state: Connection 0000000700000001 closed 20 s ago.
     opened: Opened at 2026-11-28T16:00:20Z, 80 s ago, by 192.0.2.1:40000 over HTTP/1.1 without TLS, for /. Route / leads to the app at unix:/app.sock. No user agent. Configuration generation 1; 2 is in force for new sessions.
     heartbeat: After 25 s without a byte from the client a ping, then 20 s for the pong or any other sign of life; one miss ends the session, within 45 s of the last byte (mode protocol).
@@ -112,7 +112,7 @@ fn a_closed_session_is_told_from_its_opening_to_its_successor() {
 }
 
 #[test]
-fn an_open_session_is_told_with_what_comes_next() {
+fn an_open_session_has_a_story_with_what_comes_next() {
     let clock = now();
     let vitals = vitals(clock);
     let policy = Policy::default();
@@ -205,8 +205,8 @@ fn each_leg_ends_with_what_it_sent_or_received() {
         ending(Initiator::Client, EndReason::Normal, (1006, 1006), ("", "")),
         ending(Initiator::Upstream, EndReason::Normal, (1005, 1005), ("", "")),
     ];
-    let told = ends.map(|ending| format!("{} {}", client_end(&ending), app_end(&ending)));
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    let all = ends.map(|ending| format!("{} {}", client_end(&ending), app_end(&ending)));
+    insta::assert_snapshot!(all.join("\n"), @r#"
     The client received Close 1012 "heartbeat timeout". The app received Close 4408 "heartbeat timeout".
     The client received no Close (1006). The app received Close 4408 "slow reader".
     The client sent Close 1000 "bye". The app received Close 1000 "bye".
@@ -216,7 +216,7 @@ fn each_leg_ends_with_what_it_sent_or_received() {
 }
 
 #[test]
-fn a_client_that_has_not_come_back_and_one_beside_it_are_told_apart() {
+fn a_client_that_has_not_come_back_and_one_beside_it_differ() {
     let beside = entry();
     let registry = beside.registry();
     let Some(crate::registry::Found::Live(live)) = registry.find(beside.live().id) else { panic!("it lives") };
@@ -228,9 +228,9 @@ fn a_client_that_has_not_come_back_and_one_beside_it_are_told_apart() {
     No later session of 192.0.2.1 is open or remembered: the client has not come back so far.
     No later session of 192.0.2.1 is open or remembered.
     "#);
-    let told = before(&ended, std::slice::from_ref(&live));
-    assert!(told.starts_with("1 earlier session of 192.0.2.1. The last, 0000000700000001, opened "), "{told}");
-    assert!(told.ends_with(" before this one and is open."), "{told}");
+    let text = before(&ended, std::slice::from_ref(&live));
+    assert!(text.starts_with("1 earlier session of 192.0.2.1. The last, 0000000700000001, opened "), "{text}");
+    assert!(text.ends_with(" before this one and is open."), "{text}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ const LEAST: usize = 30;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
 #[command(after_help = "\
-Tells of a session that is open: how it was opened, what its heartbeat does, round trips, what is held for which side, and \
+Of a session that is open: how it was opened, what its heartbeat does, round trips, what is held for which side, and \
 what happens next and when. Of one that has closed: why, which side began it, and which Close either side received. Of \
 both: the sessions of the same address before and after. The proxy remembers the last `admin.closed_sessions` that closed.
 
@@ -93,7 +93,7 @@ impl Args {
         Ok((found, list.total))
     }
 
-    /// The reason why there is nothing to tell.
+    /// The reason why there is no session to print.
     fn nothing(&self) -> String {
         let remembered = "the proxy remembers the last `admin.closed_sessions` that closed, 1000 by default";
         match (&self.id, self.client) {

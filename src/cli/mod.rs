@@ -58,7 +58,7 @@ enum Command {
     Ping(ping::Args),
     /// List the sessions of a running proxy
     Conns(conns::Args),
-    /// Tell the whole story of one session, or of those of one address
+    /// Print the whole story of one session, or of those of one address
     Diagnose(diagnose::Args),
     /// Watch the sessions of a running proxy
     Top(top::Args),

@@ -9,7 +9,7 @@ use crate::support::deadline::soon;
 use crate::support::frames::{CLOSE, FIN, Frame};
 
 #[tokio::test]
-async fn a_diagnosis_tells_of_a_session_and_those_of_its_address() {
+async fn a_diagnosis_has_a_session_and_those_of_its_address() {
     let mut rig = Rig::start().await;
     let first = rig.session("/first").await;
     drop(first);

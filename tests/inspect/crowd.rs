@@ -171,7 +171,7 @@ async fn nothing_is_wider_than_a_small_telephone() {
 }
 
 #[tokio::test]
-async fn nothing_that_tells_connections_apart_is_cut_at_any_width() {
+async fn clients_times_and_buttons_are_cut_at_no_width() {
     // What is wider than the room it has, of what must be whole: clients with their ports, times, and what is pressed.
     const CUT: &str = "(() => {
         const whole = '.body .c-client, .body .c-closed, .body .c-lived, .body .c-age, .body .c-idle, .c-actions, .act, .tabs button';

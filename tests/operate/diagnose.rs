@@ -29,12 +29,12 @@ fn proxy(request: &Request) -> Answer {
 }
 
 #[tokio::test]
-async fn one_session_is_told_by_topics() {
+async fn one_session_is_printed_by_topics() {
     let fake = Fake::on_a_socket(proxy);
     let run = run(&["diagnose", "--admin", &fake.at, "0000000000000001"]).await;
-    let told = "state        Connection 0000000000000001 is open, and 3 min old.\n\
+    let text = "state        Connection 0000000000000001 is open, and 3 min old.\n\
                 round trips  The last took 41 ms, the shortest 40 ms; 12 of 13 probes answered.\n";
-    assert_eq!(run.succeeded().out, told);
+    assert_eq!(run.succeeded().out, text);
     assert_eq!(fake.lines(), ["GET /v1/connections/0000000000000001/diagnosis"]);
 }
 
@@ -72,9 +72,9 @@ async fn no_session_is_a_failure_with_the_reason() {
              are, and the proxy remembers the last `admin.closed_sessions` that closed, 1000 by default\n"
         )
     );
-    let nobody = run(&["diagnose", "--admin", &fake.at, "--client", "203.0.113.7"]).await;
+    let none = run(&["diagnose", "--admin", &fake.at, "--client", "203.0.113.7"]).await;
     assert_eq!(
-        (nobody.code, nobody.err.as_str()),
+        (none.code, none.err.as_str()),
         (
             Some(1),
             "pulsegate: no session of 203.0.113.7/32 is open or remembered; the proxy remembers the last \

@@ -15,7 +15,7 @@ use crate::support::deadline::soon;
 use crate::support::frames::{BINARY, FIN, Frame, PONG};
 use crate::support::pki::Pki;
 
-const EVERY_MINUTE: &str = "Everybody drops every 60 s";
+const EVERY_MINUTE: &str = "All clients drop every 60 s";
 const WAVES: &str = "1006 in waves";
 const ONE_USER: &str = "One user again and again";
 const STORM: &str = "Reconnect storm after a deploy";
@@ -213,10 +213,10 @@ async fn the_app_answers_nothing() {
 async fn clients_do_not_trust_the_certificate() {
     let scene = Scene::of(HANDSHAKES, |config| config).await;
     let folder = tempfile::TempDir::new().expect("make a temporary directory");
-    let stranger = Pki::make(folder.path());
+    let other = Pki::make(folder.path());
     for _ in 0..3 {
         let name = ServerName::try_from("localhost").expect("a valid name");
-        let connector = TlsConnector::from(Arc::clone(&stranger.client()));
+        let connector = TlsConnector::from(Arc::clone(&other.client()));
         soon("a handshake", connector.connect(name, scene.proxy.tcp().await)).await.expect_err("not trusted");
     }
     let mut plain = scene.proxy.tcp().await;
@@ -262,8 +262,8 @@ async fn a_client_does_not_answer_its_close() {
     scene.run("pulsegate drain").await;
     // One of them has its Close, and says nothing.
     let closing = async || scene.run("pulsegate conns").await.matches(" closing ").count();
-    let told = async { while closing().await == 0 {} };
-    soon("one of them is closing", told).await;
+    let begun = async { while closing().await == 0 {} };
+    soon("one of them is closing", begun).await;
     let shown = scene.plays().await;
     assert!(shown.contains(" closing "), "{shown}");
     drop(clients);

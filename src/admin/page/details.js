@@ -57,8 +57,8 @@ const TOPICS = { next: 'Next', held: 'Held', client: 'Client', app: 'App', befor
 // The sentences of the session's diagnosis, once they are there.
 function story({ story: lines = [] }) {
   const rows = Object.entries(TOPICS).map(([topic, term]) => [term, lines.find((line) => line.topic === topic)?.text]);
-  const told = rows.filter(([, text]) => text);
-  return told.length ? [['Story', told]] : [];
+  const known = rows.filter(([, text]) => text);
+  return known.length ? [['Story', known]] : [];
 }
 
 function ending({ close }) {
