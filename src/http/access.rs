@@ -42,6 +42,7 @@ impl Access {
     /// The head of the answer is known.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
+        self.connection.rules.counts(&self.asked.route).responded(self.begun.elapsed());
     }
 
     /// The answer is the proxy's own, for `reason`.
@@ -65,7 +66,8 @@ impl Drop for Access {
     fn drop(&mut self) {
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let duration = self.begun.elapsed();
-        self.connection.edge.metrics.request(self.method.as_str(), status, duration);
+        let counts = self.connection.rules.counts(&self.asked.route);
+        counts.request(self.method.as_str(), status, duration);
         lines::http_access(&lines::Access {
             asked: &self.asked,
             method: self.method.as_str(),
