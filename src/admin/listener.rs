@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::accept;
 use crate::config::AdminSocket;
+use crate::telemetry::Chain;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 128;
@@ -115,7 +116,7 @@ impl Administration {
                 }
                 Err(error) if *required => Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, "no admin socket");
+                    tracing::warn!(error = %Chain(&error), "no admin socket");
                     Ok(None)
                 }
             },

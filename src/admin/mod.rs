@@ -49,6 +49,7 @@ use crate::generation::Current;
 use crate::registry::Registry;
 use crate::reload::Reloader;
 use crate::suspension::watched;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::Metrics;
 
 pub use listener::BindError;
@@ -149,7 +150,7 @@ impl Bound {
             thread::Builder::new().name("admin".to_owned()).spawn(move || {
                 let serve = serve::serve(self, Arc::new(context), stop);
                 if let Err(error) = runtime.block_on(watched(serve)) {
-                    tracing::error!(%error, "admin.lost");
+                    tracing::error!(error = %Chain(&error), "admin.lost");
                 }
                 // Nobody waits for what an abandoned client still has open.
                 runtime.shutdown_background();

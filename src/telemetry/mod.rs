@@ -1,6 +1,7 @@
 //! What the program says about itself: log lines, their words in [`lines`], numbers in [`metrics`], and spans in
 //! [`otel`].
 
+mod chain;
 mod escape;
 pub mod lines;
 mod log_queue;
@@ -25,6 +26,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use chain::Chain;
 pub(crate) use escape::disturbs;
 use escape::{Escape, Escaping};
 pub use log_queue::Flush;

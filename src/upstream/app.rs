@@ -11,6 +11,7 @@ use super::Unusable;
 use super::dial::{DialError, Dialer};
 use crate::config::{self, Settings, TlsFault};
 use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
+use crate::telemetry::Chain;
 use crate::tls::client::{Client, Trust, TrustError};
 use crate::tls::{Identity, IdentityError};
 
@@ -40,7 +41,7 @@ impl Reports {
         if outcome == ConnectOutcome::Refused
             && let Some(error) = error
         {
-            let refusal = Some(with_causes(error).into());
+            let refusal = Some(Chain(error).to_string().into());
             *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         }
         if pulse.connected(outcome) {
@@ -52,17 +53,6 @@ impl Reports {
     pub(super) fn refusal(&self) -> Option<Box<str>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// `error` and everything behind it, in one line.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Why an app could not be reached even if it were up: its TLS files are of no use.
@@ -139,6 +129,12 @@ impl App {
             // Another worker may have been faster.
             let _ = self.reports.first_failure.set(Unusable::of(error, None));
         }
+        let is_watched = self.settings.heartbeat.interval.is_some();
+        let outcome = match outcome {
+            // No health check follows that would tell a frozen app from one that is gone.
+            ConnectOutcome::Failed if !is_watched => ConnectOutcome::Refused,
+            outcome => outcome,
+        };
         self.reports.connected(&self.pulse, outcome, error.map(|error| error as &dyn Error));
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::counted::Flow;
 use crate::suspension::{Deadline, Expiry};
+use crate::telemetry::Chain;
 
 /// What an exchange holds of its connection: dropped while it is armed, it closes the connection.
 ///
@@ -126,6 +127,6 @@ impl Stuck {
 
 fn log(result: hyper::Result<()>) {
     if let Err(error) = result {
-        tracing::debug!(error = %error, "upstream.connection");
+        tracing::debug!(error = %Chain(&error), "upstream.connection");
     }
 }

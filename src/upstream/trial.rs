@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::app::with_causes;
 use super::check::{self, Check};
 use super::{App, DialError};
 use crate::config::{Pin, UpstreamProbe};
 use crate::heartbeat::{HealthCheck, UpstreamPulse};
 use crate::suspension;
+use crate::telemetry::Chain;
 use crate::tls::client::HandshakeError;
 
 /// Why an app cannot be used.
@@ -28,7 +28,7 @@ pub struct Unusable {
 impl Unusable {
     /// The cause and the remedy of `error`; `pin` is that of the key that was shown.
     pub(super) fn of(error: &DialError, pin: Option<Pin>) -> Self {
-        Self { error: with_causes(error), help: remedy(error, pin), pin }
+        Self { error: Chain(&error).to_string(), help: remedy(error, pin), pin }
     }
 }
 

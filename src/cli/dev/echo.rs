@@ -17,6 +17,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::telemetry::Chain;
+
 /// Where the WebSocket is.
 pub(super) const PATH: &str = "/echo";
 
@@ -73,7 +75,7 @@ impl Echo {
             let accepting = async {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => accept(&listener, &page).await,
-                    Err(error) => tracing::error!(%error, "the echo app cannot listen"),
+                    Err(error) => tracing::error!(error = %Chain(&error), "the echo app cannot listen"),
                 }
             };
             // Leaving drops the runtime, and with it every connection.
@@ -104,12 +106,12 @@ async fn accept(listener: &TcpListener, page: &str) {
                 let page = page.to_owned();
                 connections.spawn(async move {
                     if let Err(error) = serve(stream, &page).await {
-                        tracing::debug!(target: "pulsegate::dev::app", %error, "connection broke");
+                        tracing::debug!(target: "pulsegate::dev::app", error = %Chain(&error), "connection broke");
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(target: "pulsegate::dev::app", %error, "cannot accept");
+                tracing::warn!(target: "pulsegate::dev::app", error = %Chain(&error), "cannot accept");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
