@@ -272,12 +272,13 @@ pub fn ws_close(session: &Session, ending: &Ending) {
 /// `error`.
 pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Option<&str>, error: Option<&dyn Error>) {
     let (host, port) = asked.server();
+    let error = error.map(|error| Chain(error).to_string());
     event!(
         warn: status >= SERVER_ERROR,
         target: TARGET,
         reason,
         detail,
-        error = error.map(Chain).map(tracing::field::display),
+        error = error.as_deref(),
         client.address = %asked.client.address(),
         client.port = asked.client.port(),
         tls.client.server_name = asked.server_name.as_deref(),
@@ -350,45 +351,5 @@ pub fn h2_goaway(peer: SocketAddr, reason: &'static str, code: u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Target, Upstream};
-
-    #[test]
-    fn a_clients_words_are_cut_at_a_character() {
-        assert_eq!(&*words(b"/chat"), "/chat");
-        let long = format!("/{}é tail", "a".repeat(254));
-        assert_eq!(words(long.as_bytes()).len(), 255, "é would end at byte 257");
-        assert_eq!(&*words(b"\xff"), "\u{fffd}");
-    }
-
-    #[test]
-    fn the_host_is_split_from_its_port() {
-        let server = |host: &str| {
-            let asked = Asked {
-                client: Client::Forwarded([192, 0, 2, 1].into()),
-                server_name: None,
-                protocol: "h1",
-                http_version: "1.1",
-                host: Some(host.into()),
-                request_id: None,
-                route: Arc::new(Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))))),
-                path: "/".into(),
-                user_agent: None,
-                trace_id: None,
-            };
-            let (host, port) = asked.server();
-            (host.map(ToOwned::to_owned), port)
-        };
-        for (host, name, port) in [
-            ("app.example", "app.example", None),
-            ("app.example:8443", "app.example", Some(8443)),
-            ("app.example:", "app.example", None),
-            ("192.0.2.1:443", "192.0.2.1", Some(443)),
-            ("[2001:db8::1]", "2001:db8::1", None),
-            ("[2001:db8::1]:8443", "2001:db8::1", Some(8443)),
-        ] {
-            assert_eq!(server(host), (Some(name.to_owned()), port), "{host}");
-        }
-    }
-}
+#[path = "lines/tests.rs"]
+mod tests;
