@@ -54,16 +54,8 @@ fn missed() -> Ending {
 fn closed(closed: u64, ending: Ending) -> Row {
     let entry = entry();
     let live = entry.live();
-    let facts = Arc::clone(&live.facts);
-    let (opened_at, closed_at) = (at(closed) - ending.duration, at(closed));
-    Row::Closed(Arc::new(Closed {
-        id: live.id,
-        facts,
-        opened_at,
-        closed_at,
-        last_pong_ago: ending.last_pong_ago,
-        ending,
-    }))
+    let opened_at = at(closed) - ending.duration;
+    Row::Closed(Arc::new(Closed::of_times(live, ending, opened_at, at(closed))))
 }
 
 fn vitals(clock: Clock) -> Vitals {

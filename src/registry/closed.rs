@@ -45,6 +45,12 @@ impl Closed {
         }
     }
 
+    /// A session that opened and closed at these times.
+    #[cfg(test)]
+    pub(crate) fn of_times(live: &Live, ending: Ending, opened_at: SystemTime, closed_at: SystemTime) -> Self {
+        Self { opened_at, closed_at, ..Self::new(live, ending) }
+    }
+
     /// Whether this session ended `time` ago at most, and `live` has the same client.
     pub(super) fn was_of(&self, live: &Live, time: Duration) -> bool {
         self.since.elapsed() <= time && client(&self.facts) == client(&live.facts)

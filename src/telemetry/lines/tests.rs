@@ -161,6 +161,7 @@ fn a_session_has_a_first_and_a_last_line() {
         client_code: 1006,
         upstream_code: 1006,
         close_reason: Box::default(),
+        upstream_close_reason: Box::default(),
         from_client: Traffic { bytes: 28, payload: 14, messages: 2 },
         from_upstream: Traffic::default(),
         heartbeat: Stats::default(),
