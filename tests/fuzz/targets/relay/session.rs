@@ -207,10 +207,13 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
     let finals = [Silence, ClientCloses, AppCloses, ClientEnds, AppEnds, ClientResets, AppResets, Kill, Frozen];
     let mut last = finals[usize::from(choice) % finals.len()];
     if matches!(plan.policy.mode, Mode::Off) {
-        // The silence of a client ends nothing there, nor does anything else that is not read of it.
+        // The silence of a client ends nothing there, nor does anything else that is not read of it, nor a Close that
+        // cannot be sent or read in the middle of a frame.
         last = match last {
             _ if facts.vanished => Kill,
             Silence | Frozen => ClientResets,
+            ClientCloses if facts.stuck || world.client.inside_frame => ClientResets,
+            AppCloses if facts.stuck || world.app.inside_frame => AppResets,
             other => other,
         };
     }
@@ -222,7 +225,9 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
     let fresh = facts.closed.is_none() && !world.control.is_closing() && !world.session.is_finished();
     let whole = !facts.stuck && !world.client.inside_frame && !world.app.inside_frame;
     let obliging = world.client.polite && world.app.polite && !world.client.ended && !world.app.ended;
-    let prompt = whole && obliging && fresh;
+    // Neither the Close nor the end of a client is read that is treated as one that has vanished.
+    let unread = facts.vanished && matches!(last, ClientCloses | AppCloses | ClientEnds | ClientResets);
+    let prompt = whole && obliging && fresh && !unread;
     let policy = &plan.policy;
     let begun = Instant::now();
     match last {
