@@ -217,9 +217,13 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
             _ if facts.vanished => Kill,
             Silence | Frozen => ClientResets,
             ClientCloses if facts.stuck || world.client.inside_frame => ClientResets,
-            AppCloses if facts.stuck || world.app.inside_frame => AppResets,
+            AppCloses if facts.stuck => AppResets,
             other => other,
         };
+    }
+    if matches!(last, AppCloses) && world.app.inside_frame {
+        // It cannot send its Close, and a client that answers lives on.
+        last = AppResets;
     }
     if !matches!(last, Frozen) {
         world.client.wire().widen(None);
