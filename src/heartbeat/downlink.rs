@@ -74,6 +74,17 @@ enum Silence {
     Unclear,
 }
 
+impl Flight {
+    /// Returns `at`, or the end of the excuse if that is still to come and earlier: a timer that is due then tells whether
+    /// the process stood still at that time.
+    fn look_by(&self, at: Instant, now: Instant) -> Instant {
+        match self.silence {
+            Silence::Excused { until } if until > now => at.min(until),
+            _ => at,
+        }
+    }
+}
+
 impl Downlink {
     pub(super) fn new(write_stall: Duration) -> Self {
         Self { write_stall, blocked: None, acks: None, written: 0, moved: false, unmoved_since: None, flight: None }
@@ -101,6 +112,7 @@ impl Downlink {
         flight.end = end;
         if must_answer && matches!(flight.silence, Silence::Unclear) {
             flight.silence = fresh;
+            flight.look_at = flight.look_by(flight.look_at, now);
         }
     }
 
@@ -118,7 +130,7 @@ impl Downlink {
 
     pub(super) fn frame_ended(&mut self, now: Instant) {
         if let Some(Flight { silence, .. }) = &mut self.flight
-            && matches!(silence, Silence::Excused { until } if *until <= now)
+            && matches!(silence, Silence::Excused { until } if *until < now)
         {
             *silence = Silence::Since(now);
         }
@@ -151,12 +163,13 @@ impl Downlink {
     /// The client was not read between `from` and `now`, so its silence says nothing.
     pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
-        if let Some(Flight { sent, silence, .. }) = &mut self.flight {
-            match silence {
-                Silence::Excused { until } => *until += pause(*sent),
+        if let Some(flight) = &mut self.flight {
+            match &mut flight.silence {
+                Silence::Excused { until } => *until += pause(flight.sent),
                 Silence::Since(at) => *at += pause(*at),
                 Silence::Unclear => {}
             }
+            flight.look_at = flight.look_by(flight.look_at, now);
         }
     }
 
@@ -182,7 +195,7 @@ impl Downlink {
         if let Some(flight) = &mut self.flight
             && flight.look_at <= now
         {
-            flight.look_at = next;
+            flight.look_at = flight.look_by(next, now);
         }
         stuck_writes || stuck_flight
     }

@@ -49,6 +49,8 @@ pub struct Engine {
     last_probe: Instant,
     /// When the timer was last answered, or the deadline last set otherwise than by a read.
     checked: Instant,
+    /// The earliest deadline that was given since: what the timer is armed for.
+    armed: Option<Instant>,
     /// The jittered `interval` and `probe_when_busy` of the coming probe.
     delays: Delays,
     frame: OpenFrame,
@@ -96,7 +98,7 @@ impl Engine {
             idle: draw.shorten(policy.interval, 0.5),
             busy: draw.shorten(policy.probe_when_busy, policy.jitter),
         };
-        Self {
+        let mut engine = Self {
             phase: if policy.mode == Mode::Off { Phase::Still } else { Phase::Quiet },
             proof: match policy.mode.profile() {
                 Some(profile) if profile.start_after.is_some() => Proof::Pongs,
@@ -115,6 +117,7 @@ impl Engine {
             spoken_to: false,
             last_probe: now,
             checked: now,
+            armed: None,
             delays,
             frame: OpenFrame::default(),
             partial: None,
@@ -128,7 +131,9 @@ impl Engine {
             hurried: true,
             draw,
             policy,
-        }
+        };
+        engine.armed = engine.deadline();
+        engine
     }
 
     /// The figures so far.
@@ -392,6 +397,7 @@ impl Engine {
 
     /// Moves every clock of the client's silence by the time that it stood still between `from` and `now`.
     fn shift(&mut self, from: Instant, now: Instant) {
+        self.questions.unheard(from, now);
         // A clock that began in the middle of it, as when the relay woke and read first, stood still for less.
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         self.last_byte += pause(self.last_byte);

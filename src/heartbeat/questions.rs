@@ -76,6 +76,22 @@ impl Questions {
         Some(Answered { ours: true, rtt: None })
     }
 
+    /// The client was not read between `from` and `now`: its answers may be there.
+    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+        for question in &mut self.outstanding {
+            question.asked += now.saturating_duration_since(from.max(question.asked));
+        }
+        if let Some(until) = &mut self.lapsed_until {
+            *until += now.saturating_duration_since(from);
+        }
+    }
+
+    /// How many questions count.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> usize {
+        self.outstanding.len()
+    }
+
     fn enter(&mut self, question: Question, stale: Duration) {
         let lapses = |oldest: &Question| question.asked.saturating_duration_since(oldest.asked) > stale;
         while self.outstanding.front().is_some_and(lapses) || self.outstanding.len() == MAX_OUTSTANDING {

@@ -109,6 +109,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// Relays until nothing moves any more, and only then looks at orders and deadlines: what has come is delivered
     /// before an end is decided.
     fn relay(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.rules.engine.woken(now);
         let (mut up, mut down) = (Step::More, Step::More);
         while up == Step::More || down == Step::More {
             if up == Step::More {

@@ -168,3 +168,21 @@ async fn s56_an_unfinished_record_is_an_unfinished_frame() {
     assert_eq!(ending.reason, EndReason::Trickle);
     assert!(ending.duration <= Duration::from_secs(660), "{:?}", ending.duration);
 }
+
+#[tokio::test(start_paused = true)]
+async fn s28_what_lay_unread_in_a_stop_is_judged_by_clocks_that_stood_still_as_long() {
+    let mut rig = Rig::new();
+    while rig.client.expect().await.opcode() != PING {}
+    // The ping comes while the client is in the middle of a frame; that one ends in the stop, and a long one begins.
+    let long = Frame::new(TEXT, &[b'x'; 100]).encode(true);
+    rig.client.send_raw(&[Frame::new(TEXT, b"short").encode(true), long[..8].to_vec()].concat()).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    for byte in &long[8..60] {
+        rig.client.send_raw(&[*byte]).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    assert!(!rig.control.vitals().closing, "{:?}", rig.control.vitals());
+    rig.client.send_raw(&long[60..]).await;
+    assert_eq!(rig.app.expect().await, Frame::new(TEXT, b"short"));
+    assert_eq!(rig.app.expect().await, Frame::new(TEXT, &[b'x'; 100]));
+}

@@ -63,17 +63,37 @@ impl Engine {
     /// [`Self::deadline`], if it may have moved otherwise than by a read since this was last asked.
     #[inline]
     pub fn poll_deadline(&mut self) -> Option<Instant> {
-        if std::mem::take(&mut self.hurried) { self.deadline() } else { None }
+        if !std::mem::take(&mut self.hurried) {
+            return None;
+        }
+        let deadline = self.deadline();
+        self.armed = earliest([self.armed, deadline]);
+        deadline
     }
 
-    /// The timer fired.
-    pub fn handle_timeout(&mut self, now: Instant) -> Due {
-        self.hurried = true;
-        let Some(deadline) = self.deadline().filter(|deadline| *deadline <= now) else { return Due::Nothing };
-        self.checked = now;
-        if now.saturating_duration_since(deadline) > self.policy.stall_guard {
-            self.resume_from_suspension(deadline, now);
+    /// The relay was woken at `now` and has not read yet. What it will read may have come at any time of a suspension, and
+    /// is judged by clocks that stood still for as long.
+    #[inline]
+    pub fn woken(&mut self, now: Instant) {
+        if let Some(due) = self.armed
+            && now.saturating_duration_since(due) > self.policy.stall_guard
+        {
+            self.armed = None;
+            self.checked = now;
+            self.hurried = true;
+            self.resume_from_suspension(due, now);
         }
+    }
+
+    /// The timer fired. Comes after [`Self::woken`] and all reads of the same moment.
+    pub fn handle_timeout(&mut self, now: Instant) -> Due {
+        self.woken(now);
+        self.armed = None;
+        self.hurried = true;
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Due::Nothing;
+        }
+        self.checked = now;
         match self.overdue(now) {
             // The rest of the frame may lie unread, and then is waited for once.
             Some(Verdict::Trickle) if !self.frame.extended => return Due::Look,
@@ -242,9 +262,9 @@ impl Engine {
         is_trickle.then_some(Verdict::Trickle)
     }
 
-    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read first, and a
-    /// probe on its way gets one fresh window, once for each sign of life: later pauses move its end by their length
-    /// only. One such pause may be of any length; many in a row count together.
+    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read before any
+    /// deadline, and a probe on its way gets one fresh window, once for each sign of life: later pauses move its end by
+    /// their length only. One such pause may be of any length; many in a row count together.
     fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
         let late = now.saturating_duration_since(from);
         if self.suspensions.late > Duration::ZERO && self.suspensions.late + late > self.policy.max_deferral {

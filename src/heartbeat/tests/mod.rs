@@ -230,6 +230,7 @@ impl Rig {
     }
 
     fn poll(&mut self) {
+        self.engine.woken(self.now);
         self.read();
         if self.timer.is_some_and(|timer| timer <= self.now) {
             let verdict = match self.engine.handle_timeout(self.now) {

@@ -125,6 +125,7 @@ fn s28_stall_guard_is_how_late_a_timer_may_be() {
         for (guard, alive) in [(2, true), (5, false)] {
             let way = Way { policy: Policy { stall_guard: guard * SECOND, ..way.policy.clone() }, ..way };
             let (mut rig, since) = way.begin();
+            rig.run(since + way.window - MS);
             rig.now = rig.base + since + way.window + 3 * SECOND;
             rig.poll();
             assert_eq!(rig.end.is_none(), alive, "{}: 3 s late, guard {guard} s", way.name);
@@ -171,6 +172,7 @@ fn s31_what_the_kernel_holds_unread_puts_the_miss_off_and_no_read_moves_it_back(
             let way = Way { policy: Policy { window, ..way.policy.clone() }, ..way };
             let (mut rig, since) = way.begin();
             let window = window.filter(|_| rig.engine.proof.window().is_some()).unwrap_or(way.window);
+            rig.run(since + window - MS);
             rig.now = rig.base + since + window;
             assert_eq!(rig.engine.handle_timeout(rig.now), Due::Look, "{} {name}", way.name);
             let unread = Delivery { acked: rig.written, unread: true };

@@ -287,3 +287,84 @@ fn a_slow_pong_is_no_sign_that_the_process_was_stopped() {
     rig.run(600 * SECOND);
     rig.assert_ended(Verdict::SlowReader, 150 * SECOND + WRITE_STALL, 151 * SECOND + WRITE_STALL + LOOK);
 }
+
+/// Lets the client be in the middle of a long frame from `from` on, and answer its pings only behind it.
+fn long_frame(rig: &mut Rig, from: Duration) {
+    for step in 0..40 {
+        rig.arrives(from + step * 5 * SECOND, Inbound::Inside);
+    }
+    rig.run(from + 195 * SECOND);
+    rig.assert_alive();
+    let newest = rig.pings.last().expect("it was pinged").1.clone();
+    rig.arrives(from + 196 * SECOND, Inbound::Pong(newest));
+    rig.run(from + 210 * SECOND);
+    rig.assert_alive();
+}
+
+#[test]
+fn s28_a_frame_that_ended_in_a_stop_shows_nothing_about_the_ping_before_it() {
+    // Without a kernel to ask: a client that ends one frame long after a ping and begins another could have answered.
+    for stop in [25 * SECOND, 60 * SECOND, 200 * SECOND] {
+        let mut rig = Rig::new(exact());
+        let pinged = rig.run_to_ping();
+        rig.arrives(pinged + 2 * SECOND, Inbound::Frame);
+        rig.arrives(pinged + 2 * SECOND, Inbound::Inside);
+        rig.run(pinged + SECOND);
+        rig.stop(stop);
+        let woken = rig.elapsed();
+        long_frame(&mut rig, woken);
+    }
+}
+
+#[test]
+fn s28_nor_does_one_that_ended_in_a_stop_behind_a_time_without_reads() {
+    let mut rig = Rig::new(exact());
+    let pinged = rig.run_to_ping();
+    rig.run(pinged + SECOND);
+    rig.pause();
+    rig.run(pinged + 9 * SECOND);
+    rig.resume();
+    rig.arrives(pinged + 10 * SECOND, Inbound::Frame);
+    rig.run(pinged + 27 * SECOND);
+    rig.assert_alive();
+    // It could have answered from 28 s after its ping on, and no other deadline is near.
+    rig.arrives(pinged + 27 * SECOND, Inbound::Frame);
+    rig.arrives(pinged + 27 * SECOND, Inbound::Inside);
+    rig.stop(4 * SECOND);
+    let woken = rig.elapsed();
+    long_frame(&mut rig, woken);
+}
+
+#[test]
+fn s77_a_stop_is_seen_although_what_is_read_after_it_moves_the_deadline() {
+    let mut rig = Rig::new(Policy { frame_max_time: 30 * SECOND, ..exact() }).answering(100 * MS);
+    let pinged = rig.run_to_ping();
+    // The timer is due just behind the beginning of the stop.
+    for second in 0..50 {
+        rig.arrives(pinged + 25 * SECOND + second * SECOND, Inbound::Inside);
+    }
+    rig.run(pinged + 25_050 * MS);
+    rig.stop(20 * SECOND);
+    rig.run(pinged + 70 * SECOND);
+    rig.assert_alive();
+    rig.run(pinged + 200 * SECOND);
+    rig.assert_ended(Verdict::Trickle, pinged + 74_950 * MS, pinged + 75 * SECOND);
+}
+
+#[test]
+fn s28_the_late_answer_to_a_lapsed_question_may_lie_unread_in_a_stop() {
+    let mut rig = Rig::new(Policy { max_missed: 5, ..express(Role::App) });
+    rig.run_to_question();
+    rig.run_to_question();
+    let third = rig.run_to_question();
+    // What was stuck comes at once: the answers to the questions that count, and behind a stop that to the other one.
+    let counted = rig.engine.questions.counted();
+    for answer in 0..counted {
+        rig.arrives(third + SECOND + MS * u32::try_from(answer).expect("few"), Inbound::Beat);
+    }
+    rig.run(third + 2 * SECOND);
+    rig.arrives(third + 3 * SECOND, Inbound::Beat);
+    rig.stop(100 * SECOND);
+    let fates: Vec<_> = rig.beats.iter().map(|(_, fate)| *fate).collect();
+    assert_eq!(fates, vec![BeatFate::Swallow; counted + 1], "none of them reaches the app");
+}

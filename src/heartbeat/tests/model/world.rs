@@ -277,6 +277,7 @@ impl World {
 
     /// One poll of the relay.
     fn relay(&mut self) {
+        self.engine.woken(self.now);
         if self.paused && self.app_slow_until <= self.now {
             self.paused = false;
             self.engine.reads_resumed(self.now);
@@ -479,7 +480,7 @@ impl World {
     }
 
     fn rearm(&mut self) {
-        self.timer = earliest([self.timer, self.engine.deadline()]);
+        self.timer = earliest([self.timer, self.engine.poll_deadline()]);
     }
 
     pub(super) fn story(&self) -> String {

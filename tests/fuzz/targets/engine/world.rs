@@ -239,6 +239,7 @@ impl World {
 
     /// One poll of the relay: read, then the timer, then write.
     fn relay(&mut self) {
+        self.engine.woken(self.now);
         if self.paused && self.app_slow_until <= self.now {
             self.paused = false;
             self.engine.reads_resumed(self.now);

@@ -36,6 +36,8 @@ struct Facts {
     probed: bool,
     /// The proxy was told to treat the client as one that has vanished.
     vanished: bool,
+    /// Writes to a peer failed that has not ended: it gets no Close that it could answer.
+    unwritable: bool,
     /// When the first Close was sent.
     closed: Option<Instant>,
 }
@@ -150,7 +152,9 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
         26 => {
             facts.disturbed = true;
             facts.doubtful |= client;
-            match input.arbitrary::<u8>()? % 4 {
+            let way = input.arbitrary::<u8>()? % 4;
+            facts.unwritable |= matches!(way, 1 | 2);
+            match way {
                 0 => world.reset(client),
                 1 => peer.wire().fail_writes(std::io::ErrorKind::BrokenPipe),
                 2 => peer.wire().fail_writes(std::io::ErrorKind::TimedOut),
@@ -207,12 +211,19 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
     let finals = [Silence, ClientCloses, AppCloses, ClientEnds, AppEnds, ClientResets, AppResets, Kill, Frozen];
     let mut last = finals[usize::from(choice) % finals.len()];
     if matches!(plan.policy.mode, Mode::Off) {
-        // The silence of a client ends nothing there, nor does anything else that is not read of it.
+        // The silence of a client ends nothing there, nor does anything else that is not read of it, nor a Close that
+        // cannot be sent or read in the middle of a frame.
         last = match last {
             _ if facts.vanished => Kill,
             Silence | Frozen => ClientResets,
+            ClientCloses if facts.stuck || world.client.inside_frame => ClientResets,
+            AppCloses if facts.stuck => AppResets,
             other => other,
         };
+    }
+    if matches!(last, AppCloses) && world.app.inside_frame {
+        // It cannot send its Close, and a client that answers lives on.
+        last = AppResets;
     }
     if !matches!(last, Frozen) {
         world.client.wire().widen(None);
@@ -222,7 +233,14 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
     let fresh = facts.closed.is_none() && !world.control.is_closing() && !world.session.is_finished();
     let whole = !facts.stuck && !world.client.inside_frame && !world.app.inside_frame;
     let obliging = world.client.polite && world.app.polite && !world.client.ended && !world.app.ended;
-    let prompt = whole && obliging && fresh;
+    // Neither the Close nor the end of a client is read that is treated as one that has vanished, and a peer that gets no
+    // Close does not answer it.
+    let unanswered = match last {
+        ClientCloses | AppCloses | ClientEnds => facts.vanished || facts.unwritable,
+        ClientResets => facts.vanished,
+        _ => false,
+    };
+    let prompt = whole && obliging && fresh && !unanswered;
     let policy = &plan.policy;
     let begun = Instant::now();
     match last {
