@@ -162,6 +162,10 @@ fn keys_and_defaults_in_the_table_are_those_of_the_documented_file() {
         let text = documented.split(&format!("\n[{section}]\n")).nth(1).unwrap_or_else(|| panic!("no [{section}]"));
         let text = text.split("\n[").next().unwrap_or_default();
         let stands = |value: &str| text.lines().any(|line| line.trim_start_matches("# ") == format!("{key} = {value}"));
+        // A log line has a target there.
+        if cells[2].contains("::") {
+            continue;
+        }
         // Words instead of a value: there is no one value to compare.
         if line.split('|').nth(2).is_some_and(|cell| cell.trim().starts_with('`')) {
             let value = cells[2];
