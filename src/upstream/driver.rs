@@ -79,6 +79,10 @@ pub(super) async fn drive(
                 Poll::Pending => {}
             }
         }
+        // The answer is in whole, and the app takes nothing more: hyper would hold the rest of the request for ever.
+        if is_released && stuck.flow.is_broken() {
+            return Poll::Ready(());
+        }
         stuck.poll(cx)
     })
     .await;
