@@ -22,6 +22,7 @@ use crate::http::{self, KEPT, Peer};
 use crate::proxy_protocol::{Header, Malformed, Source};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Chain, lines};
 use crate::tls::{ClientLeg, PlainStream, Terminator};
 
 /// Connections that the kernel holds for a worker until it takes them; the system's `somaxconn` may be lower.
@@ -40,6 +41,19 @@ pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Std
     let address = first.local_addr()?;
     let others = (1..count.get()).map(|_| listen(address));
     std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// The remedy for a port that cannot be opened, as the end of a sentence.
+pub fn port_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; end the program that has the port (ss -ltnp names it), or use another one",
+        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
+        io::ErrorKind::PermissionDenied => {
+            "; a port below 1024 needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE, \
+             Kubernetes: capabilities.add: [NET_BIND_SERVICE]), or use a port from 1024 on"
+        }
+        _ => "",
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<StdListener> {
@@ -127,7 +141,9 @@ impl Door {
                         next(arrival);
                     }
                 }
-                Err(error) if concerns_one_connection(&error) => tracing::debug!(%error, "accept failed"),
+                Err(error) if concerns_one_connection(&error) => {
+                    tracing::debug!(error = %Chain(&error), "accept failed");
+                }
                 Err(error) => {
                     if let Some(failures) = complaints.due(std::time::Instant::now()) {
                         complain(&error, failures);
@@ -213,7 +229,8 @@ impl Arrival {
                 }
             }
             Err(error) => {
-                tracing::debug!(client.address = %address, %error, "proxy_header");
+                let (client, port) = lines::client(address);
+                tracing::debug!(client.address = client, client.port = port, error = %Chain(&error), "proxy_header");
                 error.refusal()
             }
         };
@@ -362,10 +379,23 @@ async fn greet(
         Err(error) => {
             let outcome = error.outcome();
             metrics.handshake_failed(outcome);
+            let (client, port) = lines::client(address);
             if error.is_routine() {
-                tracing::debug!(client.address = %address, outcome, %error, "tls.handshake_failed");
+                tracing::debug!(
+                    client.address = client,
+                    client.port = port,
+                    outcome,
+                    error = %Chain(&error),
+                    "tls.handshake_failed"
+                );
             } else {
-                tracing::info!(client.address = %address, outcome, %error, "tls.handshake_failed");
+                tracing::info!(
+                    client.address = client,
+                    client.port = port,
+                    outcome,
+                    error = %Chain(&error),
+                    "tls.handshake_failed"
+                );
             }
             None
         }
@@ -392,7 +422,7 @@ fn complain(error: &io::Error, failures: u64) {
         Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
         _ => "",
     };
-    tracing::error!(%error, failures, mend, "accept failed");
+    tracing::error!(error = %Chain(&error), failures, mend, "accept failed");
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
 //! The orderly end: who asks for it, the phases it passes through, and the farewell to all sessions.
 //!
 //! ```text
-//! Serving → Announced → Draining → Drained
+//! Serving ⇄ Announced → Draining → Drained
 //!               ↘           ↘
 //!                Aborting    Aborting
 //! ```
 //!
-//! [`Shutdown`] is the state, which anybody may move forward and nobody back; `supervise` lets the time pass.
+//! [`Shutdown`] is the state. It moves forward, but for one step: an announcement that a command has made, and no signal,
+//! can be cancelled. `supervise` lets the time pass.
 
 mod farewell;
 mod signals;
 mod supervise;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use thiserror::Error;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Drain, Settings};
@@ -27,7 +30,7 @@ pub use supervise::{Outcome, supervise};
 /// client, and to answer a request that is under way.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
-/// How far the end has come. It only moves forward.
+/// The phases of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Connections are accepted.
@@ -120,6 +123,17 @@ impl Afterwards {
     }
 }
 
+/// The reasons for which a drain cannot be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CancelError {
+    /// Connections are refused and sessions are being closed, or it is over.
+    #[error("the drain cannot be cancelled any more: it is past `drain.delay`, and the ports are closed")]
+    PortsClosed,
+    /// A signal has asked for the end of the process.
+    #[error("the drain cannot be cancelled: SIGTERM or SIGINT asked for the end of the process")]
+    Exiting,
+}
+
 /// The handle of the end: whoever holds a clone may ask for it, and may wait for it.
 #[derive(Clone, Debug)]
 pub struct Shutdown(Arc<State>);
@@ -127,8 +141,7 @@ pub struct Shutdown(Arc<State>);
 #[derive(Debug)]
 struct State {
     trigger: Trigger,
-    course: Mutex<Course>,
-    announced: CancellationToken,
+    course: watch::Sender<Course>,
     draining: CancellationToken,
     aborting: CancellationToken,
     exiting: CancellationToken,
@@ -139,13 +152,38 @@ struct Course {
     phase: Phase,
     since: SystemTime,
     afterwards: Afterwards,
+    /// The plan of the next announcement.
+    prepared: Plan,
     plan: Plan,
+    /// Counts announcements and cancellations, so that an earlier announcement is told from a later one.
+    turn: u64,
+    /// The time of the last cancellation.
+    cancelled_at: Option<SystemTime>,
 }
 
 impl Course {
+    /// Moves forward to `phase`.
     fn enter(&mut self, phase: Phase) {
         if phase > self.phase {
+            if self.phase == Phase::Serving {
+                self.turn += 1;
+                self.plan = self.prepared;
+            }
             (self.phase, self.since) = (phase, SystemTime::now());
+        }
+    }
+
+    fn cancel(&mut self) -> Result<(), CancelError> {
+        match (self.phase, self.afterwards) {
+            (Phase::Serving, _) => Ok(()),
+            (Phase::Announced, Afterwards::Stay) => {
+                let now = SystemTime::now();
+                (self.phase, self.since, self.cancelled_at) = (Phase::Serving, now, Some(now));
+                self.turn += 1;
+                Ok(())
+            }
+            (Phase::Announced, Afterwards::Exit) => Err(CancelError::Exiting),
+            (Phase::Draining | Phase::Drained | Phase::Aborting, _) => Err(CancelError::PortsClosed),
         }
     }
 }
@@ -166,12 +204,14 @@ impl Shutdown {
             phase: Phase::Serving,
             since: SystemTime::now(),
             afterwards: Afterwards::Stay,
+            prepared: Plan::default(),
             plan: Plan::default(),
+            turn: 0,
+            cancelled_at: None,
         };
         Self(Arc::new(State {
             trigger,
-            course: Mutex::new(course),
-            announced: CancellationToken::new(),
+            course: watch::Sender::new(course),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             exiting: CancellationToken::new(),
@@ -180,10 +220,7 @@ impl Shutdown {
 
     /// Makes `plan` what the next drain does; one that has been announced keeps its own.
     pub fn prepare(&self, plan: Plan) {
-        let mut course = self.course();
-        if course.phase == Phase::Serving {
-            course.plan = plan;
-        }
+        self.change(|course| course.prepared = plan);
     }
 
     /// Where it stands.
@@ -194,6 +231,11 @@ impl Shutdown {
     /// Since when it has stood there.
     pub fn since(&self) -> SystemTime {
         self.course().since
+    }
+
+    /// The time of the last cancellation in this process.
+    pub fn cancelled_at(&self) -> Option<SystemTime> {
+        self.course().cancelled_at
     }
 
     /// One step towards the end, as a signal makes it. The first one asks for a drain and for the exit behind it, also
@@ -208,13 +250,21 @@ impl Shutdown {
             (Phase::Announced | Phase::Draining, Afterwards::Exit) => course.enter(Phase::Aborting),
             (Phase::Announced | Phase::Draining | Phase::Drained, _) => course.afterwards = Afterwards::Exit,
             (Phase::Aborting, _) => {}
-        })
+        });
+        self.phase()
     }
 
     /// Asks for a drain, and for no exit behind it: the process stays until a signal ends it. Asking again changes
     /// nothing. Returns the phase that holds then.
     pub fn drain(&self) -> Phase {
-        self.change(|course| course.enter(course.phase.max(Phase::Announced)))
+        self.change(|course| course.enter(course.phase.max(Phase::Announced)));
+        self.phase()
+    }
+
+    /// Cancels a drain that is only announced, and that no signal asked for: the proxy serves as before. Does nothing
+    /// where no drain is announced.
+    pub fn cancel(&self) -> Result<(), CancelError> {
+        self.change(Course::cancel)
     }
 
     /// Drops what is left, and ends.
@@ -222,9 +272,14 @@ impl Shutdown {
         self.change(|course| course.enter(Phase::Aborting));
     }
 
-    /// Cancelled once the end has been announced.
-    pub fn announced(&self) -> &CancellationToken {
-        &self.0.announced
+    /// Completes once the end has been announced.
+    pub async fn announced(&self) {
+        self.until(|course| course.phase >= Phase::Announced).await;
+    }
+
+    /// Completes once no end is announced.
+    pub async fn serving(&self) {
+        self.until(|course| course.phase == Phase::Serving).await;
     }
 
     /// Cancelled once no more connections are to be accepted.
@@ -237,9 +292,20 @@ impl Shutdown {
         &self.0.aborting
     }
 
-    /// The delay is over.
-    fn close_doors(&self) {
-        self.change(|course| course.enter(Phase::Draining));
+    /// Completes once the announcement of this `turn` has been cancelled.
+    async fn cancelled(&self, turn: u64) {
+        self.until(|course| course.turn != turn).await;
+    }
+
+    /// Ends the delay of the announcement of this `turn`; returns whether it is still the one in force.
+    fn close_ports(&self, turn: u64) -> bool {
+        self.change(|course| {
+            let is_in_force = course.turn == turn;
+            if is_in_force {
+                course.enter(Phase::Draining);
+            }
+            is_in_force
+        })
     }
 
     /// A drain is out of time: what is left is to be dropped.
@@ -249,30 +315,37 @@ impl Shutdown {
 
     /// Nothing is left; completes once the process is to end.
     pub(crate) async fn settle(&self) {
-        let phase = self.change(|course| course.enter(Phase::Drained));
+        self.change(|course| course.enter(Phase::Drained));
+        let phase = self.phase();
         tracing::info!(phase = phase.as_str(), afterwards = self.course().afterwards.as_str(), "drain");
         self.0.exiting.cancelled().await;
     }
 
-    fn change(&self, change: impl FnOnce(&mut Course)) -> Phase {
-        let mut course = self.course();
-        change(&mut course);
-        let Course { phase, afterwards, .. } = *course;
-        for (token, is_due) in [
-            (&self.0.announced, phase >= Phase::Announced),
-            (&self.0.draining, phase >= Phase::Draining),
-            (&self.0.aborting, phase == Phase::Aborting),
-            (&self.0.exiting, afterwards == Afterwards::Exit || phase == Phase::Aborting),
-        ] {
-            if is_due {
-                token.cancel();
-            }
-        }
-        phase
+    async fn until(&self, is_so: impl FnMut(&Course) -> bool) {
+        // The sender lives as long as `self`: there is no error.
+        let _ = self.0.course.subscribe().wait_for(is_so).await;
     }
 
-    fn course(&self) -> MutexGuard<'_, Course> {
-        self.0.course.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change<T>(&self, change: impl FnOnce(&mut Course) -> T) -> T {
+        let mut outcome = None;
+        self.0.course.send_modify(|course| {
+            outcome = Some(change(course));
+            let Course { phase, afterwards, .. } = *course;
+            for (token, is_due) in [
+                (&self.0.draining, phase >= Phase::Draining),
+                (&self.0.aborting, phase == Phase::Aborting),
+                (&self.0.exiting, afterwards == Afterwards::Exit || phase == Phase::Aborting),
+            ] {
+                if is_due {
+                    token.cancel();
+                }
+            }
+        });
+        outcome.expect("send_modify calls its closure once")
+    }
+
+    fn course(&self) -> Course {
+        *self.0.course.borrow()
     }
 }
 
@@ -282,21 +355,57 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Which of announced, draining, aborting and exiting are cancelled.
+    /// Returns whether the end is announced, and which of draining, aborting and exiting are cancelled.
     fn cancelled(shutdown: &Shutdown) -> [bool; 4] {
-        let State { announced, draining, aborting, exiting, .. } = &*shutdown.0;
-        [announced, draining, aborting, exiting].map(CancellationToken::is_cancelled)
+        let State { draining, aborting, exiting, .. } = &*shutdown.0;
+        let [draining, aborting, exiting] = [draining, aborting, exiting].map(CancellationToken::is_cancelled);
+        [shutdown.phase() >= Phase::Announced, draining, aborting, exiting]
+    }
+
+    /// Ends the delay of the announcement in force.
+    fn close_ports(shutdown: &Shutdown) {
+        assert!(shutdown.close_ports(shutdown.course().turn), "it is in force");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announcement_of_a_command_can_be_cancelled_and_one_of_a_signal_cannot() {
+        let shutdown = Shutdown::on_request();
+        assert_eq!((shutdown.cancel(), shutdown.cancelled_at()), (Ok(()), None), "there is nothing to cancel");
+        let plan = |seconds| Plan { window: seconds * SECOND, ..Plan::default() };
+        shutdown.prepare(plan(1));
+        shutdown.drain();
+        let turn = shutdown.course().turn;
+        shutdown.prepare(plan(2));
+        assert_eq!((shutdown.cancel(), shutdown.phase()), (Ok(()), Phase::Serving));
+        assert_eq!(shutdown.cancelled_at(), Some(shutdown.since()));
+        assert_eq!(cancelled(&shutdown), [false; 4]);
+        shutdown.cancelled(turn).await;
+        shutdown.serving().await;
+        assert!(!shutdown.close_ports(turn), "the delay of a cancelled announcement closes no port");
+        shutdown.drain();
+        assert_eq!(shutdown.course().plan, plan(2), "the plan of the second announcement");
+        assert!(!shutdown.close_ports(turn), "nor does it cut the next one short");
+        shutdown.cancelled(turn).await;
+        assert_eq!(shutdown.advance(), Phase::Announced, "a signal asks for the exit");
+        assert_eq!((shutdown.cancel(), shutdown.phase()), (Err(CancelError::Exiting), Phase::Announced));
+        close_ports(&shutdown);
+        assert_eq!(shutdown.cancel(), Err(CancelError::PortsClosed));
+        let drained = Shutdown::on_request();
+        drained.drain();
+        close_ports(&drained);
+        drained.change(|course| course.enter(Phase::Drained));
+        assert_eq!((drained.cancel(), drained.phase()), (Err(CancelError::PortsClosed), Phase::Drained));
     }
 
     #[test]
     fn the_first_signal_drains_and_the_second_aborts() {
-        for doors_closed in [false, true] {
+        for ports_closed in [false, true] {
             let shutdown = Shutdown::on_request();
             assert_eq!((shutdown.phase(), cancelled(&shutdown)), (Phase::Serving, [false; 4]));
             assert_eq!(shutdown.advance(), Phase::Announced);
             assert_eq!(cancelled(&shutdown), [true, false, false, true]);
-            if doors_closed {
-                shutdown.close_doors();
+            if ports_closed {
+                close_ports(&shutdown);
                 assert_eq!((shutdown.phase(), cancelled(&shutdown)), (Phase::Draining, [true, true, false, true]));
             }
             assert_eq!(shutdown.advance(), Phase::Aborting);
@@ -312,24 +421,24 @@ mod tests {
         let since = shutdown.since();
         assert_eq!(shutdown.drain(), Phase::Announced, "not an abort");
         assert_eq!((shutdown.since(), cancelled(&shutdown)), (since, [true, false, false, false]));
-        shutdown.close_doors();
+        close_ports(&shutdown);
         assert_eq!(shutdown.drain(), Phase::Draining);
         assert_eq!(cancelled(&shutdown), [true, true, false, false]);
     }
 
     #[test]
     fn a_signal_in_a_drain_that_stays_asks_for_the_exit_and_only_the_next_one_aborts() {
-        for doors_closed in [false, true] {
+        for ports_closed in [false, true] {
             let shutdown = Shutdown::on_request();
             shutdown.drain();
-            if doors_closed {
-                shutdown.close_doors();
+            if ports_closed {
+                close_ports(&shutdown);
             }
             let phase = shutdown.phase();
             assert_eq!(shutdown.advance(), phase);
-            assert_eq!(cancelled(&shutdown), [true, doors_closed, false, true]);
+            assert_eq!(cancelled(&shutdown), [true, ports_closed, false, true]);
             assert_eq!(shutdown.drain(), phase, "who asked for the exit shall have it");
-            assert_eq!(cancelled(&shutdown), [true, doors_closed, false, true]);
+            assert_eq!(cancelled(&shutdown), [true, ports_closed, false, true]);
             assert_eq!(shutdown.advance(), Phase::Aborting);
         }
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Cidr, ConnectionLimit};
 use crate::generation::Current;
 use crate::suspension::Credit;
+use crate::telemetry::lines;
 use crate::telemetry::metrics::{Active, Metrics};
 
 /// At most one log line of a kind in this time.
@@ -173,7 +174,8 @@ impl Gate {
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusals) = complaints.due(Instant::now()) {
             let mend = refusal.mend(self.current.load().settings.limits.connections);
-            tracing::warn!(reason = refusal.reason(), client.address = %client, refusals, mend, "connection.refused");
+            let (reason, (address, port)) = (refusal.reason(), lines::client(client));
+            tracing::warn!(reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
         }
     }
 

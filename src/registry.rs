@@ -13,6 +13,7 @@ use std::ops::Bound;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -20,9 +21,12 @@ pub use closed::{Closed, DEFAULT_KEPT};
 pub use events::{Cursor, Event, Events, RING, Told};
 pub use live::{Live, Opening};
 
-use self::closed::Kept;
+use self::closed::{ClientKey, Clients, Kept};
 use crate::heartbeat::UpstreamPulse;
 use crate::relay::{Control, Ending, Traffic};
+
+/// The time after the end of a session in which another one of its client is a reconnect.
+const RECONNECT: Duration = Duration::from_secs(60);
 
 /// Names one session: unique in this process, and unlikely to repeat in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +60,7 @@ impl FromStr for ConnId {
 #[derive(Debug)]
 pub struct Registry {
     next: AtomicU64,
+    clients: Clients,
     sessions: Mutex<Sessions>,
     events: Events,
 }
@@ -84,6 +89,7 @@ impl Registry {
         let sessions = Sessions { live: BTreeMap::new(), closed: Kept::new(DEFAULT_KEPT), ended: Default::default() };
         Self {
             next: AtomicU64::new(u64::from(seed) << 32 | 1),
+            clients: Clients::default(),
             sessions: Mutex::new(sessions),
             events: Events::default(),
         }
@@ -105,9 +111,14 @@ impl Registry {
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
         let pulse = Arc::clone(&opening.pulse);
         let live = Arc::new(Live::new(opening));
-        self.lock().live.insert(live.id, Arc::clone(&live));
+        let client = self.clients.key_of(&live.facts);
+        let mut sessions = self.lock();
+        sessions.live.insert(live.id, Arc::clone(&live));
+        let before = sessions.closed.last_of(client).cloned();
+        drop(sessions);
         self.events.publish(Event::Opened(Arc::clone(&live)));
-        Entry { live, registry: Arc::clone(self), _pulse: pulse }
+        let is_reconnect = before.is_some_and(|closed| closed.was_of(&live, RECONNECT));
+        Entry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: pulse }
     }
 
     /// How many sessions are live.
@@ -182,13 +193,18 @@ impl Registry {
     }
 
     /// A session is live no longer, and `passed` is what has passed in it. Returns whether it was.
-    fn leave(&self, id: ConnId, closed: Option<&Arc<Closed>>, passed: impl FnOnce() -> (Traffic, Traffic)) -> bool {
+    fn leave(
+        &self,
+        id: ConnId,
+        closed: Option<(ClientKey, &Arc<Closed>)>,
+        passed: impl FnOnce() -> (Traffic, Traffic),
+    ) -> bool {
         let mut sessions = self.lock();
         let Some(left) = sessions.live.remove(&id) else { return false };
         let (from_client, from_app) = passed();
         sessions.ended.0 += from_client;
         sessions.ended.1 += from_app;
-        let forgotten = closed.and_then(|closed| sessions.closed.push(Arc::clone(closed)));
+        let forgotten = closed.and_then(|(client, closed)| sessions.closed.push(client, Arc::clone(closed)));
         // What is let go is let go behind the lock.
         drop(sessions);
         drop((left, forgotten));
@@ -205,6 +221,8 @@ impl Registry {
 pub struct Entry {
     live: Arc<Live>,
     registry: Arc<Registry>,
+    client: ClientKey,
+    is_reconnect: bool,
     /// Its app is watched for as long as it has sessions.
     _pulse: Arc<UpstreamPulse>,
 }
@@ -213,6 +231,12 @@ impl Entry {
     /// The session.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// Whether its client had a session that closed in the last minute and is kept still. Two clients with one address and
+    /// one user agent are not told apart.
+    pub fn is_reconnect(&self) -> bool {
+        self.is_reconnect
     }
 
     /// Where it is entered.
@@ -224,7 +248,7 @@ impl Entry {
     pub fn close(&self, ending: Ending) -> Arc<Closed> {
         let passed = (ending.from_client, ending.from_upstream);
         let closed = Arc::new(Closed::new(&self.live, ending));
-        if self.registry.leave(self.live.id, Some(&closed), || passed) {
+        if self.registry.leave(self.live.id, Some((self.client, &closed)), || passed) {
             self.registry.events.publish(Event::Closed(Arc::clone(&closed)));
         }
         closed

@@ -35,7 +35,7 @@ use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
 use crate::tls::{ClientLeg, Terminator, Terms};
-use crate::upstream::{Apps, pulse};
+use crate::upstream::{Apps, Unusable, pulse};
 
 pub use error::{RunError, StartError};
 
@@ -49,9 +49,12 @@ pub struct Server {
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
     admin: admin::Bound,
-    dev: bool,
+    dev: Option<OnUnreachable>,
     follows: Option<Follows>,
 }
+
+/// The hint for a developer whose app cannot be reached.
+type OnUnreachable = Box<dyn FnOnce(&Unusable) + Send>;
 
 /// The configuration of a server that takes up what becomes of it.
 struct Follows {
@@ -95,22 +98,23 @@ impl Server {
     fn with_apps(settings: Settings, terms: Option<Terms>, apps: Apps) -> Result<Self, StartError> {
         let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
-        let (address, tls) = open(settings.listen.address, workers)?;
+        let (address, tls) = open(settings.listen.address, "listen.address", workers)?;
         let (redirect, plain) = match settings.listen.redirect {
-            Some(at) => open(at, workers).map(|(address, listeners)| (Some(address), listeners))?,
+            Some(at) => open(at, "listen.redirect", workers).map(|(address, listeners)| (Some(address), listeners))?,
             None => (None, Vec::new()),
         };
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
         let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
         let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
-        Ok(Self { current, address, redirect, listeners, admin, dev: false, follows: None })
+        Ok(Self { current, address, redirect, listeners, admin, dev: None, follows: None })
     }
 
-    /// Makes it one for a developer's machine, on which a client may be made to look dead.
+    /// Makes it one for a developer's machine, on which a client may be made to look dead. The first request that cannot
+    /// be connected to the app calls `unreachable`.
     #[must_use]
-    pub fn for_development(self) -> Self {
-        Self { dev: true, ..self }
+    pub fn for_development(self, unreachable: impl FnOnce(&Unusable) + Send + 'static) -> Self {
+        Self { dev: Some(Box::new(unreachable)), ..self }
     }
 
     /// Where clients connect: the configured address with the real port.
@@ -202,7 +206,7 @@ impl Server {
                 );
                 std::future::pending().await
             };
-            let admin = self.admin.serve(administration(&shared, self.address, self.dev, reloader))?;
+            let admin = self.admin.serve(administration(&shared, self.address, self.dev.is_some(), reloader))?;
             let listeners = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = listeners
                 .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
@@ -216,6 +220,7 @@ impl Server {
                 never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = tell_of_drain(&shared) => match never {},
                 never = note_pauses(&shared) => match never {},
+                never = report_unreachable(&shared, self.dev) => match never {},
             };
             // Last of all: until now whoever asks is told how far the end has come.
             admin.end();
@@ -281,16 +286,28 @@ async fn keep_plan(shared: &Shared) -> Infallible {
     std::future::pending().await
 }
 
-/// Lets the metrics tell that the end has begun.
+/// Keeps the metric of an announced end.
 async fn tell_of_drain(shared: &Shared) -> Infallible {
-    shared.shutdown.announced().cancelled().await;
-    shared.metrics.draining(true);
+    loop {
+        shared.shutdown.announced().await;
+        shared.metrics.draining(true);
+        shared.shutdown.serving().await;
+        shared.metrics.draining(false);
+    }
+}
+
+/// Calls `unreachable` at the first request that cannot be connected to the default app.
+async fn report_unreachable(shared: &Shared, unreachable: Option<OnUnreachable>) -> Infallible {
+    let app = shared.current.load().apps.iter().next().cloned();
+    if let (Some(unreachable), Some(app)) = (unreachable, app) {
+        unreachable(app.first_failure().await);
+    }
     std::future::pending().await
 }
 
 /// Keeps a record of this thread's pauses once a drain has begun, whose deadlines are the only ones here.
 async fn note_pauses(shared: &Shared) -> Infallible {
-    shared.shutdown.announced().cancelled().await;
+    shared.shutdown.announced().await;
     watched(std::future::pending()).await
 }
 
@@ -412,10 +429,14 @@ fn door(shared: &Shared, handshakes: bool) -> Door {
 }
 
 /// A port, once for each worker, and its address.
-fn open(at: SocketAddr, workers: NonZeroUsize) -> Result<(SocketAddr, Vec<StdListener>), StartError> {
+fn open(
+    at: SocketAddr,
+    key: &'static str,
+    workers: NonZeroUsize,
+) -> Result<(SocketAddr, Vec<StdListener>), StartError> {
     accept::listeners(at, workers)
         .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)))
-        .map_err(|source| StartError::Listen { address: at, source })
+        .map_err(|source| StartError::Listen { address: at, key, source })
 }
 
 fn runtime() -> io::Result<Runtime> {

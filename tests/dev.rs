@@ -135,6 +135,10 @@ async fn the_page_and_the_echo_are_served_behind_a_certificate_that_can_be_trust
     let page = get(dev.trusted().await, "/").await;
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
     assert!(page.contains("pings this browser after 5s of"), "{page}");
+    let inspect = format!("<a href=\"{}\">", word_after(&dev.guide, "inspect    "));
+    assert!(page.contains(&inspect), "no link {inspect} in {page}");
+    assert!(page.contains("\nby(\"connect\").click();\n"), "it connects by itself: {page}");
+    let page = page.replace(&inspect, "");
     for asset in ["src=", "url(", "@import", "http://"] {
         assert!(!page.contains(asset), "the page needs nothing else, but has {asset:?}");
     }
@@ -317,8 +321,35 @@ async fn it_stands_in_front_of_an_app_that_runs_already() {
 }
 
 #[tokio::test]
+async fn an_app_that_is_not_there_is_asked_for_once_at_the_first_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
+    let port = listener.local_addr().expect("bound").port();
+    drop(listener);
+    let url = format!("http://127.0.0.1:{port}");
+    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--to", &url]).await;
+    let express = "Express: `app.set('trust proxy', 'loopback')`, or secure cookies are not set.";
+    assert_eq!(dev.guide.matches(express).count(), 1, "{}", dev.guide);
+    for _ in 0..2 {
+        assert!(get(dev.trusted().await, "/").await.starts_with("HTTP/1.1 502 "));
+    }
+    let hint =
+        format!("Nothing answers at {url} (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
+    dev.signal("-INT");
+    let mut printed = String::new();
+    while let Some(line) = within("a line", dev.stdout.next_line()).await.expect("UTF-8") {
+        printed = printed + &line + "\n";
+    }
+    assert_eq!(printed.matches(&hint).count(), 1, "{printed}");
+    assert!(within("its end", dev.child.wait()).await.expect("waited for").success());
+}
+
+#[tokio::test]
 async fn an_app_that_cannot_be_meant_is_refused_with_a_reason() {
-    for (to, expected) in [("ftp://127.0.0.1:3000", "http://"), ("127.0.0.1:3000", "http://127.0.0.1:3000")] {
+    for (to, expected) in [
+        ("3000", "write \"http://127.0.0.1:3000\""),
+        ("ftp://127.0.0.1:3000", "http://"),
+        ("127.0.0.1:3000", "http://127.0.0.1:3000"),
+    ] {
         let child = command(&["--listen", "127.0.0.1:0", "--to", to]);
         let output = within("its end", child.wait_with_output()).await.expect("waited for");
         let text = String::from_utf8_lossy(&output.stderr);

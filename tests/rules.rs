@@ -271,6 +271,40 @@ fn what_the_rules_allow_is_not_reported() {
     }
 }
 
+/// `line: text` for every place in `source` where a log line has an error without its causes.
+fn errors_without_causes(source: &str) -> Vec<String> {
+    let without = |line: &str| {
+        let field = line.split_once("error = ").map(|(_, value)| value);
+        let is_bare = line.contains("%error") || line.contains("?error");
+        is_bare
+            || field.is_some_and(|value| value.starts_with('%') && !value.starts_with("%Chain("))
+            || field.is_some_and(|value| value.contains("dyn Error") || value.contains("dyn std::error::Error"))
+    };
+    let lines = source.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.starts_with("//") && without(line));
+    lines.map(|(line, number)| format!("{number}: {line}")).collect()
+}
+
+#[test]
+fn an_error_in_a_log_line_has_its_causes() {
+    let root = root().join("src");
+    // `config` may not import the type, and logs an error of the system alone, which has no causes.
+    let files = imports::sources(&root).into_iter().filter(|file| !file.starts_with("config/"));
+    let found: Vec<_> = files
+        .flat_map(|file| {
+            let source = fs::read_to_string(root.join(&file)).expect("the source is readable");
+            errors_without_causes(&source).into_iter().map(move |found| format!("src/{file}:{found}"))
+        })
+        .collect();
+    assert!(found.is_empty(), "write `error = %Chain(&error)`:\n{}", found.join("\n"));
+    for bare in ["warn!(%error, \"x\");", "warn!(error = %error);", "debug!(error = &e as &dyn std::error::Error)"] {
+        assert_eq!(errors_without_causes(bare).len(), 1, "{bare}");
+    }
+    assert_eq!(
+        errors_without_causes("warn!(error = %Chain(&error), \"x\");\nlet error = parse();"),
+        Vec::<String>::new()
+    );
+}
+
 #[test]
 fn a_test_module_in_a_file_of_its_own_is_no_source() {
     let dir = tempfile::TempDir::new().expect("make a temporary directory");

@@ -17,7 +17,8 @@ use super::auth::{self, Guard, Way};
 use super::fields::Fields;
 use super::stats::{Shared, Stats};
 use super::view::{Clock, unix};
-use super::{Context, connections, events, page};
+use super::{Context, connections, diagnosis, events, page};
+use crate::drain::CancelError;
 use crate::reload::{Outcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
@@ -41,11 +42,13 @@ enum Endpoint<'a> {
     Info,
     Connections,
     Connection(&'a str),
+    Diagnosis(&'a str),
     CloseOne(&'a str),
     CloseMany,
     SimulateDead(&'a str),
     Events,
     Drain,
+    CancelDrain,
     Reload,
     Config,
     Certs,
@@ -60,10 +63,12 @@ impl<'a> Endpoint<'a> {
             [Some("connections"), None, ..] => Self::Connections,
             [Some("connections"), Some("close"), None, _] => Self::CloseMany,
             [Some("connections"), Some(id), None, _] => Self::Connection(id),
+            [Some("connections"), Some(id), Some("diagnosis"), None] => Self::Diagnosis(id),
             [Some("connections"), Some(id), Some("close"), None] => Self::CloseOne(id),
             [Some("connections"), Some(id), Some("simulate-dead"), None] => Self::SimulateDead(id),
             [Some("events"), None, ..] => Self::Events,
             [Some("drain"), None, ..] => Self::Drain,
+            [Some("drain"), Some("cancel"), None, _] => Self::CancelDrain,
             [Some("reload"), None, ..] => Self::Reload,
             [Some("config"), None, ..] => Self::Config,
             [Some("certs"), None, ..] => Self::Certs,
@@ -74,7 +79,7 @@ impl<'a> Endpoint<'a> {
     /// The methods that it has, as `Allow` says them. Whatever changes something is a POST, which no link makes.
     fn allow(self) -> &'static str {
         match self {
-            Self::CloseOne(_) | Self::CloseMany | Self::SimulateDead(_) => "POST",
+            Self::CloseOne(_) | Self::CloseMany | Self::SimulateDead(_) | Self::CancelDrain => "POST",
             Self::Drain | Self::Reload => "GET, HEAD, POST",
             _ => READ,
         }
@@ -143,6 +148,7 @@ impl Api {
         match endpoint {
             Endpoint::Connections => connections::list(&self.context, self.generation(), request.uri().query()),
             Endpoint::Connection(id) => connections::one(&self.context, id),
+            Endpoint::Diagnosis(id) => diagnosis::one(&self.context, self.generation(), id),
             Endpoint::Events => events::stream(self, request.headers()),
             Endpoint::Drain => Ok(json(StatusCode::OK, &self.draining())),
             Endpoint::Reload => self.reloaded(),
@@ -163,6 +169,10 @@ impl Api {
                 self.context.shutdown.drain();
                 tracing::info!(target: TARGET, phase = self.context.shutdown.phase().as_str(), "admin.drain");
                 Ok(json(StatusCode::ACCEPTED, &self.draining()))
+            }
+            Endpoint::CancelDrain => {
+                Fields::read(request, &[]).await?;
+                self.cancel_drain()
             }
             _ => {
                 Fields::read(request, &[]).await?;
@@ -196,6 +206,23 @@ impl Api {
             phase: shutdown.phase().as_str(),
             sessions: self.context.registry.len(),
             since: unix(shutdown.since()),
+            cancelled_at: shutdown.cancelled_at().map(unix),
+        }
+    }
+
+    fn cancel_drain(&self) -> Result<Response<Body>, Refusal> {
+        let cancelled = self.context.shutdown.cancel();
+        tracing::info!(target: TARGET, phase = self.context.shutdown.phase().as_str(), "admin.drain_cancel");
+        match cancelled {
+            Ok(()) => Ok(json(StatusCode::OK, &self.draining())),
+            Err(error) => {
+                let code = match error {
+                    CancelError::PortsClosed => "ports_closed",
+                    CancelError::Exiting => "exiting",
+                };
+                let message = format!("{error}; wait for the drain to end, then start the proxy again");
+                Err(Refusal::new(StatusCode::CONFLICT, code, message))
+            }
         }
     }
 
@@ -261,6 +288,8 @@ struct Draining {
     phase: &'static str,
     sessions: usize,
     since: f64,
+    /// The time of the last cancellation.
+    cancelled_at: Option<f64>,
 }
 
 #[derive(Serialize)]

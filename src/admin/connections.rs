@@ -51,7 +51,7 @@ pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> R
     let query = Query::of(query, &known)?;
     let state = query.parse("state", "open, closed or all")?.unwrap_or(State::Open);
     let filter = Filter::of_query(&query)?;
-    let window = Window::of_query(&query)?;
+    let window = Window::of_query(&query, state)?;
     let clock = Clock::now();
     let mut rows = rows(&context.registry, state);
     rows.retain(|row| filter.admits(row));
@@ -64,11 +64,15 @@ pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> R
 
 /// `GET /v1/connections/{id}`.
 pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, Refusal> {
-    let row = match find(context, id)? {
+    Ok(json(StatusCode::OK, &row(context, id)?.show(Clock::now())))
+}
+
+/// Returns the session that `id` names, as it is now.
+pub(super) fn row(context: &Context, id: &str) -> Result<Row, Refusal> {
+    Ok(match find(context, id)? {
         Found::Live(live) => Row::from(live),
         Found::Closed(closed) => Row::Closed(closed),
-    };
-    Ok(json(StatusCode::OK, &row.show(Clock::now())))
+    })
 }
 
 /// `POST /v1/connections/{id}/close`.

@@ -5,15 +5,13 @@
 
 use std::sync::Arc;
 
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::Context;
 use super::answer::{Body, Refusal, content};
 use crate::drain::Phase;
-
-/// `OpenMetrics` 1.0, as Prometheus knows it.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::telemetry::metrics::Exposition;
 
 pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Response<Body> {
     let (status, word) = match request.uri().path() {
@@ -29,7 +27,12 @@ pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Respons
         return refusal.with(ALLOW, HeaderValue::from_static("GET, HEAD")).into();
     }
     if word.is_empty() {
-        return content(status, HeaderValue::from_static(OPEN_METRICS), context.metrics.encode());
+        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let exposition = Exposition::of_accept(accept.unwrap_or_default());
+        let kind = HeaderValue::from_static(exposition.content_type());
+        let mut response = content(status, kind, context.metrics.encode_as(exposition));
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        return response;
     }
     content(status, HeaderValue::from_static("text/plain; charset=utf-8"), format!("{word}\n"))
 }

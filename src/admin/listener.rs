@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::accept;
 use crate::config::AdminSocket;
+use crate::telemetry::Chain;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 128;
@@ -23,7 +24,7 @@ const OWNER_ONLY: u32 = 0o600;
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The health port.
-    #[error("cannot serve health and metrics on {address} (admin.health): {source}")]
+    #[error("cannot serve health and metrics on {address} (admin.health): {source}{}", accept::port_remedy(source))]
     Health {
         /// As configured.
         address: SocketAddr,
@@ -31,7 +32,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The admin port.
-    #[error("cannot open the admin port {address} (admin.socket): {source}")]
+    #[error("cannot open the admin port {address} (admin.socket): {source}{}", accept::port_remedy(source))]
     Port {
         /// As configured.
         address: SocketAddr,
@@ -39,7 +40,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The unix socket.
-    #[error("cannot open the admin socket {} (admin.socket): {source}", path.display())]
+    #[error("cannot open the admin socket {} (admin.socket): {source}{}", path.display(), folder_remedy(path, source))]
     Socket {
         /// Its path.
         path: PathBuf,
@@ -58,6 +59,18 @@ pub enum BindError {
         /// The path.
         path: PathBuf,
     },
+}
+
+/// The remedy for a socket whose folder is missing or not writable, as the end of a sentence.
+fn folder_remedy(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("; make its folder {folder}, or set admin.socket = \"off\""),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("; let the user that pulsegate runs as write to {folder}, or set admin.socket = \"off\"")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The listener of health and metrics.
@@ -103,7 +116,7 @@ impl Administration {
                 }
                 Err(error) if *required => Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, "no admin socket");
+                    tracing::warn!(error = %Chain(&error), "no admin socket");
                     Ok(None)
                 }
             },

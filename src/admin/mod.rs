@@ -3,6 +3,7 @@
 //! ```text
 //! listener → serve ─┬→ health
 //!                   └→ auth → api ─┬→ connections (filter, order → view, sentence)
+//!                                  ├→ diagnosis (story)
 //!                                  ├→ events (stats)
 //!                                  └→ page
 //! ```
@@ -14,6 +15,7 @@ mod answer;
 mod api;
 mod auth;
 mod connections;
+mod diagnosis;
 mod events;
 mod fields;
 mod filter;
@@ -27,6 +29,7 @@ mod sentence;
 mod serve;
 mod stall;
 mod stats;
+mod story;
 mod view;
 
 use std::io;
@@ -46,6 +49,7 @@ use crate::generation::Current;
 use crate::registry::Registry;
 use crate::reload::Reloader;
 use crate::suspension::watched;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::Metrics;
 
 pub use listener::BindError;
@@ -146,7 +150,7 @@ impl Bound {
             thread::Builder::new().name("admin".to_owned()).spawn(move || {
                 let serve = serve::serve(self, Arc::new(context), stop);
                 if let Err(error) = runtime.block_on(watched(serve)) {
-                    tracing::error!(%error, "admin.lost");
+                    tracing::error!(error = %Chain(&error), "admin.lost");
                 }
                 // Nobody waits for what an abandoned client still has open.
                 runtime.shutdown_background();

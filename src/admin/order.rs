@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use super::answer::Refusal;
 use super::query::{Query, wrong};
-use super::view::{Row, nanos};
+use super::view::{Row, State, nanos};
 use crate::registry::ConnId;
 
 /// What sessions are sorted by.
@@ -25,9 +25,11 @@ enum Key {
     BytesOut,
     Client,
     Route,
+    Closed,
+    Held,
 }
 
-const KEYS: [(&str, Key); 8] = [
+const KEYS: [(&str, Key); 10] = [
     ("opened", Key::Opened),
     ("rtt", Key::Rtt),
     ("idle", Key::Idle),
@@ -36,6 +38,8 @@ const KEYS: [(&str, Key); 8] = [
     ("bytes_out", Key::BytesOut),
     ("client", Key::Client),
     ("route", Key::Route),
+    ("closed", Key::Closed),
+    ("held", Key::Held),
 ];
 
 /// By which key, and which way.
@@ -75,11 +79,11 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The parameters of a query that it reads.
-    pub(super) fn of_query(query: &Query<'_>) -> Result<Self, Refusal> {
+    /// Reads the parameters `sort`, `limit` and `cursor` of a query for sessions in `state`.
+    pub(super) fn of_query(query: &Query<'_>, state: State) -> Result<Self, Refusal> {
         const LIMIT: usize = 100;
         const MOST: usize = 10_000;
-        let order = query.text("sort").map_or(Ok(Order { key: Key::Opened, descending: false }), Order::parse)?;
+        let order = query.text("sort").map_or(Ok(Order::of(state)), Order::parse)?;
         let must_be = format!("a whole number from 1 to {MOST}");
         let limit: Option<usize> = query.parse("limit", &must_be)?;
         let limit = limit.unwrap_or(LIMIT);
@@ -105,6 +109,14 @@ impl Window {
 }
 
 impl Order {
+    /// The order of sessions in `state` where the query names none: newest closed first, otherwise oldest opened first.
+    fn of(state: State) -> Self {
+        match state {
+            State::Closed => Self { key: Key::Closed, descending: true },
+            State::Open | State::All => Self { key: Key::Opened, descending: false },
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, Refusal> {
         let (name, descending) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
         match KEYS.iter().find(|(known, _)| *known == name) {
@@ -131,6 +143,9 @@ impl Order {
                 std::net::IpAddr::V6(address) => address.to_bits(),
             }),
             Key::Route => Value::Text(row.route()),
+            Key::Closed => number(row.closed_at().map(nanos)),
+            // A session that has ended holds nothing.
+            Key::Held => number(row.held().map(|(to_app, to_client)| (to_app + to_client) as u128)),
         };
         Position { value, id: row.id() }
     }

@@ -20,11 +20,12 @@ const MOMENT: Duration = Duration::from_secs(1);
 pub(super) fn sentence(ending: &Ending, policy: &Policy) -> String {
     let detail = |otherwise| ending.detail.unwrap_or(otherwise);
     match (ending.reason, ending.initiator) {
-        (EndReason::Normal, Initiator::Client) => client_left(ending),
+        (EndReason::Normal, Initiator::Client) => client_closed(ending),
         (EndReason::Normal, Initiator::Upstream) => {
             format!("app closed the session {}", with(ending.upstream_code, &ending.close_reason))
         }
         (EndReason::Normal, Initiator::Proxy) => "session ended".to_owned(),
+        (EndReason::ClientLost, _) => format!("client's connection {}", lost(ending)),
         (EndReason::HeartbeatTimeout, _) => silent(ending, policy),
         (EndReason::SlowReader, _) => {
             format!("client stopped reading: it took nothing of what was sent to it for {}", span(policy.write_stall))
@@ -34,7 +35,7 @@ pub(super) fn sentence(ending: &Ending, policy: &Policy) -> String {
         }
         (EndReason::Drain, _) => format!("proxy was drained; {}", told(ending)),
         (EndReason::UpstreamLost, Initiator::Upstream) => {
-            format!("app's connection ended without a Close; {}", told(ending))
+            format!("app's connection {}; {}", lost(ending), told(ending))
         }
         (EndReason::UpstreamLost, _) => {
             let what = detail("silent for too long");
@@ -54,14 +55,20 @@ pub(super) fn sentence(ending: &Ending, policy: &Policy) -> String {
     }
 }
 
-fn client_left(ending: &Ending) -> String {
-    match (ending.client_code, ending.detail) {
-        (_, Some(detail)) => format!("client's connection broke without a Close: {detail}"),
-        (NO_CLOSE, None) => "client's connection ended without a Close".to_owned(),
-        (GOING_AWAY, None) if ending.close_reason.is_empty() => {
+fn client_closed(ending: &Ending) -> String {
+    match ending.client_code {
+        GOING_AWAY if ending.close_reason.is_empty() => {
             "client went away: its page was left, or its program ended (1001)".to_owned()
         }
-        (code, None) => format!("client closed the session {}", with(code, &ending.close_reason)),
+        code => format!("client closed the session {}", with(code, &ending.close_reason)),
+    }
+}
+
+/// How a connection was lost, behind its name.
+fn lost(ending: &Ending) -> String {
+    match ending.detail {
+        Some(detail) => format!("broke without a Close: {detail}"),
+        None => "ended without a Close".to_owned(),
     }
 }
 
@@ -123,7 +130,7 @@ fn with(code: u16, text: &str) -> String {
 }
 
 /// A time as people say it: `41 ms`, `45.2 s`, `10 min`, `3.5 h`.
-fn span(time: Duration) -> String {
+pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (value, unit) = match seconds {
         ..0.0995 => (seconds * 1000.0, "ms"),
@@ -153,6 +160,7 @@ mod tests {
             client_code: 1012,
             upstream_code: 1006,
             close_reason: Box::default(),
+            upstream_close_reason: Box::default(),
             from_client: Traffic::default(),
             from_upstream: Traffic::default(),
             heartbeat: Stats::default(),
@@ -202,24 +210,34 @@ mod tests {
 
     #[test]
     fn who_leaves_is_told_by_how() {
-        let left = |code, text: &str, detail| Ending {
+        let left = |code, text: &str| Ending {
             client_code: code,
             upstream_code: code,
             close_reason: text.into(),
-            detail,
             ..ending(Initiator::Client, EndReason::Normal)
         };
+        let lost = |initiator, reason, detail| Ending { client_code: 1006, detail, ..ending(initiator, reason) };
+        let (client, app) = (Initiator::Client, Initiator::Upstream);
+        let reset = Some("connection reset");
         for (ending, expected) in [
-            (left(1000, "", None), "client closed the session with 1000"),
-            (left(1005, "", None), "client closed the session without a code"),
-            (left(1001, "", None), "client went away: its page was left, or its program ended (1001)"),
-            (left(4001, "so \"long\"", None), r#"client closed the session with 4001 "so \"long\"""#),
-            (left(1006, "", Some("connection reset")), "client's connection broke without a Close: connection reset"),
-            (left(1006, "", None), "client's connection ended without a Close"),
+            (left(1000, ""), "client closed the session with 1000"),
+            (left(1005, ""), "client closed the session without a code"),
+            (left(1001, ""), "client went away: its page was left, or its program ended (1001)"),
+            (left(4001, "so \"long\""), r#"client closed the session with 4001 "so \"long\"""#),
+            (lost(client, EndReason::ClientLost, reset), "client's connection broke without a Close: connection reset"),
+            (lost(client, EndReason::ClientLost, None), "client's connection ended without a Close"),
+            (
+                lost(app, EndReason::UpstreamLost, reset),
+                "app's connection broke without a Close: connection reset; client could not be told",
+            ),
+            (
+                lost(app, EndReason::UpstreamLost, None),
+                "app's connection ended without a Close; client could not be told",
+            ),
         ] {
             assert_eq!(said(&ending), expected);
         }
-        let app = Ending { initiator: Initiator::Upstream, ..left(4003, "banned", None) };
+        let app = Ending { initiator: Initiator::Upstream, ..left(4003, "banned") };
         assert_eq!(said(&app), r#"app closed the session with 4003 "banned""#);
     }
 
@@ -262,8 +280,8 @@ mod tests {
     #[test]
     fn every_end_has_a_sentence_of_its_own() {
         use EndReason::{
-            Admin, Drain, HeartbeatTimeout, MaxAge, Normal, ProtocolError, Rate, SlowReader, TooBig, Trickle,
-            UpstreamLost,
+            Admin, ClientLost, Drain, HeartbeatTimeout, MaxAge, Normal, ProtocolError, Rate, SlowReader, TooBig,
+            Trickle, UpstreamLost,
         };
         use Initiator::{Client, Proxy, Upstream};
         let mut seen = BTreeSet::new();
@@ -282,6 +300,7 @@ mod tests {
         ];
         let all = by_proxy.map(|reason| (Proxy, reason)).into_iter().chain([
             (Client, Normal),
+            (Client, ClientLost),
             (Upstream, Normal),
             (Upstream, UpstreamLost),
         ]);

@@ -28,6 +28,7 @@ use super::{Bound, Context, FAREWELL, health};
 use crate::config::AdminSocket;
 use crate::http::PauseTimer;
 use crate::suspension::{Deadline, timeout};
+use crate::telemetry::Chain;
 
 /// Connections of one listener at once; for one more, the one that has been idle for longest makes room.
 const CONNECTIONS: usize = 256;
@@ -119,7 +120,7 @@ async fn administer_tcp(connections: &Connections, listener: TcpListener, handsh
                     let answer = move |request| Arc::clone(&api).answer(request, way.clone());
                     connections.converse(stream, place, answer).await;
                 }
-                Err(error) => tracing::debug!(%error, "admin.handshake"),
+                Err(error) => tracing::debug!(error = %Chain(&error), "admin.handshake"),
             }
         }
     };
@@ -162,7 +163,7 @@ impl Connections {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "admin.accept");
+                    tracing::warn!(error = %Chain(&error), "admin.accept");
                     sleep(BACK_OFF).await;
                 }
             }
@@ -194,7 +195,7 @@ impl Connections {
             }
         };
         if let Err(error) = outcome {
-            tracing::debug!(%error, "admin.connection");
+            tracing::debug!(error = %Chain(&error), "admin.connection");
         }
     }
 }

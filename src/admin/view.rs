@@ -71,7 +71,8 @@ impl Row {
         }
     }
 
-    fn facts(&self) -> &Session {
+    /// The facts at its opening.
+    pub(super) fn facts(&self) -> &Session {
         match self {
             Self::Live(live, _) => &live.facts,
             Self::Closed(closed) => &closed.facts,
@@ -96,6 +97,22 @@ impl Row {
         match self {
             Self::Live(live, _) => live.opened_at,
             Self::Closed(closed) => closed.opened_at,
+        }
+    }
+
+    /// When both its legs had closed; `None` while it lives.
+    pub(super) fn closed_at(&self) -> Option<SystemTime> {
+        match self {
+            Self::Live(..) => None,
+            Self::Closed(closed) => Some(closed.closed_at),
+        }
+    }
+
+    /// Bytes held on the way to the app and to the client; `None` of one that has ended.
+    pub(super) fn held(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Live(_, vitals) => Some((vitals.held_to_app, vitals.held_to_client)),
+            Self::Closed(_) => None,
         }
     }
 
@@ -142,13 +159,14 @@ impl Row {
         let facts = self.facts();
         let asked = &facts.asked;
         let opened_at = self.opened_at();
-        let (state, closed_at, duration, held) = match self {
+        let (held_to_app, held_to_client) = self.held().unwrap_or_default();
+        let (state, duration) = match self {
             Self::Live(live, vitals) => {
                 let state = if vitals.closing { "closing" } else { "open" };
                 let duration = clock.instant.saturating_duration_since(live.opened);
-                (state, None, duration, [vitals.held_to_app, vitals.held_to_client])
+                (state, duration)
             }
-            Self::Closed(closed) => ("closed", Some(unix(closed.closed_at)), closed.ending.duration, [0, 0]),
+            Self::Closed(closed) => ("closed", closed.ending.duration),
         };
         let last_seen = match self {
             Self::Live(_, vitals) => Some(vitals.last_seen),
@@ -168,13 +186,13 @@ impl Row {
             subprotocol: facts.subprotocol.as_deref(),
             trace_id: asked.trace_id.as_deref(),
             opened_at: unix(opened_at),
-            closed_at,
+            closed_at: self.closed_at().map(unix),
             duration_s: duration.as_secs_f64(),
             last_seen_at: last_seen.map(|seen| clock.unix(seen)),
             idle_s: idle.map(|idle| idle.as_secs_f64()),
             heartbeat: self.heartbeat(clock),
-            from_client: Flow::of(self.sent_by_client(), held[0]),
-            from_app: Flow::of(self.sent_by_app(), held[1]),
+            from_client: Flow::of(self.sent_by_client(), held_to_app),
+            from_app: Flow::of(self.sent_by_app(), held_to_client),
             config_generation: facts.config_generation,
             close: self.close(),
         }
@@ -229,9 +247,42 @@ impl Clock {
         Self { system: SystemTime::now(), instant: Instant::now() }
     }
 
+    /// The clock at which both of these are now.
+    #[cfg(test)]
+    pub(super) fn at(system: SystemTime, instant: Instant) -> Self {
+        Self { system, instant }
+    }
+
+    /// The instant at the time of day `time`, which may lie ahead.
+    #[cfg(test)]
+    pub(super) fn instant_of(self, time: SystemTime) -> Instant {
+        let ahead = time.duration_since(self.system).unwrap_or_default();
+        self.instant - self.since_time(time) + ahead
+    }
+
     /// Unix seconds now.
     pub(super) fn seconds(self) -> f64 {
         unix(self.system)
+    }
+
+    /// The time of day of `at`, which may lie ahead.
+    pub(super) fn time_of(self, at: Instant) -> SystemTime {
+        self.system - self.since(at) + self.until(at)
+    }
+
+    /// The time from `at` to now; zero if it lies ahead.
+    pub(super) fn since(self, at: Instant) -> Duration {
+        self.instant.saturating_duration_since(at)
+    }
+
+    /// The time from now to `at`; zero if it has passed.
+    pub(super) fn until(self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.instant)
+    }
+
+    /// The time from `at` to now; zero if it lies ahead.
+    pub(super) fn since_time(self, at: SystemTime) -> Duration {
+        self.system.duration_since(at).unwrap_or_default()
     }
 
     /// Unix seconds of `at`, which may lie ahead.

@@ -5,16 +5,20 @@ mod edge;
 mod heartbeat;
 mod operate;
 mod overlap;
+mod warnings;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use connect::Trial;
 
-use crate::config::{self, OriginPolicy, Overrides, Report, Route, Settings, Tls, Upstream};
+use warnings::warnings;
+
+use crate::config::{
+    self, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
+};
 
 /// How the findings are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -47,21 +51,32 @@ impl From<Verdict> for ExitCode {
 /// Tries every app of a configuration.
 pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
 
+/// The configuration that is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The source of its text.
+    pub input: &'a Input,
+    /// The flags.
+    pub overrides: &'a Overrides,
+    /// Environment variables that are not read.
+    pub unread: &'a [UnreadVariable],
+}
+
 /// Loads and validates the whole configuration without opening a listener, and writes to `out` everything that is
 /// wrong with it or, where nothing is, what would be served.
 ///
-/// `certificates` reads the TLS files and says why they cannot be used, `app` those for an app behind TLS. If there is a
+/// `certificates` reads the TLS files and returns their faults, `app` those of the files for an app behind TLS. If there is a
 /// `connect`, it tries the apps of a valid configuration. Errors are those of `out` and of `connect`.
 pub fn check(
-    path: &Path,
-    overrides: &Overrides,
+    subject: Subject<'_>,
     format: Format,
-    certificates: impl Fn(&Tls) -> Result<(), String>,
-    app: impl Fn(&Upstream) -> Result<(), String>,
+    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
+    app: impl Fn(&Upstream) -> Vec<TlsFault>,
     connect: Option<Connect<'_>>,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
-    let loaded = config::load_with(path, overrides, certificates, app);
+    let Subject { input, overrides, unread } = subject;
+    let loaded = config::load_with(input, overrides, certificates, app);
     let trials = match (&loaded, connect) {
         (Ok(settings), Some(connect)) => Some(connect(settings)?),
         _ => None,
@@ -69,13 +84,15 @@ pub fn check(
     let errors: Vec<Value> = trials.iter().flatten().filter_map(Trial::finding).collect();
     let is_valid = loaded.is_ok() && errors.is_empty();
     match (&loaded, format) {
-        (Ok(settings), Format::Human) => describe(path, settings, trials.as_deref().unwrap_or_default(), out)?,
-        (Err(report), Format::Human) => writeln!(out, "{report}")?,
+        (Ok(settings), Format::Human) => {
+            let warnings = warnings(settings, unread);
+            describe(input, settings, trials.as_deref().unwrap_or_default(), &warnings, out)?;
+        }
         (Ok(settings), Format::Json) => {
             let mut said = json!({
                 "valid": is_valid,
                 "errors": errors,
-                "warnings": warnings(settings),
+                "warnings": warnings(settings, unread),
                 "notes": operate::notes(&settings.admin),
                 "serves": serves(settings),
             });
@@ -84,15 +101,28 @@ pub fn check(
             }
             writeln!(out, "{said:#}")?;
         }
-        (Err(report), Format::Json) => {
-            writeln!(out, "{:#}", json!({ "valid": false, "errors": report.findings() }))?;
-        }
+        (Err(report), format) => return refused(report, format, out),
     }
     Ok(if is_valid { Verdict::Valid } else { Verdict::Invalid })
 }
 
-fn describe(path: &Path, settings: &Settings, trials: &[Trial], out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{} is valid.", path.display())?;
+/// Writes that the configuration cannot even be read.
+pub(super) fn refused(report: &Report, format: Format, out: &mut impl Write) -> io::Result<Verdict> {
+    match format {
+        Format::Human => writeln!(out, "{report}")?,
+        Format::Json => writeln!(out, "{:#}", json!({ "valid": false, "errors": report.findings() }))?,
+    }
+    Ok(Verdict::Invalid)
+}
+
+fn describe(
+    input: &Input,
+    settings: &Settings,
+    trials: &[Trial],
+    warnings: &[String],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "{input} is valid.")?;
     for (about, lines) in edge::sentences(settings).into_iter().chain(operate::sentences(settings)) {
         item(about, &lines, out)?;
     }
@@ -129,7 +159,7 @@ fn describe(path: &Path, settings: &Settings, trials: &[Trial], out: &mut impl W
     for error in trials.iter().filter_map(Trial::error) {
         writeln!(out, "\nerror: {error}")?;
     }
-    for warning in warnings(settings) {
+    for warning in warnings {
         writeln!(out, "\nwarning: {warning}")?;
     }
     for note in operate::notes(&settings.admin) {
@@ -144,24 +174,6 @@ fn item(about: &str, lines: &[String], out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  {:12} {line}", if at == 0 { about } else { "" })?;
     }
     Ok(())
-}
-
-/// What is valid, but hardly meant.
-fn warnings(settings: &Settings) -> Vec<String> {
-    [open_to_pages(settings), edge::open_files(settings)].into_iter().flatten().collect()
-}
-
-fn open_to_pages(settings: &Settings) -> Option<String> {
-    let open: Vec<String> = settings.open_routes().map(|route| overlap::label(route)).collect();
-    let of = match open.len() {
-        0 => return None,
-        all if all == settings.routes.len() => String::new(),
-        _ => format!(" on {}", open.join(", ")),
-    };
-    Some(format!(
-        "any web page can open WebSockets{of} in the name of whoever visits it: \
-         set `allow` in [origins] to the origins of your own pages, such as \"same-host\""
-    ))
 }
 
 /// A route in lines: the heartbeat and the limits of its sessions, and the kinds of sessions where there are several.

@@ -44,7 +44,9 @@ enum Format {
 /// Does what `command` says; errors are those of `out`.
 pub(super) fn run(command: &Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let Command::Show(Show { source, origin, format }) = command;
-    let shown = match config::load_shown(&source.config, &source.overrides, |_| Ok(()), |_| Ok(())) {
+    let shown =
+        source.input().and_then(|input| config::load_shown(&input, &source.overrides, |_| Vec::new(), |_| Vec::new()));
+    let shown = match shown {
         Ok((_, shown)) => shown,
         Err(report) => {
             eprintln!("{report}");

@@ -14,7 +14,7 @@ use super::{text, units};
 use crate::config::Cidr;
 
 /// What the API can sort by, up and down.
-pub(super) const SORTS: [&str; 16] = [
+pub(super) const SORTS: [&str; 20] = [
     "opened",
     "-opened",
     "rtt",
@@ -31,12 +31,17 @@ pub(super) const SORTS: [&str; 16] = [
     "-client",
     "route",
     "-route",
+    "held",
+    "-held",
+    "closed",
+    "-closed",
 ];
 
 /// Which sessions, and how they are shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A table is as wide as the terminal, and leaves out columns where that is narrow; in a pipe every column is there. \
+HELD is what is held for both sides because they read slowly. CLOSED-AT is UTC. \
 JSON has every field: times in seconds since 1970, spans in seconds.
 
 Exit codes: 0 all is well, 1 no proxy could be asked, 2 wrong usage")]
@@ -56,10 +61,11 @@ pub struct Args {
     /// Only those that have missed so many beats in a row
     #[arg(long, value_name = "N", value_parser = units::number)]
     misses_gte: Option<u32>,
-    /// Their order: opened, rtt, idle, misses, `bytes_in`, `bytes_out`, client or route; with - in front the other way round
-    #[arg(long, value_name = "KEY", default_value = "opened", allow_hyphen_values = true, hide_possible_values = true,
+    /// Their order: opened, closed, rtt, idle, misses, `bytes_in`, `bytes_out`, held, client or route; with - in front
+    /// the other way round [default: opened; with --state closed -closed, newest first]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SORTS))]
-    sort: String,
+    sort: Option<String>,
     /// No more than so many [default: all]
     #[arg(long, value_name = "N", value_parser = units::number)]
     limit: Option<u32>,
@@ -105,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let mut text = match (conns.len(), width) {
                 // Who looks at a terminal wants words; a pipe gets its heading.
                 (0, Some(_)) => args.nothing(),
-                _ => table::lines(&conns, width).join("\n"),
+                _ => table::lines(&conns, width, found.now).join("\n"),
             };
             text.push('\n');
             (text, found.total.saturating_sub(u64::try_from(conns.len()).unwrap_or(u64::MAX)))
@@ -125,7 +131,9 @@ impl Args {
             State::Closed => "closed",
             State::All => "all",
         };
-        let mut pairs = vec![("state", state.to_owned()), ("sort", self.sort.clone())];
+        let usual = if self.state == State::Closed { "-closed" } else { "opened" };
+        let sort = self.sort.as_deref().unwrap_or(usual);
+        let mut pairs = vec![("state", state.to_owned()), ("sort", sort.to_owned())];
         pairs.extend(self.route.clone().map(|route| ("route", route)));
         pairs.extend(self.client.map(|client| ("client", client.to_string())));
         pairs.extend(self.misses_gte.map(|misses| ("misses_gte", misses.to_string())));

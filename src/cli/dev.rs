@@ -15,12 +15,13 @@ use anyhow::{Context, anyhow};
 use humantime::format_duration;
 
 use self::authority::{Loopback, Published};
-use self::echo::Echo;
-use crate::config::{self, AdminSocket, Environment, Overrides, Settings, Upstream};
+use self::echo::{Echo, Port};
+use crate::config::{self, AdminSocket, Environment, Overrides, Settings, Target, Upstream};
 use crate::drain::Shutdown;
 use crate::server::{Server, StartError};
 use crate::telemetry::{self, Beats};
 use crate::tls::Identity;
+use crate::upstream::Unusable;
 
 /// Where the proxy listens if nobody says otherwise.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
@@ -57,29 +58,35 @@ pub struct Args {
 
 /// Runs until a signal ends it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // The built-in app runs as long as `_echo` lives.
-    let (app, _echo) = if let Some(url) = &args.to {
-        (url.clone(), None)
-    } else {
-        let echo = Echo::start(args.interval, args.timeout).context("cannot start the echo app")?;
-        (format!("http://{}", echo.address()), Some(echo))
+    let port = match args.to {
+        Some(_) => None,
+        None => Some(Port::open().context("cannot start the echo app")?),
     };
+    let built_in = port.as_ref().map(|port| format!("http://{}", port.address()));
+    let app = args.to.clone().or(built_in).unwrap_or_default();
     let settings = settings(args, &app)?;
     let _logging = telemetry::init(&settings.log, Beats::Shown).context("cannot log")?;
 
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
     let app = Arc::clone(&settings.upstream);
-    let server = bind(settings, identity, args)?.for_development();
+    let server = bind(settings, identity, args)?;
+    let server = {
+        let app = Arc::clone(&app);
+        server.for_development(move |unusable| drop(print(&unreachable(&app, unusable))))
+    };
     let authority = publish(args.ca_out.as_deref(), server.address().port(), &authority)?;
 
     let inspect = match server.admin_address() {
         Some(AdminSocket::Tcp(address)) => *address,
         other => anyhow::bail!("the inspect page has no port, but {other:?}"),
     };
+    // The built-in app runs as long as `_echo` lives.
+    let echo = port.map(|port| Echo::start(port, args.interval, args.timeout, inspect));
+    let _echo = echo.transpose().context("cannot start the echo app")?;
     let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
     // It names Ctrl-C, which removes the certificate only once signals are listened to.
-    server.run_announced(Shutdown::on_signals(), || tell(&guide))?;
+    server.run_announced(Shutdown::on_signals(), || print(&guide))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -210,6 +217,10 @@ impl Display for Guide<'_> {
         writeln!(f, "  Debian     sudo cp {ca} /usr/local/share/ca-certificates/pulsegate-dev.crt")?;
         writeln!(f, "             sudo update-ca-certificates")?;
         writeln!(f)?;
+        if !built_in {
+            writeln!(f, "Express: `app.set('trust proxy', 'loopback')`, or secure cookies are not set.")?;
+            writeln!(f)?;
+        }
         writeln!(f, "Try it from another terminal:")?;
         writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
         writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
@@ -225,17 +236,60 @@ fn program() -> String {
     std::env::args_os().next().map_or_else(|| "pulsegate".to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
-fn tell(guide: &Guide<'_>) -> io::Result<()> {
+/// Writes a paragraph to standard output.
+fn print(paragraph: &impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{guide}\n")?;
+    writeln!(out, "{paragraph}\n")?;
     out.flush()
+}
+
+/// The hint for a request that could not be connected to `app`.
+fn unreachable(app: &Upstream, unusable: &Unusable) -> String {
+    let Unusable { error, help, .. } = unusable;
+    let cause = error.rsplit(": ").next().unwrap_or(error);
+    let cause = cause.split(" (os error").next().unwrap_or(cause).to_lowercase();
+    let question = match &app.target {
+        _ if !matches!(cause.as_str(), "connection refused" | "no such file or directory") => {
+            return format!("No connection to {app}: {error}. Remedy: {help}.");
+        }
+        Target::Tcp { host, .. } if &**host == "127.0.0.1" => ", and on 127.0.0.1 rather than ::1",
+        Target::Tcp { host, .. } if &**host == "::1" => ", and on ::1 rather than 127.0.0.1",
+        Target::Tcp { .. } => ", and on that address and port",
+        Target::Unix(_) => ", and on that socket",
+    };
+    format!("Nothing answers at {app} ({cause}). Is the app started{question}?")
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use insta::assert_snapshot;
 
     use super::*;
+
+    #[test]
+    fn an_app_that_is_not_there_is_asked_for_in_words() {
+        let at = |host: &str| Upstream::at(Target::Tcp { host: host.into(), port: 3000 });
+        let refused = "cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)";
+        let said = |app: &Upstream, error: &str| {
+            unreachable(app, &Unusable { error: error.to_owned(), help: "do this".to_owned(), pin: None })
+        };
+        assert_snapshot!(said(&at("127.0.0.1"), refused), @"Nothing answers at http://127.0.0.1:3000 (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
+        assert_snapshot!(said(&at("::1"), refused), @"Nothing answers at http://[::1]:3000 (connection refused). Is the app started, and on ::1 rather than 127.0.0.1?");
+        assert_snapshot!(said(&at("localhost"), refused), @"Nothing answers at http://localhost:3000 (connection refused). Is the app started, and on that address and port?");
+        let missing = "cannot connect to the upstream at /a.sock: No such file or directory (os error 2)";
+        assert_snapshot!(said(&Upstream::at(Target::Unix("/a.sock".into())), missing), @"Nothing answers at unix:/a.sock (no such file or directory). Is the app started, and on that socket?");
+        assert_snapshot!(said(&at("app"), "no TLS with the upstream at app:3000: it does not speak TLS"), @"No connection to http://app:3000: no TLS with the upstream at app:3000: it does not speak TLS. Remedy: do this.");
+    }
+
+    #[test]
+    fn a_port_alone_is_answered_with_a_url() {
+        let Cli { args } = Cli::parse_from(["dev", "--to", "3000"]);
+        let error = |to: &str| settings(&args, to).expect_err("no URL").to_string();
+        assert_snapshot!(error("3000"), @r#"--to must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://127.0.0.1:3000")"#);
+        assert_snapshot!(error("localhost:3000"), @r#"--to must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://localhost:3000")"#);
+        assert_snapshot!(error("99999"), @r#"--to must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (99999 is no port: ports go up to 65535)"#);
+    }
 
     #[test]
     fn what_is_wrong_is_told_of_the_flag() {

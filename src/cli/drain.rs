@@ -15,16 +15,19 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// How often what is left is told, if nothing else changes.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether to wait, and how long.
+/// Begin, wait, or cancel.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The proxy says on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
 over `drain.window` and finishes its requests. It does not exit. To ask twice does no harm.
 
+`pulsegate drain --cancel` takes an announced drain back: within `drain.delay`, while connections are still accepted, and \
+only if a command asked for it, not SIGTERM or SIGINT.
+
 As a preStop hook of Kubernetes: exec: { command: [\"/pulsegate\", \"drain\", \"--wait\"] }
 
-Exit codes: 0 it drains, or with --wait has drained or is gone, 1 it could not be asked, or took longer than --timeout, \
-2 wrong usage")]
+Exit codes: 0 it drains, or with --wait has drained or is gone, or with --cancel serves as before, 1 it could not be asked, \
+took longer than --timeout, or the drain was or cannot be cancelled, 2 wrong usage")]
 pub struct Args {
     /// Come back only when nothing is left
     #[arg(long)]
@@ -32,13 +35,19 @@ pub struct Args {
     /// How long to wait at most [default: as long as it takes]
     #[arg(long, requires = "wait", value_name = "DURATION", value_parser = super::duration::parse)]
     timeout: Option<Duration>,
+    /// Cancel a drain that is only announced: the proxy is ready again
+    #[arg(long, conflicts_with_all = ["wait", "timeout"])]
+    cancel: bool,
     #[command(flatten)]
     proxy: Where,
 }
 
-/// Begins the drain, and sees it through if that is asked for.
+/// Begins the drain, and sees it through if that is asked for; or cancels it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
+    if args.cancel {
+        return block_on(cancel(&remote));
+    }
     let began = Instant::now();
     block_on(async {
         let patience = args.timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
@@ -62,13 +71,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Cancels an announced drain. The refusal of one that cannot be cancelled says why.
+async fn cancel(remote: &Remote) -> anyhow::Result<ExitCode> {
+    let now: Draining = remote.post("/v1/drain/cancel", None, PATIENCE, StatusCode::is_success).await?;
+    tell(&now)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Waits until nothing is left, and tells how it goes on.
 async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<ExitCode> {
     let mut told_at = Instant::now();
     loop {
         match last.phase.as_str() {
             "drained" => return Ok(ExitCode::SUCCESS),
-            // Nobody comes back from a drain: this is another process, in the place of the one that was asked.
+            "serving" if last.cancelled_at.is_some() => {
+                eprintln!("pulsegate: the drain was cancelled (pulsegate drain --cancel); the proxy serves");
+                return Ok(ExitCode::FAILURE);
+            }
+            // Another process, in the place of the one that was asked.
             "serving" => return gone("it has been replaced by one that serves"),
             _ => {}
         }
@@ -80,6 +100,10 @@ async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<Exit
             Err(error) if error.is_passing() => continue,
             Err(error) => return Err(error.into()),
         };
+        if now.phase == "serving" {
+            last = now;
+            continue;
+        }
         if now.phase != last.phase || (now != last && told_at.elapsed() >= TOLD_EVERY) {
             tell(&now)?;
             told_at = Instant::now();
@@ -89,6 +113,10 @@ async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<Exit
 }
 
 fn tell(now: &Draining) -> anyhow::Result<()> {
+    if now.phase == "serving" {
+        let line = format!("ready, accepting: {}\n", text::sessions(now.sessions));
+        return text::print(&line).context("cannot print");
+    }
     let what = match now.phase.as_str() {
         "announced" => "not ready any more, still accepting",
         "draining" => "not accepting, closing",

@@ -170,13 +170,9 @@ impl Args {
     }
 }
 
-/// An id as logs have it: 16 hexadecimal digits.
 fn id(text: &str) -> Result<String, String> {
-    if text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("an id is 16 hexadecimal digits; to close many, give --route, --client or --misses-gte".to_owned())
-    }
+    let hint = "to close many, give --route, --client or --misses-gte";
+    units::id(text).ok_or_else(|| format!("an id is 16 hexadecimal digits; {hint}"))
 }
 
 fn code(text: &str) -> Result<u16, String> {

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 pub mod conns;
 pub mod dev;
+pub mod diagnose;
 pub mod drain;
 mod duration;
 pub mod healthcheck;
@@ -17,17 +18,16 @@ mod run;
 mod text;
 pub mod top;
 mod units;
+mod usage;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Overrides, Tls, Upstream};
+use crate::config::{Input, Overrides, Report, Tls, TlsFault, Upstream, unread_variables};
 use crate::tls::Terms;
 use crate::upstream::App;
 
@@ -58,6 +58,8 @@ enum Command {
     Ping(ping::Args),
     /// List the sessions of a running proxy
     Conns(conns::Args),
+    /// Print the whole story of one session, or of those of one address
+    Diagnose(diagnose::Args),
     /// Watch the sessions of a running proxy
     Top(top::Args),
     /// Close sessions of a running proxy
@@ -88,11 +90,19 @@ enum Command {
 /// Which configuration is meant; flags win over the environment, which wins over the file.
 #[derive(Clone, Debug, clap::Args)]
 struct Source {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "config/proxy.toml")]
-    config: PathBuf,
+    /// The configuration file; - reads standard input [default: config/proxy.toml; without that file, flags and
+    /// environment say everything]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
+}
+
+impl Source {
+    /// The text that is meant; standard input is read here.
+    fn input(&self) -> Result<Input, Report> {
+        Input::of(self.config.as_deref(), &self.overrides)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,19 +119,21 @@ struct Check {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => usage::with_remedy(error, std::env::args()).exit(),
+    };
+    let result = match cli.command {
         Command::Run(source) => run::run(&source),
         Command::Check(Check { source, format, connect }) => {
-            let Source { config, overrides } = &source;
             let connect: Option<check::Connect<'_>> = if connect { Some(&check::connect::try_apps) } else { None };
-            check::check(config, overrides, format, certificates, app, connect, &mut io::stdout().lock())
-                .map(ExitCode::from)
-                .context("cannot check")
+            check_source(&source, format, connect)
         }
         Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Conns(args) => conns::run(&args),
+        Command::Diagnose(args) => diagnose::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Drain(args) => drain::run(&args),
@@ -137,6 +149,23 @@ pub fn main() -> ExitCode {
     })
 }
 
+fn check_source(
+    source: &Source,
+    format: check::Format,
+    connect: Option<check::Connect<'_>>,
+) -> anyhow::Result<ExitCode> {
+    let unread = unread_variables();
+    let mut out = io::stdout().lock();
+    let verdict = match source.input() {
+        Ok(input) => {
+            let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread };
+            check::check(subject, format, certificates, app, connect, &mut out)
+        }
+        Err(report) => check::refused(&report, format, &mut out),
+    };
+    verdict.map(ExitCode::from).context("cannot check")
+}
+
 /// An error and its causes in one line; what says its cause already does not say it twice.
 fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
     let mut told = String::new();
@@ -150,16 +179,14 @@ fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)
     told
 }
 
-/// Whether `files` can be presented; for the configuration, which does not know how to read them.
-fn certificates(files: &Tls) -> Result<(), String> {
-    Terms::from_pem_files(files).map(drop).map_err(|error| error.to_string())
+/// The faults of `files`, for the configuration, which does not know how to read them.
+fn certificates(files: &Tls) -> Vec<TlsFault> {
+    Terms::faults(files)
 }
 
-/// Whether the TLS files for the app at `upstream` can be used.
-fn app(upstream: &Upstream) -> Result<(), String> {
-    let Err(error) = App::open(&Arc::new(upstream.clone()), Instant::now()) else { return Ok(()) };
-    // The finding names the app itself.
-    Err(in_full(anyhow::Error::new(error).chain().skip(1)))
+/// The faults of the TLS files for the app at `upstream`.
+fn app(upstream: &Upstream) -> Vec<TlsFault> {
+    App::faults(upstream)
 }
 
 #[cfg(test)]
@@ -173,15 +200,17 @@ mod tests {
         use crate::config::{Target, UpstreamTls};
 
         let target = Target::Tcp { host: "app.test".into(), port: 443 };
-        let problem =
-            |tls| app(&Upstream { tls: Some(tls), ..Upstream::at(target.clone()) }).expect_err("no such file");
+        let problem = |tls| {
+            let faults = app(&Upstream { tls: Some(tls), ..Upstream::at(target.clone()) });
+            faults.into_iter().map(|fault| fault.what).collect::<Vec<_>>().join("\n")
+        };
         let ca = problem(UpstreamTls { ca: Some("/nowhere/ca.pem".into()), ..UpstreamTls::default() });
         assert!(ca.starts_with("cannot read certificates from /nowhere/ca.pem: "), "{ca}");
         let identity = Some(("/nowhere/tls.crt".into(), "/nowhere/tls.key".into()));
         let identity = problem(UpstreamTls { identity, ..UpstreamTls::default() });
         assert!(identity.starts_with("/nowhere/tls.crt: cannot be read: "), "{identity}");
-        assert_eq!(identity.matches("No such file").count(), 1, "{identity}");
-        assert_eq!(app(&Upstream::at(target)), Ok(()));
+        assert!(identity.contains("\n/nowhere/tls.key: cannot be read: "), "both files: {identity}");
+        assert_eq!(app(&Upstream::at(target)), []);
     }
 
     #[test]
@@ -208,7 +237,7 @@ mod tests {
                 Command::Run(source) | Command::Check(Check { source, .. }) => source,
                 other => panic!("{other:?}"),
             };
-            assert_eq!(source.config, PathBuf::from("a.toml"));
+            assert_eq!(source.config, Some(PathBuf::from("a.toml")));
             let expected = Overrides {
                 listen: Some("[::1]:0".into()),
                 upstream: Some("unix:/app.sock".into()),

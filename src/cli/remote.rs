@@ -28,7 +28,7 @@ use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 pub(super) use self::address::Address;
-pub(super) use self::answer::{Conn, Draining, Flow, Info, Reloaded, Shut, Stats};
+pub(super) use self::answer::{Conn, Diagnosis, Draining, Flow, Info, Reloaded, Shut, Stats};
 pub(super) use self::error::RemoteError;
 pub(super) use self::place::{Place, Where};
 use self::sse::{Event, Parser};

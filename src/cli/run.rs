@@ -1,11 +1,13 @@
 //! `pulsegate run`: the proxy itself.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context;
+use serde_json::{Map, Value, json};
 
-use super::{Source, app, certificates};
-use crate::config::{self, Report};
+use super::{Source, app, certificates, in_full, text};
+use crate::config::{self, Finding, Input, LogFormat, Report};
 use crate::drain::Shutdown;
 use crate::reload::{self, LoadError};
 use crate::server::Server;
@@ -13,26 +15,112 @@ use crate::telemetry::{self, Beats};
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
-    let Source { config, overrides } = source.clone();
-    let file = config.clone();
-    let source = reload::Source::new(file, move || config::load_shown(&config, &overrides, certificates, app));
-    // Nobody knows yet how to log: plain text for whoever started the program, and everything that is wrong at once.
-    let opened = match source.open() {
-        Ok(opened) => opened,
-        Err(error) => {
-            match error {
-                LoadError::Settings(report) => eprintln!("{report}"),
-                error => eprintln!("pulsegate: {error}"),
-            }
-            return Ok(ExitCode::from(Report::EXIT_CODE));
+    let overrides = source.overrides.clone();
+    let input = match source.input() {
+        Ok(input) => input,
+        Err(report) => {
+            let format = config::log_format(&Input::Nothing, &overrides);
+            return Ok(refused(&LoadError::Settings(report), format));
         }
     };
-    let (levels, _flush) = telemetry::init(&opened.settings.log, Beats::AsLevel).context("cannot log")?;
+    let source = {
+        let (input, overrides) = (input.clone(), overrides.clone());
+        let file = input.file().map(std::path::Path::to_path_buf);
+        reload::Source::new(file, move || config::load_shown(&input, &overrides, certificates, app))
+    };
+    let opened = match source.open() {
+        Ok(opened) => opened,
+        Err(error) => return Ok(refused(&error, config::log_format(&input, &overrides))),
+    };
+    let format = opened.settings.log.format;
+    let (levels, flush) = telemetry::init(&opened.settings.log, Beats::AsLevel).context("cannot log")?;
     let open = opened.settings.open_routes().count();
     if open > 0 {
         tracing::warn!(routes = open, setting = "origins.allow", "open to pages of every origin");
     }
-    let server = Server::follow(source, opened, levels)?;
-    server.run(Shutdown::on_signals())?;
-    Ok(ExitCode::SUCCESS)
+    for config::UnreadVariable { variable, instead } in config::unread_variables() {
+        tracing::warn!(variable, mend = format!("set {instead}"), "config.variable_not_read");
+    }
+    let served = Server::follow(source, opened, levels).map_err(anyhow::Error::from);
+    let served = served.and_then(|server| server.run(Shutdown::on_signals()).map_err(anyhow::Error::from));
+    // Everything that was logged comes before the error.
+    drop(flush);
+    match served {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if format == LogFormat::Json => {
+            let error = in_full(error.chain());
+            eprintln!("{}", line("fatal", [("error".to_owned(), error.into())].into_iter().collect()));
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes why the configuration cannot be used: everything at once, as text for people or as one JSON object a line.
+fn refused(error: &LoadError, format: LogFormat) -> ExitCode {
+    match (error, format) {
+        (LoadError::Settings(report), LogFormat::Json) => {
+            for finding in report.findings() {
+                eprintln!("{}", line("config.invalid", fields(finding)));
+            }
+        }
+        (LoadError::Settings(report), _) => eprintln!("{report}"),
+        (error, LogFormat::Json) => {
+            let error = error.one_line();
+            eprintln!("{}", line("config.invalid", [("error".to_owned(), error.into())].into_iter().collect()));
+        }
+        (error, _) => eprintln!("pulsegate: {error}"),
+    }
+    ExitCode::from(Report::EXIT_CODE)
+}
+
+/// The fields of a finding, its message among them as `error`.
+fn fields(finding: &Finding) -> Map<String, Value> {
+    let Value::Object(mut fields) = json!(finding) else { return Map::new() };
+    if let Some(message) = fields.remove("message") {
+        fields.insert("error".to_owned(), message);
+    }
+    fields
+}
+
+/// A line of the log in JSON, for errors that end the process whatever its log level is.
+fn line(message: &str, mut fields: Map<String, Value>) -> String {
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    fields.insert("target".to_owned(), "pulsegate".into());
+    let fields = Value::Object(fields).to_string();
+    // The first three in the order of the log's other lines.
+    let begin = format!("{{\"timestamp\":\"{timestamp}\",\"level\":\"ERROR\",\"message\":\"{message}\"");
+    text::escaped(&format!("{begin},{}", &fields[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::config::{Environment, Overrides, from_str};
+
+    #[test]
+    fn a_fatal_error_is_a_line_of_the_log() {
+        let text = "[listen]\naddress = \"127.0.0.1:99999\"\n[tls]\nmode = \"of\u{202e}f\"\n";
+        let report = from_str(Path::new("proxy.toml"), text, &Environment::default(), &Overrides::default());
+        let report = report.expect_err("three errors");
+        let lines = report.findings().iter().map(|finding| {
+            let line = line("config.invalid", fields(finding));
+            let mut value: Value = serde_json::from_str(&line).expect("one object a line");
+            let timestamp = value.as_object_mut().and_then(|object| object.remove("timestamp")).expect("a time");
+            let timestamp = timestamp.as_str().map(humantime::parse_rfc3339).expect("text");
+            assert!(timestamp.is_ok() && !line.contains(['\n', '\u{202e}']), "{line}");
+            text::escaped(&value.to_string())
+        });
+        assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
+        {"error":"`upstream.url` is missing: where the app listens","file":"proxy.toml","help":"set `url` in [upstream], PULSEGATE__UPSTREAM__URL, or --upstream","key":"upstream.url","level":"ERROR","message":"config.invalid","target":"pulsegate"}
+        {"column":11,"error":"`listen.address` must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"","file":"proxy.toml","help":"99999 is no port: ports go up to 65535","key":"listen.address","level":"ERROR","line":2,"message":"config.invalid","target":"pulsegate","text":"\"127.0.0.1:99999\""}
+        {"column":2,"error":"`tls.certificate` is missing: the PEM file of the server's certificate chain","file":"proxy.toml","help":"set `certificate` in [tls], PULSEGATE__TLS__CERTIFICATE, or --certificate","key":"tls.certificate","level":"ERROR","line":3,"message":"config.invalid","target":"pulsegate","text":"tls"}
+        {"column":2,"error":"`tls.private_key` is missing: the PEM file of the certificate's key","file":"proxy.toml","help":"set `private_key` in [tls], PULSEGATE__TLS__PRIVATE_KEY, or --private-key","key":"tls.private_key","level":"ERROR","line":3,"message":"config.invalid","target":"pulsegate","text":"tls"}
+        {"column":8,"error":"`tls.mode` must be \"terminate\" or \"off\"","file":"proxy.toml","help":"did you mean \"off\"?","key":"tls.mode","level":"ERROR","line":4,"message":"config.invalid","target":"pulsegate","text":"\"of\u202ef\""}
+        "#);
+    }
 }

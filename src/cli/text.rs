@@ -49,6 +49,19 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain((width > 0).then_some('…')).collect()
 }
 
+/// `text` in at most `width` characters, with an ellipsis for what is missing from its middle: its end stays whole for as
+/// long as half of `width` holds it.
+pub(super) fn cut_middle(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (front, back) = (kept - kept / 2, kept / 2);
+    let ellipsis = (width > 0).then_some('…');
+    text.chars().take(front).chain(ellipsis).chain(text.chars().skip(length - back)).collect()
+}
+
 /// `1 session`, `2 sessions`.
 pub(super) fn sessions(count: u64) -> String {
     format!("{count} session{}", if count == 1 { "" } else { "s" })
@@ -84,5 +97,8 @@ mod tests {
         assert_eq!(cut("größe", 5), "größe");
         assert_eq!(cut("größer", 5), "größ…");
         assert_eq!((cut("ab", 1), cut("ab", 0)), ("…".to_owned(), String::new()));
+        assert_eq!(cut_middle("größer", 6), "größer");
+        assert_eq!(cut_middle("[2001:db8::1234:5678]:65535", 21), "[2001:db8:…678]:65535");
+        assert_eq!([0, 1, 2].map(|width| cut_middle("abc", width)), ["", "…", "a…"]);
     }
 }

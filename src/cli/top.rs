@@ -6,7 +6,7 @@ mod view;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::builder::PossibleValuesParser;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::screen::Screen;
-use self::view::{Sort, View, Wish};
+use self::view::{Listed, Sort, View, Wish};
 use super::conns::SORTS;
 use super::remote::{Conn, Connections, Events, Info, Remote, RemoteError, Stats, Where, block_on};
 use super::{text, units};
@@ -27,14 +27,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often the size of the terminal is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How long the first frame waits for the figures that come by themselves; they may not come at all.
+const FIRST: Duration = Duration::from_secs(1);
+
 /// The most sessions that the API gives at once.
 const MOST: usize = 10_000;
 
 /// How often, how long, and in which order.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Keys: q quits; r, i, m, b and c sort by round trip, idle time, misses, bytes and client, once more the other way \
-round; arrows, PageUp, PageDown, Home and End scroll. Where standard output is no terminal, one frame with all \
+Keys: q quits; r, i, m, b, h and c sort by round trip, idle time, misses, bytes, held bytes and client, once more the \
+other way round; arrows, PageUp, PageDown, Home and End scroll. Where standard output is no terminal, one frame with all \
 sessions is printed, or --iterations of them.
 
 Exit codes: 0 ended as asked, 1 no proxy could be asked, 2 wrong usage")]
@@ -81,8 +84,7 @@ async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
         }
         // How long it has been running is among what is shown.
         view.meet(remote.get("/v1/info").await?);
-        let (conns, total) = sessions(&remote.connections(&[("sort", args.sort.clone())], None).await?)?;
-        view.list(conns, total);
+        view.list(Listed::of(&remote.connections(&[("sort", args.sort.clone())], None).await?)?);
         let lines: String = view.whole().into_iter().map(|line| line.text + "\n").collect();
         text::print(&lines).context("cannot print")?;
     }
@@ -124,6 +126,7 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
     resized.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     let mut screen = Screen::take().context("cannot use the terminal")?;
+    let (begun, mut drawn) = (Instant::now(), false);
     let mut frames = 0;
     loop {
         tokio::select! {
@@ -139,19 +142,23 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
                 News::Counted(stats) => view.count(stats),
                 News::Lost(error) => view.lose(&format!("{:#}", anyhow::Error::new(error))),
                 News::Listed(found) => {
-                    let (conns, total) = sessions(&found)?;
-                    view.list(conns, total);
+                    view.list(Listed::of(&found)?);
                     frames += 1;
                 }
             },
             _ = resized.tick() => {
                 let now = Screen::size();
-                if now == size {
+                if now == size && drawn {
                     continue;
                 }
                 size = now;
             }
         }
+        // A first frame of zeros would be read as figures.
+        if !drawn && !view.is_complete() && begun.elapsed() < FIRST {
+            continue;
+        }
+        drawn = true;
         Screen::draw(&view.frame(size.0, size.1)).context("cannot draw")?;
         if args.iterations.is_some_and(|iterations| frames >= iterations) {
             return Ok(());
@@ -205,9 +212,11 @@ async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Dura
     }
 }
 
-fn sessions(found: &Connections) -> anyhow::Result<(Vec<Conn>, u64)> {
-    let conns: Result<Vec<Conn>, _> = found.list.iter().map(Conn::deserialize).collect();
-    let conns =
-        conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;
-    Ok((conns, found.total))
+impl Listed {
+    fn of(found: &Connections) -> anyhow::Result<Self> {
+        let conns: Result<Vec<Conn>, _> = found.list.iter().map(Conn::deserialize).collect();
+        let conns =
+            conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;
+        Ok(Self { conns, total: found.total, generation: found.generation, now: found.now })
+    }
 }

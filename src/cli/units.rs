@@ -1,5 +1,7 @@
 //! Figures as a person reads them, in few characters and without blanks, so that a column stays one.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 /// What stands for a figure that is not known.
 pub(super) const UNKNOWN: &str = "-";
 
@@ -32,6 +34,20 @@ pub(super) fn span(seconds: f64) -> String {
         (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
+}
+
+/// A time in seconds since 1970, in UTC to the second: `2026-11-28T16:00:26Z`.
+pub(super) fn time(seconds: f64) -> String {
+    // What is no time of this calendar is shown as its beginning or its end.
+    const LAST: f64 = 253_402_300_799.0;
+    let at = UNIX_EPOCH + Duration::from_secs(whole(seconds.min(LAST)));
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// A session's id as logs have it, 16 hexadecimal digits; `None` if `text` is none.
+pub(super) fn id(text: &str) -> Option<String> {
+    let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| text.to_ascii_lowercase())
 }
 
 /// A figure on the command line that is one or more.
@@ -97,6 +113,9 @@ mod tests {
     fn spans_have_two_units_and_round_trips_three_figures() {
         let spans = [0.0, 59.9, 60.0, 192.0, 7_500.0, 86_400.0 * 3.0 + 4.0 * 3_600.0, -1.0, f64::NAN].map(span);
         assert_eq!(spans, ["0s", "59s", "1m00s", "3m12s", "2h05m", "3d04h", "0s", "0s"]);
+        let times = [1_795_881_626.9, -1.0, f64::NAN, f64::INFINITY].map(time);
+        let (first, last) = ("1970-01-01T00:00:00Z", "9999-12-31T23:59:59Z");
+        assert_eq!(times, ["2026-11-28T16:00:26Z", first, last, last]);
         let trips = [0.000_82, 0.009_994, 0.009_996, 0.041, 0.999_4, 0.999_6, 1.2, 125.0].map(round_trip);
         assert_eq!(trips, ["0.82ms", "9.99ms", "10ms", "41ms", "999ms", "1.00s", "1.20s", "2m05s"]);
     }

@@ -14,7 +14,8 @@ use super::names::{server_name, source_address};
 use super::pin::Pin;
 use super::reader::{Entry, Table};
 use super::settings::{Target, Upstream, UpstreamProbe, UpstreamTls};
-use super::value::{file, socket_path};
+use super::tls_files::{self, TlsFault};
+use super::value::{file, port_help, socket_path};
 use crate::heartbeat::UpstreamPolicy;
 
 /// The shortest `interval` and `timeout`: below that a healthy app and a busy machine look alike.
@@ -37,13 +38,13 @@ struct Url {
 pub(super) struct Apps<'a> {
     all: Vec<Arc<Upstream>>,
     /// Says why the TLS files of one cannot be used.
-    usable: &'a dyn Fn(&Upstream) -> Result<(), String>,
+    usable: &'a dyn Fn(&Upstream) -> Vec<TlsFault>,
 }
 
 impl<'a> Apps<'a> {
     /// The app of the section `t`, and whether it is known where that listens. The TLS files of this and all further
     /// apps are put before `usable`.
-    pub(super) fn read(t: &Table<'_>, usable: &'a dyn Fn(&Upstream) -> Result<(), String>) -> (Self, bool) {
+    pub(super) fn read(t: &Table<'_>, usable: &'a dyn Fn(&Upstream) -> Vec<TlsFault>) -> (Self, bool) {
         let url = t.required("url", url, "where the app listens");
         let known = url.is_some();
         // What stands in for a URL that was refused is handed to nobody.
@@ -79,10 +80,8 @@ impl<'a> Apps<'a> {
         if let Some(known) = self.all.iter().find(|known| ***known == app) {
             return Arc::clone(known);
         }
-        if app.tls.is_some()
-            && let Err(error) = (self.usable)(&app)
-        {
-            t.refuse(keys, Problem::new(format!("cannot be used: {error}")));
+        if app.tls.is_some() {
+            tls_files::report_app(t, keys, &app, (self.usable)(&app));
         }
         let app = Arc::new(app);
         self.all.push(Arc::clone(&app));
@@ -127,7 +126,9 @@ fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
     {
         let [give_up, bound] = [give_up, interval + timeout].map(humantime::format_duration);
         let what = format!("does not fit: give_up ({give_up}) must be at least interval + timeout ({bound})");
-        t.refuse(&["give_up", "timeout", "interval"], Problem::new(what));
+        let help =
+            format!("set give_up = \"{}\" or more, or shorten the other two", bound.to_string().replace(' ', ""));
+        t.refuse(&["give_up", "timeout", "interval"], Problem::new(what).with_help(help));
     }
     let probe = t.or("probe", probe, base.probe);
     let tls = base.tls.map(|base| tls.unwrap_or(base));
@@ -236,16 +237,24 @@ fn pins(given: &Given<'_>) -> Read<Vec<Pin>> {
     }
 }
 
+/// The remedy for a URL of an app that cannot be guessed.
+const URL_HELP: &str = "write where the app listens, as in \"http://127.0.0.1:3000\"";
+
 /// Where an app listens.
 fn url(given: &Given<'_>) -> Read<Url> {
     let misfit = || Problem::new("must be \"http://host:port\", \"https://host:port\" or \"unix:/path/to/socket\"");
-    let text = given.text().ok_or_else(misfit)?;
+    let number = given.integer().map(|number| number.to_string());
+    let text = given.text().or(number.as_deref()).ok_or_else(|| misfit().with_help(URL_HELP))?;
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(Url { target: socket(given, path)?, tls: None });
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(match text {
-            "" => misfit(),
+            "" => misfit().with_help(URL_HELP),
+            port if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let help = port_help(port).unwrap_or_else(|| format!("write \"http://127.0.0.1:{port}\""));
+                misfit().with_help(help)
+            }
             path if path.starts_with(['/', '.']) => misfit().with_help(format!("write \"unix:{path}\"")),
             host => misfit().with_help(format!("write \"http://{host}\"")),
         });
@@ -255,7 +264,7 @@ fn url(given: &Given<'_>) -> Read<Url> {
         "https" => (443, Some(UpstreamTls::default())),
         "ws" => return Err(misfit().with_help(format!("write \"http://{rest}\": WebSockets start as HTTP"))),
         "wss" => return Err(misfit().with_help(format!("write \"https://{rest}\": WebSockets start as HTTP"))),
-        _ => return Err(misfit()),
+        _ => return Err(misfit().with_help(URL_HELP)),
     };
     if rest.starts_with("unix:") {
         let problem = Problem::new("cannot be a unix socket and have a scheme: TLS is not spoken on sockets");
@@ -266,8 +275,14 @@ fn url(given: &Given<'_>) -> Read<Url> {
 
 /// The host and port of a URL that has nothing else.
 fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem) -> Read<Target> {
+    let port = text.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
+    let misfit = || match port_help(port) {
+        Some(help) => misfit().with_help(help),
+        None if port == "0" => misfit().with_help("0 is no port that an app listens on"),
+        None => misfit().with_help(URL_HELP),
+    };
     let uri: Uri = text.parse().map_err(|_| misfit())?;
-    let authority = uri.authority().ok_or_else(&misfit)?;
+    let authority = uri.authority().ok_or_else(misfit)?;
     if authority.as_str().contains('@') {
         return Err(misfit().with_help("leave out the user: nobody would ask for it"));
     }
@@ -276,7 +291,7 @@ fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem)
         return Err(Problem::new("must not have a path").with_help(help));
     }
     let port = match authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-        Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or_else(&misfit)?,
+        Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or_else(misfit)?,
         None => own_port,
     };
     let host = authority.host();

@@ -91,22 +91,37 @@ impl<N: AsRef<OsStr>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
     }
 }
 
+/// The flags, and the keys that they set.
+const FLAGS: [(&str, [&str; 2]); 6] = [
+    ("--listen", ["listen", "address"]),
+    ("--upstream", ["upstream", "url"]),
+    ("--certificate", ["tls", "certificate"]),
+    ("--private-key", ["tls", "private_key"]),
+    ("--log-level", ["log", "level"]),
+    ("--log-format", ["log", "format"]),
+];
+
 impl Overrides {
     pub(super) fn assignments(&self) -> Vec<Assignment> {
-        let flags: [(&'static str, [&str; 2], &Option<String>); 6] = [
-            ("--listen", ["listen", "address"], &self.listen),
-            ("--upstream", ["upstream", "url"], &self.upstream),
-            ("--certificate", ["tls", "certificate"], &self.certificate),
-            ("--private-key", ["tls", "private_key"], &self.private_key),
-            ("--log-level", ["log", "level"], &self.log_level),
-            ("--log-format", ["log", "format"], &self.log_format),
-        ];
-        let said = flags.into_iter().filter_map(|(flag, path, text)| {
+        let Self { listen, upstream, certificate, private_key, log_level, log_format } = self;
+        let texts = [listen, upstream, certificate, private_key, log_level, log_format];
+        let said = FLAGS.into_iter().zip(texts).filter_map(|((flag, path), text)| {
             let text = text.clone()?;
             Some(Assignment { place: Place::Flag { flag }, path: path.into_iter().collect(), text })
         });
         said.collect()
     }
+}
+
+/// Returns whether a flag or a variable sets any key.
+pub(super) fn overrides_or_environment_set(overrides: &Overrides, environment: &Environment) -> bool {
+    *overrides != Overrides::default() || !environment.variables.is_empty()
+}
+
+/// The flag that sets the key at `path`.
+pub(super) fn flag(path: &KeyPath) -> Option<&'static str> {
+    let found = FLAGS.iter().find(|(_, key)| !path.in_list() && path.keys().eq(key.iter().copied()));
+    found.map(|(flag, _)| *flag)
 }
 
 /// The variable that sets the key at `path`; none can reach into a list.

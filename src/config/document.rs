@@ -1,14 +1,16 @@
 //! The text of a configuration file: its values, and where each of them stands.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use figment::value::{Dict, Value};
-use toml_edit::{ImDocument, Item, TableLike, TomlError};
+use toml_edit::{ImDocument, Item, TableLike};
 
 use super::path::KeyPath;
 use super::report::{Finding, Report, Spot};
+use super::syntax;
 
 /// A TOML document, taken apart into plain values and their places.
 #[derive(Debug, Default)]
@@ -41,7 +43,13 @@ impl Document {
     pub(super) fn read(path: &Path) -> Result<Self, Report> {
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| {
-            let help = "give the path of the configuration file with -c".to_owned();
+            let help = match error.kind() {
+                io::ErrorKind::PermissionDenied => "let the user that pulsegate runs as read it".to_owned(),
+                io::ErrorKind::IsADirectory => format!("name the file, such as -c {file}/proxy.toml"),
+                _ => "name the file with -c (- is standard input), or do without one: --listen, --upstream, \
+                      --certificate and --private-key, or PULSEGATE__ variables"
+                    .to_owned(),
+            };
             Report::of(Finding::new(Spot::file(&file), format!("cannot read {file}: {error}"), Some(help)))
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -55,15 +63,23 @@ impl Document {
 
     /// Takes `text` apart; errors are said to stand in `path`, and relative paths start from its folder.
     pub(super) fn parse(path: &Path, text: String) -> Result<Self, Report> {
-        let name = path.display().to_string();
+        Self::parse_as(path.display().to_string(), path.parent().unwrap_or(Path::new("")), text)
+    }
+
+    /// A document that says nothing, under a `name` for errors.
+    pub(super) fn empty(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// Takes `text` apart; errors are said to stand in `name`, and relative paths start from `folder`.
+    pub(super) fn parse_as(name: String, folder: &Path, text: String) -> Result<Self, Report> {
         let toml = match ImDocument::parse(text.as_str()) {
             Ok(toml) => toml,
-            Err(error) => return Err(syntax(&name, &text, &error)),
+            Err(error) => return Err(syntax::report(&name, &text, &error)),
         };
         let mut spans = BTreeMap::new();
         let values = table(&mut spans, &KeyPath::default(), toml.as_table());
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { name, folder, text, values, spans })
+        Ok(Self { name, folder: folder.to_owned(), text, values, spans })
     }
 
     /// The folder that relative paths in the document start from.
@@ -84,6 +100,13 @@ impl Document {
     /// Whether `path` is written out.
     pub(super) fn writes(&self, path: &KeyPath) -> bool {
         self.spans.contains_key(path)
+    }
+
+    /// The line, counted from 1, of the last key with these names, whatever lists it stands in.
+    pub(super) fn line_of(&self, keys: &[&str]) -> Option<usize> {
+        let found = self.spans.iter().filter(|(path, _)| path.keys().eq(keys.iter().copied()));
+        let last = found.map(|(_, spans)| spans.key.start).max()?;
+        Some(self.text.get(..last)?.matches('\n').count() + 1)
     }
 
     /// The place of `path`, or of the table nearest above it that is written out, or the file as a whole.
@@ -161,13 +184,4 @@ fn value(spans: &mut BTreeMap<KeyPath, Spans>, path: &KeyPath, from: &toml_edit:
             Value::from(values.collect::<Vec<_>>())
         }
     }
-}
-
-fn syntax(name: &str, text: &str, error: &TomlError) -> Report {
-    let spot = match error.span() {
-        Some(span) => Spot::span(name, text, span),
-        None => Spot::file(name),
-    };
-    let message = error.message().trim().replace('\n', ", ");
-    Report::of(Finding::new(spot, format!("not valid TOML: {message}"), None))
 }

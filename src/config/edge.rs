@@ -15,6 +15,7 @@ use super::reader::{Entry, Table};
 use super::settings::{
     ClientAuth, ConnectionLimit, EdgeLimits, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls, TlsMode,
 };
+use super::tls_files::{self, TlsFault};
 use super::value::{address, all_cores, file, header_bytes, workers};
 
 /// What `tls.client_auth.mode` says.
@@ -57,23 +58,23 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
     listen
 }
 
-pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Result<(), String>) -> Option<TlsMode> {
+pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Vec<TlsFault>) -> Option<TlsMode> {
     if !t.or("mode", one_of(TERMINATES), true) {
         without_tls(t);
         return Some(TlsMode::Off);
     }
     let certificate = t.required("certificate", file, "the PEM file of the server's certificate chain");
     let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
-    let sni = named_certificates(&t.tables("sni"));
+    let sni_tables = t.tables("sni");
+    let sni = named_certificates(&sni_tables);
     let strict_sni = t.or("strict_sni", boolean, false);
     let modern = t.or("modern", boolean, false);
-    let client_auth = client_auth(&t.table("client_auth"));
+    let clients = t.table("client_auth");
+    let client_auth = client_auth(&clients);
     let hsts = t.or("hsts", off_or(max_age), None);
     let tls =
         Tls { certificate: certificate?, private_key: private_key?, sni: sni?, strict_sni, modern, client_auth, hsts };
-    if let Err(error) = certificates(&tls) {
-        t.refuse(&["certificate"], Problem::new(format!("and its key cannot be used: {error}")));
-    }
+    tls_files::report([t, &clients], &sni_tables, &tls, certificates(&tls));
     Some(TlsMode::Terminate(tls))
 }
 
@@ -146,7 +147,10 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
         && one > all
     {
         let what = format!("does not fit: one address may not have more connections ({one}) than all together ({all})");
-        t.refuse(&["connections_per_ip", "connections"], Problem::new(what));
+        t.refuse(
+            &["connections_per_ip", "connections"],
+            Problem::new(what).with_help("lower the one or raise the other"),
+        );
     }
     limits
 }
@@ -162,7 +166,7 @@ pub(super) fn session_limits(t: &Table<'_>, base: SessionLimits) -> SessionLimit
         && frame > message
     {
         let what = format!("does not fit: a frame ({frame} bytes) may not be larger than a message ({message} bytes)");
-        t.refuse(&["frame", "message"], Problem::new(what));
+        t.refuse(&["frame", "message"], Problem::new(what).with_help("lower the one or raise the other"));
     }
     limits
 }
@@ -207,7 +211,8 @@ fn named_certificates(tables: &[Table<'_>]) -> Option<Vec<SniCertificate>> {
         let taken =
             names.iter().flatten().find(|name| all.iter().flatten().any(|earlier| earlier.names.contains(name)));
         if let Some(name) = taken {
-            t.refuse(&["names"], Problem::new(format!("cannot have \"{name}\": an earlier certificate is for it")));
+            let problem = Problem::new(format!("cannot have \"{name}\": an earlier certificate is for it"));
+            t.refuse(&["names"], problem.with_help("leave it out here or there"));
         }
         all = match (all, names, certificate, private_key) {
             (Some(mut all), Some(names), Some(certificate), Some(private_key)) => {
@@ -243,7 +248,7 @@ fn client_auth(t: &Table<'_>) -> ClientAuth {
 fn max_age(given: &Given<'_>) -> Read<Duration> {
     let age = duration(given)?;
     if age.subsec_nanos() > 0 {
-        return Err(Problem::new("must be whole seconds"));
+        return Err(Problem::new("must be whole seconds").with_help("write it in s, m, h or d"));
     }
     Ok(age)
 }

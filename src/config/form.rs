@@ -60,7 +60,7 @@ impl Given<'_> {
 /// A duration above zero, with its unit.
 pub(super) fn duration(given: &Given<'_>) -> Read<Duration> {
     match duration_or_zero(given)? {
-        Duration::ZERO => Err(Problem::new("must be longer than zero")),
+        Duration::ZERO => Err(Problem::new("must be longer than zero").with_help("the shortest is \"1ms\"")),
         duration => Ok(duration),
     }
 }
@@ -71,19 +71,26 @@ pub(super) fn duration_or_zero(given: &Given<'_>) -> Read<Duration> {
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
     const SHORTEST: Duration = Duration::from_millis(1);
     let misfit = || Problem::new("must be a duration such as \"25s\"");
+    let help = "write a number and its unit: ms, s, m, h or d";
     if let Some(number) = given.integer() {
-        return Err(misfit().with_help(format!("write \"{number}s\"")));
+        return Err(misfit().with_help(format!("write \"{}s\"", number.unsigned_abs())));
     }
-    let text = given.text().ok_or_else(misfit)?;
+    let text = given.text().ok_or_else(|| match given.value.to_f64() {
+        Some(seconds) if seconds > 0.0 => misfit().with_help(format!("write \"{seconds}s\"")),
+        _ => misfit().with_help(help),
+    })?;
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() && duration < SHORTEST => Err(Problem::new("must be at least \"1ms\"")),
         Ok(duration) if duration > LONGEST => Err(Problem::new("must be at most a year")),
         Ok(duration) => Ok(duration),
+        Err(_) if text.starts_with('-') => {
+            Err(misfit().with_help(format!("a duration has no sign: write \"{}\"", text.trim_start_matches('-'))))
+        }
         Err(_) if text.parse::<f64>().is_ok() => Err(misfit().with_help(format!("write \"{text}s\""))),
         Err(_) if text.starts_with(|c: char| c.is_ascii_digit()) => {
             Err(misfit().with_help("units are ms, s, m, h and d, in small letters"))
         }
-        Err(_) => Err(misfit()),
+        Err(_) => Err(misfit().with_help(help)),
     }
 }
 
@@ -98,7 +105,10 @@ pub(super) fn size(given: &Given<'_>) -> Read<u64> {
         ("GB", 1_000_000_000),
         ("GiB", 1 << 30),
     ];
-    let misfit = || Problem::new("must be a size such as \"64KiB\"");
+    let misfit = || {
+        let problem = Problem::new("must be a size such as \"64KiB\"");
+        problem.with_help("write a whole number of bytes, or one with a unit: B, KiB, MiB, GiB, kB, MB or GB")
+    };
     if let Some(number) = given.integer() {
         return at_least_a_byte(u64::try_from(number).map_err(|_| misfit())?);
     }
@@ -130,7 +140,10 @@ fn word_or<T>(word: &'static str, form: impl Fn(&Given<'_>) -> Read<T>) -> impl 
         Some(text) if text == word => Ok(None),
         _ => form(given).map(Some).map_err(|problem| {
             let what = format!("{}, or \"{word}\"", problem.what);
-            Problem { what, ..problem }
+            match given.value.to_bool() {
+                Some(false) if word == "off" => Problem { what, ..problem }.with_help("write \"off\""),
+                _ => Problem { what, ..problem },
+            }
         }),
     }
 }
@@ -144,7 +157,15 @@ where
         let number = given.integer().and_then(|number| T::try_from(number).ok());
         number.filter(|number| range.contains(number)).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            Problem::new(format!("must be a whole number from {least} to {most}"))
+            let problem = Problem::new(format!("must be a whole number from {least} to {most}"));
+            match (given.integer(), given.text().map(str::trim)) {
+                (Some(number), _) if number <= 0 => problem.with_help(format!("the smallest is {least}")),
+                (Some(_), _) => problem.with_help(format!("the largest is {most}")),
+                (None, Some(text)) if text.parse::<u64>().is_ok() => {
+                    problem.with_help(format!("write {text}, without quotes"))
+                }
+                _ => problem.with_help(format!("write a whole number without quotes, such as {most}")),
+            }
         })
     }
 }
@@ -169,17 +190,26 @@ pub(super) fn share(given: &Given<'_>) -> Read<f64> {
         Some(1) => Some(1.0),
         _ => None,
     });
-    number.filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| Problem::new("must be a number from 0 to 1"))
+    number.filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| {
+        let problem = Problem::new("must be a number from 0 to 1");
+        match given.text().and_then(|text| text.parse::<f64>().ok()) {
+            Some(number) => problem.with_help(format!("write {number}, without quotes")),
+            None => problem.with_help("write a share: 0.2 for a fifth"),
+        }
+    })
 }
 
 /// `true` or `false`.
 pub(super) fn boolean(given: &Given<'_>) -> Read<bool> {
     given.value.to_bool().ok_or_else(|| {
         let problem = Problem::new("must be true or false");
-        match given.text().map(str::to_lowercase).and_then(|text| text.parse::<bool>().ok()) {
-            Some(meant) => problem.with_help(format!("write {meant}")),
-            None => problem,
-        }
+        let word = given.text().map(str::to_lowercase);
+        let meant = match (word.as_deref(), given.integer()) {
+            (Some("true" | "yes" | "on"), _) | (_, Some(1)) => true,
+            (Some("false" | "no" | "off"), _) | (_, Some(0)) => false,
+            _ => return problem.with_help("write one of the two, without quotes"),
+        };
+        problem.with_help(format!("write {meant}"))
     })
 }
 
@@ -196,7 +226,13 @@ pub(super) fn one_of<T: Copy + Debug>(words: Words<T>) -> impl Fn(&Given<'_>) ->
     move |given| {
         let text = given.text();
         let found = words.iter().find(|(name, _)| text == Some(name)).map(|(_, meaning)| *meaning);
-        found.ok_or_else(|| none_of("must be", text, words.iter().map(|(name, _)| *name)))
+        let meant = given.value.to_bool().map(|on| if on { "on" } else { "off" });
+        found.ok_or_else(|| match words.iter().find(|(name, _)| meant == Some(name)) {
+            Some((name, _)) => {
+                none_of("must be", text, words.iter().map(|(name, _)| *name)).with_help(format!("write \"{name}\""))
+            }
+            None => none_of("must be", text, words.iter().map(|(name, _)| *name)),
+        })
     }
 }
 

@@ -22,6 +22,7 @@ mod edge;
 mod form;
 mod forwarded;
 mod host;
+mod input;
 mod layers;
 mod names;
 mod operate;
@@ -37,6 +38,9 @@ mod shown;
 mod spoken;
 mod strangers;
 mod suggest;
+mod syntax;
+mod tls_files;
+mod unread;
 mod value;
 pub mod watch;
 
@@ -45,72 +49,71 @@ mod tests;
 
 use std::path::Path;
 
+use beside::overrides_or_environment_set;
 pub use beside::{Environment, Overrides};
 pub use cidr::{Cidr, CidrError};
 pub use forwarded::Forwarded;
 pub(crate) use forwarded::IDENTITY_FIELDS;
 pub use host::{HostPattern, bare as bare_host};
+pub use input::Input;
 pub use origins::{AllowedOrigin, OriginPolicy};
 pub use pin::Pin;
 pub use report::{Finding, Place, Report};
 pub use settings::*;
 pub use shown::Shown;
 pub(crate) use suggest::nearest;
+pub use tls_files::{TlsFault, TlsRole};
+pub use unread::UnreadVariable;
 
 use document::Document;
 use layers::Layers;
 use reader::Reader;
 use sections::Sections;
 
-/// Loads the file at exactly `path`, lays the process's environment and `overrides` over it and validates all of it.
+/// Loads `input`, lays the process's environment and `overrides` over it and validates all of it.
 ///
-/// Relative paths in the file start from the file's folder; in variables and flags from the working directory.
-/// Whether the TLS files exist and fit each other is not looked at.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Settings, Report> {
-    load_with(path, overrides, |_| Ok(()), |_| Ok(()))
-}
-
-/// [`load`], with the TLS files put before `certificates`, and those for an app behind TLS before `app`; their refusals
-/// are among the findings.
+/// Relative paths in a file start from the file's folder; in variables, flags and standard input from the working
+/// directory. The TLS files are put before `certificates`, and those for an app behind TLS before `app`; their faults are
+/// among the findings.
 pub fn load_with(
-    path: &Path,
+    input: &Input,
     overrides: &Overrides,
-    certificates: impl Fn(&Tls) -> Result<(), String>,
-    app: impl Fn(&Upstream) -> Result<(), String>,
+    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
+    app: impl Fn(&Upstream) -> Vec<TlsFault>,
 ) -> Result<Settings, Report> {
-    let document = Document::read(path)?;
+    let document = input.document()?;
     resolve(document, &Environment::of_process(), overrides, certificates, app).map(|(sections, _)| sections.settings)
 }
 
 /// [`load_with`], and beside the settings all keys that led to them, for people to look at.
 pub fn load_shown(
-    path: &Path,
+    input: &Input,
     overrides: &Overrides,
-    certificates: impl Fn(&Tls) -> Result<(), String>,
-    app: impl Fn(&Upstream) -> Result<(), String>,
+    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
+    app: impl Fn(&Upstream) -> Vec<TlsFault>,
 ) -> Result<(Settings, Shown), Report> {
-    let document = Document::read(path)?;
+    let document = input.document()?;
     resolve(document, &Environment::of_process(), overrides, certificates, app).map(shown)
 }
 
 /// Reads `text` as the file at `path`, which need not exist, with `environment` and `overrides` laid over it.
 pub fn from_str(path: &Path, text: &str, environment: &Environment, overrides: &Overrides) -> Result<Settings, Report> {
     let document = Document::parse(path, text.to_owned())?;
-    resolve(document, environment, overrides, |_| Ok(()), |_| Ok(())).map(|(sections, _)| sections.settings)
+    resolve(document, environment, overrides, |_| Vec::new(), |_| Vec::new()).map(|(sections, _)| sections.settings)
 }
 
 /// [`from_str`] without anything beside the file, and beside the settings all keys that led to them.
 #[doc(hidden)]
 pub fn from_str_shown(path: &Path, text: &str) -> Result<(Settings, Shown), Report> {
     let document = Document::parse(path, text.to_owned())?;
-    resolve(document, &Environment::default(), &Overrides::default(), |_| Ok(()), |_| Ok(())).map(shown)
+    resolve(document, &Environment::default(), &Overrides::default(), |_| Vec::new(), |_| Vec::new()).map(shown)
 }
 
 /// [`load_shown`], but for the process's environment.
 #[cfg(test)]
 pub(crate) fn load_alone(path: &Path) -> Result<(Settings, Shown), Report> {
     let document = Document::read(path)?;
-    resolve(document, &Environment::default(), &Overrides::default(), |_| Ok(()), |_| Ok(())).map(shown)
+    resolve(document, &Environment::default(), &Overrides::default(), |_| Vec::new(), |_| Vec::new()).map(shown)
 }
 
 fn shown((sections, layers): (Sections, Layers)) -> (Settings, Shown) {
@@ -122,7 +125,8 @@ fn shown((sections, layers): (Sections, Layers)) -> (Settings, Shown) {
 /// those who look for a running proxy, to whom it does not matter what else is wrong. What is wrong with the section,
 /// or keeps the file from being read, is in the report; defaults stand in for it.
 pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
-    let (document, unread) = match path.map(Document::read) {
+    let read = |path| Input::named(path).and_then(|input| input.document());
+    let (document, unread) = match path.map(read) {
         Some(Ok(document)) => (document, None),
         Some(Err(report)) => (Document::default(), Some(report)),
         None => (Document::default(), None),
@@ -135,12 +139,30 @@ pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     (admin, unread.or(findings))
 }
 
+/// The form of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with it; the
+/// default where that cannot be read.
+pub fn log_format(input: &Input, overrides: &Overrides) -> LogFormat {
+    let document = input.document().unwrap_or_default();
+    let (layers, _) = Layers::new(document, &Environment::of_process(), overrides);
+    let reader = Reader::new(&layers, Vec::new());
+    operate::log(&reader.root().table("log")).format
+}
+
+/// The variables of this process's environment that look as if they set a key, and are not read.
+pub fn unread_variables() -> Vec<UnreadVariable> {
+    let (layers, _) = Layers::new(Document::default(), &Environment::default(), &Overrides::default());
+    let reader = Reader::new(&layers, Vec::new());
+    // The required keys are missing; they have been asked for all the same.
+    let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
+    unread::unread(std::env::vars_os(), &reader.keys())
+}
+
 fn resolve(
     document: Document,
     environment: &Environment,
     overrides: &Overrides,
-    certificates: impl Fn(&Tls) -> Result<(), String>,
-    app: impl Fn(&Upstream) -> Result<(), String>,
+    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
+    app: impl Fn(&Upstream) -> Vec<TlsFault>,
 ) -> Result<(Sections, Layers), Report> {
     let (layers, findings) = Layers::new(document, environment, overrides);
     let reader = Reader::new(&layers, findings);

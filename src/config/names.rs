@@ -7,6 +7,7 @@ use super::form::{Given, Problem, Read};
 use super::host::{HostPattern, split_port};
 use super::origins::{AllowedOrigin, Origin};
 use super::suggest::nearest;
+use super::value::port_help;
 
 const WILDCARD: &str = "*.";
 
@@ -82,6 +83,9 @@ pub(super) fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
         HostPattern::Exact(name) => name,
         HostPattern::Subdomains(suffix) => suffix,
     };
+    if let Some(help) = port.and_then(port_help) {
+        return Err(misfit().with_help(help));
+    }
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let Origin { scheme, host, port } = Origin::parse(&format!("{scheme}://{host}{port}")).ok_or_else(misfit)?;
     Ok(match pattern {

@@ -12,7 +12,7 @@ use super::form::{Given, Problem, Read, Words, boolean, duration, duration_or_ze
 use super::reader::Table;
 use super::settings::{Admin, AdminSocket, Directives, Drain, Level, Listen, Log, LogFormat, Otel, Token};
 use super::suggest::nearest;
-use super::value::{address, file, socket_path};
+use super::value::{ADDRESS_HELP, address, file, socket_path};
 
 pub(super) const FORMATS: Words<LogFormat> =
     &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
@@ -115,7 +115,8 @@ fn ports_apart(t: &Table<'_>, admin: &Admin, ports: &Table<'_>, listen: &Listen)
             }
             // What is so by default is refused where the other one is set.
             if t.sets(key) {
-                t.refuse(&[key], Problem::new(format!("does not fit: {own} is taken by {what}, {other}")));
+                let problem = Problem::new(format!("does not fit: {own} is taken by {what}, {other}"));
+                t.refuse(&[key], problem.with_help("choose another port"));
             } else {
                 let problem = Problem::new(format!("does not fit: {other} is taken by `admin.{key}`, {own}"));
                 ports.refuse(&[other_key], problem.with_help(format!("choose another port, or set {key} in [admin]")));
@@ -126,7 +127,7 @@ fn ports_apart(t: &Table<'_>, admin: &Admin, ports: &Table<'_>, listen: &Listen)
         && collide(health, socket)
     {
         let what = format!("does not fit: health ({health}) and socket ({socket}) need a port each");
-        t.refuse(&["socket", "health"], Problem::new(what));
+        t.refuse(&["socket", "health"], Problem::new(what).with_help("choose another port for one of them"));
     }
 }
 
@@ -145,7 +146,8 @@ fn farewell(given: &Given<'_>) -> Read<u16> {
 fn socket(given: &Given<'_>) -> Read<AdminSocket> {
     let misfit =
         || Problem::new(format!("must be an absolute path such as {:?} or \"127.0.0.1:4040\"", AdminSocket::DEFAULT));
-    let text = given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?;
+    let number = given.integer().map(|number| number.to_string());
+    let text = given.text().or(number.as_deref()).filter(|text| !text.is_empty()).ok_or_else(misfit)?;
     if let Some(path) = text.strip_prefix("unix:") {
         return Err(misfit().with_help(format!("write {path:?}")));
     }
@@ -157,13 +159,13 @@ fn socket(given: &Given<'_>) -> Read<AdminSocket> {
         Err(error) => error,
     };
     Err(match error.help {
-        // Whoever names no address hardly means to be reached by all.
-        Some(_) if text.starts_with(':') => misfit().with_help(format!("write \"127.0.0.1{text}\"")),
-        Some(help) => misfit().with_help(help),
-        None if text.contains('/') || Path::new(text).extension().is_some_and(|extension| extension == "sock") => {
+        _ if text.contains('/') || Path::new(text).extension().is_some_and(|extension| extension == "sock") => {
             // Whoever opens it starts elsewhere.
             misfit().with_help("a relative path would be another one for every client")
         }
+        Some(help) if help == ADDRESS_HELP => misfit().with_help("write an absolute path, or \"127.0.0.1:4040\""),
+        // An address that is reached by all is seldom meant.
+        Some(help) => misfit().with_help(help.replace("0.0.0.0", "127.0.0.1").replace(" for all of them", "")),
         None => misfit(),
     })
 }
@@ -174,7 +176,14 @@ fn token(given: &Given<'_>) -> Read<Token> {
     const MOST: u64 = 4096;
     let path = file(given)?;
     let about = |why: &str| Problem::new(format!("cannot be used: {} {why}", path.display()));
-    let text = head(&path, MOST + 1).map_err(|error| about(&format!("cannot be read: {error}")))?;
+    let text = head(&path, MOST + 1).map_err(|error| {
+        let problem = about(&format!("cannot be read: {error}"));
+        match error.kind() {
+            io::ErrorKind::NotFound => problem.with_help(format!("make it: openssl rand -hex 32 > {}", path.display())),
+            io::ErrorKind::PermissionDenied => problem.with_help("let the user that pulsegate runs as read it"),
+            _ => problem,
+        }
+    })?;
     let secret = text.trim_ascii();
     let long = "write one line of at least 16 random letters and digits, such as `openssl rand -hex 32` prints";
     if u64::try_from(text.len()).is_ok_and(|len| len > MOST) {

@@ -89,7 +89,6 @@ impl<'a> Reader<'a> {
     }
 
     /// Every key that was asked for.
-    #[cfg(test)]
     pub(super) fn keys(&self) -> Vec<KeyPath> {
         let known = self.known.borrow();
         known.iter().filter(|(_, kind)| **kind == Kind::Key).map(|(path, _)| path.clone()).collect()
@@ -280,8 +279,13 @@ impl<'a> Table<'a> {
 
     fn missing(&self, key: &str, what: &str) {
         let path = self.path.key(key);
-        let variable = if path.in_list() { String::new() } else { format!(", or {}", beside::variable(&path)) };
-        let help = format!("set `{key}` in {}{variable}", self.path.header());
+        let mut ways = vec![format!("`{key}` in {}", self.path.header())];
+        if !path.in_list() {
+            ways.push(beside::variable(&path));
+        }
+        ways.extend(beside::flag(&path).map(str::to_owned));
+        let last = ways.pop().unwrap_or_default();
+        let help = if ways.is_empty() { format!("set {last}") } else { format!("set {}, or {last}", ways.join(", ")) };
         let problem = Problem::new(format!("is missing: {what}")).with_help(help);
         self.reader.report(&path, self.reader.layers.gap(&self.path), problem);
     }

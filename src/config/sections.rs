@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::app::Apps;
 use super::edge;
-use super::form::{Problem, Words, auto_or, boolean, duration, one_of, or_table, share, whole};
+use super::form::{Given, Problem, Read, Words, auto_or, boolean, duration, one_of, or_table, share, whole};
 use super::host::HostPattern;
 use super::names::host;
 use super::operate;
@@ -13,6 +13,7 @@ use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
 use super::settings::{Route, SessionLimits, Settings, Tls, TlsMode, Upstream};
 use super::spoken::{Spoken, spoken};
+use super::tls_files::TlsFault;
 use super::value::{close_code, close_reason, prefix};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
 
@@ -48,8 +49,8 @@ pub(super) struct Sections {
 /// and their defaults stand in for them.
 pub(super) fn read(
     root: &Table<'_>,
-    certificates: impl Fn(&Tls) -> Result<(), String>,
-    app: impl Fn(&Upstream) -> Result<(), String>,
+    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
+    app: impl Fn(&Upstream) -> Vec<TlsFault>,
 ) -> Option<Sections> {
     let listen_table = root.table("listen");
     let listen = edge::listen(&listen_table);
@@ -93,7 +94,7 @@ fn policy(t: &Table<'_>, base: &Policy) -> Policy {
         window: t.or("window", auto_or(duration), base.window),
         interval: t.or("interval", duration, base.interval),
         timeout: t.or("timeout", duration, base.timeout),
-        max_missed: t.or("max_missed", whole(1..=1000), base.max_missed),
+        max_missed: t.or("max_missed", max_missed, base.max_missed),
         jitter: t.or("jitter", share, base.jitter),
         liveness: t.or("liveness", one_of(LIVENESS), base.liveness),
         probe_when_busy: t.or("probe_when_busy", duration, base.probe_when_busy),
@@ -106,6 +107,13 @@ fn policy(t: &Table<'_>, base: &Policy) -> Policy {
         on_miss: on_miss(&t.table("on_miss"), &base.on_miss),
         close_grace: t.or("close_grace", duration, base.close_grace),
     }
+}
+
+fn max_missed(given: &Given<'_>) -> Read<u32> {
+    whole(1..=1000)(given).map_err(|problem| match given.integer() {
+        Some(0) => problem.with_help("write 1 to end a session at its first miss, or mode = \"off\" for no heartbeat"),
+        _ => problem,
+    })
 }
 
 fn on_miss(t: &Table<'_>, base: &OnMiss) -> OnMiss {

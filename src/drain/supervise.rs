@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 
 use super::farewell::Farewell;
-use super::{DRAIN_MARGIN, Plan, Shutdown};
+use super::{Course, DRAIN_MARGIN, Phase, Shutdown};
 use crate::registry::Registry;
 use crate::suspension::{Deadline, Expiry};
 
@@ -32,20 +32,26 @@ pub enum Outcome<T> {
 /// `work` that ends before any drain is reported as it is.
 pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> Outcome<T> {
     let mut work = std::pin::pin!(work);
-    tokio::select! {
-        // Two requests in a row may have ended the work before this is polled: that was an abort.
-        biased;
-        () = shutdown.announced().cancelled() => {}
-        result = &mut work => return Outcome::Ended(result),
-    }
-    let plan = announce(shutdown, registry);
-    tokio::select! {
-        biased;
-        () = shutdown.aborting().cancelled() => return Outcome::Aborted,
-        result = &mut work => return Outcome::Ended(result),
-        () = Expiry::after(plan.delay) => {}
-    }
-    shutdown.close_doors();
+    let plan = loop {
+        tokio::select! {
+            // Two requests in a row may have ended the work before this is polled: that was an abort.
+            biased;
+            () = shutdown.announced() => {}
+            result = &mut work => return Outcome::Ended(result),
+        }
+        let Course { plan, turn, .. } = announce(shutdown, registry);
+        tokio::select! {
+            biased;
+            () = shutdown.aborting().cancelled() => return Outcome::Aborted,
+            result = &mut work => return Outcome::Ended(result),
+            () = shutdown.cancelled(turn) => {}
+            () = Expiry::after(plan.delay) => {}
+        }
+        if shutdown.close_ports(turn) {
+            break plan;
+        }
+        tracing::info!(phase = Phase::Serving.as_str(), sessions = registry.len(), "drain");
+    };
     let began = Instant::now();
     tracing::info!(
         phase = shutdown.phase().as_str(),
@@ -92,8 +98,8 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
 }
 
 /// Says what is to come; the plan in force is the one that is carried out.
-fn announce(shutdown: &Shutdown, registry: &Registry) -> Plan {
-    let course = *shutdown.course();
+fn announce(shutdown: &Shutdown, registry: &Registry) -> Course {
+    let course = shutdown.course();
     let plan = course.plan;
     tracing::info!(
         phase = course.phase.as_str(),
@@ -105,7 +111,7 @@ fn announce(shutdown: &Shutdown, registry: &Registry) -> Plan {
         afterwards = course.afterwards.as_str(),
         "drain"
     );
-    plan
+    course
 }
 
 #[cfg(test)]

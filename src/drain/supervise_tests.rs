@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::drain::Phase;
+use crate::drain::Plan;
 use crate::heartbeat::UpstreamPulse;
 use crate::registry::Entry;
 use crate::relay::{Control, Order};
@@ -68,6 +68,30 @@ async fn the_doors_close_when_the_delay_is_over() {
     };
     let outcome = supervise(&shutdown, &registry, work).await;
     assert_eq!(outcome, Outcome::Ended(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_announcement_closes_nothing_and_the_next_one_has_its_whole_delay() {
+    let (shutdown, registry) = prepared();
+    let session = Session::enter(&registry);
+    let work = async {
+        shutdown.drain();
+        tokio::time::sleep(PLAN.delay - SECOND).await;
+        assert_eq!((shutdown.cancel(), shutdown.phase()), (Ok(()), Phase::Serving));
+        tokio::time::sleep(100 * SECOND).await;
+        assert_eq!((shutdown.phase(), session.control.take()), (Phase::Serving, None), "it serves as before");
+        // Announced, cancelled and announced again before any other task runs.
+        shutdown.drain();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(shutdown.cancel(), Ok(()));
+        shutdown.drain();
+        let announced = Instant::now();
+        shutdown.draining().cancelled().await;
+        assert_eq!(announced.elapsed(), PLAN.delay);
+        told(&[session]).await
+    };
+    let outcome = supervise(&shutdown, &registry, work).await;
+    assert!(matches!(outcome, Outcome::Ended(_)), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ pub use engine::Engine;
 pub use handshake::{Handshake, MAX_HANDSHAKE};
 pub use ledger::{Answer, Ledger, MAX_OUTSTANDING};
 pub use listener::{Heard, Listener};
-pub use outcome::{BeatFate, Due, Gap, PingFate, PongFate, Seen, Stats, Transmit, Verdict};
+pub use outcome::{Awaited, BeatFate, Due, Gap, PingFate, PongFate, Seen, Stats, Transmit, Verdict};
 pub use pattern::{Format, Matching, Pattern, PatternError};
 pub use policy::{ClientPing, CloseSpec, Liveness, Mode, OnMiss, Policy, UpstreamEnd, UpstreamPolicy};
 pub use profile::{Builtin, DEFAULT_MAX_LEN, DEFAULT_WINDOW, Profile, Proof, Role, Say};

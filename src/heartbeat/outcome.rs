@@ -73,6 +73,32 @@ pub enum Verdict {
     UpstreamStalled,
 }
 
+/// The event that a session waits for until its next deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Awaited {
+    /// None: the heartbeat is off, or a Close has passed.
+    #[default]
+    Nothing,
+    /// The end of the quiet time: a probe becomes due.
+    Probe,
+    /// A gap for a probe that is due, behind bytes that the client has not taken yet.
+    Gap,
+    /// The answer to a probe.
+    Answer,
+    /// A heartbeat that the client sends unasked.
+    Beat,
+    /// The app's own question to the client.
+    Question,
+    /// The app, which does not take the client's bytes.
+    App,
+}
+
+impl Awaited {
+    /// Every value, at the index that it has as a number.
+    pub const ALL: [Self; 7] =
+        [Self::Nothing, Self::Probe, Self::Gap, Self::Answer, Self::Beat, Self::Question, Self::App];
+}
+
 /// What a passed deadline asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {

@@ -1,47 +1,83 @@
 //! The access line of one plain request.
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hyper::{Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 
-use super::{Connection, asked};
+use super::{Connection, asked, forwarded};
 use crate::config::Route;
-use crate::telemetry::lines;
+use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::{Chain, lines};
+use crate::upstream::UploadProgress;
 
 /// The status of a request whose client left before there was an answer (nginx's word for it).
 const CLIENT_GONE: u16 = 499;
 
-/// One plain request from its head to the last byte of its answer; told when dropped.
+/// One plain request from its head to the last byte of its answer; logged and counted when dropped.
 #[derive(Debug)]
 pub(super) struct Access {
-    connection: Arc<Connection>,
+    counts: Arc<RouteMetrics>,
     asked: lines::Asked,
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
     reason: Option<&'static str>,
+    error: Option<Box<str>>,
+    upload: Option<Arc<UploadProgress>>,
     bytes_out: u64,
     complete: bool,
+    upstream: Upstream,
+}
+
+/// The part of the app in a request.
+#[derive(Clone, Copy, Debug)]
+enum Upstream {
+    /// It has not been asked.
+    Unasked,
+    /// It was asked then, and has not answered yet.
+    Asked(Instant),
+    /// Its answer, or the failure, took so long.
+    Took(Duration),
 }
 
 impl Access {
     pub(super) fn begin<B>(connection: &Arc<Connection>, route: Arc<Route>, request: &Request<B>) -> Box<Self> {
         Box::new(Self {
-            connection: Arc::clone(connection),
+            counts: Arc::clone(connection.rules.counts(&route)),
             asked: asked(connection, route, request),
             method: request.method().clone(),
             begun: Instant::now(),
             status: None,
             reason: None,
+            error: None,
+            upload: None,
             bytes_out: 0,
             complete: false,
+            upstream: Upstream::Unasked,
         })
+    }
+
+    /// The request is handed to the app's side, with these headers and this body.
+    pub(super) fn forwarded(&mut self, headers: &HeaderMap, upload: Option<Arc<UploadProgress>>) {
+        self.asked.request_id = forwarded::request_id(headers).map(lines::words);
+        self.upload = upload;
+        self.upstream = Upstream::Asked(Instant::now());
     }
 
     /// The head of the answer is known.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
+        if let Some(took) = self.upstream_ended() {
+            self.counts.responded(took);
+        }
+    }
+
+    /// The app gave no answer that can be passed on.
+    pub(super) fn failed(&mut self, error: &dyn Error) {
+        self.upstream_ended();
+        self.error = Some(Chain(error).to_string().into());
     }
 
     /// The answer is the proxy's own, for `reason`.
@@ -59,21 +95,35 @@ impl Access {
     pub(super) fn completed(&mut self) {
         self.complete = true;
     }
+
+    fn upstream_ended(&mut self) -> Option<Duration> {
+        let Upstream::Asked(since) = self.upstream else { return None };
+        let took = since.elapsed();
+        self.upstream = Upstream::Took(took);
+        Some(took)
+    }
 }
 
 impl Drop for Access {
     fn drop(&mut self) {
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let duration = self.begun.elapsed();
-        self.connection.edge.metrics.request(self.method.as_str(), status, duration);
+        self.counts.request(self.method.as_str(), status, duration);
         lines::http_access(&lines::Access {
             asked: &self.asked,
             method: self.method.as_str(),
             status,
             reason: self.reason,
+            error: self.error.as_deref(),
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: self.bytes_out,
             complete: self.complete,
             duration,
+            upstream: match self.upstream {
+                Upstream::Unasked => None,
+                Upstream::Asked(since) => Some(since.elapsed()),
+                Upstream::Took(took) => Some(took),
+            },
         });
     }
 }

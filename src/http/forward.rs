@@ -31,14 +31,21 @@ pub(super) async fn forward(
     let stall = connection.rules.limits.write_stall;
     let app = connection.rules.upstream(route);
     let client = client_addresses(connection, app, request.headers());
-    let (status, reason) = match app.send(outbound(request, host, connection), client, stall).await {
-        Ok((response, lease)) if relayable(&response) => {
-            access.answered(response.status());
-            return inbound(response, version, Some(lease), Some(access));
-        }
-        Ok(_) => (StatusCode::BAD_GATEWAY, "invalid_response"),
+    let request = outbound(request, host, connection);
+    access.forwarded(request.headers(), request.body().progress());
+    let (status, reason) = match app.send(request, client, stall).await {
+        Ok((response, lease)) => match unrelayable(&response) {
+            None => {
+                access.answered(response.status());
+                return inbound(response, version, Some(lease), Some(access));
+            }
+            Some(fault) => {
+                access.failed(&fault);
+                (StatusCode::BAD_GATEWAY, "invalid_response")
+            }
+        },
         Err(failure) => {
-            tracing::debug!(error = &failure as &dyn std::error::Error, "upstream.failure");
+            access.failed(&failure);
             (failure.status(), failure.reason())
         }
     };
@@ -65,10 +72,22 @@ pub(super) fn client_addresses(
     Some(ClientAddresses { client, local })
 }
 
-/// Whether a response to a plain request makes sense: nobody asked to switch protocols (RFC 9110 §15.2.2), or for
-/// transfer codings (RFC 9112 §7.4).
-fn relayable(response: &Response<Incoming>) -> bool {
-    response.status() != StatusCode::SWITCHING_PROTOCOLS && headers::at_most_chunked(response.headers())
+/// A response to a plain request that makes no sense.
+#[derive(Debug, thiserror::Error)]
+enum Unrelayable {
+    /// No other protocol was asked for (RFC 9110 §15.2.2).
+    #[error("the upstream answered a plain request with 101")]
+    Switching,
+    /// No transfer coding was asked for (RFC 9112 §7.4).
+    #[error("the upstream's response has a transfer coding that was not asked for")]
+    Coding,
+}
+
+fn unrelayable(response: &Response<Incoming>) -> Option<Unrelayable> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Some(Unrelayable::Switching);
+    }
+    (!headers::at_most_chunked(response.headers())).then_some(Unrelayable::Coding)
 }
 
 /// Turns the app's response into the one that the client gets, which spoke `version`.

@@ -59,6 +59,21 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     client
 }
 
+/// Returns the host that the client asked for as a trusted peer states it.
+pub(super) fn told_host<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+    trusts(settings, peer.ip()).then(|| first(headers, &FORWARDED_HOST)).flatten()
+}
+
+/// Returns the id that a trusted peer has given the request.
+pub(super) fn told_request_id<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+    trusts(settings, peer.ip()).then(|| request_id(headers)).flatten()
+}
+
+/// Returns the id of a request whose headers are the app's already.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(REQUEST_ID).map(HeaderValue::as_bytes)
+}
+
 /// Returns the host that the client asked for: what a trusted peer says it was, otherwise `host`, the authority of the
 /// request itself.
 pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, host: &HeaderValue) -> HeaderValue {
@@ -93,7 +108,7 @@ pub(super) fn tell(settings: &Forwarded, headers: &mut HeaderMap, host: &HeaderV
     if settings.rfc7239 {
         append(headers, FORWARDED, &element(address, host, own_scheme));
     }
-    headers.entry(REQUEST_ID).or_insert_with(request_id);
+    headers.entry(REQUEST_ID).or_insert_with(new_request_id);
 }
 
 /// Removes the fields by which an app might take the client for another one.
@@ -115,9 +130,14 @@ fn settle(headers: &mut HeaderMap, name: HeaderName, own: impl FnOnce() -> Heade
 
 /// The value of a field that should have one. Of a list it is the first, which is the one that Express takes.
 fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    first(headers, name).and_then(|value| HeaderValue::from_bytes(value).ok())
+}
+
+/// The bytes of that value.
+fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let lines = headers.get_all(name).iter();
     let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    values.find(|value| !value.is_empty()).and_then(|value| HeaderValue::from_bytes(value).ok())
+    values.find(|value| !value.is_empty())
 }
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.
@@ -179,7 +199,7 @@ fn address(node: &[u8]) -> Option<IpAddr> {
     node.parse().ok().or_else(with_port).or_else(bracketed).map(|address: IpAddr| address.to_canonical())
 }
 
-fn request_id() -> HeaderValue {
+fn new_request_id() -> HeaderValue {
     HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).expect("hexadecimal digits are visible ASCII")
 }
 

@@ -39,7 +39,7 @@ use super::{Connection, Edge, Peer, linger, target};
 use crate::config::{EdgeLimits, Http2};
 use crate::relay::{Held, Leg};
 use crate::suspension::timeout;
-use crate::telemetry::lines;
+use crate::telemetry::{Chain, lines};
 use exchange::Exchange;
 use frames::{Fault, Frames};
 pub use guard::FrameGuard;
@@ -223,7 +223,8 @@ impl<C: Leg + Send + 'static> Driver<C> {
         match finding {
             Finding::Nothing => Poll::Pending,
             Finding::Dead { death, all } => {
-                tracing::debug!(client.address = %self.peer.address, ?death, all, "http2.dead");
+                let (address, port) = lines::client(self.peer.address);
+                tracing::debug!(client.address = address, client.port = port, ?death, all, "http2.dead");
                 let wire = &self.wire;
                 self.inflows.bury(death, |stream| wire.streams(|streams| streams.is_off(stream)));
                 if all {
@@ -327,7 +328,8 @@ impl<C: Leg + Send + 'static> Driver<C> {
         match (self.refused, error) {
             (Some(fault), _) => Ended::Refused(fault),
             (None, Some(error)) => {
-                tracing::debug!(client.address = %self.peer.address, %error, "http2.connection");
+                let (address, port) = lines::client(self.peer.address);
+                tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http2.connection");
                 Ended::of(&error)
             }
             (None, None) => Ended::Closed,

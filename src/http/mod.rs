@@ -38,9 +38,9 @@ use crate::generation::Current;
 use crate::registry::Registry;
 use crate::relay::Leg;
 use crate::suspension::Expiry;
-use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
+use crate::telemetry::{Chain, lines};
 use crate::upgrade::{self, Prepared, Refusal, Sessions};
 use crate::upstream::{self, Upload, Upstream};
 use access::Access;
@@ -211,7 +211,10 @@ impl Connection {
     async fn failed<C: Leg>(&self, error: &hyper::Error, unread: &[u8], stream: &mut C) {
         match refused(error, unread, self.peer.address, &self.edge.metrics) {
             Some(words) => linger::close_with(stream, words).await,
-            None => tracing::debug!(client.address = %self.peer.address, error = %error, "http.connection"),
+            None => {
+                let (address, port) = lines::client(self.peer.address);
+                tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http.connection");
+            }
         }
     }
 }
@@ -396,11 +399,20 @@ fn is_authority(text: &[u8]) -> bool {
 }
 
 fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
-    let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let (settings, peer, headers) = (&connection.rules.forwarded, connection.peer.address, request.headers());
+    let header = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     lines::Asked {
-        client: forwarded::client(&connection.rules.forwarded, connection.peer.address, request.headers()),
+        client: forwarded::client(settings, peer, headers),
         server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         protocol: connection.peer.protocol().as_str(),
+        http_version: match request.version() {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        },
+        host: forwarded::told_host(settings, peer, headers).or(authority).or(header("host")).map(lines::words),
+        request_id: forwarded::told_request_id(settings, peer, headers).map(lines::words),
         route,
         path: lines::words(target::path(request).as_bytes()),
         user_agent: header("user-agent").map(lines::words),

@@ -91,8 +91,12 @@ impl Body for Reply {
             }
             Source::Spent => None,
         };
-        if let (Some(Ok(frame)), Some(access)) = (&frame, &mut this.access) {
-            access.passed(frame.data_ref().map_or(0, Bytes::len));
+        if let Some(access) = &mut this.access {
+            match &frame {
+                Some(Ok(frame)) => access.passed(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(error)) => access.failed(error),
+                None => {}
+            }
         }
         // Nothing comes behind trailers, and nobody asks whether something does.
         if frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)) {

@@ -1,5 +1,6 @@
 //! A request for a WebSocket: validated, put to the app, answered as the app answers.
 
+use std::error::Error;
 use std::sync::{Arc, Once};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
 use super::reply::{self, Reply};
-use super::{Connection, Fate, asked, forward, headers, target};
+use super::{Connection, Fate, asked, forward, forwarded, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::registry::ConnId;
@@ -39,7 +40,7 @@ enum Verdict {
     /// A valid 101, and the stream behind it.
     Switched(Response<()>, Box<Prepared>),
     /// Any other response: the app's own way to refuse.
-    Refused(Response<Incoming>, Asking),
+    Refused(Response<Incoming>, Box<Asking>),
 }
 
 /// A request for a WebSocket that is not decided yet.
@@ -88,11 +89,12 @@ pub(super) async fn switch(
             }
             response
         }
-        Ok(Verdict::Refused(response, Asking { asked, attempt, span })) => {
+        Ok(Verdict::Refused(response, asking)) => {
             connection.keep(client);
+            let Asking { asked, attempt, span } = *asking;
             attempt.ended(Outcome::UpstreamRefused);
             span.refused(response.status(), "upstream_refused");
-            reject(connection, &asked, "upstream_refused", response.status(), None);
+            reject(connection, &asked, "upstream_refused", response.status(), None, None);
             forward::inbound(response, Version::HTTP_11, None, None)
         }
         Err((refusal, asking)) => {
@@ -120,7 +122,10 @@ pub(super) fn refuse(
     }
     let (status, reason) = (refusal.status(), refusal.reason());
     span.refused(status, reason);
-    reject(connection, &asked, reason, status, Some(&refusal.to_string()));
+    match refusal {
+        Refusal::Upstream(_) | Refusal::Switch(_) => reject(connection, &asked, reason, status, None, Some(refusal)),
+        _ => reject(connection, &asked, reason, status, Some(&refusal.to_string()), None),
+    }
     let mut response = reply::explain(status, reason, accept, None);
     match refusal {
         Refusal::Version => {
@@ -165,6 +170,7 @@ async fn negotiate(
     let app = connection.rules.upstream(&route);
     let client = forward::client_addresses(connection, app, request.headers());
     let mut request = outbound(request, &offer, host, connection, id);
+    asking.asked.request_id = forwarded::request_id(request.headers()).map(lines::words);
     asking.span.propagate(request.headers_mut());
     let may_swallow = route.heartbeat.may_swallow(&Signs { subprotocols: &offer.subprotocols(), ..signs });
     let extensions_refused = may_swallow && offer.without_extensions();
@@ -185,7 +191,7 @@ async fn negotiate(
             let what = "the upstream refused with a transfer coding that was not asked for";
             return Err((Refusal::Switch(what), asking));
         }
-        return Ok(Verdict::Refused(response, asking));
+        return Ok(Verdict::Refused(response, Box::new(asking)));
     }
     let Agreement { subprotocol, is_offered, coding } = match offer.check(&response) {
         Ok(agreement) => agreement,
@@ -263,7 +269,8 @@ fn reject(
     reason: &'static str,
     status: StatusCode,
     detail: Option<&str>,
+    error: Option<&Refusal>,
 ) {
     connection.edge.metrics.rejected(reason);
-    lines::ws_reject(asked, reason, status.as_u16(), detail);
+    lines::ws_reject(asked, reason, status.as_u16(), detail, error.map(|error| error as &dyn Error));
 }

@@ -33,6 +33,7 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         client_code: 1000,
         upstream_code: 1000,
         close_reason: "bye".into(),
+        upstream_close_reason: "bye".into(),
         from_client: traffic(from_client),
         from_upstream: traffic(from_upstream),
         heartbeat: Stats::default(),
@@ -218,4 +219,20 @@ fn a_session_that_is_gone_keeps_no_task() {
     assert_eq!(Arc::strong_count(&task), 2);
     drop(entry);
     assert_eq!(Arc::strong_count(&task), 1, "although the ring of events still holds the session");
+}
+
+#[test]
+fn a_client_whose_session_closed_a_minute_ago_at_most_comes_back() {
+    let registry = registry();
+    let first = enter(&registry);
+    assert!(!first.is_reconnect());
+    assert!(!enter(&registry).is_reconnect(), "its session is open");
+    let closed = first.close(ending(0, 0));
+    let again = enter(&registry);
+    assert!(again.is_reconnect());
+    assert!(closed.was_of(again.live(), Duration::from_secs(60)));
+    assert!(!closed.was_of(again.live(), Duration::ZERO), "too long ago");
+    let forgetful = Arc::new(Registry::new(7).keeping(0));
+    enter(&forgetful).close(ending(0, 0));
+    assert!(!enter(&forgetful).is_reconnect(), "nothing is kept to tell by");
 }

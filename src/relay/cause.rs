@@ -19,8 +19,8 @@ pub(super) enum Cause {
     Closed,
     /// The client's connection broke without a Close.
     ClientLost { detail: &'static str },
-    /// The app's connection broke or ended without a Close.
-    UpstreamLost,
+    /// The app's connection broke or ended without a Close; there is no detail where it just ended.
+    UpstreamLost { detail: Option<&'static str> },
     /// The heartbeat engine gave up.
     Verdict(Verdict),
     /// The connection that the client's leg shares with others asked its peer for a sign of life in vain.
@@ -63,10 +63,13 @@ impl Cause {
             io::ErrorKind::TimedOut if is_unanswered(error) => Self::ClientUnanswered,
             // The kernel, or the connection that the leg shares with others, has seen no acknowledgement for too long.
             io::ErrorKind::TimedOut => Self::Verdict(Verdict::SlowReader),
-            io::ErrorKind::ConnectionReset => Self::ClientLost { detail: "connection reset" },
-            io::ErrorKind::BrokenPipe => Self::ClientLost { detail: "connection closed while writing" },
-            _ => Self::ClientLost { detail: "connection failed" },
+            _ => Self::ClientLost { detail: breakage(error) },
         }
+    }
+
+    /// The app's leg has ended without a Close, or failed with `error`.
+    pub(super) fn upstream_lost(error: Option<&io::Error>) -> Self {
+        Self::UpstreamLost { detail: error.map(breakage) }
     }
 
     pub(super) fn initiator(&self, first_close: Option<&FirstClose>) -> Initiator {
@@ -76,18 +79,21 @@ impl Cause {
                 _ => Initiator::Client,
             },
             Self::ClientLost { .. } => Initiator::Client,
-            Self::UpstreamLost => Initiator::Upstream,
+            Self::UpstreamLost { .. } => Initiator::Upstream,
             _ => Initiator::Proxy,
         }
     }
 
-    pub(super) fn reason(&self) -> EndReason {
+    /// Why the session ended. `is_clean` says of an end by the peers themselves whether there was a Close: where there was none,
+    /// the client's connection has ended, for nothing else begins such an end.
+    pub(super) fn reason(&self, is_clean: bool) -> EndReason {
         match self {
-            Self::Closed | Self::ClientLost { .. } => EndReason::Normal,
+            Self::Closed if is_clean => EndReason::Normal,
+            Self::Closed | Self::ClientLost { .. } => EndReason::ClientLost,
             Self::Verdict(Verdict::Timeout) | Self::ClientUnanswered => EndReason::HeartbeatTimeout,
             Self::Verdict(Verdict::SlowReader) => EndReason::SlowReader,
             Self::Verdict(Verdict::Trickle) => EndReason::Trickle,
-            Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => {
+            Self::UpstreamLost { .. } | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => {
                 EndReason::UpstreamLost
             }
             Self::PingFlood | Self::BeatFlood | Self::MessageFlood => EndReason::Rate,
@@ -110,6 +116,7 @@ impl Cause {
     pub(super) fn detail(&self) -> Option<&'static str> {
         match self {
             Self::ClientLost { detail } => Some(*detail),
+            Self::UpstreamLost { detail } => *detail,
             Self::Violation { violation, .. } => Some(violation.as_str()),
             Self::PingFlood => Some("more than 20 pings a second"),
             Self::BeatFlood => Some("more than 20 heartbeats a second"),
@@ -135,7 +142,7 @@ impl Cause {
     pub(super) fn blames_app(&self) -> bool {
         match self {
             Self::Violation { by, .. } => *by == Sender::Server,
-            Self::UpstreamLost | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => true,
+            Self::UpstreamLost { .. } | Self::UpstreamUnresponsive | Self::Verdict(Verdict::UpstreamStalled) => true,
             _ => false,
         }
     }
@@ -152,7 +159,7 @@ impl Cause {
         match self {
             Self::Closed => (LegClose::Fin, LegClose::Fin),
             Self::ClientLost { .. } => (LegClose::Gone, LegClose::Fin),
-            Self::UpstreamLost => (close(RESTART, "upstream lost"), LegClose::Gone),
+            Self::UpstreamLost { .. } => (close(RESTART, "upstream lost"), LegClose::Gone),
             Self::Verdict(Verdict::Timeout) | Self::ClientUnanswered => missed(on_miss, None),
             Self::Verdict(Verdict::SlowReader) => missed(on_miss, Some("slow reader")),
             Self::Verdict(Verdict::Trickle) => missed(on_miss, Some("frame took too long")),
@@ -176,6 +183,16 @@ impl Cause {
             Self::Admin(spec) => (LegClose::Close(spec.clone()), LegClose::Close(spec.clone())),
             Self::Aborted(_) => (LegClose::Gone, LegClose::Gone),
         }
+    }
+}
+
+/// How a connection broke, in a few words.
+fn breakage(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::BrokenPipe => "connection closed while writing",
+        io::ErrorKind::TimedOut => "connection timed out",
+        _ => "connection failed",
     }
 }
 

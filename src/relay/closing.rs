@@ -337,7 +337,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 end.reads_until.get_or_insert(until);
             }
         }
-        if self.up.sink_error.take().is_some() {
+        if let Some(error) = self.up.sink_error.take() {
+            self.app_write_error.get_or_insert(error);
             // The app may have sent its last words; they are still read.
             self.up.flow = Flow::Closed;
             // What the client says goes nowhere and is not looked at from here on, so that its silence says nothing either.
@@ -351,7 +352,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.end.is_none()
             && self.app_unwritable.is_some_and(|since| now >= since + self.rules.engine.policy().timeout)
         {
-            self.decide(Cause::UpstreamLost, cx, now);
+            self.decide(Cause::upstream_lost(self.app_write_error.as_ref()), cx, now);
         }
     }
 
@@ -376,7 +377,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         if self.down.inbound.ended && !self.down.is_closed() {
             if self.end.is_none() {
-                return self.decide(Cause::UpstreamLost, cx, now);
+                let cause = Cause::upstream_lost(self.down.source_error.as_ref().or(self.app_write_error.as_ref()));
+                return self.decide(cause, cx, now);
             }
             if self.end.as_ref().is_some_and(|end| end.answers_until.is_none()) {
                 let (to_client, _) = self.closes();

@@ -19,8 +19,10 @@ pub enum Initiator {
 /// Why the session ended; one word for each, the same in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// One of the peers ended it by itself.
+    /// One of the peers closed it by itself.
     Normal,
+    /// The client's connection broke, or ended, without a Close.
+    ClientLost,
     /// The client missed its heartbeat window.
     HeartbeatTimeout,
     /// The client stopped taking bytes.
@@ -48,6 +50,7 @@ impl EndReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "normal",
+            Self::ClientLost => "client_lost",
             Self::HeartbeatTimeout => "heartbeat_timeout",
             Self::SlowReader => "slow_reader",
             Self::Trickle => "trickle",
@@ -109,6 +112,8 @@ pub struct Ending {
     pub upstream_code: u16,
     /// Reason text of the Close that began the end.
     pub close_reason: Box<str>,
+    /// Reason text of the Close that the app sent or was sent; empty when there was none.
+    pub upstream_close_reason: Box<str>,
     /// Read from the client.
     pub from_client: Traffic,
     /// Read from the app.

@@ -23,6 +23,11 @@ pub trait Observer: fmt::Debug + Send + Sync {
         let _ = rtt;
     }
 
+    /// The app has answered a ping of the proxy's own; `rtt` is its round trip.
+    fn upstream_ponged(&self, rtt: Duration) {
+        let _ = rtt;
+    }
+
     /// A window has passed without a sign of life, the `misses`th in a row; the `max`th ends the session.
     fn missed(&self, misses: u32, max: u32) {
         let _ = (misses, max);

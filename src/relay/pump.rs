@@ -1,6 +1,7 @@
 //! The pump: the one future of a session, which drives both legs.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,8 @@ pub(super) struct Pump<C, U> {
     pub(super) expires: Option<Instant>,
     /// Since when the app takes nothing any more.
     pub(super) app_unwritable: Option<Instant>,
+    /// The error of the write that has shown that.
+    pub(super) app_write_error: Option<io::Error>,
     /// The end, once it is decided.
     pub(super) end: Option<Box<End>>,
     pub(super) client_end: LegTeardown,
@@ -96,6 +99,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             timer: Timer::default(),
             expires,
             app_unwritable: None,
+            app_write_error: None,
             end: None,
             client_end: LegTeardown::new(now),
             app_end: LegTeardown::new(now),
@@ -180,7 +184,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             figures.seen(now);
         }
         if heard || hurried {
-            figures.expect(self.rules.engine.misses(), self.next_deadline());
+            let engine = &self.rules.engine;
+            figures.expect(engine.misses(), self.next_deadline(), engine.awaited());
         }
     }
 

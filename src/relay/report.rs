@@ -7,6 +7,9 @@ use super::pump::Pump;
 use super::{Ending, Leg};
 use crate::ws::Sender;
 
+/// Stands for a Close that neither came nor went (RFC 6455 §7.1.5).
+const NO_CLOSE: u16 = 1006;
+
 impl<C: Leg, U: Leg> Pump<C, U> {
     /// Reports the end once what was written on both legs is known.
     pub(super) fn settle(&mut self, now: Instant) {
@@ -25,21 +28,27 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let first = self.rules.first_close.as_ref();
         let code = |peer: Sender, to_peer: Option<u16>, from_peer: Option<u16>| {
             let own = first.filter(|first| first.by == peer).map(|first| first.code);
-            own.or(to_peer).or(from_peer).unwrap_or(1006)
+            own.or(to_peer).or(from_peer).unwrap_or(NO_CLOSE)
         };
         // A peer that answered a Close has had it, however its connection ended.
         let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
         let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
         let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
+        let by_app = first.filter(|first| first.by == Sender::Server).map(|first| &first.reason);
+        let app_reason = by_app.or(to_app.map(|close| &close.reason));
+        let client_code = code(Sender::Client, to_client.map(|close| close.code), from_client);
+        // A client that only ended its direction may have been closed by its app.
+        let is_clean = first.is_some() || client_code != NO_CLOSE;
         let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
         Ending {
             initiator: end.cause.initiator(first),
-            reason: end.cause.reason(),
+            reason: end.cause.reason(is_clean),
             detail: end.cause.detail(),
             offender: end.cause.offender(),
-            client_code: code(Sender::Client, to_client.map(|close| close.code), from_client),
+            client_code,
             upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
             close_reason: reason.cloned().unwrap_or_default(),
+            upstream_close_reason: app_reason.cloned().unwrap_or_default(),
             from_client: self.up.inbound.traffic,
             from_upstream: self.down.inbound.traffic,
             heartbeat: self.rules.engine.stats(),

@@ -390,7 +390,7 @@ impl Rules {
             if *verdict == Verdict::Timeout {
                 self.observer.timed_out();
             }
-            debug!(target: BEAT, conn_id = %self.id, reason = cause.reason().as_str(), "heartbeat.teardown");
+            debug!(target: BEAT, conn_id = %self.id, reason = cause.reason(false).as_str(), "heartbeat.teardown");
         }
     }
 
@@ -415,8 +415,13 @@ impl Rules {
 
     fn app_pong(&mut self, payload: &[u8], now: Instant) -> Fate {
         match self.app_ledger.pong(payload, now) {
-            Answer::Own { owed: Some(owed), .. } => Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, None)),
-            Answer::Own { owed: None, .. } | Answer::Surplus => Fate::Drop,
+            Answer::Own { rtt, owed } => {
+                if let Some(rtt) = rtt {
+                    self.observer.upstream_ponged(rtt);
+                }
+                owed.map_or(Fate::Drop, |owed| Fate::Replace(ControlFrame::new(Opcode::PONG, &owed, None)))
+            }
+            Answer::Surplus => Fate::Drop,
             Answer::Relayed | Answer::Unknown => Fate::Pass,
         }
     }

@@ -4,10 +4,11 @@
 //! that are held) as it happens, and otherwise once at the end of a poll that has read something. Nothing is written
 //! on the way of a frame, and an idle session writes nothing at all.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Traffic;
+use crate::heartbeat::Awaited;
 
 /// How a live session is, as its task last left it; each figure is right by itself, not all at the same instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Vitals {
     /// When the heartbeat acts next if the client is not heard before: a probe becomes due, or a window ends. Of a
     /// session that is closing, when it is cut off.
     pub next_deadline: Option<Instant>,
+    /// The event that the heartbeat waits for until then.
+    pub awaited: Awaited,
     /// Whether it has begun to end.
     pub closing: bool,
 }
@@ -55,6 +58,7 @@ pub(super) struct Figures {
     last_seen: AtomicU64,
     last_pong: AtomicU64,
     next_deadline: AtomicU64,
+    awaited: AtomicU8,
     rtt: AtomicU32,
     rtt_min: AtomicU32,
     misses: AtomicU32,
@@ -82,6 +86,7 @@ impl Figures {
             last_seen: AtomicU64::default(),
             last_pong: AtomicU64::default(),
             next_deadline: AtomicU64::default(),
+            awaited: AtomicU8::default(),
             rtt: AtomicU32::default(),
             rtt_min: AtomicU32::default(),
             misses: AtomicU32::default(),
@@ -110,10 +115,11 @@ impl Figures {
         self.last_seen.store(self.at(now), Ordering::Relaxed);
     }
 
-    /// What the heartbeat has counted in a row, and when it acts next.
+    /// What the heartbeat has counted in a row, and until when it waits for what.
     #[inline]
-    pub(super) fn expect(&self, misses: u32, next_deadline: Option<Instant>) {
+    pub(super) fn expect(&self, misses: u32, next_deadline: Option<Instant>, awaited: Awaited) {
         self.misses.store(misses, Ordering::Relaxed);
+        self.awaited.store(awaited as u8, Ordering::Relaxed);
         self.next_deadline.store(next_deadline.map_or(0, |at| self.at(at)), Ordering::Relaxed);
     }
 
@@ -190,6 +196,7 @@ impl Figures {
             pings: figure(&self.pings).into(),
             pongs: figure(&self.pongs).into(),
             next_deadline: self.instant(&self.next_deadline),
+            awaited: Awaited::ALL.get(usize::from(self.awaited.load(Ordering::Relaxed))).copied().unwrap_or_default(),
             closing: self.closing.load(Ordering::Relaxed),
         }
     }

@@ -1,20 +1,9 @@
 //! What is told of the certificates in force: when they expire, and in time.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::telemetry::metrics::Metrics;
-use crate::tls::Certificate;
-
-/// How long before its end a certificate is worth a warning.
-const NOTICE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// How it stands with a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Sound,
-    Expires(Duration),
-    Expired(Duration),
-}
+use crate::tls::{Certificate, Validity};
 
 /// Sets the metric of each, and warns of those that are worth nothing any more, or soon.
 pub(super) fn tell(certificates: &[Certificate], metrics: &Metrics) {
@@ -24,23 +13,19 @@ pub(super) fn tell(certificates: &[Certificate], metrics: &Metrics) {
         let file = certificate.file.as_deref().map(|file| tracing::field::display(file.display()));
         let names = certificate.names.join(", ");
         let not_after = httpdate::fmt_http_date(certificate.not_after);
-        match standing(certificate.not_after, SystemTime::now()) {
-            Standing::Sound => {}
-            Standing::Expires(left) => {
+        match certificate.validity(SystemTime::now()) {
+            Validity::Valid => {}
+            Validity::NotYet(until) => {
+                let not_before = httpdate::fmt_http_date(certificate.not_before);
+                tracing::error!(file, names, not_before, in_s = until.as_secs(), "tls.certificate_not_valid_yet");
+            }
+            Validity::Expires(left) => {
                 tracing::warn!(file, names, not_after, left_s = left.as_secs(), "tls.certificate_expires");
             }
-            Standing::Expired(ago) => {
+            Validity::Expired(ago) => {
                 tracing::error!(file, names, not_after, ago_s = ago.as_secs(), "tls.certificate_expired");
             }
         }
-    }
-}
-
-fn standing(not_after: SystemTime, now: SystemTime) -> Standing {
-    match not_after.duration_since(now) {
-        Ok(left) if left > NOTICE => Standing::Sound,
-        Ok(left) => Standing::Expires(left),
-        Err(past) => Standing::Expired(past.duration()),
     }
 }
 
@@ -78,15 +63,5 @@ mod tests {
             certificate("/c.pem", "c"),
         ];
         assert_eq!(labels(&certificates), ["tls.crt (a.example)", "tls.crt (b.example)", "c.pem"]);
-    }
-
-    #[test]
-    fn a_week_before_its_end_a_certificate_is_worth_a_warning() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        let second = Duration::from_secs(1);
-        assert_eq!(standing(now + NOTICE + second, now), Standing::Sound);
-        assert_eq!(standing(now + NOTICE, now), Standing::Expires(NOTICE));
-        assert_eq!(standing(now, now), Standing::Expires(Duration::ZERO));
-        assert_eq!(standing(now - second, now), Standing::Expired(second));
     }
 }

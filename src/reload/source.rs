@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{Http2, Report, Settings, Shown};
+use crate::config::{Http2, Report, Settings, Shown, TlsFault};
 use crate::tls::{TerminatorError, Terms, TermsError};
 use crate::upstream::{AppError, Apps};
 
@@ -23,7 +23,8 @@ type Load = Box<dyn Fn() -> Result<(Settings, Shown), Report> + Send + Sync>;
 
 /// Where the configuration comes from.
 pub struct Source {
-    file: PathBuf,
+    /// `None` where the configuration is not read from a file.
+    file: Option<PathBuf>,
     load: Load,
 }
 
@@ -50,8 +51,12 @@ pub enum LoadError {
     #[error(transparent)]
     Settings(#[from] Report),
     /// A certificate, a key or the authorities of clients.
-    #[error(transparent)]
-    Terms(#[from] TermsError),
+    #[error("{error}{}", remedy(.error))]
+    Terms {
+        /// What is wrong with them.
+        #[from]
+        error: TermsError,
+    },
     /// The TLS library does not take them.
     #[error(transparent)]
     Terminator(#[from] TerminatorError),
@@ -88,6 +93,10 @@ impl Failure {
     }
 }
 
+fn remedy(error: &TermsError) -> String {
+    TlsFault::from(error).help.map_or_else(String::new, |help| format!(" ({help})"))
+}
+
 fn because(error: &AppError) -> String {
     let mut why = String::new();
     let mut source = std::error::Error::source(error);
@@ -111,9 +120,9 @@ impl LoadError {
 }
 
 impl Source {
-    /// The configuration whose file is `file`; `load` reads and validates that and all that is laid over it.
+    /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it.
     pub fn new(
-        file: impl Into<PathBuf>,
+        file: impl Into<Option<PathBuf>>,
         load: impl Fn() -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
     ) -> Self {
         Self { file: file.into(), load: Box::new(load) }
@@ -121,7 +130,7 @@ impl Source {
 
     /// Reads everything for the first time.
     pub fn open(&self) -> Result<Opened, LoadError> {
-        let first = || Snapshot::take([self.file.clone()]);
+        let first = || Snapshot::take(self.file.clone());
         self.read(first).map_err(|failure| *failure.error)
     }
 
@@ -152,7 +161,7 @@ impl Source {
                     continue;
                 }
             };
-            let files = || Snapshot::take(settings.files().into_iter().chain([self.file.clone()]));
+            let files = || Snapshot::take(settings.files().into_iter().chain(self.file.clone()));
             let found = files();
             let terms = settings.tls.terminate().map(Terms::from_pem_files).transpose();
             let opened = terms

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use crate::accept;
 use crate::admin;
 use crate::tls::TerminatorError;
 use crate::upstream::AppError;
@@ -13,10 +14,12 @@ use crate::upstream::AppError;
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The listening port.
-    #[error("cannot listen on {address}: {source}{}", way_out(source))]
+    #[error("cannot listen on {address} ({key}): {source}{}", accept::port_remedy(source))]
     Listen {
         /// As configured.
         address: SocketAddr,
+        /// The key that says so.
+        key: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -36,16 +39,6 @@ impl StartError {
     pub fn is_admin_port_taken(&self) -> bool {
         let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
         source.kind() == io::ErrorKind::AddrInUse
-    }
-}
-
-/// What can be done about a port that cannot be had.
-fn way_out(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; end the program that has the port, or use another one",
-        io::ErrorKind::AddrNotAvailable => "; use an address of this machine, or 0.0.0.0 for all of them",
-        io::ErrorKind::PermissionDenied => "; use a port from 1024 on",
-        _ => "",
     }
 }
 

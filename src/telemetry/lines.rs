@@ -1,20 +1,28 @@
 //! The lines that tell of requests and sessions: `http.access`, `ws.open`, `ws.close`, `ws.reject`.
 //!
-//! Each is one event at INFO whose message is its name and whose fields are values. Field names follow OpenTelemetry
-//! where it has one. A path is logged without its query: tokens live there.
+//! Each is one event whose message is its name and whose fields are values: at WARN where the client got a 5xx, or a part of
+//! a response, otherwise at INFO. Field names are those of OpenTelemetry's semantic conventions where these have one. A path
+//! is logged without its query: tokens live there.
 
+use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Chain;
 use crate::config::Route;
 use crate::heartbeat::Picked;
 use crate::registry::ConnId;
 use crate::relay::Ending;
 
-/// Whose lines these are: the program's, not a module's. (Behind it the macros want a field without dots first.)
+/// The target of lines of the program as a whole. (Behind it the macros want a field without dots first.)
 const TARGET: &str = "pulsegate";
+/// The target of the lines of plain requests: `log.level` can turn them off, or leave their warnings.
+const ACCESS: &str = "pulsegate::access";
+
+/// The first status that is a fault of the server's side (RFC 9110 §15.6).
+const SERVER_ERROR: u16 = 500;
 
 /// Bytes of a client's own words (path, user agent) that a line carries at most. A session keeps them to its end, so
 /// they are bounded for memory's sake too.
@@ -67,6 +75,19 @@ impl Client {
             Self::Forwarded(address) => address,
         }
     }
+
+    /// The client's port; `None` where a proxy in front has named the client.
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Self::Peer(address) => Some(address.port()),
+            Self::Forwarded(_) => None,
+        }
+    }
+}
+
+/// Returns the two fields of a client's address, `client.address` and `client.port`.
+pub(crate) fn client(address: SocketAddr) -> (impl tracing::Value, u16) {
+    (tracing::field::display(address.ip().to_canonical()), address.port())
 }
 
 /// What every line says about the request it began with.
@@ -78,6 +99,12 @@ pub struct Asked {
     pub server_name: Option<Arc<str>>,
     /// What is spoken with the client: `h1` or `h2`.
     pub protocol: &'static str,
+    /// The version of HTTP that the request came in: `1.0`, `1.1` or `2`.
+    pub http_version: &'static str,
+    /// The authority that the client asked for, cut to [`words`].
+    pub host: Option<Box<str>>,
+    /// The `X-Request-Id` that the app gets, cut to [`words`].
+    pub request_id: Option<Box<str>>,
     /// The route that was taken.
     pub route: Arc<Route>,
     /// The path without its query, cut to [`words`].
@@ -86,6 +113,23 @@ pub struct Asked {
     pub user_agent: Option<Box<str>>,
     /// The trace that the request belongs to (W3C Trace Context §3.2.2.3).
     pub trace_id: Option<Box<str>>,
+}
+
+impl Asked {
+    /// The host that the client asked for, and the port where one is named.
+    fn server(&self) -> (Option<&str>, Option<u16>) {
+        let Some(host) = self.host.as_deref() else { return (None, None) };
+        match host.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets (RFC 3986 §3.2.2).
+            Some((name, port)) if !port.contains(']') => (Some(bare(name)), port.parse().ok()),
+            _ => (Some(bare(host)), None),
+        }
+    }
+}
+
+/// An IPv6 address without its brackets.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// A plain request and its answer.
@@ -99,12 +143,19 @@ pub struct Access<'a> {
     pub status: u16,
     /// Why, when the answer was the proxy's own.
     pub reason: Option<&'static str>,
+    /// The fault of the app, of the way to it, or of the request's body, with all its causes.
+    pub error: Option<&'a str>,
+    /// Bytes of the request's body that were passed on.
+    pub bytes_in: u64,
     /// Bytes of the response's body that were passed on.
     pub bytes_out: u64,
     /// Whether the response's body went out in whole.
     pub complete: bool,
     /// From the head of the request to the end of the response.
     pub duration: Duration,
+    /// From the moment at which the request was handed to the app's side to the head of the app's response, or to the
+    /// failure; `None` where it never was.
+    pub upstream: Option<Duration>,
 }
 
 /// `text` as a line carries it: at most 256 bytes.
@@ -114,12 +165,21 @@ pub fn words(text: &[u8]) -> Box<str> {
     text[..end.unwrap_or(0)].into()
 }
 
+/// One event at WARN or INFO, whose level is known at run time.
+macro_rules! event {
+    (warn: $is_warning:expr, $($fields:tt)+) => {
+        if $is_warning { tracing::warn!($($fields)+) } else { tracing::info!($($fields)+) }
+    };
+}
+
 /// A header of `forwarded.strip` was removed from a request.
-pub fn header_stripped(client: SocketAddr, header: &str) {
+pub fn header_stripped(peer: SocketAddr, header: &str) {
+    let (address, port) = client(peer);
     tracing::warn!(
         target: TARGET,
         header,
-        client.address = %client,
+        client.address = address,
+        client.port = port,
         mend = "add the proxy that sets it to forwarded.trusted_proxies, or set forwarded.strip without it",
         "forwarded.stripped"
     );
@@ -130,7 +190,8 @@ pub fn subprotocol_not_offered(asked: &Asked, chosen: &str) {
     tracing::warn!(
         target: TARGET,
         subprotocol = chosen,
-        client.address = %asked.client,
+        client.address = %asked.client.address(),
+        client.port = asked.client.port(),
         http.route = &*asked.route.path,
         url.path = &*asked.path,
         "ws.subprotocol_not_offered"
@@ -142,16 +203,20 @@ pub fn ws_open(session: &Session) {
     let Session { id, config_generation, asked, tls_version, tls_group, subprotocol, heartbeat, extensions_refused } =
         session;
     let mode = &heartbeat.policy.mode;
+    let (host, port) = asked.server();
     tracing::info!(
         target: TARGET,
         conn_id = %id,
-        client.address = %asked.client,
+        client.address = %asked.client.address(),
+        client.port = asked.client.port(),
         tls.client.server_name = asked.server_name.as_deref(),
-        protocol = asked.protocol,
+        server.address = host,
+        server.port = port,
+        network.protocol.version = asked.http_version,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
-        user_agent = asked.user_agent.as_deref(),
-        tls.version = tls_version,
+        user_agent.original = asked.user_agent.as_deref(),
+        tls.protocol.version = tls_version,
         tls.group = tls_group,
         subprotocol = subprotocol.as_deref(),
         heartbeat.mode = mode.as_str(),
@@ -160,6 +225,7 @@ pub fn ws_open(session: &Session) {
         heartbeat.degraded = heartbeat.degraded,
         heartbeat.extensions = extensions_refused.then_some("refused"),
         config.generation = config_generation,
+        request_id = asked.request_id.as_deref(),
         trace_id = asked.trace_id.as_deref(),
         "ws.open"
     );
@@ -168,15 +234,19 @@ pub fn ws_open(session: &Session) {
 /// A session has ended.
 pub fn ws_close(session: &Session, ending: &Ending) {
     let Session { id, asked, tls_version, subprotocol, .. } = session;
+    let (host, port) = asked.server();
     tracing::info!(
         target: TARGET,
         conn_id = %id,
-        client.address = %asked.client,
-        protocol = asked.protocol,
+        client.address = %asked.client.address(),
+        client.port = asked.client.port(),
+        server.address = host,
+        server.port = port,
+        network.protocol.version = asked.http_version,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
-        user_agent = asked.user_agent.as_deref(),
-        tls.version = tls_version,
+        user_agent.original = asked.user_agent.as_deref(),
+        tls.protocol.version = tls_version,
         subprotocol = subprotocol.as_deref(),
         trace_id = asked.trace_id.as_deref(),
         duration_s = ending.duration.as_secs_f64(),
@@ -198,65 +268,88 @@ pub fn ws_close(session: &Session, ending: &Ending) {
     );
 }
 
-/// An upgrade was refused.
-pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Option<&str>) {
-    tracing::info!(
+/// An upgrade was refused: for its own fault, which `detail` states, or for one of the app or of the way to it, which is
+/// `error`.
+pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Option<&str>, error: Option<&dyn Error>) {
+    let (host, port) = asked.server();
+    let error = error.map(|error| Chain(error).to_string());
+    event!(
+        warn: status >= SERVER_ERROR,
         target: TARGET,
         reason,
-        client.address = %asked.client,
+        detail,
+        error = error.as_deref(),
+        client.address = %asked.client.address(),
+        client.port = asked.client.port(),
         tls.client.server_name = asked.server_name.as_deref(),
-        protocol = asked.protocol,
+        server.address = host,
+        server.port = port,
+        network.protocol.version = asked.http_version,
         http.route = &*asked.route.path,
         url.path = &*asked.path,
-        user_agent = asked.user_agent.as_deref(),
-        trace_id = asked.trace_id.as_deref(),
         http.response.status_code = status,
-        detail,
+        user_agent.original = asked.user_agent.as_deref(),
+        request_id = asked.request_id.as_deref(),
+        trace_id = asked.trace_id.as_deref(),
         "ws.reject"
     );
 }
 
 /// A plain request was answered.
+///
+/// A 5xx is a warning whether it is the proxy's own or the app's: the client got no answer on its merits either way, and
+/// `level = "warn"` is to show a failing app. The two differ by `reason`, which is the proxy's alone. So is a response that
+/// the app broke off.
 pub fn http_access(access: &Access<'_>) {
     let Access { asked, .. } = access;
-    tracing::info!(
-        target: TARGET,
+    let (host, port) = asked.server();
+    let is_broken_off = access.error.is_some() && access.reason.is_none();
+    event!(
+        warn: access.status >= SERVER_ERROR || is_broken_off,
+        target: ACCESS,
         reason = access.reason,
-        client.address = %asked.client,
+        error = access.error,
+        client.address = %asked.client.address(),
+        client.port = asked.client.port(),
         tls.client.server_name = asked.server_name.as_deref(),
-        protocol = asked.protocol,
+        server.address = host,
+        server.port = port,
+        network.protocol.version = asked.http_version,
         http.route = &*asked.route.path,
         http.request.method = access.method,
         url.path = &*asked.path,
         http.response.status_code = access.status,
-        bytes_out = access.bytes_out,
+        http.request.body.size = access.bytes_in,
+        http.response.body.size = access.bytes_out,
         complete = access.complete,
         duration_s = access.duration.as_secs_f64(),
-        user_agent = asked.user_agent.as_deref(),
+        upstream.duration_s = access.upstream.map(|duration| duration.as_secs_f64()),
+        user_agent.original = asked.user_agent.as_deref(),
+        request_id = asked.request_id.as_deref(),
         trace_id = asked.trace_id.as_deref(),
         "http.access"
     );
 }
 
 /// What came in is no request that could be answered on its merits.
-pub fn http_reject(client: SocketAddr, reason: &'static str, status: u16) {
-    tracing::info!(target: TARGET, reason, client.address = %client, http.response.status_code = status, "http.reject");
+pub fn http_reject(peer: SocketAddr, reason: &'static str, status: u16) {
+    let (address, port) = client(peer);
+    tracing::info!(
+        target: ACCESS,
+        reason,
+        client.address = address,
+        client.port = port,
+        http.response.status_code = status,
+        "http.reject"
+    );
 }
 
 /// An HTTP/2 connection was ended for what its client did; `code` is that of the GOAWAY (RFC 9113 §7).
-pub fn h2_goaway(client: SocketAddr, reason: &'static str, code: u32) {
-    tracing::info!(target: TARGET, reason, client.address = %client, code, "http2.goaway");
+pub fn h2_goaway(peer: SocketAddr, reason: &'static str, code: u32) {
+    let (address, port) = client(peer);
+    tracing::info!(target: TARGET, reason, client.address = address, client.port = port, code, "http2.goaway");
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clients_words_are_cut_at_a_character() {
-        assert_eq!(&*words(b"/chat"), "/chat");
-        let long = format!("/{}é tail", "a".repeat(254));
-        assert_eq!(words(long.as_bytes()).len(), 255, "é would end at byte 257");
-        assert_eq!(&*words(b"\xff"), "\u{fffd}");
-    }
-}
+#[path = "lines/tests.rs"]
+mod tests;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::Chain;
+
 /// Bytes that may wait for the reader of the log: the last lines of about 20,000 sessions.
 const CAPACITY: usize = 16 * 1024 * 1024;
 
@@ -161,7 +163,9 @@ impl<W: Write> Log<W> {
 
 fn report(lines: u64, error: Option<io::Error>) {
     match error {
-        Some(error) => tracing::warn!(lines, %error, mend = "make room where standard error goes", "log lines lost"),
+        Some(error) => {
+            tracing::warn!(lines, error = %Chain(&error), mend = "make room where standard error goes", "log lines lost");
+        }
         None => {
             let error = "the reader of standard error was too slow";
             tracing::warn!(lines, error, mend = "speed it up, or raise log.level", "log lines lost");

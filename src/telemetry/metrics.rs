@@ -5,7 +5,9 @@
 
 mod catalogue;
 mod collectors;
+mod exposition;
 mod histogram;
+mod process;
 mod requests;
 mod route;
 mod tally;
@@ -22,6 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric as Registered, Registry};
 
 pub use catalogue::{ALL, Kind, Label, Metric, Values, markdown};
+pub use exposition::Exposition;
 pub use route::{Active, Attempt, Outcome, RouteMetrics};
 
 use crate::config::Route;
@@ -29,7 +32,8 @@ use crate::relay::{Memory, Traffic};
 use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS};
 use collectors::{Buffered, Certificates, Passed, unix_seconds};
 use histogram::Histogram;
-use requests::Requests;
+use process::Process;
+use requests::Counts;
 use tally::Tally;
 use words::{known, known_or_other};
 
@@ -40,6 +44,9 @@ const NONE: &str = "none";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Metrics without the prefix, whose names are the same in every program.
+    process: Registry,
+    unrouted: Counts,
     families: Families,
     routes: Mutex<BTreeMap<Arc<str>, Arc<RouteMetrics>>>,
     totals: Sums,
@@ -91,7 +98,6 @@ impl Direction {
 #[derive(Debug)]
 struct Families {
     routes: route::Families,
-    requests: Requests,
     connections_active: Gauge,
     connections_refused: Tally,
     tls_handshakes: Family<Handshake, Counter>,
@@ -115,10 +121,9 @@ struct Sums {
     connections: Counter,
     connections_refused: Counter,
     handshakes_failed: Counter,
-    requests: Counter,
     rejections: Counter,
-    websockets: Counter,
     upstream_errors: Counter,
+    routes: route::Totals,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -143,8 +148,12 @@ impl Metrics {
         registry.register_collector(Box::new(Buffered(Arc::clone(&memory))));
         registry.register_collector(Box::new(passed.clone()));
         registry.register_collector(Box::new(certificates.clone()));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process::starting()));
         let metrics = Self {
             registry,
+            process,
+            unrouted: families.routes.unrouted(),
             families,
             routes: Mutex::default(),
             totals: Sums::default(),
@@ -162,7 +171,7 @@ impl Metrics {
         let host = route.host.as_ref().map(ToString::to_string).unwrap_or_default();
         let label: Arc<str> = format!("{host}{}", route.path).into();
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(self.families.routes.of(&label, &self.totals.websockets));
+        let new = || Arc::new(self.families.routes.of(&label, &self.totals.routes));
         Arc::clone(routes.entry(Arc::clone(&label)).or_insert_with(new))
     }
 
@@ -187,17 +196,11 @@ impl Metrics {
         self.totals.handshakes_failed.inc();
     }
 
-    /// A plain request was answered with `code`, and its answer was through after so long.
-    pub fn request(&self, method: &str, code: u16, took: Duration) {
-        self.answered(method, code);
-        self.families.requests.took(took);
-    }
-
-    /// A plain request was answered with `code`, and how long that took says nothing. Where its head was too bad to
-    /// have a method, that is empty.
+    /// A plain request that is on no route was answered with `code`, and how long that took says nothing. Where its head
+    /// was too bad to have a method, that is empty.
     pub fn answered(&self, method: &str, code: u16) {
-        self.families.requests.answered(method, code);
-        self.totals.requests.inc();
+        self.unrouted.answered(method, code);
+        self.totals.routes.requests.inc();
     }
 
     /// An HTTP/2 connection was ended for what its client did; `reason` is one word.
@@ -289,20 +292,28 @@ impl Metrics {
             connections: self.totals.connections.get(),
             connections_refused: self.totals.connections_refused.get(),
             handshakes_failed: self.totals.handshakes_failed.get(),
-            requests: self.totals.requests.get(),
+            requests: self.totals.routes.requests.get(),
             rejections: self.totals.rejections.get(),
-            websockets: self.totals.websockets.get(),
+            websockets: self.totals.routes.websockets.get(),
             upstream_errors: self.totals.upstream_errors.get(),
             upstream_missed: self.families.upstream_missed.get(),
         }
     }
 
     /// All of them in the `OpenMetrics` text format.
-    #[expect(clippy::missing_panics_doc, reason = "a String takes whatever is written to it")]
     pub fn encode(&self) -> String {
+        self.encode_as(Exposition::OpenMetrics)
+    }
+
+    /// All of them in this format.
+    #[expect(clippy::missing_panics_doc, reason = "a String takes whatever is written to it")]
+    pub fn encode_as(&self, exposition: Exposition) -> String {
         let mut text = String::new();
-        text::encode(&mut text, &self.registry).expect("writing to a String does not fail");
-        text
+        let written = text::encode_registry(&mut text, &self.registry)
+            .and_then(|()| text::encode_registry(&mut text, &self.process))
+            .and_then(|()| text::encode_eof(&mut text));
+        written.expect("writing to a String does not fail");
+        exposition.of(text)
     }
 }
 
@@ -310,7 +321,6 @@ impl Families {
     fn new() -> Self {
         Self {
             routes: route::Families::default(),
-            requests: Requests::default(),
             connections_active: Gauge::default(),
             connections_refused: Tally::of(&catalogue::CONNECTIONS_REFUSED),
             tls_handshakes: Family::default(),
@@ -340,7 +350,6 @@ impl Families {
         self.connections_refused.register(all);
         register(all, &catalogue::TLS_HANDSHAKES, &self.tls_handshakes);
         register(all, &catalogue::TLS_HANDSHAKE_DURATION, &self.tls_handshake_duration);
-        self.requests.register(all);
         self.http2_goaways.register(all);
         self.upgrade_rejections.register(all);
         self.routes.register(all);

@@ -1,6 +1,7 @@
 //! What the program says about itself: log lines, their words in [`lines`], numbers in [`metrics`], and spans in
 //! [`otel`].
 
+mod chain;
 mod escape;
 pub mod lines;
 mod log_queue;
@@ -25,6 +26,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use chain::Chain;
 pub(crate) use escape::disturbs;
 use escape::{Escape, Escaping};
 pub use log_queue::Flush;
@@ -212,7 +214,7 @@ mod tests {
         let sent = "a\u{85}b\u{2028}c\u{9b}2J\u{7f}\u{202e}d";
         let events = || {
             tracing::info!(plain = sent, shown = %sent, debug = ?sent, "message {sent}");
-            tracing::error!(error = &io::Error::other(sent) as &dyn std::error::Error, "failed");
+            tracing::error!(error = %Chain(&io::Error::other(sent)), "failed");
         };
         for shape in [Shape::Json, Shape::Human { colour: true }, Shape::Human { colour: false }] {
             let page = written(Level::Info, Beats::AsLevel, shape, events);

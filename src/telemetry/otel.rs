@@ -21,6 +21,7 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan,
 };
 
+use super::Chain;
 use super::lines::{Asked, Client};
 use crate::config::Otel;
 use crate::registry::ConnId;
@@ -73,7 +74,7 @@ impl Spans {
         match Export::to(endpoint) {
             Ok(export) => Self(Some(export)),
             Err(error) => {
-                tracing::warn!(endpoint = &**endpoint, error = %error, "otel.export_failed");
+                tracing::warn!(endpoint = &**endpoint, error = %Chain(&error), "otel.export_failed");
                 Self::default()
             }
         }

@@ -1,16 +1,33 @@
 //! A certificate of the proxy's own, as people know it: its names and its dates.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use x509_cert::Certificate as Parsed;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::fingerprint;
+
+/// The time before its end within which a certificate is warned of.
+pub const EXPIRY_NOTICE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// The validity of a certificate at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It begins this much later.
+    NotYet(Duration),
+    /// The end is further away than [`EXPIRY_NOTICE`].
+    Valid,
+    /// The end is this near.
+    Expires(Duration),
+    /// The end was this long ago.
+    Expired(Duration),
+}
 
 /// A certificate that the proxy shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +64,26 @@ impl Certificate {
         })
     }
 
+    /// The first certificate of a PEM file; `None` if there is none that can be read.
+    pub fn read(file: &Path) -> Option<Self> {
+        let leaf = CertificateDer::pem_file_iter(file).ok()?.next()?.ok()?;
+        Self::of(&leaf, Some(file.into()), &[])
+    }
+
+    /// Returns its validity at `now`.
+    pub fn validity(&self, now: SystemTime) -> Validity {
+        if let Ok(until) = self.not_before.duration_since(now)
+            && !until.is_zero()
+        {
+            return Validity::NotYet(until);
+        }
+        match self.not_after.duration_since(now) {
+            Ok(left) if left > EXPIRY_NOTICE => Validity::Valid,
+            Ok(left) => Validity::Expires(left),
+            Err(past) => Validity::Expired(past.duration()),
+        }
+    }
+
     /// A short name for people and metrics: its file's, or else the first that it is for.
     pub fn label(&self) -> String {
         let file = self.file.as_deref().and_then(|file| file.file_name());
@@ -74,6 +111,28 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     use super::*;
+
+    #[test]
+    fn two_weeks_before_its_end_a_certificate_is_worth_a_warning() {
+        let mut certificate = Certificate {
+            file: None,
+            names: Vec::new(),
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+            fingerprint: [0; 32],
+            for_names: Vec::new(),
+        };
+        let second = Duration::from_secs(1);
+        let at =
+            |certificate: &Certificate, before_the_end| certificate.validity(certificate.not_after - before_the_end);
+        assert_eq!(at(&certificate, EXPIRY_NOTICE + second), Validity::Valid);
+        assert_eq!(at(&certificate, EXPIRY_NOTICE), Validity::Expires(EXPIRY_NOTICE));
+        assert_eq!(at(&certificate, Duration::ZERO), Validity::Expires(Duration::ZERO));
+        assert_eq!(certificate.validity(certificate.not_after + second), Validity::Expired(second));
+        certificate.not_before = certificate.not_after - 2 * second;
+        assert_eq!(at(&certificate, 5 * second), Validity::NotYet(3 * second));
+        assert_eq!(at(&certificate, 2 * second), Validity::Expires(2 * second), "from its first second on");
+    }
 
     #[test]
     fn it_is_told_by_its_names_and_dates() {

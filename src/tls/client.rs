@@ -16,8 +16,9 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::{Identity, fingerprint};
-use crate::config::Pin;
+use super::contents::{Contents, Kind};
+use super::{Identity, fingerprint, identity};
+use crate::config::{Pin, TlsFault, TlsRole};
 
 /// An encrypted stream, this side being the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
@@ -52,6 +53,8 @@ pub enum TrustError {
     Empty {
         /// The file.
         path: PathBuf,
+        /// Its contents.
+        contents: Contents,
     },
     /// One certificate of the file is malformed.
     #[error("{path} holds a malformed certificate")]
@@ -67,6 +70,38 @@ pub enum TrustError {
         /// What stood in the way while they were looked for.
         problems: Vec<rustls_native_certs::Error>,
     },
+}
+
+impl TrustError {
+    /// Returns the remedy, where one is known.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { source: pem::Error::Io(error), .. } => identity::unreadable(error),
+            Self::Unreadable { .. } | Self::Malformed { .. } => {
+                Some("ask the authority for its certificate in PEM: \"BEGIN CERTIFICATE\" sections".to_owned())
+            }
+            Self::Empty { contents: Contents::Pem(kind) | Contents::Der(kind), .. } if kind.is_key() => {
+                Some("name the file of the authority's certificate".to_owned())
+            }
+            Self::Empty { path, contents } => contents.remedy(Kind::Certificate, path),
+            Self::NoSystemRoots { .. } => {
+                Some("install the package ca-certificates, or name the authorities of the app in `ca`".to_owned())
+            }
+        }
+    }
+}
+
+impl From<&TrustError> for TlsFault {
+    fn from(error: &TrustError) -> Self {
+        let file = match error {
+            TrustError::Unreadable { path, .. }
+            | TrustError::Empty { path, .. }
+            | TrustError::Malformed { path, .. } => path.clone(),
+            TrustError::NoSystemRoots { .. } => PathBuf::new(),
+        };
+        let because = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+        Self { role: TlsRole::Authorities, file, what: format!("{error}{because}"), help: error.help() }
+    }
 }
 
 /// The handshake failed.
@@ -223,14 +258,15 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
 
 pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
     let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
+    let text = std::fs::read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+    for certificate in CertificateDer::pem_slice_iter(&text) {
         roots
             .add(certificate.map_err(unreadable)?)
             .map_err(|source| TrustError::Malformed { path: path.into(), source })?;
     }
     if roots.is_empty() {
-        return Err(TrustError::Empty { path: path.into() });
+        return Err(TrustError::Empty { path: path.into(), contents: Contents::of(&text) });
     }
     Ok(roots)
 }

@@ -5,6 +5,7 @@
 
 mod certificate;
 pub mod client;
+mod contents;
 mod fingerprint;
 mod identity;
 mod leg;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use certificate::Certificate;
+pub use certificate::{Certificate, EXPIRY_NOTICE, Validity};
 pub use identity::{Identity, IdentityError};
 pub use leg::ClientLeg;
 pub(crate) use opening::part;

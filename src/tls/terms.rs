@@ -15,7 +15,7 @@ use super::certificate::Certificate;
 use super::client::{self, TrustError};
 use super::names::{Names, Strangers, is_for};
 use super::{Identity, IdentityError};
-use crate::config::{self, ClientAuth};
+use crate::config::{self, ClientAuth, TlsFault, TlsRole};
 
 /// What every handshake of a port presents and asks for.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub enum TermsError {
         certificate: PathBuf,
         /// The name, as configured.
         name: Box<str>,
+        /// The names that it is for.
+        names: Vec<String>,
     },
     /// The authorities that clients' certificates come from.
     #[error("{error}{}", because(.error))]
@@ -58,6 +60,25 @@ pub enum TermsError {
         /// What is wrong with their file.
         error: TrustError,
     },
+}
+
+impl From<&TermsError> for TlsFault {
+    fn from(error: &TermsError) -> Self {
+        match error {
+            TermsError::Identity(error) => error.into(),
+            TermsError::NotForName { certificate, name, names } => {
+                let has =
+                    if names.is_empty() { "it has none".to_owned() } else { format!("it is for {}", names.join(", ")) };
+                Self {
+                    role: TlsRole::Certificate,
+                    file: certificate.clone(),
+                    what: error.to_string(),
+                    help: Some(format!("{has}: leave out {name:?}, or use a certificate with that subjectAltName")),
+                }
+            }
+            TermsError::Authorities { error } => Self::from(error),
+        }
+    }
 }
 
 fn because(error: &TrustError) -> String {
@@ -88,11 +109,8 @@ impl Terms {
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
+            serves(&identity, named)?;
             for name in &named.names {
-                let one_of_them = name.replacen('*', "any", 1);
-                if !is_for(&identity.key, &one_of_them) {
-                    return Err(TermsError::NotForName { certificate: named.certificate.clone(), name: name.clone() });
-                }
                 names.add(name, &identity.key);
             }
         }
@@ -103,6 +121,23 @@ impl Terms {
         };
         let versions: &'static [&'static SupportedProtocolVersion] = if settings.modern { &MODERN } else { &VERSIONS };
         Ok(Self { names, versions, clients, certificates, http2: true })
+    }
+
+    /// Returns the faults of all files that `settings` names; none where [`from_pem_files`](Self::from_pem_files)
+    /// takes them.
+    pub fn faults(settings: &config::Tls) -> Vec<TlsFault> {
+        let default = Identity::faults(&settings.certificate, &settings.private_key).err();
+        let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
+        for named in &settings.sni {
+            match Identity::faults(&named.certificate, &named.private_key) {
+                Ok(identity) => faults.extend(serves(&identity, named).err().as_ref().map(TlsFault::from)),
+                Err(errors) => faults.extend(errors.iter().map(TlsFault::from)),
+            }
+        }
+        if let ClientAuth::Optional(ca) | ClientAuth::Required(ca) = &settings.client_auth {
+            faults.extend(client::roots_of(ca).err().as_ref().map(TlsFault::from));
+        }
+        faults
     }
 
     /// These terms with HTTP/2 offered (ALPN, RFC 7301), or HTTP/1.1 alone.
@@ -122,6 +157,18 @@ impl Terms {
             }
         };
         Ok(Parts { names, versions, clients, verifier, certificates, http2 })
+    }
+}
+
+/// Checks that `identity` is for all names that it is configured for.
+fn serves(identity: &Identity, named: &config::SniCertificate) -> Result<(), TermsError> {
+    let stranger = named.names.iter().find(|name| !is_for(&identity.key, &name.replacen('*', "any", 1)));
+    match stranger {
+        None => Ok(()),
+        Some(name) => {
+            let present = identity.certificate(None, &[]).map(|certificate| certificate.names).unwrap_or_default();
+            Err(TermsError::NotForName { certificate: named.certificate.clone(), name: name.clone(), names: present })
+        }
     }
 }
 

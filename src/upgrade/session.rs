@@ -71,7 +71,11 @@ impl Sessions {
         let active = attempt.opened();
         let metrics = Arc::clone(&self.metrics);
         let active = Mutex::new(Some(active));
-        let watched = Arc::new(Watched { entry: self.registry.open(opening), route, metrics, active });
+        let entry = self.registry.open(opening);
+        if entry.is_reconnect() {
+            route.reconnected();
+        }
+        let watched = Arc::new(Watched { entry, route, metrics, active });
         let terms = Terms {
             policy,
             limits: limits(&facts.asked.route.limits, coding),
@@ -118,6 +122,10 @@ impl Observer for Watched {
 
     fn measured(&self, rtt: Duration) {
         self.route.measured(rtt);
+    }
+
+    fn upstream_ponged(&self, rtt: Duration) {
+        self.route.upstream_ponged(rtt);
     }
 
     fn missed(&self, misses: u32, max: u32) {

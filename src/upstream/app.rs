@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce};
 
+use super::Unusable;
 use super::dial::{DialError, Dialer};
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, TlsFault};
 use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
+use crate::telemetry::Chain;
 use crate::tls::client::{Client, Trust, TrustError};
 use crate::tls::{Identity, IdentityError};
 
@@ -29,6 +31,8 @@ pub(super) struct Reports {
     /// Rung when the watch should look at the pulse at once.
     pub(super) news: Notify,
     refusal: Mutex<Option<Box<str>>>,
+    /// The failure of the first connect for a request.
+    first_failure: SetOnce<Unusable>,
 }
 
 impl Reports {
@@ -37,7 +41,7 @@ impl Reports {
         if outcome == ConnectOutcome::Refused
             && let Some(error) = error
         {
-            let refusal = Some(with_causes(error).into());
+            let refusal = Some(Chain(error).to_string().into());
             *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         }
         if pulse.connected(outcome) {
@@ -49,17 +53,6 @@ impl Reports {
     pub(super) fn refusal(&self) -> Option<Box<str>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// `error` and everything behind it, in one line.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Why an app could not be reached even if it were up: its TLS files are of no use.
@@ -93,6 +86,19 @@ impl App {
         Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
     }
 
+    /// Returns the faults of the TLS files that `settings` name.
+    pub fn faults(settings: &config::Upstream) -> Vec<TlsFault> {
+        let Some(tls) = &settings.tls else { return Vec::new() };
+        let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key));
+        match identity.transpose() {
+            Err(errors) => errors.iter().map(TlsFault::from).collect(),
+            Ok(identity) => {
+                let client = Client::new(&trust(tls), identity.as_ref());
+                client.err().as_ref().map(TlsFault::from).into_iter().collect()
+            }
+        }
+    }
+
     /// This one with what is known of `before`, the same app: whether it lives, and the settings that its sessions' routes
     /// share.
     fn in_place_of(self, before: &Self) -> Self {
@@ -117,7 +123,24 @@ impl App {
 
     /// Reports the outcome of a connect to the watch.
     pub(super) fn connected(&self, outcome: ConnectOutcome, error: Option<&DialError>) {
+        if let Some(error) = error
+            && !self.reports.first_failure.initialized()
+        {
+            // Another worker may have been faster.
+            let _ = self.reports.first_failure.set(Unusable::of(error, None));
+        }
+        let is_watched = self.settings.heartbeat.interval.is_some();
+        let outcome = match outcome {
+            // No health check follows that would tell a frozen app from one that is gone.
+            ConnectOutcome::Failed if !is_watched => ConnectOutcome::Refused,
+            outcome => outcome,
+        };
         self.reports.connected(&self.pulse, outcome, error.map(|error| error as &dyn Error));
+    }
+
+    /// Completes once a request could not be connected to the app, with the cause of the first time.
+    pub async fn first_failure(&self) -> &Unusable {
+        self.reports.first_failure.wait().await
     }
 
     /// Reports a response, with whatever status, to the watch.
@@ -136,12 +159,16 @@ fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, A
         }
         None => None,
     };
-    let trust = match &tls.ca {
+    Client::new(&trust(tls), identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
+}
+
+/// The certificates that are trusted for an app.
+fn trust(tls: &config::UpstreamTls) -> Trust {
+    match &tls.ca {
         _ if !tls.pins.is_empty() => Trust::Keys(tls.pins.clone()),
         Some(ca) => Trust::File(ca.clone()),
         None => Trust::System,
-    };
-    Client::new(&trust, identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
+    }
 }
 
 /// Every app behind the proxy, each once.

@@ -27,7 +27,7 @@ pub struct Upload(Option<Streaming>);
 #[derive(Debug)]
 struct Streaming {
     incoming: UnsyncBoxBody<Bytes, Broken>,
-    progress: Arc<Progress>,
+    progress: Arc<UploadProgress>,
     /// How long the client may take, where that is limited.
     clock: Option<Clock>,
     clean: Option<CleanTrailers>,
@@ -52,7 +52,7 @@ impl Upload {
             return Self(None);
         }
         let incoming = incoming.map_err(Into::into).boxed_unsync();
-        Self(Some(Streaming { incoming, progress: Arc::new(Progress::new()), clock: None, clean: None }))
+        Self(Some(Streaming { incoming, progress: Arc::new(UploadProgress::new()), clock: None, clean: None }))
     }
 
     /// As long as it brings 1 KiB in each `time`, or its end. While nobody asks for more of it the time does not run.
@@ -78,8 +78,8 @@ impl Upload {
         self.0.is_none()
     }
 
-    /// What tells when its last piece went by.
-    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+    /// How far it has come; `None` where there is nothing to send.
+    pub fn progress(&self) -> Option<Arc<UploadProgress>> {
         self.0.as_ref().map(|streaming| Arc::clone(&streaming.progress))
     }
 }
@@ -107,7 +107,8 @@ impl Body for Upload {
         {
             (clean.0)(trailers);
         }
-        streaming.progress.moved();
+        let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        streaming.progress.moved(bytes);
         Poll::Ready(frame)
     }
 
@@ -120,22 +121,30 @@ impl Body for Upload {
     }
 }
 
-/// When an upload last moved. The app's time to respond counts from there: an upload of ten minutes is no hang.
+/// How much of an upload has passed, and when it last moved. The app's time to respond counts from there: an upload of ten
+/// minutes is no hang.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub struct UploadProgress {
     begun: Instant,
     /// Milliseconds after `begun`.
     last: AtomicU64,
+    bytes: AtomicU64,
 }
 
-impl Progress {
+impl UploadProgress {
     fn new() -> Self {
-        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+        Self { begun: Instant::now(), last: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
-    fn moved(&self) {
+    /// Bytes of the body that have been passed on.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn moved(&self, bytes: usize) {
         let passed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(passed, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(super) fn last(&self) -> Instant {

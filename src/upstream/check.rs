@@ -18,12 +18,13 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::app::{Reports, with_causes};
+use super::app::Reports;
 use super::dial::{Dialer, authority};
 use super::{BUFFER, UpstreamStream};
 use crate::config::{Target, UpstreamProbe};
 use crate::heartbeat::{CheckResult, ConnectOutcome, HealthCheck, UpstreamPulse};
 use crate::suspension;
+use crate::telemetry::Chain;
 
 /// The program and its version, for the app's log.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulsegate/", env!("CARGO_PKG_VERSION")));
@@ -74,7 +75,7 @@ impl Check {
                         self.reports.connected(&self.pulse, ConnectOutcome::Refused, Some(&error));
                         Ended::with(CheckResult::Refused)
                     }
-                    Some(_) if !late => Ended::failed(with_causes(&error)),
+                    Some(_) if !late => Ended::failed(Chain(&error).to_string()),
                     _ => Ended::with(CheckResult::Skipped),
                 };
             }
@@ -146,7 +147,7 @@ impl Check {
 }
 
 fn broken(error: &hyper::Error) -> Ended {
-    Ended::failed(format!("no response: {}", with_causes(error)))
+    Ended::failed(format!("no response: {}", Chain(error)))
 }
 
 /// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`]. Its content,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::UpstreamStream;
 use super::target::Rewrite;
 use crate::relay::Leg;
+use crate::telemetry::Chain;
 
 /// How the bytes of one connection move, for those who do not hold its stream.
 #[derive(Debug)]
@@ -142,7 +143,7 @@ impl Counted {
             }
             match written {
                 Poll::Ready(Err(error)) if is_of_a_closed_peer(&error) && !self.has_ended => {
-                    tracing::trace!(%error, "upstream.write");
+                    tracing::trace!(error = %Chain(&error), "upstream.write");
                     self.flow.note_broken();
                     // What has arrived is read before the connection waits.
                     cx.waker().wake_by_ref();

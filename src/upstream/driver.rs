@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::counted::Flow;
 use crate::suspension::{Deadline, Expiry};
+use crate::telemetry::Chain;
 
 /// What an exchange holds of its connection: dropped while it is armed, it closes the connection.
 ///
@@ -78,6 +79,10 @@ pub(super) async fn drive(
                 Poll::Pending => {}
             }
         }
+        // The answer is in whole, and the app takes nothing more: hyper would hold the rest of the request for ever.
+        if is_released && stuck.flow.is_broken() {
+            return Poll::Ready(());
+        }
         stuck.poll(cx)
     })
     .await;
@@ -126,6 +131,6 @@ impl Stuck {
 
 fn log(result: hyper::Result<()>) {
     if let Err(error) = result {
-        tracing::debug!(error = %error, "upstream.connection");
+        tracing::debug!(error = %Chain(&error), "upstream.connection");
     }
 }

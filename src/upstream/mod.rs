@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use app::{App, AppError, Apps};
-pub use body::Upload;
+pub use body::{Upload, UploadProgress};
 pub use dial::{DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;

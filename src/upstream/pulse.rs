@@ -62,6 +62,8 @@ struct Monitor<'a> {
     check: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     /// Why the last probe that was missed had no answer.
     fault: Option<String>,
+    /// When the app became unready, if it is.
+    outage: Option<Instant>,
 }
 
 impl<'a> Monitor<'a> {
@@ -76,11 +78,12 @@ impl<'a> Monitor<'a> {
             pinged: None,
             check: None,
             fault: None,
+            outage: None,
         }
     }
 
     /// Watches for as long as anything else has the pulse. `dialer` gives the way to the app as it is now, if the app is
-    /// in force. Ends at once where the policy turns the watch off.
+    /// in force. Where the policy turns the watch off, nothing is sent, and outages are logged as connects meet them.
     async fn run(mut self, dialer: impl Fn(&Arc<UpstreamPulse>) -> Option<Dialer>) {
         let Some(pulse) = self.pulse.upgrade() else { return };
         let mut watch = Watch::new(self.settings.heartbeat, now(), &pulse);
@@ -108,7 +111,7 @@ impl<'a> Monitor<'a> {
                     tick => self.perform(tick, None, &pulse),
                 }
             }
-            let Some(next) = watch.next_look(now(), &pulse, self.sessions(&pulse)) else { return };
+            let next = watch.next_look(now(), &pulse, self.sessions(&pulse));
             if !watch.is_checking() {
                 self.check = None;
             }
@@ -163,15 +166,21 @@ impl<'a> Monitor<'a> {
                 self.fault = Some(fault.unwrap_or_else(|| self.no_answer(by_check)));
             }
             Tick::Unready { refused: true, .. } => {
-                let cause = self.reports.refusal();
-                tracing::warn!(%upstream, cause, "upstream.unreachable");
+                self.outage = Some(Instant::now());
+                let error = self.reports.refusal();
+                tracing::warn!(%upstream, error, "upstream.unreachable");
             }
             Tick::Unready { refused: false, silent } => {
+                self.outage = Some(Instant::now());
                 let (silent_s, sessions) = (silent.as_secs_f64(), self.registry.of(pulse).len());
-                let cause = self.fault.as_deref();
-                tracing::warn!(%upstream, silent_s, sessions, cause, "upstream.unresponsive");
+                let error = self.fault.as_deref();
+                tracing::warn!(%upstream, silent_s, sessions, error, "upstream.unresponsive");
             }
-            Tick::Recovered => tracing::info!(%upstream, "upstream.recovered"),
+            Tick::Recovered => {
+                let outage_s = self.outage.take().map(|since| since.elapsed().as_secs_f64());
+                // A warning too: at the level at which the outage was logged, its end is to be.
+                tracing::warn!(%upstream, outage_s, "upstream.recovered");
+            }
             Tick::GiveUp { silent } => {
                 let sessions = self.registry.of(pulse);
                 let silent_s = silent.as_secs_f64();

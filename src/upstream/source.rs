@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::telemetry::Chain;
+
 /// The addresses, taken in turn.
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -40,7 +42,7 @@ impl Sources {
             };
             match connected {
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                    tracing::debug!(%source, %destination, %error, "upstream.source");
+                    tracing::debug!(%source, %destination, error = %Chain(&error), "upstream.source");
                     passed_over = error;
                 }
                 done => return done,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::app::with_causes;
 use super::check::{self, Check};
 use super::{App, DialError};
 use crate::config::{Pin, UpstreamProbe};
 use crate::heartbeat::{HealthCheck, UpstreamPulse};
 use crate::suspension;
+use crate::telemetry::Chain;
 use crate::tls::client::HandshakeError;
 
 /// Why an app cannot be used.
@@ -23,6 +23,13 @@ pub struct Unusable {
     pub help: String,
     /// The pin of the key that the app has shown, where that is not trusted.
     pub pin: Option<Pin>,
+}
+
+impl Unusable {
+    /// The cause and the remedy of `error`; `pin` is that of the key that was shown.
+    pub(super) fn of(error: &DialError, pin: Option<Pin>) -> Self {
+        Self { error: Chain(&error).to_string(), help: remedy(error, pin), pin }
+    }
 }
 
 impl App {
@@ -38,7 +45,7 @@ impl App {
                     DialError::Tls { source, .. } if source.is_about_trust() => dialer.shown_pin().await,
                     _ => None,
                 };
-                return Err(Unusable { error: with_causes(&error), help: remedy(&error, pin), pin });
+                return Err(Unusable::of(&error, pin));
             }
         };
         let settings = Arc::clone(self.settings());

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
 use crate::rig::{Rig, connections, keys};
-use crate::support::client::close_of;
+use crate::support::client::{close_of, echo};
 use crate::support::deadline::{settles, soon};
 use crate::support::frames::{BINARY, FIN, Frame, PING, PONG};
 use crate::support::pki::Pki;
@@ -161,11 +161,16 @@ async fn a_session_shows_who_it_is_with_and_how_it_is() {
 async fn a_drain_is_asked_for_once_and_told_of_twice() {
     let rig = Rig::with(|config| config.drain("delay = \"0s\"").drain("window = \"200ms\"")).await;
     let before = rig.get("/v1/drain").await;
-    assert_eq!(keys(&before), ["phase", "sessions", "since"]);
+    assert_eq!(keys(&before), ["cancelled_at", "phase", "sessions", "since"]);
+    assert!(before["cancelled_at"].is_null(), "{before}");
     assert_eq!((&before["phase"], &before["sessions"]), (&"serving".into(), &0.into()));
     let mut session = rig.proxy.websocket("/echo").await;
     let first = rig.post("/v1/drain", "{}").await;
-    assert_eq!((first.status, keys(&first.json)), (202, vec!["phase", "sessions", "since"]), "{first:?}");
+    assert_eq!(
+        (first.status, keys(&first.json)),
+        (202, vec!["cancelled_at", "phase", "sessions", "since"]),
+        "{first:?}"
+    );
     assert_ne!(first.json["phase"], "serving");
     assert_eq!(rig.post("/v1/drain", "").await.status, 202, "again changes nothing");
     assert_eq!(close_of(&mut session).await, (1012, "service restart".to_owned()));
@@ -179,7 +184,38 @@ async fn a_drain_is_asked_for_once_and_told_of_twice() {
     let after = rig.get("/v1/drain").await;
     assert!(after["sessions"] == 0 && number(&after["since"]) >= number(&before["since"]), "{after}");
     assert_eq!(rig.proxy.logged("admin.drain").len(), 2);
+    let late = rig.post("/v1/drain/cancel", "").await;
+    late.refuses(409, "ports_closed", &["cannot be cancelled any more", "drain.delay"]);
     rig.proxy.finish().await;
+}
+
+#[tokio::test]
+async fn an_announced_drain_is_cancelled_unless_a_signal_asked_for_it() {
+    let rig = Rig::with(|config| config.drain("delay = \"60s\"").drain("window = \"0s\"")).await;
+    let nothing = rig.post("/v1/drain/cancel", "").await;
+    assert_eq!((nothing.status, &nothing.json["phase"]), (200, &"serving".into()), "{nothing:?}");
+    assert!(nothing.json["cancelled_at"].is_null(), "{nothing:?}");
+    assert_eq!(rig.post("/v1/drain", "").await.json["phase"], "announced");
+    let phases = || rig.proxy.logged("drain").iter().map(|line| line["phase"].clone()).collect::<Vec<_>>();
+    // One that is cancelled before the log's task has seen it is not logged.
+    settles("the line of the announcement", phases, |phases| *phases == ["announced"]).await;
+    let cancelled = rig.post("/v1/drain/cancel", "{}").await;
+    assert_eq!((cancelled.status, &cancelled.json["phase"]), (200, &"serving".into()), "{cancelled:?}");
+    assert_eq!(cancelled.json["cancelled_at"], cancelled.json["since"]);
+    settles("the line of the cancellation", phases, |phases| *phases == ["announced", "serving"]).await;
+    let mut session = rig.proxy.websocket("/echo").await;
+    echo(&mut session, "served as before".into()).await.expect("an echo");
+    drop(session);
+    rig.ask("GET", "/v1/drain/cancel", &[], "").await.refuses(405, "method", &["use POST"]);
+    rig.post("/v1/drain/cancel", r#"{"now":true}"#).await.refuses(400, "field", &[]);
+
+    assert_eq!(rig.post("/v1/drain", "").await.json["phase"], "announced");
+    rig.proxy.terminate();
+    settles("the signal", || rig.proxy.logged("signal").len(), |seen| *seen == 1).await;
+    let refused = rig.post("/v1/drain/cancel", "").await;
+    refused.refuses(409, "exiting", &["SIGTERM or SIGINT asked for the end"]);
+    assert_eq!(rig.get("/v1/drain").await["phase"], "announced");
+    rig.proxy.terminate();
 }
 
 #[tokio::test]

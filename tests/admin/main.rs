@@ -8,6 +8,7 @@ mod abuse;
 mod api;
 mod bad_input;
 mod closing;
+mod diagnosis;
 mod events;
 mod health;
 mod paging;

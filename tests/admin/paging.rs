@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::api::is_whole;
 use crate::rig::{Rig, connections, text_id};
-use crate::support::deadline::settles;
+use crate::support::deadline::{settles, soon};
 use crate::support::frames::{BINARY, FIN, Frame};
 
 const SESSIONS: usize = 60;
@@ -70,7 +70,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
     let all: BTreeSet<_> = by_opening.iter().cloned().collect();
     assert_eq!((by_opening.len(), all.len()), (SESSIONS, SESSIONS));
     assert_eq!(walk(&rig, "").await, by_opening, "one page of 100 holds them all");
-    for sort in ["opened", "rtt", "idle", "misses", "bytes_in", "bytes_out", "client", "route"] {
+    for sort in ["opened", "rtt", "idle", "misses", "bytes_in", "bytes_out", "client", "route", "held", "closed"] {
         let ascending = walk(&rig, &format!("sort={sort}&limit=7")).await;
         let descending = walk(&rig, &format!("sort=-{sort}&limit=13")).await;
         for ids in [&ascending, &descending] {
@@ -109,7 +109,11 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     let first = rig.get("/v1/connections?limit=5").await;
     let cursor = first["next_cursor"].as_str().expect("there are more").to_owned();
     // Four of those that were shown go, and two come.
-    sessions.drain(..4);
+    for (client, mut app) in sessions.drain(..4) {
+        drop(client);
+        // Its end has come through before the app goes, too.
+        let _ = soon("the end of the client", app.read_to_end(&mut Vec::new())).await;
+    }
     rig.proxy.ws_closes(4).await;
     for _ in 0..2 {
         sessions.push(rig.session("/raw").await);
@@ -124,10 +128,16 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     assert_eq!(total(&rig, "state=open").await, 10);
     assert_eq!(total(&rig, "state=closed").await, 4);
     assert_eq!(walk(&rig, "state=all&limit=3").await.len(), 14);
+    // The newest end first, unless the query says otherwise.
+    let ended: Vec<_> = rig.proxy.logged("ws.close").iter().map(|line| line["conn_id"].clone()).collect();
+    let newest_first = walk(&rig, "state=closed&limit=3").await;
+    assert!(newest_first.iter().rev().eq(&ended), "{newest_first:?} of {ended:?}");
+    assert_eq!(walk(&rig, "state=closed&sort=-closed").await, newest_first);
+    assert_eq!(walk(&rig, "state=all&sort=closed&limit=3").await[..4], ended, "open sessions come last");
     let closed = rig.get("/v1/connections?state=closed&sort=-opened").await;
     for conn in connections(&closed) {
         is_whole(conn);
-        assert_eq!((&conn["state"], &conn["close"]["reason"]), (&"closed".into(), &"normal".into()), "{conn}");
+        assert_eq!((&conn["state"], &conn["close"]["reason"]), (&"closed".into(), &"client_lost".into()), "{conn}");
     }
     rig.proxy.finish().await;
 }
@@ -143,7 +153,7 @@ async fn only_so_many_closed_sessions_are_remembered() {
     assert_eq!(closed["total"], 3);
     let logged: Vec<_> = rig.proxy.logged("ws.close").iter().map(|line| line["conn_id"].clone()).collect();
     let kept: Vec<_> = connections(&closed).iter().map(|conn| conn["id"].clone()).collect();
-    assert_eq!(kept, logged[2..], "the last ones");
+    assert!(kept.iter().rev().eq(&logged[2..]), "the last ones, newest first: {kept:?} of {logged:?}");
     let gone = format!("/v1/connections/{}", logged[0].as_str().expect("an id"));
     rig.ask("GET", &gone, &[], "").await.refuses(404, "not_found", &["neither open nor among the last"]);
     rig.proxy.finish().await;

@@ -257,6 +257,14 @@ async fn bring_about(rig: &mut Rig) -> Vec<Case> {
     let (mut client, app) = rig.session("/lost").await;
     drop(app);
     running.push(("/lost", tokio::spawn(async move { (end_of(&mut client, true).await, Saw::End) })));
+    let (client, mut app) = rig.session("/gone/reset").await;
+    client.get_ref().0.set_zero_linger().expect("it is open");
+    drop(client);
+    running.push(("/gone/reset", tokio::spawn(async move { (Saw::End, end_of(&mut app, false).await) })));
+    let (mut client, app) = rig.session("/lost/reset").await;
+    app.set_zero_linger().expect("it is open");
+    drop(app);
+    running.push(("/lost/reset", tokio::spawn(async move { (end_of(&mut client, true).await, Saw::End) })));
     let (client, app) = rig.session("/operated").await;
     let id = rig.id("/operated").await;
     assert_eq!(rig.post(&format!("/v1/connections/{id}/close"), "").await.status, 200);
@@ -336,7 +344,7 @@ async fn the_table_of_the_readme_is_what_happens() {
     let silent = rig.proxy.ws_close(|line| line["url.path"] == "/silent").await.json;
     // A client need not say what it is.
     let shown = documented_line();
-    let shown: Vec<_> = keys(&shown).into_iter().filter(|key| *key != "user_agent").collect();
+    let shown: Vec<_> = keys(&shown).into_iter().filter(|key| *key != "user_agent.original").collect();
     assert_eq!(shown, keys(&silent), "the fields of the line in the README, and of {silent}");
     for case in &cases {
         let line = rig.proxy.ws_close(|line| line["url.path"] == case.path).await.json;

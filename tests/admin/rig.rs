@@ -94,8 +94,8 @@ impl Rig {
     pub(crate) async fn session(&mut self, path: &str) -> (Tls, TcpStream) {
         let client = self.proxy.upgraded(path).await;
         let (_, app) = soon("the session reaches the app", self.sessions.recv()).await.expect("the fake runs");
-        let address = client.get_ref().0.local_addr().expect("it is connected").to_string();
-        let opens = |line: &Line| line.json["message"] == "ws.open" && line.json["client.address"] == address;
+        let port = client.get_ref().0.local_addr().expect("it is connected").port();
+        let opens = |line: &Line| line.json["message"] == "ws.open" && line.json["client.port"] == port;
         self.proxy.line("its ws.open", opens).await;
         (client, app)
     }

@@ -172,6 +172,23 @@ def check_the_unit_is_confined():
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
+def check_the_unit_takes_up_new_certificates():
+    unit, config = UNIT.read_text(), (ROOT / "config/proxy.toml").read_text()
+    settings = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line and not line.startswith("#"))
+    # A credential is a copy that is made at the start, and the owner of a file needs a user that stays.
+    assert "LoadCredential" not in settings and "DynamicUser" not in settings, settings
+    assert settings["User"] == settings["Group"] == "pulsegate", settings
+    # The files are installed where the documented configuration looks for them.
+    paths = {key: re.search(rf'^{key} = "(.+)"$', config, re.MULTILINE)[1] for key in ("certificate", "private_key")}
+    for command in (
+        f"install -m 644 tls.crt {paths['certificate']}",
+        f"install -m 640 -g pulsegate tls.key {paths['private_key']}",
+        f"install -d -m 750 -g pulsegate {pathlib.Path(paths['private_key']).parent}",
+        f"install -D -m 644 config/proxy.toml {settings['ExecStart'].split()[-1]}",
+    ):
+        assert f"#     {command}\n" in unit, f"no {command!r} in the unit"
+
+
 def main():
     checks = [(name, check) for name, check in globals().items() if name.startswith("check_")]
     passed = failed = 0

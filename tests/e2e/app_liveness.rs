@@ -159,7 +159,7 @@ async fn s58_an_app_that_was_never_there_is_not_ready_and_comes() {
     let proxy = Proxy::start(config(&format!("http://{address}"), WATCH)).await;
     stays(&proxy, 503, Duration::from_millis(300)).await;
     let line = proxy.line("it is reported", |line| line.json["message"] == "upstream.unreachable").await.json;
-    let cause = line["cause"].as_str().unwrap_or_default();
+    let cause = line["error"].as_str().unwrap_or_default();
     assert!(cause.contains(&address.to_string()) && cause.contains("os error 111"), "address and errno: {line}");
     assert_eq!(line["level"], "WARN", "{line}");
     for _ in 0..9 {
@@ -179,6 +179,34 @@ async fn s58_an_app_that_was_never_there_is_not_ready_and_comes() {
         lower.contains(&format!("\r\nhost: {address}\r\n")) && lower.contains("\r\nuser-agent: pulsegate/"),
         "{asked}"
     );
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn s58_the_outages_of_an_app_that_is_not_watched_are_reported_once_each() {
+    let (socket, address) = reserved(any());
+    let proxy = Proxy::start(config(&format!("http://{address}"), "interval = \"off\"")).await;
+    stays(&proxy, 200, Duration::from_millis(300)).await;
+    assert!(reported(&proxy).is_empty(), "nothing has been tried: {}", proxy.transcript());
+    for _ in 0..9 {
+        assert_eq!(request(&proxy).await, 502);
+    }
+    let line = proxy.line("the outage", |line| line.json["message"] == "upstream.unreachable").await.json;
+    let error = line["error"].as_str().unwrap_or_default();
+    assert!(error.contains(&address.to_string()) && error.contains("os error 111"), "address and errno: {line}");
+    assert_eq!((&line["level"], &line["upstream"]), (&"WARN".into(), &format!("http://{address}").into()), "{line}");
+    assert_eq!(reported(&proxy), ["upstream.unreachable"], "once an outage, and never once a request");
+
+    let app = Answering::on(socket);
+    for _ in 0..3 {
+        assert_eq!(request(&proxy).await, 404);
+    }
+    let line = proxy.line("its end", |line| line.json["message"] == "upstream.recovered").await.json;
+    assert_eq!(line["level"], "WARN", "seen where the outage was: {line}");
+    assert!(line["outage_s"].as_f64().is_some_and(|outage| outage > 0.0), "{line}");
+    assert_eq!(reported(&proxy), ["upstream.unreachable", "upstream.recovered"]);
+    assert!(app.heads().iter().all(|head| head.starts_with("GET /request ")), "no checks: {:?}", app.heads());
+    stays(&proxy, 200, Duration::from_millis(300)).await;
     proxy.finish().await;
 }
 
@@ -247,7 +275,7 @@ async fn s58_an_app_whose_kernel_alone_accepts_is_not_ready() {
     let proxy =
         Proxy::start(config(&format!("http://{address}"), &format!("{WATCH}\nconnect_timeout = \"200ms\""))).await;
     let line = proxy.line("it is reported", |line| line.json["message"] == "upstream.unresponsive").await.json;
-    let cause = line["cause"].as_str().unwrap_or_default();
+    let cause = line["error"].as_str().unwrap_or_default();
     assert!(cause.starts_with("no response to OPTIONS * within 400ms"), "{line}");
     stays(&proxy, 503, LONG_ENOUGH).await;
     let _app = Answering::accepting(listener);
@@ -459,7 +487,8 @@ async fn s58_without_a_watch_readiness_is_about_the_proxy_alone() {
     becomes(&proxy, 200).await;
     assert_eq!(request(&proxy).await, 502);
     stays(&proxy, 200, Duration::from_millis(500)).await;
-    assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
+    // The cause of the 502 is logged all the same.
+    assert_eq!(reported(&proxy), ["upstream.unreachable"], "{}", proxy.transcript());
     proxy.finish().await;
 }
 

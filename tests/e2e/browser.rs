@@ -54,7 +54,6 @@ async fn the_page_of_dev_shows_a_heartbeat_kill_as_1012() {
     dev.line("the end of the guide", |line| line.text.contains("Ctrl-C ends it")).await;
 
     let mut browser = Browser::visit(url, &ca).await;
-    browser.tell(&json!({ "click": "#connect" })).await;
     browser.shows("#state", "open").await;
     sleep(BOUND * 5).await;
     assert_eq!(dev.count(|line| line.text.contains("app.close")), 0, "{}", dev.transcript());

@@ -483,7 +483,7 @@ async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via:
         ["X-Forwarded-For: 6.6.6.6, 198.51.100.1", "X-Forwarded-Host: shop.example", "X-Request-Id: from-afar"];
     for (trusted, ip, hostname, logged) in [
         ("[\"127.0.0.0/8\"]", "198.51.100.1", "shop.example", "198.51.100.1"),
-        ("[\"10.0.0.0/8\"]", "127.0.0.1", "app.example", "127.0.0.1:"),
+        ("[\"10.0.0.0/8\"]", "127.0.0.1", "app.example", "127.0.0.1"),
     ] {
         let forwarded = format!("[forwarded]\ntrusted_proxies = {trusted}\nrfc7239 = true\n");
         let proxy = Proxy::start(Config::to(&app.url).with(&forwarded)).await;
@@ -493,7 +493,7 @@ async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via:
         assert_eq!(who["id"] == "from-afar", ip == "198.51.100.1", "{who}");
         assert_eq!(who["protocol"], "https");
         let line = proxy.line("an http.access", |line| line.json["message"] == "http.access").await.json;
-        assert!(line["client.address"].as_str().is_some_and(|address| address.starts_with(logged)), "{line}");
+        assert_eq!(line["client.address"], logged, "{line}");
         proxy.finish().await;
     }
 }

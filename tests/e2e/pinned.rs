@@ -133,7 +133,7 @@ async fn another_key_is_a_502_and_the_log_names_the_pin_that_was_seen() {
     let seen = format!("its certificate has the key {}, which is not pinned", app.pin);
     let tells = |line: &Line| {
         line.json["message"] == "upstream.unresponsive"
-            && line.json["cause"].as_str().is_some_and(|cause| cause.contains(&seen))
+            && line.json["error"].as_str().is_some_and(|cause| cause.contains(&seen))
     };
     proxy.line("the pin that was seen", tells).await;
     drop(stream);

@@ -51,7 +51,11 @@ async fn what_the_proxy_that_terminates_tls_says_stands() {
         assert_eq!(headers["host"], "app.example");
     }
     let access = proxy.line("an access line", |line| line.json["message"] == "http.access").await.json;
-    assert_eq!((&access["protocol"], &access["client.address"]), (&"h1".into(), &"198.51.100.1".into()), "{access}");
+    assert_eq!(
+        (&access["network.protocol.version"], &access["client.address"]),
+        (&"1.1".into(), &"198.51.100.1".into()),
+        "{access}"
+    );
     proxy.finish().await;
 }
 
@@ -74,7 +78,7 @@ async fn a_websocket_is_relayed_pinged_and_ended() {
     assert!(begun.elapsed() < BOUND * 5, "{:?}", begun.elapsed());
     let line = proxy.ws_close(|_| true).await.json;
     assert_eq!(line["close.reason"], "heartbeat_timeout", "{line}");
-    assert!(line.get("tls.version").is_none(), "{line}");
+    assert!(line.get("tls.protocol.version").is_none(), "{line}");
     assert_eq!(app.close_of("plain").await.json["code"], 4408);
     drop(websocket);
     proxy.releases(connections).await;

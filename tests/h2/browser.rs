@@ -17,7 +17,7 @@ async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1012()
     let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
-    assert_eq!(open["protocol"], "h2", "{open}");
+    assert_eq!(open["network.protocol.version"], "2", "{open}");
 
     // The page is silent for many windows and lives.
     sleep(BOUND * 5).await;
@@ -34,7 +34,11 @@ async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1012()
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");
     let line = proxy.ws_close(|_| true).await.json;
-    assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"heartbeat_timeout".into()), "{line}");
+    assert_eq!(
+        (&line["network.protocol.version"], &line["close.reason"]),
+        (&"2".into(), &"heartbeat_timeout".into()),
+        "{line}"
+    );
     assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "Chromium answered before: {line}");
     proxy.finish().await;
 }
@@ -50,10 +54,14 @@ async fn socket_io_polls_and_upgrades_over_one_connection_and_comes_back() {
     assert_eq!(upgrade["transport"], "websocket", "{upgrade}");
     browser.event("message", |event| event["data"] == "over streams").await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
-    assert_eq!((&open["protocol"], &open["heartbeat.profile"]), (&"h2".into(), &"engine.io".into()), "{open}");
+    assert_eq!(
+        (&open["network.protocol.version"], &open["heartbeat.profile"]),
+        (&"2".into(), &"engine.io".into()),
+        "{open}"
+    );
     let polls = proxy.logged("http.access");
     assert!(polls.iter().filter(|line| line["url.path"] == "/socket.io/").count() >= 3, "{polls:?}");
-    assert!(polls.iter().all(|line| line["protocol"] == "h2"), "{polls:?}");
+    assert!(polls.iter().all(|line| line["network.protocol.version"] == "2"), "{polls:?}");
 
     // The library answers the app's pings; for many windows that is enough.
     sleep(BOUND * 5).await;
@@ -61,7 +69,11 @@ async fn socket_io_polls_and_upgrades_over_one_connection_and_comes_back() {
     let network_service = browser.network_service();
     send(network_service, Signal::STOP);
     let line = proxy.ws_close(|_| true).await.json;
-    assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"heartbeat_timeout".into()), "{line}");
+    assert_eq!(
+        (&line["network.protocol.version"], &line["close.reason"]),
+        (&"2".into(), &"heartbeat_timeout".into()),
+        "{line}"
+    );
     let close = app.event("close", |_| true).await;
     assert_eq!(close["reason"], "transport close", "{close}");
     send(network_service, Signal::CONT);

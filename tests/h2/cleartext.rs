@@ -36,8 +36,8 @@ async fn requests_and_websockets_share_a_connection() {
     let echoed = websocket.message().await.expect("open");
     assert_eq!((echoed.first, echoed.payload), (sent.first, sent.payload));
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
-    assert_eq!(open["protocol"], "h2", "{open}");
-    assert!(open.get("tls.version").is_none(), "{open}");
+    assert_eq!(open["network.protocol.version"], "2", "{open}");
+    assert!(open.get("tls.protocol.version").is_none(), "{open}");
     drop((websocket, client));
     proxy.ws_close(|_| true).await;
     proxy.finish().await;

@@ -33,7 +33,11 @@ async fn node_opens_websockets_over_streams_and_answers_their_pings() {
         assert_eq!(app.close_of(name).await.json["code"], 1000);
     }
     for line in proxy.ws_closes(2).await {
-        assert_eq!((&line["protocol"], &line["close.reason"]), (&"h2".into(), &"normal".into()), "{line}");
+        assert_eq!(
+            (&line["network.protocol.version"], &line["close.reason"]),
+            (&"2".into(), &"normal".into()),
+            "{line}"
+        );
         assert!(line["rtt_last_s"].as_f64().is_some_and(|rtt| rtt > 0.0), "{line}");
     }
     proxy.finish().await;

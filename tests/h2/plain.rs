@@ -51,7 +51,11 @@ async fn the_app_gets_an_http_1_request_like_any_other() {
     assert_eq!(has("x-forwarded-proto: https"), 1, "{lines:?}");
     assert!(!lines.iter().any(|line| line.starts_with(':') || line.contains("6.6.6.6")), "{lines:?}");
     let line = proxy.line("its access line", |line| line.json["message"] == "http.access").await.json;
-    assert_eq!((&line["protocol"], &line["http.response.status_code"]), (&"h2".into(), &200.into()), "{line}");
+    assert_eq!(
+        (&line["network.protocol.version"], &line["http.response.status_code"]),
+        (&"2".into(), &200.into()),
+        "{line}"
+    );
     proxy.finish().await;
 }
 

@@ -42,12 +42,16 @@ async fn the_app_is_asked_for_an_upgrade_with_a_key_of_the_proxys_own() {
     assert_eq!(websocket.message().await, Some(sent));
 
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
-    assert_eq!((&open["protocol"], &open["url.path"]), (&"h2".into(), &"/raw".into()), "{open}");
+    assert_eq!((&open["network.protocol.version"], &open["url.path"]), (&"2".into(), &"/raw".into()), "{open}");
     assert_eq!(request.header("x-pulsegate-connection-id"), open["conn_id"].as_str());
     assert!(!proxy.transcript().contains("secret"), "queries stay out of the log");
     drop(websocket);
     let close = proxy.ws_close(|_| true).await.json;
-    assert_eq!((&close["protocol"], &close["close.initiator"]), (&"h2".into(), &"client".into()), "{close}");
+    assert_eq!(
+        (&close["network.protocol.version"], &close["close.initiator"]),
+        (&"2".into(), &"client".into()),
+        "{close}"
+    );
     proxy.finish().await;
 }
 
@@ -103,7 +107,7 @@ async fn an_answer_that_is_no_accept_is_no_session() {
             assert_eq!((&*got.body, got.header("x-app")), (body, Some("yes")));
         }
         let line = proxy.line("a ws.reject", |line| line.json["message"] == "ws.reject").await.json;
-        assert_eq!(line["protocol"], "h2", "{line}");
+        assert_eq!(line["network.protocol.version"], "2", "{line}");
         client.websocket("/echo").await.echoes("the connection lives").await;
         proxy.finish().await;
     }

@@ -273,7 +273,7 @@ async fn what_a_trusted_proxy_says_reaches_app_and_log() {
     ];
     for (networks, client_address, expected) in [
         (&["192.0.2.0/24"][..], "198.51.100.1", &trusted[..]),
-        (&["203.0.113.0/24"], crate::support::CLIENT, &untrusted),
+        (&["203.0.113.0/24"], crate::support::CLIENT_ADDRESS, &untrusted),
     ] {
         let proxy = trusting(networks);
         for (request, line) in [
@@ -302,7 +302,14 @@ async fn what_a_trusted_proxy_says_reaches_app_and_log() {
             if line == "http.access" {
                 client.expect("ok").await;
             }
-            assert_eq!(log.line(line).await["client.address"], client_address);
+            let line = log.line(line).await;
+            assert_eq!(line["client.address"], client_address, "{line}");
+            let port = line.get("client.port").and_then(serde_json::Value::as_u64);
+            let is_peer = client_address == crate::support::CLIENT_ADDRESS;
+            assert_eq!(port, is_peer.then_some(crate::support::CLIENT_PORT.into()), "{line}");
+            // The id that the app got, and the host that the client asked for.
+            assert_eq!(line["request_id"].as_str(), head.get("x-request-id"), "{line}");
+            assert_eq!(line["server.address"].as_str(), head.get("x-forwarded-host"), "{line}");
         }
     }
 }

@@ -285,7 +285,10 @@ async fn a_body_that_breaks_off_breaks_off_for_the_client() {
     client.head().await;
     assert_eq!(client.rest().await, "4\r\nhalf\r\n", "no last chunk makes it whole");
     let line = log.line("http.access").await;
-    assert_eq!((&line["complete"], &line["bytes_out"]), (&false.into(), &4.into()));
+    assert_eq!((&line["complete"], &line["http.response.body.size"]), (&false.into(), &4.into()));
+    let error = line["error"].as_str().unwrap_or_default();
+    assert!(error.contains("error reading a body from connection: "), "the fault and its cause: {line}");
+    assert_eq!((&line["level"], &line["http.response.status_code"]), (&"WARN".into(), &200.into()), "{line}");
 }
 
 #[tokio::test]
@@ -341,31 +344,43 @@ async fn an_access_line_tells_of_each_request() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     client
         .send(format!(
-            "GET /chat/%2fx?token=secret HTTP/1.1\r\nHost: a\r\nUser-Agent: probe/1\r\n\
-             Traceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n"
+            "POST /chat/%2fx?token=secret HTTP/1.1\r\nHost: app.example:8443\r\nUser-Agent: probe/1\r\n\
+             X-Request-Id: of-the-client\r\nTransfer-Encoding: chunked\r\n\
+             Traceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
         ))
         .await;
     let mut upstream = app.accept().await;
-    upstream.head().await;
+    let request_id = upstream.head().await.get("x-request-id").expect("every request has one").to_owned();
+    upstream.expect("3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n").await;
     upstream.send("HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnope\n").await;
     client.head().await;
     client.expect("nope\n").await;
     let line = log.line("http.access").await;
     for (field, value) in [
         ("level", "INFO"),
-        ("client.address", crate::support::CLIENT),
+        ("target", "pulsegate::access"),
+        ("client.address", crate::support::CLIENT_ADDRESS),
+        ("server.address", "app.example"),
+        ("network.protocol.version", "1.1"),
         ("http.route", "/chat/"),
-        ("http.request.method", "GET"),
+        ("http.request.method", "POST"),
         ("url.path", "/chat/%2fx"),
-        ("user_agent", "probe/1"),
+        ("request_id", &request_id),
+        ("user_agent.original", "probe/1"),
         ("trace_id", trace),
     ] {
         assert_eq!(line[field], value, "{field} in {line}");
     }
+    assert_eq!((&line["client.port"], &line["server.port"]), (&crate::support::CLIENT_PORT.into(), &8443.into()));
     assert_eq!(line["http.response.status_code"], 404);
-    assert_eq!(line["bytes_out"], 5);
+    assert_eq!(line["http.request.body.size"], 7, "without its chunks: {line}");
+    assert_eq!(line["http.response.body.size"], 5);
     assert_eq!(line["complete"], true);
-    assert!(line["duration_s"].is_f64(), "{line}");
+    assert!(line["duration_s"].is_f64() && line["upstream.duration_s"].is_f64(), "{line}");
+    assert!(line["upstream.duration_s"].as_f64() <= line["duration_s"].as_f64(), "{line}");
+    for absent in ["reason", "error", "user_agent", "protocol", "bytes_out"] {
+        assert!(line.get(absent).is_none(), "{absent} in {line}");
+    }
     assert!(!line.to_string().contains("secret"), "{line}");
 }
 
@@ -383,6 +398,62 @@ async fn an_app_that_is_down_is_a_502() {
     let head = client.head().await;
     assert_eq!(head.get("content-type"), Some("text/html; charset=utf-8"));
     client.expect("<!doctype html>\n<title>502 Bad Gateway</title>").await;
+}
+
+#[tokio::test]
+async fn the_cause_of_an_answer_of_the_proxys_own_is_in_the_access_line() {
+    let gone = App::start().await.target();
+    let Target::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
+    let refused = format!("cannot connect to the upstream at 127.0.0.1:{port}: Connection refused (os error 111)");
+    let proxy = Proxy::with(gone.clone(), |_| {});
+    let log = LogPage::open();
+    let mut client = proxy.connect();
+    client.send(GET).await;
+    client.head().await;
+    client.expect("502 Bad Gateway: refused\n").await;
+    let line = log.line("http.access").await;
+    assert_eq!((&line["level"], &line["reason"], &line["error"]), (&"WARN".into(), &"refused".into(), &refused.into()));
+    assert!(line["upstream.duration_s"].is_f64() && line["request_id"].is_string(), "{line}");
+
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (answer, status, reason, error) in [
+        (
+            "",
+            502,
+            Some("closed"),
+            "the upstream closed the connection before it answered: connection closed before message completed",
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+            502,
+            Some("invalid_response"),
+            "the upstream answered a plain request with 101",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            502,
+            Some("invalid_response"),
+            "the upstream's response has a transfer coding that was not asked for",
+        ),
+        // The app's own answers, failures among them, pass as they are.
+        ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 503, None, ""),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 404, None, ""),
+    ] {
+        let log = LogPage::open();
+        let mut client = proxy.connect();
+        client.send(GET).await;
+        let mut upstream = app.accept().await;
+        upstream.head().await;
+        upstream.send(answer).await;
+        drop(upstream);
+        client.head().await;
+        let line = log.line("http.access").await;
+        assert_eq!(line["http.response.status_code"], status, "{line}");
+        assert_eq!(line["level"], if status >= 500 { "WARN" } else { "INFO" }, "{line}");
+        assert_eq!(line.get("reason").and_then(|reason| reason.as_str()), reason, "{line}");
+        assert_eq!(line.get("error").and_then(|error| error.as_str()).unwrap_or_default(), error, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -141,7 +141,11 @@ async fn a_body_that_trickles_is_cut_off_with_408() {
         let line = log.line("http.access").await;
         assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"body_timeout".into(), &408.into()));
     }
-    assert!(proxy.counts(r#"pulsegate_http_requests_total{method="POST",code="408"} 2"#), "{}", proxy.metrics.encode());
+    assert!(
+        proxy.counts(r#"pulsegate_http_requests_total{route="/",method="POST",code="408"} 2"#),
+        "{}",
+        proxy.metrics.encode()
+    );
     assert_eq!(proxy.metrics.totals().upstream_errors, 0, "the app is not to blame");
 }
 

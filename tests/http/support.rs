@@ -34,6 +34,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where the client seems to connect from.
 pub const CLIENT: &str = "192.0.2.7:40000";
+pub const CLIENT_ADDRESS: &str = "192.0.2.7";
+pub const CLIENT_PORT: u16 = 40000;
 
 /// One worker's edge.
 pub struct Proxy {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate::config::Target;
 use pulsegate::relay::Order;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
@@ -68,6 +69,37 @@ async fn what_is_no_handshake_is_refused_before_the_app_hears_of_it() {
         assert!(line["detail"].is_string(), "{line}");
     }
     assert!(!app.is_dialled_within(Duration::from_millis(50)).await);
+}
+
+#[tokio::test]
+async fn the_cause_of_a_refusal_is_in_its_line() {
+    let gone = App::start().await.target();
+    let Target::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
+    let refused = format!("cannot connect to the upstream at 127.0.0.1:{port}: Connection refused (os error 111)");
+    let proxy = Proxy::with(gone.clone(), |_| {});
+    let log = LogPage::open();
+    let mut client = proxy.connect();
+    client.send(handshake("")).await;
+    assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
+    let line = log.line("ws.reject").await;
+    assert_eq!((&line["level"], &line["error"]), (&"WARN".into(), &refused.into()), "{line}");
+    assert!(line.get("detail").is_none() && line["request_id"].is_string(), "{line}");
+
+    let app = App::start().await;
+    let proxy = Proxy::before(&app);
+    for (answer, status, level, error) in [
+        (switching("").replace("Sec-WebSocket-Accept", "X-Accept"), 502, "WARN", true),
+        ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_owned(), 503, "WARN", false),
+        ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(), 401, "INFO", false),
+    ] {
+        let log = LogPage::open();
+        let (mut client, mut upstream, _) = asked(&proxy, &app, &handshake("")).await;
+        upstream.send(answer).await;
+        client.head().await;
+        let line = log.line("ws.reject").await;
+        assert_eq!((&line["http.response.status_code"], &line["level"]), (&status.into(), &level.into()), "{line}");
+        assert_eq!(line["error"].is_string(), error, "{line}");
+    }
 }
 
 #[tokio::test]
@@ -378,11 +410,11 @@ async fn a_session_begins_with_the_apps_answer() {
     for (field, value) in [
         ("level", "INFO"),
         ("conn_id", "0000000100000001"),
-        ("client.address", crate::support::CLIENT),
+        ("client.address", crate::support::CLIENT_ADDRESS),
         ("http.route", "/chat/"),
         ("url.path", "/chat/room"),
-        ("user_agent", "probe/1"),
-        ("tls.version", "1.3"),
+        ("user_agent.original", "probe/1"),
+        ("tls.protocol.version", "1.3"),
         ("tls.group", "X25519MLKEM768"),
         ("subprotocol", "chat"),
     ] {
@@ -444,16 +476,17 @@ async fn the_end_of_a_session_is_told_once_and_nothing_remains() {
     let line = log.line("ws.close").await;
     for (field, value) in [
         ("conn_id", "0000000100000001"),
-        ("client.address", crate::support::CLIENT),
+        ("client.address", crate::support::CLIENT_ADDRESS),
         ("http.route", "/chat/"),
         ("url.path", "/chat/room"),
-        ("user_agent", "probe/1"),
-        ("tls.version", "1.3"),
+        ("user_agent.original", "probe/1"),
+        ("tls.protocol.version", "1.3"),
         ("close.initiator", "client"),
         ("close.reason", "normal"),
     ] {
         assert_eq!(line[field], value, "{field} in {line}");
     }
+    assert_eq!(line["client.port"], crate::support::CLIENT_PORT);
     assert_eq!((&line["close.code"], &line["upstream.close_code"]), (&4001.into(), &4001.into()), "{line}");
     assert_eq!((&line["bytes_in"], &line["msgs_in"]), (&17.into(), &1.into()), "{line}");
     assert_eq!((&line["bytes_out"], &line["msgs_out"]), (&4.into(), &0.into()), "{line}");

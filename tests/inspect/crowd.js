@@ -2,7 +2,7 @@
 // sessions that are made up. Real ones would say as much about the page and cost this machine ten thousand sockets.
 // `like_the_program.rs` holds its answers against the program's own.
 //
-//   node crowd.js [--sessions 5000] [--closed 300] [--churn 10] [--seed 1]
+//   node crowd.js [--sessions 5000] [--closed 300] [--churn 10] [--seed 1] [--dev]
 //
 // Churn is how many sessions come, and as many go, in a second. POST /crowd/{lose,restart} breaks what it is told to.
 import { readFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     closed: { type: 'string', default: '300' },
     churn: { type: 'string', default: '10' },
     seed: { type: 'string', default: '1' },
+    dev: { type: 'boolean', default: false },
   },
 });
 const [wanted, closedFirst, churn] = [values.sessions, values.closed, values.churn].map(Number);
@@ -185,12 +186,28 @@ function list({ searchParams }) {
   return { now: now(), generation: 1, total: all.length, connections, next_cursor: next?.id ?? null };
 }
 
+function diagnosis(connection) {
+  const other = [...live.values()].find(({ id }) => id !== connection.id);
+  const address = connection.client.replace(/:\d+$/, '');
+  const story = [
+    { topic: 'state', text: `Connection ${connection.id} is ${connection.state}.` },
+    ...(connection.close
+      ? [{ topic: 'client', text: `The client received Close ${connection.close.code}.` }]
+      : [{ topic: 'next', text: 'A ping is sent in 12 s, unless the client sends something first.' }, { topic: 'held', text: 'Nothing, for either side.' }]),
+    { topic: 'before', text: `1 earlier session of ${address}.` },
+    { topic: 'after', text: `No later session of ${address} is open or remembered.` },
+  ];
+  const before = { total: 1, connections: other ? [other] : [] };
+  return { now: now(), generation: 1, connection, story, before, after: { total: 0, connections: [] } };
+}
+
 function answer({ pathname, ...url }, method) {
-  const [, id] = /^\/v1\/connections\/([0-9a-f]{16})$/.exec(pathname) ?? [];
-  if (id) return live.get(id) ?? closed.find((conn) => conn.id === id);
+  const [, id, story] = /^\/v1\/connections\/([0-9a-f]{16})(\/diagnosis)?$/.exec(pathname) ?? [];
+  const found = id && (live.get(id) ?? closed.find((conn) => conn.id === id));
+  if (id) return found && story ? diagnosis(found) : found;
   switch (`${method} ${pathname}`) {
     case 'GET /v1/info':
-      return { version: '0.1.0', dev: false, pid: process.pid, started_at: started, now: now(), listen: '0.0.0.0:8443', upstreams: ['http://127.0.0.1:3000'], admin_token: false };
+      return { version: '0.1.0', dev: values.dev, pid: process.pid, started_at: started, now: now(), listen: '0.0.0.0:8443', upstreams: ['http://127.0.0.1:3000'], admin_token: false };
     case 'GET /v1/connections':
       return list(url);
     // The connection of every reader breaks; what happens meanwhile is kept for them.

@@ -171,6 +171,35 @@ async fn nothing_is_wider_than_a_small_telephone() {
 }
 
 #[tokio::test]
+async fn clients_times_and_buttons_are_cut_at_no_width() {
+    // What is wider than the room it has, of what must be whole: clients with their ports, times, and what is pressed.
+    const CUT: &str = "(() => {
+        const whole = '.body .c-client, .body .c-closed, .body .c-lived, .body .c-age, .body .c-idle, .c-actions, .act, .tabs button';
+        const cut = (node) => node.scrollWidth > node.clientWidth + 1
+          || [...node.children].some((child) => child.getBoundingClientRect().left < node.getBoundingClientRect().left - 1);
+        return [...document.querySelectorAll(whole)].filter((node) => node.offsetParent && cut(node))
+          .map((node) => `${node.className}: ${node.textContent}`);
+      })()";
+    let crowd = Crowd::of(&["--sessions", "60", "--churn", "0", "--dev"]).await;
+    let mut page = Page::open(&crowd.url).await;
+    page.sees("#n-open", "60").await;
+    page.sees("#dev", "dev").await;
+    for width in [1600, 1280, 1100, 1000, 900, 760, 390] {
+        page.resize(width, 800).await;
+        for tab in ["open", "closed"] {
+            page.click(&format!("#tab-{tab}")).await;
+            page.sees(".body .c-client, .body .c-why", if tab == "open" { ":" } else { "client" }).await;
+            let cut = page.ask(CUT).await;
+            assert_eq!(cut.as_array().map(Vec::len), Some(0), "{tab} at {width}: {cut}");
+        }
+    }
+    let client =
+        page.ask("import('/format.js').then(({ endpoint }) => endpoint('[2001:db8:1234:5678::7]:65535'))").await;
+    assert_eq!(client, "[2001:db8:…::7]:65535");
+    page.finish();
+}
+
+#[tokio::test]
 async fn light_and_dark_are_the_systems_until_somebody_chooses() {
     let crowd = Crowd::of(&["--sessions", "3", "--churn", "0"]).await;
     let mut page = Page::open(&crowd.url).await;

@@ -56,6 +56,9 @@ async fn answers(page: &mut Page) -> Vec<(&'static str, Value)> {
     for path in ["/v1/info", "/v1/connections?state=open&limit=1", "/v1/connections?state=closed&limit=1"] {
         answers.push((path, page.ask(&format!("fetch('{path}').then((response) => response.json())")).await));
     }
+    let diagnosis = "fetch('/v1/connections?state=closed&limit=1').then((response) => response.json())
+          .then(({ connections: [{ id }] }) => fetch(`/v1/connections/${id}/diagnosis`)).then((response) => response.json())";
+    answers.push(("diagnosis", page.ask(diagnosis).await));
     answers.push(("stats", page.ask(STATS).await));
     answers
 }

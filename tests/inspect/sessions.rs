@@ -28,6 +28,22 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.click("[data-column=rtt] button").await;
     assert_eq!(page.ask("document.querySelector('[data-column=rtt]').ariaSort").await, "descending");
 
+    let arrow = "getComputedStyle(document.querySelector('[data-column=rtt] .sort'), '::after').content";
+    assert_eq!(page.ask(arrow).await, "\"↓\"");
+    for column in ["client", "rtt", "age"] {
+        page.click(&format!("[data-column={column}] button")).await;
+        let behind =
+            page.ask("getComputedStyle(document.querySelector('[aria-sort$=ending] .sort'), '::after').left").await;
+        let before =
+            page.ask("getComputedStyle(document.querySelector('[aria-sort$=ending] .sort'), '::before').content").await;
+        let width = page.ask("document.querySelector('[aria-sort$=ending] .sort').clientWidth").await;
+        let behind: f64 = behind.as_str().and_then(|left| left.trim_end_matches("px").parse().ok()).expect("a length");
+        assert!(
+            (behind - width.as_f64().expect("a width")).abs() <= 1.0 && before == "none",
+            "{column}: {behind} {before}"
+        );
+    }
+
     // Searching, and on to the rows; from here on nothing is clicked.
     page.press(&["/"]).await;
     page.write("second/2").await;
@@ -40,6 +56,9 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.press(&["Enter"]).await;
     page.sees("#details h2", "/echo").await;
     page.sees("#details .facts", "second/2.0").await;
+    // The story is the API's own.
+    page.sees("#details .facts", "1 earlier session of 127.0.0.1. The last, ").await;
+    page.sees("#details .story", "Nothing, for either side.").await;
     page.until("document.querySelectorAll('#details .plot .dot').length > 1").await;
 
     page.press(&["k"]).await;
@@ -47,9 +66,17 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.press(&["Escape"]).await;
     page.misses("#kill").await;
     page.sees("#details .state", "alive").await;
-    page.press(&["k", "Enter"]).await;
+    // The key that asked, or Enter, pressed once more closes nothing.
+    page.press(&["k"]).await;
+    page.until("document.activeElement.id === 'kill-no' && document.activeElement.textContent === 'Cancel'").await;
+    page.press(&["Enter"]).await;
+    page.misses("#kill").await;
+    page.sees("#details .state", "alive").await;
+    page.press(&["k", "Tab", "Enter"]).await;
     let sentence = "operator closed the session with 1008 \"closed by the operator\"";
     page.sees("#details .sentence", sentence).await;
+    page.sees("#details .facts", "The client received Close 1008 \"closed by the operator\".").await;
+    page.sees("#details .facts", "the client has not come back so far").await;
     assert_eq!(second.close().await, (1008, "closed by the operator".to_owned()));
     page.sees("#toasts", sentence).await;
     page.until("document.getElementById('live').textContent.includes('operator closed the session')").await;
@@ -64,6 +91,32 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.sees("#details .facts", "first/1.0").await;
     page.sees("#details .state", "alive").await;
     drop(first);
+    page.finish();
+}
+
+#[tokio::test]
+async fn the_keyboard_works_on_a_page_that_was_just_loaded() {
+    let dev = Dev::start("300ms", "10s").await;
+    let guests = (dev.guest("first/1.0").await, dev.guest("second/2.0").await);
+    let mut page = Page::open(&dev.inspect).await;
+    page.until("document.querySelectorAll('.body .row:not([hidden])').length === 2").await;
+    assert_eq!(page.ask("document.activeElement === document.body").await, true);
+    // `k` means no row before one is chosen.
+    page.press(&["k"]).await;
+    page.misses("#kill").await;
+    page.press(&["ArrowDown"]).await;
+    let chosen =
+        "document.querySelector('.body .row[aria-selected=true]:not([hidden])')?.getAttribute('aria-rowindex')";
+    page.until(&format!("{chosen} === '2'")).await;
+    page.press(&["ArrowDown"]).await;
+    page.until(&format!("{chosen} === '3'")).await;
+    page.press(&["Enter"]).await;
+    page.sees("#details h2", "/echo").await;
+    page.reload().await;
+    page.until("document.querySelectorAll('.body .row:not([hidden])').length === 2").await;
+    page.press(&["Enter"]).await;
+    page.sees("#details h2", "/echo").await;
+    drop(guests);
     page.finish();
 }
 

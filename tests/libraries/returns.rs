@@ -85,7 +85,7 @@ async fn in_chromium(protocol: &str) {
     };
     browser.event("open", |_| true).await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
-    assert_eq!(open["protocol"], protocol, "{open}");
+    assert_eq!(open["network.protocol.version"], if protocol == "h1" { "1.1" } else { "2" }, "{open}");
     for (ended, end) in (1..).zip(ENDS) {
         match end {
             End::Close(code) => operator.kill(code).await,

@@ -41,7 +41,7 @@ async fn sleeps(
 ) {
     client.event("open", |_| true).await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
-    assert_eq!(open["protocol"], protocol, "{open}");
+    assert_eq!(open["network.protocol.version"], if protocol == "h1" { "1.1" } else { "2" }, "{open}");
     // An answered ping, so that the connection is past its beginning.
     app.event("beat", |_| true).await;
 

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::exposition::Exposition;
 use crate::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
-use crate::support::client::{close_of, echo, next_message, upgrade_head};
+use crate::support::client::{Neighbour, Tls, close_of, echo, next_message, upgrade_head};
 use crate::support::deadline::soon;
 use crate::support::fake::{Fake, Request, hold};
 use crate::support::plain::Answer;
@@ -57,6 +57,7 @@ async fn every_sort_of_session_and_request_is_counted_as_what_it_is() {
     falls_silent(&proxy).await;
     asks_in_vain(&proxy).await;
     assert_eq!(request(&proxy, "GET /hello?token=secret HTTP/1.1\r\nHost: localhost\r\n").await, 200);
+    assert_eq!(request(&proxy, "GET /closed/x HTTP/1.1\r\nHost: localhost\r\n").await, 200);
     assert_eq!(request(&proxy, "POST /broken HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n").await, 502);
     speaks_no_tls(&proxy).await;
 
@@ -75,7 +76,7 @@ async fn every_sort_of_session_and_request_is_counted_as_what_it_is() {
     let missing: Vec<_> = documented.iter().filter(|row| !written.iter().any(|name| row.is_of(name))).collect();
     assert!(missing.is_empty(), "a run of every sort does not show {missing:?}:\n{text}");
     assert!(!text.contains("secret") && !text.contains("hello"), "{text}");
-    assert_promtool_agrees(&text).await;
+    assert_promtool_agrees(&proxy).await;
     proxy.finish().await;
 }
 
@@ -166,19 +167,25 @@ fn upgrades_are_counted(metrics: &Exposition) {
 }
 
 fn requests_and_handshakes_are_counted(metrics: &Exposition) {
-    let requests = |method, code| metrics.count("pulsegate_http_requests_total", &[("method", method), ("code", code)]);
-    assert_eq!((requests("GET", "200"), requests("POST", "502")), (1, 1));
-    assert_eq!(metrics.sum("pulsegate_http_requests_total", &[]), 2, "upgrades are not among them");
-    assert_eq!(metrics.count("pulsegate_http_request_duration_seconds_count", &[]), 2);
+    let requests = |route, method, code| {
+        metrics.count("pulsegate_http_requests_total", &[("route", route), ("method", method), ("code", code)])
+    };
+    let all = (requests("/", "GET", "200"), requests("/", "POST", "502"), requests("/closed/", "GET", "200"));
+    assert_eq!(all, (1, 1, 1));
+    assert_eq!(metrics.sum("pulsegate_http_requests_total", &[]), 3, "upgrades are not among them");
+    let took =
+        |metric: &str, route| metrics.count(&format!("pulsegate_{metric}_duration_seconds_count"), &[("route", route)]);
+    assert_eq!((took("http_request", "/"), took("http_request", "/closed/")), (2, 1));
+    assert_eq!((took("upstream_response", "/"), took("upstream_response", "/closed/")), (1, 1), "one got no answer");
     let connects = metrics.count("pulsegate_upstream_connect_duration_seconds_count", &[]);
-    assert_eq!(connects, 6, "two sessions, two upgrades that came to the app, two requests");
+    assert_eq!(connects, 7, "two sessions, two upgrades that came to the app, three requests");
     assert_eq!(metrics.sum("pulsegate_upstream_connect_errors_total", &[]), 0);
     assert_eq!(metrics.count("pulsegate_upstream_errors_total", &[("reason", "closed")]), 2);
     let handshakes = |outcome| metrics.sum("pulsegate_tls_handshakes_total", &[("outcome", outcome)]);
-    assert_eq!((handshakes("ok"), handshakes("plain_http"), handshakes("not_tls")), (8, 1, 1));
+    assert_eq!((handshakes("ok"), handshakes("plain_http"), handshakes("not_tls")), (9, 1, 1));
     let hybrid = &[("outcome", "ok"), ("version", "1.3"), ("group", "X25519MLKEM768")];
-    assert_eq!(metrics.count("pulsegate_tls_handshakes_total", hybrid), 8);
-    assert_eq!(metrics.count("pulsegate_tls_handshake_duration_seconds_count", &[]), 8);
+    assert_eq!(metrics.count("pulsegate_tls_handshakes_total", hybrid), 9);
+    assert_eq!(metrics.count("pulsegate_tls_handshake_duration_seconds_count", &[]), 9);
 }
 
 #[tokio::test]
@@ -227,5 +234,86 @@ async fn what_a_slow_client_does_not_take_is_counted_as_held_and_as_a_pause() {
     slow.shutdown().await.expect("it may go");
     drop(slow);
     until(&proxy, "nothing is held", |metrics| !is_held(metrics)).await;
+    proxy.finish().await;
+}
+
+/// A session ends like that, and is counted once as `client_lost` more than before.
+async fn is_lost(proxy: &Proxy, count: u64, lose: impl AsyncFnOnce(Tls)) {
+    lose(proxy.upgraded("/hold").await).await;
+    let labels = &[("initiator", "client"), ("reason", "client_lost"), ("code", "1006"), ("route", "/")];
+    until(proxy, &format!("{count} lost clients"), |metrics| {
+        metrics.sum("pulsegate_websockets_closed_total", labels) == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_without_a_close_is_lost_and_comes_back() {
+    let app = app().await;
+    let proxy = Proxy::start(observed(&app.url).with(CLOSED)).await;
+    let reconnects = |metrics: &Exposition| metrics.count("pulsegate_reconnects_total", &[("route", "/")]);
+    is_lost(&proxy, 1, async |stream: Tls| {
+        stream.get_ref().0.set_zero_linger().expect("it is open");
+        drop(stream);
+    })
+    .await;
+    assert_eq!(reconnects(&metrics(&proxy).await), 0, "nobody was there before");
+    is_lost(&proxy, 2, async |mut stream: Tls| stream.shutdown().await.expect("it is open")).await;
+    is_lost(&proxy, 3, async |stream: Tls| drop(stream)).await;
+    assert_eq!(reconnects(&metrics(&proxy).await), 2);
+    // Another program at the same address.
+    let mut other = proxy.tls().await;
+    let head = format!("{}User-Agent: another\r\n\r\n", upgrade_head("/hold"));
+    assert_eq!(proxy.ask(&mut other, head.as_bytes()).await.status, 101);
+    let opened = |metrics: &Exposition| metrics.count("pulsegate_websockets_active", &[("route", "/")]) == 1;
+    assert_eq!(reconnects(&until(&proxy, "a session", opened).await), 2);
+    let normal = metrics(&proxy).await.sum("pulsegate_websockets_closed_total", &[("reason", "normal")]);
+    assert_eq!(normal, 0, "{}", proxy.transcript());
+    drop(other);
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn the_apps_own_round_trip_is_measured_on_its_sessions() {
+    let app = app().await;
+    let watch = "interval = \"200ms\"\ntimeout = \"10s\"";
+    let proxy = Proxy::start(observed(&app.url).upstream(watch).with("[heartbeat]\nmode = \"off\"\n")).await;
+    let websocket = Neighbour::join(&proxy, "/echo").await;
+    let rtt = |metrics: &Exposition| metrics.count("pulsegate_upstream_rtt_seconds_count", &[("route", "/")]);
+    until(&proxy, "two pongs of the app", |metrics| rtt(metrics) >= 2).await;
+    drop(websocket);
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn the_process_is_described_as_its_kernel_sees_it() {
+    let app = app().await;
+    let proxy = Proxy::start(observed(&app.url)).await;
+    let read = async || {
+        let metrics = metrics(&proxy).await;
+        move |name: &str| -> f64 {
+            let sample = metrics.samples().find(|sample| sample.name == name);
+            sample.unwrap_or_else(|| panic!("no {name}")).value.parse().expect("a number")
+        }
+    };
+    let value = read().await;
+    let resident = value("process_resident_memory_bytes");
+    assert!((1e6..1e10).contains(&resident), "{resident} bytes");
+    assert!(value("process_virtual_memory_bytes") > resident);
+    let open = value("process_open_fds");
+    assert!(open > 5.0 && open < value("process_max_fds"), "{open}");
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(proxy.tls().await);
+    }
+    let more = read().await("process_open_fds");
+    // Other descriptors come and go: the connection of a scrape, a file of a check.
+    assert!((open + 15.0..open + 40.0).contains(&more), "{open}, and {more} with 20 clients");
+    drop(clients);
+    assert!(value("process_threads") >= 3.0);
+    assert!(value("process_cpu_seconds_total") > 0.0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let age = now - value("process_start_time_seconds");
+    assert!((0.0..120.0).contains(&age), "{age}");
     proxy.finish().await;
 }

@@ -2,7 +2,6 @@
 //! family, a series twice, a histogram whose buckets do not add up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 /// Everything that one scrape gave.
 #[derive(Debug)]
@@ -177,21 +176,4 @@ fn belongs(sample: &str, family: &str, kind: &str) -> bool {
         _ => &[],
     };
     sample.strip_prefix(family).is_some_and(|suffix| suffixes.contains(&suffix))
-}
-
-/// The same in the older text format, which `promtool` reads: counters are described under their whole name.
-pub(crate) fn in_the_older_format(text: &str) -> String {
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"));
-    let counters: BTreeSet<&str> = types.collect();
-    let mut older = String::new();
-    for line in text.lines().filter(|line| *line != "# EOF") {
-        let described = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
-        let named = described.and_then(|rest| rest.split_once(' ')).filter(|(name, _)| counters.contains(name));
-        let written = match named {
-            Some((name, rest)) => writeln!(older, "{}{name}_total {rest}", &line[..7]),
-            None => writeln!(older, "{line}"),
-        };
-        written.expect("a String takes everything");
-    }
-    older
 }

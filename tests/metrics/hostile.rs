@@ -41,7 +41,7 @@ async fn no_word_of_a_client_becomes_a_label() {
     }
     let groups = |metrics: &Exposition| metrics.series().len();
     assert!(groups(&second) <= groups(&first) + 8, "{:?} are new", second.series().difference(&first.series()));
-    assert_promtool_agrees(&text).await;
+    assert_promtool_agrees(&proxy).await;
     proxy.finish().await;
 }
 

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::exposition::{Exposition, in_the_older_format};
+use crate::exposition::Exposition;
 use crate::support::deadline::{PATIENCE, soon};
 use crate::support::plain::Answer;
 use crate::support::proxy::{Config, Proxy};
@@ -15,6 +15,8 @@ use crate::table::documented;
 
 /// What Prometheus takes for `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The text format that every scraper reads.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A proxy in front of the app at `url` whose health listener has a port of the system's choice.
 pub(crate) fn observed(url: &str) -> Config {
@@ -30,9 +32,15 @@ pub(crate) fn health(proxy: &Proxy) -> SocketAddr {
 
 /// A GET of `target` on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+    get_as(address, target, None).await
+}
+
+/// As [`get`], with an `Accept` field.
+async fn get_as(address: SocketAddr, target: &str, accept: Option<&str>) -> Answer {
+    let accept = accept.map(|accept| format!("Accept: {accept}\r\n")).unwrap_or_default();
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{accept}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("the request is taken");
         Answer::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to GET {target}"))
     };
@@ -41,8 +49,16 @@ pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
 
 /// All metrics, as text.
 pub(crate) async fn text(proxy: &Proxy) -> String {
-    let answer = get(health(proxy), "/metrics").await;
+    let answer = get_as(health(proxy), "/metrics", Some("application/openmetrics-text")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(OPEN_METRICS)), "{}", answer.head);
+    answer.body
+}
+
+/// All metrics in the text format 0.0.4, as this `Accept` field asks for it.
+async fn plain_text(proxy: &Proxy, accept: Option<&str>) -> String {
+    let answer = get_as(health(proxy), "/metrics", accept).await;
+    let types = (answer.header("content-type"), answer.header("vary"));
+    assert_eq!((answer.status, types), (200, (Some(TEXT), Some("accept"))), "{}", answer.head);
     answer.body
 }
 
@@ -80,18 +96,26 @@ pub(crate) fn assert_as_documented(metrics: &Exposition, routes: &[&str]) {
     }
 }
 
-/// Fails unless `promtool` has nothing to say against `text`.
-pub(crate) async fn assert_promtool_agrees(text: &str) {
+/// Fails unless `promtool` has nothing to say against what it is served, byte for byte.
+pub(crate) async fn assert_promtool_agrees(proxy: &Proxy) {
+    for accept in [None, Some("text/plain"), Some("text/plain;version=0.0.4"), Some("*/*")] {
+        let text = plain_text(proxy, accept).await;
+        assert_is_checked(&text).await;
+        let samples = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(samples(&text), samples(&self::text(proxy).await), "as many samples as in OpenMetrics");
+    }
+}
+
+async fn assert_is_checked(text: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = command.kill_on_drop(true).spawn().unwrap_or_else(|error| {
         panic!("promtool does not start: {error}; ./tests/install installs it (apt-get install -y prometheus)")
     });
-    let older = in_the_older_format(text);
     let mut stdin = promtool.stdin.take().expect("stdin is piped");
-    stdin.write_all(older.as_bytes()).await.expect("promtool reads");
+    stdin.write_all(text.as_bytes()).await.expect("promtool reads");
     drop(stdin);
     let output = soon("promtool's judgement", promtool.wait_with_output()).await.expect("it ends");
     let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}:\n{older}", String::from_utf8_lossy(&said));
+    assert!(output.status.success() && said.is_empty(), "{}:\n{text}", String::from_utf8_lossy(&said));
 }

@@ -25,9 +25,9 @@ async fn a_pipe_gets_a_table_with_every_column_and_all_pages() {
     run.succeeded();
     let lines: Vec<&str> = run.out.lines().collect();
     assert_eq!(lines.len(), 2_501);
-    let titles = "ID STATE ROUTE CLIENT PROTO AGE IDLE RTT MISS MSGS-IN IN MSGS-OUT OUT";
+    let titles = "ID STATE ROUTE PATH CLIENT PROTO AGE IDLE RTT MISS MSGS-IN IN MSGS-OUT OUT HELD";
     assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().join(" "), titles);
-    let row = "0000000000000002 open /socket.io/ 198.51.100.7:50002 h2 3m12s 3s 41ms 1/2 1.2k 3.4KiB 7 900B";
+    let row = "0000000000000002 open /socket.io/ /socket.io/? 198.51.100.7:50002 h2 3m12s 3s 41ms 1/2 1.2k 3.4KiB 7 900B 1.0KiB";
     assert_eq!(lines[3].split_whitespace().collect::<Vec<_>>().join(" "), row);
     assert!(!run.out.contains('\x1b'), "no colours in a pipe");
     assert_eq!(
@@ -101,9 +101,19 @@ async fn a_closed_session_says_why_and_cannot_play_tricks_on_a_terminal() {
     let fake = Fake::on_a_socket(move |_| page(&[closed(1, sentence), closed(2, "\x1b[2J\nevil")], 2, None));
     let run = run(&["conns", "--admin", &fake.at, "--state", "closed"]).await;
     let lines: Vec<&str> = run.succeeded().out.lines().collect();
-    assert!(lines[0].ends_with("CLOSED"), "{}", run.out);
-    assert!(lines[1].ends_with(&format!("1012 {sentence}")), "{}", run.out);
+    assert!(lines[0].ends_with("  HELD  CLOSED-AT             CLOSED"), "{}", run.out);
+    assert!(lines[1].ends_with(&format!("   -  2026-11-28T16:00:26Z  1012 {sentence}")), "{}", run.out);
     assert!(lines[2].ends_with("1012 \u{fffd}[2J\u{fffd}evil"), "{}", run.out);
+    assert_eq!(fake.lines(), ["GET /v1/connections?state=closed&sort=-closed&limit=1000"], "newest first");
+}
+
+#[tokio::test]
+async fn the_new_orders_are_passed_on() {
+    for sort in ["held", "-held", "closed", "-closed"] {
+        let fake = Fake::on_a_socket(|_| page(&[conn(1)], 1, None));
+        run(&["conns", "--admin", &fake.at, "--state", "all", "--sort", sort]).await.succeeded();
+        assert_eq!(fake.lines(), [format!("GET /v1/connections?state=all&sort={sort}&limit=1000")]);
+    }
 }
 
 #[tokio::test]

@@ -73,3 +73,35 @@ async fn a_wait_in_vain_is_a_failure() {
     run(&["drain", "--timeout", "1s", "--admin", &fake.at]).await.failed(2, &["--wait"]);
     run(&["drain", "--wait", "--admin", "/nowhere/admin.sock"]).await.failed(1, &["no socket /nowhere/admin.sock"]);
 }
+
+#[tokio::test]
+async fn a_cancelled_drain_is_ready_again_and_one_that_cannot_be_says_why() {
+    let fake = Fake::on_a_socket(|request| match request.line.as_str() {
+        "POST /v1/drain/cancel" => {
+            Answer::Json(200, json!({ "phase": "serving", "sessions": 7, "since": 1_000.0, "cancelled_at": 1_000.0 }))
+        }
+        _ => error(404, "not_found", "there is no such thing"),
+    });
+    let cancelled = run(&["drain", "--cancel", "--admin", &fake.at]).await;
+    assert_eq!(cancelled.succeeded().out, "ready, accepting: 7 sessions\n");
+    assert_eq!(fake.lines(), ["POST /v1/drain/cancel"]);
+    for with in ["--wait", "--timeout=1s"] {
+        run(&["drain", "--cancel", with, "--admin", &fake.at]).await.failed(2, &["--cancel"]);
+    }
+    let late = Fake::on_a_socket(|_| error(409, "ports_closed", "the drain cannot be cancelled any more"));
+    let refused = run(&["drain", "--cancel", "--admin", &late.at]).await;
+    refused.failed(1, &["the drain cannot be cancelled any more"]);
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_a_drain_that_is_cancelled() {
+    let fake = Fake::on_a_socket(|request| {
+        let (phase, cancelled_at) = match request.line.as_str() {
+            "POST /v1/drain" => ("announced", None),
+            _ => ("serving", Some(1_000.0)),
+        };
+        Answer::Json(200, json!({ "phase": phase, "sessions": 3, "since": 1_000.0, "cancelled_at": cancelled_at }))
+    });
+    let waiting = run(&["drain", "--wait", "--admin", &fake.at]).await;
+    waiting.failed(1, &["the drain was cancelled (pulsegate drain --cancel); the proxy serves"]);
+}

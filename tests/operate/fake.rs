@@ -176,7 +176,7 @@ pub fn conn(number: u64) -> Value {
             "mode": "protocol", "profile": null, "interval_s": 25.0, "timeout_s": 20.0, "misses": 1, "max": 2,
             "missed": 1, "rtt_s": 0.0412, "rtt_min_s": 0.0400, "next_deadline_at": 1_200.0
         },
-        "in": { "msgs": 1_234, "bytes": 3_500, "buffered": 0 }, "out": { "msgs": 7, "bytes": 900, "buffered": 0 },
+        "in": { "msgs": 1_234, "bytes": 3_500, "buffered": 24 }, "out": { "msgs": 7, "bytes": 900, "buffered": 1_000 },
         "config_generation": 1, "close": null
     })
 }
@@ -185,6 +185,7 @@ pub fn conn(number: u64) -> Value {
 pub fn closed(number: u64, sentence: &str) -> Value {
     let mut conn = conn(number);
     conn["state"] = "closed".into();
+    conn["closed_at"] = 1_795_881_626.5.into();
     conn["close"] = json!({
         "initiator": "proxy", "reason": "heartbeat_timeout", "detail": null, "code": 1012, "upstream_code": 4408,
         "text": "", "sentence": sentence

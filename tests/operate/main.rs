@@ -7,6 +7,7 @@
 mod support;
 
 mod conns;
+mod diagnose;
 mod drain;
 mod fake;
 mod health;
@@ -14,6 +15,7 @@ mod kill;
 mod program;
 mod real;
 mod reload;
+mod start;
 mod terminal;
 mod top;
 mod whereabouts;

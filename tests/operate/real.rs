@@ -75,8 +75,8 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     assert_eq!(lines.len(), 15, "{}", table.out);
     let row: Vec<&str> = lines[1].split_whitespace().collect();
     assert_eq!(
-        (row.len(), row[1], row[2], row[4], row[9], row[11]),
-        (13, "open", "/", "h1", "1", "1"),
+        (row.len(), row[1], row[2], row[3], row[5], row[10], row[12], row[14]),
+        (15, "open", "/", "/echo", "h1", "1", "1", "0B"),
         "{}",
         table.out
     );
@@ -96,6 +96,13 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     let closed = run(&["conns", "--admin", &socket, "--state", "closed"]).await;
     let closed: Vec<&str> = closed.succeeded().out.lines().skip(1).collect();
     assert!(closed.len() == 1 && closed[0].starts_with(first) && closed[0].contains(" 4001 "), "{closed:?}");
+    let story = run(&["diagnose", "--admin", &socket, first]).await;
+    for part in [
+        "operator closed the session with 4001 \"because\". pulsegate began it (admin).",
+        "received Close 4001 \"because\".",
+    ] {
+        assert!(story.succeeded().out.contains(part), "{}", story.out);
+    }
     run(&["kill", "--admin", &socket, "00000000000000ff"]).await.failed(1, &["there is no session 00000000000000ff"]);
 
     // The rest by their network; that is more than may go unasked.
@@ -140,6 +147,29 @@ async fn a_drain_is_waited_for_and_the_process_stays() {
     operated.proxy.finish().await;
     let gone = run(&["drain", "--wait", "--admin", &socket]).await;
     gone.failed(1, &["there is no socket"]);
+}
+
+#[tokio::test]
+async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
+    let operated = Operated::start("delay = \"60s\"\nwindow = \"0s\"", &[]).await;
+    let socket = operated.socket();
+    let mut sessions = operated.sessions(2).await;
+    let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
+    let waiting = crate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
+    settles("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
+    assert_eq!(ready().await.code, Some(1), "announced");
+    let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
+    assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
+    crate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
+    assert_eq!(ready().await.succeeded().out, "ready\n");
+    for session in &mut sessions {
+        echo(session, "still here".into()).await.expect("an echo");
+    }
+    sessions.extend(operated.sessions(1).await);
+    drop(sessions);
+    operated.proxy.ws_closes(3).await;
+    assert_eq!(run(&["drain", "--cancel", "--admin", &socket]).await.succeeded().out, "ready, accepting: 0 sessions\n");
+    drop(operated);
 }
 
 #[tokio::test]

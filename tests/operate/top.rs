@@ -29,7 +29,7 @@ async fn in_a_pipe_it_prints_one_frame_of_everything() {
     assert_eq!(lines[0], "pulsegate 9.8.7  pid 4242  up 3m12s  serving  generation 4");
     assert_eq!(lines[1], "2 open");
     assert_eq!(lines[2], "1 missing  rtt p50 41ms p99 200ms max 1.50s  buffered 0B");
-    assert!(lines[3].starts_with("ID ") && lines[3].ends_with(" OUT"), "{}", run.out);
+    assert!(lines[3].starts_with("ID ") && lines[3].ends_with(" HELD"), "{}", run.out);
     assert_eq!(lines.len(), 4 + 25);
     assert!(fake.lines().iter().any(|line| line == "GET /v1/connections?sort=idle&limit=1000"), "{:?}", fake.lines());
     assert!(!run.out.contains('\x1b'));
@@ -65,6 +65,28 @@ async fn on_a_terminal_it_scrolls_sorts_and_leaves_everything_as_it_was() {
     terminal.shows("exit 0").await;
     terminal.shows("restored").await;
     assert!(fake.lines().iter().any(|line| line.contains("sort=-misses&limit=")), "{:?}", fake.lines());
+}
+
+#[tokio::test]
+async fn the_first_frame_has_its_figures_or_says_that_they_are_unknown() {
+    // The list is there at once, the figures never.
+    let fake = Fake::on_a_socket(|request| match request.line.as_str() {
+        "GET /v1/events" => error(503, "streams", "64 streams of events are open"),
+        _ => proxy(request),
+    });
+    let mut terminal = Terminal::start(&["top", "--admin", &fake.at]);
+    let first = terminal.shows("q quit").await;
+    assert!(first.contains("generation 4") && !first.contains("generation 0"), "{first:?}");
+    terminal.types(b"q").await;
+    terminal.shows("restored").await;
+    // Both come, in either order: no frame before.
+    let fake = Fake::on_a_socket(proxy);
+    let mut terminal = Terminal::start(&["top", "--admin", &fake.at]);
+    let first = terminal.shows("q quit").await;
+    assert!(first.contains("serving  generation 4") && first.contains("1-10 of 25"), "{first:?}");
+    assert!(!first.contains("generation 0") && !first.contains("0-0 of 0"), "{first:?}");
+    terminal.types(b"q").await;
+    terminal.shows("restored").await;
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ async fn a_client_that_vanishes_ends_the_app_leg_with_a_bare_fin() {
     rig.app.fin().await;
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason, ending.client_code), (Initiator::Client, EndReason::Normal, 1006));
+    assert_eq!((ending.initiator, ending.reason, ending.client_code), (Initiator::Client, EndReason::ClientLost, 1006));
 }
 
 #[tokio::test(start_paused = true)]
@@ -449,7 +449,7 @@ async fn s66_what_the_app_sends_behind_the_clients_fin_arrives_however_late() {
     rig.app.send(&Frame::new(TEXT, b"answer")).await;
     assert_eq!(rig.client.expect().await, Frame::new(TEXT, b"answer"));
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::Normal);
+    assert_eq!(ending.reason, EndReason::ClientLost);
     assert!(ending.duration <= 301 * SECOND, "max_deferral is absolute: {:?}", ending.duration);
 }
 
@@ -567,9 +567,13 @@ async fn s67_what_the_client_sent_before_a_write_to_it_failed_is_delivered() {
         }
         assert_eq!(rig.app.frame().await, None);
         let ending = rig.ending().await;
-        assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
-        let expected = if closes { (1000, None) } else { (1006, Some("connection closed while writing")) };
-        assert_eq!((ending.client_code, ending.detail), expected);
+        let expected = if closes {
+            (EndReason::Normal, 1000, None)
+        } else {
+            (EndReason::ClientLost, 1006, Some("connection closed while writing"))
+        };
+        assert_eq!(ending.initiator, Initiator::Client);
+        assert_eq!((ending.reason, ending.client_code, ending.detail), expected);
         assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
     }
 }

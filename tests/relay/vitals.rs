@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Policy, Role};
+use pulsegate::heartbeat::{Awaited, Builtin, Policy, Role};
 use pulsegate::relay::{Control, EndReason, Order, Traffic, Vitals};
 use tokio::time::{Instant, sleep};
 
@@ -44,6 +44,7 @@ async fn a_session_that_has_just_opened_has_its_first_probe_before_it_and_nothin
         pings: 0,
         pongs: 0,
         next_deadline: Some(deadline),
+        awaited: Awaited::Probe,
         closing: false,
     };
     assert_eq!(vitals, blank);
@@ -70,7 +71,7 @@ async fn an_idle_session_is_shown_as_it_is_without_being_asked() {
     for (round, rtt) in [(1, 41), (2, 100)] {
         let ping = if round == 1 { ping.clone() } else { rig.client.expect().await };
         let waiting = rig.control.vitals();
-        assert_eq!((waiting.pings, waiting.pongs), (round, round - 1));
+        assert_eq!((waiting.pings, waiting.pongs, waiting.awaited), (round, round - 1, Awaited::Answer));
         let window =
             waiting.next_deadline.expect("the window ends").saturating_duration_since(Instant::now().into_std());
         assert!(window > 19 * SECOND && window <= 20 * SECOND, "{window:?}");
@@ -82,6 +83,7 @@ async fn an_idle_session_is_shown_as_it_is_without_being_asked() {
         assert!(measured >= rtt * MILLISECOND && measured <= (rtt + 2) * MILLISECOND, "{measured:?}");
         assert!(answered.rtt_min.is_some_and(|min| min <= 43 * MILLISECOND), "{:?}", answered.rtt_min);
         assert!(ago(answered.last_pong.expect("a pong")) <= 2 * MILLISECOND);
+        assert_eq!(answered.awaited, Awaited::Probe);
         let next = answered.next_deadline.expect("the next probe").saturating_duration_since(Instant::now().into_std());
         assert!(next > 19 * SECOND && next <= 25 * SECOND, "{next:?}");
     }

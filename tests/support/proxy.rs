@@ -70,6 +70,12 @@ impl Config {
         }
     }
 
+    /// The same in front of the upstream at `url`.
+    pub(crate) fn at(mut self, url: &str) -> Self {
+        self.upstream = format!("url = \"{url}\"\n");
+        self
+    }
+
     /// A line of the section `[listen]`.
     pub(crate) fn listen(mut self, line: &str) -> Self {
         writeln!(self.listen, "{line}").expect("writing to a string");

@@ -1,5 +1,5 @@
 // The columns of the two tables: what each shows, explains on hover, and is sorted by.
-import { ago, bytes, count, long, moment, plural, short } from './format.js';
+import { ago, bytes, count, endpoint, long, moment, plural, short } from './format.js';
 
 const health = ({ health: word }) => word;
 
@@ -20,7 +20,7 @@ const client = {
   id: 'client',
   title: 'Client',
   key: ({ clientKey }) => clientKey,
-  text: ({ conn }) => conn.client,
+  text: ({ conn }) => endpoint(conn.client),
   hover: ({ conn }) => `${conn.client}\n${conn.user_agent ?? 'no user agent'}`,
 };
 

@@ -10,7 +10,6 @@ function facts({ conn }, now, generation) {
   const { heartbeat } = conn;
   const told = (rows) => rows.filter(([, text]) => text !== null && text !== undefined && text !== '');
   const traffic = (way) => `${plural(way.msgs, 'message')}, ${bytes(way.bytes)}`;
-  const held = (way) => (way.buffered ? `${bytes(way.buffered)} not taken yet` : 'nothing');
   const due = heartbeat.next_deadline_at;
   return [
     ['Heartbeat', told([
@@ -24,8 +23,6 @@ function facts({ conn }, now, generation) {
     ['Traffic', told([
       ['From the client', traffic(conn.in), plural(conn.in.bytes, 'byte')],
       ['To the client', traffic(conn.out), plural(conn.out.bytes, 'byte')],
-      ['Held for the app', conn.state === 'closed' ? null : held(conn.in)],
-      ['Held for the client', conn.state === 'closed' ? null : held(conn.out)],
     ])],
     ['Connection', told([
       ['Client', conn.client],
@@ -52,6 +49,16 @@ function roundTrip({ rtt_s: last, rtt_min_s: lowest }) {
 function life({ closed_at: closedAt, last_seen_at: seenAt }, now) {
   if (seenAt === null) return null;
   return closedAt ? `${long(closedAt - seenAt)} before the end` : ago(now - seenAt);
+}
+
+// Topics of the story that the other groups do not show, and their terms.
+const TOPICS = { next: 'Next', held: 'Held', client: 'Client', app: 'App', before: 'Before', after: 'After' };
+
+// The sentences of the session's diagnosis, once they are there.
+function story({ story: lines = [] }) {
+  const rows = Object.entries(TOPICS).map(([topic, term]) => [term, lines.find((line) => line.topic === topic)?.text]);
+  const known = rows.filter(([, text]) => text);
+  return known.length ? [['Story', known]] : [];
 }
 
 function ending({ close }) {
@@ -102,7 +109,7 @@ export class Details {
   render(now, generation) {
     const { session } = this;
     if (!session) return;
-    const groups = [...ending(session.conn), ...facts(session, now, generation)];
+    const groups = [...ending(session.conn), ...story(session), ...facts(session, now, generation)];
     const shape = JSON.stringify([session.id, groups.map(([heading, rows]) => [heading, rows.map(([term]) => term)])]);
     if (this.#built?.shape !== shape) this.#build(shape, groups);
     const { state, values, sentence, kill, dead } = this.#built;
@@ -136,7 +143,7 @@ export class Details {
     const svg = drawn('svg', { class: 'plot', role: 'img' });
     const values = [];
     const lists = groups.flatMap(([heading, rows]) => {
-      const list = element('dl', 'facts');
+      const list = element('dl', heading === 'Story' ? 'facts story' : 'facts');
       for (const [term, text] of rows) {
         const value = element('dd', '', text);
         values.push(value);

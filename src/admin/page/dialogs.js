@@ -42,7 +42,8 @@ export class Kill {
     by('kill-yes').disabled = false;
     this.#explain();
     by('kill').showModal();
-    by('kill-yes').focus();
+    // A key that was pressed twice must not close a connection.
+    by('kill-no').focus();
   }
 
   #explain() {

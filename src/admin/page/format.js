@@ -59,6 +59,10 @@ export function bytes(value) {
   return `${rest.toFixed(1)} TB`;
 }
 
+// An address with its port, without its middle where it is longer than one of IPv4: clients behind one address differ
+// by it.
+export const endpoint = (text) => (text.length > 21 ? `${text.slice(0, 10)}…${text.slice(-10)}` : text);
+
 // A number a second, few figures.
 export function rate(value) {
   if (!known(value)) return DASH;

@@ -342,22 +342,25 @@ function clearSearch() {
   schedule();
 }
 
-// Reads the session whose details are shown once a second, as long as it lives and somebody looks.
+// Reads the diagnosis of the session whose details are shown: once a second while it lives, and less often when it has
+// ended, for its client may come back. Nothing is read out of sight.
 let following = 0;
 async function follow() {
   const turn = (following += 1);
   for (;;) {
     const { session } = details;
-    if (turn !== following || !session || session.closed) return;
+    if (turn !== following || !session) return;
     if (!document.hidden && by('link').dataset.state === 'live') {
       try {
-        sessions.tell(await api.get(`/v1/connections/${session.id}`), now());
+        const { connection, story } = await api.get(`/v1/connections/${session.id}/diagnosis`);
+        session.story = story;
+        sessions.tell(connection, now());
         schedule();
       } catch (error) {
         if (error.status === 404) return;
       }
     }
-    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await new Promise((resolve) => setTimeout(resolve, session.closed ? 5000 : 1000));
   }
 }
 
@@ -399,6 +402,10 @@ by('grid').addEventListener('pointerleave', () => (pointedAt = -HELD));
 by('grid').addEventListener('focus', () => {
   if (!table.active && table.rows.length) table.activate(table.rows[0].id, false);
 });
+// Keys that belong to the table while nothing has the focus, as on a page that has just been loaded. Those that change a
+// connection need a row that was chosen before.
+const moves = new Set(['ArrowDown', 'ArrowUp', 'PageDown', 'PageUp', 'Home', 'End', 'Enter']);
+const changes = new Set(['k', 'd']);
 
 const keys = {
   '/': () => (by('search').focus(), by('search').select()),
@@ -417,6 +424,14 @@ addEventListener('keydown', (event) => {
     if (document.activeElement === by('search')) (by('search').value ? clearSearch() : table.focus());
     else if (details.shown) hideDetails();
     else clearSearch();
+    return;
+  }
+  const chosen = table.active;
+  if (event.target === document.body && (moves.has(event.key) || (chosen && !details.shown && changes.has(event.key)))) {
+    // The focus chooses the first row, which is where the first arrow leads.
+    table.focus();
+    if (chosen || event.key !== 'ArrowDown') table.key(event);
+    else event.preventDefault();
     return;
   }
   if (event.target.closest('input, select, textarea') || !keys[event.key]) return;

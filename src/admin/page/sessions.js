@@ -13,6 +13,7 @@ export class Session {
     this.misses = []; // unix seconds
     this.leftAt = 0; // performance.now() of its close, if that was seen here
     this.dead = false; // somebody here had it play dead
+    this.story = []; // { topic, text }, while its details are shown
     this.haystack = haystack(conn);
     this.clientKey = conn.client.replace(/\d+/g, (digits) => digits.padStart(5, '0'));
     this.update(conn, 0);

@@ -27,7 +27,9 @@ export class Table {
     this.#head.setAttribute('role', 'rowgroup');
     this.#body.setAttribute('role', 'rowgroup');
     grid.append(this.#head, this.#body);
-    grid.addEventListener('keydown', (event) => this.#key(event));
+    grid.addEventListener('keydown', (event) => {
+      if (event.target === grid && !event.ctrlKey && !event.metaKey && !event.altKey) this.key(event);
+    });
     this.#body.addEventListener('click', (event) => this.#click(event));
     this.#body.addEventListener('pointerover', (event) => this.#explain(event));
   }
@@ -271,8 +273,8 @@ export class Table {
     return this.activeId === null ? -1 : this.rows.findIndex(({ id }) => id === this.activeId);
   }
 
-  #key(event) {
-    if (event.target !== this.#grid || event.ctrlKey || event.metaKey || event.altKey) return;
+  // Does what a key asks for.
+  key(event) {
     const page = Math.max(1, Math.floor(this.#grid.clientHeight / this.#rowHeight) - 2);
     const last = this.rows.length - 1;
     const at = this.#activeIndex();

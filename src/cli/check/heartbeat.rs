@@ -128,6 +128,14 @@ fn held(policy: &Policy) -> Option<String> {
     Some(format!("a dead client is gone within {within}{from}{longer}"))
 }
 
+/// The longest that a dead client is held where app and client agree on nothing else; `None` without such a bound.
+pub(super) fn longest(heartbeat: &Heartbeat) -> Option<Duration> {
+    match bound(heartbeat.policy()) {
+        Bound::Within(bound) => Some(bound),
+        Bound::None | Bound::Agreed(_) => None,
+    }
+}
+
 fn bound(policy: &Policy) -> Bound {
     let pinged = policy.interval + policy.timeout * policy.max_missed;
     let Some(proof) = policy.proof() else { return Bound::None };

@@ -3,11 +3,12 @@
 mod heartbeats;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
 
 use super::*;
+use crate::config::TlsRole;
 use crate::drain::DRAIN_MARGIN;
 
 /// A configuration file that is gone when the test is.
@@ -23,9 +24,17 @@ impl File {
     /// The verdict, and what was written with the file's path left out.
     fn check(&self, format: Format, certificates: Result<(), &str>) -> (Verdict, String) {
         let mut out = Vec::new();
-        let app = |app: &Upstream| certificates.map_err(|error| format!("{app}: {error}"));
-        let certificates = |_: &Tls| certificates.map_err(str::to_owned);
-        let checked = check(&self.0, &Overrides::default(), format, certificates, app, None, &mut out);
+        let fault = |role, file: &Path| {
+            let fault = |error: &str| TlsFault { role, file: file.into(), what: error.to_owned(), help: None };
+            certificates.err().map(fault).into_iter().collect()
+        };
+        let app = |app: &Upstream| {
+            fault(TlsRole::Authorities, app.tls.as_ref().and_then(|tls| tls.ca.as_deref()).unwrap_or(&self.0))
+        };
+        let certificates = |tls: &Tls| fault(TlsRole::PrivateKey, &tls.private_key);
+        let input = Input::File(self.0.clone());
+        let subject = Subject { input: &input, overrides: &Overrides::default(), unread: &[] };
+        let checked = check(subject, format, certificates, app, None, &mut out);
         let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
         // The limit of open files is this machine's.
@@ -478,7 +487,7 @@ fn the_files_for_apps_behind_tls_are_read() {
     let expected = [
         "error: `upstream.url` cannot be used: https://one:443: no such file",
         "error: `route[0].upstream` cannot be used: https://two:443: no such file",
-        "error: `route[1].upstream.tls` cannot be used: https://one:443: no such file",
+        "error: `route[1].upstream.tls.ca` cannot be used: no such file",
     ];
     assert_eq!(found, expected, "{out}");
 }
@@ -489,20 +498,20 @@ fn certificates_are_read_even_where_something_else_is_wrong() {
     let (verdict, out) = file.check(Format::Human, Err("/tls.key: no such file"));
     assert_eq!(verdict, Verdict::Invalid);
     assert_snapshot!(out, @r#"
-error: `listen.workers` must be "auto" or a whole number from 1 to 1024
- --> FILE:3:11
-  |
-3 | workers = 0
-  |           ^
+    error: `listen.workers` must be "auto" or a whole number from 1 to 1024
+     --> FILE:3:11
+      |
+    3 | workers = 0
+      |           ^ write "auto" for one worker for each CPU
 
-error: `tls.certificate` and its key cannot be used: /tls.key: no such file
- --> FILE:5:15
-  |
-5 | certificate = "/tls.crt"
-  |               ^^^^^^^^^^
+    error: `tls.private_key` cannot be used: /tls.key: no such file
+     --> FILE:6:15
+      |
+    6 | private_key = "/tls.key"
+      |               ^^^^^^^^^^
 
-2 errors in the configuration
-"#);
+    2 errors in the configuration
+    "#);
 }
 
 #[test]
@@ -511,42 +520,44 @@ fn errors_are_objects_for_machines() {
     let (verdict, out) = file.check(Format::Json, Ok(()));
     assert_eq!(verdict, Verdict::Invalid);
     assert_snapshot!(out, @r#"
-{
-  "errors": [
     {
-      "column": 1,
-      "file": "FILE",
-      "help": "did you mean `workers`?",
-      "key": "listen.wokers",
-      "line": 3,
-      "message": "unknown key `wokers` in [listen]",
-      "text": "wokers"
-    },
-    {
-      "column": 11,
-      "file": "FILE",
-      "key": "listen.address",
-      "line": 4,
-      "message": "`listen.address` must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"",
-      "text": "1"
+      "errors": [
+        {
+          "column": 1,
+          "file": "FILE",
+          "help": "did you mean `workers`?",
+          "key": "listen.wokers",
+          "line": 3,
+          "message": "unknown key `wokers` in [listen]",
+          "text": "wokers"
+        },
+        {
+          "column": 11,
+          "file": "FILE",
+          "help": "write \"0.0.0.0:1\"",
+          "key": "listen.address",
+          "line": 4,
+          "message": "`listen.address` must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"",
+          "text": "1"
+        }
+      ],
+      "valid": false
     }
-  ],
-  "valid": false
-}
-"#);
+    "#);
 }
 
 #[test]
 fn a_file_that_is_missing_is_an_error() {
     let mut out = Vec::new();
-    let none = Path::new("src/none.toml");
-    let verdict = check(none, &Overrides::default(), Format::Human, |_| Ok(()), |_| Ok(()), None, &mut out);
+    let input = Input::from(Path::new("src/none.toml"));
+    let subject = Subject { input: &input, overrides: &Overrides::default(), unread: &[] };
+    let verdict = check(subject, Format::Human, |_| Vec::new(), |_| Vec::new(), None, &mut out);
     assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
-    assert_snapshot!(String::from_utf8_lossy(&out), @r#"
-error: cannot read src/none.toml: No such file or directory (os error 2)
---> src/none.toml
- = help: give the path of the configuration file with -c
+    assert_snapshot!(String::from_utf8_lossy(&out), @"
+    error: cannot read src/none.toml: No such file or directory (os error 2)
+    --> src/none.toml
+     = help: name the file with -c (- is standard input), or do without one: --listen, --upstream, --certificate and --private-key, or PULSEGATE__ variables
 
-1 error in the configuration
-"#);
+    1 error in the configuration
+    ");
 }

@@ -1,7 +1,7 @@
 //! Sessions as a table: each column knows how it is filled and when it gives way on a narrow terminal.
 
 use crate::cli::remote::Conn;
-use crate::cli::text::{cut, printable};
+use crate::cli::text::{cut, cut_middle, printable};
 use crate::cli::units::{self, UNKNOWN};
 
 /// Between two columns.
@@ -14,64 +14,116 @@ struct Column {
     right: bool,
     /// The column with the highest figure gives way first; those with 0 stay.
     gives_way: u8,
-    /// The narrowest that it can be; 0 for a column that is shown as it is or not at all.
-    least: usize,
-    cell: fn(&Conn) -> String,
+    /// The narrowest that it can be, and what is left out of a cell then.
+    narrow: Narrow,
+    /// What every cell says where the column is of no use; such a column gives way before all others.
+    dull: &'static [&'static str],
+    cell: fn(&Conn, Look) -> String,
 }
 
-/// How sessions ended is a column of its own, where there are any that have.
-const CLOSE: Column = Column { title: "CLOSED", right: false, gives_way: 0, least: 24, cell: close };
+/// How a column becomes narrower.
+#[derive(Clone, Copy)]
+enum Narrow {
+    /// Not at all.
+    Never,
+    /// To this width, without the end of each cell.
+    End(usize),
+    /// To this width, without the middle of each cell.
+    Middle(usize),
+}
 
-const COLUMNS: [Column; 13] = [
-    Column { title: "ID", right: false, gives_way: 0, least: 0, cell: |conn| conn.id.clone() },
-    Column { title: "STATE", right: false, gives_way: 7, least: 0, cell: |conn| conn.state.clone() },
-    Column { title: "ROUTE", right: false, gives_way: 5, least: 6, cell: |conn| conn.route.clone() },
-    Column { title: "CLIENT", right: false, gives_way: 0, least: 9, cell: |conn| conn.client.clone() },
-    Column { title: "PROTO", right: false, gives_way: 9, least: 0, cell: |conn| conn.protocol.clone() },
-    Column { title: "AGE", right: true, gives_way: 6, least: 0, cell: |conn| known(conn.duration_s, units::span) },
-    Column { title: "IDLE", right: true, gives_way: 1, least: 0, cell: |conn| known(conn.idle_s, units::span) },
+/// The circumstances of a table.
+#[derive(Clone, Copy)]
+struct Look {
+    /// The proxy's time, in seconds since 1970.
+    now: f64,
+    /// Whether it is for a terminal.
+    terminal: bool,
+}
+
+const PLAIN: Column =
+    Column { title: "", right: false, gives_way: 0, narrow: Narrow::Never, dull: &[], cell: |_, _| String::new() };
+
+const COLUMNS: [Column; 17] = [
+    Column { title: "ID", cell: |conn, _| conn.id.clone(), ..PLAIN },
+    Column { title: "STATE", gives_way: 9, dull: &["open", "closed"], cell: |conn, _| conn.state.clone(), ..PLAIN },
+    Column {
+        title: "ROUTE",
+        gives_way: 7,
+        narrow: Narrow::End(6),
+        dull: &["/"],
+        cell: |conn, _| conn.route.clone(),
+        ..PLAIN
+    },
+    Column { title: "PATH", gives_way: 6, narrow: Narrow::End(8), cell: |conn, _| conn.path.clone(), ..PLAIN },
+    // The address stays whole where it can, the port always: clients behind one address differ by it.
+    Column { title: "CLIENT", narrow: Narrow::Middle(21), cell: |conn, _| conn.client.clone(), ..PLAIN },
+    Column { title: "PROTO", gives_way: 11, dull: &["h1", "h2"], cell: |conn, _| conn.protocol.clone(), ..PLAIN },
+    Column { title: "AGE", right: true, gives_way: 5, cell: |conn, _| known(conn.duration_s, units::span), ..PLAIN },
+    Column {
+        title: "IDLE",
+        right: true,
+        gives_way: 2,
+        dull: &[UNKNOWN],
+        cell: |conn, _| known(conn.idle_s, units::span),
+        ..PLAIN
+    },
     Column {
         title: "RTT",
         right: true,
-        gives_way: 2,
-        least: 0,
-        cell: |conn| known(conn.heartbeat.rtt_s, units::round_trip),
+        gives_way: 3,
+        cell: |conn, _| known(conn.heartbeat.rtt_s, units::round_trip),
+        ..PLAIN
     },
-    Column { title: "MISS", right: true, gives_way: 3, least: 0, cell: misses },
+    Column { title: "MISS", right: true, gives_way: 4, cell: |conn, _| misses(conn), ..PLAIN },
     Column {
         title: "MSGS-IN",
         right: true,
-        gives_way: 11,
-        least: 0,
-        cell: |conn| known(conn.incoming.messages, units::count),
+        gives_way: 13,
+        cell: |conn, _| known(conn.incoming.messages, units::count),
+        ..PLAIN
     },
-    Column { title: "IN", right: true, gives_way: 8, least: 0, cell: |conn| known(conn.incoming.bytes, units::bytes) },
+    Column {
+        title: "IN",
+        right: true,
+        gives_way: 10,
+        cell: |conn, _| known(conn.incoming.bytes, units::bytes),
+        ..PLAIN
+    },
     Column {
         title: "MSGS-OUT",
         right: true,
-        gives_way: 12,
-        least: 0,
-        cell: |conn| known(conn.outgoing.messages, units::count),
+        gives_way: 14,
+        cell: |conn, _| known(conn.outgoing.messages, units::count),
+        ..PLAIN
     },
     Column {
         title: "OUT",
         right: true,
-        gives_way: 10,
-        least: 0,
-        cell: |conn| known(conn.outgoing.bytes, units::bytes),
+        gives_way: 12,
+        cell: |conn, _| known(conn.outgoing.bytes, units::bytes),
+        ..PLAIN
     },
+    Column { title: "HELD", right: true, gives_way: 8, dull: &["0B", UNKNOWN], cell: |conn, _| held(conn), ..PLAIN },
+    Column { title: "CLOSED-AT", gives_way: 1, dull: &[UNKNOWN], cell: closed_at, ..PLAIN },
+    Column { title: "CLOSED", narrow: Narrow::End(25), dull: &[UNKNOWN], cell: |conn, _| close(conn), ..PLAIN },
 ];
 
-/// `conns` as lines, a heading first. They are no longer than `width`, if that is any; without it every column is
-/// there and nothing is cut, for whoever reads a pipe.
-pub(in crate::cli) fn lines(conns: &[Conn], width: Option<usize>) -> Vec<String> {
-    let closed = conns.iter().any(|conn| conn.close.is_some());
-    let columns = COLUMNS.iter().chain(closed.then_some(&CLOSE)).map(|column| Filled::new(column, conns));
+/// The columns that are about ends; a table without any has none of them.
+const OF_ENDS: usize = 2;
+
+/// `conns` as lines, a heading first; `now` is the proxy's time in seconds since 1970. They are no longer than `width`, if
+/// that is any; without it every column is there and nothing is cut.
+pub(in crate::cli) fn lines(conns: &[Conn], width: Option<usize>, now: f64) -> Vec<String> {
+    let look = Look { now, terminal: width.is_some() };
+    let ended = conns.iter().any(|conn| conn.close.is_some());
+    let shown = if ended { COLUMNS.len() } else { COLUMNS.len() - OF_ENDS };
+    let columns = COLUMNS[..shown].iter().map(|column| Filled::new(column, conns, look));
     let columns = fit(columns.collect(), width);
     let row = |row: usize| {
         let mut line = String::new();
         for (at, column) in columns.iter().enumerate() {
-            let text = cut(&column.cells[row], column.width);
+            let text = column.cut(&column.cells[row]);
             let pad = column.width - text.chars().count();
             let (before, behind) = if column.column.right { (pad, 0) } else { (0, pad) };
             line.extend(std::iter::repeat_n(' ', before + if at > 0 { GAP } else { 0 }));
@@ -92,9 +144,9 @@ struct Filled<'c> {
 }
 
 impl<'c> Filled<'c> {
-    fn new(column: &'c Column, conns: &[Conn]) -> Self {
+    fn new(column: &'c Column, conns: &[Conn], look: Look) -> Self {
         let cell = |conn| {
-            let text = printable(&(column.cell)(conn));
+            let text = printable(&(column.cell)(conn, look));
             // No cell is empty, so that whatever splits lines at blanks finds each in its place.
             if text.is_empty() { UNKNOWN.to_owned() } else { text }
         };
@@ -104,7 +156,29 @@ impl<'c> Filled<'c> {
     }
 
     fn least(&self) -> usize {
-        if self.column.least == 0 { self.width } else { self.width.min(self.column.least) }
+        match self.column.narrow {
+            Narrow::Never => self.width,
+            Narrow::End(least) | Narrow::Middle(least) => self.width.min(least),
+        }
+    }
+
+    /// Returns `cell` as it fits.
+    fn cut(&self, cell: &str) -> String {
+        match self.column.narrow {
+            Narrow::Middle(_) => cut_middle(cell, self.width),
+            Narrow::Never | Narrow::End(_) => cut(cell, self.width),
+        }
+    }
+
+    /// Whether every row says the same, and that says nothing.
+    fn is_dull(&self) -> bool {
+        let mut cells = self.cells.iter().skip(1);
+        cells.next().is_some_and(|first| self.column.dull.contains(&&**first) && cells.all(|cell| cell == first))
+    }
+
+    /// How soon it gives way: the highest first, `None` never.
+    fn gives_way(&self) -> Option<(bool, u8)> {
+        (self.column.gives_way > 0).then(|| (self.is_dull(), self.column.gives_way))
     }
 }
 
@@ -113,9 +187,9 @@ fn fit(mut columns: Vec<Filled<'_>>, width: Option<usize>) -> Vec<Filled<'_>> {
     let Some(width) = width else { return columns };
     let gaps = |columns: &[Filled<'_>]| GAP * columns.len().saturating_sub(1);
     while columns.iter().map(Filled::least).sum::<usize>() + gaps(&columns) > width {
-        let first = columns.iter().enumerate().max_by_key(|(_, filled)| filled.column.gives_way);
+        let first = columns.iter().enumerate().max_by_key(|(_, filled)| filled.gives_way());
         match first {
-            Some((at, filled)) if filled.column.gives_way > 0 => drop(columns.remove(at)),
+            Some((at, filled)) if filled.gives_way().is_some() => drop(columns.remove(at)),
             _ => break,
         }
     }
@@ -140,6 +214,27 @@ fn misses(conn: &Conn) -> String {
     }
 }
 
+/// The bytes that are held for both sides; a session that has ended holds none.
+fn held(conn: &Conn) -> String {
+    let both = conn.incoming.buffered.zip(conn.outgoing.buffered).map(|(to_app, to_client)| to_app + to_client);
+    known(both.filter(|_| conn.close.is_none()), units::bytes)
+}
+
+/// When it closed, in UTC: date and time in a pipe; on a terminal, where columns are dear, the time of day, and of another
+/// day month, day, hour and minute.
+fn closed_at(conn: &Conn, look: Look) -> String {
+    let Some(at) = conn.closed_at else { return String::new() };
+    let text = units::time(at);
+    if !look.terminal {
+        return text;
+    }
+    let today = units::time(look.now);
+    match text.split_once('T') {
+        Some((day, time)) if today.starts_with(day) => time.to_owned(),
+        _ => format!("{}Z", text.get(5..16).unwrap_or(&text)),
+    }
+}
+
 fn close(conn: &Conn) -> String {
     let Some(close) = &conn.close else { return String::new() };
     let code = close.code.map_or_else(String::new, |code| format!("{code} "));
@@ -154,54 +249,101 @@ mod tests {
 
     fn conn(id: &str, close: &serde_json::Value) -> Conn {
         let value = json!({
-            "id": id, "state": if close.is_null() { "open" } else { "closed" }, "route": "/socket.io/",
-            "client": "198.51.100.23:52114", "protocol": "h2", "duration_s": 7_500.2, "idle_s": 3.9,
+            "id": id, "state": if close.is_null() { "open" } else { "closed" }, "route": "/socket.io/", "path": "/socket.io/x",
+            "closed_at": if close.is_null() { json!(null) } else { json!(1_795_881_600.5) }, "client": "198.51.100.23:52114", "protocol": "h2", "duration_s": 7_500.2,
+            "idle_s": if close.is_null() { json!(3.9) } else { json!(null) },
             "heartbeat": { "misses": 1, "max": 2, "rtt_s": 0.0412 },
-            "in": { "msgs": 1_234, "bytes": 3_500, "buffered": 0 }, "out": { "msgs": 0, "bytes": null },
+            "in": { "msgs": 1_234, "bytes": 3_500, "buffered": 24 }, "out": { "msgs": 0, "bytes": null, "buffered": 1000 },
             "close": close, "something_new": true
         });
         serde_json::from_value(value).expect("a session")
     }
 
+    /// Later on the day of `closed_at`.
+    const NOW: f64 = 1_795_906_800.0;
+
+    fn words(line: &str) -> Vec<&str> {
+        line.split_whitespace().collect()
+    }
+
+    fn open(id: &str) -> Conn {
+        conn(id, &json!(null))
+    }
+
     #[test]
     fn a_pipe_gets_every_column_and_every_cell() {
-        let lines = lines(&[conn("00000000000000a1", &json!(null)), Conn::default()], None);
-        let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.split_whitespace().collect()).collect();
-        let titles = "ID STATE ROUTE CLIENT PROTO AGE IDLE RTT MISS MSGS-IN IN MSGS-OUT OUT";
-        assert_eq!(cells[0], titles.split(' ').collect::<Vec<_>>());
-        let row = "00000000000000a1 open /socket.io/ 198.51.100.23:52114 h2 2h05m 3s 41ms 1/2 1.2k 3.4KiB 0 -";
-        assert_eq!(cells[1], row.split(' ').collect::<Vec<_>>());
-        assert_eq!(cells[2], ["-"; 13], "what is not known is a cell, too");
-        assert_eq!(lines.iter().map(|line| line.chars().count()).max(), Some(lines[0].chars().count()));
+        let table = lines(&[open("00000000000000a1"), Conn::default()], None, NOW);
+        let titles = "ID STATE ROUTE PATH CLIENT PROTO AGE IDLE RTT MISS MSGS-IN IN MSGS-OUT OUT HELD";
+        assert_eq!(words(&table[0]), words(titles));
+        let row = "00000000000000a1 open /socket.io/ /socket.io/x 198.51.100.23:52114 h2 2h05m 3s 41ms 1/2 1.2k 3.4KiB 0 - 1.0KiB";
+        assert_eq!(words(&table[1]), words(row));
+        assert_eq!(words(&table[2]), ["-"; 15], "what is not known is a cell, too");
+        assert_eq!(table.iter().map(|line| line.chars().count()).max(), Some(table[0].chars().count()));
+    }
+
+    #[test]
+    fn the_end_has_its_time_and_its_reason() {
+        let close = json!({ "reason": "heartbeat_timeout", "code": 1012, "sentence": "client stopped answering" });
+        let ended = conn("00000000000000a1", &close);
+        let piped = lines(&[ended.clone(), open("00000000000000a2")], None, NOW);
+        assert!(piped[0].ends_with("  HELD  CLOSED-AT             CLOSED"), "{piped:?}");
+        assert!(piped[1].ends_with(" -  2026-11-28T16:00:00Z  1012 client stopped answering"), "{piped:?}");
+        assert!(piped[2].ends_with(" 1.0KiB  -                     -"), "{piped:?}");
+        let on_a_terminal = |now| lines(std::slice::from_ref(&ended), Some(80), now).swap_remove(1);
+        assert_eq!(
+            on_a_terminal(NOW),
+            "00000000000000a1  198.51.100.23:52114  16:00:00Z  1012 client stopped answering"
+        );
+        assert_eq!(
+            on_a_terminal(NOW + 86_400.0),
+            "00000000000000a1  198.51.100.23:52114  11-28T16:00Z  1012 client stopped answer…"
+        );
     }
 
     #[test]
     fn every_width_is_kept_and_what_matters_stays_longest() {
         let sentence = "client stopped answering: last pong 45.2 s ago, RTT was 41 ms";
         let close = json!({ "reason": "heartbeat_timeout", "code": 1012, "sentence": sentence });
-        for conns in [vec![conn("00000000000000a1", &json!(null))], vec![conn("00000000000000a1", &close)]] {
+        for conns in [vec![open("00000000000000a1")], vec![conn("00000000000000a1", &close)]] {
             for width in 1..200 {
-                for line in lines(&conns, Some(width)) {
+                for line in lines(&conns, Some(width), NOW) {
                     assert!(line.chars().count() <= width, "{width}: {line:?}");
                 }
             }
         }
-        let heading = |width| lines(&[conn("00000000000000a1", &json!(null))], Some(width)).swap_remove(0);
-        assert_eq!(
-            heading(59).split_whitespace().collect::<Vec<_>>(),
-            ["ID", "ROUTE", "CLIENT", "IDLE", "RTT", "MISS"]
-        );
-        assert_eq!([106, 105].map(|width| heading(width).split_whitespace().count()), [13, 12]);
-        let told = lines(&[conn("00000000000000a1", &close)], None);
-        assert!(told[1].ends_with(&format!("1012 {sentence}")), "{told:?}");
-        let cut = lines(&[conn("00000000000000a1", &close)], Some(80));
+        let heading = |width| lines(&[open("00000000000000a1")], Some(width), NOW).swap_remove(0);
+        assert_eq!(words(&heading(59)), ["ID", "CLIENT", "IDLE", "RTT", "MISS"]);
+        let whole = lines(&[conn("00000000000000a1", &close)], None, NOW);
+        assert!(whole[1].ends_with(&format!("1012 {sentence}")), "{whole:?}");
+        let cut = lines(&[conn("00000000000000a1", &close)], Some(80), NOW);
         assert!(cut[1].contains("1012 client stopped") && cut[1].ends_with('…'), "{cut:?}");
     }
 
     #[test]
+    fn a_column_that_says_nothing_gives_way_to_the_clients_port() {
+        let client = |address: &str, route: &str| Conn {
+            client: address.into(),
+            route: route.into(),
+            idle_s: Some(36_000.0),
+            ..open("00000000000000a1")
+        };
+        for address in ["255.255.255.255:65535", "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535"] {
+            for width in 40..=80 {
+                let table = lines(&[client(address, "/"), client(address, "/")], Some(width), NOW);
+                assert!(table[1].contains(":65535"), "{width}: {table:?}");
+            }
+            let at_80 = lines(&[client(address, "/"), client(address, "/")], Some(80), NOW);
+            assert!(!at_80[0].contains("ROUTE") && at_80[0].contains("PATH"), "{at_80:?}");
+            let useful = lines(&[client(address, "/"), client(address, "/chat")], Some(100), NOW);
+            assert!(useful[0].contains("ROUTE"), "{useful:?}");
+        }
+    }
+
+    #[test]
     fn nothing_of_a_client_moves_the_cursor() {
-        let mut conn = conn("00000000000000a1", &json!(null));
+        let mut conn = open("00000000000000a1");
         conn.route = "/\x1b[31m\n".into();
-        assert!(!lines(&[conn], None)[1].contains(['\x1b', '\n']));
+        conn.path = "/\x1b[31m\n".into();
+        assert!(!lines(&[conn], None, NOW)[1].contains(['\x1b', '\n']));
     }
 }

@@ -17,6 +17,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::telemetry::Chain;
+
 /// Where the WebSocket is.
 pub(super) const PATH: &str = "/echo";
 
@@ -26,25 +28,46 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The port of the app, open before it runs: connections wait in the kernel's queue.
+#[derive(Debug)]
+pub(super) struct Port {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Port {
+    /// Opens one that the system chooses.
+    pub(super) fn open() -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Its address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// The running app; dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Echo {
-    address: SocketAddr,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Echo {
-    /// Starts the app on a thread of its own and a port that the system chooses.
+    /// Starts the app of `port` on a thread of its own.
     ///
-    /// `interval` and `timeout` are what the page tells of the proxy's heartbeat.
-    pub(super) fn start(interval: Duration, timeout: Duration) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+    /// `interval` and `timeout` are what the page tells of the proxy's heartbeat, `inspect` the address of the inspect
+    /// page.
+    pub(super) fn start(port: Port, interval: Duration, timeout: Duration, inspect: SocketAddr) -> io::Result<Self> {
+        let Port { listener, address } = port;
         let page = PAGE
             .replace("{interval}", &humantime::format_duration(interval).to_string())
-            .replace("{timeout}", &humantime::format_duration(timeout).to_string());
+            .replace("{timeout}", &humantime::format_duration(timeout).to_string())
+            .replace("{inspect}", &format!("http://{inspect}/"));
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
@@ -52,19 +75,15 @@ impl Echo {
             let accepting = async {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => accept(&listener, &page).await,
-                    Err(error) => tracing::error!(%error, "the echo app cannot listen"),
+                    Err(error) => tracing::error!(error = %Chain(&error), "the echo app cannot listen"),
                 }
             };
             // Leaving drops the runtime, and with it every connection.
             stopped.run_until_cancelled(accepting).await;
         };
         let thread = thread::Builder::new().name("echo app".into()).spawn(move || runtime.block_on(app))?;
-        Ok(Self { address, stop, thread: Some(thread) })
-    }
-
-    /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        tracing::debug!(target: "pulsegate::dev::app", %address, "listening");
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -87,12 +106,12 @@ async fn accept(listener: &TcpListener, page: &str) {
                 let page = page.to_owned();
                 connections.spawn(async move {
                     if let Err(error) = serve(stream, &page).await {
-                        tracing::debug!(target: "pulsegate::dev::app", %error, "connection broke");
+                        tracing::debug!(target: "pulsegate::dev::app", error = %Chain(&error), "connection broke");
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(target: "pulsegate::dev::app", %error, "cannot accept");
+                tracing::warn!(target: "pulsegate::dev::app", error = %Chain(&error), "cannot accept");
                 sleep(ACCEPT_PAUSE).await;
             }
         }

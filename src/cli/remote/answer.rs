@@ -9,8 +9,10 @@ pub(in crate::cli) struct Conn {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: String,
     pub(in crate::cli) route: String,
+    pub(in crate::cli) path: String,
     pub(in crate::cli) client: String,
     pub(in crate::cli) protocol: String,
+    pub(in crate::cli) closed_at: Option<f64>,
     pub(in crate::cli) duration_s: Option<f64>,
     pub(in crate::cli) idle_s: Option<f64>,
     pub(in crate::cli) heartbeat: Heartbeat,
@@ -41,6 +43,8 @@ pub(in crate::cli) struct Flow {
     #[serde(rename = "msgs")]
     pub(in crate::cli) messages: Option<u64>,
     pub(in crate::cli) bytes: Option<u64>,
+    /// Bytes held on this way.
+    pub(in crate::cli) buffered: Option<u64>,
 }
 
 /// How a session ended.
@@ -103,11 +107,27 @@ pub(in crate::cli) struct Shut {
     pub(in crate::cli) ids: Vec<String>,
 }
 
+/// One session's story.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Diagnosis {
+    pub(in crate::cli) story: Vec<Paragraph>,
+}
+
+/// Some sentences on one topic.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Paragraph {
+    pub(in crate::cli) topic: String,
+    pub(in crate::cli) text: String,
+}
+
 /// How far a drain is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(in crate::cli) struct Draining {
     pub(in crate::cli) phase: String,
     pub(in crate::cli) sessions: u64,
+    /// The time of the last cancellation in this process.
+    #[serde(default)]
+    pub(in crate::cli) cancelled_at: Option<f64>,
 }
 
 /// What has come of a reload.

@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::address::Address;
 use super::error::RemoteError;
-use crate::config::{self, Admin, AdminSocket};
-
-/// The configuration file that is looked at if nobody names one, and there is one.
-const CONFIG: &str = "config/proxy.toml";
+use crate::config::{self, Admin, AdminSocket, Input};
 
 /// Which proxy is meant, and who asks.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -20,7 +17,7 @@ pub struct Where {
     /// Where its admin API is: a socket's path, host:port, or a URL [default: as configured]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) admin: Option<Address>,
-    /// The configuration file that says where [default: config/proxy.toml, if there is one]
+    /// The configuration file that says where; - reads standard input [default: config/proxy.toml, if there is one]
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The file that holds the API's token [default: as configured]
@@ -183,6 +180,10 @@ impl Bearer {
 /// The file that somebody named, which is to be there: without it, another proxy than the one that is meant would be
 /// asked, and perhaps drained.
 fn named(file: &Path, flag: &'static str) -> Result<PathBuf, RemoteError> {
+    // Standard input, which is read once.
+    if file == Path::new("-") {
+        return Ok(file.to_owned());
+    }
     match fs::File::open(file) {
         Ok(_) => Ok(file.to_owned()),
         Err(source) => Err(RemoteError::Config { file: file.to_owned(), flag, source }),
@@ -190,7 +191,7 @@ fn named(file: &Path, flag: &'static str) -> Result<PathBuf, RemoteError> {
 }
 
 fn default_config() -> Option<PathBuf> {
-    Some(PathBuf::from(CONFIG)).filter(|file| file.exists())
+    Some(PathBuf::from(Input::DEFAULT)).filter(|file| file.exists())
 }
 
 /// What `file` and the environment say of the admin listeners, or the default where they cannot be understood.

@@ -21,6 +21,7 @@ use super::Place;
 use super::address::Address;
 use super::error::RemoteError;
 use super::place::Bearer;
+use crate::telemetry::Chain;
 use crate::tls::client::{Client, Trust};
 
 /// A byte stream, encrypted or not.
@@ -102,7 +103,7 @@ impl Caller {
         self.tracker.spawn(async move {
             // Whoever waits for the answer hears of it, too.
             if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "admin.connection");
+                tracing::debug!(error = %Chain(&error), "admin.connection");
             }
         });
         let mut request = Request::new(Full::new(Bytes::new()));

@@ -15,11 +15,22 @@ pub(super) struct View {
     info: Info,
     stats: Option<Stats>,
     rates: Option<Rates>,
-    conns: Vec<Conn>,
-    total: u64,
+    listed: Option<Listed>,
     trouble: Option<String>,
     sort: Sort,
     offset: usize,
+}
+
+/// The first sessions of an order, as the proxy lists them.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) conns: Vec<Conn>,
+    /// How many there are.
+    pub(super) total: u64,
+    /// The configuration in force.
+    pub(super) generation: u64,
+    /// The proxy's time, in seconds since 1970.
+    pub(super) now: f64,
 }
 
 /// A line and how it stands out.
@@ -135,9 +146,32 @@ impl View {
         self.stats = Some(stats);
     }
 
-    /// Takes the first sessions of the present order in; there are `total`.
-    pub(super) fn list(&mut self, conns: Vec<Conn>, total: u64) {
-        (self.conns, self.total, self.trouble) = (conns, total, None);
+    /// Takes the first sessions of the present order in.
+    pub(super) fn list(&mut self, listed: Listed) {
+        (self.listed, self.trouble) = (Some(listed), None);
+    }
+
+    /// Whether everything that a frame shows is known, or why it is not.
+    pub(super) fn is_complete(&self) -> bool {
+        self.trouble.is_some() || self.stats.is_some() && self.listed.is_some()
+    }
+
+    fn total(&self) -> u64 {
+        self.listed.as_ref().map_or(0, |listed| listed.total)
+    }
+
+    /// How many sessions there are, for a place among them.
+    fn places(&self) -> usize {
+        usize::try_from(self.total()).unwrap_or(usize::MAX)
+    }
+
+    fn conns(&self) -> &[Conn] {
+        self.listed.as_ref().map_or(&[], |listed| &listed.conns)
+    }
+
+    /// The proxy's time at the last list, in seconds since 1970.
+    fn now(&self) -> f64 {
+        self.listed.as_ref().map_or(0.0, |listed| listed.now)
     }
 
     /// The proxy does not answer; what is known stays.
@@ -159,8 +193,7 @@ impl View {
     /// Does what `key` says on a screen of `rows`.
     pub(super) fn press(&mut self, key: Key, rows: usize) -> Wish {
         let page = room(rows);
-        let total = usize::try_from(self.total).unwrap_or(usize::MAX);
-        let last = total.saturating_sub(page);
+        let last = self.places().saturating_sub(page);
         let to = match key {
             Key::Char('q' | 'Q') => return Wish::Quit,
             Key::Char(letter) => {
@@ -169,6 +202,7 @@ impl View {
                     'i' => "idle",
                     'm' => "misses",
                     'b' => "bytes_in",
+                    'h' => "held",
                     'c' => "client",
                     _ => return Wish::Nothing,
                 };
@@ -189,7 +223,7 @@ impl View {
     /// All of it, for a pipe.
     pub(super) fn whole(&self) -> Vec<Line> {
         let mut lines = self.figures();
-        lines.extend(table::lines(&self.conns, None).into_iter().map(plain));
+        lines.extend(table::lines(self.conns(), None, self.now()).into_iter().map(plain));
         lines
     }
 
@@ -197,23 +231,23 @@ impl View {
     pub(super) fn frame(&mut self, columns: usize, rows: usize) -> Vec<Line> {
         let room = room(rows);
         // Sessions may have gone since the last key.
-        let total = usize::try_from(self.total).unwrap_or(usize::MAX);
-        self.offset = self.offset.min(total.saturating_sub(room));
-        let from = self.offset.min(self.conns.len());
-        let shown = &self.conns[from..self.conns.len().min(from + room)];
+        self.offset = self.offset.min(self.places().saturating_sub(room));
+        let conns = self.conns();
+        let from = self.offset.min(conns.len());
+        let shown = &conns[from..conns.len().min(from + room)];
         let mut lines = self.figures();
         lines.push(match &self.trouble {
             Some(trouble) => Line { style: Style::Strong, text: format!("! {trouble}") },
             None => plain(self.position(shown.len())),
         });
-        let mut table = table::lines(shown, Some(columns)).into_iter();
+        let mut table = table::lines(shown, Some(columns), self.now()).into_iter();
         lines.extend(table.next().map(|text| Line { style: Style::Heading, text: format!("{text:columns$}") }));
         lines.extend(shown.iter().zip(table).map(|(conn, text)| Line {
             style: if conn.heartbeat.misses.unwrap_or(0) > 0 { Style::Strong } else { Style::Plain },
             text,
         }));
         lines.resize(rows.saturating_sub(1), plain(String::new()));
-        let keys = "q quit  sort by r=rtt i=idle m=misses b=bytes c=client  arrows, PgUp, PgDn scroll";
+        let keys = "q quit  sort by r=rtt i=idle m=misses b=bytes h=held c=client  ↑ ↓ PgUp PgDn";
         lines.push(Line { style: Style::Faint, text: keys.to_owned() });
         lines.truncate(rows);
         for line in &mut lines {
@@ -227,8 +261,11 @@ impl View {
         let up = started_at.zip(*now).map_or_else(|| UNKNOWN.to_owned(), |(from, to)| units::span(to - from));
         let stats = self.stats.clone().unwrap_or_default();
         let phase = if stats.phase.is_empty() { UNKNOWN.to_owned() } else { printable(&stats.phase) };
-        let head =
-            format!("pulsegate {}  pid {pid}  up {up}  {phase}  generation {}", printable(version), stats.generation);
+        // Either of the two answers has it.
+        let known = self.stats.as_ref().map(|stats| stats.generation);
+        let generation = known.max(self.listed.as_ref().map(|listed| listed.generation));
+        let generation = generation.map_or_else(|| UNKNOWN.to_owned(), |generation| generation.to_string());
+        let head = format!("pulsegate {}  pid {pid}  up {up}  {phase}  generation {generation}", printable(version));
         let count = |rate: f64| units::count(units::whole(rate.round()));
         let bytes = |rate: f64| units::bytes(units::whole(rate.round()));
         let traffic = self.rates.map_or_else(String::new, |rates| {
@@ -246,14 +283,14 @@ impl View {
             rtt(trips.max),
             units::bytes(stats.buffered)
         );
-        let open = if self.stats.is_some() { stats.open } else { self.total };
+        let open = if self.stats.is_some() { stats.open } else { self.total() };
         vec![Line { style: Style::Strong, text: head }, plain(format!("{open} open{traffic}")), plain(beats)]
     }
 
     fn position(&self, shown: usize) -> String {
         let order = if self.sort.descending { "largest first" } else { "smallest first" };
         let from = if shown > 0 { self.offset + 1 } else { 0 };
-        format!("{from}-{} of {}, by {}, {order}", self.offset + shown, self.total, self.sort.key)
+        format!("{from}-{} of {}, by {}, {order}", self.offset + shown, self.total(), self.sort.key)
     }
 }
 

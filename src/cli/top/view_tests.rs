@@ -21,13 +21,17 @@ fn stats(at: f64, opened: u64, bytes: u64) -> Stats {
     serde_json::from_value(value).expect("figures")
 }
 
+fn listed(conns: Vec<Conn>) -> Listed {
+    Listed { total: conns.len() as u64, conns, generation: 4, now: 1_795_881_626.0 }
+}
+
 fn filled(sessions: usize) -> View {
     let mut view = View::new(Sort::default());
     let info = json!({ "version": "0.1.0", "pid": 7, "started_at": 1_000.0, "now": 1_090.0 });
     view.meet(serde_json::from_value(info).expect("an answer"));
     view.count(stats(1.0, 100, 1_000));
     view.count(stats(3.0, 110, 9_000));
-    view.list((0..sessions).map(|number| conn(number, u32::from(number == 0))).collect(), sessions as u64);
+    view.list(listed((0..sessions).map(|number| conn(number, u32::from(number == 0))).collect()));
     view
 }
 
@@ -58,6 +62,33 @@ fn a_narrow_screen_is_filled_and_never_overflows() {
 }
 
 #[test]
+fn a_generation_that_is_not_known_is_not_shown_as_zero() {
+    let mut view = View::new(Sort::default());
+    assert!(texts(&mut view)[0].ends_with("  generation -") && !view.is_complete());
+    view.list(listed(vec![conn(1, 0)]));
+    assert!(texts(&mut view)[0].ends_with("  generation 4") && !view.is_complete());
+    view.count(stats(1.0, 1, 0));
+    assert!(view.is_complete());
+    let mut lost = View::new(Sort::default());
+    lost.lose("nothing answers");
+    assert!(lost.is_complete(), "the reason is shown at once");
+}
+
+#[test]
+fn eighty_columns_hold_the_clients_port_and_every_key() {
+    let mut view = filled(25);
+    let client = |number: u32| Conn { client: format!("203.0.113.{number}:6553{}", number % 6), ..conn(1, 0) };
+    view.list(listed((200..210).map(client).collect()));
+    let frame = view.frame(80, 24);
+    for (line, number) in frame[5..].iter().zip(200..210) {
+        let row = &line.text;
+        assert!(row.contains(&format!("203.0.113.{number}:6553{} ", number % 6)), "{row}");
+    }
+    assert!(!frame[4].text.contains("ROUTE") && frame[4].text.contains("MISS"), "{}", frame[4].text);
+    assert!(frame[23].text.ends_with("PgUp PgDn"), "{}", frame[23].text);
+}
+
+#[test]
 fn scrolling_stays_within_what_there_is() {
     let mut view = filled(25);
     let first = |view: &mut View| texts(view)[3].split(' ').next().map(str::to_owned);
@@ -72,9 +103,9 @@ fn scrolling_stays_within_what_there_is() {
     assert_eq!(at(Key::PageUp), "6-15");
     assert_eq!(at(Key::End), "16-25");
     assert_eq!(view.wanted(SCREEN.1), 35);
-    view.list((0..3).map(|number| conn(number, 0)).collect(), 3);
+    view.list(listed((0..3).map(|number| conn(number, 0)).collect()));
     assert_eq!(first(&mut view).as_deref(), Some("1-3"), "sessions have gone");
-    view.list(Vec::new(), 0);
+    view.list(listed(Vec::new()));
     assert_eq!(first(&mut view).as_deref(), Some("0-0"));
 }
 
@@ -91,6 +122,7 @@ fn a_letter_sorts_and_the_same_one_turns_it_round() {
     assert_eq!(sorted('c').0, "client");
     assert_eq!(sorted('i').0, "-idle");
     assert_eq!(sorted('b').0, "-bytes_in");
+    assert_eq!(sorted('h').0, "-held");
     assert_eq!(sorted('m').0, "-misses");
     assert_eq!(view.press(Key::Char('x'), SCREEN.1), Wish::Nothing);
     assert_eq!(view.press(Key::Char('q'), SCREEN.1), Wish::Quit);
@@ -106,7 +138,7 @@ fn trouble_is_told_until_the_proxy_answers_and_a_new_process_counts_anew() {
     let info = json!({ "version": "0.1.0", "pid": 8 });
     view.meet(serde_json::from_value(info).expect("an answer"));
     view.count(stats(5.0, 1, 0));
-    view.list(vec![conn(9, 0)], 1);
+    view.list(listed(vec![conn(9, 0)]));
     let lines = texts(&mut view);
     assert_eq!((lines[1].as_str(), lines[3].as_str()), ("25 open", "1-1 of 1, by misses, largest first"));
     assert!(lines[0].contains("pid 8  up -"), "{}", lines[0]);

@@ -173,7 +173,7 @@ fn http2_is_on_or_off_or_without_websockets() {
     assert_eq!(["on", "off", "no-websockets"].map(http2), [Http2::On, Http2::Off, Http2::NoWebSockets]);
     let refused = |text: &str| of(&format!("[listen]\nhttp2 = {text}"));
     assert_snapshot!(refused("\"no-websocket\""), @r#"`listen.http2` must be "on", "no-websockets" or "off" (did you mean "no-websockets"?)"#);
-    assert_snapshot!(refused("false"), @r#"`listen.http2` must be "on", "no-websockets" or "off""#);
+    assert_snapshot!(refused("false"), @r#"`listen.http2` must be "on", "no-websockets" or "off" (write "off")"#);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn certificates_have_names_that_clients_ask_for() {
     ");
     assert_snapshot!(of_tls("sni = { names = [\"a.example\"] }"), @"`tls.sni` must be a list of tables (write [[tls.sni]] in the file)");
     let two = "[[tls.sni]]\nnames = [\"A.example\"]\ncertificate = \"a\"\nprivate_key = \"b\"\n";
-    assert_snapshot!(of_tls(&two.repeat(2)), @r#"`tls.sni[1].names` cannot have "a.example": an earlier certificate is for it"#);
+    assert_snapshot!(of_tls(&two.repeat(2)), @r#"`tls.sni[1].names` cannot have "a.example": an earlier certificate is for it (leave it out here or there)"#);
 }
 
 #[test]
@@ -228,8 +228,8 @@ fn clients_are_asked_for_a_certificate_of_somebody() {
     assert_eq!(read("{ mode = \"optional\", ca = \"/a\" }"), ClientAuth::Optional("/a".into()));
     assert_eq!(read("{ mode = \"required\", ca = \"/a\" }"), ClientAuth::Required("/a".into()));
     assert_eq!(read("{ mode = \"off\", ca = \"/a\" }"), ClientAuth::Off, "for now, as somebody says");
-    assert_snapshot!(of_tls("hsts = \"1500ms\""), @r#"`tls.hsts` must be whole seconds, or "off""#);
-    assert_snapshot!(of_tls("hsts = true"), @r#"`tls.hsts` must be a duration such as "25s", or "off""#);
+    assert_snapshot!(of_tls("hsts = \"1500ms\""), @r#"`tls.hsts` must be whole seconds, or "off" (write it in s, m, h or d)"#);
+    assert_snapshot!(of_tls("hsts = true"), @r#"`tls.hsts` must be a duration such as "25s", or "off" (write a number and its unit: ms, s, m, h or d)"#);
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn origins_are_origins() {
     assert_snapshot!(origin("self"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null""#);
     assert_snapshot!(origin("https://*"), @r#"`origins.allow[0]` may have a wildcard only as its whole first label (as in "*.app.example")"#);
     assert_snapshot!(origin("https://app.*"), @r#"`origins.allow[0]` may have a wildcard only as its whole first label (as in "*.app.example")"#);
-    assert_snapshot!(origin("https://app.example:99999"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null""#);
+    assert_snapshot!(origin("https://app.example:99999"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (99999 is no port: ports go up to 65535)"#);
     assert_snapshot!(origin("https://me@app.example"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null""#);
     assert_snapshot!(origin("https://"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null""#);
     assert_snapshot!(origin("https://bücher.example"), @r#"`origins.allow[0]` must be a name as it stands in DNS (write it in Punycode, which begins with "xn--")"#);
@@ -382,12 +382,12 @@ fn no_limit_is_zero() {
     "#);
     assert_snapshot!(limit("memory = 0\nstreams = 0\nwebsocket_streams = 0\nresets = 0"), @r#"
     `limits.memory` must be more than zero bytes, or "off"
-    `limits.streams` must be a whole number from 1 to 10000
-    `limits.websocket_streams` must be a whole number from 1 to 10000
-    `limits.resets` must be a whole number from 1 to 1000000
+    `limits.streams` must be a whole number from 1 to 10000 (the smallest is 1)
+    `limits.websocket_streams` must be a whole number from 1 to 10000 (the smallest is 1)
+    `limits.resets` must be a whole number from 1 to 1000000 (the smallest is 1)
     "#);
-    assert_snapshot!(limit("streams = 10001"), @"`limits.streams` must be a whole number from 1 to 10000");
-    assert_snapshot!(limit("connections = 10\nconnections_per_ip = 11"), @"`limits.connections_per_ip` does not fit: one address may not have more connections (11) than all together (10)");
+    assert_snapshot!(limit("streams = 10001"), @"`limits.streams` must be a whole number from 1 to 10000 (the largest is 10000)");
+    assert_snapshot!(limit("connections = 10\nconnections_per_ip = 11"), @"`limits.connections_per_ip` does not fit: one address may not have more connections (11) than all together (10) (lower the one or raise the other)");
     let limits = settings("[limits]\nconnections = \"off\"\nhandshakes_per_ip = 7\nmemory = \"1GiB\"").limits;
     assert_eq!((limits.handshakes_per_ip, limits.memory), (Some(7), Some(1 << 30)));
     let connections = |value: &str| settings(&format!("[limits]\nconnections = {value}")).limits.connections;
@@ -465,14 +465,14 @@ fn a_route_may_have_an_app_of_its_own() {
 
     let wrong =
         |upstream: &str| super::messages(&format!("[[route]]\npath = \"/a\"\nupstream = {upstream}")).join("\n");
-    assert_snapshot!(wrong("7"), @r#"`route[0].upstream` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" or a table"#);
+    assert_snapshot!(wrong("7"), @r#"`route[0].upstream` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" or a table (write "http://127.0.0.1:7")"#);
     assert_snapshot!(wrong("\"localhost:3000\""), @r#"`route[0].upstream` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" or a table (write "http://localhost:3000")"#);
     assert_snapshot!(wrong("{ url = \"http://a\", tls = {} }"), @r#"`route[0].upstream.tls` is for an app that is reached by https; this is http://a:80 (write url = "https://…", or leave out `tls`)"#);
     assert_snapshot!(wrong("{ tls = { ca = \"a\" } }"), @r#"`route[0].upstream.tls` is for an app that is reached by https; this is http://127.0.0.1:3000 (write url = "https://…", or leave out `tls`)"#);
-    assert_snapshot!(wrong("{ give_up = \"1s\", origin = 1 }"), @"
-    `route[0].upstream.give_up` does not fit: give_up (1s) must be at least interval + timeout (25s)
+    assert_snapshot!(wrong("{ give_up = \"1s\", origin = 1 }"), @r#"
+    `route[0].upstream.give_up` does not fit: give_up (1s) must be at least interval + timeout (25s) (set give_up = "25s" or more, or shorten the other two)
     unknown key `origin` in [route.upstream] (known here: connect_timeout, give_up, interval, probe, proxy_protocol, response_timeout, source_addresses, timeout, tls, url)
-    ");
+    "#);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::{REQUIRED, read_with, settings};
-use crate::config::{Environment, Level, LogFormat, Overrides, Settings, Target, from_str, load};
+use crate::config::{Environment, Level, LogFormat, Overrides, Settings, Target, from_str, load_alone};
 use crate::heartbeat::{CloseSpec, Policy};
 
 fn interval(settings: &Settings) -> Duration {
@@ -156,10 +156,10 @@ fn a_route_for_everything_takes_the_place_of_the_default() {
 
 #[test]
 fn a_file_is_read_from_its_exact_path() {
-    let report = load(Path::new("Cargo.toml/none.toml"), &Overrides::default()).expect_err("there is none");
+    let report = load_alone(Path::new("Cargo.toml/none.toml")).expect_err("there is none");
     assert!(report.to_string().contains("cannot read Cargo.toml/none.toml"), "{report}");
     // The name exists further up; a search through the parents would find it.
-    let report = load(Path::new("src/Cargo.toml"), &Overrides::default()).expect_err("not in this folder");
+    let report = load_alone(Path::new("src/Cargo.toml")).expect_err("not in this folder");
     assert_eq!(report.findings()[0].place.to_string(), "src/Cargo.toml");
 }
 

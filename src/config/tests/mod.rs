@@ -9,6 +9,7 @@ mod errors;
 mod hostile;
 mod layers;
 mod operate;
+mod remedies;
 mod shown;
 mod spoken;
 

@@ -125,11 +125,11 @@ fn the_end_takes_no_time_or_some_but_never_says_that_all_is_done() {
     -1012: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
     ");
     assert_snapshot!(of("drain", "code = \"1012\""), @"`drain.code` must be 1001, 1012, 1013, or 3000 to 4999");
-    assert_snapshot!(of("drain", "delay = \"soon\""), @r#"`drain.delay` must be a duration such as "25s""#);
+    assert_snapshot!(of("drain", "delay = \"soon\""), @r#"`drain.delay` must be a duration such as "25s" (write a number and its unit: ms, s, m, h or d)"#);
     assert_snapshot!(of("drain", "window = 15"), @r#"`drain.window` must be a duration such as "25s" (write "15s")"#);
     assert_snapshot!(of("drain", "window = \"10us\""), @r#"`drain.window` must be at least "1ms""#);
-    assert_snapshot!(of("drain", "max_connection_age = \"0s\""), @r#"`drain.max_connection_age` must be longer than zero, or "off""#);
-    assert_snapshot!(of("drain", "max_connection_age = false"), @r#"`drain.max_connection_age` must be a duration such as "25s", or "off""#);
+    assert_snapshot!(of("drain", "max_connection_age = \"0s\""), @r#"`drain.max_connection_age` must be longer than zero, or "off" (the shortest is "1ms")"#);
+    assert_snapshot!(of("drain", "max_connection_age = false"), @r#"`drain.max_connection_age` must be a duration such as "25s", or "off" (write "off")"#);
     assert_eq!(drain.longest(Duration::from_secs(2)), Duration::from_secs(2));
     assert_eq!(Drain::default().longest(Duration::from_secs(2)), Duration::from_secs(22));
 }
@@ -148,12 +148,12 @@ fn an_admin_socket_is_a_path_or_an_address() {
     assert_snapshot!(of("admin", "socket = \"unix:/run/a.sock\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "/run/a.sock")"#);
     assert_snapshot!(of("admin", "socket = \":4040\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "127.0.0.1:4040")"#);
     assert_snapshot!(of("admin", "socket = \"localhost:4040\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "127.0.0.1:4040")"#);
-    assert_snapshot!(of("admin", "socket = 4040"), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off""#);
+    assert_snapshot!(of("admin", "socket = 4040"), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "127.0.0.1:4040")"#);
     assert_snapshot!(of("admin", "socket = \"\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off""#);
-    assert_snapshot!(of("admin", "socket = \"of\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off""#);
-    assert_snapshot!(of("admin", "health = \"9090\""), @r#"`admin.health` must be an address and a port such as "0.0.0.0:8443" or "[::]:8443", or "off""#);
-    assert_snapshot!(of("admin", "closed_sessions = 100001"), @"`admin.closed_sessions` must be a whole number from 0 to 100000");
-    assert_snapshot!(of("admin", "closed_sessions = \"off\""), @"`admin.closed_sessions` must be a whole number from 0 to 100000");
+    assert_snapshot!(of("admin", "socket = \"of\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write an absolute path, or "127.0.0.1:4040")"#);
+    assert_snapshot!(of("admin", "health = \"9090\""), @r#"`admin.health` must be an address and a port such as "0.0.0.0:8443" or "[::]:8443", or "off" (write "0.0.0.0:9090")"#);
+    assert_snapshot!(of("admin", "closed_sessions = 100001"), @"`admin.closed_sessions` must be a whole number from 0 to 100000 (the largest is 100000)");
+    assert_snapshot!(of("admin", "closed_sessions = \"off\""), @"`admin.closed_sessions` must be a whole number from 0 to 100000 (write a whole number without quotes, such as 100000)");
     let long = format!("socket = \"/{}\"", "a".repeat(107));
     assert_snapshot!(of("admin", &long), @r#"`admin.socket` must be a path of at most 107 bytes: no unix socket has a longer one, or "off""#);
     assert!(admin(&long.replace("/a", "/")).socket.is_some(), "107 bytes are a path");
@@ -220,9 +220,9 @@ fn a_file_that_holds_no_token_is_refused() {
     assert_snapshot!(refused("sixteen letters and blanks"), @"`admin.token_file` cannot be used: FILE has other characters than visible ASCII ones (write one line of at least 16 random letters and digits, such as `openssl rand -hex 32` prints)");
     assert_snapshot!(refused("schlüssel-mit-umlaut"), @"`admin.token_file` cannot be used: FILE has other characters than visible ASCII ones (write one line of at least 16 random letters and digits, such as `openssl rand -hex 32` prints)");
     assert_snapshot!(refused(&"x".repeat(5000)), @"`admin.token_file` cannot be used: FILE is longer than 4096 bytes (write one line of at least 16 random letters and digits, such as `openssl rand -hex 32` prints)");
-    assert_snapshot!(of("admin", "token_file = \"/nowhere/token\""), @"`admin.token_file` cannot be used: /nowhere/token cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(of("admin", "token_file = \"/nowhere/token\""), @"`admin.token_file` cannot be used: /nowhere/token cannot be read: No such file or directory (os error 2) (make it: openssl rand -hex 32 > /nowhere/token)");
     assert_snapshot!(of("admin", "token_file = \"/\""), @"`admin.token_file` cannot be used: / cannot be read: it is no file");
-    assert_snapshot!(of("admin", "token_file = 7"), @"`admin.token_file` must be the path of a file");
+    assert_snapshot!(of("admin", "token_file = 7"), @"`admin.token_file` must be the path of a file (write it in quotes)");
 }
 
 #[test]
@@ -232,18 +232,18 @@ fn no_two_ports_are_the_same() {
      --> config/proxy.toml:2:10
       |
     2 | health = "127.0.0.1:8443"
-      |          ^^^^^^^^^^^^^^^^
+      |          ^^^^^^^^^^^^^^^^ choose another port
 
     error: `admin.socket` does not fit: [::1]:8080 is taken by the redirect port, [::]:8080
      --> config/proxy.toml:3:10
       |
     3 | socket = "[::1]:8080"
-      |          ^^^^^^^^^^^^
+      |          ^^^^^^^^^^^^ choose another port
 
     2 errors in the configuration
     "#);
     assert_snapshot!(of("listen", "address = \"127.0.0.1:9090\""), @"`listen.address` does not fit: 127.0.0.1:9090 is taken by `admin.health`, 0.0.0.0:9090 (choose another port, or set health in [admin])");
-    assert_snapshot!(of("admin", "socket = \"127.0.0.1:9090\""), @"`admin.socket` does not fit: health (0.0.0.0:9090) and socket (127.0.0.1:9090) need a port each");
+    assert_snapshot!(of("admin", "socket = \"127.0.0.1:9090\""), @"`admin.socket` does not fit: health (0.0.0.0:9090) and socket (127.0.0.1:9090) need a port each (choose another port for one of them)");
     settings("[admin]\nhealth = \"127.0.0.1:8443\"\n[listen]\naddress = \"127.0.0.2:8443\"");
 }
 

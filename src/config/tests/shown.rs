@@ -125,7 +125,7 @@ heartbeat = { profile = "graphql-transport-ws", mode = "answer" }
 fn both(text: &str, variables: &[(&str, &str)], overrides: &Overrides) -> (Settings, Shown) {
     let document = Document::parse(Path::new("config/proxy.toml"), text.to_owned()).expect("TOML");
     let environment: Environment = variables.iter().copied().collect();
-    let read = resolve(document, &environment, overrides, |_| Ok(()), |_| Ok(()));
+    let read = resolve(document, &environment, overrides, |_| Vec::new(), |_| Vec::new());
     shown(read.unwrap_or_else(|report| panic!("{text}\nrefused:\n{report}")))
 }
 
@@ -143,7 +143,7 @@ fn asked(text: &str) -> BTreeSet<String> {
     let document = Document::parse(Path::new("a"), text.to_owned()).expect("TOML");
     let (layers, findings) = Layers::new(document, &Environment::default(), &Overrides::default());
     let reader = Reader::new(&layers, findings);
-    let _ = sections::read(&reader.root(), |_| Ok(()), |_| Ok(()));
+    let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
     reader.keys().iter().filter(|key| !key.in_list()).map(ToString::to_string).collect()
 }
 
@@ -301,7 +301,7 @@ fn a_token_is_no_part_of_it() {
 #[test]
 fn names_that_play_tricks_do_not_end_a_comment() {
     let document = Document::parse(Path::new("a\n[evil]\nb.toml"), REQUIRED.to_owned()).expect("TOML");
-    let read = resolve(document, &Environment::default(), &Overrides::default(), |_| Ok(()), |_| Ok(()));
+    let read = resolve(document, &Environment::default(), &Overrides::default(), |_| Vec::new(), |_| Vec::new());
     let (settings, shown) = shown(read.expect("valid"));
     assert_eq!(again(&shown.toml(true)), settings);
 }

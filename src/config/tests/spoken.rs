@@ -170,7 +170,7 @@ fn the_window_is_auto_or_a_duration() {
         panic!("auto")
     };
     assert_eq!(auto.policy(Builtin::Phoenix).window, Some(Duration::from_secs(120)));
-    assert_snapshot!(messages("[heartbeat]\nwindow = \"off\"").join("; "), @r#"`heartbeat.window` must be a duration such as "25s", or "auto""#);
+    assert_snapshot!(messages("[heartbeat]\nwindow = \"off\"").join("; "), @r#"`heartbeat.window` must be a duration such as "25s", or "auto" (write a number and its unit: ms, s, m, h or d)"#);
     assert_snapshot!(messages("[heartbeat]\nwindow = 90").join("; "), @r#"`heartbeat.window` must be a duration such as "25s", or "auto" (write "90s")"#);
 }
 

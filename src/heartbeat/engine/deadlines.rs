@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Engine, LATER_LOOK, Whose, earliest};
 use crate::heartbeat::downlink::{Delivery, Whereabouts};
 use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
-use crate::heartbeat::{Due, Proof, Verdict};
+use crate::heartbeat::{Awaited, Due, Proof, Verdict};
 
 /// The shortest wait for bytes that the kernel is seen to hold: their arrival wakes the relay by itself.
 const UNREAD: Duration = Duration::from_millis(100);
@@ -43,6 +43,20 @@ impl Engine {
             (Phase::Quiet, None) => self.quiet_until(),
             (Phase::Queued { wait, handed }, None) => Some(self.queued_until(wait, handed)),
             (Phase::Sent { deadline, .. }, None) => Some(deadline),
+        }
+    }
+
+    /// Returns the event that [`Self::outlook`] is about.
+    #[inline]
+    pub fn awaited(&self) -> Awaited {
+        match (self.phase, self.paused) {
+            (Phase::Still, _) => Awaited::Nothing,
+            (_, Some(_)) => Awaited::App,
+            (Phase::Quiet, None) if self.we_ask() => Awaited::Probe,
+            (Phase::Quiet, None) if self.silent_until().is_some() => Awaited::Beat,
+            (Phase::Quiet, None) => Awaited::Question,
+            (Phase::Queued { .. }, None) => Awaited::Gap,
+            (Phase::Sent { .. }, None) => Awaited::Answer,
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod answered;
 mod asked;
+mod awaited;
 mod backpressure;
 mod identity;
 mod long_frame;

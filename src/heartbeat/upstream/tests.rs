@@ -56,7 +56,7 @@ impl Rig {
         let end = self.base + SECOND * u32::try_from(seconds).expect("a short run");
         while self.now <= end {
             self.look();
-            let next = self.watch.next_look(self.now, &self.pulse, self.sessions).expect("it is on");
+            let next = self.watch.next_look(self.now, &self.pulse, self.sessions);
             if next > end {
                 break;
             }
@@ -195,7 +195,7 @@ fn an_answer_within_the_millisecond_of_the_ping_counts() {
         let mut watch = Watch::new(UpstreamPolicy::default(), base, &pulse);
         let asked = base + 15 * SECOND + Duration::from_micros(700);
         assert_eq!(watch.tick(base, &pulse, SOME), Tick::Wait);
-        assert!(watch.next_look(base, &pulse, SOME).is_some_and(|at| at <= asked));
+        assert!(watch.next_look(base, &pulse, SOME) <= asked);
         assert_eq!(watch.tick(asked, &pulse, SOME), Tick::Probe);
         pulse.probe_left(asked + Duration::from_micros(50));
         if answered {
@@ -205,7 +205,7 @@ fn an_answer_within_the_millisecond_of_the_ping_counts() {
         let mut missed = false;
         while now < asked + 11 * SECOND {
             missed |= watch.tick(now, &pulse, SOME) == Tick::Missed { by_check: false };
-            now = watch.next_look(now, &pulse, SOME).expect("it is on");
+            now = watch.next_look(now, &pulse, SOME);
         }
         assert_eq!((missed, pulse.is_responsive()), (!answered, answered));
     }
@@ -410,7 +410,7 @@ fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
             if pinged {
                 // The answer takes most of the time that it may.
                 let answer = rig.now + timeout * 9 / 10;
-                let planned = rig.watch.next_look(rig.now, &rig.pulse, SOME).expect("it is on");
+                let planned = rig.watch.next_look(rig.now, &rig.pulse, SOME);
                 rig.now = planned.min(answer);
                 if rig.now < answer {
                     rig.look();
@@ -419,9 +419,38 @@ fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
                 rig.pulse.heard(rig.now);
                 rig.look();
             }
-            rig.now = rig.watch.next_look(rig.now, &rig.pulse, SOME).expect("it is on");
+            rig.now = rig.watch.next_look(rig.now, &rig.pulse, SOME);
         }
         assert!(rig.verdicts().is_empty(), "{:?}", rig.verdicts());
         assert!(rig.seen.len() > 200, "{}", rig.seen.len());
     }
+}
+
+#[test]
+fn s58_an_app_that_is_not_watched_stays_ready_and_its_outages_are_reported() {
+    let base = crate::any_instant();
+    let policy = UpstreamPolicy { interval: None, ..UpstreamPolicy::default() };
+    let mut rig = Rig::with(UpstreamPulse::new(base), policy, base, SOME);
+    rig.run(600);
+    assert_eq!(rig.seen, [], "nothing is sent");
+    for second in [600, 1200] {
+        assert!(rig.pulse.connected(ConnectOutcome::Refused), "the watch is to look at once");
+        assert!(!rig.pulse.connected(ConnectOutcome::Refused), "once an outage");
+        rig.run(second + 300);
+        assert!(rig.pulse.is_responsive(), "no request tells otherwise");
+        assert!(rig.pulse.connected(ConnectOutcome::Opened));
+        rig.run(second + 600);
+    }
+    let said: Vec<_> = rig.seen.iter().map(|(_, tick)| &**tick).collect();
+    assert_eq!(said, ["unready: refused", "recovered", "unready: refused", "recovered"], "{:?}", rig.seen);
+    // Connects that fail and succeed in turn.
+    rig.seen.clear();
+    for _ in 0..1000 {
+        rig.pulse.connected(ConnectOutcome::Refused);
+        rig.look();
+        rig.pulse.connected(ConnectOutcome::Opened);
+        rig.look();
+        rig.now += SECOND / 100;
+    }
+    assert!(rig.seen.len() <= 12, "ten seconds: {:?}", rig.seen);
 }

@@ -16,6 +16,11 @@ const LEAVE_MAX: Duration = Duration::from_millis(500);
 /// The longest pause between two connects to an app that refuses them. It gets no request by them.
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
+/// The shortest time between two reports about an app that is not watched. Connects may fail and succeed in turn.
+const REPORT_PAUSE: Duration = Duration::from_secs(1);
+/// The time between two looks at such an app while nothing is reported about it.
+const UNWATCHED_LOOK: Duration = Duration::from_secs(60);
+
 /// What the watch asks for when it is ticked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tick {
@@ -100,6 +105,8 @@ pub struct Watch {
     expected: Instant,
     /// Silence before this is not counted.
     not_before: Instant,
+    /// No report before, where the policy turns the watch off.
+    next_report: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +145,7 @@ impl Watch {
             reported: false,
             expected: now,
             not_before: now,
+            next_report: now,
         }
     }
 
@@ -148,10 +156,10 @@ impl Watch {
     }
 
     /// Looks at `pulse`, and leaves there whether the app is ready. To be called until it returns [`Tick::Wait`], then
-    /// again at [`Self::next_look`], when something has happened to the pulse, and when a check has ended. Does
-    /// nothing where the policy turns the watch off.
+    /// again at [`Self::next_look`], when something has happened to the pulse, and when a check has ended. Where
+    /// the policy turns the watch off, it only reports whether connects are refused, and the app stays ready.
     pub fn tick(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Tick {
-        let Some(interval) = self.policy.interval else { return Tick::Wait };
+        let Some(interval) = self.policy.interval else { return self.unwatched(now, pulse) };
         let late = now.saturating_duration_since(self.expected);
         if late > STALL_GUARD.min(self.policy.timeout / 2) {
             self.not_before = now;
@@ -186,9 +194,12 @@ impl Watch {
         self.check.is_some()
     }
 
-    /// When to look again, if nothing happens before; `None` where the policy turns the watch off.
-    pub fn next_look(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Option<Instant> {
-        let interval = self.policy.interval?;
+    /// When to look again, if nothing happens before.
+    pub fn next_look(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Instant {
+        let Some(interval) = self.policy.interval else {
+            let is_due = pulse.refused.load(Ordering::Relaxed) != self.reported;
+            return if is_due { self.next_report.max(now) } else { now + UNWATCHED_LOOK };
+        };
         let pending = match self.state {
             State::Unreached { .. } | State::GivenUp { .. } => None,
             State::Listening => Some(self.last_heard(pulse) + interval).filter(|at| sessions.any || *at > now),
@@ -207,7 +218,18 @@ impl Watch {
         };
         let next = pending.into_iter().chain(check).min().unwrap_or(now + interval);
         self.expected = next.max(now + Duration::from_millis(1));
-        Some(self.expected)
+        self.expected
+    }
+
+    /// Returns the tick for connects that have begun or ceased to be refused, of an app that is not watched.
+    fn unwatched(&mut self, now: Instant, pulse: &UpstreamPulse) -> Tick {
+        let refused = pulse.refused.load(Ordering::Relaxed);
+        if refused == self.reported || now < self.next_report {
+            return Tick::Wait;
+        }
+        self.reported = refused;
+        self.next_report = now + REPORT_PAUSE;
+        if refused { Tick::Unready { refused, silent: Duration::ZERO } } else { Tick::Recovered }
     }
 
     fn is_ready(&self, pulse: &UpstreamPulse) -> bool {

@@ -26,6 +26,7 @@ use crate::http::interim::Interim;
 use crate::http::reply::{self, Reply};
 use crate::http::{Connection, Fate, LENGTH_MOST, Named, answer, headers, target, transport_security};
 use crate::relay::{Held, Leg};
+use crate::telemetry::{Chain, lines};
 use crate::upstream::Upload;
 
 /// One stream, from its request on.
@@ -120,7 +121,8 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(client.address = %self.connection.peer.address, %error, "http2.response");
+                let (address, port) = lines::client(self.connection.peer.address);
+                tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http2.response");
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
             }
         }

@@ -11,8 +11,10 @@ pub(super) const PREFIX: &str = "pulsegate";
 /// One metric.
 #[derive(Debug)]
 pub struct Metric {
-    /// Its name without prefix, and without the suffix that counters have.
+    /// Its name without the suffix that counters have, and without the prefix of the program's own metrics.
     pub(super) name: &'static str,
+    /// Whether it has that prefix; the names of `process_*` are the same in every program.
+    pub(super) is_own: bool,
     pub(super) kind: Kind,
     pub(super) labels: &'static [Label],
     /// What it means, in the words that a scraper reads.
@@ -52,7 +54,12 @@ impl Metric {
     /// Its name as a scraper sees it; that of a histogram has suffixes of its own there.
     pub fn full_name(&self) -> String {
         let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
-        format!("{PREFIX}_{}{suffix}", self.name)
+        format!("{}{suffix}", self.family())
+    }
+
+    /// Its name as `OpenMetrics` describes it.
+    pub(super) fn family(&self) -> String {
+        if self.is_own { format!("{PREFIX}_{}", self.name) } else { self.name.to_owned() }
     }
 
     /// How it moves.
@@ -78,15 +85,19 @@ impl Kind {
 }
 
 const fn counter(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, help }
+    Metric { name, is_own: true, kind: Kind::Counter, labels, help }
 }
 
 const fn gauge(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels, help }
+    Metric { name, is_own: true, kind: Kind::Gauge, labels, help }
 }
 
 const fn histogram(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram, labels, help }
+    Metric { name, is_own: true, kind: Kind::Histogram, labels, help }
+}
+
+const fn of_process(name: &'static str, kind: Kind, help: &'static str) -> Metric {
+    Metric { name, is_own: false, kind, labels: &[], help }
 }
 
 const fn closed(name: &'static str, values: &'static [&'static str]) -> Label {
@@ -123,6 +134,7 @@ pub(super) const REJECTIONS: &[&str] = &[
 pub(super) const INITIATORS: &[&str] = &["client", "upstream", "proxy"];
 pub(super) const END_REASONS: &[&str] = &[
     "normal",
+    "client_lost",
     "heartbeat_timeout",
     "slow_reader",
     "trickle",
@@ -205,12 +217,13 @@ pub(super) const TLS_CERTIFICATE_NOT_AFTER: Metric = gauge(
 );
 pub(super) const HTTP_REQUESTS: Metric = counter(
     "http_requests",
-    &[closed("method", METHODS), closed("code", STATUSES)],
-    "Plain HTTP requests by method and status; 499 where the client left before there was an answer",
+    &[ROUTE, closed("method", METHODS), closed("code", STATUSES)],
+    "Plain HTTP requests by route, method and status; 499 where the client left before there was an answer, route none where \
+     the head could not be read",
 );
 pub(super) const HTTP_REQUEST_DURATION: Metric = histogram(
     "http_request_duration_seconds",
-    &[],
+    &[ROUTE],
     "From the head of a plain HTTP request to the last byte of its answer; upgrades are not among them",
 );
 pub(super) const HTTP2_GOAWAYS: Metric = counter(
@@ -250,6 +263,12 @@ pub(super) const HEARTBEAT_TIMEOUTS: Metric =
     counter("heartbeat_timeouts", &[ROUTE], "Sessions that were given up because the client showed no sign of life");
 pub(super) const HEARTBEAT_RTT: Metric =
     histogram("heartbeat_rtt_seconds", &[ROUTE], "Round trips from a probe to its answer");
+pub(super) const RECONNECTS: Metric = counter(
+    "reconnects",
+    &[ROUTE],
+    "WebSocket sessions that opened within a minute of the end of one with the same address and user agent, as far as closed \
+     sessions are kept (admin.closed_sessions)",
+);
 pub(super) const MESSAGES: Metric =
     counter("messages", &[DIRECTION], "Whole WebSocket messages that were read: in from clients, out from apps");
 pub(super) const PAYLOAD_BYTES: Metric = counter(
@@ -279,6 +298,16 @@ pub(super) const UPSTREAM_ERRORS: Metric = counter(
     &[closed("reason", UPSTREAM_FAILURES)],
     "Requests and upgrades that got no valid answer from an app, failed connects included",
 );
+pub(super) const UPSTREAM_RTT: Metric = histogram(
+    "upstream_rtt_seconds",
+    &[ROUTE],
+    "Round trips from a ping of the proxy to an app, on a session of the route, to the pong",
+);
+pub(super) const UPSTREAM_RESPONSE_DURATION: Metric = histogram(
+    "upstream_response_duration_seconds",
+    &[ROUTE],
+    "From the hand-over of a plain HTTP request to the app's side to the head of the app's response",
+);
 pub(super) const UPSTREAM_MISSED: Metric =
     counter("upstream_missed", &[], "Probes of an app's own liveness that went unanswered");
 pub(super) const CONFIG_LAST_RELOAD_SUCCESSFUL: Metric =
@@ -291,6 +320,20 @@ pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Metric = gauge(
 pub(super) const CONFIG_RELOADS: Metric =
     counter("config_reloads", &[closed("result", RELOADS)], "Attempts to load the configuration anew, by their result");
 pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether the end has been announced: 1 or 0");
+
+pub(super) const PROCESS_CPU: Metric =
+    of_process("process_cpu_seconds", Kind::Counter, "Processor time of this process, in user and kernel mode");
+pub(super) const PROCESS_MEMORY: Metric =
+    of_process("process_resident_memory_bytes", Kind::Gauge, "Memory of this process that is in RAM");
+pub(super) const PROCESS_VIRTUAL_MEMORY: Metric =
+    of_process("process_virtual_memory_bytes", Kind::Gauge, "Address space of this process");
+pub(super) const PROCESS_THREADS: Metric = of_process("process_threads", Kind::Gauge, "Threads of this process");
+pub(super) const PROCESS_OPEN_FDS: Metric =
+    of_process("process_open_fds", Kind::Gauge, "Open file descriptors of this process");
+pub(super) const PROCESS_MAX_FDS: Metric =
+    of_process("process_max_fds", Kind::Gauge, "File descriptors that this process may have open");
+pub(super) const PROCESS_START_TIME: Metric =
+    of_process("process_start_time_seconds", Kind::Gauge, "When this process started");
 
 /// Every metric, in the order of a connection's life.
 pub const ALL: &[&Metric] = &[
@@ -314,6 +357,7 @@ pub const ALL: &[&Metric] = &[
     &HEARTBEAT_MISSED,
     &HEARTBEAT_TIMEOUTS,
     &HEARTBEAT_RTT,
+    &RECONNECTS,
     &MESSAGES,
     &PAYLOAD_BYTES,
     &BUFFERED_BYTES,
@@ -321,11 +365,20 @@ pub const ALL: &[&Metric] = &[
     &UPSTREAM_CONNECT_DURATION,
     &UPSTREAM_CONNECT_ERRORS,
     &UPSTREAM_ERRORS,
+    &UPSTREAM_RESPONSE_DURATION,
+    &UPSTREAM_RTT,
     &UPSTREAM_MISSED,
     &CONFIG_LAST_RELOAD_SUCCESSFUL,
     &CONFIG_LAST_RELOAD_SUCCESS,
     &CONFIG_RELOADS,
     &DRAINING,
+    &PROCESS_CPU,
+    &PROCESS_MEMORY,
+    &PROCESS_VIRTUAL_MEMORY,
+    &PROCESS_THREADS,
+    &PROCESS_OPEN_FDS,
+    &PROCESS_MAX_FDS,
+    &PROCESS_START_TIME,
 ];
 
 /// All of them as a Markdown table.

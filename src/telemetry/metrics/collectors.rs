@@ -103,7 +103,10 @@ pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn begin<'a>(encoder: &'a mut DescriptorEncoder<'_>, metric: &'static Metric) -> Result<MetricEncoder<'a>, fmt::Error> {
+pub(super) fn begin<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    metric: &'static Metric,
+) -> Result<MetricEncoder<'a>, fmt::Error> {
     let kind = match metric.kind {
         Kind::Counter => MetricType::Counter,
         Kind::Gauge => MetricType::Gauge,

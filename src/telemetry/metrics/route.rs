@@ -13,7 +13,11 @@ use prometheus_client::registry::Registry;
 use super::catalogue::{self, END_REASONS, INITIATORS, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES};
 use super::histogram::Histogram;
 use super::register;
+use super::requests::{self, Counts, Requests};
 use super::words::{close_code, known};
+
+/// The label of requests whose route is unknown: their heads could not be read. That of a route has a slash.
+const NO_ROUTE: &str = "none";
 
 /// The handles of one route: whoever has them counts without a lock and without a search.
 #[derive(Debug)]
@@ -30,8 +34,19 @@ pub struct RouteMetrics {
     missed: Counter,
     timeouts: Counter,
     rtt: Histogram,
-    /// Sessions of all routes.
-    websockets: Counter,
+    upstream_rtt: Histogram,
+    reconnects: Counter,
+    requests: Requests,
+    totals: Totals,
+}
+
+/// Sums over all routes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    /// Plain requests answered, those that are on no route included.
+    pub(super) requests: Counter,
+    /// Sessions opened.
+    pub(super) websockets: Counter,
 }
 
 /// What became of a request for a WebSocket.
@@ -90,7 +105,7 @@ impl RouteMetrics {
     pub fn opened(&self, took: Duration) -> Active {
         self.upgrade(Outcome::Opened);
         self.upgrade_duration.observe(took);
-        self.websockets.inc();
+        self.totals.websockets.inc();
         Active::enter(&self.active)
     }
 
@@ -122,6 +137,27 @@ impl RouteMetrics {
     /// A client answered its app's own probe after so long.
     pub fn measured(&self, rtt: Duration) {
         self.rtt.observe(rtt);
+    }
+
+    /// The app answered a ping of the proxy's own after so long.
+    pub fn upstream_ponged(&self, rtt: Duration) {
+        self.upstream_rtt.observe(rtt);
+    }
+
+    /// A session opened whose client had one that closed in the last minute.
+    pub fn reconnected(&self) {
+        self.reconnects.inc();
+    }
+
+    /// A plain request was answered with `code`, and its answer was through after so long.
+    pub fn request(&self, method: &str, code: u16, took: Duration) {
+        self.requests.answered(method, code, took);
+        self.totals.requests.inc();
+    }
+
+    /// The head of the app's response to a plain request came after so long.
+    pub fn responded(&self, took: Duration) {
+        self.requests.responded(took);
     }
 
     /// A window passed without a sign of life.
@@ -177,8 +213,8 @@ impl Drop for Active {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Route {
-    route: Arc<str>,
+pub(super) struct Route {
+    pub(super) route: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -208,6 +244,9 @@ pub(super) struct Families {
     missed: Family<Route, Counter>,
     timeouts: Family<Route, Counter>,
     rtt: Family<Route, Histogram>,
+    upstream_rtt: Family<Route, Histogram>,
+    reconnects: Family<Route, Counter>,
+    requests: requests::Families,
 }
 
 impl Default for Families {
@@ -223,6 +262,9 @@ impl Default for Families {
             missed: Family::default(),
             timeouts: Family::default(),
             rtt: Family::new_with_constructor(|| Histogram::new(ROUND_TRIPS)),
+            upstream_rtt: Family::new_with_constructor(|| Histogram::new(ROUND_TRIPS)),
+            reconnects: Family::default(),
+            requests: requests::Families::default(),
         }
     }
 }
@@ -239,10 +281,18 @@ impl Families {
         register(registry, &catalogue::HEARTBEAT_MISSED, &self.missed);
         register(registry, &catalogue::HEARTBEAT_TIMEOUTS, &self.timeouts);
         register(registry, &catalogue::HEARTBEAT_RTT, &self.rtt);
+        register(registry, &catalogue::UPSTREAM_RTT, &self.upstream_rtt);
+        register(registry, &catalogue::RECONNECTS, &self.reconnects);
+        self.requests.register(registry);
+    }
+
+    /// The counters of plain requests that are on no route.
+    pub(super) fn unrouted(&self) -> Counts {
+        self.requests.of_none(&Arc::from(NO_ROUTE))
     }
 
     /// The members for `route`, at zero: a rate is right from the first event on.
-    pub(super) fn of(&self, route: &Arc<str>, websockets: &Counter) -> RouteMetrics {
+    pub(super) fn of(&self, route: &Arc<str>, totals: &Totals) -> RouteMetrics {
         let labels = Route { route: Arc::clone(route) };
         let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });
         RouteMetrics {
@@ -256,7 +306,10 @@ impl Families {
             missed: self.missed.get_or_create_owned(&labels),
             timeouts: self.timeouts.get_or_create_owned(&labels),
             rtt: self.rtt.get_or_create_owned(&labels),
-            websockets: websockets.clone(),
+            upstream_rtt: self.upstream_rtt.get_or_create_owned(&labels),
+            reconnects: self.reconnects.get_or_create_owned(&labels),
+            requests: self.requests.of(route),
+            totals: totals.clone(),
             route: Arc::clone(route),
         }
     }

@@ -24,8 +24,10 @@ fn what_was_counted_is_what_a_scraper_reads() {
     metrics.handshake("1.3", Some("X25519"), Duration::from_millis(3));
     metrics.handshake("1.2", None, Duration::from_millis(3));
     metrics.handshake_failed("timeout");
-    metrics.request("GET", 200, Duration::from_millis(2));
-    metrics.request("GET", 200, Duration::from_secs(2));
+    let requests = metrics.route(&route(None, "/"));
+    requests.request("GET", 200, Duration::from_millis(2));
+    requests.request("GET", 200, Duration::from_secs(2));
+    requests.responded(Duration::from_millis(20));
     metrics.answered("", 400);
     metrics.upstream_connect(Duration::from_millis(1));
     metrics.upstream_connect_error("refused");
@@ -43,10 +45,12 @@ fn what_was_counted_is_what_a_scraper_reads() {
             r#"pulsegate_tls_handshakes_total{outcome="ok",version="1.2",group="none"} 1"#,
             r#"pulsegate_tls_handshakes_total{outcome="timeout",version="none",group="none"} 1"#,
             "pulsegate_tls_handshake_duration_seconds_count 2",
-            r#"pulsegate_http_requests_total{method="GET",code="200"} 2"#,
-            r#"pulsegate_http_requests_total{method="other",code="400"} 1"#,
-            r#"pulsegate_http_request_duration_seconds_bucket{le="0.0025"} 1"#,
-            "pulsegate_http_request_duration_seconds_count 2",
+            r#"pulsegate_http_requests_total{route="/",method="GET",code="200"} 2"#,
+            r#"pulsegate_http_requests_total{route="none",method="other",code="400"} 1"#,
+            r#"pulsegate_http_request_duration_seconds_bucket{le="0.0025",route="/"} 1"#,
+            r#"pulsegate_http_request_duration_seconds_count{route="/"} 2"#,
+            r#"pulsegate_upstream_response_duration_seconds_bucket{le="0.01",route="/"} 0"#,
+            r#"pulsegate_upstream_response_duration_seconds_bucket{le="0.025",route="/"} 1"#,
             "pulsegate_upstream_connect_duration_seconds_count 1",
             r#"pulsegate_upstream_connect_errors_total{reason="refused"} 1"#,
             r#"pulsegate_upstream_errors_total{reason="closed"} 1"#,
@@ -75,6 +79,8 @@ fn a_route_counts_under_its_host_and_path() {
     all.ping();
     all.pong(Some(Duration::from_millis(40)));
     all.pong(None);
+    all.upstream_ponged(Duration::from_millis(3));
+    all.reconnected();
     all.missed();
     all.timeout();
     all.closed("proxy", "heartbeat_timeout", 1012, Duration::from_secs(7));
@@ -95,6 +101,10 @@ fn a_route_counts_under_its_host_and_path() {
             r#"pulsegate_heartbeat_rtt_seconds_bucket{le="0.025",route="/"} 0"#,
             r#"pulsegate_heartbeat_rtt_seconds_bucket{le="0.05",route="/"} 1"#,
             r#"pulsegate_heartbeat_rtt_seconds_count{route="/"} 1"#,
+            r#"pulsegate_upstream_rtt_seconds_bucket{le="0.0025",route="/"} 0"#,
+            r#"pulsegate_upstream_rtt_seconds_bucket{le="0.005",route="/"} 1"#,
+            r#"pulsegate_reconnects_total{route="/"} 1"#,
+            r#"pulsegate_reconnects_total{route="admin.example/x\""} 0"#,
             r#"pulsegate_websockets_closed_total{route="/",initiator="proxy",reason="heartbeat_timeout",code="1012"} 1"#,
             r#"pulsegate_websocket_duration_seconds_bucket{le="5.0",route="/"} 0"#,
             r#"pulsegate_websocket_duration_seconds_bucket{le="15.0",route="/"} 1"#,
@@ -114,7 +124,7 @@ fn codes_that_peers_make_up_share_their_series() {
         all.closed("client", "normal", code, Duration::ZERO);
     }
     for code in 0..1000 {
-        metrics.request(&format!("M{code}"), code, Duration::ZERO);
+        all.request(&format!("M{code}"), code, Duration::ZERO);
     }
     let text = metrics.encode();
     let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
@@ -178,11 +188,11 @@ fn the_table_has_every_metric_that_is_registered() {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let written: BTreeSet<String> = types.map(ToOwned::to_owned).collect();
     let described: BTreeSet<String> =
-        ALL.iter().map(|metric| format!("pulsegate_{} {}", metric.name, metric.kind.as_str())).collect();
+        ALL.iter().map(|metric| format!("{} {}", metric.family(), metric.kind.as_str())).collect();
     assert_eq!(written, described);
     let table = markdown();
     for metric in ALL {
-        assert!(text.contains(&format!("# HELP pulsegate_{} {}.\n", metric.name, metric.help)), "{}", metric.name);
+        assert!(text.contains(&format!("# HELP {} {}.\n", metric.family(), metric.help)), "{}", metric.name);
         assert!(table.contains(&format!("| `{}` | {} |", metric.full_name(), metric.kind.as_str())), "{table}");
     }
 }

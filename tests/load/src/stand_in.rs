@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
         let code = label(code);
         match stop {
             Stop::Killed => ["proxy", "admin", "1006"],
-            Stop::ClientReset if first.is_none() => ["client", "normal", "1006"],
+            Stop::ClientReset if first.is_none() => ["client", "client_lost", "1006"],
             Stop::ClientReset | Stop::AppEnd => {
                 if first.is_none() {
                     self.close_client(1012).await;

@@ -22,7 +22,8 @@ impl Case<'_> {
         if is_ordered || self.proxy.cut.get().is_some() {
             return failures;
         }
-        let orderly = matches!(ending.reason, EndReason::Normal | EndReason::Drain | EndReason::MaxAge);
+        let orderly =
+            matches!(ending.reason, EndReason::Normal | EndReason::ClientLost | EndReason::Drain | EndReason::MaxAge);
         let from = self.end_began().unwrap_or_default();
         let app_takes =
             takes(&plan.app) && plan.app.end.is_none() && !self.proxy.plan.is_troubled(Link::App, Duration::ZERO);

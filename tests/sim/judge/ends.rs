@@ -21,6 +21,7 @@ impl Case<'_> {
                 Initiator::Upstream => app.peer_end().is_some(),
                 Initiator::Proxy => false,
             },
+            EndReason::ClientLost => client.fin_in.is_some() || client.reset_in.is_some(),
             EndReason::UpstreamLost => {
                 let own = [client.own_end(), app.own_end()].into_iter().flatten().min().unwrap_or(at);
                 let is_stalled = app.full_last.max(self.before.app_full_until).is_some_and(|full| full + SLACK >= own)

@@ -336,7 +336,8 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
     let longest = world.client.wire().longest_full().max(world.app.wire().longest_full());
     let stalled = longest + SLACK >= plan.policy.write_stall;
     let late = facts.closed.is_some_and(|at| facts.slow && at.elapsed() + SLACK >= plan.policy.max_deferral);
-    let orderly = !(facts.disturbed || facts.stuck || stalled || late) && ending.reason == EndReason::Normal;
+    let orderly = !(facts.disturbed || facts.stuck || stalled || late)
+        && matches!(ending.reason, EndReason::Normal | EndReason::ClientLost);
     if orderly && world.client.polite && world.app.polite {
         assert!(passed_up.all, "not all that the client sent has come: {ending:?}\n{}", world.story());
         assert!(passed_down.all, "not all that the app sent has come: {ending:?}\n{}", world.story());

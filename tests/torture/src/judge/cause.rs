@@ -23,7 +23,10 @@ pub(super) fn judge(case: &mut Case<'_>) {
     let (initiator, reason) =
         (line["close.initiator"].as_str().unwrap_or("?"), line["close.reason"].as_str().unwrap_or("?"));
     let allowed: &[(&str, &str)] = match case.fate() {
-        Fate::ClientClose | Fate::ClientFin | Fate::ClientReset => &[("client", "normal")],
+        Fate::ClientClose => &[("client", "normal")],
+        // A client that has ended its direction may still be closed by its app.
+        Fate::ClientFin | Fate::ClientReset if line["close.code"] != 1006 => &[("client", "normal")],
+        Fate::ClientFin | Fate::ClientReset => &[("client", "client_lost")],
         Fate::AppClose => &[("upstream", "normal")],
         Fate::AppFin | Fate::AppReset => &[("upstream", "upstream_lost")],
         Fate::ClientInvalid | Fate::AppInvalid => &[("proxy", "protocol_error")],

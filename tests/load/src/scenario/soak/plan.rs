@@ -46,7 +46,7 @@ impl Way {
         match self {
             Self::ClientClose(code) => ["client", "normal", code_label(code)],
             Self::AppClose(code) => ["upstream", "normal", code_label(code)],
-            Self::ClientReset => ["client", "normal", "1006"],
+            Self::ClientReset => ["client", "client_lost", "1006"],
             Self::AppReset => ["upstream", "upstream_lost", "1012"],
             Self::Mute | Self::Frozen => ["proxy", "heartbeat_timeout", "1012"],
             // The end of the client's direction is the first; the code is that of the Close with which the app answers.

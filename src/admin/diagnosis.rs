@@ -1,0 +1,69 @@
+//! One session's diagnosis: its story in sentences, and the sessions of the same address before and after it.
+
+use std::cmp::Reverse;
+
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+use super::Context;
+use super::answer::{Body, Refusal, json};
+use super::connections;
+use super::story::{self, Line, Surroundings};
+use super::view::{Clock, Conn, Row, State, rows};
+
+/// Sessions of the same address that are listed before and after it, each at most.
+const LISTED: usize = 5;
+
+#[derive(Serialize)]
+struct Diagnosis<'a> {
+    now: f64,
+    generation: u64,
+    connection: Conn<'a>,
+    story: Vec<Line>,
+    /// The address's sessions that opened before it, newest first.
+    before: Neighbours<'a>,
+    /// Those that opened after it, oldest first.
+    after: Neighbours<'a>,
+}
+
+#[derive(Serialize)]
+struct Neighbours<'a> {
+    /// How many are open or remembered, whether listed or not.
+    total: usize,
+    connections: Vec<Conn<'a>>,
+}
+
+/// `GET /v1/connections/{id}/diagnosis`.
+pub(super) fn one(context: &Context, generation: u64, id: &str) -> Result<Response<Body>, Refusal> {
+    let row = connections::row(context, id)?;
+    let clock = Clock::now();
+    let (before, after) = neighbours(&row, rows(&context.registry, State::All));
+    let surroundings = Surroundings { generation, phase: context.shutdown.phase(), before: &before, after: &after };
+    let diagnosis = Diagnosis {
+        now: clock.seconds(),
+        generation,
+        connection: row.show(clock),
+        story: story::of(&row, &surroundings, clock),
+        before: Neighbours::of(&before, clock),
+        after: Neighbours::of(&after, clock),
+    };
+    Ok(json(StatusCode::OK, &diagnosis))
+}
+
+/// The other sessions of the client's address among `all`: those before `row`, newest first, and those after it, oldest
+/// first.
+fn neighbours(row: &Row, all: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
+    let place = |row: &Row| (row.opened_at(), row.id());
+    let others = all.into_iter().filter(|other| other.id() != row.id() && other.client() == row.client());
+    let (mut before, mut after): (Vec<Row>, Vec<Row>) = others.partition(|other| place(other) < place(row));
+    before.sort_unstable_by_key(|row| Reverse(place(row)));
+    after.sort_unstable_by_key(place);
+    (before, after)
+}
+
+impl<'a> Neighbours<'a> {
+    fn of(rows: &'a [Row], clock: Clock) -> Self {
+        let connections = rows.iter().take(LISTED).map(|row| row.show(clock)).collect();
+        Self { total: rows.len(), connections }
+    }
+}

@@ -1,0 +1,190 @@
+//! `pulsegate diagnose`: one session's whole story, or those of one address.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::remote::{Conn, Diagnosis, Remote, RemoteError, Where, block_on};
+use super::{text, units};
+use crate::config::Cidr;
+
+/// The width of the topics, and of the gap behind them.
+const MARGIN: usize = 13;
+/// The least that is left beside them on a narrow terminal.
+const LEAST: usize = 30;
+
+/// Which session, and how its story is written.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+#[command(after_help = "\
+Of a session that is open: how it was opened, what its heartbeat does, round trips, what is held for which side, and \
+what happens next and when. Of one that has closed: why, which side began it, and which Close either side received. Of \
+both: the sessions of the same address before and after. The proxy remembers the last `admin.closed_sessions` that closed.
+
+Exit codes: 0 all is well, 1 no such session, or no proxy could be asked, 2 wrong usage")]
+pub struct Args {
+    /// The session, by the id that logs and `conns` show
+    #[arg(value_name = "ID", value_parser = id, group = "which")]
+    id: Option<String>,
+    /// Those of clients in this network, or of this address, newest first
+    #[arg(long, value_name = "CIDR", group = "which")]
+    client: Option<Cidr>,
+    /// With --client, no more than so many
+    #[arg(long, value_name = "N", default_value = "3", value_parser = units::number)]
+    limit: u32,
+    /// How the story is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    proxy: Where,
+}
+
+/// How a story is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Sentences, by topic.
+    #[default]
+    Text,
+    /// One JSON object with `total` and `diagnoses`, each as the API answers it.
+    Json,
+}
+
+/// Prints it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let remote = Remote::find(&args.proxy)?;
+    let (diagnoses, total) = block_on(args.ask(&remote))?;
+    if diagnoses.is_empty() {
+        eprintln!("pulsegate: {}", args.nothing());
+        return Ok(ExitCode::FAILURE);
+    }
+    let output = match args.format {
+        Format::Json => {
+            let json = json!({ "total": total, "diagnoses": diagnoses });
+            text::escaped(&format!("{json:#}\n"))
+        }
+        Format::Text => stories(&diagnoses)?,
+    };
+    text::print(&output).context("cannot print")?;
+    let left_out = total.saturating_sub(u64::try_from(diagnoses.len()).unwrap_or(u64::MAX));
+    if left_out > 0 && args.format == Format::Text {
+        eprintln!("pulsegate: {} not shown; --limit {total} shows all", text::sessions(left_out));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The diagnoses as the API gives them, and how many sessions match.
+    async fn ask(&self, remote: &Remote) -> anyhow::Result<(Vec<Value>, u64)> {
+        let Some(client) = self.client else {
+            let id = self.id.as_deref().unwrap_or_default();
+            let found: Vec<Value> = diagnosis(remote, id).await?.into_iter().collect();
+            return Ok((found, 1));
+        };
+        let query = [("state", "all".to_owned()), ("client", client.to_string()), ("sort", "-opened".to_owned())];
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let list = remote.connections(&query, Some(limit)).await?;
+        let mut found = Vec::new();
+        for conn in &list.list {
+            // One that closed meanwhile may be forgotten already.
+            found.extend(diagnosis(remote, &Conn::deserialize(conn)?.id).await?);
+        }
+        Ok((found, list.total))
+    }
+
+    /// The reason why there is no session to print.
+    fn nothing(&self) -> String {
+        let remembered = "the proxy remembers the last `admin.closed_sessions` that closed, 1000 by default";
+        match (&self.id, self.client) {
+            (_, Some(client)) => format!("no session of {client} is open or remembered; {remembered}"),
+            (id, None) => format!(
+                "no session {} is open or remembered; `pulsegate conns --state all` lists those that are, and {remembered}",
+                id.as_deref().unwrap_or_default()
+            ),
+        }
+    }
+}
+
+fn id(text: &str) -> Result<String, String> {
+    let hint = "`pulsegate conns --state all` lists them, --client names an address instead";
+    units::id(text).ok_or_else(|| format!("an id is 16 hexadecimal digits; {hint}"))
+}
+
+/// The diagnosis of `id`; `None` if there is no such session.
+async fn diagnosis(remote: &Remote, id: &str) -> Result<Option<Value>, RemoteError> {
+    match remote.get(&format!("/v1/connections/{id}/diagnosis")).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_called("not_found") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The stories one below the other, as wide as the terminal.
+fn stories(diagnoses: &[Value]) -> anyhow::Result<String> {
+    let width = text::width();
+    let mut all = String::new();
+    for diagnosis in diagnoses {
+        let Diagnosis { story } = Diagnosis::deserialize(diagnosis)
+            .context("this proxy is of another version of pulsegate; --format json shows its answer as it is")?;
+        if !all.is_empty() {
+            all.push('\n');
+        }
+        for paragraph in story {
+            let topic = text::printable(&paragraph.topic);
+            let text = text::printable(&paragraph.text);
+            let room = width.map_or(usize::MAX, |width| width.saturating_sub(MARGIN).max(LEAST));
+            for (at, line) in wrapped(&text, room).into_iter().enumerate() {
+                let margin = if at == 0 { topic.as_str() } else { "" };
+                all.push_str(format!("{margin:MARGIN$}{line}").trim_end());
+                all.push('\n');
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// `text` in lines of at most `width` characters, broken at blanks; a longer word has a line of its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut length = 0;
+    for word in text.split(' ') {
+        let more = word.chars().count();
+        if length > 0 && length + 1 + more > width {
+            lines.push(String::new());
+            length = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            if length > 0 {
+                line.push(' ');
+                length += 1;
+            }
+            line.push_str(word);
+            length += more;
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_whole_and_lines_within_the_width() {
+        assert_eq!(wrapped("one two three", usize::MAX), ["one two three"]);
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("one incomprehensible", 5), ["one", "incomprehensible"]);
+        assert_eq!(wrapped("größe größe", 11), ["größe größe"]);
+        assert_eq!(wrapped("", 7), [""]);
+    }
+
+    #[test]
+    fn topics_stand_in_a_margin_and_nothing_moves_the_cursor() {
+        let story =
+            |text: &str| json!({ "story": [{ "topic": "opened", "text": text }, { "topic": "a\x1bb", "text": "x" }] });
+        let text = stories(&[story("one\x1b[2J"), story("two")]).expect("a story");
+        let first = "opened       one\u{fffd}[2J\na\u{fffd}b          x\n";
+        assert_eq!(text, format!("{first}\nopened       two\na\u{fffd}b          x\n"));
+    }
+}

@@ -1,0 +1,64 @@
+//! Remedies for command lines that other programs would take.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// Words in the place of a command, and the command that is meant.
+const COMMANDS: [(&[&str], &str); 5] = [
+    (&["start", "serve", "server", "up", "proxy", "daemon"], "run"),
+    (&["validate", "test", "lint", "configtest", "verify"], "check"),
+    (&["stop", "shutdown", "quit"], "drain"),
+    (&["list", "ls", "ps", "sessions", "connections"], "conns"),
+    (&["disconnect", "close"], "kill"),
+];
+
+/// Flags, and what is meant by them.
+const FLAGS: [(&[&str], &str); 7] = [
+    (&["--port", "-p", "--bind", "--address", "--host", "-l"], "--listen ADDRESS:PORT, as in --listen 0.0.0.0:8443"),
+    (
+        &["--to", "--target", "--backend", "--app", "--upstream"],
+        "--upstream URL, as in --upstream http://127.0.0.1:3000",
+    ),
+    (&["--cert", "--crt", "--tls-cert", "--ssl-cert", "--tls-certificate"], "--certificate FILE"),
+    (&["--key", "--tls-key", "--ssl-key", "--tls-private-key"], "--private-key FILE"),
+    (&["--file", "-f", "--conf", "--configuration", "--config-file"], "-c FILE"),
+    (&["--verbose", "-v", "--debug", "--log"], "--log-level debug"),
+    (&["--json"], "--log-format json"),
+];
+
+/// `error` with a tip that names what was meant by one of `arguments`, the program among them, where that is known.
+pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<Item = String>) -> clap::Error {
+    let context = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        _ => None,
+    };
+    let tip = match error.kind() {
+        ErrorKind::InvalidSubcommand => context(&error, ContextKind::InvalidSubcommand).and_then(|word| {
+            let (_, command) = COMMANDS.iter().find(|(words, _)| words.contains(&word.as_str()))?;
+            Some(format!("the command is `pulsegate {command}`"))
+        }),
+        ErrorKind::UnknownArgument => context(&error, ContextKind::InvalidArg).and_then(|flag| {
+            let flag = flag.split(['=', ' ']).next().unwrap_or_default();
+            let (_, meant) = FLAGS.iter().find(|(flags, _)| flags.contains(&flag))?;
+            match arguments.nth(1).as_deref() {
+                Some("run" | "check" | "config") => Some(format!("the flag is {meant}")),
+                // It stands behind the port there, and the app is named by another flag.
+                Some("dev") if meant.starts_with("--listen") => Some("the flag is --listen 127.0.0.1:PORT".to_owned()),
+                Some("dev") if meant.starts_with("--upstream") => {
+                    Some("the flag is --to URL, as in --to http://127.0.0.1:3000".to_owned())
+                }
+                Some(first) if first.starts_with('-') => {
+                    Some(format!("the command comes first: pulsegate run {meant}"))
+                }
+                _ => None,
+            }
+        }),
+        _ => None,
+    };
+    if let Some(tip) = tip {
+        // The guess from the letters alone is another one.
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
