@@ -19,7 +19,8 @@ const CLIENT_GONE: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Access {
     counts: Arc<RouteMetrics>,
-    asked: lines::Asked,
+    /// `None` where no line is written.
+    asked: Option<lines::Asked>,
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
@@ -43,10 +44,10 @@ enum Upstream {
 }
 
 impl Access {
-    pub(super) fn begin<B>(connection: &Arc<Connection>, route: Arc<Route>, request: &Request<B>) -> Box<Self> {
+    pub(super) fn begin<B>(connection: &Arc<Connection>, route: &Arc<Route>, request: &Request<B>) -> Box<Self> {
         Box::new(Self {
-            counts: Arc::clone(connection.rules.counts(&route)),
-            asked: asked(connection, route, request),
+            counts: Arc::clone(connection.rules.counts(route)),
+            asked: lines::is_access_logged().then(|| asked(connection, Arc::clone(route), request)),
             method: request.method().clone(),
             begun: Instant::now(),
             status: None,
@@ -109,21 +110,23 @@ impl Drop for Access {
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let duration = self.begun.elapsed();
         self.counts.request(self.method.as_str(), status, duration);
-        lines::http_access(&lines::Access {
-            asked: &self.asked,
-            method: self.method.as_str(),
-            status,
-            reason: self.reason,
-            error: self.error.as_deref(),
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
-            bytes_out: self.bytes_out,
-            complete: self.complete,
-            duration,
-            upstream: match self.upstream {
-                Upstream::Unasked => None,
-                Upstream::Asked(since) => Some(since.elapsed()),
-                Upstream::Took(took) => Some(took),
-            },
-        });
+        if let Some(asked) = &self.asked {
+            lines::http_access(&lines::Access {
+                asked,
+                method: self.method.as_str(),
+                status,
+                reason: self.reason,
+                error: self.error.as_deref(),
+                bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+                bytes_out: self.bytes_out,
+                complete: self.complete,
+                duration,
+                upstream: match self.upstream {
+                    Upstream::Unasked => None,
+                    Upstream::Asked(since) => Some(since.elapsed()),
+                    Upstream::Took(took) => Some(took),
+                },
+            });
+        }
     }
 }

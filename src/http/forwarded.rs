@@ -1,14 +1,15 @@
 //! Where a request comes from: what is believed of it, and what the app is told.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Once;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
-use super::Peer;
 use super::headers::CLIENT_CERTIFICATE;
+use super::{Peer, plain_port};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::telemetry::lines::{self, Client};
 
@@ -18,6 +19,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Fields that a request gets, at most.
+const OWN_FIELDS: usize = 10;
 
 /// Fields that only a proxy may set, and that this one sets; those of an untrusted peer are replaced.
 const CLAIMS: [HeaderName; 8] = [
@@ -30,6 +34,55 @@ const CLAIMS: [HeaderName; 8] = [
     CLIENT_CERTIFICATE,
     REQUEST_ID,
 ];
+
+/// What the app is told of clients, and by which of its own fields it may not be told, made ready for each request.
+#[derive(Debug)]
+pub(super) struct Policy {
+    settings: Forwarded,
+    /// For each length, the first letters of fields that an untrusted peer may not send: nearly every field of a request is
+    /// found to be none of them by a look here.
+    shapes: [u32; SHAPES],
+}
+
+/// Lengths of names that are told apart; longer ones count as the longest.
+const SHAPES: usize = 48;
+
+/// The bit of a name among those of its length.
+fn shape(name: &str) -> (usize, u32) {
+    let first = name.as_bytes().first().copied().unwrap_or_default();
+    (name.len().min(SHAPES - 1), 1 << (first % 32))
+}
+
+impl From<Forwarded> for Policy {
+    fn from(settings: Forwarded) -> Self {
+        let mut shapes = [0; SHAPES];
+        for name in CLAIMS.iter().map(HeaderName::as_str).chain(settings.strip.iter().map(|name| &**name)) {
+            let (len, letter) = shape(name);
+            shapes[len] |= letter;
+        }
+        Self { settings, shapes }
+    }
+}
+
+impl Deref for Policy {
+    type Target = Forwarded;
+
+    fn deref(&self) -> &Forwarded {
+        &self.settings
+    }
+}
+
+impl Policy {
+    /// Whether a field is removed from the requests of untrusted peers.
+    fn removes(&self, name: &HeaderName) -> bool {
+        let (len, letter) = shape(name.as_str());
+        self.shapes[len] & letter != 0 && (CLAIMS.contains(name) || self.is_listed(name))
+    }
+
+    fn is_listed(&self, name: &HeaderName) -> bool {
+        self.strip.iter().any(|listed| **listed == *name.as_str())
+    }
+}
 
 /// Logs the first field of `forwarded.strip` that is removed, once in the life of the process.
 static FIRST_STRIPPED: Once = Once::new();
@@ -85,39 +138,47 @@ pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, 
 /// claims are replaced, and the fields of `forwarded.strip` removed. A trusted one is another proxy: its address is added to
 /// the lists (`X-Forwarded-For`, `Forwarded`), and what it says in the fields that have one value stands. `host` is the
 /// authority of the request.
-pub(super) fn tell(settings: &Forwarded, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
+pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
+    // Rather than grow for one field after another.
+    headers.reserve(OWN_FIELDS);
     // A v4 client of a dual-stack listener is a v4 client.
     let address = peer.address.ip().to_canonical();
-    if !trusts(settings, address) {
+    let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
+    if trusts(policy, address) {
+        let client = client(policy, peer.address, headers).address();
+        let scheme = settle(headers, FORWARDED_PROTO, || HeaderValue::from_static(own_scheme));
+        let asked_for = settle(headers, FORWARDED_HOST, || host.clone());
+        settle(headers, FORWARDED_PORT, || port(&asked_for, &scheme));
+        settle(headers, REAL_IP, || address_value(client));
+        append(headers, FORWARDED_FOR, peer.told().as_bytes());
+    } else {
         // Without TLS every connection comes from a trusted proxy, and where a PROXY header names a client behind that,
         // the proxy still decides on the scheme: only it knows whether the client uses TLS.
-        let scheme = if peer.tls.is_none() { single(headers, &FORWARDED_PROTO) } else { None };
-        for name in &CLAIMS {
-            headers.remove(name);
-        }
-        strip(settings, headers, peer.address);
-        headers.extend(scheme.map(|scheme| (FORWARDED_PROTO, scheme)));
+        let told_scheme = if peer.tls.is_none() { single(headers, &FORWARDED_PROTO) } else { None };
+        strip(policy, headers, peer.address);
+        let scheme = told_scheme.unwrap_or_else(|| HeaderValue::from_static(own_scheme));
+        let port = port(host, &scheme);
+        headers.insert(FORWARDED_PROTO, scheme);
+        headers.insert(FORWARDED_HOST, host.clone());
+        headers.insert(FORWARDED_PORT, port);
+        let address = peer.told();
+        headers.insert(REAL_IP, address.clone());
+        headers.insert(FORWARDED_FOR, address.clone());
     }
-    let own_scheme = if peer.tls.is_some() { "https" } else { "http" };
-    let client = client(settings, peer.address, headers).address();
-    let scheme = settle(headers, FORWARDED_PROTO, || HeaderValue::from_static(own_scheme));
-    let asked_for = settle(headers, FORWARDED_HOST, || host.clone());
-    settle(headers, FORWARDED_PORT, || port(&asked_for, &scheme).into());
-    settle(headers, REAL_IP, || HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII"));
-    append(headers, FORWARDED_FOR, address.to_string().as_bytes());
-    if settings.rfc7239 {
+    if policy.rfc7239 {
         append(headers, FORWARDED, &element(address, host, own_scheme));
     }
     headers.entry(REQUEST_ID).or_insert_with(new_request_id);
 }
 
 /// Removes the fields by which an app might take the client for another one.
-fn strip(settings: &Forwarded, headers: &mut HeaderMap, peer: SocketAddr) {
-    let is_listed = |name: &&HeaderName| settings.strip.iter().any(|listed| **listed == *name.as_str());
-    let listed: Vec<HeaderName> = headers.keys().filter(is_listed).cloned().collect();
-    for name in &listed {
+fn strip(policy: &Policy, headers: &mut HeaderMap, peer: SocketAddr) {
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| policy.removes(name)).cloned().collect();
+    for name in &removed {
         headers.remove(name);
-        FIRST_STRIPPED.call_once(|| lines::header_stripped(peer, name.as_str()));
+        if !CLAIMS.contains(name) {
+            FIRST_STRIPPED.call_once(|| lines::header_stripped(peer, name.as_str()));
+        }
     }
 }
 
@@ -141,9 +202,16 @@ fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 }
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.
-fn port(host: &HeaderValue, scheme: &HeaderValue) -> u16 {
-    let named = Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16());
-    named.unwrap_or(if scheme == "http" { 80 } else { 443 })
+fn port(host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
+    let named = plain_port(host.as_bytes())
+        .unwrap_or_else(|| Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16()));
+    let implied = || HeaderValue::from_static(if scheme == "http" { "80" } else { "443" });
+    named.map_or_else(implied, HeaderValue::from)
+}
+
+/// An address as a field value.
+pub(super) fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII")
 }
 
 fn trusts(settings: &Forwarded, address: IpAddr) -> bool {
@@ -200,7 +268,8 @@ fn address(node: &[u8]) -> Option<IpAddr> {
 }
 
 fn new_request_id() -> HeaderValue {
-    HeaderValue::try_from(format!("{:032x}", fastrand::u128(..))).expect("hexadecimal digits are visible ASCII")
+    let id = data_encoding::HEXLOWER.encode(&fastrand::u128(..).to_be_bytes());
+    HeaderValue::try_from(id).expect("hexadecimal digits are visible ASCII")
 }
 
 #[cfg(test)]
@@ -229,7 +298,7 @@ mod tests {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
         let mut headers = map(fields);
-        tell(&settings(rfc7239), &mut headers, &HeaderValue::from_static(host), &peer);
+        tell(&settings(rfc7239).into(), &mut headers, &HeaderValue::from_static(host), &peer);
         assert!(headers.remove(REQUEST_ID).is_some(), "every request has an id");
         headers
     }
@@ -321,7 +390,7 @@ mod tests {
         let none = Forwarded { strip: Vec::new(), ..settings(false) };
         let mut headers = map(&claims);
         let peer = Peer::at("192.0.2.7:9".parse().unwrap());
-        tell(&none, &mut headers, &HeaderValue::from_static("a"), &peer);
+        tell(&none.into(), &mut headers, &HeaderValue::from_static("a"), &peer);
         assert!(claims.iter().all(|(name, _)| headers.contains_key(*name)), "{headers:?}");
     }
 
@@ -340,7 +409,12 @@ mod tests {
     fn without_tls_the_scheme_is_the_one_that_the_proxy_states() {
         let scheme = |peer: &str, fields: &[(&'static str, &'static str)]| {
             let mut headers = map(fields);
-            tell(&settings(false), &mut headers, &HeaderValue::from_static("a"), &Peer::at(peer.parse().unwrap()));
+            tell(
+                &settings(false).into(),
+                &mut headers,
+                &HeaderValue::from_static("a"),
+                &Peer::at(peer.parse().unwrap()),
+            );
             let field = |name: &str| headers[name].to_str().unwrap().to_owned();
             (field("x-forwarded-proto"), field("x-forwarded-for"), field("x-forwarded-port"))
         };
@@ -365,7 +439,7 @@ mod tests {
         let id = |peer: &str| {
             let mut headers = map(&[("x-request-id", "abc")]);
             let peer = Peer::at(peer.parse().expect(peer));
-            tell(&settings(false), &mut headers, &HeaderValue::from_static("a"), &peer);
+            tell(&settings(false).into(), &mut headers, &HeaderValue::from_static("a"), &peer);
             headers[REQUEST_ID].clone()
         };
         assert_eq!(id("10.0.0.1:9"), "abc");

@@ -180,6 +180,8 @@ impl<C: Leg + Send + 'static> Driver<C> {
         let keepalive = KeepAlive::new(pings, &limits, Instant::now());
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         wire.cork();
+        // Each stream gets a copy of the peer, with this in it.
+        let _ = peer.told();
         let inflows = Inflows::default();
         let held = Held::new(edge.metrics.memory());
         Self {

@@ -9,8 +9,8 @@ use hyper::header::{
     HOST, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use super::forwarded::Policy;
 use super::{Peer, forwarded};
-use crate::config::Forwarded;
 
 /// Fields that concern one connection only (RFC 9110 §7.6.1) and end here whether `Connection` names them or not.
 /// `Trailer` is not among them: it announces fields that are passed on.
@@ -48,21 +48,31 @@ pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-for
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included, and announcements of
 /// trailers that are not passed on. Returns the nominated fields, which are no trailers of the message either.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Vec<HeaderName> {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .collect();
-    // Most messages have none of them: looking at what is there costs less than looking up all that might be.
-    let present: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
+    // Most messages have none of them: one walk over what is there costs less than looking up all that might be.
+    let (mut nominated, mut present, mut announces) = (Vec::new(), Vec::new(), false);
+    for name in headers.keys() {
+        if is_hop_by_hop(name) {
+            present.push(name.clone());
+            if *name == CONNECTION {
+                let tokens = headers.get_all(CONNECTION).iter();
+                let tokens = tokens.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+                nominated.extend(tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok()));
+            }
+        }
+        announces |= *name == TRAILER;
+    }
     for name in nominated.iter().chain(&present) {
         headers.remove(name);
     }
-    if headers.contains_key(TRAILER) {
+    if announces && headers.contains_key(TRAILER) {
         announce(headers, &nominated);
     }
     nominated
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // Most names have another length.
+    matches!(name.as_str().len(), 2 | 7 | 10 | 14 | 16 | 17) && HOP_BY_HOP.contains(name)
 }
 
 /// Removes from trailers what must not pass a proxy: fields of one connection (RFC 9110 §7.6.1), among them those
@@ -105,12 +115,7 @@ fn is_trailer(name: &HeaderName, nominated: &[HeaderName]) -> bool {
 /// asked for.
 ///
 /// Returns the fields that `Connection` nominates.
-pub(super) fn to_upstream(
-    headers: &mut HeaderMap,
-    host: HeaderValue,
-    peer: &Peer,
-    settings: &Forwarded,
-) -> Vec<HeaderName> {
+pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, policy: &Policy) -> Vec<HeaderName> {
     let trailers = accepts_trailers(headers);
     let nominated = strip_hop_by_hop(headers);
     headers.remove(CONNECTION_ID);
@@ -122,7 +127,7 @@ pub(super) fn to_upstream(
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    forwarded::tell(settings, headers, &host, peer);
+    forwarded::tell(policy, headers, &host, peer);
     if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
         headers.insert(CLIENT_CERTIFICATE, certificate.forwarded());
     }
@@ -137,9 +142,27 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &impl Body) {
         return;
     }
     match body.size_hint().exact() {
+        Some(length) if states(headers, length) => {}
         Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
         None => drop(headers.remove(CONTENT_LENGTH)),
     }
+}
+
+/// Whether one `Content-Length` states `length`, in digits without a zero in front.
+fn states(headers: &HeaderMap, length: u64) -> bool {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let (Some(mut digits), None) = (lines.next(), lines.next()) else { return false };
+    let mut left = length;
+    while let [rest @ .., digit] = digits {
+        if u64::from(*digit) != u64::from(b'0') + left % 10 {
+            return false;
+        }
+        (digits, left) = (rest, left / 10);
+        if left == 0 {
+            return digits.is_empty();
+        }
+    }
+    false
 }
 
 /// As [`frame`], for a request: hyper believes that a GET has no body unless it is told.
@@ -172,6 +195,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::config::Forwarded;
     use crate::http::{ClientCertificate, Protocol, TlsFacts};
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -189,7 +213,7 @@ mod tests {
 
     fn sent(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = map(fields);
-        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer(), &Forwarded::default());
+        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer(), &Forwarded::default().into());
         assert!(headers.remove("x-request-id").is_some_and(|id| id.len() == 32));
         headers
     }
@@ -289,7 +313,7 @@ mod tests {
         let tls = TlsFacts { client: Some(Arc::new(certificate)), ..peer().tls.unwrap() };
         let peer = Peer { tls: Some(tls), ..peer() };
         let mut headers = map(&[("x-forwarded-client-cert", "Hash=0"), ("x-forwarded-client-cert", "Hash=1")]);
-        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer, &Forwarded::default());
+        to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer, &Forwarded::default().into());
         let told: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
         assert_eq!(told, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
     }

@@ -287,21 +287,21 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
     let routes = &connection.rules.routes;
     let found = routes.find(named.host(), &target::path(&request));
     let is_clear = found.is_some();
-    let route = Arc::clone(found.unwrap_or_else(|| routes.default()));
-    let host = named.or_of(connection.rules.upstream(&route));
+    let route = found.unwrap_or_else(|| routes.default());
+    let host = named.or_of(connection.rules.upstream(route));
     if upgrade::wanted(&request) {
         if !is_clear {
             connection.keep(client);
-            let asking = switch::Asking::begin(connection, route, &request);
+            let asking = switch::Asking::begin(connection, Arc::clone(route), &request);
             return switch::refuse(connection, &Refusal::Path, asking, request.headers().get(ACCEPT));
         }
         // Boxed: every plain request's future would be as large as that of an upgrade.
-        return Box::pin(switch::switch(connection, route, host, request, client)).await;
+        return Box::pin(switch::switch(connection, Arc::clone(route), host, request, client)).await;
     }
     // An upgrade to anything else (h2c, say) is not taken. RFC 9110 §7.8 leaves that to the server, and whoever
     // offers one must be ready to go on without: the request is as good as any other.
     connection.keep(client);
-    let access = Access::begin(connection, Arc::clone(&route), &request);
+    let access = Access::begin(connection, route, &request);
     let refuse = |status, reason, access| reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
     match host {
         // RFC 8441 §4 has no word for it, RFC 9220 §3 does.
@@ -317,13 +317,13 @@ async fn respond(connection: &Arc<Connection>, request: Request<Upload>, client:
         _ if !headers::at_most_chunked(request.headers()) => {
             refuse(StatusCode::NOT_IMPLEMENTED, "transfer_encoding", access)
         }
-        Some(host) => forward::forward(connection, access, &route, host, request).await,
+        Some(host) => forward::forward(connection, access, route, host, request).await,
     }
 }
 
 /// Refuses a request of a client that is no trusted proxy, on a port where only these are served. The connection ends.
 fn forbid(connection: &Arc<Connection>, request: &Request<Upload>) -> Response<Reply> {
-    let access = Access::begin(connection, Arc::clone(connection.rules.routes.default()), request);
+    let access = Access::begin(connection, connection.rules.routes.default(), request);
     let accept = request.headers().get(ACCEPT);
     let mut response = reply::explain(StatusCode::FORBIDDEN, "untrusted_peer", accept, Some(access));
     if connection.peer.protocol() == Protocol::H1 {
@@ -385,6 +385,9 @@ impl Named {
 /// Whether `text` is a host, a port behind it or not, and nothing else: a user before it would only hide which host it
 /// is (RFC 9110 §4.2.4).
 fn is_authority(text: &[u8]) -> bool {
+    if plain_port(text).is_some() {
+        return true;
+    }
     // A port may be left out behind its colon (RFC 3986 §3.2.3).
     let is_port = |port: &str| match port.strip_prefix(':') {
         Some(digits) => {
@@ -396,6 +399,24 @@ fn is_authority(text: &[u8]) -> bool {
         let (host, text) = (authority.host(), authority.as_str());
         !host.is_empty() && text.strip_prefix(host).is_some_and(is_port)
     })
+}
+
+/// The port of an authority that is a name or an IPv4 address, with a port or not, as nearly every one is. `None` for all
+/// others, good or not: these take a parser.
+fn plain_port(authority: &[u8]) -> Option<Option<u16>> {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let len = authority.iter().position(|byte| !is_of_name(byte)).unwrap_or(authority.len());
+    match &authority[len..] {
+        _ if len == 0 => None,
+        [] => Some(None),
+        [b':', digits @ ..] if matches!(digits.len(), 1..=5) => {
+            let number = digits
+                .iter()
+                .try_fold(0_u32, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')));
+            number.and_then(|number| u16::try_from(number).ok()).map(Some)
+        }
+        _ => None,
+    }
 }
 
 fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {

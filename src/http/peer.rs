@@ -1,9 +1,11 @@
 //! The client of a connection, and what was settled before its first request.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::ClientCertificate;
+use hyper::header::HeaderValue;
+
+use super::{ClientCertificate, forwarded};
 
 /// Whom a connection leads to.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Peer {
     pub cleartext: Protocol,
     /// Whether every request is answered with 403: without TLS only trusted proxies are served.
     pub forbidden: bool,
+    /// The client's address as a field value, once it was asked for.
+    pub told: OnceLock<HeaderValue>,
 }
 
 /// What a TLS handshake settled.
@@ -58,7 +62,13 @@ impl Protocol {
 impl Peer {
     /// A client at `address` that speaks HTTP/1.1 without TLS and is served.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, local: None, tls: None, cleartext: Protocol::H1, forbidden: false }
+        Self { address, local: None, tls: None, cleartext: Protocol::H1, forbidden: false, told: OnceLock::new() }
+    }
+
+    /// The client's address as the app is told it, made once for all requests.
+    pub(super) fn told(&self) -> &HeaderValue {
+        // A v4 client of a dual-stack listener is a v4 client.
+        self.told.get_or_init(|| forwarded::address_value(self.address.ip().to_canonical()))
     }
 
     /// What is spoken with it.

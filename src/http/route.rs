@@ -23,6 +23,9 @@ impl Routes {
     /// the app's would be under another route's rules than it has: `None`. Of dot segments nobody knows where they lead:
     /// they are `None` as soon as there are two routes to choose from. No client sends them (RFC 3986 §5.2.4).
     pub(super) fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<Route>> {
+        if let [only] = &*self.0 {
+            return Some(only);
+        }
         let host = host.map(bare_host);
         let is_host = |route: &&Arc<Route>| match (&route.host, &host) {
             (None, _) => true,

@@ -7,9 +7,10 @@ use hyper::header::HeaderValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::forwarded::Policy;
 use super::headers;
 use super::route::Routes;
-use crate::config::{EdgeLimits, Forwarded, Http2, Route};
+use crate::config::{EdgeLimits, Http2, Route};
 use crate::generation::Generation;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::Upstream;
@@ -22,7 +23,7 @@ pub(super) struct Rules {
     pub(super) limits: EdgeLimits,
     pub(super) http2: Http2,
     pub(super) routes: Routes,
-    pub(super) forwarded: Forwarded,
+    pub(super) forwarded: Policy,
     pub(super) hsts: Option<HeaderValue>,
     /// How old a session may grow.
     pub(super) max_age: Option<Duration>,
@@ -52,7 +53,7 @@ impl Rules {
             limits: settings.limits,
             http2: settings.listen.http2,
             routes: Routes::new(settings.routes.clone()),
-            forwarded: settings.forwarded.clone(),
+            forwarded: settings.forwarded.clone().into(),
             hsts: settings.tls.terminate().and_then(|tls| tls.hsts).map(headers::transport_security),
             max_age: settings.drain.max_connection_age,
             upstreams: upstreams.collect(),

@@ -295,6 +295,11 @@ pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Optio
     );
 }
 
+/// Whether lines of plain requests are written at all: those of failures are warnings.
+pub fn is_access_logged() -> bool {
+    tracing::enabled!(target: ACCESS, tracing::Level::WARN)
+}
+
 /// A plain request was answered.
 ///
 /// A 5xx is a warning whether it is the proxy's own or the app's: the client got no answer on its merits either way, and

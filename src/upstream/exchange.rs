@@ -1,7 +1,9 @@
 //! One request to the app, one response back.
 
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +19,7 @@ use super::driver::{Hold, drive, drive_upgrade};
 use super::pool::{Connection, Lease};
 use super::target::Rewrite;
 use super::{BUFFER, CROWD, ClientAddresses, Failure, RawTarget, Upload, Upstream, UpstreamStream};
-use crate::suspension::{self, Deadline};
+use crate::suspension::{self, Deadline, Expiry};
 
 impl Upstream {
     /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
@@ -114,7 +116,7 @@ impl Upstream {
             self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
         let (hold, aborted) = Hold::new();
         self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
-        Ok(Lease::new(Connection { sender, flow, hold, client }, Arc::clone(&self.pool)))
+        Ok(Lease::new(Connection { sender, flow, hold, clock: None, client }, Arc::clone(&self.pool)))
     }
 
     async fn exchange(
@@ -128,17 +130,30 @@ impl Upstream {
             lease.connection.flow.restore(rewrite);
         }
         let limit = self.response_timeout();
-        let mut since = Instant::now();
+        let mut deadline = Deadline::since(Instant::now(), limit);
         // Dropping the lease, as the timeout does, closes the connection.
-        let mut answer = pin!(lease.connection.sender.try_send_request(request));
-        let answered = loop {
-            match suspension::within(Deadline::since(since, limit), &mut answer).await {
-                Ok(answered) => break answered,
-                Err(_) => match progress.as_ref().map(|progress| progress.last()) {
-                    Some(later) if later > since => since = later,
-                    _ => return Err(Broken { failure: Failure::Timeout { limit }, unsent: None }),
-                },
+        let Connection { sender, clock, .. } = &mut lease.connection;
+        let mut answer = pin!(sender.try_send_request(request));
+        let answered = poll_fn(|cx| {
+            if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(answered));
             }
+            // That of an earlier request fires early rather than be set with each.
+            let clock = clock.get_or_insert_with(|| Expiry::new(deadline));
+            loop {
+                ready!(Pin::new(&mut *clock).poll(cx));
+                if clock.deadline() == deadline {
+                    match progress.as_ref().map(|progress| Deadline::since(progress.last(), limit)) {
+                        Some(later) if later.at() > deadline.at() => deadline = later,
+                        _ => return Poll::Ready(None),
+                    }
+                }
+                clock.reset(deadline);
+            }
+        })
+        .await;
+        let Some(answered) = answered else {
+            return Err(Broken { failure: Failure::Timeout { limit }, unsent: None });
         };
         match answered {
             Ok(response) => {

@@ -19,6 +19,7 @@ use super::counted::Flow;
 use super::driver::Hold;
 use super::{ClientAddresses, Upload};
 use crate::descriptors::POOLED;
+use crate::suspension::Expiry;
 
 /// The longest that a connection is kept idle; below the 5 s of `server.keepAliveTimeout` in Node.
 const IDLE_MAX: Duration = Duration::from_secs(4);
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<Upload>,
     pub(super) flow: Arc<Flow>,
     pub(super) hold: Hold,
+    /// The time that the app has to respond; set lazily, once for several requests.
+    pub(super) clock: Option<Expiry>,
     /// The one that its PROXY header names; `None` where it has none, or one of the proxy's own.
     pub(super) client: Option<ClientAddresses>,
 }

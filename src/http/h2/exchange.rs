@@ -138,7 +138,7 @@ async fn respond_to(
     let rules = &connection.rules;
     if let Some((status, reason)) = refusal(&request, &rules.limits) {
         let routes = &rules.routes;
-        let route = Arc::clone(routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default()));
+        let route = routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default());
         let access = Access::begin(&connection, route, &request);
         let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
         return transport_security(&connection, refused);

@@ -120,16 +120,15 @@ impl Blocks {
             let name = self.literal_name(&mut rest, is_indexed)?;
             found.has_pseudo |= name.is_pseudo;
             let value = rest.string()?;
-            let path = if name.is_path() { value.odd()? } else { None };
+            let (len, is_odd) = if name.is_path() { value.look()? } else { (value.len()?, false) };
+            let path = if is_odd { Some(value.text()?) } else { None };
             if is_indexed {
-                self.insert(name, value.len()?, path.as_deref());
+                self.insert(name, len, path.as_deref());
             }
             if let Some(path) = path {
                 let end = block.len() - rest.0.len();
                 odd.push((end - value.bytes.len()..end, value.is_coded));
                 found.path = Some(path);
-            } else if !is_indexed {
-                value.len()?;
             }
         }
         Ok(found)
@@ -254,14 +253,22 @@ impl Text<'_> {
         if self.is_coded { huffman::symbols(self.bytes) } else { Ok(self.bytes.len()) }
     }
 
-    /// The text, if it is a path that the library does not tell as it was sent.
-    fn odd(&self) -> Result<Option<Box<[u8]>>, Undecodable> {
-        let is_odd = |text: &[u8]| text.iter().any(|byte| upstream::is_refused(*byte) || *byte == b'#');
+    /// The length of a path, and whether the library does not tell it as it was sent.
+    fn look(&self) -> Result<(usize, bool), Undecodable> {
+        let is_odd = |byte: u8| upstream::is_refused(byte) || byte == b'#';
         if self.is_coded {
-            let text = huffman::decode(self.bytes)?;
-            return Ok(is_odd(&text).then(|| text.into()));
+            let (mut len, mut found) = (0, false);
+            huffman::each(self.bytes, |byte| {
+                len += 1;
+                found |= is_odd(byte);
+            })?;
+            return Ok((len, found));
         }
-        Ok(is_odd(self.bytes).then(|| self.bytes.into()))
+        Ok((self.bytes.len(), self.bytes.iter().copied().any(is_odd)))
+    }
+
+    fn text(&self) -> Result<Box<[u8]>, Undecodable> {
+        if self.is_coded { Ok(huffman::decode(self.bytes)?.into()) } else { Ok(self.bytes.into()) }
     }
 
     fn begins_with_colon(&self) -> bool {

@@ -30,6 +30,35 @@ const CODES: [(u32, u64); 21] = [
 /// The first 32 bits of the symbol that ends a string, which none may contain (RFC 7541 §5.2).
 const END_OF_STRING: u64 = 0xffff_fffc;
 
+/// For each length the first 32 bits of its first code, and the index of that code's symbol.
+const FIRST: [(u64, u64); CODES.len()] = {
+    let mut first = [(0, 0); CODES.len()];
+    let (mut class, mut start, mut index) = (0, 0, 0);
+    while class < CODES.len() {
+        let (len, end) = CODES[class];
+        first[class] = (start, index);
+        index += (end - start) >> (32 - len);
+        start = end;
+        class += 1;
+    }
+    first
+};
+
+/// The index of the length of a code by its first eight bits: no code of up to eight bits shares them with a longer one,
+/// and for longer ones this is the least that it may be.
+const BY_OCTET: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let (mut octet, mut class) = (0, 0_u8);
+    while octet < lengths.len() {
+        while (octet as u64) << 24 >= CODES[class as usize].1 {
+            class += 1;
+        }
+        lengths[octet] = class;
+        octet += 1;
+    }
+    lengths
+};
+
 /// The symbols in the order of their codes.
 const SYMBOLS: [u8; 256] = [
     48, 49, 50, 97, 99, 101, 105, 111, 115, 116, 32, 37, 45, 46, 47, 51, 52, 53, 54, 55, 56, 57, 61, 65, 95, 98, 100,
@@ -63,11 +92,7 @@ struct Code {
 
 impl Code {
     fn symbol(self) -> u8 {
-        let (mut first, mut start) = (0, 0);
-        for (len, end) in &CODES[..self.class] {
-            first += (end - start) >> (32 - len);
-            start = *end;
-        }
+        let (start, first) = FIRST[self.class];
         let index = first + ((self.ahead - start) >> (32 - CODES[self.class].0));
         usize::try_from(index).ok().and_then(|index| SYMBOLS.get(index)).copied().unwrap_or_default()
     }
@@ -78,6 +103,11 @@ pub(super) fn symbols(bytes: &[u8]) -> Result<usize, Undecodable> {
     let mut count = 0;
     walk(bytes, |_| count += 1)?;
     Ok(count)
+}
+
+/// Gives `symbol` each of the symbols that `bytes` stand for.
+pub(super) fn each(bytes: &[u8], mut symbol: impl FnMut(u8)) -> Result<(), Undecodable> {
+    walk(bytes, |code| symbol(code.symbol()))
 }
 
 /// Returns what `bytes` stand for.
@@ -122,7 +152,9 @@ fn walk(bytes: &[u8], mut each: impl FnMut(Code)) -> Result<(), Undecodable> {
         if held < 8 && ahead == u64::from(u32::MAX) {
             return Ok(());
         }
-        let class = CODES.iter().position(|(_, end)| ahead < *end).ok_or(Undecodable)?;
+        let least = usize::from(BY_OCTET[usize::from((ahead >> 24) as u8)]);
+        let beyond = CODES[least..].iter().position(|(_, end)| ahead < *end).ok_or(Undecodable)?;
+        let class = least + beyond;
         let len = CODES[class].0;
         if len > held || ahead >= END_OF_STRING {
             return Err(Undecodable);
