@@ -62,7 +62,9 @@ impl Access {
 
     /// The request is handed to the app's side, with these headers and this body.
     pub(super) fn forwarded(&mut self, headers: &HeaderMap, upload: Option<Arc<UploadProgress>>) {
-        self.asked.request_id = forwarded::request_id(headers).map(lines::words);
+        if let Some(asked) = &mut self.asked {
+            asked.request_id = forwarded::request_id(headers).map(lines::words);
+        }
         self.upload = upload;
         self.upstream = Upstream::Asked(Instant::now());
     }

@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::access::Access;
 use super::reply::{self, Reply};
-use super::{Connection, forwarded, headers, target};
+use super::{Connection, Protocol, forwarded, headers, target};
 use crate::config::Route;
 use crate::telemetry::lines::Client;
 use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};
@@ -33,7 +33,9 @@ pub(super) async fn forward(
     let client = client_addresses(connection, app, request.headers());
     let request = outbound(request, host, connection);
     access.forwarded(request.headers(), request.body().progress());
-    let (status, reason) = match app.send(request, client, stall).await {
+    // In HTTP/2 header names are in lower case, both ways (RFC 9113 §8.2).
+    let keeps_case = connection.peer.protocol() == Protocol::H1;
+    let (status, reason) = match app.send(request, client, stall, keeps_case).await {
         Ok((response, lease)) => match unrelayable(&response) {
             None => {
                 access.answered(response.status());

@@ -9,7 +9,7 @@ use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
 use super::headers::CLIENT_CERTIFICATE;
-use super::{Peer, plain_port};
+use super::{Peer, Plain};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::telemetry::lines::{self, Client};
 
@@ -203,8 +203,10 @@ fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.
 fn port(host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
-    let named = plain_port(host.as_bytes())
-        .unwrap_or_else(|| Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16()));
+    let named = match Plain::read(host.as_bytes()) {
+        Some(plain) => plain.port,
+        None => Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16()),
+    };
     let implied = || HeaderValue::from_static(if scheme == "http" { "80" } else { "443" });
     named.map_or_else(implied, HeaderValue::from)
 }
@@ -424,6 +426,34 @@ mod tests {
         // The address of a PROXY header, which stands for the client.
         assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
         assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
+    }
+
+    #[test]
+    fn what_needs_no_parser_is_read_as_the_parser_reads_it() {
+        for text in ["app.example", "APP-1.example:8443", "192.0.2.1:65535", "a:0", "a:00080", "-", "..", "1:1"] {
+            let parsed = Authority::try_from(text).expect(text);
+            assert_eq!(Plain::read(text.as_bytes()), Some(Plain { port: parsed.port_u16() }), "{text}");
+            assert!(text.starts_with(parsed.host()) && !parsed.host().is_empty(), "{text}");
+        }
+        for text in
+            ["", ":80", "a:", "a:65536", "a:123456", "a:+1", "a:b", "u@a", "[::1]:80", "a:1:2", "a_b", "a/", "ä"]
+        {
+            assert_eq!(Plain::read(text.as_bytes()), None, "{text} takes the parser");
+        }
+    }
+
+    #[test]
+    fn each_field_that_is_removed_is_found_by_its_shape() {
+        let long = "x-".repeat(40);
+        let strip = vec![long.as_str().into(), "a".into(), "0-digit".into()];
+        let policy = Policy::from(Forwarded { strip, ..Forwarded::default() });
+        let removed = [long.as_str(), "a", "0-digit"].map(|name| name.parse::<HeaderName>().expect(name));
+        assert!(removed.iter().chain(&CLAIMS).all(|name| policy.removes(name)));
+        for name in ["b", "host", "user-agent", "x-real-ix", "1-digit"] {
+            assert!(!policy.removes(&HeaderName::from_static(name)), "{name}");
+        }
+        let policy = Policy::from(Forwarded::default());
+        assert!(IDENTITY_FIELDS.iter().all(|name| policy.removes(&HeaderName::from_static(name))));
     }
 
     #[test]

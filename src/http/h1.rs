@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,16 +84,22 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
         let ended = {
             let mut parting = pin!(edge.parting());
             let (mut is_parting, mut is_shut) = (false, false);
+            // The task that is woken at the drain. (No budget of the task keeps it from being registered.)
+            let mut woken: Option<Waker> = None;
             poll_fn(|cx| {
                 loop {
                     if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
                         return Poll::Ready(Ended::Http(outcome));
                     }
-                    is_parting = is_parting || parting.as_mut().poll(cx).is_ready();
+                    let is_woken = woken.as_ref().is_some_and(|woken| woken.will_wake(cx.waker()));
+                    if !is_parting && (!is_woken || edge.draining.is_cancelled()) {
+                        is_parting = parting.as_mut().poll(cx).is_ready();
+                        woken = Some(cx.waker().clone());
+                    }
                     // Asked while the last bytes of a response wait, hyper parts with a connection that had offered an
                     // upgrade, and drops them.
                     if !is_parting || is_shut || turns.is_ending() {
-                        return clock.poll(cx, &turns, !edge.draining.is_cancelled());
+                        return clock.poll(cx, &turns, || !edge.draining.is_cancelled());
                     }
                     is_shut = true;
                     Pin::new(&mut http).graceful_shutdown();
@@ -205,11 +211,11 @@ impl Clock {
 
     /// Completes when a head is late or, if it `may_park`, the connection has been idle; to be polled after hyper, which
     /// reads what has arrived.
-    fn poll(&mut self, cx: &mut Context<'_>, turns: &Turns, may_park: bool) -> Poll<Ended> {
+    fn poll(&mut self, cx: &mut Context<'_>, turns: &Turns, may_park: impl Fn() -> bool) -> Poll<Ended> {
         loop {
             let due = match turns.waiting() {
                 Some(Phase::Head { since }) => Some((since, self.header_read, Ended::LateHead)),
-                Some(Phase::Idle { since }) if may_park => Some((since, self.idle, Ended::Idle(since))),
+                Some(Phase::Idle { since }) if may_park() => Some((since, self.idle, Ended::Idle(since))),
                 _ => None,
             };
             if let Some((since, limit, _)) = due

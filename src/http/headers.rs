@@ -116,11 +116,23 @@ fn is_trailer(name: &HeaderName, nominated: &[HeaderName]) -> bool {
 ///
 /// Returns the fields that `Connection` nominates.
 pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, policy: &Policy) -> Vec<HeaderName> {
-    let trailers = accepts_trailers(headers);
+    // As above: what is there is told by its length.
+    let (mut trailers, mut has_id, mut expects) = (false, false, false);
+    for name in headers.keys() {
+        match name.as_str().len() {
+            2 if *name == TE => trailers = accepts_trailers(headers),
+            6 => expects |= *name == EXPECT,
+            25 => has_id |= *name == CONNECTION_ID,
+            _ => {}
+        }
+    }
     let nominated = strip_hop_by_hop(headers);
-    headers.remove(CONNECTION_ID);
+    if has_id {
+        headers.remove(CONNECTION_ID);
+    }
     // The expectation is met here: hyper sends the 100 when the app's connection asks for the first piece of the body.
-    if headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    let is_met = |expect: &HeaderValue| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if expects && headers.get(EXPECT).is_some_and(is_met) {
         headers.remove(EXPECT);
     }
     if trailers {
@@ -316,6 +328,21 @@ mod tests {
         to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer, &Forwarded::default().into());
         let told: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
         assert_eq!(told, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
+    }
+
+    #[test]
+    fn a_length_is_stated_by_one_line_of_plain_digits() {
+        let states = |lines: &[&'static str], length| {
+            let lines: Vec<_> = lines.iter().map(|line| ("content-length", *line)).collect();
+            states(&map(&lines), length)
+        };
+        for length in [0, 7, 10, 1024, u64::MAX] {
+            assert!(super::states(&HeaderMap::from_iter([(CONTENT_LENGTH, length.into())]), length), "{length}");
+        }
+        for lines in [&[][..], &[""], &["01024"], &["+1024"], &["24"], &["10240"], &["1024, 1024"], &["1024", "1024"]] {
+            assert!(!states(lines, 1024), "{lines:?}");
+        }
+        assert!(!states(&["00"], 0) && !states(&["1"], 0));
     }
 
     #[test]

@@ -385,7 +385,7 @@ impl Named {
 /// Whether `text` is a host, a port behind it or not, and nothing else: a user before it would only hide which host it
 /// is (RFC 9110 §4.2.4).
 fn is_authority(text: &[u8]) -> bool {
-    if plain_port(text).is_some() {
+    if Plain::read(text).is_some() {
         return true;
     }
     // A port may be left out behind its colon (RFC 3986 §3.2.3).
@@ -401,21 +401,28 @@ fn is_authority(text: &[u8]) -> bool {
     })
 }
 
-/// The port of an authority that is a name or an IPv4 address, with a port or not, as nearly every one is. `None` for all
-/// others, good or not: these take a parser.
-fn plain_port(authority: &[u8]) -> Option<Option<u16>> {
-    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let len = authority.iter().position(|byte| !is_of_name(byte)).unwrap_or(authority.len());
-    match &authority[len..] {
-        _ if len == 0 => None,
-        [] => Some(None),
-        [b':', digits @ ..] if matches!(digits.len(), 1..=5) => {
-            let number = digits
-                .iter()
-                .try_fold(0_u32, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')));
-            number.and_then(|number| u16::try_from(number).ok()).map(Some)
+/// An authority that is a name or an IPv4 address, with a port or not, as nearly every one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plain {
+    port: Option<u16>,
+}
+
+impl Plain {
+    /// `None` for all other authorities, good or not: these take a parser.
+    fn read(authority: &[u8]) -> Option<Self> {
+        let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+        let len = authority.iter().position(|byte| !is_of_name(byte)).unwrap_or(authority.len());
+        match &authority[len..] {
+            _ if len == 0 => None,
+            [] => Some(Self { port: None }),
+            [b':', digits @ ..] if matches!(digits.len(), 1..=5) => {
+                let number = digits.iter().try_fold(0_u32, |number, digit| {
+                    digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0'))
+                });
+                Some(Self { port: Some(u16::try_from(number?).ok()?) })
+            }
+            _ => None,
         }
-        _ => None,
     }
 }
 

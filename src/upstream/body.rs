@@ -20,9 +20,9 @@ use super::patience::Clock;
 /// Why a request body broke off.
 type Broken = Box<dyn Error + Send + Sync>;
 
-/// A request body that streams from the client, or none.
+/// A request body that streams from the client, or none. Boxed: requests are moved about, and most have none.
 #[derive(Debug, Default)]
-pub struct Upload(Option<Streaming>);
+pub struct Upload(Option<Box<Streaming>>);
 
 #[derive(Debug)]
 struct Streaming {
@@ -52,7 +52,8 @@ impl Upload {
             return Self(None);
         }
         let incoming = incoming.map_err(Into::into).boxed_unsync();
-        Self(Some(Streaming { incoming, progress: Arc::new(UploadProgress::new()), clock: None, clean: None }))
+        let progress = Arc::new(UploadProgress::new());
+        Self(Some(Box::new(Streaming { incoming, progress, clock: None, clean: None })))
     }
 
     /// As long as it brings 1 KiB in each `time`, or its end. While nobody asks for more of it the time does not run.

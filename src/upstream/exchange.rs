@@ -33,12 +33,13 @@ impl Upstream {
     /// to answer, it may take and send nothing for `stall` before all of the request is taken.
     ///
     /// `client` is `None` but for an app that [`is_told_addresses`](Self::is_told_addresses); it only gets connections that
-    /// were made for the same one.
+    /// were made for the same one. Header names pass in the case in which they were written if the connection `keeps_case`.
     pub async fn send(
         &self,
         mut request: Request<Upload>,
         client: Option<ClientAddresses>,
         stall: Duration,
+        keeps_case: bool,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
         if !repeatable {
@@ -46,7 +47,7 @@ impl Upstream {
             // and the connection's driver runs first: this request has but one try.
             tokio::task::yield_now().await;
         }
-        if let Some(lease) = self.pool.take(client) {
+        if let Some(lease) = self.pool.take(client, keeps_case) {
             let spare = repeatable.then(|| copy(&request));
             let flow = Arc::clone(&lease.connection.flow);
             let before = flow.read();
@@ -62,7 +63,7 @@ impl Upstream {
             };
         }
         // Boxed, for a pooled connection is what most requests find.
-        let lease = Box::pin(self.connect(client, stall)).await?;
+        let lease = Box::pin(self.connect(client, stall, keeps_case)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
@@ -79,7 +80,7 @@ impl Upstream {
             stream.restore(rewrite);
         }
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
-        let (mut sender, connection) = self.protocol().handshake(io).await.map_err(Failure::from_exchange)?;
+        let (mut sender, connection) = self.protocol(true).handshake(io).await.map_err(Failure::from_exchange)?;
         let limit = self.response_timeout();
         let (mut hold, aborted) = Hold::new();
         self.tracker.spawn(drive_upgrade(connection.with_upgrades(), aborted));
@@ -94,10 +95,10 @@ impl Upstream {
         }
     }
 
-    /// HTTP/1.1 as it is spoken with the app. Header names pass in the case in which they were written.
-    fn protocol(&self) -> http1::Builder {
+    /// HTTP/1.1 as it is spoken with the app.
+    fn protocol(&self, keeps_case: bool) -> http1::Builder {
         let mut protocol = http1::Builder::new();
-        protocol.max_buf_size(BUFFER).max_headers(self.response_headers).preserve_header_case(true);
+        protocol.max_buf_size(BUFFER).max_headers(self.response_headers).preserve_header_case(keeps_case);
         protocol
     }
 
@@ -105,7 +106,12 @@ impl Upstream {
         self.app.settings().response_timeout
     }
 
-    async fn connect(&self, client: Option<ClientAddresses>, stall: Duration) -> Result<Lease, Failure> {
+    async fn connect(
+        &self,
+        client: Option<ClientAddresses>,
+        stall: Duration,
+        keeps_case: bool,
+    ) -> Result<Lease, Failure> {
         self.pool.ensure_swept();
         let stream = self.dial(client).await?;
         if self.tracker.len() > CROWD {
@@ -113,10 +119,11 @@ impl Upstream {
         }
         let (stream, flow) = Counted::new(stream);
         let (sender, connection) =
-            self.protocol().handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
+            self.protocol(keeps_case).handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
         let (hold, aborted) = Hold::new();
         self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
-        Ok(Lease::new(Connection { sender, flow, hold, clock: None, client }, Arc::clone(&self.pool)))
+        let connection = Connection { sender, flow, hold, clock: None, client, keeps_case };
+        Ok(Lease::new(Box::new(connection), Arc::clone(&self.pool)))
     }
 
     async fn exchange(
@@ -132,7 +139,7 @@ impl Upstream {
         let limit = self.response_timeout();
         let mut deadline = Deadline::since(Instant::now(), limit);
         // Dropping the lease, as the timeout does, closes the connection.
-        let Connection { sender, clock, .. } = &mut lease.connection;
+        let Connection { sender, clock, .. } = &mut *lease.connection;
         let mut answer = pin!(sender.try_send_request(request));
         let answered = poll_fn(|cx| {
             if let Poll::Ready(answered) = answer.as_mut().poll(cx) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::client::conn::http1::SendRequest;
+use hyper::header::HeaderName;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,8 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 /// How much earlier than announced in `Keep-Alive: timeout=N` a connection is given up.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// The idle connections of one worker.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -40,7 +43,7 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     until: Instant,
 }
 
@@ -54,6 +57,8 @@ pub(super) struct Connection {
     pub(super) clock: Option<Expiry>,
     /// The one that its PROXY header names; `None` where it has none, or one of the proxy's own.
     pub(super) client: Option<ClientAddresses>,
+    /// Whether header names pass in the case in which they were written.
+    pub(super) keeps_case: bool,
 }
 
 impl Pool {
@@ -62,12 +67,14 @@ impl Pool {
         Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, closing }
     }
 
-    /// The connection for `client` that came in last and still lives: it is the one that the app will close last.
-    pub(super) fn take(self: &Arc<Self>, client: Option<ClientAddresses>) -> Option<Lease> {
+    /// The connection for `client` that came in last and still lives: it is the one that the app will close last. The case
+    /// of header names costs too much to be kept on a connection where there is none.
+    pub(super) fn take(self: &Arc<Self>, client: Option<ClientAddresses>, keeps_case: bool) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle();
+        let fits = |idle: &Idle| idle.connection.client == client && idle.connection.keeps_case == keeps_case;
         // Without PROXY headers the last one is for it, as all are.
-        while let Some(at) = idle.iter().rposition(|idle| idle.connection.client == client) {
+        while let Some(at) = idle.iter().rposition(fits) {
             let Some(Idle { connection, until }) = idle.remove(at) else { break };
             if until > now && connection.sender.is_ready() {
                 return Some(Lease::new(connection, Arc::clone(self)));
@@ -86,7 +93,7 @@ impl Pool {
         self.closing.cancel();
     }
 
-    fn put(&self, connection: Connection, keep: Duration) {
+    fn put(&self, connection: Box<Connection>, keep: Duration) {
         if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() || connection.flow.is_broken()
         {
             return;
@@ -130,13 +137,13 @@ impl Pool {
 /// app takes nothing of the request.
 #[derive(Debug)]
 pub struct Lease {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pool: Arc<Pool>,
     keep: Duration,
 }
 
 impl Lease {
-    pub(super) fn new(mut connection: Connection, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(mut connection: Box<Connection>, pool: Arc<Pool>) -> Self {
         connection.hold.arm();
         Self { connection, pool, keep: IDLE_MAX }
     }
@@ -156,7 +163,7 @@ impl Lease {
 /// How long a connection may idle after a response with these headers.
 fn keep_alive(response: &HeaderMap) -> Duration {
     let announced = response
-        .get_all("keep-alive")
+        .get_all(KEEP_ALIVE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))

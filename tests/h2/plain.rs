@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use crate::client::{Answer, Client, request};
 use crate::support::deadline::soon;
 use crate::support::fake::Fake;
+use crate::support::plain::read_head;
 use crate::support::proxy::{Config, Proxy};
 
 /// Answers with the head of the request that came in.
@@ -56,6 +57,31 @@ async fn the_app_gets_an_http_1_request_like_any_other() {
         (&"2".into(), &200.into()),
         "{line}"
     );
+    proxy.finish().await;
+}
+
+#[tokio::test]
+async fn names_keep_their_case_over_http_1_behind_requests_of_http_2() {
+    let app = Fake::start(|request, mut stream| async move {
+        let mut next = Some(request.head);
+        while let Some(head) = next {
+            let answer = format!("HTTP/1.1 200 OK\r\nX-aPP: 1\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+            next = read_head(&mut stream).await;
+        }
+    })
+    .await;
+    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let mut client = Client::connect(&proxy).await;
+    let mut tls = proxy.tls().await;
+    for _ in 0..2 {
+        // Its connection to the app is idle when the other request comes.
+        assert_eq!(client.get("/").await.header("x-app"), Some("1"));
+        let answer = proxy.ask(&mut tls, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-cAsE: 1\r\n\r\n").await;
+        assert!(answer.head.contains("X-aPP: 1\r\n") && answer.body.contains("X-cAsE: 1\r\n"), "{answer:?}");
+    }
     proxy.finish().await;
 }
 
