@@ -136,7 +136,7 @@ async fn all_take(websockets: &mut [WebSocket], len: usize) {
     let reads = websockets.iter_mut().map(async |websocket| {
         takes(websocket, len).await;
         tokio::select! {
-            ended = websocket.message() => panic!("the session sent {ended:?}"),
+            ended = websocket.message_within(LONG) => panic!("the session sent {ended:?}"),
             _ = all.wait() => {}
         }
         websocket_lives(websocket).await;
