@@ -11,6 +11,7 @@ use hyper::{Response, StatusCode};
 use super::access::Access;
 use super::h1::Turn;
 use super::headers;
+use crate::telemetry::metrics::media_range;
 use crate::upstream::Lease;
 
 /// The body of a response.
@@ -163,14 +164,6 @@ fn prefers_html(accept: &HeaderValue) -> bool {
         weigh(subtype).or_else(|| weigh("text/*")).or_else(|| weigh("*/*")).unwrap_or(0.0)
     };
     weight("text/html") > weight("text/plain")
-}
-
-/// A media range and its weight.
-fn media_range(text: &str) -> (&str, f32) {
-    let mut parts = text.split(';').map(str::trim);
-    let range = parts.next().unwrap_or_default();
-    let weight = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-    (range, weight.and_then(|(_, q)| q.trim().parse().ok()).unwrap_or(1.0))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Compiled under `#[cfg(test)]` only.
 
 use std::future::poll_fn;
-use std::task::Waker;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
-use tokio::task::coop::poll_proceed;
 
 use super::*;
+use crate::relay::timer::tests::spend_budget;
 
 struct Pipe(DuplexStream);
 
@@ -29,14 +28,6 @@ impl AsyncWrite for Pipe {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-/// Uses up what the task may do before it must yield.
-fn spend_budget() {
-    let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(restore) = poll_proceed(&mut cx) {
-        restore.made_progress();
     }
 }
 

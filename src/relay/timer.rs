@@ -56,7 +56,7 @@ impl Timer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::relay) mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     /// Uses up what the task may do before it must yield.
-    fn spend_budget() {
+    pub(in crate::relay) fn spend_budget() {
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready(restore) = poll_proceed(&mut cx) {
             restore.made_progress();

@@ -25,6 +25,7 @@ use prometheus_client::registry::{Metric as Registered, Registry};
 
 pub use catalogue::{ALL, Kind, Label, Metric, Values, markdown};
 pub use exposition::Exposition;
+pub(crate) use exposition::media_range;
 pub use route::{Active, Attempt, Outcome, RouteMetrics};
 
 use crate::config::Route;

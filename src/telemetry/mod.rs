@@ -146,14 +146,15 @@ fn filter(level: Option<Level>) -> LevelFilter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::telemetry) mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
     use super::*;
 
+    /// What a subscriber has written.
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    pub(in crate::telemetry) struct Page(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Page {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -165,7 +166,13 @@ mod tests {
         }
     }
 
-    fn written(level: impl Into<Directives>, beats: Beats, shape: Shape, events: impl FnOnce()) -> String {
+    /// What `events` write.
+    pub(in crate::telemetry) fn written(
+        level: impl Into<Directives>,
+        beats: Beats,
+        shape: Shape,
+        events: impl FnOnce(),
+    ) -> String {
         let page = Page::default();
         let writer = page.clone();
         let (subscriber, _) = subscriber(&level.into(), beats, shape, move || writer.clone());

@@ -1,7 +1,6 @@
 //! Compiled under `#[cfg(test)]` only. The lines word for word, as JSON and for people.
 
-use std::io::{self, Write};
-use std::sync::Mutex;
+use std::io;
 
 use insta::assert_snapshot;
 
@@ -9,28 +8,12 @@ use super::*;
 use crate::config::{Level, Target, Upstream};
 use crate::heartbeat::Stats;
 use crate::relay::{EndReason, Initiator, Traffic};
-use crate::telemetry::{Beats, Shape, subscriber};
-
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("one writer").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::telemetry::tests::written;
+use crate::telemetry::{Beats, Shape};
 
 /// What `events` write in this shape, without the time.
 fn in_shape(shape: Shape, events: impl FnOnce()) -> String {
-    let page = Page::default();
-    let writer = page.clone();
-    let (subscriber, _) = subscriber(&Level::Info.into(), Beats::AsLevel, shape, move || writer.clone());
-    tracing::subscriber::with_default(subscriber, events);
-    let text = String::from_utf8(page.0.lock().expect("one writer").clone()).expect("lines are UTF-8");
+    let text = written(Level::Info, Beats::AsLevel, shape, events);
     let untimed = text.lines().map(|line| match shape {
         Shape::Json => line.split_once("Z\",").map_or(line, |(_, rest)| rest),
         Shape::Human { .. } => line.split_once("Z ").map_or(line, |(_, rest)| rest.trim_start()),

@@ -67,8 +67,8 @@ fn older(text: &str) -> String {
     older
 }
 
-/// A media range and its weight.
-fn media_range(text: &str) -> (&str, f32) {
+/// A media range of `Accept` and its weight (RFC 9110 §12.5.1), 1 where it states none.
+pub(crate) fn media_range(text: &str) -> (&str, f32) {
     let mut parts = text.split(';').map(str::trim);
     let range = parts.next().unwrap_or_default();
     let weight = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
