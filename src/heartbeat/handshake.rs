@@ -1,4 +1,4 @@
-//! What the handshakes of application protocols agree on: how often a client beats by itself.
+//! The heartbeat intervals negotiated by the handshakes of application protocols.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use super::Proof;
 use super::pattern::{MQTT_LENGTH, variable_length};
 use crate::ws::Sender;
 
-/// Bytes of a handshake message that are looked at; what is agreed stands near the front.
+/// The maximum number of bytes kept of a handshake message; the negotiated values are near its beginning.
 pub const MAX_HANDSHAKE: usize = 4096;
 
-/// A protocol that agrees in its first messages on how often the client beats.
+/// A protocol whose first messages negotiate the interval of the client's heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// The header `heart-beat` of the client's CONNECT and the app's CONNECTED.
+    /// STOMP: the header `heart-beat` of the client's CONNECT and the app's CONNECTED.
     Stomp,
-    /// The keep-alive of the client's CONNECT, which an app of version 5 may overrule in its CONNACK.
+    /// MQTT: the keep-alive of the client's CONNECT, which an app of version 5 may override in its CONNACK.
     Mqtt,
-    /// The app's `pusher:connection_established` has `activity_timeout`.
+    /// Pusher: `activity_timeout` in the app's `pusher:connection_established`.
     Pusher,
 }
 
-/// Listens to one session's first messages.
+/// The parser of one session's handshake.
 #[derive(Debug)]
 pub(super) struct Lesson {
     of: Handshake,
@@ -30,22 +30,22 @@ pub(super) struct Lesson {
     app: Part,
 }
 
-/// What one side has said.
+/// The state of one side of the handshake.
 #[derive(Debug)]
 enum Part {
-    /// Nothing that counts yet; MQTT packets may be cut over messages, so what there is is kept.
+    /// Incomplete. MQTT packets may be split over messages, so the bytes so far are kept.
     Awaited(Vec<u8>),
-    /// Seconds or milliseconds, in the units of the protocol; two in STOMP.
+    /// Complete, with values in seconds or milliseconds, the units of the protocol; two values in STOMP.
     Said(u32, u32),
-    /// Nothing more is to be learnt from it.
+    /// Finished, or without values in this protocol.
     Unneeded,
 }
 
-/// How far one side's part has come.
+/// The result of parsing one side's bytes so far.
 enum Reading {
     More,
     Said(u32, u32),
-    /// This is no handshake: nothing will be agreed.
+    /// Not a handshake: nothing will be negotiated.
     Strange,
 }
 
@@ -58,13 +58,14 @@ impl Lesson {
         }
     }
 
-    /// Whether the next message of `from` may teach something.
+    /// Returns whether the next message of `from` may belong to the handshake.
     pub(super) fn awaits(&self, from: Sender) -> bool {
         let part = if from == Sender::Client { &self.client } else { &self.app };
         matches!(part, Part::Awaited(_))
     }
 
-    /// The next message of `from`, its first [`MAX_HANDSHAKE`] bytes at most.
+    /// Parses the next message of `from`, at most its first [`MAX_HANDSHAKE`] bytes. Returns the negotiated proof of
+    /// life once both sides are complete.
     pub(super) fn hear(&mut self, from: Sender, payload: &[u8]) -> Option<Proof> {
         let part = if from == Sender::Client { &mut self.client } else { &mut self.app };
         let Part::Awaited(said) = part else { return None };
@@ -88,7 +89,7 @@ impl Lesson {
         self.agreed()
     }
 
-    /// What follows once everything has been said.
+    /// Returns the negotiated proof of life once the required sides are complete.
     fn agreed(&mut self) -> Option<Proof> {
         let agreed = match (self.of, &self.client, &self.app) {
             (Handshake::Pusher, _, Part::Said(activity_s, _)) => Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2),
@@ -99,9 +100,9 @@ impl Lesson {
             }
             (Handshake::Mqtt, Part::Said(keep_alive_s, version), app) => {
                 let keep_alive = match app {
-                    // A client whose own keep-alive is off may not beat whatever the app says (mqtt.js does not).
+                    // A client with its own keep-alive off may send none whatever the app requests (mqtt.js does not).
                     Part::Said(overruled_s, 1) if *keep_alive_s > 0 => *overruled_s,
-                    // Before version 5 the app has no say; in it, its word is waited for.
+                    // Before version 5 the app cannot override the keep-alive; from version 5 its CONNACK is awaited.
                     Part::Awaited(_) if *version >= 5 => return None,
                     _ => *keep_alive_s,
                 };
@@ -115,8 +116,8 @@ impl Lesson {
     }
 }
 
-/// `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; the data are JSON in a text, or
-/// from some servers an object.
+/// Parses `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; `data` is JSON in a
+/// string, or from some servers an object.
 fn pusher(said: &[u8]) -> Reading {
     let established = serde_json::from_slice::<Value>(said).ok();
     let event = established.filter(|event| event["event"] == "pusher:connection_established");
@@ -127,8 +128,8 @@ fn pusher(said: &[u8]) -> Reading {
     activity.filter(|seconds| *seconds > 0).map_or(Reading::Strange, |seconds| Reading::Said(seconds, 0))
 }
 
-/// The header `heart-beat` of one of the frames `commands`: two numbers of milliseconds, nought where it is missing
-/// (STOMP 1.2, "Heart-beating"). Line ends before a frame are heartbeats already.
+/// Parses the header `heart-beat` of one of the frames `commands`: two numbers of milliseconds, 0 if the header is
+/// missing (STOMP 1.2, "Heart-beating"). Line ends before a frame are already heartbeats.
 fn stomp(said: &[u8], commands: &[&[u8]]) -> Reading {
     let start = said.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
     let Some(start) = start else { return Reading::More };
@@ -137,7 +138,7 @@ fn stomp(said: &[u8], commands: &[&[u8]]) -> Reading {
         return Reading::Strange;
     }
     let mut headers = lines.take_while(|line| !line.is_empty());
-    // Of a header that stands twice the first counts.
+    // Of a repeated header the first counts.
     let value = headers.find_map(|line| line.strip_prefix(b"heart-beat:"));
     let Some(value) = value else { return Reading::Said(0, 0) };
     let numbers = std::str::from_utf8(value).ok().and_then(|value| value.split_once(','));
@@ -147,7 +148,7 @@ fn stomp(said: &[u8], commands: &[&[u8]]) -> Reading {
     }
 }
 
-/// Keep-alive and version of a CONNECT (MQTT 3.1.1 §3.1, MQTT 5 §3.1).
+/// Parses keep-alive and version of a CONNECT (MQTT 3.1.1 §3.1, MQTT 5 §3.1).
 fn mqtt_connect(said: &[u8]) -> Reading {
     let Some((body, _)) = mqtt_packet(said, 0x10) else { return more_or_strange(said, 0x10) };
     let Some((name_len, rest)) = body.split_first_chunk::<2>() else { return Reading::More };
@@ -155,7 +156,7 @@ fn mqtt_connect(said: &[u8]) -> Reading {
     if name_len > 6 {
         return Reading::Strange;
     }
-    // Behind the protocol's name: its version, a byte of flags, the keep-alive.
+    // After the protocol name: version, one byte of flags, keep-alive.
     match rest.get(name_len..) {
         Some(&[version, _, high, low, ..]) => {
             Reading::Said(u32::from(u16::from_be_bytes([high, low])), u32::from(version))
@@ -164,14 +165,14 @@ fn mqtt_connect(said: &[u8]) -> Reading {
     }
 }
 
-/// Whether a CONNACK of version 5 overrules the keep-alive, and with what (MQTT 5 §3.2.2.3.14).
+/// Parses the keep-alive with which a CONNACK of version 5 overrides the client's, if any (MQTT 5 §3.2.2.3.14).
 fn mqtt_connack(said: &[u8]) -> Reading {
     const KEPT: Reading = Reading::Said(0, 0);
     let Some((body, whole)) = mqtt_packet(said, 0x20) else { return more_or_strange(said, 0x20) };
     if !whole {
         return Reading::More;
     }
-    // Behind a byte of flags and the reason stand the properties, where the version has them.
+    // After one byte of flags and the reason code come the properties, from version 5.
     let Some((length, mut rest)) = body.get(2..).and_then(|properties| variable_length(properties, MQTT_LENGTH)) else {
         return KEPT;
     };
@@ -195,7 +196,8 @@ fn mqtt_connack(said: &[u8]) -> Reading {
     KEPT
 }
 
-/// The body of the packet with the first byte `kind` at the front, as far as it has come, and whether that is all.
+/// Returns the body of the packet with the first byte `kind` at the front, as far as received, and whether it is
+/// complete.
 fn mqtt_packet(said: &[u8], kind: u8) -> Option<(&[u8], bool)> {
     let (first, rest) = said.split_first()?;
     let (length, body) = variable_length(rest, MQTT_LENGTH).filter(|_| *first == kind)?;
@@ -206,7 +208,7 @@ fn more_or_strange(said: &[u8], kind: u8) -> Reading {
     if said.first().is_none_or(|first| *first == kind) && said.len() < 5 { Reading::More } else { Reading::Strange }
 }
 
-/// A number of seconds, however it is written; a part of a second counts as a whole one.
+/// Parses a number of seconds in any JSON notation, rounded up.
 fn whole_seconds(value: &Value) -> Option<u32> {
     let seconds = Duration::try_from_secs_f64(value.as_f64()?).ok()?;
     u32::try_from(seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0)).ok()
@@ -226,7 +228,7 @@ mod tests {
 
     use Sender::{Client, Server};
 
-    /// What is agreed after these messages, in this order.
+    /// Returns the proof of life negotiated by these messages, in this order.
     fn agreed(of: Handshake, messages: &[(Sender, &[u8])]) -> Option<Proof> {
         let mut lesson = Lesson::new(of);
         messages.iter().find_map(|(from, payload)| lesson.hear(*from, payload))
