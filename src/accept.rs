@@ -86,7 +86,7 @@ fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The checks that connections of one port pass before any protocol is spoken: connection limits and PROXY header.
+/// The checks that connections of one port pass before their protocol is detected: connection limits and PROXY header.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// The connection limits of the process.
@@ -152,7 +152,7 @@ impl Door {
                 }
                 Err(error) => {
                     if let Some(failures) = complaints.due(std::time::Instant::now()) {
-                        complain(&error, failures);
+                        log_accept_failure(&error, failures);
                     }
                     tokio::select! {
                         () = stop.cancelled() => break,
@@ -316,15 +316,15 @@ impl Accept {
         let deadline = Deadline::after(generation.settings.limits.handshake);
         let (this, terminator) = (self.clone(), generation.terminator.clone());
         self.tracker.spawn(async move {
-            let greeting = async {
+            let opening = async {
                 match &terminator {
-                    Some(terminator) => greet(terminator, &this.metrics, arrival, deadline).await,
-                    None => this.greet_without_tls(arrival, deadline).await,
+                    Some(terminator) => handshake(terminator, &this.metrics, arrival, deadline).await,
+                    None => this.open_without_tls(arrival, deadline).await,
                 }
             };
-            let greeted = tokio::select! {
+            let opened = tokio::select! {
                 biased;
-                greeted = greeting => greeted,
+                opened = opening => opened,
                 // A silent client must not delay the shutdown.
                 () = given_up(&stop, &this.current) => {
                     if terminator.is_some() {
@@ -333,7 +333,7 @@ impl Accept {
                     None
                 }
             };
-            if let Some((stream, peer)) = greeted {
+            if let Some((stream, peer)) = opened {
                 this.tracker.spawn(next(stream, peer));
             }
         });
@@ -341,16 +341,16 @@ impl Accept {
 
     /// Detects the protocol of a connection without TLS and checks that the peer is a trusted proxy. The first byte may
     /// take as long as a request head (`limits.header_read`). Returns `None` if the connection ends first.
-    async fn greet_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
+    async fn open_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
         let proxy = arrival.address;
         let (tcp, address, place) = arrival.identified(deadline).await?;
         let local = local_address(&tcp);
         let settings = Arc::clone(&self.current.load().settings);
         let opened = suspension::timeout(settings.limits.header_read, pin!(PlainStream::open(tcp))).await;
         // Health checks of a port connect and close, which is not an error.
-        let (mut stream, spoken) = opened.ok()?.ok()?;
+        let (mut stream, detected) = opened.ok()?.ok()?;
         // Without ALPN to select it, HTTP/1.1 refuses the HTTP/2 preface as a malformed request.
-        let cleartext = if settings.listen.http2 == Http2::Off { http::Protocol::H1 } else { spoken };
+        let cleartext = if settings.listen.http2 == Http2::Off { http::Protocol::H1 } else { detected };
         stream.hold(place);
         // A PROXY header names the client; the proxy is the peer that sent it.
         let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
@@ -370,7 +370,7 @@ pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
 }
 
 /// Performs the TLS handshake, counts it and logs its failure.
-async fn greet(
+async fn handshake(
     terminator: &Terminator,
     metrics: &Metrics,
     arrival: Arrival,
@@ -426,7 +426,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 /// Logs that accept fails, with the number of failures since the last line.
-fn complain(error: &io::Error, failures: u64) {
+fn log_accept_failure(error: &io::Error, failures: u64) {
     let mend = match error.raw_os_error() {
         Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
         Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",

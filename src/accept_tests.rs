@@ -96,7 +96,7 @@ impl Loop {
 
     /// Sends `header`, performs a handshake, and returns the address that the server reports; an error if the
     /// connection was refused.
-    async fn greeting(&self, header: &[u8]) -> io::Result<String> {
+    async fn reported_address(&self, header: &[u8]) -> io::Result<String> {
         let attempt = async {
             let mut tcp = TcpStream::connect(self.address).await?;
             tcp.write_all(header).await?;
@@ -290,7 +290,7 @@ async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
         port.assert_counted("connections_active 2");
         drop(idle);
         let served = async {
-            while port.greeting(b"").await.is_err() {
+            while port.reported_address(b"").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -337,7 +337,7 @@ async fn the_address_in_the_header_is_the_clients() {
         (v2(0x21), "9.9.9.9"),
         (v2(0x20), "127.0.0.1"),
     ] {
-        assert_eq!(port.greeting(&header).await.expect("served"), address, "{}", header.escape_ascii());
+        assert_eq!(port.reported_address(&header).await.expect("served"), address, "{}", header.escape_ascii());
     }
 }
 
@@ -365,7 +365,7 @@ async fn a_header_that_comes_byte_by_byte_is_read_to_its_end_and_no_further() {
 async fn without_a_sound_header_nobody_comes_in() {
     let limits = EdgeLimits { handshake: Duration::from_millis(300), ..EdgeLimits::default() };
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
-    port.greeting(b"").await.expect_err("TLS is no header");
+    port.reported_address(b"").await.expect_err("TLS is no header");
     assert_reset(end_of(port.address, b"PROXY TCP4 nonsense\r\n").await);
     port.assert_counted("connections_refused_total{reason=\"proxy_header\"} 2");
     // Cut in half: the deadline of the handshake also covers the header.
@@ -375,14 +375,14 @@ async fn without_a_sound_header_nobody_comes_in() {
         assert!(begun.elapsed() >= limits.handshake, "after {:?}", begun.elapsed());
     }
     port.assert_counted("connections_refused_total{reason=\"proxy_cut\"} 2");
-    assert_eq!(port.greeting(b"PROXY UNKNOWN\r\n").await.expect("served"), "127.0.0.1");
+    assert_eq!(port.reported_address(b"PROXY UNKNOWN\r\n").await.expect("served"), "127.0.0.1");
 }
 
 #[tokio::test]
 async fn a_header_of_somebody_else_is_not_believed() {
     let port = Loop::behind(LOOPBACK, EdgeLimits::default(), Some("192.0.2.0/24"));
     assert_reset(end_of(port.address, b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n").await);
-    port.greeting(b"").await.expect_err("not even without one");
+    port.reported_address(b"").await.expect_err("not even without one");
     port.assert_counted("connections_refused_total{reason=\"proxy_untrusted\"} 2");
 }
 
@@ -392,7 +392,7 @@ async fn a_check_of_the_port_is_no_refusal() {
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
     drop(TcpStream::connect(port.address).await.expect("connect"));
     let served = async {
-        while port.greeting(b"PROXY UNKNOWN\r\n").await.is_err() {
+        while port.reported_address(b"PROXY UNKNOWN\r\n").await.is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -409,10 +409,10 @@ async fn limits_are_those_of_the_client_that_the_header_names() {
     let mut first = TcpStream::connect(port.address).await.expect("connect");
     first.write_all(header("192.0.2.7").as_bytes()).await.expect("write");
     let refused = async {
-        while port.greeting(header("192.0.2.7").as_bytes()).await.is_ok() {
+        while port.reported_address(header("192.0.2.7").as_bytes()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     timeout(PATIENCE, refused).await.expect("the first holds the only place");
-    assert_eq!(port.greeting(header("192.0.2.8").as_bytes()).await.expect("served"), "192.0.2.8");
+    assert_eq!(port.reported_address(header("192.0.2.8").as_bytes()).await.expect("served"), "192.0.2.8");
 }

@@ -90,7 +90,7 @@ impl Plan {
 }
 
 impl Default for Plan {
-    /// A drain without delay, window or grace.
+    /// Returns a plan without delay, window or grace.
     fn default() -> Self {
         Self { delay: Duration::ZERO, window: Duration::ZERO, code: RESTART, grace: Duration::ZERO }
     }

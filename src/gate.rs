@@ -124,7 +124,7 @@ impl Refusal {
     }
 
     /// Returns the remedy for the operator, where the name of the limit does not imply it.
-    fn mend(self, limit: ConnectionLimit) -> Option<&'static str> {
+    fn remedy(self, limit: ConnectionLimit) -> Option<&'static str> {
         match (self, limit) {
             (Self::Connections, ConnectionLimit::Auto) => {
                 Some("raise the limit of open files (ulimit -n, LimitNOFILE), of which limits.connections is derived")
@@ -177,7 +177,7 @@ impl Gate {
         self.metrics.connection_refused(refusal.reason());
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusals) = complaints.due(Instant::now()) {
-            let mend = refusal.mend(self.current.load().settings.limits.connections);
+            let mend = refusal.remedy(self.current.load().settings.limits.connections);
             let (reason, (address, port)) = (refusal.reason(), lines::client(client));
             tracing::warn!(reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
         }
@@ -206,6 +206,10 @@ impl Place {
     }
 
     /// As [`claim`](Self::claim), for a connection without a TLS handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ConnectionsPerIp`] at the limit of the address.
     pub fn claim_without_handshake(&mut self, address: IpAddr) -> Result<(), Refusal> {
         let bounds = Bounds { handshakes: None, ..self.gate.per_network() };
         self.claim_at(address, Instant::now(), bounds)
@@ -321,7 +325,7 @@ mod tests {
     }
 
     /// Takes a permit for `address` at `now`.
-    fn come(gate: &Arc<Gate>, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
+    fn admit(gate: &Arc<Gate>, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
         let mut place = gate.enter()?;
         place.claim_at(address, now, gate.per_network())?;
         Ok(place)
@@ -366,16 +370,16 @@ mod tests {
         for (same, other) in
             [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8:0:1::7"), ("::ffff:198.51.100.1", "2001:db8:0:2::")]
         {
-            let place = come(&gate, address(same), now).expect("the first");
-            assert_eq!(come(&gate, address(same), now).expect_err("full"), Refusal::ConnectionsPerIp);
-            drop(come(&gate, address(other), now).expect("another network"));
+            let place = admit(&gate, address(same), now).expect("the first");
+            assert_eq!(admit(&gate, address(same), now).expect_err("full"), Refusal::ConnectionsPerIp);
+            drop(admit(&gate, address(other), now).expect("another network"));
             drop(place);
-            drop(come(&gate, address(same), now).expect("there is room again"));
+            drop(admit(&gate, address(same), now).expect("there is room again"));
         }
-        let _one = come(&gate, address("2001:db8::1"), now).expect("the first of its /64");
-        assert!(come(&gate, address("2001:db8::ffff:0:1"), now).is_err(), "the same /64");
-        let _v4 = come(&gate, address("192.0.2.1"), now).expect("the first");
-        assert!(come(&gate, address("::ffff:192.0.2.1"), now).is_err(), "the same address in other clothes");
+        let _one = admit(&gate, address("2001:db8::1"), now).expect("the first of its /64");
+        assert!(admit(&gate, address("2001:db8::ffff:0:1"), now).is_err(), "the same /64");
+        let _v4 = admit(&gate, address("192.0.2.1"), now).expect("the first");
+        assert!(admit(&gate, address("::ffff:192.0.2.1"), now).is_err(), "the same address in other clothes");
     }
 
     #[test]
@@ -387,11 +391,11 @@ mod tests {
         };
         let gate = gate(limits);
         let now = Instant::now();
-        let _one = come(&gate, address("192.0.2.1"), now).expect("the first");
+        let _one = admit(&gate, address("192.0.2.1"), now).expect("the first");
         for _ in 0..10 {
-            come(&gate, address("192.0.2.1"), now).expect_err("full");
+            admit(&gate, address("192.0.2.1"), now).expect_err("full");
         }
-        let _other = come(&gate, address("192.0.2.2"), now).expect("the second place is free still");
+        let _other = admit(&gate, address("192.0.2.2"), now).expect("the second place is free still");
     }
 
     #[test]
@@ -400,26 +404,26 @@ mod tests {
         let start = Instant::now();
         let ip = address("192.0.2.7");
         for _ in 0..4 {
-            drop(come(&gate, ip, start).expect("four at once"));
+            drop(admit(&gate, ip, start).expect("four at once"));
         }
-        assert_eq!(come(&gate, ip, start).expect_err("the fifth"), Refusal::HandshakesPerIp);
-        drop(come(&gate, address("192.0.2.8"), start).expect("somebody else"));
+        assert_eq!(admit(&gate, ip, start).expect_err("the fifth"), Refusal::HandshakesPerIp);
+        drop(admit(&gate, address("192.0.2.8"), start).expect("somebody else"));
         // A quarter of a second later one more is allowed; refused attempts have not delayed it.
         let later = start + Duration::from_millis(250);
-        drop(come(&gate, ip, later).expect("one more"));
-        assert_eq!(come(&gate, ip, later).expect_err("only one"), Refusal::HandshakesPerIp);
+        drop(admit(&gate, ip, later).expect("one more"));
+        assert_eq!(admit(&gate, ip, later).expect_err("only one"), Refusal::HandshakesPerIp);
         let after = start + Duration::from_secs(10);
         for _ in 0..4 {
-            drop(come(&gate, ip, after).expect("four again, never more"));
+            drop(admit(&gate, ip, after).expect("four again, never more"));
         }
-        come(&gate, ip, after).expect_err("the fifth");
+        admit(&gate, ip, after).expect_err("the fifth");
     }
 
     #[tokio::test(start_paused = true)]
     async fn s78_handshakes_that_piled_up_in_a_stop_are_not_too_many() {
         let gate = gate(EdgeLimits { handshakes_per_ip: Some(4), ..EdgeLimits::default() });
         let now = || tokio::time::Instant::now().into_std();
-        let burst = |ip| (0..1000).take_while(|_| come(&gate, ip, now()).is_ok()).count();
+        let burst = |ip| (0..1000).take_while(|_| admit(&gate, ip, now()).is_ok()).count();
         let (known, new) = (address("192.0.2.7"), address("192.0.2.8"));
         let test = async {
             assert_eq!(burst(known), 4);
@@ -437,7 +441,7 @@ mod tests {
         let limits = EdgeLimits { connections_per_ip: Some(5), handshakes_per_ip: Some(5), ..EdgeLimits::default() };
         let gate = gate(limits);
         let start = Instant::now();
-        let _stays = come(&gate, address("192.0.2.7"), start).expect("a place");
+        let _stays = admit(&gate, address("192.0.2.7"), start).expect("a place");
         for second in 0..20_u64 {
             for number in 0..2_000_u64 {
                 let network = u128::from(second * 2_000 + number) << 64;
@@ -456,7 +460,7 @@ mod tests {
     fn without_limits_nothing_is_kept() {
         let gate = gate(EdgeLimits::default());
         let places: Vec<_> =
-            (0..100).map(|_| come(&gate, address("192.0.2.7"), Instant::now()).expect("a place")).collect();
+            (0..100).map(|_| admit(&gate, address("192.0.2.7"), Instant::now()).expect("a place")).collect();
         assert_eq!(kept(&gate), 0);
         drop(places);
         assert_eq!(gate.open.load(Ordering::Relaxed), 0);

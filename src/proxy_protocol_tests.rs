@@ -166,7 +166,7 @@ fn oracle(bytes: &[u8]) -> Option<Source> {
     }
 }
 
-/// A valid header of either version, with TLVs after its addresses.
+/// Generates a valid header of either version, with TLVs after its addresses.
 fn sound() -> impl Strategy<Value = Vec<u8>> {
     let v1 = any::<(SocketAddr, u16)>().prop_map(|(from, port)| match from.ip() {
         IpAddr::V4(ip) => format!("PROXY TCP4 {ip} {ip} {} {port}\r\n", from.port()).into_bytes(),

@@ -73,21 +73,21 @@ impl Redirect {
     }
 
     async fn serve(self, arrival: Arrival, stop: CancellationToken) {
-        let patience = self.current.load().settings.limits.handshake;
+        let timeout = self.current.load().settings.limits.handshake;
         let identified = tokio::select! {
             biased;
-            identified = arrival.identified(Deadline::after(patience)) => identified,
+            identified = arrival.identified(Deadline::after(timeout)) => identified,
             () = given_up(&stop, &self.current) => None,
         };
         // The connection counts towards the limits until it is closed.
         let Some((tcp, client, _place)) = identified else { return };
-        let (tcp, parting) = self.converse(tcp, client, stop).await;
+        let (tcp, error_response) = self.exchange(tcp, client, stop).await;
         // The client may be sending a body that is never read.
-        tls::part(tcp, parting).await;
+        tls::part(tcp, error_response).await;
     }
 
     /// Serves one request. Returns the connection and the bytes still to be written to it.
-    async fn converse(
+    async fn exchange(
         &self,
         tcp: TcpStream,
         client: SocketAddr,
@@ -114,13 +114,13 @@ impl Redirect {
             }
         };
         let parts = connection.into_parts();
-        let parting = match outcome {
+        let error_response = match outcome {
             // As on the TLS port.
             Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => http::head_timeout(client, &self.metrics),
             Err(error) => http::refused(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
             Ok(()) => &[],
         };
-        (parts.io.into_inner(), parting)
+        (parts.io.into_inner(), error_response)
     }
 }
 

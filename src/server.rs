@@ -233,10 +233,10 @@ impl Server {
                 never = signals.drive() => match never {},
                 never = listening => match never {},
                 never = reloads => match never {},
-                never = keep_plan(&shared) => match never {},
+                never = update_plan(&shared) => match never {},
                 never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
-                never = tell_of_drain(&shared) => match never {},
-                never = note_pauses(&shared) => match never {},
+                never = keep_drain_metric(&shared) => match never {},
+                never = record_pauses(&shared) => match never {},
                 never = report_unreachable(&shared, self.dev) => match never {},
             };
             // Last of all: until here the admin API reports the progress of the drain.
@@ -296,7 +296,7 @@ fn plan(generation: &Generation) -> Plan {
 }
 
 /// Updates the drain plan after each reload.
-async fn keep_plan(shared: &Shared) -> Infallible {
+async fn update_plan(shared: &Shared) -> Infallible {
     let mut changes = shared.current.changes();
     while changes.changed().await.is_ok() {
         shared.shutdown.prepare(plan(&shared.current.load()));
@@ -305,7 +305,7 @@ async fn keep_plan(shared: &Shared) -> Infallible {
 }
 
 /// Keeps the metric of an announced drain up to date.
-async fn tell_of_drain(shared: &Shared) -> Infallible {
+async fn keep_drain_metric(shared: &Shared) -> Infallible {
     loop {
         shared.shutdown.announced().await;
         shared.metrics.draining(true);
@@ -324,7 +324,7 @@ async fn report_unreachable(shared: &Shared, unreachable: Option<OnUnreachable>)
 }
 
 /// Records pauses of this thread once a drain has begun, as its only deadlines are those of the drain.
-async fn note_pauses(shared: &Shared) -> Infallible {
+async fn record_pauses(shared: &Shared) -> Infallible {
     shared.shutdown.announced().await;
     watched(std::future::pending()).await
 }
@@ -345,11 +345,11 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
         Outcome::OutOfTime => {
             tracing::warn!(phase = "draining", sessions = left, "drain out of time");
             shared.shutdown.cut();
-            let_go(work).await;
+            release(work).await;
         }
         Outcome::Aborted => {
             tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
-            let_go(work).await;
+            release(work).await;
             return Err(RunError::Aborted);
         }
     }
@@ -359,7 +359,7 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
 
 /// Waits up to [`ABORT_GRACE`] for the workers to drop what remains; a worker that is stuck longer ends with the
 /// process.
-async fn let_go(work: impl Future) {
+async fn release(work: impl Future) {
     let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 

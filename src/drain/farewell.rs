@@ -57,7 +57,7 @@ impl Farewell {
     }
 
     /// Schedules sessions opened since the last call within the rest of the window.
-    pub(super) fn look_again(&mut self, registry: &Registry, now: Instant) {
+    pub(super) fn add_new(&mut self, registry: &Registry, now: Instant) {
         let left = self.end.saturating_duration_since(now);
         for session in registry.all() {
             if !self.known.contains_key(&address(&session)) {
@@ -67,7 +67,7 @@ impl Farewell {
     }
 
     /// Closes the sessions that are due.
-    pub(super) fn tell(&mut self, now: Instant) {
+    pub(super) fn close_due(&mut self, now: Instant) {
         while let Some((_, address)) = self.due.first().filter(|(at, _)| *at <= now) {
             self.known[address].give(self.order.clone());
             self.due.pop_first();
@@ -80,7 +80,7 @@ impl Farewell {
     }
 
     /// Returns the number of sessions that have been sent the order to close.
-    pub(super) fn told(&self) -> usize {
+    pub(super) fn closed(&self) -> usize {
         self.known.len() - self.due.len()
     }
 

@@ -72,9 +72,9 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
     let mut out_of_time = Expiry::new(deadline);
     loop {
         let now = Instant::now();
-        farewell.tell(now);
+        farewell.close_due(now);
         let next = farewell.next();
-        let next_turn = async {
+        let next_close = async {
             match next {
                 Some(at) => sleep_until(at).await,
                 None => pending().await,
@@ -85,12 +85,12 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
             () = shutdown.aborting().cancelled() => return Outcome::Aborted,
             result = &mut work => return Outcome::Ended(result),
             () = &mut out_of_time => return Outcome::OutOfTime,
-            now = sweep.tick() => farewell.look_again(registry, now),
-            () = next_turn => {}
+            now = sweep.tick() => farewell.add_new(registry, now),
+            () = next_close => {}
             now = report.tick() => tracing::info!(
                 phase = shutdown.phase().as_str(),
                 sessions = registry.len(),
-                told = farewell.told(),
+                told = farewell.closed(),
                 left_s = deadline.at().saturating_duration_since(now).as_secs_f64(),
                 "drain"
             ),

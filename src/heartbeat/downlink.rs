@@ -145,13 +145,13 @@ impl Downlink {
     }
 
     /// Shifts all clocks by the suspension of the process between `from` and `now`.
-    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+    pub(super) fn shift_by_suspension(&mut self, from: Instant, now: Instant) {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         if let Some(blocked) = &mut self.blocked {
             blocked.look_at += pause(blocked.since);
             blocked.since += pause(blocked.since);
         }
-        self.unheard(from, now);
+        self.reads_paused_between(from, now);
         if let Some(flight) = &mut self.flight {
             flight.look_at += pause(flight.sent);
             flight.sent += pause(flight.sent);
@@ -163,7 +163,7 @@ impl Downlink {
 
     /// Records that the client was not read between `from` and `now`, so that its silence in that time counts for
     /// nothing.
-    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+    pub(super) fn reads_paused_between(&mut self, from: Instant, now: Instant) {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         if let Some(flight) = &mut self.flight {
             match &mut flight.silence {

@@ -45,7 +45,7 @@ pub struct Engine {
     /// The total by which the deadline has been deferred because bytes may have been in flight.
     deferred: Duration,
     /// True if the app has sent anything since the client's last sign of life; set only for proofs that depend on it.
-    spoken_to: bool,
+    app_has_sent: bool,
     last_probe: Instant,
     /// The time of the last timer event, or of the last deadline set other than by a read.
     checked: Instant,
@@ -114,7 +114,7 @@ impl Engine {
             last_byte: now,
             put_off: Duration::ZERO,
             deferred: Duration::ZERO,
-            spoken_to: false,
+            app_has_sent: false,
             last_probe: now,
             checked: now,
             armed: None,
@@ -154,7 +154,7 @@ impl Engine {
 
     /// Returns the number of consecutive misses that ends the session.
     pub fn most_misses(&self) -> u32 {
-        if self.must_speak() { 1 } else { self.policy.max_missed }
+        if self.must_send() { 1 } else { self.policy.max_missed }
     }
 
     /// Takes the round trip measured since the last call.
@@ -186,7 +186,7 @@ impl Engine {
         if self.proof != Proof::Pongs && !seen.data {
             return;
         }
-        if !self.must_speak() {
+        if !self.must_send() {
             self.last_byte = now;
         }
         let alive = match self.policy.liveness {
@@ -266,7 +266,7 @@ impl Engine {
         self.checked = now;
         // A page may leave a message probe unanswered; only a Ping must be answered. The app's own probes carry no such
         // duty.
-        let must_answer = whose == Whose::Ours && (self.pinged_instead || !self.asks_by_message());
+        let must_answer = whose == Whose::Ours && (self.pinged_instead || !self.probes_by_message());
         self.downlink.probe_left(now, written, window, must_answer);
         // The kernel reports that a probe has arrived, not the time; a probe behind a backlog is therefore checked
         // early.
@@ -280,23 +280,23 @@ impl Engine {
     pub fn write_blocked(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.blocked(now);
-        self.clock_backlog(now);
-        self.not_yet_told(now);
+        self.run_backlog_clock(now);
+        self.extend_while_writing(now);
     }
 
     /// Records that no bytes for the client are waiting any more.
     pub fn write_clear(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.clear();
-        self.clock_backlog(now);
-        self.not_yet_told(now);
+        self.run_backlog_clock(now);
+        self.extend_while_writing(now);
     }
 
     /// Records that the client is no longer read, because the app accepts no more data.
     pub fn reads_paused(&mut self, now: Instant) {
         self.hurried = true;
         self.paused.get_or_insert(Paused { since: now, until: now + self.policy.max_deferral });
-        self.clock_backlog(now);
+        self.run_backlog_clock(now);
     }
 
     /// Records that the client is read again, as the app has accepted the waiting data. That is progress, so each pause
@@ -304,9 +304,9 @@ impl Engine {
     pub fn reads_resumed(&mut self, now: Instant) {
         if let Some(Paused { since, .. }) = self.paused.take() {
             self.hurried = true;
-            self.clock_backlog(now);
+            self.run_backlog_clock(now);
             self.shift(since, now);
-            self.downlink.unheard(since, now);
+            self.downlink.reads_paused_between(since, now);
             self.busy_not_before(now);
             self.checked = now;
         }
@@ -319,7 +319,7 @@ impl Engine {
     }
 
     /// Records a probe sent by the app, which counts as the proxy's probe.
-    fn asked_by_app(&mut self, now: Instant) {
+    fn probed_by_app(&mut self, now: Instant) {
         match self.phase {
             Phase::Quiet | Phase::Queued { handed: None, .. } => {
                 self.hurried = true;
@@ -358,10 +358,10 @@ impl Engine {
     fn alive(&mut self, at: Instant) {
         self.missed_in_a_row = 0;
         self.suspensions = Suspensions::default();
-        if self.must_speak() {
+        if self.must_send() {
             self.last_byte = self.last_byte.max(at);
             (self.put_off, self.deferred) = (Duration::ZERO, Duration::ZERO);
-            self.spoken_to = false;
+            self.app_has_sent = false;
         }
         match self.phase {
             // Bytes that arrived before the probe was sent do not answer it.
@@ -394,13 +394,13 @@ impl Engine {
     }
 
     /// Runs the backlog clock while bytes for the client are held up and the client is read.
-    fn clock_backlog(&mut self, now: Instant) {
+    fn run_backlog_clock(&mut self, now: Instant) {
         self.backlog.run(self.downlink.is_blocked() && self.paused.is_none(), now);
     }
 
     /// Shifts every clock of the client's silence by the time for which it stood still between `from` and `now`.
     fn shift(&mut self, from: Instant, now: Instant) {
-        self.questions.unheard(from, now);
+        self.questions.reads_paused_between(from, now);
         // A clock started within that time, by a relay that resumed and read first, stood still for less.
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         self.last_byte += pause(self.last_byte);

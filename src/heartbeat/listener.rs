@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::handshake::Lesson;
+use super::handshake::HandshakeParser;
 use super::{Liveness, MAX_HANDSHAKE, Pattern, Policy, Profile, Proof};
 use crate::ws::{Opcode, Sender};
 
@@ -19,7 +19,7 @@ pub struct Listener {
     client_beats: bool,
     /// True once the profile is in force.
     started: bool,
-    lesson: Option<Lesson>,
+    handshake: Option<HandshakeParser>,
 }
 
 /// The meaning of a message for the heartbeat.
@@ -50,7 +50,7 @@ impl Listener {
             client_beats: !profile.expect.is_empty()
                 && (holds || profile.asks.is_some() || policy.liveness == Liveness::PongOnly),
             started: profile.start_after.is_none(),
-            lesson: profile.handshake.map(Lesson::new),
+            handshake: profile.handshake.map(HandshakeParser::new),
             profile,
         };
         let attends = listener.attends(Sender::Client) || listener.attends(Sender::Server);
@@ -65,7 +65,7 @@ impl Listener {
     /// Returns whether a later message of `from` can matter.
     pub fn attends(&self, from: Sender) -> bool {
         let beats = if from == Sender::Client { self.client_beats } else { self.profile.asks.is_some() };
-        beats || !self.started || self.learns(from)
+        beats || !self.started || self.in_handshake(from)
     }
 
     /// Returns whether messages of `from` must be held back until they are matched.
@@ -75,13 +75,13 @@ impl Listener {
 
     /// Returns the maximum number of bytes to keep of a message of `from`.
     pub fn limit(&self, from: Sender) -> usize {
-        if self.learns(from) { MAX_HANDSHAKE } else { self.profile.max_len }
+        if self.in_handshake(from) { MAX_HANDSHAKE } else { self.profile.max_len }
     }
 
     /// Returns whether a message of at least `at_least` bytes that begins with `start` may matter. For a compressed
     /// message `start` is `None`.
     pub fn may_matter(&self, from: Sender, opcode: Opcode, start: Option<&[u8]>, at_least: u64) -> bool {
-        if self.learns(from) {
+        if self.in_handshake(from) {
             return true;
         }
         let Some(at_least) = usize::try_from(at_least).ok().filter(|len| *len <= self.profile.max_len) else {
@@ -97,10 +97,10 @@ impl Listener {
     /// Returns the meaning of the message `payload` of `from`; of a message longer than [`Self::limit`] it is the
     /// beginning.
     pub fn hear(&mut self, from: Sender, opcode: Opcode, payload: &[u8], whole: bool) -> Heard {
-        if let Some(lesson) = self.lesson.as_mut().filter(|lesson| lesson.awaits(from)) {
-            let agreed = lesson.hear(from, payload);
-            if !lesson.awaits(Sender::Client) && !lesson.awaits(Sender::Server) {
-                self.lesson = None;
+        if let Some(parser) = self.handshake.as_mut().filter(|parser| parser.awaits(from)) {
+            let agreed = parser.parse(from, payload);
+            if !parser.awaits(Sender::Client) && !parser.awaits(Sender::Server) {
+                self.handshake = None;
             }
             if let Some(agreed) = agreed {
                 return Heard::Agreed(agreed);
@@ -127,14 +127,14 @@ impl Listener {
 
     /// Records that a message of `from` for which [`Self::may_matter`] is true cannot be read.
     pub fn cannot_read(&mut self, from: Sender) -> Heard {
-        if self.learns(from) {
-            self.lesson = None;
+        if self.in_handshake(from) {
+            self.handshake = None;
         }
         Heard::Unreadable
     }
 
-    fn learns(&self, from: Sender) -> bool {
-        self.lesson.as_ref().is_some_and(|lesson| lesson.awaits(from))
+    fn in_handshake(&self, from: Sender) -> bool {
+        self.handshake.as_ref().is_some_and(|parser| parser.awaits(from))
     }
 
     /// Returns the patterns for messages of `from`.

@@ -103,7 +103,7 @@ impl Stopwatch {
     }
 
     /// Removes the time between `from` and `now`, in which the process was suspended.
-    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+    pub(super) fn shift_by_suspension(&mut self, from: Instant, now: Instant) {
         if let Some(since) = &mut self.since {
             *since += now.saturating_duration_since(from.max(*since));
         }

@@ -11,7 +11,7 @@ use super::MAX_OUTSTANDING;
 /// A client may leave a probe unanswered; every later answer would then be attributed to the probe before its own. A
 /// probe that is stale when the next one is sent is therefore dropped. If it was the proxy's own, its answer may still
 /// arrive late: it is the surplus after all others have been answered, and must not reach the app. A client that was
-/// stuck catches up at once: an answer that has not arrived within one answer time of the next answer was skipped, and
+/// stuck catches up at once: an answer that has not arrived within one answer time after the next answer was skipped, and
 /// a later message that resembles it is the client's own.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
@@ -77,7 +77,7 @@ impl Questions {
     }
 
     /// Records that the client was not read between `from` and `now`: its answers may be unread.
-    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+    pub(super) fn reads_paused_between(&mut self, from: Instant, now: Instant) {
         for question in &mut self.outstanding {
             question.asked += now.saturating_duration_since(from.max(question.asked));
         }

@@ -23,7 +23,7 @@ pub struct UpstreamPulse {
     probed_ms: AtomicU64,
     /// True if the last connect with an outcome was refused.
     refused: AtomicBool,
-    /// True if a connect has failed in another way since the monitor's last check.
+    /// True if a connect has failed in another way since the monitor's last tick.
     suspect: AtomicBool,
     /// The readiness set by the monitor.
     ready: AtomicBool,
@@ -73,7 +73,7 @@ impl UpstreamPulse {
         }
     }
 
-    /// Records a response of the app with any status. Returns whether the monitor should check at once.
+    /// Records a response of the app with any status. Returns whether the monitor should tick at once.
     pub fn answered(&self, now: Instant) -> bool {
         let ms = self.since_epoch_ms(now).max(1);
         let awaited = !self.is_responsive();
@@ -84,7 +84,7 @@ impl UpstreamPulse {
         awaited
     }
 
-    /// Records the outcome of a connect. Returns whether the monitor should check at once.
+    /// Records the outcome of a connect. Returns whether the monitor should tick at once.
     pub fn connected(&self, outcome: ConnectOutcome) -> bool {
         match outcome {
             // A read costs the other workers less than a write, and nearly always suffices.

@@ -204,7 +204,7 @@ mod tests {
     }
 
     proptest! {
-        /// tungstenite parses the same header wherever this parser accepts one; where this parser refuses, it may be
+        /// Checks that tungstenite parses the same header wherever this parser accepts one; where this parser refuses, it may be
         /// laxer.
         #[test]
         fn agrees_with_tungstenite(bytes in proptest::collection::vec(any::<u8>(), 0..16), client in any::<bool>()) {

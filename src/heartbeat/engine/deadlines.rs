@@ -52,7 +52,7 @@ impl Engine {
         match (self.phase, self.paused) {
             (Phase::Still, _) => Awaited::Nothing,
             (_, Some(_)) => Awaited::App,
-            (Phase::Quiet, None) if self.we_ask() => Awaited::Probe,
+            (Phase::Quiet, None) if self.proxy_probes() => Awaited::Probe,
             (Phase::Quiet, None) if self.silent_until().is_some() => Awaited::Beat,
             (Phase::Quiet, None) => Awaited::Question,
             (Phase::Queued { .. }, None) => Awaited::Gap,
@@ -105,7 +105,7 @@ impl Engine {
         }
         let quiet_is_over = self.paused.is_none() && self.quiet_until().is_some_and(|until| until <= now);
         if self.phase == Phase::Quiet && quiet_is_over {
-            if self.must_speak() {
+            if self.must_send() {
                 return Due::Look;
             }
             self.queue(now, None);
@@ -133,7 +133,7 @@ impl Engine {
         }
         if self.phase == Phase::Quiet && self.paused.is_none() && self.silent_until().is_some_and(|until| until <= now)
         {
-            return self.silent_for_too_long(now, delivery);
+            return self.silence_ended(now, delivery);
         }
         let (at, deadline, held_up) = match self.phase {
             Phase::Sent { at, deadline, held_up } => (at, deadline, held_up),
@@ -182,7 +182,7 @@ impl Engine {
     pub fn answer_window(&self) -> Option<(Instant, Duration)> {
         let (until, window) = match self.phase {
             Phase::Sent { deadline, held_up: false, .. } => (deadline, self.window()),
-            Phase::Quiet if self.must_speak() => self.silent_until().zip(self.proof.window())?,
+            Phase::Quiet if self.must_send() => self.silent_until().zip(self.proof.window())?,
             _ => return None,
         };
         until.checked_sub(self.deferred + window).map(|since| (since, window))
@@ -230,7 +230,7 @@ impl Engine {
         if self.missed_in_a_row >= self.policy.max_missed {
             return Some(Verdict::Timeout);
         }
-        if self.we_ask() {
+        if self.proxy_probes() {
             self.queue(now, None);
         } else {
             // The app may wait for its answer before it sends the next probe.
@@ -241,10 +241,10 @@ impl Engine {
     }
 
     /// Handles the end of the window of a client that must send on its own; unread bytes defer the end.
-    fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+    fn silence_ended(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
             let before = self.last_byte;
-            self.spare(now, self.unread_step());
+            self.extend_silence(now, self.unread_step());
             self.deferred += self.last_byte.saturating_duration_since(before);
             return None;
         }
@@ -270,8 +270,8 @@ impl Engine {
             return;
         }
         self.suspensions.late += late;
-        self.downlink.thaw(from, now);
-        self.backlog.thaw(from, now);
+        self.downlink.shift_by_suspension(from, now);
+        self.backlog.shift_by_suspension(from, now);
         let window = self.window();
         if let Some(Paused { until, .. }) = &mut self.paused {
             // The clocks stand still already; the fresh window is due to the app.
@@ -285,7 +285,7 @@ impl Engine {
         self.shift(from, now);
         self.extend_frame(now, window);
         if !self.suspensions.refreshed && self.silent_until().is_some_and(|until| until <= now) {
-            self.spare(now, self.proof.window().unwrap_or(window));
+            self.extend_silence(now, self.proof.window().unwrap_or(window));
             self.suspensions.refreshed = true;
         }
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
@@ -316,26 +316,26 @@ impl Engine {
         let frame = self.policy.frame_max_time;
         match self.phase {
             Phase::Sent { .. } => frame.min(self.delays.idle),
-            Phase::Queued { handed: None, .. } if self.asks_by_message() => frame.min(self.window()),
+            Phase::Queued { handed: None, .. } if self.probes_by_message() => frame.min(self.window()),
             _ => frame,
         }
     }
 
     /// Returns whether the probes are the proxy's own.
-    fn we_ask(&self) -> bool {
-        self.proof == Proof::Pongs || self.asks_by_message()
+    fn proxy_probes(&self) -> bool {
+        self.proof == Proof::Pongs || self.probes_by_message()
     }
 
     /// Returns the time of the next action in [`Phase::Quiet`].
     fn quiet_until(&self) -> Option<Instant> {
-        if self.we_ask() { Some(self.probe_at()) } else { self.silent_until() }
+        if self.proxy_probes() { Some(self.probe_at()) } else { self.silent_until() }
     }
 
     /// Returns the end of the waiting time of a queued probe.
     fn queued_until(&self, wait: Wait, handed: Option<Whose>) -> Instant {
         // A message that finds no gap between two others is replaced by a Ping.
         let gives_way = wait.since + self.window();
-        if handed.is_none() && self.asks_by_message() && gives_way > self.checked {
+        if handed.is_none() && self.probes_by_message() && gives_way > self.checked {
             return gives_way;
         }
         wait.until

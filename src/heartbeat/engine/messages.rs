@@ -11,8 +11,8 @@ impl Engine {
     /// Records a probe message sent by the app to the client; it counts as the proxy's probe.
     pub fn question(&mut self, now: Instant) {
         if self.proof == Proof::Answers && self.phase != Phase::Still {
-            self.questions.apps(now, self.patience());
-            self.asked_by_app(now);
+            self.questions.apps(now, self.answer_timeout());
+            self.probed_by_app(now);
         }
     }
 
@@ -20,7 +20,7 @@ impl Engine {
     pub fn beat(&mut self, now: Instant) -> BeatFate {
         self.hurried = true;
         match &self.policy.mode {
-            Mode::Answer(_) if self.must_speak() => {
+            Mode::Answer(_) if self.must_send() => {
                 self.alive(now);
                 if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
             }
@@ -56,8 +56,8 @@ impl Engine {
     pub fn app_spoke(&mut self, now: Instant) {
         match self.proof {
             Proof::SpeaksWhenQuiet(_) => self.hurried = true,
-            Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => {
-                self.spoken_to = true;
+            Proof::SpeaksWhenSpokenTo(_) if !self.app_has_sent => {
+                self.app_has_sent = true;
                 self.hurried = true;
             }
             _ => return,
@@ -68,26 +68,26 @@ impl Engine {
 
     /// Returns whether the client must send on its own.
     #[inline]
-    pub(super) fn must_speak(&self) -> bool {
+    pub(super) fn must_send(&self) -> bool {
         self.proof.window().is_some()
     }
 
     /// Returns whether the probes are messages.
-    pub(super) fn asks_by_message(&self) -> bool {
+    pub(super) fn probes_by_message(&self) -> bool {
         self.proof == Proof::Answers && matches!(self.policy.mode, Mode::App(_))
     }
 
     /// Returns the time until which a client that must send on its own may be silent.
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
-            Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => None,
+            Proof::SpeaksWhenSpokenTo(_) if !self.app_has_sent => None,
             proof => proof.window().map(|window| self.last_byte + window),
         }
     }
 
     /// Gives a client that must send on its own at least `time` from now, at most its window, as if its last bytes had
     /// arrived accordingly later.
-    pub(super) fn spare(&mut self, now: Instant, time: Duration) {
+    pub(super) fn extend_silence(&mut self, now: Instant, time: Duration) {
         let Some((until, window)) = self.silent_until().zip(self.proof.window()) else { return };
         let more = (now + time.min(window)).saturating_duration_since(until);
         self.last_byte += more;
@@ -96,22 +96,22 @@ impl Engine {
 
     /// Gives the client a fresh window because app data is only now being written to it: a client that answers the app,
     /// or sends when it receives nothing, may yet be silent for a whole window.
-    pub(super) fn not_yet_told(&mut self, now: Instant) {
+    pub(super) fn extend_while_writing(&mut self, now: Instant) {
         if let Some(window) = self.proof.window()
             && self.put_off < self.policy.max_deferral
         {
-            self.spare(now, window);
+            self.extend_silence(now, window);
         }
     }
 
     /// Returns the probe queued since `since`, in the form that fits into `gap`.
     pub(super) fn probe(&mut self, now: Instant, since: Instant, gap: Gap) -> Option<Transmit> {
-        if !self.asks_by_message() {
+        if !self.probes_by_message() {
             return Some(self.ping());
         }
         match (gap, self.policy.mode.profile()) {
             (Gap::Message, Some(profile)) => {
-                self.questions.ours(now, self.patience());
+                self.questions.ours(now, self.answer_timeout());
                 self.pinged_instead = false;
                 Some(Transmit::Message(profile.clone()))
             }
@@ -126,7 +126,7 @@ impl Engine {
 
     /// Returns the time after which an unanswered probe no longer claims the next answer: unlimited if the answer may
     /// be behind an unfinished frame or is not being read.
-    fn patience(&self) -> Duration {
+    fn answer_timeout(&self) -> Duration {
         let is_heard = self.paused.is_none() && self.frame_began().is_none();
         if is_heard { self.window() } else { Duration::MAX }
     }
@@ -134,9 +134,9 @@ impl Engine {
     /// Assigns an answer to the oldest unanswered probe.
     fn answer(&mut self, now: Instant) -> BeatFate {
         self.alive(now);
-        let Some(Answered { ours, rtt }) = self.questions.answered(now, self.patience()) else {
+        let Some(Answered { ours, rtt }) = self.questions.answered(now, self.answer_timeout()) else {
             // To the app it is a message like any other; only a flood of them is refused.
-            let asks = self.asks_by_message();
+            let asks = self.probes_by_message();
             return if asks && self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Forward };
         };
         self.answered(now);
@@ -159,7 +159,7 @@ impl Engine {
         self.hurried = true;
         self.last_byte = now;
         self.put_off = Duration::ZERO;
-        self.spoken_to = false;
+        self.app_has_sent = false;
         // The new proof does not recognise answers to earlier probes.
         if self.phase != Phase::Still {
             self.phase = Phase::Quiet;

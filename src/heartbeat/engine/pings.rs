@@ -67,7 +67,7 @@ impl Engine {
         }
         self.ledger.relayed(payload);
         if self.proof == Proof::Pongs {
-            self.asked_by_app(now);
+            self.probed_by_app(now);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A kernel that acknowledges `backlog` bytes evenly over `lasting`, and from then on everything written.
+/// Returns a kernel that acknowledges `backlog` bytes evenly over `lasting`, and from then on everything written.
 fn steady(backlog: u64, lasting: Duration) -> impl Fn(Duration, u64) -> u64 {
     move |at, written| {
         if at >= lasting {

@@ -3,7 +3,7 @@
 use super::messages::app;
 use super::*;
 
-/// A policy under which a frame of 12 s lasts three times `max_deferral`.
+/// Returns a policy under which a frame of 12 s lasts three times `max_deferral`.
 fn quick() -> Policy {
     Policy { interval: 2 * SECOND, timeout: 2 * SECOND, max_deferral: 4 * SECOND, ..exact() }
 }
@@ -12,7 +12,7 @@ fn quick() -> Policy {
 const BYTES: u64 = 20_000;
 const STEP: Duration = Duration::from_millis(100);
 
-/// A client whose kernel acknowledges everything at once until `until`, and nothing after.
+/// Returns a client whose kernel acknowledges everything at once until `until`, and nothing after.
 fn prompt_until(until: Duration) -> impl Fn(Duration, u64) -> u64 {
     let last = std::cell::Cell::new(0);
     move |at, written| {

@@ -25,22 +25,22 @@ const MS: Duration = Duration::from_millis(1);
 const WRITE_STALL: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(5_625);
 
-/// The default policy, with every delay but the first exact.
+/// Returns the default policy, with every delay but the first exact.
 fn exact() -> Policy {
     Policy { jitter: 0.0, ..Policy::default() }
 }
 
-/// A read that contains data.
+/// Returns a read that contains data.
 fn seen(ended_frame: bool, inside_frame: bool) -> Seen {
     Seen { data: true, ended_frame, inside_frame }
 }
 
-/// A policy with a text `ping` answered by a text `pong`, with the proxy in `role`.
+/// Returns a policy with a text `ping` answered by a text `pong`, with the proxy in `role`.
 fn express(role: Role) -> Policy {
     Policy { mode: Builtin::ExpressText.mode(role), ..exact() }
 }
 
-/// A policy for a protocol that the proxy observes, with `proof` as the proof of life.
+/// Returns a policy for a protocol that the proxy observes, with `proof` as the proof of life.
 fn watched(proof: Proof) -> Policy {
     let profile = Profile { proof, ..Builtin::EngineIo.profile(Role::Passive) };
     Policy { mode: Mode::Passive(Arc::new(profile)), ..exact() }

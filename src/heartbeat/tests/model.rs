@@ -106,7 +106,7 @@ fn schedule(
         .prop_map(|(way, policy, seed, kernel, rtt, events)| Scenario { way, policy, seed, kernel, rtt, events })
 }
 
-/// The configuration for the same schedules in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
+/// Returns the configuration for the same schedules in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if config.rng_seed == RngSeed::Random {

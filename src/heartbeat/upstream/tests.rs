@@ -26,7 +26,7 @@ struct Rig {
     pulse: UpstreamPulse,
     watch: Watch,
     sessions: ProbeSessions,
-    /// Whether a ping can be written, and whether it is answered.
+    /// True if a ping can be written, and true if it is answered.
     ping: (bool, bool),
     app: App,
     /// The ticks, each with its second.

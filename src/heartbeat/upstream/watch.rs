@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::UpstreamPulse;
 use crate::heartbeat::UpstreamPolicy;
 
-/// The lateness of a check from which the proxy counts as stopped or starved; half the timeout if that is less. The app
+/// The lateness of a tick from which the proxy counts as stopped or starved; half the timeout if that is less. The app
 /// then gets a fresh timeout.
 const STALL_GUARD: Duration = Duration::from_secs(2);
-/// The maximum time between two checks while an answer is expected.
+/// The maximum time between two ticks while an answer is expected.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 /// The maximum time for a ping to be written before pings count as impossible.
 const LEAVE_MAX: Duration = Duration::from_millis(500);
@@ -18,7 +18,7 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// The minimum time between two reports about an app without monitoring, as connects may fail and succeed alternately.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
-/// The time between two checks of such an app while nothing is to be reported.
+/// The time between two ticks for such an app while nothing is to be reported.
 const UNWATCHED_LOOK: Duration = Duration::from_secs(60);
 
 /// The action requested by a tick of the monitor.
@@ -101,7 +101,7 @@ pub struct Watch {
     next_connect: Instant,
     /// True if [`Tick::Unready`] has been returned since the last [`Tick::Recovered`].
     reported: bool,
-    /// The time of the next check; a much later one indicates a suspension of the proxy.
+    /// The time of the next tick; a much later one indicates a suspension of the proxy.
     expected: Instant,
     /// The time before which silence is not counted.
     not_before: Instant,
@@ -168,7 +168,7 @@ impl Watch {
         if pulse.suspect.swap(false, Ordering::Relaxed) {
             self.suspect = Some(now);
         }
-        self.hear(pulse);
+        self.apply_signs_of_life(pulse);
         let tick = self.act(now, pulse, sessions, interval);
         pulse.ready.store(self.is_ready(pulse), Ordering::Relaxed);
         if tick == Tick::Wait { self.report(now, pulse) } else { tick }
@@ -194,7 +194,7 @@ impl Watch {
         self.check.is_some()
     }
 
-    /// Returns the time of the next check, if nothing happens before.
+    /// Returns the time of the next tick, if nothing happens before.
     pub fn next_look(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Instant {
         let Some(interval) = self.policy.interval else {
             let is_due = pulse.refused.load(Ordering::Relaxed) != self.reported;
@@ -237,7 +237,7 @@ impl Watch {
     }
 
     /// Applies signs of life.
-    fn hear(&mut self, pulse: &UpstreamPulse) {
+    fn apply_signs_of_life(&mut self, pulse: &UpstreamPulse) {
         let lives = match self.state {
             State::Unreached { .. } => pulse.answered_since(pulse.epoch),
             State::Listening => false,
@@ -393,7 +393,7 @@ impl Watch {
         Tick::Wait
     }
 
-    /// Returns the time between two checks while an answer is expected: a quarter of the shorter window.
+    /// Returns the time between two ticks while an answer is expected: a quarter of the shorter window.
     fn period(&self, interval: Duration) -> Duration {
         (interval.min(self.policy.timeout) / 4).min(LOOK_MAX)
     }

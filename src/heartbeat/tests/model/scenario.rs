@@ -42,7 +42,7 @@ pub(super) enum Way {
     Beats { every: Duration, waits: bool },
     /// A heartbeat after this much silence from the app.
     BeatsWhenQuiet { after: Duration },
-    /// A heartbeat this long after the last one, only if the app has sent something since, which it does at this
+    /// A heartbeat this long after its last message, only if the app has sent something since, which it does at this
     /// interval.
     BeatsWhenSpokenTo { after: Duration, spoken_to: Duration },
 }
