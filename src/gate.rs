@@ -172,7 +172,7 @@ impl Gate {
         Ok(Place { _active: self.metrics.connection(), gate: Arc::clone(self), network: None })
     }
 
-    /// Counts a refusal and logs it, at most once per [`COMPLAINT_INTERVAL`] for each reason.
+    /// Counts a refusal and logs it, at most once in 5 s for each reason.
     pub fn refused(&self, refusal: Refusal, client: SocketAddr) {
         self.metrics.connection_refused(refusal.reason());
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,11 +205,8 @@ impl Place {
         self.claim_at(address, Instant::now(), self.gate.per_network())
     }
 
-    /// As [`claim`](Self::claim), for a connection without a TLS handshake.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::ConnectionsPerIp`] at the limit of the address.
+    /// As [`claim`](Self::claim), for a connection without a TLS handshake: only the limit of
+    /// connections applies.
     pub fn claim_without_handshake(&mut self, address: IpAddr) -> Result<(), Refusal> {
         let bounds = Bounds { handshakes: None, ..self.gate.per_network() };
         self.claim_at(address, Instant::now(), bounds)

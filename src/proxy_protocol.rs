@@ -80,7 +80,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Malformed`] as soon as the bytes cannot be a valid header.
+    /// [`Malformed`] if the bytes are not a valid header.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Source>), Malformed> {
         let mut used = 0;
         loop {

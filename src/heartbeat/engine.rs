@@ -16,16 +16,16 @@ use super::rate::Rate;
 use super::rtt::Estimator;
 use super::{Gap, Liveness, Mode, Policy, Proof, Seen, Stats, Transmit};
 
-/// The part of the window after which a probe behind a backlog is first checked: most are only a moment behind.
+/// A probe behind a backlog is first checked after this fraction (1/64) of its window: most are only a moment behind.
 const FIRST_LOOK: u32 = 64;
-/// The part of the window after which such a probe is checked again, each time.
+/// A probe still behind it is checked again after each further fraction (1/8).
 const LATER_LOOK: u32 = 8;
 
 /// The heartbeat of one session on its client leg.
 #[derive(Debug)]
 pub struct Engine {
     policy: Arc<Policy>,
-    /// The event that counts as the answer of a live client.
+    /// The proof of life required of the client.
     proof: Proof,
     draw: Draw,
     phase: Phase,
@@ -36,7 +36,7 @@ pub struct Engine {
     stats: Stats,
     /// The last round trip, until it is taken.
     fresh_rtt: Option<Duration>,
-    /// Consecutive unanswered probes.
+    /// Consecutive misses.
     missed_in_a_row: u32,
     /// The time of the client's last bytes; for a client that must send on its own, the start of its window.
     last_byte: Instant,
