@@ -1,4 +1,4 @@
-//! The accept loop: one for each worker, on a listener of its own.
+//! The accept loop of one worker, on a listener of its own.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -25,17 +25,22 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Chain, lines};
 use crate::tls::{ClientLeg, PlainStream, Terminator};
 
-/// Connections that the kernel holds for a worker until it takes them; the system's `somaxconn` may be lower.
+/// The length of a listener's accept queue in connections; the system's `somaxconn` may be lower.
 const BACKLOG: i32 = 4096;
 
-/// How long the loop rests when the system has no room for another connection.
+/// The pause of the loop after an accept fails for lack of a system resource.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Opens `count` listeners on one address; the kernel spreads connections over them (`SO_REUSEPORT`). With port 0 the
-/// first takes any free port and the others share it.
+/// Opens `count` listeners on one address; the kernel distributes connections among them (`SO_REUSEPORT`). With port 0
+/// the first takes any free port and the others share it.
+///
+/// # Errors
+///
+/// The error of the first bind or listen that fails, [`io::ErrorKind::AddrInUse`] if another process listens on the
+/// port.
 pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<StdListener>> {
-    // With SO_REUSEPORT alone, a second pulsegate of the same user would start without a word and take half of the
-    // connections of the first. A bind without the option fails when anybody listens there.
+    // With SO_REUSEPORT alone, a second pulsegate of the same user would start without an error and take half of the
+    // connections of the first. A bind without the option fails if another process listens on the address.
     drop(bound(address, Sharing::Exclusive)?);
     let first = listen(address)?;
     let address = first.local_addr()?;
@@ -43,7 +48,7 @@ pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<Std
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
-/// The remedy for a port that cannot be opened, as the end of a sentence.
+/// Returns the remedy for a port that cannot be opened, as the end of an error message; empty for other errors.
 pub fn port_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; end the program that has the port (ss -ltnp names it), or use another one",
@@ -70,48 +75,49 @@ enum Sharing {
 
 fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Connections of an earlier run that are still in TIME_WAIT must not hold up a restart.
+    // Connections of an earlier run in TIME_WAIT must not block a restart.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Workers)?;
     if address.is_ipv6() {
-        // `[::]` means every address, IPv4 included, whatever the system's default is.
+        // `[::]` includes IPv4, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-/// What connections of one port have to pass before they are anybody's.
+/// The checks that connections of one port pass before their protocol is detected: connection limits and PROXY header.
 #[derive(Clone, Debug)]
 pub struct Door {
-    /// How many may come in.
+    /// The connection limits of the process.
     pub gate: Arc<Gate>,
-    /// Says which peers begin each connection with a PROXY header, without which nobody comes in then.
+    /// The configuration in force. It lists the peers that begin each connection with a PROXY header; with such a list,
+    /// connections of other peers are refused.
     pub current: Arc<Current>,
-    /// Whether a handshake follows, which the client's address may begin only so many of.
+    /// True if a TLS handshake follows, which counts towards the handshake limit of the client's address.
     pub handshakes: bool,
 }
 
-/// A connection that was let in.
+/// An accepted connection within the connection limits.
 #[derive(Debug)]
 pub struct Arrival {
     tcp: TcpStream,
-    /// The peer's until its header has told another.
+    /// The peer's address until the PROXY header names the client.
     address: SocketAddr,
     place: Place,
     introduction: Introduction,
 }
 
-/// Whether it is known who the client is.
+/// The state of the client's identification.
 #[derive(Debug)]
 enum Introduction {
-    /// The peer itself.
+    /// The client is the peer itself.
     Done,
-    /// Whoever the header names, which is still to come.
+    /// The client is the address in the PROXY header, which has not been read yet.
     Awaited(Door),
 }
 
-/// What stands where a PROXY header should.
+/// An error in place of a valid PROXY header.
 #[derive(Debug, Error)]
 enum HeaderError {
     #[error(transparent)]
@@ -125,8 +131,8 @@ enum HeaderError {
 }
 
 impl Door {
-    /// Accepts until `stop`, closes the listener, and hands on what it lets in. Who is refused is cut off at once, by a
-    /// reset: that costs the least, and leaves nothing behind in the kernel.
+    /// Accepts connections until `stop`, closes the listener, and passes accepted connections to `next`. Refused
+    /// connections are reset at once, which costs least and leaves no state in the kernel.
     pub async fn open(&self, listener: TcpListener, stop: &CancellationToken, mut next: impl FnMut(Arrival)) {
         let mut complaints = Complaints::default();
         loop {
@@ -146,7 +152,7 @@ impl Door {
                 }
                 Err(error) => {
                     if let Some(failures) = complaints.due(std::time::Instant::now()) {
-                        complain(&error, failures);
+                        log_accept_failure(&error, failures);
                     }
                     tokio::select! {
                         () = stop.cancelled() => break,
@@ -158,8 +164,9 @@ impl Door {
         self.close(listener, next);
     }
 
-    /// Takes what the kernel holds for `listener`, and closes it: a connection that is still in the queue then is reset,
-    /// although its client has seen it open, and has perhaps sent a request. The runtime may not have heard of it.
+    /// Accepts the connections left in the queue of `listener`, and closes it. A connection still in the queue at the
+    /// close would be reset, although its client considers it open and may have sent a request. The runtime may not
+    /// have been notified of it yet.
     fn close(&self, listener: TcpListener, mut next: impl FnMut(Arrival)) {
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..=BACKLOG {
@@ -200,7 +207,7 @@ impl Door {
         if self.handshakes { place.claim(address.ip()) } else { place.claim_without_handshake(address.ip()) }
     }
 
-    /// Counts, tells, and makes the close of `tcp` a reset.
+    /// Counts and logs the refusal, and makes the close of `tcp` a reset.
     fn refuse(&self, refusal: Refusal, tcp: &TcpStream, address: SocketAddr) {
         self.gate.refused(refusal, address);
         // Fails only on a socket that is no longer connected.
@@ -209,8 +216,8 @@ impl Door {
 }
 
 impl Arrival {
-    /// Waits until it is known whose connection this is: `None` if that cannot be known by `deadline`, or if the client
-    /// is one that is not let in.
+    /// Reads the PROXY header if one is expected, and returns the connection with the client's address. Returns `None`
+    /// if no valid header arrives by `deadline` or the limits refuse the client.
     pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, Place)> {
         let Self { mut tcp, mut address, mut place, introduction } = self;
         let Introduction::Awaited(door) = introduction else {
@@ -242,7 +249,8 @@ impl Arrival {
 }
 
 impl HeaderError {
-    /// A load balancer that connects and goes looks whether the port is open; nobody was refused.
+    /// Returns the reason of the refusal; `None` for a peer that connects and closes without a byte, as load balancers
+    /// do to check the port: nothing was refused.
     fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Malformed(_) => Some(Refusal::ProxyHeader),
@@ -252,7 +260,7 @@ impl HeaderError {
     }
 }
 
-/// Reads the header and not a byte of what follows.
+/// Reads the header and no byte beyond it.
 async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
     let mut header = Header::default();
     let mut space = [0; 256];
@@ -265,7 +273,7 @@ async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
         };
         begun = true;
         let (taken, source) = header.feed(&space[..seen])?;
-        // These are there already: nothing is waited for.
+        // These bytes have been peeked; the read does not wait.
         tcp.read_exact(&mut space[..taken]).await?;
         if let Some(source) = source {
             return Ok(source);
@@ -273,23 +281,24 @@ async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
     }
 }
 
-/// What one worker does with the connections of the TLS port.
+/// The accept stage of the TLS port in one worker.
 #[derive(Clone)]
 pub struct Accept {
-    /// What they have to pass.
+    /// The checks before the handshake.
     pub door: Door,
-    /// Says how hands are shaken, and how long that may take, PROXY header included.
+    /// The configuration in force, for the TLS settings and the time limit of a handshake, PROXY header included.
     pub current: Arc<Current>,
-    /// Where handshakes are counted.
+    /// The metrics that count handshakes.
     pub metrics: Arc<Metrics>,
-    /// Owns the tasks of every connection.
+    /// The tracker of every connection's tasks.
     pub tracker: TaskTracker,
 }
 
 impl Accept {
-    /// Accepts until `stop`, and closes the listener. Each connection is a task that shakes hands, which ends soon after
-    /// `stop`, and then another that is `next`, which is left alone: a task is as large as its largest await, and whoever
-    /// opens connections only to leave them so should not get the room of one that is served.
+    /// Accepts until `stop`, and closes the listener. Each connection is a task for the handshake, which ends soon
+    /// after `stop`, and then a second task for `next`, which `stop` does not end. A task is as large as its largest
+    /// await, so a client that connects without completing the handshake does not occupy the memory of a served
+    /// connection.
     pub async fn run<N, F>(self, listener: TcpListener, stop: CancellationToken, next: N)
     where
         N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
@@ -307,16 +316,16 @@ impl Accept {
         let deadline = Deadline::after(generation.settings.limits.handshake);
         let (this, terminator) = (self.clone(), generation.terminator.clone());
         self.tracker.spawn(async move {
-            let greeting = async {
+            let opening = async {
                 match &terminator {
-                    Some(terminator) => greet(terminator, &this.metrics, arrival, deadline).await,
-                    None => this.greet_without_tls(arrival, deadline).await,
+                    Some(terminator) => handshake(terminator, &this.metrics, arrival, deadline).await,
+                    None => this.open_without_tls(arrival, deadline).await,
                 }
             };
-            let greeted = tokio::select! {
+            let opened = tokio::select! {
                 biased;
-                greeted = greeting => greeted,
-                // A silent client must not hold up the end.
+                opened = opening => opened,
+                // A silent client must not delay the shutdown.
                 () = given_up(&stop, &this.current) => {
                     if terminator.is_some() {
                         this.metrics.handshake_failed("draining");
@@ -324,26 +333,26 @@ impl Accept {
                     None
                 }
             };
-            if let Some((stream, peer)) = greeted {
+            if let Some((stream, peer)) = opened {
                 this.tracker.spawn(next(stream, peer));
             }
         });
     }
 
-    /// Finds out which protocol the client speaks, and whether it is a proxy that is served. Its first byte may take as
-    /// long as the head of a request.
-    async fn greet_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
+    /// Detects the protocol of a connection without TLS and checks that the peer is a trusted proxy. The first byte may
+    /// take as long as a request head (`limits.header_read`). Returns `None` if the connection ends first.
+    async fn open_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
         let proxy = arrival.address;
         let (tcp, address, place) = arrival.identified(deadline).await?;
         let local = local_address(&tcp);
         let settings = Arc::clone(&self.current.load().settings);
         let opened = suspension::timeout(settings.limits.header_read, pin!(PlainStream::open(tcp))).await;
-        // Health checks of a port connect and leave: that is no error.
-        let (mut stream, spoken) = opened.ok()?.ok()?;
-        // Without ALPN to say so, the preface of HTTP/2 is a request that HTTP/1.1 refuses.
-        let cleartext = if settings.listen.http2 == Http2::Off { http::Protocol::H1 } else { spoken };
+        // Health checks of a port connect and close, which is not an error.
+        let (mut stream, detected) = opened.ok()?.ok()?;
+        // Without ALPN to select it, HTTP/1.1 refuses the HTTP/2 preface as a malformed request.
+        let cleartext = if settings.listen.http2 == Http2::Off { http::Protocol::H1 } else { detected };
         stream.hold(place);
-        // A PROXY header names the client; the proxy is the peer that has sent it.
+        // A PROXY header names the client; the proxy is the peer that sent it.
         let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
         if forbidden {
             self.door.gate.refused(Refusal::UntrustedPeer, proxy);
@@ -352,16 +361,16 @@ impl Accept {
     }
 }
 
-/// Completes when a draining proxy gives up what has not come to a request: clients that the kernel let in before the port
-/// closed have the time in which an idle connection is kept.
+/// Completes when a drain gives up on connections without a request. Clients that the kernel accepted before the port
+/// closed get the time for which an idle connection is kept, but no more than the drain window.
 pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
     stop.cancelled().await;
     let window = current.load().settings.drain.window;
     Expiry::after(window.min(KEPT)).await;
 }
 
-/// The handshake, counted and logged.
-async fn greet(
+/// Performs the TLS handshake, counts it and logs its failure.
+async fn handshake(
     terminator: &Terminator,
     metrics: &Metrics,
     arrival: Arrival,
@@ -402,21 +411,22 @@ async fn greet(
     }
 }
 
-/// The proxy's own address of a connection, an IPv4 one as such.
+/// Returns the local address of a connection, an IPv4-mapped one as IPv4.
 fn local_address(tcp: &TcpStream) -> Option<SocketAddr> {
     let address = tcp.local_addr().ok()?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-/// Whether the error belongs to a connection that died in the queue: the next one may be taken at once.
+/// Returns whether the error concerns one connection that failed in the queue, so that the next can be accepted at
+/// once.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
         || error.raw_os_error() == Some(libc::EPROTO)
 }
 
-/// Says that connections cannot be accepted, and how often that was so.
-fn complain(error: &io::Error, failures: u64) {
+/// Logs that accept fails, with the number of failures since the last line.
+fn log_accept_failure(error: &io::Error, failures: u64) {
     let mend = match error.raw_os_error() {
         Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
         Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",

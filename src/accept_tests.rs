@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -53,7 +53,7 @@ fn errors_of_one_connection_do_not_slow_the_loop() {
     }
 }
 
-/// One accept loop, and what is needed to meet it.
+/// An accept loop with the client side of its tests.
 struct Loop {
     address: SocketAddr,
     certificate: rustls::pki_types::CertificateDer<'static>,
@@ -63,12 +63,12 @@ struct Loop {
 }
 
 impl Loop {
-    /// Serves every connection by one line with the client's address, and an echo to the end.
+    /// Starts a loop that sends each client one line with its address, then echoes until the end.
     fn start(at: SocketAddr, handshake: Duration) -> Self {
         Self::behind(at, EdgeLimits { handshake, ..EdgeLimits::default() }, None)
     }
 
-    /// As [`start`](Self::start), within `limits` and behind `proxies`.
+    /// As [`start`](Self::start), with `limits` and trusted `proxies`.
     fn behind(at: SocketAddr, limits: EdgeLimits, proxies: Option<&str>) -> Self {
         let Localhost { identity, certificate } = localhost();
         let listener = listeners(at, workers(1)).expect("listen").remove(0);
@@ -94,8 +94,9 @@ impl Loop {
         Self { address, certificate, metrics, tracker, stop }
     }
 
-    /// What the client is told its address is, after `header` and a handshake; an error if it was not served.
-    async fn greeting(&self, header: &[u8]) -> io::Result<String> {
+    /// Sends `header`, performs a handshake, and returns the address that the server reports; an error if the
+    /// connection was refused.
+    async fn reported_address(&self, header: &[u8]) -> io::Result<String> {
         let attempt = async {
             let mut tcp = TcpStream::connect(self.address).await?;
             tcp.write_all(header).await?;
@@ -189,7 +190,7 @@ async fn a_silent_client_holds_up_nobody_and_is_ended() {
 async fn stopping_ends_handshakes_under_way() {
     let port = Loop::start(LOOPBACK, PATIENCE * 6);
     let mut silent = TcpStream::connect(port.address).await.expect("connect");
-    // Once this one is served, the one before it has been accepted.
+    // Once this connection is served, the one before it has been accepted.
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
     let mut served = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
     timeout(PATIENCE, served.read_u8()).await.expect("in time").expect("greeting");
@@ -209,7 +210,7 @@ async fn stopping_ends_handshakes_under_way() {
 async fn connections_in_the_queue_are_taken_before_the_port_closes() {
     let listener = listeners(LOOPBACK, workers(1)).expect("listen").remove(0);
     let address = listener.local_addr().expect("address");
-    // The kernel has let them in, and no loop runs that would have taken one.
+    // The kernel has accepted them, and no loop runs that would have taken one.
     let queued: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(address).expect("in the queue")).collect();
     let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
     let current = crate::generation::testing::current(settings(""));
@@ -263,10 +264,10 @@ async fn an_ipv4_client_of_an_ipv6_listener_keeps_its_address() {
     assert_eq!(&line, b"127.0.0.1\n");
 }
 
-/// How a connection that sends `bytes` ends: by a reset, an end, or with something to read.
+/// Sends `bytes` and returns the end of the connection: a reset, EOF, or data.
 async fn end_of(address: SocketAddr, bytes: &[u8]) -> io::Result<usize> {
     let mut tcp = TcpStream::connect(address).await.expect("the kernel accepts");
-    // The reset may come before the bytes are gone.
+    // The reset may arrive before the bytes are written.
     let _ = tcp.write_all(bytes).await;
     timeout(PATIENCE, tcp.read(&mut [0; 16])).await.expect("ended in time")
 }
@@ -281,7 +282,7 @@ async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
         (EdgeLimits { connections: ConnectionLimit::AtMost(2), ..EdgeLimits::default() }, "connections"),
         (EdgeLimits { connections_per_ip: Some(2), ..EdgeLimits::default() }, "connections_per_ip"),
     ] {
-        // Two that never shake hands take both places for a minute.
+        // Two connections without a handshake occupy both places for a minute.
         let port = Loop::behind(LOOPBACK, EdgeLimits { handshake: Duration::from_mins(1), ..limits }, None);
         let idle = [TcpStream::connect(port.address).await, TcpStream::connect(port.address).await];
         assert_reset(end_of(port.address, b"").await);
@@ -289,7 +290,7 @@ async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
         port.assert_counted("connections_active 2");
         drop(idle);
         let served = async {
-            while port.greeting(b"").await.is_err() {
+            while port.reported_address(b"").await.is_err() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -311,7 +312,7 @@ async fn a_served_connection_keeps_its_place_until_it_is_closed() {
 async fn handshakes_beyond_the_rate_are_cut_off_before_they_begin() {
     let port = Loop::behind(LOOPBACK, EdgeLimits { handshakes_per_ip: Some(3), ..EdgeLimits::default() }, None);
     let mut refused = 0;
-    // A slow machine may let a second pass, in which there are three more.
+    // On a slow machine a second may pass, in which three more are accepted.
     let begun = Instant::now();
     for _ in 0..12 {
         let mut tcp = TcpStream::connect(port.address).await.expect("the kernel accepts");
@@ -336,7 +337,7 @@ async fn the_address_in_the_header_is_the_clients() {
         (v2(0x21), "9.9.9.9"),
         (v2(0x20), "127.0.0.1"),
     ] {
-        assert_eq!(port.greeting(&header).await.expect("served"), address, "{}", header.escape_ascii());
+        assert_eq!(port.reported_address(&header).await.expect("served"), address, "{}", header.escape_ascii());
     }
 }
 
@@ -364,24 +365,24 @@ async fn a_header_that_comes_byte_by_byte_is_read_to_its_end_and_no_further() {
 async fn without_a_sound_header_nobody_comes_in() {
     let limits = EdgeLimits { handshake: Duration::from_millis(300), ..EdgeLimits::default() };
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
-    port.greeting(b"").await.expect_err("TLS is no header");
+    port.reported_address(b"").await.expect_err("TLS is no header");
     assert_reset(end_of(port.address, b"PROXY TCP4 nonsense\r\n").await);
     port.assert_counted("connections_refused_total{reason=\"proxy_header\"} 2");
-    // Cut in half: the deadline of the handshake is the header's too.
+    // Cut in half: the deadline of the handshake also covers the header.
     for half in [&b"PROXY TCP4 192.0.2.7 198."[..], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01"] {
         let begun = Instant::now();
         assert_reset(end_of(port.address, half).await);
         assert!(begun.elapsed() >= limits.handshake, "after {:?}", begun.elapsed());
     }
     port.assert_counted("connections_refused_total{reason=\"proxy_cut\"} 2");
-    assert_eq!(port.greeting(b"PROXY UNKNOWN\r\n").await.expect("served"), "127.0.0.1");
+    assert_eq!(port.reported_address(b"PROXY UNKNOWN\r\n").await.expect("served"), "127.0.0.1");
 }
 
 #[tokio::test]
 async fn a_header_of_somebody_else_is_not_believed() {
     let port = Loop::behind(LOOPBACK, EdgeLimits::default(), Some("192.0.2.0/24"));
     assert_reset(end_of(port.address, b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n").await);
-    port.greeting(b"").await.expect_err("not even without one");
+    port.reported_address(b"").await.expect_err("not even without one");
     port.assert_counted("connections_refused_total{reason=\"proxy_untrusted\"} 2");
 }
 
@@ -391,7 +392,7 @@ async fn a_check_of_the_port_is_no_refusal() {
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
     drop(TcpStream::connect(port.address).await.expect("connect"));
     let served = async {
-        while port.greeting(b"PROXY UNKNOWN\r\n").await.is_err() {
+        while port.reported_address(b"PROXY UNKNOWN\r\n").await.is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -404,14 +405,14 @@ async fn limits_are_those_of_the_client_that_the_header_names() {
     let limits = EdgeLimits { connections_per_ip: Some(1), ..EdgeLimits::default() };
     let port = Loop::behind(LOOPBACK, limits, Some("127.0.0.1"));
     let header = |ip: &str| format!("PROXY TCP4 {ip} 198.51.100.1 40000 443\r\n");
-    // This one stays: its place is taken as soon as its header is read, before any handshake.
+    // This connection stays open: it is counted as soon as its header is read, before any handshake.
     let mut first = TcpStream::connect(port.address).await.expect("connect");
     first.write_all(header("192.0.2.7").as_bytes()).await.expect("write");
     let refused = async {
-        while port.greeting(header("192.0.2.7").as_bytes()).await.is_ok() {
+        while port.reported_address(header("192.0.2.7").as_bytes()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     timeout(PATIENCE, refused).await.expect("the first holds the only place");
-    assert_eq!(port.greeting(header("192.0.2.8").as_bytes()).await.expect("served"), "192.0.2.8");
+    assert_eq!(port.reported_address(header("192.0.2.8").as_bytes()).await.expect("served"), "192.0.2.8");
 }

@@ -1,4 +1,4 @@
-//! The limit of open files (`RLIMIT_NOFILE`), and the shares of it that connections of clients and to apps may take.
+//! The limit of open files (`RLIMIT_NOFILE`), divided among client connections, app connections and a reserve.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,19 +6,19 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{ConnectionLimit, Settings};
 
-/// Idle connections of one worker to one app; above it the oldest is closed.
+/// The maximum number of idle connections of one worker to one app; above it the oldest is closed.
 pub const POOLED: usize = 64;
 
-/// Descriptors of the process as a whole: standard streams, health and admin clients, files that a reload reads and
-/// watches, name resolution.
+/// Descriptors of the whole process: standard streams, health and admin clients, files that a reload reads and watches,
+/// name resolution.
 const OF_THE_PROCESS: u64 = 64;
 /// Descriptors of one worker: its runtime and listeners.
 const OF_A_WORKER: u64 = 8;
-/// Descriptors of a client connection: its own, and one towards the app.
+/// Descriptors of a client connection: its own, and one to the app.
 const OF_A_CONNECTION: u64 = 2;
 
-/// Raises the soft limit to the hard limit: the usual soft limit of 1024 is there for programs that use `select(2)`.
-/// Returns the limit in force then; `None` is unlimited.
+/// Raises the soft limit to the hard limit; the usual soft limit of 1024 exists for programs that use `select(2)`.
+/// Returns the resulting limit; `None` is unlimited.
 pub fn raise_limit() -> Option<u64> {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;
@@ -26,7 +26,7 @@ pub fn raise_limit() -> Option<u64> {
     if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
 }
 
-/// The limit that [`raise_limit`] would lead to; `None` is unlimited.
+/// Returns the limit that [`raise_limit`] would set; `None` is unlimited.
 pub fn highest_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
@@ -34,16 +34,16 @@ pub fn highest_limit() -> Option<u64> {
 /// The division of a limit of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The limit.
+    /// The limit of open files.
     pub limit: u64,
-    /// What is kept for everything but client connections: half of the limit at most.
+    /// The descriptors reserved for everything except client connections: at most half of the limit.
     pub reserve: u64,
-    /// Of the reserve, what is not for idle connections to apps: a quarter of the limit at most.
+    /// The part of the reserve that is not for idle app connections: at most a quarter of the limit.
     own: u64,
 }
 
 impl Budget {
-    /// The division of `limit` among what `settings` open. `None` where there is no limit.
+    /// Divides `limit` among everything that `settings` open; `None` without a limit.
     pub fn of(limit: Option<u64>, settings: &Settings) -> Option<Self> {
         let limit = limit?;
         let pools = POOLED as u64 * settings.upstreams().len() as u64;
@@ -52,26 +52,26 @@ impl Budget {
         Some(Self { limit, reserve: (own + workers * pools).min(limit / 2), own: own.min(limit / 4) })
     }
 
-    /// The connections to apps that fit beside `clients` connections of clients. One of HTTP/2 may need many, so that this
-    /// is a bound of its own.
+    /// Returns the number of app connections that fit beside `clients` client connections, at least one. A client
+    /// connection of HTTP/2 may need many app connections, so they have a bound of their own.
     pub fn upstream_connections(self, clients: usize) -> usize {
         let left = self.limit.saturating_sub(self.own).saturating_sub(clients as u64);
         usize::try_from(left).unwrap_or(usize::MAX).max(1)
     }
 
-    /// The client connections that fit beside the reserve, at least one.
+    /// Returns the number of client connections that fit beside the reserve, at least one.
     pub fn connections(self) -> usize {
         usize::try_from((self.limit - self.reserve) / OF_A_CONNECTION).unwrap_or(usize::MAX).max(1)
     }
 
-    /// The limit of open files that `connections` client connections need.
+    /// Returns the limit of open files needed for `connections` client connections.
     pub fn needed(self, connections: usize) -> u64 {
         (connections as u64).saturating_mul(OF_A_CONNECTION).saturating_add(self.reserve)
     }
 }
 
-/// Divides a limit of `open_files` among connections of clients and to apps. Returns what `limits.connections = "auto"` comes
-/// to; `None` is unlimited.
+/// Divides a limit of `open_files` between client and app connections and sets the bound of the latter. Returns the
+/// value of `limits.connections = "auto"`; `None` is unlimited.
 pub fn divide(settings: &Settings, open_files: Option<u64>) -> Option<usize> {
     let budget = Budget::of(open_files, settings)?;
     if let ConnectionLimit::AtMost(most) = settings.limits.connections
@@ -90,20 +90,20 @@ pub fn divide(settings: &Settings, open_files: Option<u64>) -> Option<usize> {
     Some(budget.connections())
 }
 
-/// The limit of open files is that of the process, and so is the number of connections that are open.
+/// A static, as the limit of open files and the count of open app connections are those of the process.
 static UPSTREAM: Slots = Slots { most: AtomicUsize::new(usize::MAX), open: AtomicUsize::new(0) };
 
-/// Allows `most` connections to apps at once from now on.
+/// Sets the maximum number of open app connections to `most`.
 fn allow_upstream(most: usize) {
     UPSTREAM.most.store(most, Ordering::Relaxed);
 }
 
-/// A slot for one more connection to an app; `None` where as many are open as the budget allows.
+/// Takes a slot for an app connection; `None` at the maximum.
 pub fn upstream_slot() -> Option<UpstreamSlot> {
     UPSTREAM.take().then_some(UpstreamSlot(&UPSTREAM))
 }
 
-/// A connection to an app that counts; it counts no more once this is dropped.
+/// The slot of an app connection, released on drop.
 #[derive(Debug)]
 pub struct UpstreamSlot(&'static Slots);
 

@@ -1,4 +1,4 @@
-//! The orderly end: who asks for it, the phases it passes through, and the farewell to all sessions.
+//! The drain: its phases, the handle that starts it, and the close of all sessions.
 //!
 //! ```text
 //! Serving ⇄ Announced → Draining → Drained
@@ -6,8 +6,8 @@
 //!                Aborting    Aborting
 //! ```
 //!
-//! [`Shutdown`] is the state. It moves forward, but for one step: an announcement that a command has made, and no signal,
-//! can be cancelled. `supervise` lets the time pass.
+//! [`Shutdown`] holds the state. Phases only move forward, with one exception: an announcement made by a command,
+//! without a signal, can be cancelled. `supervise` carries out the phases over time.
 
 mod farewell;
 mod signals;
@@ -26,27 +26,27 @@ pub(crate) use signals::Hangups;
 pub use signals::interrupted;
 pub use supervise::{Outcome, supervise};
 
-/// What sessions and requests get beyond `close_grace` before they are cut off: time to write a Close to a slow
-/// client, and to answer a request that is under way.
+/// The time that sessions and requests get beyond `close_grace` before they are aborted, for writing a Close to a slow
+/// client and finishing a request in progress.
 pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
-/// The phases of the end.
+/// The phases of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Connections are accepted.
     Serving,
-    /// They still are, but whoever asks is told that they will not be for long.
+    /// Connections are still accepted, but readiness reports that they soon will not be.
     Announced,
-    /// No new connections; sessions are being closed and requests finished.
+    /// No connections are accepted; sessions are being closed and requests finished.
     Draining,
-    /// Nothing is left.
+    /// No session and no request is left.
     Drained,
-    /// What is left is dropped.
+    /// Everything left is dropped.
     Aborting,
 }
 
 impl Phase {
-    /// The word for logs and answers.
+    /// Returns the label for logs and API responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Serving => "serving",
@@ -58,45 +58,45 @@ impl Phase {
     }
 }
 
-/// How a drain goes about it.
+/// The settings of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// How long connections are accepted after the announcement.
+    /// The time for which connections are accepted after the announcement.
     pub delay: Duration,
-    /// The time over which sessions are told, once no more are accepted.
+    /// The time over which sessions are closed, once no more connections are accepted.
     pub window: Duration,
-    /// What their clients are told (RFC 6455 §7.4).
+    /// The close code sent to clients (RFC 6455 §7.4).
     pub code: u16,
-    /// How long a session's Close may go unanswered, on the route that waits the longest.
+    /// The time for a peer to answer a Close: the longest `close_grace` of any route.
     pub grace: Duration,
 }
 
 impl Plan {
-    /// What `settings` ask for.
+    /// Returns the plan that `settings` describe.
     pub fn of(settings: &Settings) -> Self {
         let Drain { delay, window, code, .. } = settings.drain;
         Self { delay, window, code, grace: settings.close_grace() }
     }
 
-    /// How long the whole takes at most, from the announcement on.
+    /// Returns the maximum duration of the drain, from its announcement.
     pub fn bound(&self) -> Duration {
         self.delay + self.bound_of_draining()
     }
 
-    /// As [`bound`](Self::bound), from the end of accepting on.
+    /// As [`bound`](Self::bound), from the end of accepting.
     fn bound_of_draining(&self) -> Duration {
         self.window + self.grace + DRAIN_MARGIN
     }
 }
 
 impl Default for Plan {
-    /// All at once.
+    /// Returns a plan without delay, window or grace.
     fn default() -> Self {
         Self { delay: Duration::ZERO, window: Duration::ZERO, code: RESTART, grace: Duration::ZERO }
     }
 }
 
-/// Who may move the phase.
+/// The sources that may move the phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
     /// SIGTERM and SIGINT as well as the program.
@@ -105,12 +105,12 @@ enum Trigger {
     Program,
 }
 
-/// What follows when nothing is left.
+/// The action after a completed drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Afterwards {
-    /// The process stays, drained, until somebody asks it to end.
+    /// The process stays, drained, until it is asked to exit.
     Stay,
-    /// The process ends.
+    /// The process exits.
     Exit,
 }
 
@@ -123,18 +123,18 @@ impl Afterwards {
     }
 }
 
-/// The reasons for which a drain cannot be cancelled.
+/// A reason for which a drain cannot be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CancelError {
-    /// Connections are refused and sessions are being closed, or it is over.
+    /// Connections are refused and sessions are being closed, or the drain has ended.
     #[error("the drain cannot be cancelled any more: it is past `drain.delay`, and the ports are closed")]
     PortsClosed,
-    /// A signal has asked for the end of the process.
+    /// A signal has requested the exit of the process.
     #[error("the drain cannot be cancelled: SIGTERM or SIGINT asked for the end of the process")]
     Exiting,
 }
 
-/// The handle of the end: whoever holds a clone may ask for it, and may wait for it.
+/// The handle of a shutdown: every clone can start the drain and wait for its phases.
 #[derive(Clone, Debug)]
 pub struct Shutdown(Arc<State>);
 
@@ -155,14 +155,14 @@ struct Course {
     /// The plan of the next announcement.
     prepared: Plan,
     plan: Plan,
-    /// Counts announcements and cancellations, so that an earlier announcement is told from a later one.
+    /// The number of announcements and cancellations so far, which identifies one announcement.
     turn: u64,
     /// The time of the last cancellation.
     cancelled_at: Option<SystemTime>,
 }
 
 impl Course {
-    /// Moves forward to `phase`.
+    /// Moves forward to `phase`; an earlier phase has no effect.
     fn enter(&mut self, phase: Phase) {
         if phase > self.phase {
             if self.phase == Phase::Serving {
@@ -189,12 +189,12 @@ impl Course {
 }
 
 impl Shutdown {
-    /// Ends on SIGTERM or SIGINT; a second signal aborts.
+    /// Creates a handle that SIGTERM and SIGINT drain; a second signal aborts.
     pub fn on_signals() -> Self {
         Self::new(Trigger::Signals)
     }
 
-    /// Ends when the program says so; signals keep the meaning they had.
+    /// Creates a handle that only the program drains; signals keep their present meaning.
     pub fn on_request() -> Self {
         Self::new(Trigger::Program)
     }
@@ -218,29 +218,28 @@ impl Shutdown {
         }))
     }
 
-    /// Makes `plan` what the next drain does; one that has been announced keeps its own.
+    /// Sets the plan of the next drain; a drain that has been announced keeps its own.
     pub fn prepare(&self, plan: Plan) {
         self.change(|course| course.prepared = plan);
     }
 
-    /// Where it stands.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         self.course().phase
     }
 
-    /// Since when it has stood there.
+    /// Returns the time at which the current phase began.
     pub fn since(&self) -> SystemTime {
         self.course().since
     }
 
-    /// The time of the last cancellation in this process.
+    /// Returns the time of the last cancellation in this process.
     pub fn cancelled_at(&self) -> Option<SystemTime> {
         self.course().cancelled_at
     }
 
-    /// One step towards the end, as a signal makes it. The first one asks for a drain and for the exit behind it, also
-    /// where a drain is under way that nobody asked to exit after; the second one aborts. Returns the phase that
-    /// holds then.
+    /// Moves one step towards the exit, as a signal does. The first step requests a drain and the exit after it, also
+    /// for a drain in progress that has no exit requested; the second step aborts. Returns the resulting phase.
     pub fn advance(&self) -> Phase {
         self.change(|course| match (course.phase, course.afterwards) {
             (Phase::Serving, _) => {
@@ -254,40 +253,44 @@ impl Shutdown {
         self.phase()
     }
 
-    /// Asks for a drain, and for no exit behind it: the process stays until a signal ends it. Asking again changes
-    /// nothing. Returns the phase that holds then.
+    /// Requests a drain without an exit: the process then stays until a signal ends it. Repeated requests have no
+    /// effect. Returns the resulting phase.
     pub fn drain(&self) -> Phase {
         self.change(|course| course.enter(course.phase.max(Phase::Announced)));
         self.phase()
     }
 
-    /// Cancels a drain that is only announced, and that no signal asked for: the proxy serves as before. Does nothing
-    /// where no drain is announced.
+    /// Cancels a drain that is only announced and that no signal requested: the proxy serves as before. Has no effect
+    /// if no drain is announced.
+    ///
+    /// # Errors
+    ///
+    /// [`CancelError`] once the ports are closed or a signal has requested the exit.
     pub fn cancel(&self) -> Result<(), CancelError> {
         self.change(Course::cancel)
     }
 
-    /// Drops what is left, and ends.
+    /// Aborts: drops everything left, and exits.
     pub fn abort(&self) {
         self.change(|course| course.enter(Phase::Aborting));
     }
 
-    /// Completes once the end has been announced.
+    /// Completes once a drain is announced.
     pub async fn announced(&self) {
         self.until(|course| course.phase >= Phase::Announced).await;
     }
 
-    /// Completes once no end is announced.
+    /// Completes once no drain is announced.
     pub async fn serving(&self) {
         self.until(|course| course.phase == Phase::Serving).await;
     }
 
-    /// Cancelled once no more connections are to be accepted.
+    /// Returns the token cancelled once connections are no longer accepted.
     pub fn draining(&self) -> &CancellationToken {
         &self.0.draining
     }
 
-    /// Cancelled once what is left is to be dropped: in an abort, and when a drain is out of time.
+    /// Returns the token cancelled once everything left must be dropped: by an abort, or a drain out of time.
     pub fn aborting(&self) -> &CancellationToken {
         &self.0.aborting
     }
@@ -297,7 +300,7 @@ impl Shutdown {
         self.until(|course| course.turn != turn).await;
     }
 
-    /// Ends the delay of the announcement of this `turn`; returns whether it is still the one in force.
+    /// Ends the delay of the announcement of this `turn`; returns whether it is still in force.
     fn close_ports(&self, turn: u64) -> bool {
         self.change(|course| {
             let is_in_force = course.turn == turn;
@@ -308,12 +311,12 @@ impl Shutdown {
         })
     }
 
-    /// A drain is out of time: what is left is to be dropped.
+    /// Ends a drain that is out of time: everything left must be dropped.
     pub(crate) fn cut(&self) {
         self.0.aborting.cancel();
     }
 
-    /// Nothing is left; completes once the process is to end.
+    /// Enters `Drained`; completes once the process must exit.
     pub(crate) async fn settle(&self) {
         self.change(|course| course.enter(Phase::Drained));
         let phase = self.phase();
@@ -322,7 +325,7 @@ impl Shutdown {
     }
 
     async fn until(&self, is_so: impl FnMut(&Course) -> bool) {
-        // The sender lives as long as `self`: there is no error.
+        // The sender lives as long as `self`, so there is no error.
         let _ = self.0.course.subscribe().wait_for(is_so).await;
     }
 
@@ -355,7 +358,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Returns whether the end is announced, and which of draining, aborting and exiting are cancelled.
+    /// Returns whether a drain is announced, and which of draining, aborting and exiting are cancelled.
     fn cancelled(shutdown: &Shutdown) -> [bool; 4] {
         let State { draining, aborting, exiting, .. } = &*shutdown.0;
         let [draining, aborting, exiting] = [draining, aborting, exiting].map(CancellationToken::is_cancelled);

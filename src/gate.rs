@@ -1,7 +1,7 @@
-//! How many may come in: connections in all and for each address, and handshakes a second for each address.
+//! Connection limits: connections in all and per address, and handshakes a second per address.
 //!
-//! One gate for the whole process. A limit that is not set costs nothing, and what is kept for an address is forgotten
-//! when it no longer bounds anything, so that a flood of addresses takes no more memory than a second of it.
+//! One limiter serves the whole process. A limit that is not set costs nothing. The entry of an address is dropped when
+//! it no longer limits anything, so that a flood of addresses takes no more memory than one second of it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -16,28 +16,28 @@ use crate::suspension::Credit;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::{Active, Metrics};
 
-/// At most one log line of a kind in this time.
+/// The minimum interval between two log lines of one kind.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The time over which `handshakes_per_ip` counts.
+/// The period over which `handshakes_per_ip` counts.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How far back a pause of the process is allowed for when an address is met for the first time: the connections that
-/// waited in the kernel's queue are accepted right behind it.
+/// The period before an address is first seen for which pauses of the process are credited: connections that waited in
+/// the kernel's queue are accepted right after the pause.
 const CREDITED: Duration = Duration::from_secs(10);
 
-/// Locks, so that workers seldom wait for one another.
+/// The number of locks, so that workers seldom wait for one another.
 const SHARDS: usize = 16;
 
-/// A shard is looked through for what may be forgotten when it has grown to twice what was left the last time, and
-/// not before it has this many.
+/// The minimum number of networks at which a shard is swept; it is swept when it has grown to twice what the last sweep
+/// left.
 const SWEEP_AT_LEAST: usize = 64;
 
-/// Who may come in.
+/// The connection limiter of the process.
 #[derive(Debug)]
 pub struct Gate {
     current: Arc<Current>,
-    /// What `limits.connections = "auto"` stands for; `None` is unlimited.
+    /// The meaning of `limits.connections = "auto"`; `None` is unlimited.
     automatic: Option<usize>,
     open: AtomicUsize,
     hasher: RandomState,
@@ -46,26 +46,26 @@ pub struct Gate {
     complaints: [Mutex<Complaints>; Refusal::ALL.len()],
 }
 
-/// Why a connection was closed before anything was read from it, or before its handshake.
+/// The reason for closing a connection before anything was read from it, or before its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The process has `limits.connections` of them.
+    /// The process has reached `limits.connections`.
     Connections,
-    /// Its address has `limits.connections_per_ip` of them.
+    /// The client's address has reached `limits.connections_per_ip`.
     ConnectionsPerIp,
-    /// Its address has begun `limits.handshakes_per_ip` handshakes within a second.
+    /// The client's address has begun `limits.handshakes_per_ip` handshakes within a second.
     HandshakesPerIp,
-    /// A PROXY header is to be believed from trusted peers only, and the peer is none.
+    /// The peer is not among those trusted to send a PROXY header.
     ProxyUntrusted,
-    /// A trusted peer sent something else than a PROXY header.
+    /// A trusted peer sent something other than a PROXY header.
     ProxyHeader,
-    /// A trusted peer did not get to the end of its PROXY header in time, or left in the middle.
+    /// A trusted peer did not finish its PROXY header in time, or closed the connection in the middle of it.
     ProxyCut,
-    /// Without TLS only trusted proxies are served, and the peer is none; its requests get 403.
+    /// The peer of a port without TLS is not a trusted proxy; its requests get 403.
     UntrustedPeer,
 }
 
-/// What one network, an IPv4 address or an IPv6 /64, may have.
+/// The limits of one network, an IPv4 address or an IPv6 /64.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     connections: Option<usize>,
@@ -75,27 +75,27 @@ struct Bounds {
 #[derive(Debug, Default)]
 struct Shard {
     networks: HashMap<Cidr, Usage>,
-    /// How many were left by the last sweep.
+    /// The number of networks left by the last sweep.
     swept: usize,
 }
 
-/// What one network has.
+/// The usage of one network.
 #[derive(Debug)]
 struct Usage {
     open: usize,
-    /// When its handshakes will all have been paid for, at one for each [`SECOND`] divided by their bound; never more
-    /// than a second ahead. In the past, it owes nothing.
+    /// The instant at which all its handshakes are paid for, at one per [`SECOND`] divided by the limit; at most a
+    /// second ahead. An instant in the past means that no handshake counts any more.
     paid: Instant,
-    /// For the handshakes that piled up while the process was stopped.
+    /// The credit for handshakes that accumulated while the process was stopped.
     credit: Credit,
 }
 
-/// A connection's place, given back when dropped.
+/// The permit of one connection, released on drop.
 #[derive(Debug)]
 pub struct Place {
     _active: Active,
     gate: Arc<Gate>,
-    /// Where it counts, if connections are bounded there.
+    /// The network whose connections are counted, if limited.
     network: Option<Cidr>,
 }
 
@@ -110,7 +110,7 @@ impl Refusal {
         Self::UntrustedPeer,
     ];
 
-    /// The word for logs and metrics.
+    /// Returns the label for logs and metrics.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -123,8 +123,8 @@ impl Refusal {
         }
     }
 
-    /// How an operator lets such connections in, where that is not evident from the limit's own key.
-    fn mend(self, limit: ConnectionLimit) -> Option<&'static str> {
+    /// Returns the remedy for the operator, where the name of the limit does not imply it.
+    fn remedy(self, limit: ConnectionLimit) -> Option<&'static str> {
         match (self, limit) {
             (Self::Connections, ConnectionLimit::Auto) => {
                 Some("raise the limit of open files (ulimit -n, LimitNOFILE), of which limits.connections is derived")
@@ -136,8 +136,8 @@ impl Refusal {
 }
 
 impl Gate {
-    /// A gate that nobody has passed yet, with the limits in force; what it lets pass and refuses is counted in
-    /// `metrics`. A limit on what one address has counts the connections that came while there was one.
+    /// Creates a limiter without connections that applies the limits in force and counts accepted and refused
+    /// connections in `metrics`. A limit per address counts only connections accepted while it was set.
     pub fn new(current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
         Self {
             current,
@@ -150,13 +150,17 @@ impl Gate {
         }
     }
 
-    /// Sets what `limits.connections = "auto"` stands for.
+    /// Sets the meaning of `limits.connections = "auto"`.
     #[must_use]
     pub fn with_automatic(self, connections: Option<usize>) -> Self {
         Self { automatic: connections, ..self }
     }
 
-    /// A place among all connections. Whose it is may be known later: see [`Place::claim`].
+    /// Takes a permit among all connections; the client's address is added by [`Place::claim`].
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Connections`] at the limit.
     pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
         let most = match self.current.load().settings.limits.connections {
             ConnectionLimit::Auto => self.automatic.unwrap_or(usize::MAX),
@@ -168,12 +172,12 @@ impl Gate {
         Ok(Place { _active: self.metrics.connection(), gate: Arc::clone(self), network: None })
     }
 
-    /// Counts a refusal, and tells of it if that was not done just now.
+    /// Counts a refusal and logs it, at most once in 5 s for each reason.
     pub fn refused(&self, refusal: Refusal, client: SocketAddr) {
         self.metrics.connection_refused(refusal.reason());
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusals) = complaints.due(Instant::now()) {
-            let mend = refusal.mend(self.current.load().settings.limits.connections);
+            let mend = refusal.remedy(self.current.load().settings.limits.connections);
             let (reason, (address, port)) = (refusal.reason(), lines::client(client));
             tracing::warn!(reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
         }
@@ -192,12 +196,17 @@ impl Gate {
 }
 
 impl Place {
-    /// Makes it a place of `address`, once.
+    /// Assigns the permit to `address`; to be called once.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ConnectionsPerIp`] or [`Refusal::HandshakesPerIp`] at a limit of the address.
     pub fn claim(&mut self, address: IpAddr) -> Result<(), Refusal> {
         self.claim_at(address, Instant::now(), self.gate.per_network())
     }
 
-    /// As [`claim`](Self::claim), for a connection that will not shake hands.
+    /// As [`claim`](Self::claim), for a connection without a TLS handshake: only the limit of
+    /// connections applies.
     pub fn claim_without_handshake(&mut self, address: IpAddr) -> Result<(), Refusal> {
         let bounds = Bounds { handshakes: None, ..self.gate.per_network() };
         self.claim_at(address, Instant::now(), bounds)
@@ -262,13 +271,13 @@ impl Usage {
         Self { open: 0, paid: now, credit: Credit::new(credited.into()) }
     }
 
-    /// Whether it bounds anything.
+    /// Returns whether it still limits anything.
     fn counts(&self, now: Instant) -> bool {
         self.open > 0 || self.paid > now
     }
 }
 
-/// Whoever has one IPv6 address has the other 2⁶⁴ of its network too.
+/// Returns the network that shares the limits of `address`: an IPv6 client has all 2⁶⁴ addresses of its /64.
 fn network_of(address: IpAddr) -> Cidr {
     match address.to_canonical() {
         IpAddr::V4(address) => Cidr::around(address.into(), 32),
@@ -276,7 +285,7 @@ fn network_of(address: IpAddr) -> Cidr {
     }
 }
 
-/// Says at most once per [`COMPLAINT_INTERVAL`] that something happened, and how often it did.
+/// A rate limit for one kind of log line: one per [`COMPLAINT_INTERVAL`], with the number of events since the last.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     last: Option<Instant>,
@@ -284,7 +293,7 @@ pub(crate) struct Complaints {
 }
 
 impl Complaints {
-    /// How many events the line due now stands for; `None` if the last line is too recent.
+    /// Returns the number of events for the line due now; `None` if the last line is too recent.
     pub(crate) fn due(&mut self, now: Instant) -> Option<u64> {
         self.silent += 1;
         if self.last.is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
@@ -312,8 +321,8 @@ mod tests {
         text.parse().expect("an address")
     }
 
-    /// A place for `address` at `now`.
-    fn come(gate: &Arc<Gate>, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
+    /// Takes a permit for `address` at `now`.
+    fn admit(gate: &Arc<Gate>, address: IpAddr, now: Instant) -> Result<Place, Refusal> {
         let mut place = gate.enter()?;
         place.claim_at(address, now, gate.per_network())?;
         Ok(place)
@@ -358,16 +367,16 @@ mod tests {
         for (same, other) in
             [("192.0.2.7", "192.0.2.8"), ("2001:db8::7", "2001:db8:0:1::7"), ("::ffff:198.51.100.1", "2001:db8:0:2::")]
         {
-            let place = come(&gate, address(same), now).expect("the first");
-            assert_eq!(come(&gate, address(same), now).expect_err("full"), Refusal::ConnectionsPerIp);
-            drop(come(&gate, address(other), now).expect("another network"));
+            let place = admit(&gate, address(same), now).expect("the first");
+            assert_eq!(admit(&gate, address(same), now).expect_err("full"), Refusal::ConnectionsPerIp);
+            drop(admit(&gate, address(other), now).expect("another network"));
             drop(place);
-            drop(come(&gate, address(same), now).expect("there is room again"));
+            drop(admit(&gate, address(same), now).expect("there is room again"));
         }
-        let _one = come(&gate, address("2001:db8::1"), now).expect("the first of its /64");
-        assert!(come(&gate, address("2001:db8::ffff:0:1"), now).is_err(), "the same /64");
-        let _v4 = come(&gate, address("192.0.2.1"), now).expect("the first");
-        assert!(come(&gate, address("::ffff:192.0.2.1"), now).is_err(), "the same address in other clothes");
+        let _one = admit(&gate, address("2001:db8::1"), now).expect("the first of its /64");
+        assert!(admit(&gate, address("2001:db8::ffff:0:1"), now).is_err(), "the same /64");
+        let _v4 = admit(&gate, address("192.0.2.1"), now).expect("the first");
+        assert!(admit(&gate, address("::ffff:192.0.2.1"), now).is_err(), "the same address in other clothes");
     }
 
     #[test]
@@ -379,11 +388,11 @@ mod tests {
         };
         let gate = gate(limits);
         let now = Instant::now();
-        let _one = come(&gate, address("192.0.2.1"), now).expect("the first");
+        let _one = admit(&gate, address("192.0.2.1"), now).expect("the first");
         for _ in 0..10 {
-            come(&gate, address("192.0.2.1"), now).expect_err("full");
+            admit(&gate, address("192.0.2.1"), now).expect_err("full");
         }
-        let _other = come(&gate, address("192.0.2.2"), now).expect("the second place is free still");
+        let _other = admit(&gate, address("192.0.2.2"), now).expect("the second place is free still");
     }
 
     #[test]
@@ -392,26 +401,26 @@ mod tests {
         let start = Instant::now();
         let ip = address("192.0.2.7");
         for _ in 0..4 {
-            drop(come(&gate, ip, start).expect("four at once"));
+            drop(admit(&gate, ip, start).expect("four at once"));
         }
-        assert_eq!(come(&gate, ip, start).expect_err("the fifth"), Refusal::HandshakesPerIp);
-        drop(come(&gate, address("192.0.2.8"), start).expect("somebody else"));
-        // A quarter of a second later there is one more; and refused attempts have not put it off.
+        assert_eq!(admit(&gate, ip, start).expect_err("the fifth"), Refusal::HandshakesPerIp);
+        drop(admit(&gate, address("192.0.2.8"), start).expect("somebody else"));
+        // A quarter of a second later one more is allowed; refused attempts have not delayed it.
         let later = start + Duration::from_millis(250);
-        drop(come(&gate, ip, later).expect("one more"));
-        assert_eq!(come(&gate, ip, later).expect_err("only one"), Refusal::HandshakesPerIp);
+        drop(admit(&gate, ip, later).expect("one more"));
+        assert_eq!(admit(&gate, ip, later).expect_err("only one"), Refusal::HandshakesPerIp);
         let after = start + Duration::from_secs(10);
         for _ in 0..4 {
-            drop(come(&gate, ip, after).expect("four again, never more"));
+            drop(admit(&gate, ip, after).expect("four again, never more"));
         }
-        come(&gate, ip, after).expect_err("the fifth");
+        admit(&gate, ip, after).expect_err("the fifth");
     }
 
     #[tokio::test(start_paused = true)]
     async fn s78_handshakes_that_piled_up_in_a_stop_are_not_too_many() {
         let gate = gate(EdgeLimits { handshakes_per_ip: Some(4), ..EdgeLimits::default() });
         let now = || tokio::time::Instant::now().into_std();
-        let burst = |ip| (0..1000).take_while(|_| come(&gate, ip, now()).is_ok()).count();
+        let burst = |ip| (0..1000).take_while(|_| admit(&gate, ip, now()).is_ok()).count();
         let (known, new) = (address("192.0.2.7"), address("192.0.2.8"));
         let test = async {
             assert_eq!(burst(known), 4);
@@ -429,14 +438,14 @@ mod tests {
         let limits = EdgeLimits { connections_per_ip: Some(5), handshakes_per_ip: Some(5), ..EdgeLimits::default() };
         let gate = gate(limits);
         let start = Instant::now();
-        let _stays = come(&gate, address("192.0.2.7"), start).expect("a place");
+        let _stays = admit(&gate, address("192.0.2.7"), start).expect("a place");
         for second in 0..20_u64 {
             for number in 0..2_000_u64 {
                 let network = u128::from(second * 2_000 + number) << 64;
                 let now = start + Duration::from_secs(second);
                 let mut place = gate.enter().expect("a place");
                 place.claim_at(Ipv6Addr::from_bits(network).into(), now, gate.per_network()).expect("its first");
-                // As if it were dropped at once, in the time of the test.
+                // As if dropped at once, in the test's time.
                 let network = place.network.take().expect("counted");
                 gate.shard(&network).release(network, now);
             }
@@ -448,7 +457,7 @@ mod tests {
     fn without_limits_nothing_is_kept() {
         let gate = gate(EdgeLimits::default());
         let places: Vec<_> =
-            (0..100).map(|_| come(&gate, address("192.0.2.7"), Instant::now()).expect("a place")).collect();
+            (0..100).map(|_| admit(&gate, address("192.0.2.7"), Instant::now()).expect("a place")).collect();
         assert_eq!(kept(&gate), 0);
         drop(places);
         assert_eq!(gate.open.load(Ordering::Relaxed), 0);

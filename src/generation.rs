@@ -1,7 +1,8 @@
-//! What is in force: one load of the configuration with all that was made of it, replaced as a whole.
+//! The generation in force: one load of the configuration with everything built from it, replaced as a whole.
 //!
-//! Whoever needs a setting asks here when it is needed: a handshake as it begins, a request as its head is in. Nobody
-//! keeps one for longer than what it is for, so that a reload reaches everybody and disturbs nothing that is open.
+//! Every setting is read here at its time of use: by a handshake as it begins, by a request when its head is complete.
+//! No setting is kept beyond that use, so that a reload takes effect everywhere and leaves open connections
+//! undisturbed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,36 +15,36 @@ use crate::config::Settings;
 use crate::tls::{Certificate, Terminator};
 use crate::upstream::Apps;
 
-/// One load of the configuration and what was made of it.
+/// One load of the configuration and everything built from it.
 #[derive(Clone)]
 pub struct Generation {
-    /// 1 for the one of the start; each that is applied has the next number.
+    /// The number of the generation: 1 at the start, incremented by each reload that is applied.
     pub number: u64,
-    /// What was configured.
+    /// The settings.
     pub settings: Arc<Settings>,
-    /// Performs the handshakes on its terms; `None` where TLS is not terminated here.
+    /// The TLS terminator with this generation's settings; `None` if TLS is not terminated here.
     pub terminator: Option<Arc<Terminator>>,
-    /// The apps of its routes.
+    /// The apps of the routes.
     pub apps: Apps,
-    /// The longest `close_grace` of a session that may still be open: that of this generation or any before it.
+    /// The longest `close_grace` of any session that may still be open: of this generation or an earlier one.
     pub longest_grace: Duration,
 }
 
 impl Generation {
-    /// The one of the start.
+    /// Creates the generation of the start.
     pub fn first(settings: Arc<Settings>, terminator: impl Into<Option<Arc<Terminator>>>, apps: Apps) -> Self {
         let terminator = terminator.into();
         Self { number: 1, longest_grace: settings.close_grace(), settings, terminator, apps }
     }
 
-    /// The one that takes this one's place.
+    /// Creates the successor of this generation.
     #[must_use]
     pub fn next(&self, settings: Arc<Settings>, terminator: Option<Arc<Terminator>>, apps: Apps) -> Self {
         let longest_grace = self.longest_grace.max(settings.close_grace());
         Self { number: self.number + 1, settings, terminator, apps, longest_grace }
     }
 
-    /// The certificates that clients are shown.
+    /// Returns the certificates presented to clients.
     pub fn certificates(&self) -> &[Certificate] {
         self.terminator.as_ref().map_or(&[], |terminator| terminator.certificates())
     }
@@ -55,7 +56,7 @@ impl fmt::Debug for Generation {
     }
 }
 
-/// The generation in force.
+/// The handle to the generation in force.
 #[derive(Debug)]
 pub struct Current {
     generation: ArcSwap<Generation>,
@@ -63,18 +64,18 @@ pub struct Current {
 }
 
 impl Current {
-    /// `generation` is in force until another one is published.
+    /// Puts `generation` in force until another one is published.
     pub fn new(generation: Generation) -> Arc<Self> {
         let number = watch::Sender::new(generation.number);
         Arc::new(Self { generation: ArcSwap::from_pointee(generation), number })
     }
 
-    /// For a moment's look.
+    /// Returns a guard for a short access.
     pub fn load(&self) -> Guard<Arc<Generation>> {
         self.generation.load()
     }
 
-    /// For longer than a moment.
+    /// Returns an owned reference, for use across awaits.
     pub fn load_full(&self) -> Arc<Generation> {
         self.generation.load_full()
     }
@@ -83,11 +84,11 @@ impl Current {
     pub fn publish(&self, generation: Generation) {
         let number = generation.number;
         self.generation.store(Arc::new(generation));
-        // Told after it is so: whoever is woken finds it.
+        // Notified after the store, so that every receiver loads this generation or a later one.
         self.number.send_replace(number);
     }
 
-    /// Wakes with the number of each generation that comes into force, or of the last of several.
+    /// Returns a receiver of the number of each generation put in force; it may skip to the latest.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.number.subscribe()
     }
@@ -102,7 +103,7 @@ pub(crate) mod testing {
     use crate::config::{self, Environment, Overrides};
     use crate::tls::{Identity, testing::localhost};
 
-    /// The settings of a file that says as little as possible, and `sections`.
+    /// Returns the settings of a minimal file with `sections` added.
     pub(crate) fn settings(sections: &str) -> Settings {
         let text = format!(
             "[tls]\ncertificate = \"unused\"\nprivate_key = \"unused\"\n\
@@ -112,14 +113,14 @@ pub(crate) mod testing {
             .unwrap_or_else(|report| panic!("{report}"))
     }
 
-    /// `settings` in force, with `identity` shown to everybody.
+    /// Puts `settings` in force, with `identity` for all server names.
     pub(crate) fn current_of(settings: Settings, identity: Identity) -> Arc<Current> {
         let terminator = Arc::new(Terminator::new(identity).expect("a terminator"));
         let apps = Apps::open(&settings, Instant::now()).expect("there is nothing to read");
         Current::new(Generation::first(Arc::new(settings), terminator, apps))
     }
 
-    /// As [`current_of`], with an identity made for it.
+    /// As [`current_of`], with a generated identity.
     pub(crate) fn current(settings: Settings) -> Arc<Current> {
         current_of(settings, localhost().identity)
     }

@@ -1,27 +1,27 @@
-//! The PROXY protocol, versions 1 and 2: what a load balancer writes before the client's own bytes, so that the
-//! client's address is not lost (haproxy.org, "The PROXY protocol").
+//! The PROXY protocol, versions 1 and 2: the header that a load balancer writes before the client's own bytes, to
+//! preserve the client's address (haproxy.org, "The PROXY protocol").
 //!
-//! [`Header`] is fed bytes and takes those that belong to it, never one more: what follows is the client's TLS. Nothing
-//! is guessed. A header is whole and sound, or the connection is of no use.
+//! [`Header`] consumes exactly the bytes of the header: the client's TLS follows. There is no fallback: the header is
+//! complete and valid, or the connection is refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-/// What a v2 header begins with (§2.2); no v1 header and no TLS record does.
+/// The first bytes of a v2 header (§2.2); no v1 header and no TLS record begins with them.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family, and the length of what follows.
+/// The length of the fixed part: signature, version and command, family, and the length of the rest.
 const FIXED: usize = 16;
-/// A line of version 1 whose rest is ignored begins so, unless that is all of it (§2.1).
+/// The beginning of a version 1 line whose rest is ignored; the line may also end after the second word (§2.1).
 const UNKNOWN: &[u8] = b"PROXY UNKNOWN ";
-/// The longest line of version 1, its end included (§2.1).
+/// The maximum length of a version 1 line in bytes, its end included (§2.1).
 const LINE_MAX: usize = 107;
-/// The addresses of version 2, for IPv6.
+/// The length of the addresses of version 2 for IPv6, the longest that are read.
 const ADDRESSES_MAX: usize = 36;
-/// The most that a v2 header may carry behind its fixed part; senders keep it below 600 (§2).
+/// The maximum length of a v2 header after its fixed part; senders keep it below 600 (§2).
 const REST_MAX: usize = 4096;
 
-/// Version and command of version 2: of the sender itself, or for a client (§2.2).
+/// Version and command of version 2: a connection of the sender itself, or on behalf of a client (§2.2).
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 /// Address family and transport of version 2.
@@ -30,40 +30,40 @@ const TCP_OVER_IPV4: u8 = 0x11;
 const TCP_OVER_IPV6: u8 = 0x21;
 const UNIX_STREAM: u8 = 0x31;
 
-/// Who a connection comes from, in the words of its header.
+/// The source of a connection according to its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From this address.
+    /// The client at this address.
     Client(SocketAddr),
-    /// From the peer itself, which checks our health (`LOCAL`), or does not know (`UNKNOWN`, `AF_UNSPEC`, a unix
+    /// The peer itself, for a health check (`LOCAL`), or because the client is unknown (`UNKNOWN`, `AF_UNSPEC`, a unix
     /// socket).
     Peer,
 }
 
-/// What is no header.
+/// A malformed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// Neither version begins so.
+    /// The beginning matches neither version.
     #[error("no PROXY header")]
     Absent,
-    /// It is longer than any header should be.
+    /// The header exceeds the maximum length.
     #[error("the PROXY header is too long")]
     TooLong,
-    /// A line of version 1 that does not say what it should.
+    /// A malformed line of version 1.
     #[error("a malformed PROXY line")]
     Line,
-    /// A version, command, family or transport that does not exist, or is not for TCP.
+    /// An unknown version, command, family or transport, or a transport other than TCP.
     #[error("a PROXY header of an unknown kind: {0:#04x} {1:#04x}")]
     Kind(u8, u8),
-    /// Version 2 with less room than its addresses take.
+    /// A header of version 2 that is shorter than its addresses.
     #[error("a PROXY header that is too short for its addresses")]
     TooShort,
 }
 
-/// A header of which more and more is known.
+/// An incremental parser of one header.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// Its beginning; the rest of it, TLVs, is counted and not kept.
+    /// The beginning of the header; the TLVs behind the addresses are counted and not kept.
     kept: [u8; LINE_MAX],
     taken: usize,
 }
@@ -75,8 +75,12 @@ impl Default for Header {
 }
 
 impl Header {
-    /// Takes as much of `bytes` as belongs to the header. Returns how much that was, and who the client is once the
-    /// header is whole; nothing must be fed to it after that.
+    /// Consumes the part of `bytes` that belongs to the header. Returns its length, and the source once the header is
+    /// complete; the parser must not be fed after that.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] if the bytes are not a valid header.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Source>), Malformed> {
         let mut used = 0;
         loop {
@@ -105,7 +109,7 @@ impl Header {
         self.taken += bytes.len();
     }
 
-    /// What must come before more can be said.
+    /// Returns what must be read before parsing can continue.
     fn missing(&self) -> Result<Missing, Malformed> {
         const V1: &[u8] = b"PROXY ";
         let kept = &self.kept[..self.taken.min(LINE_MAX)];
@@ -115,7 +119,7 @@ impl Header {
         if begins_alike(kept, V1) {
             return match kept.len() {
                 short if short < V1.len() => Ok(Missing::Bytes(V1.len() - short)),
-                // A bare LF ends no line: it is ignored with the rest of UNKNOWN, and wrong in any other.
+                // A bare LF ends no line: it is ignored in the rest of an UNKNOWN line, and an error in any other.
                 _ if kept.ends_with(b"\r\n") => Ok(Missing::Bytes(0)),
                 _ if kept.ends_with(b"\n") && !kept.starts_with(UNKNOWN) => Err(Malformed::Line),
                 _ if self.taken >= LINE_MAX => Err(Malformed::TooLong),
@@ -132,7 +136,7 @@ impl Header {
         if rest > REST_MAX { Err(Malformed::TooLong) } else { Ok(Missing::Bytes(FIXED + rest - self.taken)) }
     }
 
-    /// Of a header that is whole.
+    /// Returns the source of a complete header.
     fn source(&self) -> Result<Source, Malformed> {
         if self.kept[0] == b'P' {
             return line(&self.kept[..self.taken]);
@@ -142,19 +146,19 @@ impl Header {
     }
 }
 
-/// What a header lacks.
+/// The missing part of a header.
 enum Missing {
     Bytes(usize),
-    /// The end of its line, wherever it is.
+    /// Everything up to the end of the line.
     LineEnd,
 }
 
-/// Whether the one begins with the other, or would if it were longer.
+/// Returns whether one slice is a prefix of the other.
 fn begins_alike(bytes: &[u8], with: &[u8]) -> bool {
     bytes.iter().zip(with).all(|(one, other)| one == other)
 }
 
-/// Version 1, the end of the line included (§2.1).
+/// Parses a complete line of version 1, the end of line included (§2.1).
 fn line(line: &[u8]) -> Result<Source, Malformed> {
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed::Line)?;
     if line == UNKNOWN.trim_ascii_end() || line.starts_with(UNKNOWN) {
@@ -179,14 +183,14 @@ fn address<A: std::str::FromStr + Into<IpAddr>>(word: &str) -> Result<IpAddr, Ma
     word.parse::<A>().map(Into::into).map_err(|_| Malformed::Line)
 }
 
-/// Decimal digits without leading zeros.
+/// Parses a port: decimal digits without leading zeros.
 fn port(word: &str) -> Result<u16, Malformed> {
     let is_decimal = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
     word.parse().ok().filter(|_| is_decimal).ok_or(Malformed::Line)
 }
 
-/// Version 2: the bytes of version and command, and of family and transport; and its addresses as far as they are
-/// there (§2.2).
+/// Parses a header of version 2: the byte of version and command, the byte of family and transport, and as many address
+/// bytes as are present (§2.2).
 fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<Source, Malformed> {
     match (version, family) {
         (LOCAL, _) | (PROXY, UNSPECIFIED | UNIX_STREAM) => Ok(Source::Peer),
@@ -206,8 +210,8 @@ fn client(address: impl Into<IpAddr>, port: [u8; 2]) -> Source {
     Source::Client(SocketAddr::new(address.into().to_canonical(), u16::from_be_bytes(port)))
 }
 
-/// The header of version 2 for a connection that `client` has made to `local`, or that the proxy makes for itself
-/// (§2.2). Where one address is of IPv4 and the other of IPv6, both are written as IPv6.
+/// Encodes a header of version 2 for a connection that `client` has opened to `local`, or, with `None`, for a
+/// connection of the proxy itself (§2.2). If one address is IPv4 and the other IPv6, both are written as IPv6.
 pub fn v2(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     let Some((client, local)) = addresses else {

@@ -1,11 +1,11 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the PROXY header parser, with the ppp crate as the oracle.
 
 use ppp::{HeaderResult, PartialResult};
 use proptest::prelude::*;
 
 use super::*;
 
-/// What comes of `bytes` given in pieces of these sizes, again and again: how many were taken, and what they said.
+/// Feeds `bytes` in pieces of these sizes, repeated; returns the number of bytes consumed and the source.
 fn fed(bytes: &[u8], pieces: &[usize]) -> Result<(usize, Option<Source>), Malformed> {
     let mut header = Header::default();
     let mut taken = 0;
@@ -60,7 +60,7 @@ fn sound_headers_tell_the_client() {
         (v2(0x21, 0x00, &[9; 40]), Source::Peer),
         (v2(0x21, 0x31, &[9; 216]), Source::Peer),
     ] {
-        // Whatever follows, be it another header, is left alone.
+        // Bytes after the header are left alone, even another header.
         let followed = [&header[..], b"PROXY UNKNOWN\r\n\x16\x03\x01"].concat();
         for pieces in [&[followed.len()][..], &[1], &[5, 11], &[16, 1]] {
             assert_eq!(fed(&followed, pieces), Ok((header.len(), Some(source))), "{}", header.escape_ascii());
@@ -143,7 +143,7 @@ fn a_line_ends_in_time_or_is_refused() {
     }
 }
 
-/// What the ppp crate makes of a whole header.
+/// Returns the source that the ppp crate reads from a complete header.
 fn oracle(bytes: &[u8]) -> Option<Source> {
     let client = |address: IpAddr, port| Some(Source::Client(SocketAddr::new(address.to_canonical(), port)));
     let parsed = HeaderResult::parse(bytes);
@@ -166,7 +166,7 @@ fn oracle(bytes: &[u8]) -> Option<Source> {
     }
 }
 
-/// A sound header of either version, with TLVs behind its addresses.
+/// Generates a valid header of either version, with TLVs after its addresses.
 fn sound() -> impl Strategy<Value = Vec<u8>> {
     let v1 = any::<(SocketAddr, u16)>().prop_map(|(from, port)| match from.ip() {
         IpAddr::V4(ip) => format!("PROXY TCP4 {ip} {ip} {} {port}\r\n", from.port()).into_bytes(),

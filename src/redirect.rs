@@ -1,4 +1,4 @@
-//! The plain HTTP port: it sends everybody to https, and nothing else.
+//! The plain HTTP port, which redirects every request to https.
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
@@ -23,49 +23,49 @@ use crate::telemetry::lines;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 
-/// The port of https when a URL names none.
+/// The default port of https URLs.
 const HTTPS: u16 = 443;
-/// The port of http when a URL names none.
+/// The default port of http URLs.
 const HTTP: u16 = 80;
 
-/// What one worker does with the connections of the plain port.
+/// The redirect stage of the plain port in one worker.
 #[derive(Clone)]
 pub struct Redirect {
-    /// What they have to pass.
+    /// The checks before the first byte.
     pub door: Door,
-    /// Bounds their requests; the PROXY header, if there is one, has as long as a TLS handshake has.
+    /// The configuration in force; it limits requests, and the PROXY header to the time of a TLS handshake.
     pub current: Arc<Current>,
-    /// Where to send them.
+    /// The ports for the redirect target.
     pub ports: Ports,
-    /// Where requests are counted.
+    /// The metrics that count requests.
     pub metrics: Arc<Metrics>,
-    /// Owns the task of every connection.
+    /// The tracker of every connection's task.
     pub tracker: TaskTracker,
 }
 
 /// The ports that this process listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// For plain HTTP.
+    /// The port of plain HTTP.
     pub plain: u16,
-    /// For TLS.
+    /// The port of TLS.
     pub tls: u16,
 }
 
 impl Ports {
-    /// The port of https as a client sees it, which asked for `asked`, or for no port at all.
+    /// Returns the https port from the view of a client that named the port `asked`, or none.
     ///
-    /// A client that names no port came to 80. If that is not where this process listens, somebody maps ports (a
-    /// Kubernetes Service, `docker -p 80:8080`), and whoever maps 80 to one of ours maps 443 to the other. Everybody
-    /// else is told the port that we know of.
+    /// A client that names no port connected to port 80. If this process listens elsewhere, ports are mapped (by a
+    /// Kubernetes Service or `docker -p 80:8080`), and a setup that maps 80 to the plain port maps 443 to the TLS port.
+    /// In all other cases the port of this process is returned.
     fn of_https(self, asked: Option<u16>) -> u16 {
         if asked.is_none() && self.plain != HTTP { HTTPS } else { self.tls }
     }
 }
 
 impl Redirect {
-    /// Accepts until `stop`, and closes the listener. Each connection is a task with one request; `stop` lets it
-    /// finish.
+    /// Accepts until `stop`, and closes the listener. Each connection is a task with one request, which may finish
+    /// after `stop`.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let this = &self;
         let serve = |arrival| drop(this.tracker.spawn(this.clone().serve(arrival, stop.clone())));
@@ -73,21 +73,21 @@ impl Redirect {
     }
 
     async fn serve(self, arrival: Arrival, stop: CancellationToken) {
-        let patience = self.current.load().settings.limits.handshake;
+        let timeout = self.current.load().settings.limits.handshake;
         let identified = tokio::select! {
             biased;
-            identified = arrival.identified(Deadline::after(patience)) => identified,
+            identified = arrival.identified(Deadline::after(timeout)) => identified,
             () = given_up(&stop, &self.current) => None,
         };
-        // The place is given back when the connection is closed.
+        // The connection counts towards the limits until it is closed.
         let Some((tcp, client, _place)) = identified else { return };
-        let (tcp, parting) = self.converse(tcp, client, stop).await;
-        // A client may be sending a body that nobody reads.
-        tls::part(tcp, parting).await;
+        let (tcp, error_response) = self.exchange(tcp, client, stop).await;
+        // The client may be sending a body that is never read.
+        tls::part(tcp, error_response).await;
     }
 
-    /// One request and its answer; what is left is the connection, and what is still to be said.
-    async fn converse(
+    /// Serves one request. Returns the connection and the bytes still to be written to it.
+    async fn exchange(
         &self,
         tcp: TcpStream,
         client: SocketAddr,
@@ -114,17 +114,17 @@ impl Redirect {
             }
         };
         let parts = connection.into_parts();
-        let parting = match outcome {
+        let error_response = match outcome {
             // As on the TLS port.
             Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => http::head_timeout(client, &self.metrics),
             Err(error) => http::refused(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
             Ok(()) => &[],
         };
-        (parts.io.into_inner(), parting)
+        (parts.io.into_inner(), error_response)
     }
 }
 
-/// 308, which keeps method and body (RFC 9110 §15.4.9), or 400 to who does not say for which host.
+/// Returns 308, which keeps method and body (RFC 9110 §15.4.9), or 400 for a request without a usable host.
 fn answer<B>(request: &Request<B>, ports: Ports) -> Response<Full<Bytes>> {
     let (status, location, text) = match location(request, ports) {
         Some(location) => (StatusCode::PERMANENT_REDIRECT, Some(location), "Use https.\n"),
@@ -139,7 +139,7 @@ fn answer<B>(request: &Request<B>, ports: Ports) -> Response<Full<Bytes>> {
     response
 }
 
-/// What was asked for, by https; `None` if the request does not say what it is for.
+/// Returns the requested URL with https; `None` if the request names no host or no path.
 fn location<B>(request: &Request<B>, ports: Ports) -> Option<HeaderValue> {
     let uri = request.uri();
     let authority = match uri.authority() {
@@ -166,8 +166,8 @@ fn location<B>(request: &Request<B>, ports: Ports) -> Option<HeaderValue> {
     HeaderValue::try_from(location).ok()
 }
 
-/// A host, as it may stand in a URL, and the port behind it, if there is one (RFC 3986 §3.2). Names are those of the
-/// DNS, of digits, letters, hyphens, dots and underscores.
+/// Parses an authority into a host that is valid in a URL and its port, if present (RFC 3986 §3.2). Host names consist
+/// of letters, digits, hyphens, dots and underscores. Returns `None` for anything else.
 fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -222,7 +222,7 @@ mod tests {
             ("/", "[2001:db8::7]:80", OWN, "https://[2001:db8::7]/"),
             ("http://other.example/x?y", "app.example", OWN, "https://other.example/x?y"),
             ("http://other.example", "app.example", OWN, "https://other.example/"),
-            // Port 80 is mapped to ours, and so is 443.
+            // Port 80 is mapped to the plain port, and so is 443 to the TLS port.
             ("/", "app.example", MAPPED, "https://app.example/"),
             ("/", "app.example:8080", MAPPED, "https://app.example:8443/"),
             ("/", "[::1]:8080", MAPPED, "https://[::1]:8443/"),

@@ -1,4 +1,4 @@
-//! Wiring: settings become listeners, worker threads and the stages that a connection passes.
+//! The wiring of the proxy: builds listeners, worker threads and connection stages from the settings.
 
 mod error;
 
@@ -39,10 +39,10 @@ use crate::upstream::{Apps, Unusable, pulse};
 
 pub use error::{RunError, StartError};
 
-/// How long the workers get to let go of what an abort leaves.
+/// The time for the workers to release what remains after an abort.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
-/// A proxy whose ports are open, but nobody accepts yet: clients wait in the kernel's queue.
+/// A proxy with open ports that does not accept yet: clients wait in the kernel's queue.
 pub struct Server {
     current: Arc<Current>,
     address: SocketAddr,
@@ -56,20 +56,20 @@ pub struct Server {
 /// The hint for a developer whose app cannot be reached.
 type OnUnreachable = Box<dyn FnOnce(&Unusable) + Send>;
 
-/// The configuration of a server that takes up what becomes of it.
+/// The configuration source that a server follows through reloads.
 struct Follows {
     source: Source,
     loaded: (Snapshot, Shown),
     levels: Levels,
 }
 
-/// What one worker accepts from.
+/// The listeners of one worker.
 struct Listeners {
     tls: StdListener,
     redirect: Option<StdListener>,
 }
 
-/// What all workers share.
+/// The state shared by all workers.
 struct Shared {
     current: Arc<Current>,
     registry: Arc<Registry>,
@@ -82,13 +82,22 @@ struct Shared {
 }
 
 impl Server {
-    /// Opens the listening ports, once for each worker.
+    /// Opens the listening ports, one listener per worker.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`] for a port that cannot be opened, an app that cannot be set up, or unusable TLS settings.
     pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
         let apps = Apps::open(&settings, Instant::now())?;
         Self::with_apps(settings, Some(terms.into()), apps)
     }
 
-    /// As [`bind`](Self::bind) with what was `opened` of `source`, and follows that from then on, the log by `levels`.
+    /// As [`bind`](Self::bind) with `opened`, the result of loading `source`, which later reloads read again; log
+    /// levels are applied through `levels`.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
     pub fn follow(source: Source, opened: Opened, levels: Levels) -> Result<Self, StartError> {
         let Opened { settings, shown, terms, apps, snapshot } = opened;
         let server = Self::with_apps(settings, terms, apps)?;
@@ -110,39 +119,47 @@ impl Server {
         Ok(Self { current, address, redirect, listeners, admin, dev: None, follows: None })
     }
 
-    /// Makes it one for a developer's machine, on which a client may be made to look dead. The first request that cannot
-    /// be connected to the app calls `unreachable`.
+    /// Enables development mode, in which a client can be made to appear dead. `unreachable` is called at the first
+    /// request for which no connection to the app can be opened.
     #[must_use]
     pub fn for_development(self, unreachable: impl FnOnce(&Unusable) + Send + 'static) -> Self {
         Self { dev: Some(Box::new(unreachable)), ..self }
     }
 
-    /// Where clients connect: the configured address with the real port.
+    /// Returns the address for clients: as configured, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where clients that speak plain HTTP are sent to https: the configured address with the real port.
+    /// Returns the address of the redirect to https: as configured, with the real port.
     pub fn redirect_address(&self) -> Option<SocketAddr> {
         self.redirect
     }
 
-    /// Where health and metrics are served: the configured address with the real port.
+    /// Returns the address of health and metrics: as configured, with the real port.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.admin.health_address()
     }
 
-    /// Where the program is administered: as configured, with the real port.
+    /// Returns the address of the admin API: as configured, with the real port.
     pub fn admin_address(&self) -> Option<&AdminSocket> {
         self.admin.admin_address()
     }
 
-    /// Serves until `shutdown` has run its course, on threads of its own; the caller's waits.
+    /// Serves on threads of its own until `shutdown` has completed; blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// A [`RunError`] for a worker that cannot be started or ends early, or a drain that is aborted.
     pub fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         self.run_announced(shutdown, || Ok(()))
     }
 
-    /// As [`run`](Self::run); calls `announce` once signals are listened to, and ends if that fails.
+    /// As [`run`](Self::run); calls `announce` once signal handlers are installed.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and [`RunError::Announce`] if `announce` fails.
     pub fn run_announced(self, shutdown: Shutdown, announce: impl FnOnce() -> io::Result<()>) -> Result<(), RunError> {
         self.run_stage(shutdown, announce, |shared, tracker, draining| {
             let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
@@ -151,7 +168,7 @@ impl Server {
         })
     }
 
-    /// As [`run`](Self::run), with `stage` making what each worker does after the handshake.
+    /// As [`run`](Self::run), with `stage` creating each worker's stage after the handshake.
     fn run_stage<S, N, F>(
         self,
         shutdown: Shutdown,
@@ -187,11 +204,11 @@ impl Server {
             let signals = shared.shutdown.signals()?;
             announce().map_err(RunError::Announce)?;
             let (reloads, reloader) = reloads(&shared, self.follows)?;
-            // Before anybody can ask.
+            // Set before the metrics can be requested.
             reload::tell_certificates(&shared.current, &shared.metrics);
             let (health, socket) = (self.admin.health_address(), self.admin.admin_address().cloned());
             let workers = self.listeners.len();
-            // Whoever waits for this line may come at once, and ask whether the proxy is ready.
+            // A supervisor may act on this line at once and request the readiness endpoint.
             let listening = async {
                 shared.startup.over().await;
                 tracing::info!(
@@ -216,17 +233,17 @@ impl Server {
                 never = signals.drive() => match never {},
                 never = listening => match never {},
                 never = reloads => match never {},
-                never = keep_plan(&shared) => match never {},
+                never = update_plan(&shared) => match never {},
                 never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
-                never = tell_of_drain(&shared) => match never {},
-                never = note_pauses(&shared) => match never {},
+                never = keep_drain_metric(&shared) => match never {},
+                never = record_pauses(&shared) => match never {},
                 never = report_unreachable(&shared, self.dev) => match never {},
             };
-            // Last of all: until now whoever asks is told how far the end has come.
+            // Last of all: until here the admin API reports the progress of the drain.
             admin.end();
             result
         });
-        // A file system that does not answer must not hold up the end.
+        // A file system that does not respond must not block the shutdown.
         runtime.shutdown_background();
         shared.spans.flush();
         log_totals(&shared, began.elapsed());
@@ -234,7 +251,7 @@ impl Server {
     }
 }
 
-/// What the administration tells of.
+/// Builds the context of the admin API.
 fn administration(shared: &Shared, listen: SocketAddr, dev: bool, reloader: Option<Reloader>) -> admin::Context {
     admin::Context {
         registry: Arc::clone(&shared.registry),
@@ -249,7 +266,8 @@ fn administration(shared: &Shared, listen: SocketAddr, dev: bool, reloader: Opti
     }
 }
 
-/// Who reloads until the server ends, and the handle for those who ask; nobody, if it follows no configuration.
+/// Returns the future that performs reloads until the server ends, and the handle to request one; `None` if the server
+/// follows no configuration source.
 fn reloads(
     shared: &Shared,
     follows: Option<Follows>,
@@ -272,13 +290,13 @@ fn reloads(
     Ok((reloads, reloader))
 }
 
-/// How the drain would go under `generation`.
+/// Returns the drain plan under `generation`.
 fn plan(generation: &Generation) -> Plan {
     Plan { grace: generation.longest_grace, ..Plan::of(&generation.settings) }
 }
 
-/// Prepares for the end as each generation has it.
-async fn keep_plan(shared: &Shared) -> Infallible {
+/// Updates the drain plan after each reload.
+async fn update_plan(shared: &Shared) -> Infallible {
     let mut changes = shared.current.changes();
     while changes.changed().await.is_ok() {
         shared.shutdown.prepare(plan(&shared.current.load()));
@@ -286,8 +304,8 @@ async fn keep_plan(shared: &Shared) -> Infallible {
     std::future::pending().await
 }
 
-/// Keeps the metric of an announced end.
-async fn tell_of_drain(shared: &Shared) -> Infallible {
+/// Keeps the metric of an announced drain up to date.
+async fn keep_drain_metric(shared: &Shared) -> Infallible {
     loop {
         shared.shutdown.announced().await;
         shared.metrics.draining(true);
@@ -296,7 +314,7 @@ async fn tell_of_drain(shared: &Shared) -> Infallible {
     }
 }
 
-/// Calls `unreachable` at the first request that cannot be connected to the default app.
+/// Calls `unreachable` at the first request for which no connection to the default app can be opened.
 async fn report_unreachable(shared: &Shared, unreachable: Option<OnUnreachable>) -> Infallible {
     let app = shared.current.load().apps.iter().next().cloned();
     if let (Some(unreachable), Some(app)) = (unreachable, app) {
@@ -305,13 +323,13 @@ async fn report_unreachable(shared: &Shared, unreachable: Option<OnUnreachable>)
     std::future::pending().await
 }
 
-/// Keeps a record of this thread's pauses once a drain has begun, whose deadlines are the only ones here.
-async fn note_pauses(shared: &Shared) -> Infallible {
+/// Records pauses of this thread once a drain has begun, as its only deadlines are those of the drain.
+async fn record_pauses(shared: &Shared) -> Infallible {
     shared.shutdown.announced().await;
     watched(std::future::pending()).await
 }
 
-/// Waits for the workers as the phases demand, and cuts off what does not end.
+/// Waits for the workers through the phases of the drain, and aborts what does not end in time.
 async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::Error>>>) -> Result<(), RunError> {
     let ends =
         ends.into_iter().map(|end| async { end.await.map_err(|_| RunError::WorkerLost)?.map_err(RunError::from) });
@@ -327,11 +345,11 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
         Outcome::OutOfTime => {
             tracing::warn!(phase = "draining", sessions = left, "drain out of time");
             shared.shutdown.cut();
-            let_go(work).await;
+            release(work).await;
         }
         Outcome::Aborted => {
             tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
-            let_go(work).await;
+            release(work).await;
             return Err(RunError::Aborted);
         }
     }
@@ -339,12 +357,13 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
     Ok(())
 }
 
-/// Gives the workers a moment to drop what is left; one that is stuck beyond this goes down with the process.
-async fn let_go(work: impl Future) {
+/// Waits up to [`ABORT_GRACE`] for the workers to drop what remains; a worker that is stuck longer ends with the
+/// process.
+async fn release(work: impl Future) {
     let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 
-/// Starts one worker thread; what is returned tells how it ended.
+/// Starts one worker thread; the receiver returns its result.
 fn start<S, N, F>(
     index: usize,
     listeners: Listeners,
@@ -359,13 +378,13 @@ where
     let (ended, end) = oneshot::channel();
     let shared = Arc::clone(shared);
     thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        // A panic drops `ended` unsent, which is an answer too.
+        // A panic drops `ended` unsent, which the receiver reports as a lost worker.
         let _ = ended.send(work(listeners, &shared, stage));
     })?;
     Ok(end)
 }
 
-/// The life of one worker: accept, drain, let go.
+/// Runs one worker: accepts, drains, and releases its sessions.
 fn work<S, N, F>(listeners: Listeners, shared: &Shared, stage: S) -> Result<(), io::Error>
 where
     S: FnOnce(&Shared, TaskTracker, CancellationToken) -> N,
@@ -391,7 +410,7 @@ where
         tokio::select! {
             () = tracker.wait() => {}
             () = shared.shutdown.aborting().cancelled() => {
-                // Each session that is left is reset, and reports its end; what is left of requests is dropped.
+                // Each remaining session is reset and logs its end; remaining requests are dropped.
                 for session in shared.registry.all() {
                     session.give(Order::Abort(Abort::Drain));
                 }
@@ -400,7 +419,7 @@ where
         }
         Ok(())
     }));
-    // Name resolution may still run on a thread of its own; nobody needs its answer now.
+    // Name resolution may still run on a thread of its own; its result is no longer needed.
     runtime.shutdown_background();
     result
 }
@@ -428,7 +447,7 @@ fn door(shared: &Shared, handshakes: bool) -> Door {
     Door { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
 }
 
-/// A port, once for each worker, and its address.
+/// Opens one listener per worker on a port, and returns its address with them.
 fn open(
     at: SocketAddr,
     key: &'static str,

@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of whole servers, with an echo in place of the http stage.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
@@ -51,16 +51,16 @@ fn settings(workers: usize, close_grace: Duration) -> Settings {
     }
 }
 
-/// What a connection does in these tests once the drain begins.
+/// The behaviour of a connection once the drain begins.
 #[derive(Clone, Copy)]
 enum Habit {
-    /// Says farewell and ends.
+    /// Sends a last message and closes.
     Leaves,
-    /// Stays for ever.
+    /// Stays open for ever.
     Stays,
 }
 
-/// A server on threads of its own, that echoes in place of the http stage.
+/// A server on threads of its own, with an echo in place of the http stage.
 struct Running {
     address: SocketAddr,
     certificate: rustls::pki_types::CertificateDer<'static>,
@@ -97,7 +97,7 @@ impl Running {
         timeout(PATIENCE, connect(&config, self.address)).await.expect("in time").expect("connected")
     }
 
-    /// How the run ended, and how long that took from now.
+    /// Waits for the end; returns the result of the run and the time it took from this call.
     fn end(self) -> (Result<(), RunError>, Duration) {
         let began = Instant::now();
         (self.result.recv_timeout(PATIENCE).expect("the run ends"), began.elapsed())

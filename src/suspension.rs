@@ -1,15 +1,15 @@
-//! Lateness: the pauses in which a worker did not run, and the deadlines that allow for them.
+//! Pauses in which a worker did not run, and deadlines that allow for them.
 //!
 //! A process that is stopped (SIGSTOP, a frozen container, a paused virtual machine) or starved of CPU time finds its
-//! timers expired when it runs again, before it has read a byte of what its peers sent meanwhile: an interrupted
-//! `epoll_wait` returns no events, and the runtime fires its timers next. Every deadline that a peer must meet is
-//! therefore a [`Deadline`], and every wait for one an [`Expiry`] or a [`timeout`]:
+//! timers expired when it resumes, before it has read a byte of what its peers sent meanwhile: an interrupted
+//! `epoll_wait` returns no events, and the runtime fires its timers next. Every deadline of a peer is therefore a
+//! [`Deadline`], and every wait for one an [`Expiry`] or a [`timeout`]:
 //!
 //! - At the deadline the runtime first reads what has arrived.
-//! - A pause within the time that the deadline covers begins that time anew, once; each later pause is added to it.
+//! - The first pause within the span of a deadline restarts the span after the pause; each later pause is added to it.
 //!
-//! The lateness of a timer does not show a pause that ends just before the timer's instant. So each worker keeps a
-//! record of its pauses by a coarse tick ([`watched`]). A thread without a record has no pauses: under tokio's paused
+//! The lateness of a timer does not reveal a pause that ends just before the timer's instant. Each worker therefore
+//! records its pauses by a coarse tick ([`watched`]). A thread without a record has no pauses: under tokio's paused
 //! clock, as in simulations, all of this behaves like tokio's own timers.
 
 mod expiry;
@@ -24,46 +24,46 @@ use tokio::time::{Instant, sleep};
 pub use expiry::{Elapsed, Expiry, timeout, within};
 use record::Record;
 
-/// The time between two ticks: the price of the record is two wake-ups a second.
+/// The interval of the tick; the record costs two wake-ups a second.
 const PERIOD: Duration = Duration::from_millis(500);
 
 thread_local! {
-    /// The record of the worker that runs on this thread.
+    /// The pause record of the worker on this thread.
     static RECORD: RefCell<Option<Record>> = const { RefCell::new(None) };
 }
 
-/// The end of a span of time that a peer has, which moves with the pauses of this thread's worker.
+/// The end of a span of time granted to a peer, which moves with the pauses of this thread's worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     since: Instant,
     limit: Duration,
-    /// The least time that is left after the first pause.
+    /// The minimum time left after the first pause.
     anew: Duration,
 }
 
 impl Deadline {
-    /// The end of a span of `limit` that begins now.
+    /// Returns the end of a span of `limit` that begins now.
     pub fn after(limit: Duration) -> Self {
         Self::since(Instant::now(), limit)
     }
 
-    /// The end of a span of `limit` that began at `since`.
+    /// Returns the end of a span of `limit` that began at `since`.
     pub fn since(since: Instant, limit: Duration) -> Self {
         Self { since, limit, anew: limit }
     }
 
-    /// The fixed instant `at`, which no pause moves: for timers that compute their deadlines when they fire.
+    /// Returns the fixed instant `at`, which no pause moves: for timers that compute their deadlines when they fire.
     pub fn fixed(at: Instant) -> Self {
         Self::since(at, Duration::ZERO)
     }
 
-    /// The same span, of which at least `anew` is left after the first pause instead of all of it.
+    /// Sets the minimum time left after the first pause, in place of the whole span.
     #[must_use]
     pub fn anew(self, anew: Duration) -> Self {
         Self { anew, ..self }
     }
 
-    /// The instant of the deadline, as far as pauses are known by now.
+    /// Returns the instant of the deadline, with all pauses known by now.
     pub fn at(&self) -> Instant {
         RECORD.with_borrow(|record| match record {
             Some(record) => record.deadline(self, Instant::now()),
@@ -72,12 +72,12 @@ impl Deadline {
     }
 }
 
-/// Returns how long this thread's worker has been paused between `since` and now.
+/// Returns the total time for which this thread's worker was paused between `since` and now.
 pub fn paused_since(since: Instant) -> Duration {
     RECORD.with_borrow(|record| record.as_ref().map_or(Duration::ZERO, |record| record.paused(since, Instant::now())))
 }
 
-/// Runs `work`, the whole of what a thread does, with a record of its pauses.
+/// Runs `work`, the whole of a thread's work, with a record of its pauses.
 pub async fn watched<T>(work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
@@ -86,7 +86,7 @@ pub async fn watched<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Keeps the record of this thread's pauses, until it is dropped.
+/// Maintains the pause record of this thread until the future is dropped.
 async fn tick() -> Infallible {
     let _installed = Installed::new();
     loop {
@@ -99,12 +99,12 @@ async fn tick() -> Infallible {
     }
 }
 
-/// Whether this thread's worker keeps a record.
+/// Returns whether this thread's worker has a pause record.
 fn is_watched() -> bool {
     RECORD.with_borrow(Option::is_some)
 }
 
-/// The record of this thread, removed when dropped.
+/// The pause record of this thread, removed on drop.
 struct Installed;
 
 impl Installed {
@@ -120,22 +120,22 @@ impl Drop for Installed {
     }
 }
 
-/// The pauses that a rate limit has not allowed for yet: what a peer sent in a pause is read all at once behind it. Each
-/// pause is credited once.
+/// The pauses that a rate limit has not allowed for yet: everything a peer sent in a pause is read at once after it.
+/// Each pause is credited once.
 #[derive(Debug)]
 pub struct Credit {
     left: Duration,
-    /// Pauses up to this instant are credited.
+    /// The instant up to which pauses have been credited.
     counted: Instant,
 }
 
 impl Credit {
-    /// A credit for the pauses from `now` on.
+    /// Creates a credit for the pauses from `now` on.
     pub fn new(now: Instant) -> Self {
         Self { left: Duration::ZERO, counted: now }
     }
 
-    /// Takes `amount` out of the credit; returns whether there was that much.
+    /// Takes `amount` from the credit; returns whether the credit covered it.
     pub fn draw(&mut self, amount: Duration, now: Instant) -> bool {
         self.left += paused_since(self.counted);
         self.counted = self.counted.max(now);

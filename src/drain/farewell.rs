@@ -1,4 +1,4 @@
-//! Who is told when: all sessions, spread over the window.
+//! The close schedule of a drain: all sessions, spread over the window.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use super::Plan;
 use crate::registry::Registry;
 use crate::relay::{Control, Order};
 
-/// When each of `count` sessions is told, counted from the beginning of `window`, in ascending order.
+/// Returns the times at which `count` sessions are closed, from the beginning of `window`, in ascending order.
 ///
-/// Each has an equal share of the window to itself, and its moment in the middle half of that: evenly spread, no two
-/// instances in step, and never more in one second than twice the mean (rounded up), for k moments span more than
-/// k - 3/2 shares. `random` gives numbers from 0 up to, not including, 1.
+/// Each session has an equal share of the window, and its time lies at random in the middle half of that share. The
+/// times are evenly spread, no two proxies are in step, and no second has more than twice the mean (rounded up),
+/// because k times span more than k - 3/2 shares. `random` returns numbers from 0 up to, but not including, 1.
 pub(super) fn moments(
     count: usize,
     window: Duration,
@@ -25,24 +25,24 @@ pub(super) fn moments(
         .map(move |index| window.mul_f64((f64::from(index) + 0.25 + 0.5 * random()) / f64::from(count)).min(window))
 }
 
-/// Tells each session once. An upgrade may be under way when the drain begins, so one look at the registry is not
-/// enough; a session must not be told twice, since it may be waiting for its peer's Close already.
+/// The schedule that closes each session exactly once. An upgrade may be in progress when the drain begins, so the
+/// registry is read repeatedly; a second order would disturb a session that already waits for its peer's Close.
 #[derive(Debug)]
 pub(super) struct Farewell {
     order: Order,
-    /// When the window ends.
+    /// The end of the window.
     end: Instant,
-    /// By address, which stays unique because the handle is kept.
+    /// All sessions found so far, by address, which stays unique because the handle is kept.
     known: HashMap<usize, Arc<Control>>,
-    /// Whose turn is still to come.
+    /// The sessions still to be closed, with their times.
     due: BTreeSet<(Instant, usize)>,
 }
 
 impl Farewell {
-    /// Gives every session of `registry` its moment.
+    /// Schedules every session of `registry`.
     pub(super) fn begin(registry: &Registry, plan: &Plan, now: Instant) -> Self {
         let mut sessions = registry.all();
-        // Neighbours in the registry are so in other ways too: one page's, one host's, one connection's.
+        // Neighbours in the registry often share a page, a host or a connection.
         fastrand::shuffle(&mut sessions);
         let mut farewell = Self {
             order: Order::Drain { code: plan.code },
@@ -56,8 +56,8 @@ impl Farewell {
         farewell
     }
 
-    /// Gives sessions that have come since a moment in what is left of the window.
-    pub(super) fn look_again(&mut self, registry: &Registry, now: Instant) {
+    /// Schedules sessions opened since the last call within the rest of the window.
+    pub(super) fn add_new(&mut self, registry: &Registry, now: Instant) {
         let left = self.end.saturating_duration_since(now);
         for session in registry.all() {
             if !self.known.contains_key(&address(&session)) {
@@ -66,21 +66,21 @@ impl Farewell {
         }
     }
 
-    /// Tells those whose turn it is.
-    pub(super) fn tell(&mut self, now: Instant) {
+    /// Closes the sessions that are due.
+    pub(super) fn close_due(&mut self, now: Instant) {
         while let Some((_, address)) = self.due.first().filter(|(at, _)| *at <= now) {
             self.known[address].give(self.order.clone());
             self.due.pop_first();
         }
     }
 
-    /// When the next turn comes.
+    /// Returns the time of the next close.
     pub(super) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// How many have been told.
-    pub(super) fn told(&self) -> usize {
+    /// Returns the number of sessions that have been sent the order to close.
+    pub(super) fn closed(&self) -> usize {
         self.known.len() - self.due.len()
     }
 
@@ -99,7 +99,7 @@ fn address(session: &Arc<Control>) -> usize {
 mod tests {
     use super::*;
 
-    /// How many of `moments` each second of `window` holds.
+    /// Returns the number of `moments` in each second of `window`.
     fn per_second(moments: &[Duration], window: Duration) -> Vec<usize> {
         let seconds = usize::try_from(window.as_secs()).expect("a short window") + 1;
         let mut buckets = vec![0; seconds];
@@ -109,7 +109,7 @@ mod tests {
         buckets
     }
 
-    /// Twice the mean of a second, rounded up: sessions are whole.
+    /// Returns twice the mean of a second, rounded up, as sessions are whole.
     fn most(count: usize, window: Duration) -> usize {
         (2000 * count).div_ceil(usize::try_from(window.as_millis()).expect("a short window")).max(1)
     }

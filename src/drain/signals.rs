@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, which ask for the end, and SIGHUP, which asks for another configuration.
+//! Signal handling: SIGTERM and SIGINT request the exit, SIGHUP requests a reload.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,9 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Shutdown, Trigger};
 
-/// Completes at the next SIGINT or SIGTERM, for commands that have nothing to drain; needs a runtime.
+/// Completes at the next SIGINT or SIGTERM, for commands without a drain; requires a tokio runtime.
 ///
-/// Where signals cannot be listened to they keep their usual meaning, and this never completes.
+/// If signal handlers cannot be installed, signals keep their default meaning, and this never completes.
 pub async fn interrupted() {
     match Shutdown::on_signals().signals() {
         Ok(mut signals) => signals.next().await,
@@ -17,7 +17,7 @@ pub async fn interrupted() {
     };
 }
 
-/// SIGTERM and SIGINT, from their installation on.
+/// The SIGTERM and SIGINT received since the handlers were installed.
 #[derive(Debug)]
 pub(crate) struct Signals {
     sources: Option<(Signal, Signal)>,
@@ -25,7 +25,7 @@ pub(crate) struct Signals {
 }
 
 impl Shutdown {
-    /// Starts to listen to signals, if this is one that does; needs a runtime.
+    /// Installs the signal handlers if this handle reacts to signals; requires a tokio runtime.
     pub(crate) fn signals(&self) -> io::Result<Signals> {
         let sources = match self.0.trigger {
             Trigger::Signals => Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)),
@@ -34,7 +34,7 @@ impl Shutdown {
         Ok(Signals { sources, shutdown: self.clone() })
     }
 
-    /// Starts to listen to SIGHUP, if this is one that listens to signals; needs a runtime.
+    /// Installs the SIGHUP handler if this handle reacts to signals; requires a tokio runtime.
     pub(crate) fn hangups(&self) -> io::Result<Hangups> {
         let source = match self.0.trigger {
             Trigger::Signals => Some(signal(SignalKind::hangup())?),
@@ -45,7 +45,7 @@ impl Shutdown {
 }
 
 impl Signals {
-    /// Moves the phase at every signal.
+    /// Advances the phase at every signal.
     pub(crate) async fn drive(mut self) -> Infallible {
         loop {
             let name = self.next().await;
@@ -65,12 +65,12 @@ impl Signals {
     }
 }
 
-/// SIGHUP, from its installation on: not an end, but a wish for a new beginning with another configuration.
+/// The SIGHUP received since the handler was installed; each requests a reload, not an exit.
 #[derive(Debug)]
 pub(crate) struct Hangups(Option<Signal>);
 
 impl Hangups {
-    /// Completes at the next one; several that come at once are one.
+    /// Completes at the next SIGHUP; several in a row may count as one.
     pub(crate) async fn next(&mut self) {
         match &mut self.0 {
             Some(source) => drop(source.recv().await),

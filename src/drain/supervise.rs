@@ -1,4 +1,4 @@
-//! The drain in time: announce, wait, close the doors, tell every session, wait for what is left.
+//! The course of a drain: announce, wait, close the ports, close every session, wait for the rest.
 
 use std::future::pending;
 use std::time::Duration;
@@ -10,31 +10,31 @@ use super::{Course, DRAIN_MARGIN, Phase, Shutdown};
 use crate::registry::Registry;
 use crate::suspension::{Deadline, Expiry};
 
-/// How often sessions are looked for whose upgrade was under way when the drain began.
+/// The interval of looking for sessions whose upgrade was in progress when the drain began.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often a drain tells how far it is.
+/// The interval of the progress lines of a drain.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How the wait for the end came out.
+/// The outcome of a supervised drain.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// All work has ended by itself.
+    /// All work ended by itself.
     Ended(T),
-    /// Some was left when the time was up.
+    /// Some work was left at the deadline.
     OutOfTime,
-    /// Somebody asked to drop what is left.
+    /// An abort was requested.
     Aborted,
 }
 
-/// Waits for a drain, carries it out, and waits for `work`, no longer than the plan's bound.
+/// Waits for a drain, carries it out, and waits for `work`, for at most the plan's bound.
 ///
-/// `work` that ends before any drain is reported as it is.
+/// `work` that ends before any drain is reported as [`Outcome::Ended`].
 pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> Outcome<T> {
     let mut work = std::pin::pin!(work);
     let plan = loop {
         tokio::select! {
-            // Two requests in a row may have ended the work before this is polled: that was an abort.
+            // Two requests in a row may have ended the work before this is polled, which was an abort.
             biased;
             () = shutdown.announced() => {}
             result = &mut work => return Outcome::Ended(result),
@@ -66,14 +66,15 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
     for ticks in [&mut sweep, &mut report] {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     }
-    // Sessions whose moment passes in a pause get their Close behind it; then they have as long as any other.
+    // Sessions scheduled within a pause of the process are sent their Close after it; from then on they have as much
+    // time as any other.
     let deadline = Deadline::since(began, plan.bound_of_draining()).anew(plan.grace + DRAIN_MARGIN);
     let mut out_of_time = Expiry::new(deadline);
     loop {
         let now = Instant::now();
-        farewell.tell(now);
+        farewell.close_due(now);
         let next = farewell.next();
-        let next_turn = async {
+        let next_close = async {
             match next {
                 Some(at) => sleep_until(at).await,
                 None => pending().await,
@@ -84,12 +85,12 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
             () = shutdown.aborting().cancelled() => return Outcome::Aborted,
             result = &mut work => return Outcome::Ended(result),
             () = &mut out_of_time => return Outcome::OutOfTime,
-            now = sweep.tick() => farewell.look_again(registry, now),
-            () = next_turn => {}
+            now = sweep.tick() => farewell.add_new(registry, now),
+            () = next_close => {}
             now = report.tick() => tracing::info!(
                 phase = shutdown.phase().as_str(),
                 sessions = registry.len(),
-                told = farewell.told(),
+                told = farewell.closed(),
                 left_s = deadline.at().saturating_duration_since(now).as_secs_f64(),
                 "drain"
             ),
@@ -97,7 +98,7 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
     }
 }
 
-/// Says what is to come; the plan in force is the one that is carried out.
+/// Logs the announcement and returns its state; the plan in it is carried out even if a reload changes the settings.
 fn announce(shutdown: &Shutdown, registry: &Registry) -> Course {
     let course = shutdown.course();
     let plan = course.plan;

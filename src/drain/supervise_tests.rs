@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of supervised drains, on paused time.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ const PLAN: Plan =
     Plan { delay: Duration::from_secs(5), window: Duration::from_secs(15), code: 1001, grace: Duration::from_secs(2) };
 const TOLD: Order = Order::Drain { code: 1001 };
 
-/// A shutdown by `PLAN`, with nobody to close.
+/// Returns a shutdown with `PLAN`, and an empty registry.
 fn prepared() -> (Shutdown, Arc<Registry>) {
     let shutdown = Shutdown::on_request();
     shutdown.prepare(PLAN);
     (shutdown, Arc::new(Registry::new(1)))
 }
 
-/// A session that listens to nothing but its orders.
+/// A session that only receives orders.
 struct Session {
     control: Arc<Control>,
     _entry: Entry,
@@ -36,7 +36,7 @@ impl Session {
     }
 }
 
-/// When each of `sessions` is told, from now on; looks every 10 ms until all are.
+/// Returns the time from now at which each of `sessions` receives its order; polls every 10 ms.
 async fn told(sessions: &[Session]) -> Vec<Duration> {
     let began = Instant::now();
     let mut at = vec![None; sessions.len()];

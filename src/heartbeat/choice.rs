@@ -1,4 +1,4 @@
-//! Which heartbeat a session gets: the one of its route, or the one that its upgrade asks for.
+//! Selection of a session's heartbeat: the one of its route, or the one detected from its upgrade.
 
 use std::sync::Arc;
 
@@ -8,40 +8,41 @@ use crate::ws::Coding;
 /// The heartbeat of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heartbeat {
-    /// The same for every session.
+    /// The same policy for every session.
     Fixed(Arc<Policy>),
-    /// The one that its upgrade shows, session by session.
+    /// A policy per session, detected from its upgrade.
     Auto(Arc<Auto>),
 }
 
-/// The heartbeats that a session may turn out to speak.
+/// The policies among which detection selects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Auto {
     fallback: Arc<Policy>,
-    /// In the order of [`Builtin::ALL`].
+    /// One policy per application protocol, in the order of [`Builtin::ALL`].
     spoken: [Arc<Policy>; Builtin::ALL.len()],
 }
 
-/// The heartbeat of one session.
+/// The heartbeat selected for one session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picked {
-    /// What is asked of it.
+    /// The policy.
     pub policy: Arc<Policy>,
-    /// What showed it, where the upgrade was asked.
+    /// The sign it was detected by; `None` on routes without detection.
     pub why: Option<&'static str>,
-    /// What it had to do without, where its messages cannot be read.
+    /// The restriction that applies because the session's messages cannot be read.
     pub degraded: Option<&'static str>,
 }
 
 impl Heartbeat {
-    /// The heartbeat that each upgrade shows, with the settings of `base`; protocol pings where it shows none.
+    /// Creates a heartbeat detected from each upgrade, with the settings of `base`; protocol pings if nothing is
+    /// detected.
     pub fn auto(base: &Policy) -> Self {
         let with = |mode| Arc::new(Policy { mode, ..base.clone() });
         let spoken = Builtin::ALL.map(|builtin| with(builtin.mode(builtin.roles()[0])));
         Self::Auto(Arc::new(Auto { fallback: with(Mode::Protocol), spoken }))
     }
 
-    /// The settings that all its sessions share, and the mode of those that show nothing.
+    /// Returns the settings shared by all sessions, with the mode of sessions without a detected heartbeat.
     pub fn policy(&self) -> &Arc<Policy> {
         match self {
             Self::Fixed(policy) => policy,
@@ -49,14 +50,14 @@ impl Heartbeat {
         }
     }
 
-    /// Whether a session whose upgrade shows `signs`, and whose app has yet to choose among the subprotocols, may turn
-    /// out to be one that messages are taken out of. It must not be compressed then.
+    /// Returns whether messages may be removed from a session whose upgrade has `signs` and whose app has yet to select
+    /// a subprotocol. Such a session must not be compressed.
     pub fn may_swallow(&self, signs: &Signs<'_>) -> bool {
         let swallows = |subprotocols| self.policy_for(&Signs { subprotocols, ..*signs }).0.mode.swallows();
         swallows(&[]) || signs.subprotocols.chunks(1).any(swallows)
     }
 
-    /// The heartbeat of a session whose upgrade shows `signs`, and whose payloads are under `coding`.
+    /// Selects the heartbeat of a session whose upgrade has `signs` and whose payloads are under `coding`.
     pub fn pick(&self, signs: &Signs<'_>, coding: Coding) -> Picked {
         let (policy, why) = self.policy_for(signs);
         match policy.readable(coding) {
@@ -77,8 +78,8 @@ impl Heartbeat {
 }
 
 impl Policy {
-    /// What can be asked of a session instead whose payloads are under `coding`, if that hides what this policy has to
-    /// read, and what it then does without.
+    /// Returns the policy to use instead if `coding` hides the messages that this policy must read, with a description
+    /// of the restriction; `None` if nothing is hidden.
     fn readable(&self, coding: Coding) -> Option<(Self, &'static str)> {
         let Mode::Passive(profile) = &self.mode else { return None };
         let refers_back = match coding {
@@ -87,7 +88,7 @@ impl Policy {
             Coding::Unknown => true,
         };
         let unknown = coding == Coding::Unknown;
-        // Two bytes are too short to be a reference to earlier ones, and can always be read.
+        // Two bytes are too short for a back-reference in the compressed data, so such a message can always be read.
         let unreadable = |asks: &super::Pattern| unknown || refers_back && asks.longest() > 2;
         if profile.proof == Proof::Answers && profile.asks.as_ref().is_some_and(unreadable) {
             return Some((Self { mode: Mode::Protocol, ..self.clone() }, "compressed: the client is pinged"));
@@ -107,21 +108,21 @@ impl From<Policy> for Heartbeat {
 }
 
 impl Auto {
-    /// The heartbeat of the sessions that show `builtin`.
+    /// Returns the policy of sessions in which `builtin` is detected.
     pub fn policy(&self, builtin: Builtin) -> &Arc<Policy> {
         &self.spoken[builtin as usize]
     }
 }
 
 impl Builtin {
-    /// The mode with this profile and the proxy in `role`.
+    /// Returns the mode with this profile and the proxy in `role`.
     pub fn mode(self, role: Role) -> Mode {
         role.with(Arc::new(self.profile(role)))
     }
 }
 
 impl Role {
-    /// The mode in which the proxy has this role in the heartbeat `profile`.
+    /// Returns the mode in which the proxy has this role in the heartbeat `profile`.
     pub fn with(self, profile: Arc<super::Profile>) -> Mode {
         match self {
             Self::App => Mode::App(profile),

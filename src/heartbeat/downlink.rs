@@ -1,30 +1,30 @@
-//! What is known of the way to the client: whether writes block, and how far the last probe has come.
+//! The state of the path to the client: blocked writes, and the progress of the last probe.
 
 use std::time::{Duration, Instant};
 
-/// Looks within one `write_stall`, so that a stall is noticed soon after it has lasted that long.
+/// The number of checks within one `write_stall`, so that a stall is detected soon after it has lasted that long.
 const LOOKS: u32 = 8;
 /// Fewer unacknowledged bytes than this are the probe itself, not a backlog in front of it.
 const BACKLOG: u64 = 256;
 
-/// What the kernel knows of the client's connection.
+/// Kernel information about the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Bytes that the client's kernel has acknowledged since the connection began. On the scale of the positions written:
-    /// it has reached the last of them when nothing is on its way any more.
+    /// The bytes acknowledged by the client's kernel since the connection began, on the scale of the written positions:
+    /// once nothing is in flight, it equals the last of them.
     pub acked: u64,
-    /// Whether bytes of the client wait to be read.
+    /// True if bytes from the client are waiting to be read.
     pub unread: bool,
 }
 
-/// Where the last probe is.
+/// The position of the last probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whereabouts {
-    /// The client's kernel has it, or nobody can tell.
+    /// Acknowledged by the client's kernel, or unknown.
     Arrived,
     /// Behind a backlog of data that moved lately: the client reads slowly.
     Behind,
-    /// On its own and unacknowledged.
+    /// Alone in flight, and unacknowledged.
     Lost,
 }
 
@@ -32,17 +32,18 @@ pub(super) enum Whereabouts {
 #[derive(Debug)]
 pub(super) struct Downlink {
     write_stall: Duration,
-    /// Since when writes have been blocked without progress, and when to look next.
+    /// The start of the current block of writes without progress, and the time of the next check.
     blocked: Option<Blocked>,
-    /// The last acknowledgement count seen, and when it was last seen to grow.
+    /// The last acknowledgement count seen, and the time at which it last grew.
     acks: Option<(u64, Instant)>,
-    /// Bytes written, as of the last look.
+    /// The bytes written, as of the last check.
     written: u64,
-    /// Whether the last look saw progress: more bytes acknowledged or, where no kernel can be asked, written.
+    /// True if the last check found progress: more bytes acknowledged, or written if no kernel reports
+    /// acknowledgements.
     moved: bool,
-    /// Since when some of what was written has been unacknowledged and no acknowledgement has come.
+    /// The time since which written bytes have been unacknowledged and no acknowledgement has arrived.
     unmoved_since: Option<Instant>,
-    /// The probes since one was last proven to have arrived.
+    /// The probes sent since one was last proven to have arrived.
     flight: Option<Flight>,
 }
 
@@ -54,29 +55,29 @@ struct Blocked {
 
 #[derive(Clone, Copy, Debug)]
 struct Flight {
-    /// When the oldest of them left.
+    /// The time at which the oldest of them was sent.
     sent: Instant,
-    /// Position of the newest one's last byte in the stream of bytes written.
+    /// The position of the newest one's last byte in the stream of bytes written.
     end: u64,
     look_at: Instant,
     silence: Silence,
 }
 
-/// What the client's lack of a pong says where no kernel can be asked.
+/// The meaning of a missing pong if no kernel reports acknowledgements.
 #[derive(Clone, Copy, Debug)]
 enum Silence {
-    /// Nothing before this: the probe may not have reached a client that ends one frame and begins another.
+    /// None before `until`: the probe may not have reached a client that ends one frame and begins another.
     Excused { until: Instant },
-    /// A frame ended then, and the pong could have followed it.
+    /// Evidence of a dead path since this time, at which a frame ended that the pong could have followed.
     Since(Instant),
-    /// Nothing: a pong came that answers no known ping, perhaps a damaged answer; or nothing was sent that the client
-    /// owes us an answer to.
+    /// None: a pong arrived that answers no known ping, perhaps a corrupted answer, or no probe was sent that the
+    /// client must answer.
     Unclear,
 }
 
 impl Flight {
-    /// Returns `at`, or the end of the excuse if that is still to come and earlier: a timer that is due then tells whether
-    /// the process stood still at that time.
+    /// Returns `at`, or the end of the excuse if that is in the future and earlier: a timer due then shows whether the
+    /// process was suspended at that time.
     fn look_by(&self, at: Instant, now: Instant) -> Instant {
         match self.silence {
             Silence::Excused { until } if until > now => at.min(until),
@@ -90,12 +91,12 @@ impl Downlink {
         Self { write_stall, blocked: None, acks: None, written: 0, moved: false, unmoved_since: None, flight: None }
     }
 
-    /// A write is waiting and cannot go out, or some of it just went.
+    /// Records that a write is waiting and cannot proceed, or that part of it was just written.
     pub(super) fn blocked(&mut self, now: Instant) {
         self.blocked = Some(Blocked { since: now, look_at: now + self.write_stall / LOOKS });
     }
 
-    /// Nothing is waiting any more.
+    /// Records that no write is waiting any more.
     pub(super) fn clear(&mut self) {
         self.blocked = None;
     }
@@ -104,8 +105,8 @@ impl Downlink {
         self.blocked.is_some()
     }
 
-    /// A probe has left for the wire; its arrival is in doubt after `window`. Whether every live client `must_answer` it
-    /// decides what its silence says.
+    /// Records that a probe was sent. Its arrival is in doubt after `window`. `must_answer` is true if every live
+    /// client must answer it, which gives a meaning to a missing answer.
     pub(super) fn probe_left(&mut self, now: Instant, end: u64, window: Duration, must_answer: bool) {
         let fresh = if must_answer { Silence::Excused { until: now + window } } else { Silence::Unclear };
         let flight = self.flight.get_or_insert(Flight { sent: now, end, look_at: now + window, silence: fresh });
@@ -116,12 +117,12 @@ impl Downlink {
         }
     }
 
-    /// A probe was answered.
+    /// Records that a probe was answered.
     pub(super) fn proven(&mut self) {
         self.flight = None;
     }
 
-    /// A pong came that answers no known ping.
+    /// Records a pong that answers no known ping.
     pub(super) fn unclear(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.silence = Silence::Unclear;
@@ -136,21 +137,21 @@ impl Downlink {
         }
     }
 
-    /// When to look next.
+    /// Returns the time of the next check.
     pub(super) fn look_at(&self) -> Option<Instant> {
         let blocked = self.blocked.map(|blocked| blocked.look_at);
         let flight = self.flight.map(|flight| flight.look_at);
         [blocked, flight].into_iter().flatten().min()
     }
 
-    /// The process stood still between `from` and `now`.
-    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+    /// Shifts all clocks by the suspension of the process between `from` and `now`.
+    pub(super) fn shift_by_suspension(&mut self, from: Instant, now: Instant) {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         if let Some(blocked) = &mut self.blocked {
             blocked.look_at += pause(blocked.since);
             blocked.since += pause(blocked.since);
         }
-        self.unheard(from, now);
+        self.reads_paused_between(from, now);
         if let Some(flight) = &mut self.flight {
             flight.look_at += pause(flight.sent);
             flight.sent += pause(flight.sent);
@@ -160,8 +161,9 @@ impl Downlink {
         }
     }
 
-    /// The client was not read between `from` and `now`, so its silence says nothing.
-    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+    /// Records that the client was not read between `from` and `now`, so that its silence in that time counts for
+    /// nothing.
+    pub(super) fn reads_paused_between(&mut self, from: Instant, now: Instant) {
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         if let Some(flight) = &mut self.flight {
             match &mut flight.silence {
@@ -173,9 +175,9 @@ impl Downlink {
         }
     }
 
-    /// Takes in how far writing has come and what the kernel says. Returns whether the way to the client is dead: nothing
-    /// has moved on it for `write_stall` although something should have. `spare_flight`: a probe that did not arrive is
-    /// no reason now.
+    /// Records the written position and the kernel's information. Returns whether the path to the client is dead:
+    /// nothing has moved on it for `write_stall` although something should have. With `spare_flight` a probe that did
+    /// not arrive is ignored.
     pub(super) fn look(&mut self, now: Instant, written: u64, delivery: Option<Delivery>, spare_flight: bool) -> bool {
         self.take_progress(now, written, delivery);
         if let Some(Delivery { acked, .. }) = delivery
@@ -200,7 +202,7 @@ impl Downlink {
         stuck_writes || stuck_flight
     }
 
-    /// Where the last probe is, at its deadline and after a [`Self::look`].
+    /// Returns the position of the last probe, at its deadline and after a [`Self::look`].
     pub(super) fn whereabouts(&self, delivery: Option<Delivery>) -> Whereabouts {
         match (self.flight, delivery) {
             (Some(flight), Some(Delivery { acked, .. })) if acked < flight.end => {
@@ -214,13 +216,13 @@ impl Downlink {
         }
     }
 
-    /// Whether nothing has been acknowledged for `write_stall`, counted from `since` at the earliest.
+    /// Returns whether nothing has been acknowledged for `write_stall`, counted from `since` at the earliest.
     pub(super) fn is_still(&self, now: Instant, since: Instant, delivery: Option<Delivery>) -> bool {
         let moved = delivery.and(self.acks).map_or(since, |(_, moved)| moved.max(since));
         now.saturating_duration_since(moved) >= self.write_stall
     }
 
-    /// When to look next: soon, and where nothing moves when that has lasted for `write_stall`.
+    /// Returns the time of the next check: a fraction of `write_stall`, but no later than the end of a running stall.
     pub(super) fn next_look(&self, now: Instant) -> Instant {
         let regular = now + self.write_stall / LOOKS;
         self.unmoved_since
@@ -229,18 +231,18 @@ impl Downlink {
             .map_or(regular, |at| at.min(regular))
     }
 
-    /// Whether the last look saw progress since the look before it.
+    /// Returns whether the last check found progress since the check before it.
     pub(super) fn has_moved(&self) -> bool {
         self.moved
     }
 
-    /// Whether bytes have been on their way to the client for `write_stall` without an acknowledgement. One that has
-    /// acknowledged everything is not still: there is nothing that it could acknowledge.
+    /// Returns whether bytes have been in flight to the client for `write_stall` without an acknowledgement. False if
+    /// everything is acknowledged, as nothing remains to acknowledge.
     pub(super) fn is_unmoved(&self, now: Instant) -> bool {
         self.unmoved_since.is_some_and(|since| now.saturating_duration_since(since) >= self.write_stall)
     }
 
-    /// Whether the last look saw bytes that the client has not acknowledged.
+    /// Returns whether the last check found bytes that the client has not acknowledged.
     pub(super) fn has_unacknowledged(&self) -> bool {
         self.unmoved_since.is_some()
     }
@@ -261,7 +263,8 @@ impl Downlink {
         let Some(flight) = self.flight.filter(|flight| flight.look_at <= now) else { return false };
         match (delivery, flight.silence) {
             (Some(_), _) => self.is_still(now, flight.sent, delivery),
-            // Without a kernel to ask, only the answer proves the way; a client in the middle of a frame cannot give it.
+            // Without kernel information only an answer proves the path, and a client in the middle of a frame cannot
+            // send one.
             (None, Silence::Since(at)) => now.saturating_duration_since(at) >= self.write_stall,
             (None, Silence::Excused { .. } | Silence::Unclear) => false,
         }

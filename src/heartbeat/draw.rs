@@ -1,8 +1,8 @@
-//! Jitter and nonces: a small generator seeded from outside, so that a test can repeat every draw.
+//! A small random generator for jitter and nonces, seeded by the caller, so that tests can repeat every draw.
 
 use std::time::Duration;
 
-/// SplitMix64; not for secrets.
+/// A SplitMix64 generator; not for secrets.
 #[derive(Clone, Debug)]
 pub(super) struct Draw(u64);
 
@@ -23,7 +23,7 @@ impl Draw {
         [a, b, c, d]
     }
 
-    /// `delay` times a draw from `[1 - spread, 1]`.
+    /// Returns `delay` times a random factor from `[1 - spread, 1]`.
     pub(super) fn shorten(&mut self, delay: Duration, spread: f64) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
         let unit = (self.bits() >> 11) as f64 / (1u64 << 53) as f64;

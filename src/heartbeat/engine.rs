@@ -16,16 +16,16 @@ use super::rate::Rate;
 use super::rtt::Estimator;
 use super::{Gap, Liveness, Mode, Policy, Proof, Seen, Stats, Transmit};
 
-/// A probe behind a backlog is looked after when this part of its window has passed: most are only a moment behind.
+/// A probe behind a backlog is first checked after this fraction (1/64) of its window: most are only a moment behind.
 const FIRST_LOOK: u32 = 64;
-/// One that is still behind it is looked after again after each such part.
+/// A probe still behind it is checked again after each further fraction (1/8).
 const LATER_LOOK: u32 = 8;
 
-/// One session's heartbeat on its client leg.
+/// The heartbeat of one session on its client leg.
 #[derive(Debug)]
 pub struct Engine {
     policy: Arc<Policy>,
-    /// What tells that the client is alive.
+    /// The proof of life required of the client.
     proof: Proof,
     draw: Draw,
     phase: Phase,
@@ -36,64 +36,64 @@ pub struct Engine {
     stats: Stats,
     /// The last round trip, until it is taken.
     fresh_rtt: Option<Duration>,
-    /// Probes in a row that went unanswered.
+    /// Consecutive misses.
     missed_in_a_row: u32,
-    /// When the client was last heard; where it has to speak by itself, when its window began.
+    /// The time of the client's last bytes; for a client that must send on its own, the start of its window.
     last_byte: Instant,
-    /// By how much that beginning has been put off since a sign of life.
+    /// The total by which that start has been deferred since a sign of life.
     put_off: Duration,
-    /// By how much the deadline has been put off because bytes may have been on their way.
+    /// The total by which the deadline has been deferred because bytes may have been in flight.
     deferred: Duration,
-    /// Whether the app has spoken since the client last was heard, where that matters.
-    spoken_to: bool,
+    /// True if the app has sent anything since the client's last sign of life; set only for proofs that depend on it.
+    app_has_sent: bool,
     last_probe: Instant,
-    /// When the timer was last answered, or the deadline last set otherwise than by a read.
+    /// The time of the last timer event, or of the last deadline set other than by a read.
     checked: Instant,
-    /// The earliest deadline that was given since: what the timer is armed for.
+    /// The earliest deadline reported since: the time for which the timer is armed.
     armed: Option<Instant>,
-    /// The jittered `interval` and `probe_when_busy` of the coming probe.
+    /// The jittered `interval` and `probe_when_busy` of the next probe.
     delays: Delays,
     frame: OpenFrame,
-    /// Bytes of the client that have left the socket and are no readable frame yet.
+    /// Client bytes that have left the socket and do not form a readable frame yet.
     partial: Option<Partial>,
-    /// The client's bytes are not being read, because the app is slow.
+    /// Set while the client's bytes are not read because the app is slow.
     paused: Option<Paused>,
-    /// Since the last sign of life.
+    /// The suspensions since the last sign of life.
     suspensions: Suspensions,
-    /// How long bytes for the client have been held up in all, the time aside in which the client was not read.
+    /// The total time for which bytes for the client were held up, excluding the time in which the client was not read.
     backlog: Stopwatch,
     reissue: Reissue,
-    /// Whether the last probe is a Ping although it should have been a message: there was no room for one.
+    /// True if the last probe was a Ping in place of a message, for lack of a gap between two messages.
     pinged_instead: bool,
     client_pings: Rate,
     client_beats: Rate,
-    /// Whether the deadline may have moved otherwise than by a read since it was last asked for.
+    /// True if the deadline may have moved other than by a read since it was last polled.
     hurried: bool,
 }
 
 /// The frame that the client is sending.
 #[derive(Clone, Copy, Debug, Default)]
 struct OpenFrame {
-    /// Since when one is under way.
+    /// The start of the frame in progress.
     since: Option<Instant>,
-    /// Whether it was given a fresh window after a suspension.
+    /// True if it was given a fresh window after a suspension.
     extended: bool,
 }
 
 /// The beginning of a TLS record or of an HTTP/2 DATA frame.
 #[derive(Clone, Copy, Debug)]
 struct Partial {
-    /// Since when one is under way.
+    /// The start of the frame in progress.
     since: Option<Instant>,
-    /// When its last byte arrived.
+    /// The arrival of its last byte.
     at: Instant,
 }
 
 impl Engine {
-    /// The heartbeat of a session that opens at `now`; `seed` gives its nonce and its jitter.
+    /// Creates the heartbeat of a session that opens at `now`; `seed` determines its nonce and its jitter.
     pub fn new(policy: Arc<Policy>, seed: u64, now: Instant) -> Self {
         let mut draw = Draw::new(seed);
-        // The first probe is spread over half the interval, so that a reconnect storm never beats in step.
+        // The first probe is spread over half the interval, so that the probes after a reconnect storm are out of step.
         let delays = Delays {
             idle: draw.shorten(policy.interval, 0.5),
             busy: draw.shorten(policy.probe_when_busy, policy.jitter),
@@ -114,7 +114,7 @@ impl Engine {
             last_byte: now,
             put_off: Duration::ZERO,
             deferred: Duration::ZERO,
-            spoken_to: false,
+            app_has_sent: false,
             last_probe: now,
             checked: now,
             armed: None,
@@ -136,39 +136,39 @@ impl Engine {
         engine
     }
 
-    /// The figures so far.
+    /// Returns the statistics so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// What it asks of its client.
+    /// Returns the policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Windows in a row that have passed without a sign of life.
+    /// Returns the number of consecutive windows without a sign of life.
     #[inline]
     pub fn misses(&self) -> u32 {
         self.missed_in_a_row
     }
 
-    /// How many of them end the session.
+    /// Returns the number of consecutive misses that ends the session.
     pub fn most_misses(&self) -> u32 {
-        if self.must_speak() { 1 } else { self.policy.max_missed }
+        if self.must_send() { 1 } else { self.policy.max_missed }
     }
 
-    /// The round trip that was measured since this was last asked.
+    /// Takes the round trip measured since the last call.
     pub fn take_rtt(&mut self) -> Option<Duration> {
         self.fresh_rtt.take()
     }
 
-    /// Counts a window that passed without a sign of life: for a connection that is found dead by other means.
+    /// Counts a miss for a connection that is found dead by other means.
     pub fn count_miss(&mut self) {
         self.stats.missed += 1;
         self.missed_in_a_row += 1;
     }
 
-    /// Bytes of the client were read.
+    /// Records a read of client bytes.
     #[inline]
     pub fn read(&mut self, now: Instant, seen: Seen) {
         self.frame.since = match self.frame_began() {
@@ -181,11 +181,12 @@ impl Engine {
             self.frame.extended = false;
             self.downlink.frame_ended(now);
         }
-        // A control frame shows that the client's network code lives, which may be another process than its page.
+        // A control frame only proves that the client's network code is alive, which may run in another process than
+        // its page.
         if self.proof != Proof::Pongs && !seen.data {
             return;
         }
-        if !self.must_speak() {
+        if !self.must_send() {
             self.last_byte = now;
         }
         let alive = match self.policy.liveness {
@@ -198,10 +199,10 @@ impl Engine {
         }
     }
 
-    /// Takes in that bytes of the client have left the socket and cannot be read yet: the beginning of a TLS record or of
-    /// an HTTP/2 DATA frame, whose last byte arrived at `at`. They are bytes, no frame: a sign of life under
-    /// [`Liveness::AnyBytes`] alone, and the beginning of a frame that may take `frame_max_time`. May be called again for
-    /// the same bytes.
+    /// Records client bytes that have left the socket and cannot be read yet: the beginning of a TLS record or of an
+    /// HTTP/2 DATA frame, whose last byte arrived at `at`. They are bytes and not a frame: a sign of life only under
+    /// [`Liveness::AnyBytes`], and the beginning of a frame that may take `frame_max_time`. May be called again for the
+    /// same bytes.
     pub fn partial(&mut self, at: Instant) {
         let last = self.partial.replace(Partial { since: self.frame_began().or(Some(at)), at });
         if last.is_some_and(|last| last.since.is_some() && at <= last.at) {
@@ -214,8 +215,8 @@ impl Engine {
         }
     }
 
-    /// Ends what [`Self::partial`] reported, as [`Self::read`] does by itself: for a record in which there was nothing to
-    /// read.
+    /// Ends the partial frame reported by [`Self::partial`], as [`Self::read`] does by itself: for a record that
+    /// contains nothing to read.
     #[inline]
     pub fn partial_ended(&mut self) {
         if let Some(partial) = &mut self.partial {
@@ -223,19 +224,19 @@ impl Engine {
         }
     }
 
-    /// Returns since when the client has been in the middle of a frame, readable or not.
+    /// Returns the start of the client frame in progress, readable or not.
     #[inline]
     fn frame_began(&self) -> Option<Instant> {
         self.frame.since.or(self.partial.and_then(|partial| partial.since))
     }
 
-    /// Whether [`Self::poll_transmit`] may have a frame, to be asked wherever the outbound stream has a gap.
+    /// Returns whether [`Self::poll_transmit`] may return a frame; to be called at every gap in the outbound stream.
     #[inline]
     pub fn wants_transmit(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue.is_due(now)
     }
 
-    /// The next frame of the heartbeat's own for the client, where the outbound stream has a `gap`.
+    /// Returns the next frame of the heartbeat itself for the client, at a `gap` in the outbound stream.
     pub fn poll_transmit(&mut self, now: Instant, gap: Gap) -> Option<Transmit> {
         if let Phase::Queued { wait, handed: None } = self.phase
             && let Some(transmit) = self.probe(now, wait.since, gap)
@@ -247,14 +248,14 @@ impl Engine {
         self.reissued(now)
     }
 
-    /// Whether a probe was handed out that has not been reported as [`Self::flushed`].
+    /// Returns whether a probe was handed out that has not been reported as [`Self::flushed`].
     #[inline]
     pub fn awaits_flush(&self) -> bool {
         matches!(self.phase, Phase::Queued { handed: Some(_), .. })
     }
 
-    /// Everything for the client has left for the wire, and with it a probe. `written` is the position reached, and
-    /// `delivery` tells how far the client's kernel has come (see [`Delivery::acked`]).
+    /// Records that all bytes for the client have been written, a probe among them. `written` is the position reached,
+    /// and `delivery` reports the progress of the client's kernel (see [`Delivery::acked`]).
     pub fn flushed(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) {
         let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
         let window = self.window();
@@ -263,60 +264,62 @@ impl Engine {
         self.questions.left(now);
         self.schedule_next(now);
         self.checked = now;
-        // A page may leave a question unanswered; only a Ping must be answered, and the app's are its own business.
-        let must_answer = whose == Whose::Ours && (self.pinged_instead || !self.asks_by_message());
+        // A page may leave a message probe unanswered; only a Ping must be answered. The app's own probes carry no such
+        // duty.
+        let must_answer = whose == Whose::Ours && (self.pinged_instead || !self.probes_by_message());
         self.downlink.probe_left(now, written, window, must_answer);
-        // The kernel tells whether a probe has arrived, not when: one that has to wait its turn is looked after early.
+        // The kernel reports that a probe has arrived, not the time; a probe behind a backlog is therefore checked
+        // early.
         let held_up = self.downlink.whereabouts(delivery) == Whereabouts::Behind;
         let deadline = now + if held_up { window / FIRST_LOOK } else { window };
         self.deferred = Duration::ZERO;
         self.phase = Phase::Sent { at: now, deadline, held_up };
     }
 
-    /// Bytes for the client are waiting: the socket takes no more, or has just taken a part.
+    /// Records that bytes for the client are waiting: the socket is full, or has just accepted a part.
     pub fn write_blocked(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.blocked(now);
-        self.clock_backlog(now);
-        self.not_yet_told(now);
+        self.run_backlog_clock(now);
+        self.extend_while_writing(now);
     }
 
-    /// Nothing waits for the client any more.
+    /// Records that no bytes for the client are waiting any more.
     pub fn write_clear(&mut self, now: Instant) {
         self.hurried = true;
         self.downlink.clear();
-        self.clock_backlog(now);
-        self.not_yet_told(now);
+        self.run_backlog_clock(now);
+        self.extend_while_writing(now);
     }
 
-    /// The client is not being read from here on, because the app takes no more.
+    /// Records that the client is no longer read, because the app accepts no more data.
     pub fn reads_paused(&mut self, now: Instant) {
         self.hurried = true;
         self.paused.get_or_insert(Paused { since: now, until: now + self.policy.max_deferral });
-        self.clock_backlog(now);
+        self.run_backlog_clock(now);
     }
 
-    /// The client is read again: the app has taken what was waiting for it. However often it is slow, that is progress,
-    /// so each pause has a time of its own.
+    /// Records that the client is read again, as the app has accepted the waiting data. That is progress, so each pause
+    /// has a deadline of its own, however many there are.
     pub fn reads_resumed(&mut self, now: Instant) {
         if let Some(Paused { since, .. }) = self.paused.take() {
             self.hurried = true;
-            self.clock_backlog(now);
+            self.run_backlog_clock(now);
             self.shift(since, now);
-            self.downlink.unheard(since, now);
+            self.downlink.reads_paused_between(since, now);
             self.busy_not_before(now);
             self.checked = now;
         }
     }
 
-    /// A Close has passed in either direction, or the end has been decided: no more probes.
+    /// Stops probing: a Close has passed in either direction, or the session's end has been decided.
     pub fn closing(&mut self) {
         self.phase = Phase::Still;
         self.reissue = Reissue::None;
     }
 
-    /// The app has asked the client by itself, which counts as the probe.
-    fn asked_by_app(&mut self, now: Instant) {
+    /// Records a probe sent by the app, which counts as the proxy's probe.
+    fn probed_by_app(&mut self, now: Instant) {
         match self.phase {
             Phase::Quiet | Phase::Queued { handed: None, .. } => {
                 self.hurried = true;
@@ -326,8 +329,8 @@ impl Engine {
         }
     }
 
-    /// A probe was answered, which proves the way to the client. A client may be faster than the report that
-    /// everything behind the probe has left too: then no second answer is to be waited for.
+    /// Records the answer to a probe, which proves the path to the client. The answer may arrive before the report that
+    /// everything behind the probe has been written; then no second answer is awaited.
     fn answered(&mut self, now: Instant) {
         self.downlink.proven();
         if self.awaits_flush() {
@@ -342,7 +345,7 @@ impl Engine {
         self.rtt.sample(rtt);
     }
 
-    /// A probe has left; draws when the next one is due.
+    /// Records that a probe was sent, and draws the delay of the next one.
     fn schedule_next(&mut self, now: Instant) {
         self.last_probe = now;
         self.delays = Delays {
@@ -351,24 +354,24 @@ impl Engine {
         };
     }
 
-    /// Takes in that the client was heard at `at`, which is the past where its bytes waited to be complete.
+    /// Records a sign of life at `at`, which lies in the past if the client's bytes waited to be complete.
     fn alive(&mut self, at: Instant) {
         self.missed_in_a_row = 0;
         self.suspensions = Suspensions::default();
-        if self.must_speak() {
+        if self.must_send() {
             self.last_byte = self.last_byte.max(at);
             (self.put_off, self.deferred) = (Duration::ZERO, Duration::ZERO);
-            self.spoken_to = false;
+            self.app_has_sent = false;
         }
         match self.phase {
-            // What arrived before the probe left is no answer to it.
+            // Bytes that arrived before the probe was sent do not answer it.
             Phase::Sent { at: sent, deadline, .. } if at >= sent => {
                 self.phase = Phase::Quiet;
                 self.busy_not_before(deadline);
             }
             Phase::Queued { wait, handed } if at > wait.since => {
                 let Wait { until, look_at, .. } = wait;
-                // A read moves no deadline to an earlier moment.
+                // A read never moves a deadline to an earlier time.
                 let anew = self.wait(at);
                 self.phase = Phase::Queued { wait: Wait { until: until.max(anew.until), look_at, ..anew }, handed };
             }
@@ -376,7 +379,7 @@ impl Engine {
         }
     }
 
-    /// Lets a probe that is due at `now` wait for its turn.
+    /// Queues a probe that is due at `now` for the next gap.
     fn queue(&mut self, now: Instant, handed: Option<Whose>) {
         self.phase = Phase::Queued { wait: self.wait(now), handed };
     }
@@ -390,15 +393,15 @@ impl Engine {
         }
     }
 
-    /// Runs the clock of the backlog while bytes for the client are held up and the client is read.
-    fn clock_backlog(&mut self, now: Instant) {
+    /// Runs the backlog clock while bytes for the client are held up and the client is read.
+    fn run_backlog_clock(&mut self, now: Instant) {
         self.backlog.run(self.downlink.is_blocked() && self.paused.is_none(), now);
     }
 
-    /// Moves every clock of the client's silence by the time that it stood still between `from` and `now`.
+    /// Shifts every clock of the client's silence by the time for which it stood still between `from` and `now`.
     fn shift(&mut self, from: Instant, now: Instant) {
-        self.questions.unheard(from, now);
-        // A clock that began in the middle of it, as when the relay woke and read first, stood still for less.
+        self.questions.reads_paused_between(from, now);
+        // A clock started within that time, by a relay that resumed and read first, stood still for less.
         let pause = |since: Instant| now.saturating_duration_since(from.max(since));
         self.last_byte += pause(self.last_byte);
         let partial = self.partial.iter_mut().filter_map(|partial| partial.since.as_mut());
@@ -412,7 +415,8 @@ impl Engine {
         }
     }
 
-    /// A busy probe that came due while none could be sent is due at `at`, not late: nobody stopped the process.
+    /// Makes a busy probe that came due while none could be sent due at `at`, so that it does not appear late: a late
+    /// timer would indicate a suspension.
     fn busy_not_before(&mut self, at: Instant) {
         if let Some(earliest) = at.checked_sub(self.delays.busy) {
             self.last_probe = self.last_probe.max(earliest);

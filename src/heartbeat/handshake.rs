@@ -1,4 +1,4 @@
-//! What the handshakes of application protocols agree on: how often a client beats by itself.
+//! The heartbeat intervals negotiated by the handshakes of application protocols.
 
 use std::time::Duration;
 
@@ -8,101 +8,104 @@ use super::Proof;
 use super::pattern::{MQTT_LENGTH, variable_length};
 use crate::ws::Sender;
 
-/// Bytes of a handshake message that are looked at; what is agreed stands near the front.
+/// The maximum number of bytes kept of a handshake message; the negotiated values are near its beginning.
 pub const MAX_HANDSHAKE: usize = 4096;
 
-/// A protocol that agrees in its first messages on how often the client beats.
+/// A protocol whose first messages negotiate the interval of the client's heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// The header `heart-beat` of the client's CONNECT and the app's CONNECTED.
+    /// STOMP: the header `heart-beat` of the client's CONNECT and the app's CONNECTED.
     Stomp,
-    /// The keep-alive of the client's CONNECT, which an app of version 5 may overrule in its CONNACK.
+    /// MQTT: the keep-alive of the client's CONNECT, which an app of version 5 may override in its CONNACK.
     Mqtt,
-    /// The app's `pusher:connection_established` has `activity_timeout`.
+    /// Pusher: `activity_timeout` in the app's `pusher:connection_established`.
     Pusher,
 }
 
-/// Listens to one session's first messages.
+/// The parser of one session's handshake.
 #[derive(Debug)]
-pub(super) struct Lesson {
+pub(super) struct HandshakeParser {
     of: Handshake,
-    client: Part,
-    app: Part,
+    client: Side,
+    app: Side,
 }
 
-/// What one side has said.
+/// The state of one side of the handshake.
 #[derive(Debug)]
-enum Part {
-    /// Nothing that counts yet; MQTT packets may be cut over messages, so what there is is kept.
+enum Side {
+    /// Incomplete. MQTT packets may be split over messages, so the bytes so far are kept.
     Awaited(Vec<u8>),
-    /// Seconds or milliseconds, in the units of the protocol; two in STOMP.
-    Said(u32, u32),
-    /// Nothing more is to be learnt from it.
+    /// Complete, with values in seconds or milliseconds, the units of the protocol; two values in STOMP.
+    Complete(u32, u32),
+    /// Finished, or without values in this protocol.
     Unneeded,
 }
 
-/// How far one side's part has come.
-enum Reading {
-    More,
-    Said(u32, u32),
-    /// This is no handshake: nothing will be agreed.
-    Strange,
+/// The result of parsing one side's bytes so far.
+enum Parse {
+    Incomplete,
+    Complete(u32, u32),
+    /// Not a handshake: nothing will be negotiated.
+    Invalid,
 }
 
-impl Lesson {
+impl HandshakeParser {
     pub(super) fn new(of: Handshake) -> Self {
-        let awaited = || Part::Awaited(Vec::new());
+        let awaited = || Side::Awaited(Vec::new());
         match of {
-            Handshake::Pusher => Self { of, client: Part::Unneeded, app: awaited() },
+            Handshake::Pusher => Self { of, client: Side::Unneeded, app: awaited() },
             Handshake::Stomp | Handshake::Mqtt => Self { of, client: awaited(), app: awaited() },
         }
     }
 
-    /// Whether the next message of `from` may teach something.
+    /// Returns whether the next message of `from` may belong to the handshake.
     pub(super) fn awaits(&self, from: Sender) -> bool {
-        let part = if from == Sender::Client { &self.client } else { &self.app };
-        matches!(part, Part::Awaited(_))
+        let side = if from == Sender::Client { &self.client } else { &self.app };
+        matches!(side, Side::Awaited(_))
     }
 
-    /// The next message of `from`, its first [`MAX_HANDSHAKE`] bytes at most.
-    pub(super) fn hear(&mut self, from: Sender, payload: &[u8]) -> Option<Proof> {
-        let part = if from == Sender::Client { &mut self.client } else { &mut self.app };
-        let Part::Awaited(said) = part else { return None };
-        let room = MAX_HANDSHAKE.saturating_sub(said.len());
-        said.extend_from_slice(&payload[..payload.len().min(room)]);
-        let reading = match (self.of, from) {
-            (Handshake::Pusher, _) => pusher(said),
-            (Handshake::Stomp, Sender::Client) => stomp(said, &[b"CONNECT", b"STOMP"]),
-            (Handshake::Stomp, Sender::Server) => stomp(said, &[b"CONNECTED"]),
-            (Handshake::Mqtt, Sender::Client) => mqtt_connect(said),
-            (Handshake::Mqtt, Sender::Server) => mqtt_connack(said),
+    /// Parses the next message of `from`, at most its first [`MAX_HANDSHAKE`] bytes. Returns the negotiated proof of
+    /// life once both sides are complete.
+    pub(super) fn parse(&mut self, from: Sender, payload: &[u8]) -> Option<Proof> {
+        let side = if from == Sender::Client { &mut self.client } else { &mut self.app };
+        let Side::Awaited(bytes) = side else { return None };
+        let room = MAX_HANDSHAKE.saturating_sub(bytes.len());
+        bytes.extend_from_slice(&payload[..payload.len().min(room)]);
+        let parsed = match (self.of, from) {
+            (Handshake::Pusher, _) => pusher(bytes),
+            (Handshake::Stomp, Sender::Client) => stomp(bytes, &[b"CONNECT", b"STOMP"]),
+            (Handshake::Stomp, Sender::Server) => stomp(bytes, &[b"CONNECTED"]),
+            (Handshake::Mqtt, Sender::Client) => mqtt_connect(bytes),
+            (Handshake::Mqtt, Sender::Server) => mqtt_connack(bytes),
         };
-        match reading {
-            Reading::More if room > payload.len() => return None,
-            Reading::Said(first, second) => *part = Part::Said(first, second),
-            Reading::More | Reading::Strange => {
-                (self.client, self.app) = (Part::Unneeded, Part::Unneeded);
+        match parsed {
+            Parse::Incomplete if room > payload.len() => return None,
+            Parse::Complete(first, second) => *side = Side::Complete(first, second),
+            Parse::Incomplete | Parse::Invalid => {
+                (self.client, self.app) = (Side::Unneeded, Side::Unneeded);
                 return None;
             }
         }
         self.agreed()
     }
 
-    /// What follows once everything has been said.
+    /// Returns the negotiated proof of life once the required sides are complete.
     fn agreed(&mut self) -> Option<Proof> {
         let agreed = match (self.of, &self.client, &self.app) {
-            (Handshake::Pusher, _, Part::Said(activity_s, _)) => Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2),
-            (Handshake::Stomp, Part::Said(can_ms, _), Part::Said(_, wants_ms)) => {
+            (Handshake::Pusher, _, Side::Complete(activity_s, _)) => {
+                Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2)
+            }
+            (Handshake::Stomp, Side::Complete(can_ms, _), Side::Complete(_, wants_ms)) => {
                 let beats = *can_ms > 0 && *wants_ms > 0;
                 let interval = millis((*can_ms).max(*wants_ms));
                 if beats { Proof::Speaks(interval * 3) } else { Proof::Pongs }
             }
-            (Handshake::Mqtt, Part::Said(keep_alive_s, version), app) => {
+            (Handshake::Mqtt, Side::Complete(keep_alive_s, version), app) => {
                 let keep_alive = match app {
-                    // A client whose own keep-alive is off may not beat whatever the app says (mqtt.js does not).
-                    Part::Said(overruled_s, 1) if *keep_alive_s > 0 => *overruled_s,
-                    // Before version 5 the app has no say; in it, its word is waited for.
-                    Part::Awaited(_) if *version >= 5 => return None,
+                    // A client with its own keep-alive off may send none whatever the app requests (mqtt.js does not).
+                    Side::Complete(overruled_s, 1) if *keep_alive_s > 0 => *overruled_s,
+                    // Before version 5 the app cannot override the keep-alive; from version 5 its CONNACK is awaited.
+                    Side::Awaited(_) if *version >= 5 => return None,
                     _ => *keep_alive_s,
                 };
                 let interval = seconds(keep_alive);
@@ -110,75 +113,75 @@ impl Lesson {
             }
             _ => return None,
         };
-        (self.client, self.app) = (Part::Unneeded, Part::Unneeded);
+        (self.client, self.app) = (Side::Unneeded, Side::Unneeded);
         Some(agreed)
     }
 }
 
-/// `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; the data are JSON in a text, or
-/// from some servers an object.
-fn pusher(said: &[u8]) -> Reading {
-    let established = serde_json::from_slice::<Value>(said).ok();
+/// Parses `{"event":"pusher:connection_established","data":"{\"activity_timeout\":120,…}"}`; `data` is JSON in a
+/// string, or from some servers an object.
+fn pusher(bytes: &[u8]) -> Parse {
+    let established = serde_json::from_slice::<Value>(bytes).ok();
     let event = established.filter(|event| event["event"] == "pusher:connection_established");
     let activity = event.and_then(|event| match &event["data"] {
         Value::String(data) => whole_seconds(&serde_json::from_str::<Value>(data).ok()?["activity_timeout"]),
         data => whole_seconds(&data["activity_timeout"]),
     });
-    activity.filter(|seconds| *seconds > 0).map_or(Reading::Strange, |seconds| Reading::Said(seconds, 0))
+    activity.filter(|seconds| *seconds > 0).map_or(Parse::Invalid, |seconds| Parse::Complete(seconds, 0))
 }
 
-/// The header `heart-beat` of one of the frames `commands`: two numbers of milliseconds, nought where it is missing
-/// (STOMP 1.2, "Heart-beating"). Line ends before a frame are heartbeats already.
-fn stomp(said: &[u8], commands: &[&[u8]]) -> Reading {
-    let start = said.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    let Some(start) = start else { return Reading::More };
-    let mut lines = said[start..].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+/// Parses the header `heart-beat` of one of the frames `commands`: two numbers of milliseconds, 0 if the header is
+/// missing (STOMP 1.2, "Heart-beating"). Line ends before a frame are already heartbeats.
+fn stomp(bytes: &[u8], commands: &[&[u8]]) -> Parse {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    let Some(start) = start else { return Parse::Incomplete };
+    let mut lines = bytes[start..].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     if !lines.next().is_some_and(|command| commands.contains(&command)) {
-        return Reading::Strange;
+        return Parse::Invalid;
     }
     let mut headers = lines.take_while(|line| !line.is_empty());
-    // Of a header that stands twice the first counts.
+    // Of a repeated header the first counts.
     let value = headers.find_map(|line| line.strip_prefix(b"heart-beat:"));
-    let Some(value) = value else { return Reading::Said(0, 0) };
+    let Some(value) = value else { return Parse::Complete(0, 0) };
     let numbers = std::str::from_utf8(value).ok().and_then(|value| value.split_once(','));
     match numbers.map(|(can, wants)| (can.trim().parse(), wants.trim().parse())) {
-        Some((Ok(can), Ok(wants))) => Reading::Said(can, wants),
-        _ => Reading::Strange,
+        Some((Ok(can), Ok(wants))) => Parse::Complete(can, wants),
+        _ => Parse::Invalid,
     }
 }
 
-/// Keep-alive and version of a CONNECT (MQTT 3.1.1 §3.1, MQTT 5 §3.1).
-fn mqtt_connect(said: &[u8]) -> Reading {
-    let Some((body, _)) = mqtt_packet(said, 0x10) else { return more_or_strange(said, 0x10) };
-    let Some((name_len, rest)) = body.split_first_chunk::<2>() else { return Reading::More };
+/// Parses keep-alive and version of a CONNECT (MQTT 3.1.1 §3.1, MQTT 5 §3.1).
+fn mqtt_connect(bytes: &[u8]) -> Parse {
+    let Some((body, _)) = mqtt_packet(bytes, 0x10) else { return incomplete_or_invalid(bytes, 0x10) };
+    let Some((name_len, rest)) = body.split_first_chunk::<2>() else { return Parse::Incomplete };
     let name_len = usize::from(u16::from_be_bytes(*name_len));
     if name_len > 6 {
-        return Reading::Strange;
+        return Parse::Invalid;
     }
-    // Behind the protocol's name: its version, a byte of flags, the keep-alive.
+    // After the protocol name: version, one byte of flags, keep-alive.
     match rest.get(name_len..) {
         Some(&[version, _, high, low, ..]) => {
-            Reading::Said(u32::from(u16::from_be_bytes([high, low])), u32::from(version))
+            Parse::Complete(u32::from(u16::from_be_bytes([high, low])), u32::from(version))
         }
-        _ => Reading::More,
+        _ => Parse::Incomplete,
     }
 }
 
-/// Whether a CONNACK of version 5 overrules the keep-alive, and with what (MQTT 5 §3.2.2.3.14).
-fn mqtt_connack(said: &[u8]) -> Reading {
-    const KEPT: Reading = Reading::Said(0, 0);
-    let Some((body, whole)) = mqtt_packet(said, 0x20) else { return more_or_strange(said, 0x20) };
+/// Parses the keep-alive with which a CONNACK of version 5 overrides the client's, if any (MQTT 5 §3.2.2.3.14).
+fn mqtt_connack(bytes: &[u8]) -> Parse {
+    const KEPT: Parse = Parse::Complete(0, 0);
+    let Some((body, whole)) = mqtt_packet(bytes, 0x20) else { return incomplete_or_invalid(bytes, 0x20) };
     if !whole {
-        return Reading::More;
+        return Parse::Incomplete;
     }
-    // Behind a byte of flags and the reason stand the properties, where the version has them.
+    // After one byte of flags and the reason code come the properties, from version 5.
     let Some((length, mut rest)) = body.get(2..).and_then(|properties| variable_length(properties, MQTT_LENGTH)) else {
         return KEPT;
     };
     rest = &rest[..length.min(rest.len())];
     while let Some((&property, value)) = rest.split_first() {
         if property == 0x13 {
-            return value.first_chunk::<2>().map_or(KEPT, |s| Reading::Said(u32::from(u16::from_be_bytes(*s)), 1));
+            return value.first_chunk::<2>().map_or(KEPT, |s| Parse::Complete(u32::from(u16::from_be_bytes(*s)), 1));
         }
         let text = |value: &[u8]| value.first_chunk::<2>().map(|len| 2 + usize::from(u16::from_be_bytes(*len)));
         let len = match property {
@@ -195,18 +198,19 @@ fn mqtt_connack(said: &[u8]) -> Reading {
     KEPT
 }
 
-/// The body of the packet with the first byte `kind` at the front, as far as it has come, and whether that is all.
-fn mqtt_packet(said: &[u8], kind: u8) -> Option<(&[u8], bool)> {
-    let (first, rest) = said.split_first()?;
+/// Returns the body of the packet with the first byte `kind` at the front, as far as received, and whether it is
+/// complete.
+fn mqtt_packet(bytes: &[u8], kind: u8) -> Option<(&[u8], bool)> {
+    let (first, rest) = bytes.split_first()?;
     let (length, body) = variable_length(rest, MQTT_LENGTH).filter(|_| *first == kind)?;
     Some((&body[..length.min(body.len())], body.len() >= length))
 }
 
-fn more_or_strange(said: &[u8], kind: u8) -> Reading {
-    if said.first().is_none_or(|first| *first == kind) && said.len() < 5 { Reading::More } else { Reading::Strange }
+fn incomplete_or_invalid(bytes: &[u8], kind: u8) -> Parse {
+    if bytes.first().is_none_or(|first| *first == kind) && bytes.len() < 5 { Parse::Incomplete } else { Parse::Invalid }
 }
 
-/// A number of seconds, however it is written; a part of a second counts as a whole one.
+/// Parses a number of seconds in any JSON notation, rounded up.
 fn whole_seconds(value: &Value) -> Option<u32> {
     let seconds = Duration::try_from_secs_f64(value.as_f64()?).ok()?;
     u32::try_from(seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0)).ok()
@@ -226,10 +230,10 @@ mod tests {
 
     use Sender::{Client, Server};
 
-    /// What is agreed after these messages, in this order.
+    /// Returns the proof of life negotiated by these messages, in this order.
     fn agreed(of: Handshake, messages: &[(Sender, &[u8])]) -> Option<Proof> {
-        let mut lesson = Lesson::new(of);
-        messages.iter().find_map(|(from, payload)| lesson.hear(*from, payload))
+        let mut parser = HandshakeParser::new(of);
+        messages.iter().find_map(|(from, payload)| parser.parse(*from, payload))
     }
 
     fn speaks(ms: u64) -> Proof {
@@ -327,19 +331,19 @@ mod tests {
             [b"", b"hello", b"{}", &[0x10, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], &[0x30, 2, 0, 0], &[0; 5000]];
         for of in [Handshake::Stomp, Handshake::Mqtt, Handshake::Pusher] {
             for (noise, from) in noise.iter().flat_map(|noise| [(noise, Client), (noise, Server)]) {
-                let mut lesson = Lesson::new(of);
-                assert_eq!(lesson.hear(from, noise), None, "{of:?} {noise:?}");
-                assert!(noise.is_empty() || !lesson.awaits(from), "{of:?} still listens after {noise:?}");
+                let mut parser = HandshakeParser::new(of);
+                assert_eq!(parser.parse(from, noise), None, "{of:?} {noise:?}");
+                assert!(noise.is_empty() || !parser.awaits(from), "{of:?} still listens after {noise:?}");
             }
         }
     }
 
     #[test]
     fn a_handshake_without_end_is_given_up() {
-        let mut lesson = Lesson::new(Handshake::Stomp);
+        let mut parser = HandshakeParser::new(Handshake::Stomp);
         for _ in 0..MAX_HANDSHAKE {
-            assert_eq!(lesson.hear(Client, b"\n\n"), None);
+            assert_eq!(parser.parse(Client, b"\n\n"), None);
         }
-        assert!(!lesson.awaits(Client));
+        assert!(!parser.awaits(Client));
     }
 }

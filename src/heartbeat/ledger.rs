@@ -1,71 +1,71 @@
-//! Whose pong is it? A wire-order record of the pings that one peer has yet to answer.
+//! The record of the unanswered pings sent to one peer, in wire order, which attributes each pong to its ping.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Outstanding pings that are remembered; older ones are forgotten.
+/// The maximum number of outstanding pings; the oldest are dropped beyond it.
 pub const MAX_OUTSTANDING: usize = 16;
 
-/// The pings that went to one peer, the proxy's own and the other peer's, in the order of the wire.
+/// The pings sent to one peer, the proxy's own and the other peer's, in wire order.
 ///
-/// Nonces decide which pongs are swallowed, never whether the peer is alive: that is the engine's business.
+/// Nonces decide which pongs are swallowed, never whether the peer is alive; the engine decides that.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Tells this connection's own pings from everybody else's.
+    /// The prefix that distinguishes this connection's own pings from all others.
     nonce: [u8; 4],
-    /// Sequence number of the next own ping.
+    /// The sequence number of the next own ping.
     next: u32,
     outstanding: VecDeque<Ping>,
 }
 
 #[derive(Debug)]
 enum Ping {
-    /// Ours; `sent` is `None` until it has left for the wire.
+    /// A ping of the proxy; `sent` is `None` until it has been written.
     Own { sequence: u32, sent: Option<Instant> },
-    /// The other peer's, relayed.
+    /// A ping of the other peer, relayed.
     Relayed { payload: Box<[u8]>, turn: Turn },
-    /// The second sending of a relayed ping. `surplus`: the first one has been answered, so that this one's pong is one
-    /// too many.
+    /// The second sending of a relayed ping. `surplus` is true once the first sending has been answered, so that the
+    /// pong of this one is redundant.
     Reissued { payload: Box<[u8]>, surplus: bool },
 }
 
 /// The progress of a relayed ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// It has been sent, and its pong is awaited.
+    /// Sent; its pong is awaited.
     Awaited,
-    /// A ping of ours before it was answered; its own pong may follow until then.
+    /// Overtaken by the answer to one of the proxy's own pings; its own pong may follow until `until`.
     Overtaken { until: Instant },
-    /// It has been sent a second time, or is covered by a later one that has.
+    /// Sent a second time, or covered by a later ping that was.
     Reissued,
 }
 
-/// What a pong answers.
+/// The ping that a pong answers.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A ping of ours: swallow the pong.
+    /// A ping of the proxy: swallow the pong.
     Own {
-        /// The round trip of that very ping, where it is still remembered.
+        /// The round trip of that ping, if it is still in the ledger.
         rtt: Option<Duration>,
-        /// Payload of the newest relayed ping before ours that went unanswered: a peer may answer only the latest
-        /// ping (RFC 6455 §5.5.3), so its sender is owed this pong.
+        /// The payload of the newest unanswered relayed ping before the proxy's. A peer may answer only the latest ping
+        /// (RFC 6455 §5.5.3), so the sender of that ping must be given a pong.
         owed: Option<Box<[u8]>>,
     },
     /// A relayed ping: forward the pong.
     Relayed,
     /// The second sending of a relayed ping whose pong has been forwarded: swallow the pong.
     Surplus,
-    /// No ping that is known: forward the pong.
+    /// No known ping: forward the pong.
     Unknown,
 }
 
 impl Ledger {
-    /// An empty ledger whose own pings carry `nonce`.
+    /// Creates an empty ledger whose own pings carry `nonce`.
     pub fn new(nonce: [u8; 4]) -> Self {
         Self { nonce, next: 0, outstanding: VecDeque::new() }
     }
 
-    /// Enters an own ping and returns its payload: the nonce and a sequence number.
+    /// Adds an own ping and returns its payload: the nonce and a sequence number.
     pub fn own(&mut self) -> [u8; 8] {
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
@@ -73,12 +73,12 @@ impl Ledger {
         (u64::from(u32::from_be_bytes(self.nonce)) << 32 | u64::from(sequence)).to_be_bytes()
     }
 
-    /// Enters a ping of the other peer.
+    /// Adds a ping of the other peer.
     pub fn relayed(&mut self, payload: &[u8]) {
         self.enter(Ping::Relayed { payload: payload.into(), turn: Turn::Awaited });
     }
 
-    /// Everything entered so far has left for the wire.
+    /// Records that all pings added so far have been written.
     pub fn left(&mut self, now: Instant) {
         for ping in self.outstanding.iter_mut().rev() {
             match ping {
@@ -89,7 +89,7 @@ impl Ledger {
         }
     }
 
-    /// Attributes a pong. It and all pings before it are settled.
+    /// Attributes a pong, and settles its ping and all pings before it.
     pub fn pong(&mut self, payload: &[u8], now: Instant) -> Answer {
         match self.own_sequence(payload) {
             Some(sequence) => self.settle_own(sequence, now),
@@ -97,8 +97,8 @@ impl Ledger {
         }
     }
 
-    /// Marks the relayed pings that are outstanding now, when a ping of ours was answered: those that are unanswered at
-    /// `until` are to be reissued. Later ones are not.
+    /// Marks the relayed pings outstanding at the answer to an own ping: those still unanswered at `until` are to be
+    /// sent again. Pings added later are not marked.
     pub fn overtake(&mut self, until: Instant) {
         for ping in &mut self.outstanding {
             if let Ping::Relayed { turn: turn @ Turn::Awaited, .. } = ping {
@@ -107,13 +107,13 @@ impl Ledger {
         }
     }
 
-    /// Returns when the first relayed ping is to be reissued, unless it is answered before.
+    /// Returns the time at which the first marked ping must be sent again, unless it is answered before.
     pub fn reissue_at(&self) -> Option<Instant> {
         self.outstanding.iter().filter_map(Ping::overtaken_until).min()
     }
 
-    /// Enters the newest relayed ping that is to be reissued by `now` once more and returns its payload, once for each
-    /// ping; older ones are covered by its answer.
+    /// Adds the newest relayed ping due at `now` a second time and returns its payload, once per ping; its answer also
+    /// covers older ones.
     pub fn reissue(&mut self, now: Instant) -> Option<Box<[u8]>> {
         let is_due = |ping: &Ping| ping.overtaken_until().is_some_and(|until| until <= now);
         let at = self.outstanding.iter().rposition(is_due)?;
@@ -136,7 +136,7 @@ impl Ledger {
         self.outstanding.push_back(ping);
     }
 
-    /// The sequence number, if the payload is that of an own ping, current or stale.
+    /// Returns the sequence number if the payload is that of an own ping, current or stale.
     fn own_sequence(&self, payload: &[u8]) -> Option<u32> {
         let (nonce, sequence) = payload.split_first_chunk::<4>()?;
         let sequence = u32::from_be_bytes(sequence.try_into().ok()?);
@@ -162,8 +162,8 @@ impl Ledger {
         Answer::Own { rtt, owed }
     }
 
-    /// Attributes a pong that carries no nonce of ours. A ping sent once comes before a second sending with the same
-    /// payload: one pong too many is harmless (RFC 6455 §5.5.3), one too few is not.
+    /// Attributes a pong without the proxy's nonce. A ping sent once takes precedence over a second sending with the
+    /// same payload: a redundant pong is harmless (RFC 6455 §5.5.3), a missing one is not.
     fn settle_relayed(&mut self, answered: &[u8]) -> Answer {
         if let Some(at) = self.outstanding.iter().position(|ping| ping.is_relayed(answered)) {
             self.outstanding.drain(..=at);
@@ -179,7 +179,7 @@ impl Ledger {
         }
     }
 
-    /// The ping with this payload has its pong: that of a second sending will be one too many.
+    /// Marks second sendings of the answered ping: their pongs will be redundant.
     fn expect_surplus(&mut self, answered: &[u8]) {
         for ping in &mut self.outstanding {
             if let Ping::Reissued { payload, surplus } = ping

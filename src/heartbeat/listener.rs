@@ -1,87 +1,87 @@
-//! What of a session's messages matters to its heartbeat, and what it means.
+//! The matcher of a session's messages: detects those that concern its heartbeat.
 
 use std::sync::Arc;
 
-use super::handshake::Lesson;
+use super::handshake::HandshakeParser;
 use super::{Liveness, MAX_HANDSHAKE, Pattern, Policy, Profile, Proof};
 use crate::ws::{Opcode, Sender};
 
-/// Listens to the messages of one session that its heartbeat is about.
+/// The matcher of the heartbeat messages of one session.
 ///
-/// It is told of each message as far as it asks for: nothing of most, the whole of short ones that may be a heartbeat,
-/// the beginning of those that may agree on times.
+/// The relay passes only as much of each message as the matcher requests: nothing of most, the whole of short ones that
+/// may be a heartbeat, the beginning of those that may be a handshake.
 #[derive(Debug)]
 pub struct Listener {
     profile: Arc<Profile>,
-    /// Whether messages of the client are taken out, and must not pass before they are known.
+    /// True if client messages may be removed, so that they must not be forwarded before they are matched.
     holds: bool,
-    /// Whether the client's heartbeats are listened for once the profile is in force.
+    /// True if the client's heartbeats are matched once the profile is in force.
     client_beats: bool,
-    /// Whether the profile is in force.
+    /// True once the profile is in force.
     started: bool,
-    lesson: Option<Lesson>,
+    handshake: Option<HandshakeParser>,
 }
 
-/// What a message means.
+/// The meaning of a message for the heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing to the heartbeat.
+    /// Not a heartbeat message.
     Nothing,
-    /// The app asks its client.
+    /// A probe sent by the app to the client.
     Question,
-    /// The client beats, or answers.
+    /// A heartbeat or an answer of the client.
     Beat,
-    /// The profile comes into force behind it.
+    /// The message after which the profile is in force.
     Start,
-    /// Both sides have agreed on how it shows that the client is alive.
+    /// The end of a handshake that has negotiated this proof of life.
     Agreed(Proof),
-    /// Nobody can tell: it is compressed, and what was said before would be needed to read it.
+    /// Unknown: the message is compressed with a reference to earlier data, without which it cannot be read.
     Unreadable,
 }
 
 impl Listener {
-    /// A listener for sessions under `policy`, if there is anything to listen for.
+    /// Creates the matcher of a session under `policy`; `None` if its messages do not matter.
     pub fn new(policy: &Policy) -> Option<Self> {
         let profile = Arc::clone(policy.mode.profile()?);
         let holds = policy.mode.swallows();
         let listener = Self {
             holds,
-            // In passive mode the client's own words matter where nothing else counts, and as answers.
+            // In passive mode the client's heartbeats matter as answers, and if no other message counts.
             client_beats: !profile.expect.is_empty()
                 && (holds || profile.asks.is_some() || policy.liveness == Liveness::PongOnly),
             started: profile.start_after.is_none(),
-            lesson: profile.handshake.map(Lesson::new),
+            handshake: profile.handshake.map(HandshakeParser::new),
             profile,
         };
         let attends = listener.attends(Sender::Client) || listener.attends(Sender::Server);
         attends.then_some(listener)
     }
 
-    /// The heartbeat that it listens for.
+    /// Returns the profile that is matched.
     pub fn profile(&self) -> &Arc<Profile> {
         &self.profile
     }
 
-    /// Whether a message of `from` may ever matter again.
+    /// Returns whether a later message of `from` can matter.
     pub fn attends(&self, from: Sender) -> bool {
         let beats = if from == Sender::Client { self.client_beats } else { self.profile.asks.is_some() };
-        beats || !self.started || self.learns(from)
+        beats || !self.started || self.in_handshake(from)
     }
 
-    /// Whether messages of `from` must be held back until they are known.
+    /// Returns whether messages of `from` must be held back until they are matched.
     pub fn holds(&self, from: Sender) -> bool {
         self.holds && from == Sender::Client
     }
 
-    /// How many bytes of a message of `from` are worth keeping.
+    /// Returns the maximum number of bytes to keep of a message of `from`.
     pub fn limit(&self, from: Sender) -> usize {
-        if self.learns(from) { MAX_HANDSHAKE } else { self.profile.max_len }
+        if self.in_handshake(from) { MAX_HANDSHAKE } else { self.profile.max_len }
     }
 
-    /// Whether a message of at least `at_least` bytes that begins with `start` may matter. Of one whose bytes are
-    /// compressed `start` is not known.
+    /// Returns whether a message of at least `at_least` bytes that begins with `start` may matter. For a compressed
+    /// message `start` is `None`.
     pub fn may_matter(&self, from: Sender, opcode: Opcode, start: Option<&[u8]>, at_least: u64) -> bool {
-        if self.learns(from) {
+        if self.in_handshake(from) {
             return true;
         }
         let Some(at_least) = usize::try_from(at_least).ok().filter(|len| *len <= self.profile.max_len) else {
@@ -89,17 +89,18 @@ impl Listener {
         };
         self.patterns(from).any(|pattern| match start {
             Some(start) => pattern.may_match(opcode, start, at_least),
-            // A short text does not become much longer by being compressed.
+            // A short text grows only little by compression.
             None => at_least <= pattern.longest().saturating_add(COMPRESSION_OVERHEAD),
         })
     }
 
-    /// What the message `payload` of `from` means; of one that is longer than [`Self::limit`] it is the beginning.
+    /// Returns the meaning of the message `payload` of `from`; of a message longer than [`Self::limit`] it is the
+    /// beginning.
     pub fn hear(&mut self, from: Sender, opcode: Opcode, payload: &[u8], whole: bool) -> Heard {
-        if let Some(lesson) = self.lesson.as_mut().filter(|lesson| lesson.awaits(from)) {
-            let agreed = lesson.hear(from, payload);
-            if !lesson.awaits(Sender::Client) && !lesson.awaits(Sender::Server) {
-                self.lesson = None;
+        if let Some(parser) = self.handshake.as_mut().filter(|parser| parser.awaits(from)) {
+            let agreed = parser.parse(from, payload);
+            if !parser.awaits(Sender::Client) && !parser.awaits(Sender::Server) {
+                self.handshake = None;
             }
             if let Some(agreed) = agreed {
                 return Heard::Agreed(agreed);
@@ -112,7 +113,7 @@ impl Listener {
             self.started = self.profile.start_after.as_ref().is_none_or(|start| start.matches(opcode, payload));
             return if self.started { Heard::Start } else { Heard::Nothing };
         }
-        // Of a message that is held for the heartbeat in it, everything would be taken out.
+        // A held message is removed as a whole, so it must consist of heartbeats only.
         let alone = self.holds(from);
         let fits = self
             .patterns(from)
@@ -124,19 +125,19 @@ impl Listener {
         }
     }
 
-    /// A message of `from` that [`Self::may_matter`] cannot be read.
+    /// Records that a message of `from` for which [`Self::may_matter`] is true cannot be read.
     pub fn cannot_read(&mut self, from: Sender) -> Heard {
-        if self.learns(from) {
-            self.lesson = None;
+        if self.in_handshake(from) {
+            self.handshake = None;
         }
         Heard::Unreadable
     }
 
-    fn learns(&self, from: Sender) -> bool {
-        self.lesson.as_ref().is_some_and(|lesson| lesson.awaits(from))
+    fn in_handshake(&self, from: Sender) -> bool {
+        self.handshake.as_ref().is_some_and(|parser| parser.awaits(from))
     }
 
-    /// What messages of `from` are compared with.
+    /// Returns the patterns for messages of `from`.
     fn patterns(&self, from: Sender) -> impl Iterator<Item = &Pattern> {
         let Self { profile, started, client_beats, .. } = self;
         let start = if *started { None } else { profile.start_after.as_ref() };
@@ -149,5 +150,5 @@ impl Listener {
     }
 }
 
-/// What DEFLATE may add to a short message.
+/// The maximum growth of a short message by DEFLATE, in bytes.
 const COMPRESSION_OVERHEAD: usize = 16;

@@ -1,18 +1,18 @@
-//! The heartbeat engine without input or output.
+//! The heartbeat engine, without I/O.
 //!
-//! The engine is told what the relay sees and when (`now` is always an argument), and answers with what to do and
-//! when to be asked again. It never reads a clock, spawns, logs or touches a socket, so every line of its semantics
-//! can be tested with invented instants.
+//! The relay reports events with their time (`now` is always an argument); the engine returns the action and the next
+//! deadline. It never reads a clock, spawns, logs or touches a socket, so all of its semantics can be tested with
+//! arbitrary instants.
 //!
 //! ```text
 //! Quiet → Queued → Sent → (a sign of life) Quiet
 //!                       → (the window passes) missed: Queued again, or the end
 //! ```
 //!
-//! Two things freeze a deadline, each for `max_deferral` at most: a path that is *stalled* (the client's bytes are
-//! not being read because the app is slow, or the probe is behind a backlog that still moves), and a process that was
-//! *suspended* (the timer fired much too late). A probe that waits for the end of one long frame is frozen without that
-//! limit, as long as the client takes the frame.
+//! Two conditions freeze a deadline, each for at most `max_deferral`: a *stalled* path (the client's bytes are not read
+//! because the app is slow, or the probe is behind a backlog that still moves), and a *suspended* process (the timer
+//! fired much too late). A probe that waits for the end of one long frame is frozen without that limit, as long as the
+//! client accepts the frame.
 
 mod choice;
 mod downlink;

@@ -1,4 +1,4 @@
-//! What the engine is told of a read, and what it answers: figures, verdicts, and the fate of single frames.
+//! The engine's inputs and outputs: the summary of a read, statistics, verdicts, and the handling of single frames.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use super::Profile;
 use crate::ws::ControlFrame;
 
-/// What was among the bytes that were read from the client.
+/// The summary of a read from the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Bytes of a data message.
+    /// True if it contained bytes of a data message.
     pub data: bool,
-    /// The end of a frame.
+    /// True if it contained the end of a frame.
     pub ended_frame: bool,
-    /// The beginning of a frame whose end is still to come, at their own end.
+    /// True if it ended inside a frame.
     pub inside_frame: bool,
 }
 
-/// Where the stream to the client stands, and what may be put there.
+/// The position in the stream to the client, which determines the frames allowed there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
     /// Between two frames of one message: control frames only (RFC 6455 §5.4).
@@ -26,17 +26,17 @@ pub enum Gap {
     Message,
 }
 
-/// A frame of the heartbeat's own for the client.
+/// A frame of the heartbeat itself for the client.
 #[derive(Clone, Debug)]
 pub enum Transmit {
     /// A Ping.
     Control(ControlFrame),
-    /// What the proxy says in this profile.
+    /// The proxy's message in this profile.
     Message(Arc<Profile>),
 }
 
 impl Transmit {
-    /// The frame as it goes on the wire.
+    /// Returns the encoded frame.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Control(frame) => frame.as_bytes(),
@@ -45,104 +45,104 @@ impl Transmit {
     }
 }
 
-/// Heartbeat figures of one session.
+/// The heartbeat statistics of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Own probes that left for the client.
+    /// Probes of the proxy sent to the client.
     pub pings: u64,
     /// Answers to them.
     pub pongs: u64,
-    /// Windows that passed without a sign of life.
+    /// Windows without a sign of life.
     pub missed: u64,
-    /// Pongs that answer no known ping: unsolicited, or with a damaged payload.
+    /// Pongs that answer no known ping: unsolicited, or with a corrupted payload.
     pub strays: u64,
     /// The last measured round trip.
     pub rtt_last: Option<Duration>,
 }
 
-/// Why the engine gives a session up.
+/// The engine's reason to end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The window passed without a sign of life.
     Timeout,
-    /// The client takes no bytes any more.
+    /// The client accepts no more bytes.
     SlowReader,
     /// One client frame took longer than `frame_max_time`.
     Trickle,
-    /// The app has not taken the client's bytes for `max_deferral`.
+    /// The app has not accepted the client's bytes for `max_deferral`.
     UpstreamStalled,
 }
 
-/// The event that a session waits for until its next deadline.
+/// The event expected before the session's next deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Awaited {
     /// None: the heartbeat is off, or a Close has passed.
     #[default]
     Nothing,
-    /// The end of the quiet time: a probe becomes due.
+    /// The end of the idle interval: a probe becomes due.
     Probe,
-    /// A gap for a probe that is due, behind bytes that the client has not taken yet.
+    /// A gap for a probe that is due, behind bytes that the client has not accepted yet.
     Gap,
     /// The answer to a probe.
     Answer,
-    /// A heartbeat that the client sends unasked.
+    /// A heartbeat that the client sends on its own.
     Beat,
-    /// The app's own question to the client.
+    /// A probe sent by the app.
     Question,
-    /// The app, which does not take the client's bytes.
+    /// Progress of the app, which does not accept the client's bytes.
     App,
 }
 
 impl Awaited {
-    /// Every value, at the index that it has as a number.
+    /// Every value, at the index equal to its discriminant.
     pub const ALL: [Self; 7] =
         [Self::Nothing, Self::Probe, Self::Gap, Self::Answer, Self::Beat, Self::Question, Self::App];
 }
 
-/// What a passed deadline asks for.
+/// The action required by a passed deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing, or only a probe that [`poll_transmit`](super::Engine::poll_transmit) gives.
+    /// None, or only a probe, returned by [`poll_transmit`](super::Engine::poll_transmit).
     Nothing,
-    /// Read the client's socket once more, then tell [`looked`](super::Engine::looked) what the kernel knows.
+    /// Read the client's socket once more, then report the kernel's information to [`looked`](super::Engine::looked).
     Look,
-    /// The end of the session.
+    /// End the session.
     End(Verdict),
 }
 
-/// What to do with a Pong of the client.
+/// The handling of a client's Pong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PongFate {
-    /// Relay it byte for byte.
+    /// Forward it byte for byte.
     Forward,
-    /// It is ours.
+    /// Swallow it: it answers a ping of the proxy.
     Swallow {
-        /// Payload of a Pong that the app is owed by RFC 6455 §5.5.3 and must be given instead.
+        /// The payload of a Pong to send to the app instead, as RFC 6455 §5.5.3 entitles it to one.
         owed: Option<Box<[u8]>>,
     },
-    /// It answers a ping of the app's that was sent twice, and whose pong has been forwarded: throw it away.
+    /// Drop it: it answers a ping of the app that was sent twice, and whose pong has been forwarded.
     Surplus,
 }
 
-/// What to do with a Ping of the client.
+/// The handling of a client's Ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PingFate {
-    /// Relay it.
+    /// Forward it.
     Forward,
-    /// Swallow it and answer in the app's place.
+    /// Swallow it and answer in place of the app.
     Answer,
     /// End the session: more than 20 a second.
     Flood,
 }
 
-/// What to do with a message of the client that its profile expects of it.
+/// The handling of a client message that its profile expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BeatFate {
-    /// Relay it byte for byte.
+    /// Forward it byte for byte.
     Forward,
-    /// It answers the proxy's own question.
+    /// Swallow it: it answers a probe of the proxy.
     Swallow,
-    /// Swallow it and say what the profile says.
+    /// Swallow it and send the profile's message.
     Answer,
     /// End the session: more than 20 a second.
     Flood,

@@ -1,4 +1,4 @@
-//! What a message must look like to be a heartbeat.
+//! Patterns that recognise heartbeat messages.
 
 mod json;
 mod records;
@@ -8,7 +8,7 @@ pub use self::records::Format;
 pub(super) use self::records::{MQTT_LENGTH, variable_length};
 use crate::ws::Opcode;
 
-/// The look of one heartbeat message.
+/// The pattern of one heartbeat message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pattern {
     opcode: Opcode,
@@ -23,7 +23,7 @@ enum Content {
     Record(Format),
 }
 
-/// How a text of the configuration is compared with messages.
+/// The comparison of a configured text with messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Matching {
     /// The whole message, byte for byte.
@@ -31,27 +31,31 @@ pub enum Matching {
     Exact,
     /// The beginning of the message.
     Prefix,
-    /// As JSON: the members of an object that are named must be there, others may be; the elements of an array must
-    /// be as many; `null` stands for any value.
+    /// As JSON: the named members of an object must be present, others may be; arrays must have the same number of
+    /// elements; `null` stands for any value.
     Json,
 }
 
-/// Why a text is no pattern.
+/// An invalid pattern.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PatternError {
-    /// It has no bytes.
+    /// The text is empty.
     #[error("must not be empty")]
     Empty,
-    /// It is to be compared as JSON, and is none.
+    /// The text to be compared as JSON is not JSON.
     #[error("must be JSON: {0}")]
     NotJson(String),
-    /// It is JSON that any message would match, or that is no object or array.
+    /// The JSON would match any message, or is not an object or array.
     #[error("must be a JSON object or array with at least one text in it")]
     NoText,
 }
 
 impl Pattern {
-    /// Messages of the kind `opcode` (text or binary) that fit `text`.
+    /// Creates a pattern of messages with `opcode` (text or binary) that match `text`.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`] for an empty text, or with [`Matching::Json`] one that is not a usable JSON pattern.
     pub fn new(opcode: Opcode, text: &[u8], matching: Matching) -> Result<Self, PatternError> {
         if text.is_empty() {
             return Err(PatternError::Empty);
@@ -64,12 +68,12 @@ impl Pattern {
         Ok(Self { opcode, content })
     }
 
-    /// Messages of the kind that `format` prescribes, with a heartbeat among their records.
+    /// Creates a pattern of messages of `format` with a heartbeat among their records.
     pub fn record(format: Format) -> Self {
         Self { opcode: format.opcode(), content: Content::Record(format) }
     }
 
-    /// Whether a message of at least `at_least` bytes that begins with `start` can still match.
+    /// Returns whether a message of at least `at_least` bytes that begins with `start` can still match.
     pub fn may_match(&self, opcode: Opcode, start: &[u8], at_least: usize) -> bool {
         let agree = |text: &[u8]| start.iter().zip(text).all(|(a, b)| a == b);
         self.opcode == opcode
@@ -81,7 +85,8 @@ impl Pattern {
             }
     }
 
-    /// Whether the message `payload` is such a heartbeat and nothing else, so that it can be taken out of the stream.
+    /// Returns whether the message `payload` is such a heartbeat and nothing else, so that it can be removed from the
+    /// stream.
     pub fn matches(&self, opcode: Opcode, payload: &[u8]) -> bool {
         self.opcode == opcode
             && match &self.content {
@@ -92,7 +97,7 @@ impl Pattern {
             }
     }
 
-    /// Whether the message `payload` is such a heartbeat, or has one among its records.
+    /// Returns whether the message `payload` is such a heartbeat, or contains one among its records.
     pub fn is_in(&self, opcode: Opcode, payload: &[u8]) -> bool {
         match &self.content {
             Content::Record(format) => self.opcode == opcode && format.has_beat(payload),
@@ -100,7 +105,7 @@ impl Pattern {
         }
     }
 
-    /// Bytes of the longest message that matches.
+    /// Returns the length in bytes of the longest message that matches.
     pub(super) fn longest(&self) -> usize {
         match &self.content {
             Content::Exact(text) => text.len(),

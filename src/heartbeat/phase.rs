@@ -1,57 +1,57 @@
-//! The states that the engine passes through.
+//! The states of the engine.
 
 use std::time::{Duration, Instant};
 
-/// Where the session stands between two probes.
+/// The state of a session between two probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// No probe is needed yet.
     Quiet,
-    /// A probe is due, but it has not left for the wire; `handed`: whose ping is on its way there.
+    /// A probe is due and has not been written; `handed` is the origin of the probe already handed to the relay.
     Queued { wait: Wait, handed: Option<Whose> },
-    /// A probe is on its way. `held_up`: it stood behind a backlog, and its window begins when it is seen to have
-    /// arrived; until then `deadline` is the next look.
+    /// A probe is in flight. `held_up` is true if it was behind a backlog, so that its window begins when it is known
+    /// to have arrived; until then `deadline` is the time of the next check.
     Sent { at: Instant, deadline: Instant, held_up: bool },
     /// No probes: a Close has passed, or the mode is off.
     Still,
 }
 
-/// The time that a probe waits for its turn.
+/// The waiting time of a queued probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// When it became due, or the client was last heard.
+    /// The time at which it became due, or of the client's last bytes after that.
     pub(super) since: Instant,
-    /// When it has waited for too long.
+    /// The time at which it has waited for too long.
     pub(super) until: Instant,
-    /// When to look how far the bytes before it have come.
+    /// The time of the next check of the bytes in front of it.
     pub(super) look_at: Instant,
-    /// The time for which bytes for the client had been held up in all at `since`.
+    /// The reading of the backlog clock at `since`.
     pub(super) backlog: Duration,
 }
 
-/// Whose ping serves as the probe.
+/// The origin of the probe in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     Ours,
     Apps,
 }
 
-/// The second sending of a relayed ping that ours overtook.
+/// The second sending of a relayed ping that was overtaken by one of the proxy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reissue {
     None,
-    /// Its own pong may come until then.
+    /// Scheduled: its own pong may arrive until then.
     At(Instant),
-    /// It waits for a frame boundary.
+    /// Waiting for a frame boundary.
     Due,
 }
 
-/// Suspensions of the process, seen by the lateness of the timer.
+/// Suspensions of the process, detected by late timers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Suspensions {
-    /// The lateness in all.
+    /// The total lateness.
     pub(super) late: Duration,
-    /// Whether one of them has given a fresh window.
+    /// True if one of them has already granted a fresh window.
     pub(super) refreshed: bool,
 }
 
@@ -60,29 +60,29 @@ pub(super) struct Suspensions {
 pub(super) struct Stopwatch {
     /// The time counted up to the last stop.
     counted: Duration,
-    /// Since when it runs.
+    /// The time of the last start; `None` while stopped.
     since: Option<Instant>,
 }
 
-/// The client is not being read.
+/// A period in which the client is not read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paused {
     pub(super) since: Instant,
-    /// When the app has had time enough.
+    /// The deadline for the app to accept data again.
     pub(super) until: Instant,
 }
 
 /// The jittered delays of one probe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delays {
-    /// After the last byte.
+    /// The delay after the last byte.
     pub(super) idle: Duration,
-    /// After the last probe, whatever comes in.
+    /// The delay after the last probe, regardless of incoming data.
     pub(super) busy: Duration,
 }
 
 impl Wait {
-    /// Moves all of it by `pause`, for which nothing could happen.
+    /// Shifts all times by `pause`, in which nothing could happen.
     pub(super) fn shift(&mut self, pause: Duration) {
         self.since += pause;
         self.until += pause;
@@ -91,7 +91,7 @@ impl Wait {
 }
 
 impl Stopwatch {
-    /// Starts or stops it.
+    /// Starts or stops the clock.
     pub(super) fn run(&mut self, runs: bool, now: Instant) {
         self.counted = self.read(now);
         self.since = runs.then_some(now);
@@ -102,8 +102,8 @@ impl Stopwatch {
         self.counted + self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Takes out the time between `from` and `now`, in which the process stood still.
-    pub(super) fn thaw(&mut self, from: Instant, now: Instant) {
+    /// Removes the time between `from` and `now`, in which the process was suspended.
+    pub(super) fn shift_by_suspension(&mut self, from: Instant, now: Instant) {
         if let Some(since) = &mut self.since {
             *since += now.saturating_duration_since(from.max(*since));
         }

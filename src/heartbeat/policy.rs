@@ -1,28 +1,28 @@
-//! What a route asks of the heartbeat: every setting, validated, with its default.
+//! The heartbeat policy of a route: every setting, validated, with its default.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DEFAULT_WINDOW, Profile, Proof};
 
-/// Which heartbeat the proxy speaks on the client leg.
+/// The kind of heartbeat on the client leg.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Mode {
-    /// RFC 6455 §5.5.2 Ping frames, answered by every conforming client on its own.
+    /// RFC 6455 §5.5.2 Ping frames, which every conforming client answers automatically.
     #[default]
     Protocol,
-    /// Messages of the application's own that the proxy sends, and whose answers it swallows.
+    /// Application messages sent by the proxy, whose answers it swallows.
     App(Arc<Profile>),
-    /// Messages of the application's own that the client sends, and that the proxy answers and swallows.
+    /// Application messages sent by the client, which the proxy answers and swallows.
     Answer(Arc<Profile>),
-    /// Heartbeats that client and app exchange, and that the proxy watches.
+    /// Heartbeats exchanged by client and app, which the proxy observes.
     Passive(Arc<Profile>),
-    /// No probes and no enforcement; frames are relayed and validated only.
+    /// No probes and no enforcement; frames are only relayed and validated.
     Off,
 }
 
 impl Mode {
-    /// The word for it, in the configuration and in log lines.
+    /// Returns the name for configuration and log lines.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Protocol => "protocol",
@@ -33,7 +33,7 @@ impl Mode {
         }
     }
 
-    /// The application's heartbeat that it is about.
+    /// Returns the profile of an application-level heartbeat.
     pub fn profile(&self) -> Option<&Arc<Profile>> {
         match self {
             Self::App(profile) | Self::Answer(profile) | Self::Passive(profile) => Some(profile),
@@ -41,14 +41,14 @@ impl Mode {
         }
     }
 
-    /// Whether messages of the client are taken out, which an extension that compresses them would not survive: the
-    /// app's window would lack what the client's has (RFC 7692 §7.2.3.2).
+    /// Returns whether client messages may be removed. Compression would not survive that: the app's sliding window
+    /// would lack data that the client's refers to (RFC 7692 §7.2.3.2).
     pub fn swallows(&self) -> bool {
         matches!(self, Self::App(_) | Self::Answer(_))
     }
 }
 
-/// What counts as a sign of life from the client.
+/// The events that count as a sign of life from the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Liveness {
     /// Any inbound byte, even in the middle of a frame.
@@ -56,49 +56,49 @@ pub enum Liveness {
     AnyBytes,
     /// The last byte of any frame.
     AnyFrame,
-    /// A Pong, whatever its payload.
+    /// A Pong with any payload.
     PongOnly,
 }
 
-/// Who answers a Ping that the client sends.
+/// The peer that answers a client's Ping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientPing {
-    /// The app: the Ping is relayed, so that a frozen app is not hidden.
+    /// The app: the Ping is forwarded, so that a frozen app is not hidden.
     #[default]
     Forward,
-    /// The proxy: the Ping is swallowed and answered on the spot.
+    /// The proxy: the Ping is swallowed and answered at once.
     Answer,
 }
 
 /// The code and reason of a Close frame (RFC 6455 §5.5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseSpec {
-    /// A code that may stand on a wire: 1000–4999 without 1004, 1005, 1006 and 1015.
+    /// A code that may be sent: 1000–4999 except 1004, 1005, 1006 and 1015.
     pub code: u16,
-    /// UTF-8, at most 123 bytes.
+    /// The reason: UTF-8, at most 123 bytes.
     pub reason: Box<str>,
 }
 
 impl CloseSpec {
-    /// A Close with `code` and `reason`.
+    /// Creates a Close with `code` and `reason`.
     pub fn new(code: u16, reason: &str) -> Self {
         Self { code, reason: reason.into() }
     }
 }
 
-/// How the app learns that its client is gone.
+/// The end of the app leg when the client is dead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamEnd {
-    /// A Close frame, unless a client frame is half-forwarded.
+    /// A Close frame, unless a client frame is only partly forwarded.
     Close(CloseSpec),
-    /// A bare FIN: the app sees 1006.
+    /// A bare FIN: the app reports 1006.
     Disconnect,
 }
 
-/// What is sent on each leg when the client misses its window.
+/// The ends of both legs when the client misses its window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnMiss {
-    /// The Close sent to the client, unless a frame to it is half-written.
+    /// The Close sent to the client, unless a frame to it is only partly written.
     pub client: CloseSpec,
     /// The end of the upstream leg.
     pub upstream: UpstreamEnd,
@@ -113,41 +113,41 @@ impl Default for OnMiss {
     }
 }
 
-/// The heartbeat of one route.
+/// The heartbeat policy of one route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Which heartbeat is spoken.
+    /// The kind of heartbeat.
     pub mode: Mode,
-    /// Quiet time since the last inbound byte before a probe is sent.
+    /// The idle time after the last inbound byte until a probe is sent.
     pub interval: Duration,
-    /// How long after a probe left for the wire a sign of life must be seen.
+    /// The time for a sign of life after a probe was sent.
     pub timeout: Duration,
-    /// How long a client may be silent where it beats by itself; `None` is what its profile or the protocol's handshake
-    /// says, and otherwise [`DEFAULT_WINDOW`].
+    /// The maximum silence of a client that sends heartbeats on its own; `None` is the value of its profile or of the
+    /// protocol's handshake, or else [`DEFAULT_WINDOW`].
     pub window: Option<Duration>,
-    /// Probes in a row that may go unanswered before teardown; at least 1.
+    /// The number of consecutive unanswered probes that ends the session; at least 1.
     pub max_missed: u32,
-    /// Each delay is multiplied by a draw from `[1 - jitter, 1]`; 0 to 1.
+    /// The jitter: each delay is multiplied by a random factor from `[1 - jitter, 1]`; 0 to 1.
     pub jitter: f64,
-    /// What counts as a sign of life.
+    /// The events that count as a sign of life.
     pub liveness: Liveness,
-    /// A probe is sent this long after the last one even under inbound traffic.
+    /// The time after the last probe until the next is sent even under inbound traffic.
     pub probe_when_busy: Duration,
-    /// No write or ACK progress for this long is death.
+    /// The time without write or ACK progress after which the client counts as dead.
     pub write_stall: Duration,
-    /// The longest that a deadline may stay frozen.
+    /// The maximum time for which a deadline may be frozen.
     pub max_deferral: Duration,
-    /// The longest that one client frame may take.
+    /// The maximum duration of one client frame.
     pub frame_max_time: Duration,
-    /// Whether the window follows the measured round trip (RFC 6298 estimators); it only lengthens.
+    /// True if the window follows the measured round trip (RFC 6298 estimators); it only lengthens.
     pub adaptive: bool,
-    /// A timer this late means that the process was stopped or starved.
+    /// The lateness of a timer from which the process counts as stopped or starved.
     pub stall_guard: Duration,
-    /// Who answers the client's own Pings.
+    /// The peer that answers the client's own Pings.
     pub client_ping: ClientPing,
-    /// What is sent when the window passes.
+    /// The ends of both legs after a miss.
     pub on_miss: OnMiss,
-    /// Close sent → reads drained → FIN → after this long RST.
+    /// The time for the peer to close after Close, drained reads and FIN; RST follows.
     pub close_grace: Duration,
 }
 
@@ -175,7 +175,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What tells that a client is alive, before a handshake of the protocol agrees on something else.
+    /// Returns the proof of life in force before any handshake of the protocol; `None` in mode `off`.
     pub fn proof(&self) -> Option<Proof> {
         match &self.mode {
             Mode::Off => None,
@@ -186,7 +186,7 @@ impl Policy {
         }
     }
 
-    /// `proof` with the window that the configuration insists on.
+    /// Returns `proof` with the configured window, if any.
     pub(super) fn proof_of(&self, proof: Proof) -> Proof {
         match (proof, self.window) {
             (Proof::Speaks(_), Some(window)) => Proof::Speaks(window),
@@ -197,14 +197,14 @@ impl Policy {
     }
 }
 
-/// The heartbeat of one upstream process: one probe at a time, never one per session.
+/// The liveness policy of one upstream process: one probe at a time, never one per session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamPolicy {
-    /// Silence of the whole process before one of its sessions is probed; `None` is off.
+    /// The silence of the whole process until one of its sessions is probed; `None` is off.
     pub interval: Option<Duration>,
-    /// How long the answer may take before the process counts as unresponsive.
+    /// The time for an answer until the process counts as unresponsive.
     pub timeout: Duration,
-    /// After this much silence its clients get Close 1012.
+    /// The silence after which its clients get Close 1012.
     pub give_up: Duration,
 }
 

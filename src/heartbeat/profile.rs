@@ -1,60 +1,61 @@
-//! The heartbeats that applications speak: what the proxy says and hears in each of them.
+//! Profiles of application-level heartbeats: the messages sent and expected in each.
 
 use std::time::Duration;
 
 use super::{Format, Handshake, Matching, Pattern};
 use crate::ws::{Opcode, message_frame};
 
-/// Silence that a client may keep where its profile knows no better: one and a half throttled minutes of a hidden tab.
+/// The maximum silence of a client if its profile does not define one: one and a half throttled minutes of a hidden
+/// tab.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(90);
 
-/// The longest heartbeat message of a profile unless it says otherwise.
+/// The default maximum length of a profile's heartbeat messages, in bytes.
 pub const DEFAULT_MAX_LEN: usize = 256;
 
-/// One heartbeat as an application speaks it.
+/// The profile of one application-level heartbeat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Its name, or [`Self::CUSTOM`] for one that the configuration spells out.
+    /// The name, or [`Self::CUSTOM`] for a profile spelled out in the configuration.
     pub name: &'static str,
-    /// What the proxy says in `app` and `answer` mode.
+    /// The message sent by the proxy in `app` and `answer` mode.
     pub send: Option<Say>,
-    /// The app's own question of this kind: answered by the client, and in `passive` mode the only one. `None` where it
-    /// is the client that asks.
+    /// The app's own probe, answered by the client; in `passive` mode the only probe. `None` if the client sends the
+    /// probes.
     pub asks: Option<Pattern>,
-    /// The client's heartbeat: its answer in `app` mode and to the app's questions, its question in `answer` mode.
+    /// The client's heartbeat: its answer in `app` mode and to the app's probes, its probe in `answer` mode.
     pub expect: Vec<Pattern>,
-    /// The message, of either side, with which the profile comes into force.
+    /// The message, of either side, after which the profile is in force.
     pub start_after: Option<Pattern>,
-    /// Bytes of the longest message that is looked at.
+    /// The maximum length in bytes of a message that is matched.
     pub max_len: usize,
-    /// Where the protocol itself agrees on times.
+    /// The handshake in which the protocol itself negotiates intervals.
     pub handshake: Option<Handshake>,
-    /// What tells in `passive` mode that a client is alive.
+    /// The proof of life in `passive` mode.
     pub proof: Proof,
 }
 
 impl Profile {
-    /// The name of profiles that the configuration spells out.
+    /// The name of profiles spelled out in the configuration.
     pub const CUSTOM: &str = "custom";
 }
 
-/// What tells in `passive` mode that a client is alive.
+/// The proof of life of a client in `passive` mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// It answers the app's question within `timeout`.
+    /// An answer to the app's probe within `timeout`.
     Answers,
-    /// It speaks at least once in this time.
+    /// At least one message in this time.
     Speaks(Duration),
-    /// It speaks at least once in this time, counted from the last word of either side.
+    /// At least one message in this time, counted from the last message of either side.
     SpeaksWhenQuiet(Duration),
-    /// It speaks within this time once the app has spoken to it; what a frozen app does not ask for is not missed.
+    /// A message in this time after the app has sent one; a frozen app sends none, and then nothing is expected.
     SpeaksWhenSpokenTo(Duration),
-    /// Nothing that it says, for it never answers: it is pinged.
+    /// Pongs, as its messages prove nothing: the client is pinged.
     Pongs,
 }
 
 impl Proof {
-    /// How long a client may be silent that has to speak by itself.
+    /// Returns the maximum silence of a client that must send on its own.
     pub fn window(self) -> Option<Duration> {
         match self {
             Self::Speaks(window) | Self::SpeaksWhenQuiet(window) | Self::SpeaksWhenSpokenTo(window) => Some(window),
@@ -63,37 +64,37 @@ impl Proof {
     }
 }
 
-/// A message of the proxy's own to the client.
+/// A message sent by the proxy to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Say {
     frame: Box<[u8]>,
 }
 
 impl Say {
-    /// The message `payload` of the kind `opcode`, text or binary.
+    /// Encodes the message `payload` with `opcode`, text or binary.
     pub fn new(opcode: Opcode, payload: &[u8]) -> Self {
         Self { frame: message_frame(opcode, payload) }
     }
 
-    /// The whole message as one unmasked frame, ready for the wire.
+    /// Returns the whole message as one unmasked frame.
     pub fn as_bytes(&self) -> &[u8] {
         &self.frame
     }
 }
 
-/// The role that the proxy takes in an application's heartbeat.
+/// The role of the proxy in an application-level heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It asks, the client answers.
+    /// The proxy probes, the client answers.
     App,
-    /// The client asks, it answers.
+    /// The client probes, the proxy answers.
     Answer,
-    /// It watches.
+    /// The proxy observes.
     Passive,
 }
 
 impl Role {
-    /// The word for it, which is that of the mode.
+    /// Returns the name, which is that of the mode.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::App => "app",
@@ -103,14 +104,14 @@ impl Role {
     }
 }
 
-/// The profiles that need not be spelled out.
+/// The built-in profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builtin {
-    /// Socket.IO and whatever else runs on Engine.IO 4.
+    /// Engine.IO 4, as used by Socket.IO and others.
     EngineIo,
-    /// GraphQL over WebSocket as `graphql-ws` speaks it.
+    /// GraphQL over WebSocket with the protocol of `graphql-ws`.
     GraphqlTransportWs,
-    /// GraphQL over WebSocket as `subscriptions-transport-ws` spoke it.
+    /// GraphQL over WebSocket with the older protocol of `subscriptions-transport-ws`.
     GraphqlWs,
     /// The hub protocol of ASP.NET Core.
     Signalr,
@@ -129,7 +130,7 @@ pub enum Builtin {
 }
 
 impl Builtin {
-    /// All of them, in the order of the documentation.
+    /// All built-in profiles, in the order of the documentation.
     pub const ALL: [Self; 10] = [
         Self::EngineIo,
         Self::GraphqlTransportWs,
@@ -143,7 +144,7 @@ impl Builtin {
         Self::ExpressText,
     ];
 
-    /// The name in the configuration and in log lines.
+    /// Returns the name for configuration and log lines.
     pub fn name(self) -> &'static str {
         match self {
             Self::EngineIo => "engine.io",
@@ -159,7 +160,7 @@ impl Builtin {
         }
     }
 
-    /// The roles that the proxy can take in it; the first is the one it takes unless it is told otherwise.
+    /// Returns the roles that the proxy can take; the first is the default.
     pub fn roles(self) -> &'static [Role] {
         match self {
             Self::GraphqlTransportWs | Self::ExpressText => &[Role::App, Role::Answer],
@@ -167,7 +168,7 @@ impl Builtin {
         }
     }
 
-    /// The profile itself, for the proxy in `role`.
+    /// Returns the profile for the proxy in `role`.
     pub fn profile(self, role: Role) -> Profile {
         const SECOND: Duration = Duration::from_secs(1);
         let text = |text: &str| fixed(Opcode::TEXT, text.as_bytes(), Matching::Exact);
@@ -213,7 +214,7 @@ impl Builtin {
                     json(r#"[null,null,"phoenix","heartbeat",null]"#),
                     json(r#"{"topic":"phoenix","event":"heartbeat"}"#),
                 ],
-                // Every 30 s, and in a tab that has just been hidden a minute later.
+                // One heartbeat every 30 s, or a minute after the last in a tab that has just been hidden.
                 proof: Proof::Speaks(120 * SECOND),
                 ..base
             },

@@ -1,24 +1,24 @@
-//! Whose question does a client's message answer? The heartbeat messages that went to it, in the order of the wire.
+//! The unanswered probe messages of one client, in wire order, which attribute each answer to its probe.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::MAX_OUTSTANDING;
 
-/// The questions that a client has yet to answer. Their answers all look alike, so they are attributed first in,
-/// first out.
+/// The probe messages that a client has yet to answer. Their answers are indistinguishable, so they are attributed
+/// first in, first out.
 ///
-/// A client may leave a question unanswered, and all later answers would be taken for those of the question before.
-/// So a question that is stale when the next one is asked counts no longer. Where it was the proxy's own its answer
-/// may still come, late; it is what is left over when all others have been answered, and must not reach the app. A
-/// client that was stuck catches up at once: what has not come within the time of one answer after the next answer was
-/// skipped, and a message that looks like it then is the client's own.
+/// A client may leave a probe unanswered; every later answer would then be attributed to the probe before its own. A
+/// probe that is stale when the next one is sent is therefore dropped. If it was the proxy's own, its answer may still
+/// arrive late: it is the surplus after all others have been answered, and must not reach the app. A client that was
+/// stuck catches up at once: an answer that has not arrived within one answer time after the next answer was skipped, and
+/// a later message that resembles it is the client's own.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     outstanding: VecDeque<Question>,
-    /// Own questions that count no longer and may still be answered; [`MAX_OUTSTANDING`] at most.
+    /// Dropped probes of the proxy that may still be answered; at most [`MAX_OUTSTANDING`].
     lapsed: usize,
-    /// Until when they may, once a later question has been answered.
+    /// The time until which they may, once a later probe has been answered.
     lapsed_until: Option<Instant>,
 }
 
@@ -26,31 +26,31 @@ pub(super) struct Questions {
 struct Question {
     ours: bool,
     asked: Instant,
-    /// `None` until it has left for the wire.
+    /// The time at which it was written; `None` before.
     sent: Option<Instant>,
 }
 
-/// The question that was answered.
+/// The probe that was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answered {
-    /// Whether it was the proxy's own.
+    /// True if it was the proxy's own.
     pub(super) ours: bool,
-    /// Its round trip, where it had left before.
+    /// The round trip, if the probe had been written before.
     pub(super) rtt: Option<Duration>,
 }
 
 impl Questions {
-    /// One of the proxy's own goes out; what was asked more than `stale` ago lapses.
+    /// Adds a probe of the proxy; probes sent more than `stale` ago are dropped.
     pub(super) fn ours(&mut self, now: Instant, stale: Duration) {
         self.enter(Question { ours: true, asked: now, sent: None }, stale);
     }
 
-    /// One of the app's goes out; what was asked more than `stale` ago lapses.
+    /// Adds a probe of the app; probes sent more than `stale` ago are dropped.
     pub(super) fn apps(&mut self, now: Instant, stale: Duration) {
         self.enter(Question { ours: false, asked: now, sent: None }, stale);
     }
 
-    /// Everything that was asked so far has left for the wire.
+    /// Records that all probes added so far have been written.
     pub(super) fn left(&mut self, now: Instant) {
         for question in self.outstanding.iter_mut().rev() {
             if question.sent.replace(question.sent.unwrap_or(now)).is_some() {
@@ -59,8 +59,8 @@ impl Questions {
         }
     }
 
-    /// The client has answered the oldest one; `None` if it was asked nothing. Where one before it lapsed, that one's
-    /// answer may follow within `stale`.
+    /// Attributes an answer of the client to the oldest probe; `None` if there is none. The answer to a dropped probe
+    /// before it may follow within `stale`.
     pub(super) fn answered(&mut self, now: Instant, stale: Duration) -> Option<Answered> {
         if self.lapsed_until.is_some_and(|until| until < now) {
             self.lapsed = 0;
@@ -76,8 +76,8 @@ impl Questions {
         Some(Answered { ours: true, rtt: None })
     }
 
-    /// The client was not read between `from` and `now`: its answers may be there.
-    pub(super) fn unheard(&mut self, from: Instant, now: Instant) {
+    /// Records that the client was not read between `from` and `now`: its answers may be unread.
+    pub(super) fn reads_paused_between(&mut self, from: Instant, now: Instant) {
         for question in &mut self.outstanding {
             question.asked += now.saturating_duration_since(from.max(question.asked));
         }
@@ -86,7 +86,7 @@ impl Questions {
         }
     }
 
-    /// How many questions count.
+    /// Returns the number of outstanding probes.
     #[cfg(test)]
     pub(super) fn counted(&self) -> usize {
         self.outstanding.len()
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_late_answer_to_an_own_question_is_ours_all_the_same() {
-        // The client was silent for three questions, the app's among them, and then answers all of them.
+        // The client is silent for three probes, one of them the app's, and then answers all of them.
         let mut questions = Questions::default();
         let base = crate::any_instant();
         questions.ours(base, STALE);

@@ -1,14 +1,14 @@
-//! How often the client beats by itself.
+//! The rate limit of the client's own heartbeats.
 
 use std::time::{Duration, Instant};
 
-/// Heartbeats of one kind that are tolerated in a second.
+/// The number of heartbeats of one kind allowed in a second.
 const PER_SECOND: u32 = 20;
-/// What a client may have saved up. Its heartbeats may come in one burst, after the network or this process stood
-/// still; a minute of them is no flood.
+/// The maximum credit of a client. Its heartbeats may arrive in one burst after a stall of the network or of this
+/// process; a minute of them is not a flood.
 const MOST: u32 = 60 * PER_SECOND;
 
-/// Counts the client's heartbeats against what their rate allows.
+/// A token bucket for the client's heartbeats.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     since: Instant,
@@ -20,7 +20,7 @@ impl Rate {
         Self { since: now, allowed: PER_SECOND }
     }
 
-    /// Counts one; `true` where it is one too many.
+    /// Counts one heartbeat; returns whether it exceeds the limit.
     pub(super) fn count(&mut self, now: Instant) -> bool {
         let each = Duration::from_secs(1) / PER_SECOND;
         let earned = now.saturating_duration_since(self.since).as_nanos() / each.as_nanos();

@@ -1,19 +1,19 @@
-//! Which profile a session speaks, as far as its upgrade shows.
+//! Detection of a session's profile from its upgrade request.
 
 use super::Builtin;
 
-/// What of an upgrade shows which profile its session will speak.
+/// The parts of an upgrade request that identify the profile of its session.
 #[derive(Clone, Copy, Debug)]
 pub struct Signs<'a> {
-    /// The subprotocol that the app chose, or the ones that the client offers.
+    /// The subprotocol that the app selected, or those that the client offers.
     pub subprotocols: &'a [&'a str],
-    /// The path that the client asks for.
+    /// The request path.
     pub path: &'a str,
-    /// The query behind it.
+    /// The query string.
     pub query: &'a str,
 }
 
-/// All that an upgrade can show, as [`recognise`] says it.
+/// All signs that can be detected, in the words of [`recognise`].
 pub const RECOGNISABLE: [(Builtin, &str); 9] = [
     (Builtin::GraphqlTransportWs, "subprotocol graphql-transport-ws"),
     (Builtin::GraphqlWs, "subprotocol graphql-ws"),
@@ -26,7 +26,7 @@ pub const RECOGNISABLE: [(Builtin, &str); 9] = [
     (Builtin::Pusher, "path …/app/…, query protocol"),
 ];
 
-/// The profile of a session, and what shows it.
+/// Returns the profile of a session and the sign that identifies it.
 pub fn recognise(signs: &Signs<'_>) -> Option<(Builtin, &'static str)> {
     signs.subprotocols.iter().find_map(|name| by_subprotocol(name)).or_else(|| by_target(signs))
 }
@@ -54,7 +54,7 @@ fn by_target(signs: &Signs<'_>) -> Option<(Builtin, &'static str)> {
     if signs.path.ends_with("/websocket") && value("vsn").is_some() {
         return Some((Builtin::Phoenix, "path …/websocket, query vsn"));
     }
-    // Behind a prefix too, as Laravel Reverb is often put.
+    // With a prefix too, as Laravel Reverb is often deployed.
     let parent = signs.path.rsplit('/').nth(1);
     if parent == Some("app") && value("protocol").is_some() {
         return Some((Builtin::Pusher, "path …/app/…, query protocol"));

@@ -1,18 +1,18 @@
-//! Round-trip estimators (RFC 6298 §2) and the window that follows them.
+//! Round-trip estimators (RFC 6298 §2) and the adaptive window.
 
 use std::time::Duration;
 
-/// The widest that an adaptive window may become.
+/// The maximum adaptive window.
 const WIDEST: Duration = Duration::from_mins(1);
 
-/// Smoothed round trip and its variation.
+/// The smoothed round trip and its variation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Estimator {
     smoothed: Option<(Duration, Duration)>,
 }
 
 impl Estimator {
-    /// Takes one measured round trip in.
+    /// Adds one measured round trip.
     pub(super) fn sample(&mut self, rtt: Duration) {
         self.smoothed = Some(match self.smoothed {
             None => (rtt, rtt / 2),
@@ -20,12 +20,12 @@ impl Estimator {
         });
     }
 
-    /// The smoothed round trip, if one was ever measured.
+    /// Returns the smoothed round trip, if one was measured.
     pub(super) fn smoothed(&self) -> Option<Duration> {
         self.smoothed.map(|(srtt, _)| srtt)
     }
 
-    /// `timeout`, or the SRTT + 8·RTTVAR that the path needs, up to a minute: it lengthens only.
+    /// Returns `timeout`, or SRTT + 8·RTTVAR up to a minute if that is longer.
     pub(super) fn window(&self, timeout: Duration) -> Duration {
         match self.smoothed {
             None => timeout,

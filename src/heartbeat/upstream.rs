@@ -1,4 +1,4 @@
-//! The app's own liveness: one probe at a time for a whole upstream process, never one per session.
+//! The liveness of the app: one probe at a time for a whole upstream process, never one per session.
 
 mod watch;
 
@@ -7,41 +7,41 @@ use std::time::{Duration, Instant};
 
 pub use watch::{CheckResult, HealthCheck, ProbeSessions, Tick, Watch};
 
-/// Resolution of the time of the last byte, in milliseconds; a coarse tick spares the cache line.
+/// The resolution of the time of the last byte, in milliseconds; a coarse tick avoids writes to a shared cache line.
 const TICK_MS: u64 = 10;
 
-/// What the sessions and connects of one upstream know together: when the app was last heard and last probed, and
-/// whether it takes connections.
+/// The liveness state shared by all sessions and connects of one upstream: the times of the app's last sign of life and
+/// of the last probe, and whether it accepts connections.
 #[derive(Debug)]
 pub struct UpstreamPulse {
     epoch: Instant,
     /// The last sign of life: bytes of a session, or a response.
     heard_ms: AtomicU64,
-    /// The last response to a request; 0 until there was one.
+    /// The last response to a request; 0 before the first.
     answered_ms: AtomicU64,
-    /// The last ping of the proxy's own to the app; 0 until one has left.
+    /// The proxy's last ping to the app; 0 before the first.
     probed_ms: AtomicU64,
-    /// Whether the last connect that had an outcome was refused.
+    /// True if the last connect with an outcome was refused.
     refused: AtomicBool,
-    /// Whether a connect has come to nothing in another way since the watch last looked.
+    /// True if a connect has failed in another way since the monitor's last tick.
     suspect: AtomicBool,
-    /// As the watch has left it.
+    /// The readiness set by the monitor.
     ready: AtomicBool,
 }
 
-/// The outcome of a connect, where the app is the reason for it.
+/// The outcome of a connect, if it depends on the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectOutcome {
-    /// A connection was opened. The kernel of a frozen app does that too.
+    /// A connection was opened, which the kernel of a frozen app also does.
     Opened,
-    /// The app does not listen, or no way leads to it.
+    /// The app does not listen, or there is no route to it.
     Refused,
-    /// No outcome in time, or a handshake that failed.
+    /// No outcome in time, or a failed handshake.
     Failed,
 }
 
 impl UpstreamPulse {
-    /// The pulse of an app that counts as heard at `now`.
+    /// Creates the state of an app that counts as alive at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             epoch: now,
@@ -54,12 +54,12 @@ impl UpstreamPulse {
         }
     }
 
-    /// The pulse of an app that has not been reached yet: it is not ready until its watch has found it ready.
+    /// Creates the state of an app that has not been reached yet: it is not ready until its monitor finds it ready.
     pub fn unreached(now: Instant) -> Self {
         Self { ready: AtomicBool::new(false), ..Self::new(now) }
     }
 
-    /// Takes the app for ready before its watch begins.
+    /// Marks the app as ready before its monitor begins.
     pub fn assume_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
@@ -73,7 +73,7 @@ impl UpstreamPulse {
         }
     }
 
-    /// Records a response of the app, with whatever status. Returns whether the watch should look at once.
+    /// Records a response of the app with any status. Returns whether the monitor should tick at once.
     pub fn answered(&self, now: Instant) -> bool {
         let ms = self.since_epoch_ms(now).max(1);
         let awaited = !self.is_responsive();
@@ -84,10 +84,10 @@ impl UpstreamPulse {
         awaited
     }
 
-    /// Records the outcome of a connect. Returns whether the watch should look at once.
+    /// Records the outcome of a connect. Returns whether the monitor should tick at once.
     pub fn connected(&self, outcome: ConnectOutcome) -> bool {
         match outcome {
-            // A read is cheaper than a write for the other workers, and nearly always enough.
+            // A read costs the other workers less than a write, and nearly always suffices.
             ConnectOutcome::Opened => {
                 self.refused.load(Ordering::Relaxed) && self.refused.swap(false, Ordering::Relaxed)
             }
@@ -96,12 +96,12 @@ impl UpstreamPulse {
         }
     }
 
-    /// Records that the ping that [`Tick::Probe`] asked for has left for the wire.
+    /// Records that the ping requested by [`Tick::Probe`] has been written.
     pub fn probe_left(&self, now: Instant) {
         self.probed_ms.store(self.since_epoch_ms(now).max(1), Ordering::Relaxed);
     }
 
-    /// Whether new clients may be sent to the app.
+    /// Returns whether new clients may be sent to the app.
     pub fn is_responsive(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
@@ -110,18 +110,18 @@ impl UpstreamPulse {
         self.epoch + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
     }
 
-    /// Whether the app was heard at `asked` or later. What is kept has lost its microseconds, so `asked` is compared
-    /// without its own: an answer may come within the same millisecond.
+    /// Returns whether the app has shown a sign of life at `asked` or later. The stored time has lost its microseconds,
+    /// so `asked` is compared without its own: an answer may arrive within the same millisecond.
     fn heard_since(&self, asked: Instant) -> bool {
         self.heard_ms.load(Ordering::Relaxed) >= self.since_epoch_ms(asked)
     }
 
-    /// Whether the app has responded to a request at `asked` or later; as above.
+    /// Returns whether the app has responded to a request at `asked` or later, with the same resolution.
     fn answered_since(&self, asked: Instant) -> bool {
         self.answered_ms.load(Ordering::Relaxed) >= self.since_epoch_ms(asked).max(1)
     }
 
-    /// When the ping left that was asked for at `asked`; as above.
+    /// Returns the time at which the ping requested at `asked` was written, with the same resolution.
     fn probed_since(&self, asked: Instant) -> Option<Instant> {
         let probed_ms = self.probed_ms.load(Ordering::Relaxed);
         let at = self.epoch + Duration::from_millis(probed_ms);

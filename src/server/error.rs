@@ -1,4 +1,4 @@
-//! Why the proxy does not start, and why it ends otherwise than asked.
+//! Errors of the start and of the run of the proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,48 +10,48 @@ use crate::admin;
 use crate::tls::TerminatorError;
 use crate::upstream::AppError;
 
-/// Why the proxy could not start.
+/// A failure to start the proxy.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The listening port.
+    /// A listening port could not be opened.
     #[error("cannot listen on {address} ({key}): {source}{}", accept::port_remedy(source))]
     Listen {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// The key that says so.
+        /// The key of that address.
         key: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The ports of those who run the program.
+    /// A port of the admin API could not be opened.
     #[error(transparent)]
     Admin(#[from] admin::BindError),
-    /// The TLS side.
+    /// The TLS settings could not be used.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
-    /// The app's side.
+    /// The settings of an app could not be used.
     #[error(transparent)]
     Upstream(#[from] AppError),
 }
 
 impl StartError {
-    /// Whether the admin port belongs to somebody else, so that another one may do.
+    /// Returns whether the admin port is in use by another process, so that a different port may work.
     pub fn is_admin_port_taken(&self) -> bool {
         let Self::Admin(admin::BindError::Port { source, .. }) = self else { return false };
         source.kind() == io::ErrorKind::AddrInUse
     }
 }
 
-/// Why the proxy ended otherwise than asked.
+/// A run of the proxy that did not end with a completed drain.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A runtime or thread could not be made.
+    /// A runtime or thread could not be created.
     #[error("cannot start a worker: {0}")]
     Worker(#[from] io::Error),
-    /// The announcement of the start could not be written.
+    /// The start could not be announced.
     #[error("cannot announce the start: {0}")]
     Announce(#[source] io::Error),
-    /// A worker came to its end while it should serve; the log line before tells why.
+    /// A worker ended while it should serve; the log line before gives the reason.
     #[error("a worker thread ended unexpectedly")]
     WorkerLost,
     /// A second signal cut the drain short.

@@ -1,4 +1,4 @@
-//! Waits for a [`Deadline`].
+//! Futures that wait for a [`Deadline`].
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -11,11 +11,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{Deadline, is_watched};
 
-/// The time that the runtime has at a deadline to read what has arrived. The timer of an instant that lies ahead fires
-/// only after the sockets were looked at, and the tasks that they wake run first.
+/// The time for the runtime to read what has arrived, at a deadline. A timer for a future instant fires only after the
+/// sockets were polled, and the tasks woken by them run first.
 const READING: Duration = Duration::from_millis(2);
 
-/// The time is over.
+/// The error of an elapsed deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("deadline has elapsed")]
 pub struct Elapsed;
@@ -26,29 +26,29 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Completes at a deadline, after what had arrived by then was read. A future that is to be done by the deadline must be
-/// polled before it, each time.
+/// A future that completes at a deadline, after what had arrived by then was read. A future to be completed by the
+/// deadline must be polled before this one, each time.
 #[derive(Debug)]
 pub struct Expiry {
     deadline: Deadline,
-    /// Made at the first poll: most futures are done by then.
+    /// Created at the first poll, as most futures complete before the deadline.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Whether the sleep is the time to read in.
+    /// True while the sleep is the [`READING`] time.
     is_reading: bool,
 }
 
 impl Expiry {
-    /// Completes at `deadline`.
+    /// Creates a wait until `deadline`.
     pub fn new(deadline: Deadline) -> Self {
         Self { deadline, sleep: None, is_reading: false }
     }
 
-    /// Completes `limit` from now.
+    /// Creates a wait of `limit` from now.
     pub fn after(limit: Duration) -> Self {
         Self::new(Deadline::after(limit))
     }
 
-    /// Waits for another deadline instead.
+    /// Replaces the deadline.
     pub fn reset(&mut self, deadline: Deadline) {
         self.deadline = deadline;
         self.is_reading = false;
@@ -57,7 +57,7 @@ impl Expiry {
         }
     }
 
-    /// The deadline that is waited for.
+    /// Returns the deadline.
     pub fn deadline(&self) -> Deadline {
         self.deadline
     }
@@ -71,7 +71,8 @@ impl Future for Expiry {
         let deadline = this.deadline;
         let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline.at())));
         loop {
-            // Outside the task's cooperative budget: within it, a poll may return Pending and leave no timer behind.
+            // Outside the task's cooperative budget: within it, a poll may return Pending without registering the
+            // timer.
             ready!(pin!(unconstrained(poll_fn(|cx| sleep.as_mut().poll(cx)))).poll(cx));
             let at = deadline.at();
             let now = Instant::now();
@@ -88,7 +89,11 @@ impl Future for Expiry {
     }
 }
 
-/// Waits for `future`, no longer than until `deadline`. (Pin the future first: it then lies in the caller's frame alone.)
+/// Waits for `future` until `deadline`. Pin the future first, so that it lies only in the caller's frame.
+///
+/// # Errors
+///
+/// [`Elapsed`] at the deadline.
 pub async fn within<F: Future + Unpin>(deadline: Deadline, mut future: F) -> Result<F::Output, Elapsed> {
     let mut expiry = Expiry::new(deadline);
     poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
@@ -98,7 +103,11 @@ pub async fn within<F: Future + Unpin>(deadline: Deadline, mut future: F) -> Res
     .await
 }
 
-/// Waits for `future`, no longer than `limit` from now; see [`within`].
+/// Waits for `future` for at most `limit` from now; see [`within`].
+///
+/// # Errors
+///
+/// [`Elapsed`] after `limit`.
 pub async fn timeout<F: Future + Unpin>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     within(Deadline::after(limit), future).await
 }

@@ -1,4 +1,4 @@
-//! The pauses of one worker, found by a tick that came late.
+//! The pause record of one worker, kept by a periodic tick: a late tick is a pause.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,21 +7,22 @@ use tokio::time::Instant;
 
 use super::Deadline;
 
-/// The longest time between two ticks that is no pause: one and a half times the period. A longer stop is always noticed.
+/// The longest interval between two ticks that is not a pause: one and a half periods. A longer stop is always
+/// detected.
 const NO_PAUSE: Duration = Duration::from_millis(750);
 
-/// Pauses that are remembered; an older one has been allowed for, or is missed by a very long deadline.
+/// The maximum number of recorded pauses. An older one has been allowed for already, except by a very long deadline.
 const REMEMBERED: usize = 32;
 
 /// The pauses of one worker.
 #[derive(Debug)]
 pub(super) struct Record {
     last_tick: Instant,
-    /// Oldest first.
+    /// Recorded pauses, oldest first.
     pauses: VecDeque<Pause>,
 }
 
-/// A time in which the worker did not run, to within one period of the tick at its beginning.
+/// An interval in which the worker did not run; its beginning is that of the last tick, up to one period early.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     from: Instant,
@@ -29,7 +30,7 @@ struct Pause {
 }
 
 impl Pause {
-    /// How much of it lies after `since`.
+    /// Returns the part of the pause after `since`.
     fn after(self, since: Instant) -> Duration {
         self.to.saturating_duration_since(self.from.max(since))
     }
@@ -40,7 +41,7 @@ impl Record {
         Self { last_tick: now, pauses: VecDeque::new() }
     }
 
-    /// The worker runs.
+    /// Records a tick of the running worker.
     pub(super) fn tick(&mut self, now: Instant) {
         if let Some(pause) = self.current(now) {
             if self.pauses.len() == REMEMBERED {
@@ -51,13 +52,13 @@ impl Record {
         self.last_tick = now;
     }
 
-    /// How long the worker was paused between `since` and `now`.
+    /// Returns the total paused time between `since` and `now`.
     pub(super) fn paused(&self, since: Instant, now: Instant) -> Duration {
         self.pauses(now).map(|pause| pause.after(since)).sum()
     }
 
-    /// The instant of `deadline`. Only pauses that began before it move it, so it is never later than its span, the time
-    /// anew, and the pauses together.
+    /// Returns the instant of `deadline`. Only pauses that began before that instant move it, so it is never later than
+    /// the span, the renewed time and the pauses together.
     pub(super) fn deadline(&self, deadline: &Deadline, now: Instant) -> Instant {
         let Deadline { since, limit, anew } = *deadline;
         let mut at = since + limit;
@@ -78,7 +79,7 @@ impl Record {
         at
     }
 
-    /// All pauses, the one that has ended just now included, of which no tick has told yet.
+    /// Returns all pauses, including one that has just ended and that no tick has recorded yet.
     fn pauses(&self, now: Instant) -> impl Iterator<Item = Pause> {
         self.pauses.iter().copied().chain(self.current(now))
     }

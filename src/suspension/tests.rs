@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only. A jump of the paused clock is what a stop looks like from inside.
+//! Tests on paused time: a jump of the clock simulates a stop of the process.
 
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -10,14 +10,14 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long `wait` takes.
+/// Returns the duration of `wait`.
 async fn lasts(wait: impl Future) -> Duration {
     let begun = Instant::now();
     wait.await;
     begun.elapsed()
 }
 
-/// Asserts that `actual` is `expected`, or up to a tick and the time to read in more.
+/// Asserts that `actual` is `expected`, or longer by up to a tick and the reading time.
 fn assert_lasts(actual: Duration, expected: Duration) {
     assert!((expected..=expected + PERIOD).contains(&actual), "{actual:?} instead of {expected:?}");
 }
@@ -55,7 +55,7 @@ async fn s77_a_pause_within_the_time_begins_it_anew_wherever_it_falls() {
                     advance(pause).await;
                 });
             };
-            // Up to a tick before the stop counts as the stop's.
+            // Up to one tick before the stop counts as part of it.
             assert_lasts(lasts(wait).await, before + pause + 10 * SECOND);
         })
         .await;
@@ -130,7 +130,7 @@ async fn a_span_may_get_less_than_all_of_it_anew() {
 async fn s77_what_has_arrived_is_taken_before_the_time_is_over() {
     watched(async {
         let begun = Instant::now();
-        // Like a socket whose readiness the runtime learns a moment after the timer has fired.
+        // Like a socket whose readiness reaches the runtime shortly after the timer has fired.
         let arrived = pin!(async {
             sleep(10 * SECOND + Duration::from_millis(1)).await;
             7
@@ -146,7 +146,7 @@ async fn s52_an_expiry_is_polled_outside_the_budget() {
     let mut expiry = Expiry::after(SECOND);
     let begun = Instant::now();
     poll_fn(|cx| {
-        // Without a wake-up of the task, which the end of the budget brings otherwise.
+        // The no-op waker suppresses the wake-up of the task at the end of its budget.
         let mut unnoticed = Context::from_waker(Waker::noop());
         while let Poll::Ready(restore) = tokio::task::coop::poll_proceed(&mut unnoticed) {
             restore.made_progress();

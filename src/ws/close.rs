@@ -2,22 +2,22 @@
 
 use super::Violation;
 
-/// What a peer's Close says.
+/// The parsed payload of a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close<'a> {
-    /// The code, or `None` where the Close is empty: "1005, no status received" is never put on a wire.
+    /// The close code; `None` for an empty Close. Code 1005 (no status received) is never sent (§7.4.1).
     pub code: Option<u16>,
-    /// The reason; empty where there is none.
+    /// The close reason; empty if absent.
     pub reason: &'a str,
 }
 
 impl<'a> Close<'a> {
-    /// Reads an unmasked Close payload.
+    /// Parses an unmasked Close payload.
     ///
     /// # Errors
     ///
-    /// [`Violation::BadClose`] for one lone byte or a code that may not be sent, [`Violation::BadCloseReason`] for a
-    /// reason that is not UTF-8.
+    /// [`Violation::BadClose`] for a payload of one byte or a code that must not be sent, [`Violation::BadCloseReason`]
+    /// for a reason that is not UTF-8.
     pub fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
         if payload.is_empty() {
             return Ok(Self { code: None, reason: "" });
@@ -32,8 +32,8 @@ impl<'a> Close<'a> {
     }
 }
 
-/// Whether a code may stand in a Close frame: 1000–1014 without 1004 (reserved), 1005 and 1006 (only ever reported
-/// locally), and 3000–4999. 1015 and all others may not (§7.4.1, §7.4.2, IANA's registry).
+/// Returns whether a code may appear in a Close frame: 1000–1014 except 1004 (reserved), 1005 and 1006 (only ever
+/// reported locally), and 3000–4999. 1015 and all others must not (§7.4.1, §7.4.2, IANA registry).
 pub fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -1,12 +1,12 @@
-//! Control frames (RFC 6455 §5.5): the only frames that pulsegate itself writes.
+//! Control frames (RFC 6455 §5.5) that pulsegate writes itself.
 
 use super::Opcode;
 
-/// The longest payload of a control frame in bytes (§5.5).
+/// The maximum payload of a control frame in bytes (§5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 const MAX_FRAME: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
 
-/// A whole control frame, ready for the wire, without an allocation.
+/// A complete control frame, encoded without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlFrame {
     bytes: [u8; MAX_FRAME],
@@ -14,8 +14,8 @@ pub struct ControlFrame {
 }
 
 impl ControlFrame {
-    /// A control frame with at most 125 bytes of `payload` (what is over is cut off). A `mask` makes it a client's
-    /// frame, as it is written to the app; without one it is a server's, as it is written to the client.
+    /// Encodes a control frame with at most 125 bytes of `payload`; the excess is cut off. With a `mask` the frame is a
+    /// client frame, as written to the app; without one it is a server frame, as written to the client.
     pub fn new(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Self {
         let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
         let mut frame = Self { bytes: [0; MAX_FRAME], len: 0 };
@@ -33,7 +33,7 @@ impl ControlFrame {
         frame
     }
 
-    /// A Close with `code` and as much of `reason` as fits, cut at a character boundary.
+    /// Encodes a Close with `code` and as much of `reason` as fits, cut at a character boundary.
     pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Self {
         let mut payload = [0; MAX_CONTROL_PAYLOAD];
         let reason = &reason.as_bytes()[..reason.floor_char_boundary(MAX_CONTROL_PAYLOAD - 2)];
@@ -42,7 +42,7 @@ impl ControlFrame {
         Self::new(Opcode::CLOSE, &payload[..2 + reason.len()], mask)
     }
 
-    /// The frame as it goes on the wire.
+    /// Returns the encoded frame.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -56,7 +56,8 @@ impl ControlFrame {
     }
 }
 
-/// Applies a masking key (§5.3), which both masks and unmasks; `payload` begins where the frame's payload begins.
+/// Applies a masking key (§5.3), which both masks and unmasks. `payload` must start at the first byte of the frame's
+/// payload.
 pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     let (words, rest) = payload.as_chunks_mut::<4>();
     for word in words {

@@ -1,8 +1,8 @@
-//! The frame header (RFC 6455 §5.2): 2 to 14 bytes in front of every frame.
+//! The frame header (RFC 6455 §5.2): the first 2 to 14 bytes of every frame.
 
 use super::{Limits, RSV_ALL, RSV_DEFLATE, Violation};
 
-/// The longest header: two bytes, a 64-bit length, a masking key.
+/// The maximum length of a header in bytes: two bytes, a 64-bit length, a masking key.
 pub const MAX_HEADER: usize = 14;
 
 const FIN: u8 = 0x80;
@@ -12,7 +12,7 @@ const MASK: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 const CONTROL: u8 = 0x08;
 
-/// Which peer sent a frame; clients mask, servers do not (§5.1).
+/// The peer that sent a frame. Clients mask, servers do not (§5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// The client: every frame is masked.
@@ -21,7 +21,7 @@ pub enum Sender {
     Server,
 }
 
-/// The kind of a frame (§11.8).
+/// A frame opcode (§11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opcode(u8);
 
@@ -39,12 +39,12 @@ impl Opcode {
     /// A Pong.
     pub const PONG: Self = Self(0xA);
 
-    /// Whether frames of this kind may stand between the fragments of a message (§5.5).
+    /// Returns whether this is a control opcode, allowed between the fragments of a message (§5.5).
     pub fn is_control(self) -> bool {
         self.0 & CONTROL != 0
     }
 
-    /// Whether RFC 6455 leaves the meaning to extensions.
+    /// Returns whether RFC 6455 reserves this opcode for extensions (§5.2).
     pub fn is_reserved(self) -> bool {
         !matches!(self.0, 0x0..=0x2 | 0x8..=0xA)
     }
@@ -57,24 +57,24 @@ impl Opcode {
 /// A validated frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whether this frame ends its message.
+    /// True on the last frame of a message.
     pub fin: bool,
-    /// The kind of frame.
+    /// The opcode.
     pub opcode: Opcode,
-    /// The masking key of a client frame.
+    /// The masking key; present on client frames only.
     pub mask: Option<[u8; 4]>,
-    /// Length of the header itself in bytes, 2 to [`MAX_HEADER`].
+    /// The length of the header itself in bytes, 2 to [`MAX_HEADER`].
     pub len: usize,
-    /// Length of the payload in bytes.
+    /// The declared length of the payload in bytes.
     pub payload: u64,
 }
 
 impl Header {
-    /// Reads the header at the front of `input`; `None` until it is complete.
+    /// Parses the header at the front of `input`; `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// A [`Violation`] of the rules that can be seen in one header alone; the order of frames is the scanner's.
+    /// A [`Violation`] that is visible in one header alone. The order of frames is checked by the scanner.
     pub fn parse(input: &[u8], from: Sender, limits: &Limits) -> Result<Option<Self>, Violation> {
         let &[first, second, ref rest @ ..] = input else { return Ok(None) };
         let opcode = Opcode(first & OPCODE);
@@ -110,7 +110,8 @@ fn check_reserved(rsv: u8, opcode: Opcode, claimed: u8) -> Result<(), Violation>
     if rsv & !claimed != 0 {
         return Err(Violation::ReservedBit);
     }
-    // permessage-deflate marks the first frame of a message only; an unknown extension may mark any.
+    // permessage-deflate sets RSV1 on the first frame of a message only; an unknown extension may set any bit on any
+    // frame.
     let may_be_marked = !opcode.is_control() && opcode != Opcode::CONTINUATION;
     if rsv != 0 && claimed == RSV_DEFLATE && !may_be_marked {
         return Err(Violation::ReservedBit);
@@ -121,7 +122,7 @@ fn check_reserved(rsv: u8, opcode: Opcode, claimed: u8) -> Result<(), Violation>
     Ok(())
 }
 
-/// The payload length and what follows it; `None` until it is complete.
+/// Returns the payload length and the bytes after it; `None` if the length is incomplete.
 fn read_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     match short {
         126 => {
@@ -203,7 +204,8 @@ mod tests {
     }
 
     proptest! {
-        /// tungstenite reads the same header wherever we accept one; where we refuse, it may be laxer.
+        /// Checks that tungstenite parses the same header wherever this parser accepts one; where this parser refuses, it may be
+        /// laxer.
         #[test]
         fn agrees_with_tungstenite(bytes in proptest::collection::vec(any::<u8>(), 0..16), client in any::<bool>()) {
             let from = if client { Sender::Client } else { Sender::Server };

@@ -1,8 +1,8 @@
-//! Data messages of the proxy's own.
+//! Data messages written by pulsegate itself.
 
 use super::Opcode;
 
-/// A whole message of the kind `opcode` as one server frame (RFC 6455 §5.2): unmasked, final, no RSV bit.
+/// Encodes a whole message with `opcode` as one server frame (RFC 6455 §5.2): unmasked, final, RSV bits clear.
 pub fn message_frame(opcode: Opcode, payload: &[u8]) -> Box<[u8]> {
     let mut frame = Vec::with_capacity(10 + payload.len());
     frame.push(0x80 | opcode.byte());

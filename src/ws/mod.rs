@@ -1,7 +1,7 @@
-//! RFC 6455 framing without input or output: headers, the frame scanner, control frames, close codes.
+//! RFC 6455 framing without I/O: headers, the frame scanner, control frames, close codes.
 //!
-//! Everything here is a function of the bytes it is given. Nothing holds payload, and nothing that is relayed is
-//! ever rewritten: the scanner only tells where frames begin and end.
+//! Everything here is a function of the bytes passed in. No payload is held, and relayed bytes are never rewritten: the
+//! scanner only reports where frames begin and end.
 
 mod close;
 mod control;
@@ -15,30 +15,31 @@ pub use header::{Header, MAX_HEADER, Opcode, Sender};
 pub use message::message_frame;
 pub use scanner::{Piece, Scanner};
 
-/// The RSV bits of an extension that is not known here: all three, for it may claim any.
+/// The RSV bits claimed by an unknown extension: all three, as it may use any of them.
 pub const RSV_ALL: u8 = 0x70;
 /// The RSV bit of permessage-deflate, RSV1 (RFC 7692 §6).
 pub const RSV_DEFLATE: u8 = 0x40;
 
-/// What the negotiated extensions do to the payloads of one session.
+/// The payload transformation negotiated for one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coding {
-    /// Nothing.
+    /// No extension; payloads are sent as they are.
     #[default]
     Plain,
-    /// permessage-deflate may compress any message (RFC 7692).
+    /// permessage-deflate: any message may be compressed (RFC 7692).
     Deflate {
-        /// Whether the client's messages may refer to earlier ones (no `client_no_context_takeover`, §7.1.1.2).
+        /// True if the client's messages may refer to earlier ones (no `client_no_context_takeover`, RFC 7692
+        /// §7.1.1.2).
         client_takeover: bool,
-        /// Whether the app's messages may refer to earlier ones (no `server_no_context_takeover`, §7.1.1.1).
+        /// True if the app's messages may refer to earlier ones (no `server_no_context_takeover`, RFC 7692 §7.1.1.1).
         server_takeover: bool,
     },
-    /// Something that is not known here.
+    /// An extension that pulsegate does not implement.
     Unknown,
 }
 
 impl Coding {
-    /// The RSV bits that the extensions claim, as in [`Limits::rsv`].
+    /// Returns the RSV bits claimed by the extensions, as in [`Limits::rsv`].
     pub fn rsv(self) -> u8 {
         match self {
             Self::Plain => 0,
@@ -48,27 +49,27 @@ impl Coding {
     }
 }
 
-/// Frame rules of one session.
+/// The frame limits of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest payload of one data frame in bytes; `None` is unlimited.
+    /// The maximum payload of one data frame in bytes; `None` is unlimited.
     pub frame: Option<u64>,
-    /// Largest payload of one message in bytes; `None` is unlimited.
+    /// The maximum payload of one message in bytes; `None` is unlimited.
     pub message: Option<u64>,
-    /// Messages a second that the client may send; `None` is unlimited. The scanner, which knows no time, leaves it to
-    /// its caller.
+    /// The maximum number of client messages a second; `None` is unlimited. The scanner has no clock, so its caller
+    /// enforces this limit.
     pub messages_per_second: Option<u32>,
-    /// RSV bits that negotiated extensions have claimed, as they stand in the first header byte
-    /// ([`RSV_DEFLATE`], or [`RSV_ALL`] where an extension is unknown to us).
+    /// The RSV bits claimed by the negotiated extensions, at their position in the first header byte ([`RSV_DEFLATE`],
+    /// or [`RSV_ALL`] for an unknown extension).
     pub rsv: u8,
 }
 
-/// A rule of RFC 6455 that a peer broke, or a limit that it passed.
+/// A broken rule of RFC 6455, or an exceeded limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// An opcode that no extension has given a meaning (§5.2).
+    /// A reserved opcode that no extension defines (§5.2).
     ReservedOpcode,
-    /// An RSV bit that no extension has claimed for this frame (§5.2, RFC 7692 §6.1).
+    /// An RSV bit that no extension claims for this frame (§5.2, RFC 7692 §6.1).
     ReservedBit,
     /// A client frame without a mask (§5.1).
     Unmasked,
@@ -84,7 +85,7 @@ pub enum Violation {
     UnexpectedContinuation,
     /// A new message before the last one ended (§5.4).
     UnfinishedMessage,
-    /// A Close with one byte of payload, or with a code that may not stand on a wire (§5.5.1, §7.4).
+    /// A Close with one byte of payload, or with a code that must not be sent (§5.5.1, §7.4).
     BadClose,
     /// A Close whose reason is not UTF-8 (§5.5.1).
     BadCloseReason,
@@ -95,7 +96,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// What the peer did, in a few words.
+    /// Returns a short description of the violation for close reasons and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ReservedOpcode => "reserved opcode",
@@ -114,7 +115,7 @@ impl Violation {
         }
     }
 
-    /// The code with which the offender is told (§7.4.1).
+    /// Returns the close code sent to the offending peer (§7.4.1).
     pub fn code(self) -> u16 {
         match self {
             Self::FrameTooBig | Self::MessageTooBig => 1009,

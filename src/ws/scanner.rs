@@ -1,73 +1,74 @@
-//! The frame scanner: where frames begin and end in a stream of bytes, and nothing else.
+//! The frame scanner: finds the frame boundaries in a stream of bytes.
 
 use super::{Header, Limits, Opcode, Sender, Violation};
 
-/// Follows the frames of one direction, however their bytes are cut into chunks.
+/// The state of one direction's frame stream, for input in chunks of any size.
 ///
-/// The scanner holds no bytes. Payload of data frames is stepped over, not looked at. What it could not yet consume,
-/// an unfinished header or an unfinished control frame, stays with the caller, who gives it again in front of what
-/// comes next; that is never more than [`Scanner::MAX_REST`] bytes.
+/// The scanner holds no bytes. The payload of data frames is skipped, not read. Input that cannot be consumed yet, an
+/// incomplete header or an incomplete control frame, stays with the caller, which passes it again in front of the next
+/// bytes; it is never more than [`Scanner::MAX_REST`] bytes.
 #[derive(Debug)]
 pub struct Scanner {
     from: Sender,
     limits: Limits,
-    /// Payload of the current data frame that has not passed yet; 0 at a frame boundary.
+    /// The payload bytes of the current data frame still to come; 0 at a frame boundary.
     remaining: u64,
-    /// Whether the current data frame is the last one of its message.
+    /// True if the current data frame is the last one of its message.
     fin: bool,
-    /// Payload of the open message so far, by declared lengths; `None` between messages.
+    /// The declared payload bytes of the open message so far; `None` between messages.
     message: Option<u64>,
 }
 
-/// What stands at the front of the input.
+/// The item at the front of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A data frame or a part of one.
     Data {
-        /// Bytes of the input that it takes.
+        /// The length of this part in bytes, header included.
         len: usize,
-        /// How many of them are payload.
+        /// The payload bytes among them.
         payload: usize,
-        /// Whether this part ends its frame.
+        /// True if this part ends its frame.
         ends_frame: bool,
-        /// Whether this part ends its message.
+        /// True if this part ends its message.
         ends_message: bool,
     },
-    /// A whole control frame; its payload is the `header.payload` bytes behind the `header.len` bytes of header.
+    /// A complete control frame: `header.len` bytes of header, then `header.payload` bytes of payload.
     Control(Header),
 }
 
 impl Scanner {
-    /// The most that may be left over for the next call: a control frame that lacks its last byte.
+    /// The maximum number of bytes left over for the next call: a control frame without its last byte.
     pub const MAX_REST: usize = 2 + 4 + super::MAX_CONTROL_PAYLOAD - 1;
 
-    /// A scanner at the beginning of a stream.
+    /// Creates a scanner at the beginning of a stream.
     pub fn new(from: Sender, limits: Limits) -> Self {
         Self { from, limits, remaining: 0, fin: true, message: None }
     }
 
-    /// Whether the bytes consumed so far end with a whole frame.
+    /// Returns whether the bytes consumed so far end at a frame boundary.
     pub fn at_boundary(&self) -> bool {
         self.remaining == 0
     }
 
-    /// Whether the bytes consumed so far end with a whole message.
+    /// Returns whether the bytes consumed so far end at a message boundary.
     pub fn between_messages(&self) -> bool {
         self.at_boundary() && self.message.is_none()
     }
 
-    /// Whether `input`, which stands behind the bytes consumed so far, begins with the whole header of a new message.
+    /// Returns whether `input`, the bytes after those consumed so far, begins with the complete header of a new
+    /// message.
     pub fn begins_message(&self, input: &[u8]) -> bool {
         let is_data = |header: Header| !header.opcode.is_control();
         self.between_messages()
             && Header::parse(input, self.from, &self.limits).is_ok_and(|header| header.is_some_and(is_data))
     }
 
-    /// Consumes what stands at the front of `input`; `None` where more bytes are needed first.
+    /// Consumes the item at the front of `input`; `None` if more bytes are needed first.
     ///
     /// # Errors
     ///
-    /// The [`Violation`] that the frame at the front commits. The scanner is of no use afterwards.
+    /// The [`Violation`] committed by the frame at the front. The scanner must not be used afterwards.
     pub fn next(&mut self, input: &[u8]) -> Result<Option<Piece>, Violation> {
         if self.remaining > 0 {
             return Ok((!input.is_empty()).then(|| self.advance(0, input.len())));
@@ -80,7 +81,7 @@ impl Scanner {
         Ok(Some(self.advance(header.len, input.len() - header.len)))
     }
 
-    /// Enters a data frame.
+    /// Begins a data frame.
     fn open(&mut self, header: &Header) -> Result<(), Violation> {
         let so_far = match (self.message, header.opcode) {
             (None, Opcode::CONTINUATION) => return Err(Violation::UnexpectedContinuation),
@@ -100,7 +101,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Takes as much payload as there is behind `header` bytes.
+    /// Consumes the available payload after `header` bytes of header.
     fn advance(&mut self, header: usize, available: usize) -> Piece {
         let taken = usize::try_from(self.remaining).map_or(available, |remaining| remaining.min(available));
         self.remaining -= taken as u64;

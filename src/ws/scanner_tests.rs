@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::{ControlFrame, RSV_DEFLATE, unmask};
 use super::*;
 
-/// A frame as a test wants it, before it is cut into chunks.
+/// A test frame before it is encoded and cut into chunks.
 #[derive(Clone, Debug)]
 struct Frame {
     fin: bool,
@@ -34,8 +34,8 @@ fn encode(frame: &Frame, from: Sender) -> Vec<u8> {
     out
 }
 
-/// What a scanner says of a stream that arrives in the given chunks: the bytes it let through, control frames
-/// included, and the offsets at which frames and messages ended.
+/// Scans a stream in chunks of the given sizes. Returns the bytes consumed, control frames included, and the offsets at
+/// which frames and messages ended.
 fn scan(stream: &[u8], cuts: &[usize], from: Sender) -> (Vec<u8>, Vec<usize>, Vec<usize>) {
     let mut scanner = Scanner::new(from, Limits::default());
     let (mut passed, mut frames, mut messages) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! When the engine wants to be asked again, and what it makes of a deadline that has passed.
+//! The engine's deadlines and the decisions at a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use crate::heartbeat::downlink::{Delivery, Whereabouts};
 use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
 use crate::heartbeat::{Awaited, Due, Proof, Verdict};
 
-/// The shortest wait for bytes that the kernel is seen to hold: their arrival wakes the relay by itself.
+/// The minimum wait for bytes that the kernel is known to hold; their arrival wakes the relay by itself.
 const UNREAD: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// When to call [`Self::handle_timeout`]. It may move later at any time without notice; it moves earlier only by
-    /// calls other than [`Self::read`].
+    /// Returns the time at which [`Self::handle_timeout`] must be called. It may move later at any time without notice;
+    /// it moves earlier only by calls other than [`Self::read`].
     pub fn deadline(&self) -> Option<Instant> {
         if self.phase == Phase::Still {
             return None;
@@ -33,8 +33,8 @@ impl Engine {
         earliest([self.outlook(), Some(self.checked + self.reach()), blocked, look, frame, reissue])
     }
 
-    /// When it acts next if the client is not heard before: a probe becomes due, or a window ends. The deadline may be
-    /// earlier, only to look.
+    /// Returns the time of the next action if the client sends nothing before: a probe becomes due, or a window ends.
+    /// The deadline may be earlier, for a check only.
     #[inline]
     pub fn outlook(&self) -> Option<Instant> {
         match (self.phase, self.paused) {
@@ -46,13 +46,13 @@ impl Engine {
         }
     }
 
-    /// Returns the event that [`Self::outlook`] is about.
+    /// Returns the event expected at [`Self::outlook`].
     #[inline]
     pub fn awaited(&self) -> Awaited {
         match (self.phase, self.paused) {
             (Phase::Still, _) => Awaited::Nothing,
             (_, Some(_)) => Awaited::App,
-            (Phase::Quiet, None) if self.we_ask() => Awaited::Probe,
+            (Phase::Quiet, None) if self.proxy_probes() => Awaited::Probe,
             (Phase::Quiet, None) if self.silent_until().is_some() => Awaited::Beat,
             (Phase::Quiet, None) => Awaited::Question,
             (Phase::Queued { .. }, None) => Awaited::Gap,
@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    /// [`Self::deadline`], if it may have moved otherwise than by a read since this was last asked.
+    /// Returns [`Self::deadline`] if it may have moved other than by a read since the last call.
     #[inline]
     pub fn poll_deadline(&mut self) -> Option<Instant> {
         if !std::mem::take(&mut self.hurried) {
@@ -71,8 +71,8 @@ impl Engine {
         deadline
     }
 
-    /// The relay was woken at `now` and has not read yet. What it will read may have come at any time of a suspension, and
-    /// is judged by clocks that stood still for as long.
+    /// Reports that the relay was woken at `now` and has not read yet. Bytes read next may have arrived at any time
+    /// during a suspension, and are judged by clocks that stood still for its duration.
     #[inline]
     pub fn woken(&mut self, now: Instant) {
         if let Some(due) = self.armed
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// The timer fired. Comes after [`Self::woken`] and all reads of the same moment.
+    /// Handles the timer. Must be called after [`Self::woken`] and after all reads of the same moment.
     pub fn handle_timeout(&mut self, now: Instant) -> Due {
         self.woken(now);
         self.armed = None;
@@ -95,7 +95,7 @@ impl Engine {
         }
         self.checked = now;
         match self.overdue(now) {
-            // The rest of the frame may lie unread, and then is waited for once.
+            // The rest of the frame may be unread, and is waited for once.
             Some(Verdict::Trickle) if !self.frame.extended => return Due::Look,
             Some(verdict) => return Due::End(verdict),
             None => {}
@@ -105,7 +105,7 @@ impl Engine {
         }
         let quiet_is_over = self.paused.is_none() && self.quiet_until().is_some_and(|until| until <= now);
         if self.phase == Phase::Quiet && quiet_is_over {
-            if self.must_speak() {
+            if self.must_send() {
                 return Due::Look;
             }
             self.queue(now, None);
@@ -114,8 +114,8 @@ impl Engine {
         if downlink || self.deadline_passed(now) { Due::Look } else { Due::Nothing }
     }
 
-    /// What was found after [`Due::Look`]: the position that writing has reached, and how far the client's kernel has
-    /// come; `None` where no kernel stands behind the leg.
+    /// Records the findings after [`Due::Look`]: the written position, and the progress of the client's kernel; `None`
+    /// for a leg without a kernel socket. Returns the verdict that ends the session, if any.
     pub fn looked(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) -> Option<Verdict> {
         if self.phase == Phase::Still {
             return None;
@@ -126,14 +126,14 @@ impl Engine {
             }
             self.extend_frame(now, self.window());
         }
-        // Without a kernel to ask, a client that is not being read cannot prove anything.
+        // Without kernel information, a client that is not read cannot prove anything.
         let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
         if self.downlink.look(now, written, delivery, spare_flight) {
             return Some(Verdict::SlowReader);
         }
         if self.phase == Phase::Quiet && self.paused.is_none() && self.silent_until().is_some_and(|until| until <= now)
         {
-            return self.silent_for_too_long(now, delivery);
+            return self.silence_ended(now, delivery);
         }
         let (at, deadline, held_up) = match self.phase {
             Phase::Sent { at, deadline, held_up } => (at, deadline, held_up),
@@ -145,7 +145,7 @@ impl Engine {
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
         let whereabouts = self.downlink.whereabouts(delivery);
-        // A window that begins needs no excuse.
+        // A window that only begins now needs no deferral.
         let begins = held_up && whereabouts == Whereabouts::Arrived;
         if may_defer && !begins && delivery.is_some_and(|delivery| delivery.unread) {
             let until = now + self.unread_step();
@@ -154,7 +154,7 @@ impl Engine {
             return None;
         }
         match whereabouts {
-            // The last few bytes of a backlog that was seen to move are no lone probe.
+            // The last few bytes of a backlog that was moving are not a lone probe.
             Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
                 self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up };
                 None
@@ -164,7 +164,7 @@ impl Engine {
                 self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up: true };
                 None
             }
-            // Writes move, or `look` had ended it: the client reads slowly what stands before the probe.
+            // Writes progress, or `look` would have ended it: the client reads the data in front of the probe slowly.
             Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
                 self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up: true };
                 None
@@ -178,31 +178,30 @@ impl Engine {
         }
     }
 
-    /// The time that the client has for the answer that is waited for: its beginning, and its length. What unread bytes put
-    /// off changes neither.
+    /// Returns the window of the awaited answer: its start and its length. A deferral for unread bytes changes neither.
     pub fn answer_window(&self) -> Option<(Instant, Duration)> {
         let (until, window) = match self.phase {
             Phase::Sent { deadline, held_up: false, .. } => (deadline, self.window()),
-            Phase::Quiet if self.must_speak() => self.silent_until().zip(self.proof.window())?,
+            Phase::Quiet if self.must_send() => self.silent_until().zip(self.proof.window())?,
             _ => return None,
         };
         until.checked_sub(self.deferred + window).map(|since| (since, window))
     }
 
-    /// How soon it is looked again whether bytes that the client had sent have been read: at once, and later the longer it
-    /// has been waited for.
+    /// Returns the delay before checking again whether bytes sent by the client have been read: short at first, and
+    /// longer as the deferral grows.
     fn unread_step(&self) -> Duration {
         let most = self.policy.stall_guard.min(self.window() / 4).max(UNREAD);
         (self.deferred / 2).clamp(UNREAD, most)
     }
 
-    /// When a probe behind a backlog is looked after again: its window begins only when it is seen to have arrived.
+    /// Returns the time of the next check of a probe behind a backlog: its window begins only once it has arrived.
     fn look_after(&self, now: Instant) -> Instant {
         self.downlink.next_look(now).min(now + self.window() / LATER_LOOK)
     }
 
-    /// Decides on a probe that waits for its turn. While the bytes before it go on to the client, and the proxy holds none
-    /// of them back, that uses up none of the time that it may wait.
+    /// Decides on a probe that is queued. While the bytes in front of it reach the client and the proxy holds none of
+    /// them back, its allowed waiting time does not decrease.
     fn waited(&mut self, now: Instant, wait: Wait, handed: Option<Whose>) -> Option<Verdict> {
         let is_blocked = self.downlink.is_blocked();
         let mut until = wait.until;
@@ -231,21 +230,21 @@ impl Engine {
         if self.missed_in_a_row >= self.policy.max_missed {
             return Some(Verdict::Timeout);
         }
-        if self.we_ask() {
+        if self.proxy_probes() {
             self.queue(now, None);
         } else {
-            // The app may wait for its answer before it asks again.
+            // The app may wait for its answer before it sends the next probe.
             self.deferred = Duration::ZERO;
             self.phase = Phase::Sent { at: now, deadline: now + self.window(), held_up: false };
         }
         None
     }
 
-    /// A client that has to speak by itself has not, unless it is just about to be heard.
-    fn silent_for_too_long(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+    /// Handles the end of the window of a client that must send on its own; unread bytes defer the end.
+    fn silence_ended(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
             let before = self.last_byte;
-            self.spare(now, self.unread_step());
+            self.extend_silence(now, self.unread_step());
             self.deferred += self.last_byte.saturating_duration_since(before);
             return None;
         }
@@ -253,7 +252,7 @@ impl Engine {
         Some(Verdict::Timeout)
     }
 
-    /// Deadlines that nothing can put off any more.
+    /// Returns the verdict of a deadline that cannot be deferred any more.
     fn overdue(&self, now: Instant) -> Option<Verdict> {
         if let Some(Paused { until, .. }) = self.paused {
             return (now >= until).then_some(Verdict::UpstreamStalled);
@@ -262,20 +261,20 @@ impl Engine {
         is_trickle.then_some(Verdict::Trickle)
     }
 
-    /// The timer of `from` fired late: the process was stopped or starved. What waited meanwhile is read before any
-    /// deadline, and a probe on its way gets one fresh window, once for each sign of life: later pauses move its end by
-    /// their length only. One such pause may be of any length; many in a row count together.
+    /// Handles a late timer of `from`: the process was suspended or starved. Bytes that waited meanwhile are read
+    /// before any deadline, and a probe in flight gets one fresh window per sign of life; later pauses only move its
+    /// end by their length. One such pause may have any length; consecutive ones count together.
     fn resume_from_suspension(&mut self, from: Instant, now: Instant) {
         let late = now.saturating_duration_since(from);
         if self.suspensions.late > Duration::ZERO && self.suspensions.late + late > self.policy.max_deferral {
             return;
         }
         self.suspensions.late += late;
-        self.downlink.thaw(from, now);
-        self.backlog.thaw(from, now);
+        self.downlink.shift_by_suspension(from, now);
+        self.backlog.shift_by_suspension(from, now);
         let window = self.window();
         if let Some(Paused { until, .. }) = &mut self.paused {
-            // The clocks stand still already; it is the app that is owed the fresh window.
+            // The clocks stand still already; the fresh window is due to the app.
             *until += late;
             if !self.suspensions.refreshed {
                 *until = (*until).max(now + window);
@@ -286,7 +285,7 @@ impl Engine {
         self.shift(from, now);
         self.extend_frame(now, window);
         if !self.suspensions.refreshed && self.silent_until().is_some_and(|until| until <= now) {
-            self.spare(now, self.proof.window().unwrap_or(window));
+            self.extend_silence(now, self.proof.window().unwrap_or(window));
             self.suspensions.refreshed = true;
         }
         if let Phase::Sent { at, deadline, .. } = &mut self.phase {
@@ -298,7 +297,7 @@ impl Engine {
         }
     }
 
-    /// Gives a client frame that is under way `window` from `now` on if it has less, once: the rest of it may lie unread.
+    /// Extends a client frame in progress to `window` from `now`, once, if it has less: the rest of it may be unread.
     fn extend_frame(&mut self, now: Instant, window: Duration) {
         let Some(began) = self.frame_began().filter(|_| !self.frame.extended) else { return };
         let Some(earliest) = (now + window).checked_sub(self.policy.frame_max_time) else { return };
@@ -311,38 +310,38 @@ impl Engine {
         }
     }
 
-    /// How far ahead the timer may be armed: a read starts a frame's clock, in the middle of a window the clock of the
-    /// next probe, and where a message waits for room the time that it waits.
+    /// Returns the maximum time for which the timer may be armed: a read starts the clock of a frame, in the middle of
+    /// a window that of the next probe, and with a queued message that of its waiting time.
     fn reach(&self) -> Duration {
         let frame = self.policy.frame_max_time;
         match self.phase {
             Phase::Sent { .. } => frame.min(self.delays.idle),
-            Phase::Queued { handed: None, .. } if self.asks_by_message() => frame.min(self.window()),
+            Phase::Queued { handed: None, .. } if self.probes_by_message() => frame.min(self.window()),
             _ => frame,
         }
     }
 
-    /// Whether the probes are the proxy's own.
-    fn we_ask(&self) -> bool {
-        self.proof == Proof::Pongs || self.asks_by_message()
+    /// Returns whether the probes are the proxy's own.
+    fn proxy_probes(&self) -> bool {
+        self.proof == Proof::Pongs || self.probes_by_message()
     }
 
-    /// When something must happen although nothing is under way.
+    /// Returns the time of the next action in [`Phase::Quiet`].
     fn quiet_until(&self) -> Option<Instant> {
-        if self.we_ask() { Some(self.probe_at()) } else { self.silent_until() }
+        if self.proxy_probes() { Some(self.probe_at()) } else { self.silent_until() }
     }
 
-    /// How long a probe may wait for its turn.
+    /// Returns the end of the waiting time of a queued probe.
     fn queued_until(&self, wait: Wait, handed: Option<Whose>) -> Instant {
-        // A message that finds no room between two others gives way to a Ping.
+        // A message that finds no gap between two others is replaced by a Ping.
         let gives_way = wait.since + self.window();
-        if handed.is_none() && self.asks_by_message() && gives_way > self.checked {
+        if handed.is_none() && self.probes_by_message() && gives_way > self.checked {
             return gives_way;
         }
         wait.until
     }
 
-    /// When the next probe is due: after quiet, or under traffic after long enough without one.
+    /// Returns the time of the next probe: after silence, or under traffic after long enough without a probe.
     fn probe_at(&self) -> Instant {
         (self.last_byte + self.delays.idle).min(self.last_probe + self.delays.busy)
     }

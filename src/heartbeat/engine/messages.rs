@@ -1,4 +1,4 @@
-//! Heartbeats that are messages: the questions and answers of applications.
+//! Heartbeats made of messages: the probes and answers of applications.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use crate::heartbeat::questions::Answered;
 use crate::heartbeat::{BeatFate, Gap, Mode, Proof, Transmit};
 
 impl Engine {
-    /// A question of the app's own goes out to the client; it counts as the probe.
+    /// Records a probe message sent by the app to the client; it counts as the proxy's probe.
     pub fn question(&mut self, now: Instant) {
         if self.proof == Proof::Answers && self.phase != Phase::Still {
-            self.questions.apps(now, self.patience());
-            self.asked_by_app(now);
+            self.questions.apps(now, self.answer_timeout());
+            self.probed_by_app(now);
         }
     }
 
-    /// The client has sent the message that its profile expects of it.
+    /// Records a heartbeat message that the profile expects from the client.
     pub fn beat(&mut self, now: Instant) -> BeatFate {
         self.hurried = true;
         match &self.policy.mode {
-            Mode::Answer(_) if self.must_speak() => {
+            Mode::Answer(_) if self.must_send() => {
                 self.alive(now);
                 if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
             }
@@ -32,32 +32,32 @@ impl Engine {
         }
     }
 
-    /// The message has passed with which the profile comes into force.
+    /// Records the message that puts the profile in force.
     pub fn start(&mut self, now: Instant) {
         if let Some(proof) = self.policy.proof() {
             self.adopt(proof, now);
         }
     }
 
-    /// The protocol's own handshake has agreed on how it shows that the client is alive.
+    /// Records the proof of life that the protocol's own handshake has negotiated.
     pub fn agreed(&mut self, proof: Proof, now: Instant) {
         self.adopt(self.policy.proof_of(proof), now);
     }
 
-    /// The client has sent a message that may be what its profile expects of it, but cannot be read.
+    /// Records a client message that cannot be read, but may be the expected heartbeat message.
     pub fn perhaps_beat(&mut self, now: Instant) {
         if self.proof != Proof::Pongs {
             self.alive(now);
         }
     }
 
-    /// Bytes of the app were read.
+    /// Records a read of app bytes.
     #[inline]
     pub fn app_spoke(&mut self, now: Instant) {
         match self.proof {
             Proof::SpeaksWhenQuiet(_) => self.hurried = true,
-            Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => {
-                self.spoken_to = true;
+            Proof::SpeaksWhenSpokenTo(_) if !self.app_has_sent => {
+                self.app_has_sent = true;
                 self.hurried = true;
             }
             _ => return,
@@ -66,52 +66,52 @@ impl Engine {
         self.put_off = Duration::ZERO;
     }
 
-    /// Whether the client has to speak without being asked.
+    /// Returns whether the client must send on its own.
     #[inline]
-    pub(super) fn must_speak(&self) -> bool {
+    pub(super) fn must_send(&self) -> bool {
         self.proof.window().is_some()
     }
 
-    /// Whether the probes are messages.
-    pub(super) fn asks_by_message(&self) -> bool {
+    /// Returns whether the probes are messages.
+    pub(super) fn probes_by_message(&self) -> bool {
         self.proof == Proof::Answers && matches!(self.policy.mode, Mode::App(_))
     }
 
-    /// Until when a client that has to speak by itself may be silent.
+    /// Returns the time until which a client that must send on its own may be silent.
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
-            Proof::SpeaksWhenSpokenTo(_) if !self.spoken_to => None,
+            Proof::SpeaksWhenSpokenTo(_) if !self.app_has_sent => None,
             proof => proof.window().map(|window| self.last_byte + window),
         }
     }
 
-    /// Gives a client that has to speak by itself `time` from now at least, its window at most, as if it had been heard
-    /// when that would have given it as much.
-    pub(super) fn spare(&mut self, now: Instant, time: Duration) {
+    /// Gives a client that must send on its own at least `time` from now, at most its window, as if its last bytes had
+    /// arrived accordingly later.
+    pub(super) fn extend_silence(&mut self, now: Instant, time: Duration) {
         let Some((until, window)) = self.silent_until().zip(self.proof.window()) else { return };
         let more = (now + time.min(window)).saturating_duration_since(until);
         self.last_byte += more;
         self.put_off += more;
     }
 
-    /// Some of what the app has said is only now on its way to the client, so that one that answers it, or beats when it
-    /// hears nothing, may yet be silent for a whole window.
-    pub(super) fn not_yet_told(&mut self, now: Instant) {
+    /// Gives the client a fresh window because app data is only now being written to it: a client that answers the app,
+    /// or sends when it receives nothing, may yet be silent for a whole window.
+    pub(super) fn extend_while_writing(&mut self, now: Instant) {
         if let Some(window) = self.proof.window()
             && self.put_off < self.policy.max_deferral
         {
-            self.spare(now, window);
+            self.extend_silence(now, window);
         }
     }
 
-    /// The probe that has waited since `since`, in the form that fits into `gap`.
+    /// Returns the probe queued since `since`, in the form that fits into `gap`.
     pub(super) fn probe(&mut self, now: Instant, since: Instant, gap: Gap) -> Option<Transmit> {
-        if !self.asks_by_message() {
+        if !self.probes_by_message() {
             return Some(self.ping());
         }
         match (gap, self.policy.mode.profile()) {
             (Gap::Message, Some(profile)) => {
-                self.questions.ours(now, self.patience());
+                self.questions.ours(now, self.answer_timeout());
                 self.pinged_instead = false;
                 Some(Transmit::Message(profile.clone()))
             }
@@ -124,19 +124,19 @@ impl Engine {
         }
     }
 
-    /// How long a question may go unanswered before another one is taken to be answered first: for ever where the
-    /// answer may be behind a frame that has not ended, or is not being read.
-    fn patience(&self) -> Duration {
+    /// Returns the time after which an unanswered probe no longer claims the next answer: unlimited if the answer may
+    /// be behind an unfinished frame or is not being read.
+    fn answer_timeout(&self) -> Duration {
         let is_heard = self.paused.is_none() && self.frame_began().is_none();
         if is_heard { self.window() } else { Duration::MAX }
     }
 
-    /// An answer, which belongs to the oldest question.
+    /// Assigns an answer to the oldest unanswered probe.
     fn answer(&mut self, now: Instant) -> BeatFate {
         self.alive(now);
-        let Some(Answered { ours, rtt }) = self.questions.answered(now, self.patience()) else {
-            // To the app it is a message like any other; who sends too many of them asks for trouble.
-            let asks = self.asks_by_message();
+        let Some(Answered { ours, rtt }) = self.questions.answered(now, self.answer_timeout()) else {
+            // To the app it is a message like any other; only a flood of them is refused.
+            let asks = self.probes_by_message();
             return if asks && self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Forward };
         };
         self.answered(now);
@@ -150,7 +150,7 @@ impl Engine {
         BeatFate::Swallow
     }
 
-    /// From now on `proof` tells that the client is alive, and its clock begins anew.
+    /// Puts `proof` in force and restarts its clock.
     fn adopt(&mut self, proof: Proof, now: Instant) {
         if self.proof == proof {
             return;
@@ -159,8 +159,8 @@ impl Engine {
         self.hurried = true;
         self.last_byte = now;
         self.put_off = Duration::ZERO;
-        self.spoken_to = false;
-        // What was asked before, by whomever, is no question that the new proof would see answered.
+        self.app_has_sent = false;
+        // The new proof does not recognise answers to earlier probes.
         if self.phase != Phase::Still {
             self.phase = Phase::Quiet;
             self.schedule_next(now);

@@ -1,4 +1,4 @@
-//! Pings and pongs: the client's, the app's, and the heartbeat's own.
+//! Pings and pongs of the client, the app and the heartbeat itself.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,15 @@ use crate::heartbeat::phase::{Phase, Reissue};
 use crate::heartbeat::{ClientPing, Mode, PingFate, PongFate, Proof, Transmit};
 use crate::ws::{ControlFrame, Opcode};
 
-/// How long the answer to a relayed ping may trail the answer to ours before it counts as dropped by the client.
+/// The time by which the answer to a relayed ping may trail the answer to the proxy's before it counts as dropped by
+/// the client.
 const TRAIL: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// A Pong of the client, unmasked.
+    /// Records a Pong of the client, with its payload unmasked.
     pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongFate {
         self.hurried = true;
-        // Where the probe was a message, no Pong is an answer to it.
+        // If the probe was a message, no Pong answers it.
         let answers_probe = self.proof == Proof::Pongs || std::mem::take(&mut self.pinged_instead);
         if answers_probe {
             self.last_byte = now;
@@ -49,7 +50,7 @@ impl Engine {
         fate
     }
 
-    /// A Ping of the client.
+    /// Records a Ping of the client.
     pub fn client_ping(&mut self, now: Instant) -> PingFate {
         let over = self.client_pings.count(now);
         match self.policy.client_ping {
@@ -59,14 +60,14 @@ impl Engine {
         }
     }
 
-    /// A Ping of the app goes out to the client; it counts as the probe where a Pong is what is waited for.
+    /// Records a Ping of the app sent to the client; it counts as the probe if a Pong is the proof of life.
     pub fn app_ping(&mut self, payload: &[u8], now: Instant) {
         if self.phase == Phase::Still {
             return;
         }
         self.ledger.relayed(payload);
         if self.proof == Proof::Pongs {
-            self.asked_by_app(now);
+            self.probed_by_app(now);
         }
     }
 
@@ -74,7 +75,7 @@ impl Engine {
         Transmit::Control(ControlFrame::new(Opcode::PING, &self.ledger.own(), None))
     }
 
-    /// A Ping of the app's that goes out once more, if one is due.
+    /// Returns a Ping of the app to be sent again, if one is due.
     pub(super) fn reissued(&mut self, now: Instant) -> Option<Transmit> {
         if !self.reissue.is_due(now) {
             return None;
@@ -85,7 +86,7 @@ impl Engine {
         Some(Transmit::Control(ControlFrame::new(Opcode::PING, &payload?, None)))
     }
 
-    /// Arms the reissue for the first Ping of the app's that needs it, or disarms it.
+    /// Schedules the next Ping of the app to be sent again, or clears the schedule.
     fn plan_reissue(&mut self) {
         let at = self.ledger.reissue_at().filter(|_| self.phase != Phase::Still);
         self.reissue = match (at, self.reissue) {

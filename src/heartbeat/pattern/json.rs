@@ -1,5 +1,4 @@
-//! Comparison of JSON messages by value: white space, the order of members, escapes and the notation of numbers do not
-//! count (RFC 8259).
+//! Comparison of JSON messages by value: white space, member order, escapes and number notation are ignored (RFC 8259).
 
 use memchr::memmem;
 use serde_json::{Number, Value};
@@ -10,32 +9,32 @@ use super::PatternError;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Json {
     value: Value,
-    /// A text that stands in every message that fits, so that most others need not be parsed.
+    /// A text that occurs in every matching message, so that most others need not be parsed.
     token: Box<[u8]>,
 }
 
 impl Json {
-    /// The pattern that is written as the JSON `text`.
+    /// Parses the pattern from the JSON `text`.
     pub(super) fn new(text: &[u8]) -> Result<Self, PatternError> {
         let value = serde_json::from_slice(text).map_err(|error| PatternError::NotJson(error.to_string()))?;
         let token = longest_text(&value).filter(|token| !token.is_empty()).ok_or(PatternError::NoText)?;
         Ok(Self { token: token.as_bytes().into(), value })
     }
 
-    /// Whether a message that begins with `start` can be an object or array.
+    /// Returns whether a message that begins with `start` can be an object or array.
     pub(super) fn may_begin(start: &[u8]) -> bool {
         start.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| matches!(byte, b'{' | b'['))
     }
 
-    /// Whether the JSON text `message` has everything that the pattern names.
+    /// Returns whether the JSON text `message` has everything that the pattern names.
     pub(super) fn matches(&self, message: &[u8]) -> bool {
-        // An escape may spell the token in other letters; then only parsing can tell.
+        // Escapes may spell the token differently; then the message must be parsed.
         let may = memmem::find(message, &self.token).is_some() || message.contains(&b'\\');
         may && serde_json::from_slice(message).is_ok_and(|message| covers(&self.value, &message))
     }
 }
 
-/// Whether `message` has everything that `pattern` names.
+/// Returns whether `message` has everything that `pattern` names.
 pub(super) fn covers(pattern: &Value, message: &Value) -> bool {
     match (pattern, message) {
         (Value::Null, _) => true,
@@ -50,12 +49,12 @@ pub(super) fn covers(pattern: &Value, message: &Value) -> bool {
     }
 }
 
-/// Whether two numbers have the same value: integers exactly, others as IEEE 754 doubles (RFC 8259 §6).
+/// Returns whether two numbers have the same value: integers exactly, others as IEEE 754 doubles (RFC 8259 §6).
 fn same_number(a: &Number, b: &Number) -> bool {
     a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64()
 }
 
-/// The longest text in an object or array, or its longest key where it has no text.
+/// Returns the longest text in an object or array, or its longest key if it has no text.
 fn longest_text(value: &Value) -> Option<&str> {
     let (mut texts, mut keys) = (Vec::new(), Vec::new());
     let mut open = vec![value];

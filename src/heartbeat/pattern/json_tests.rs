@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of JSON patterns against random spellings.
 
 use fastrand::Rng;
 use proptest::collection::{btree_map, vec};
@@ -43,12 +43,12 @@ fn s65_values_are_compared_at_any_depth() {
     assert!(!nested.matches(br#"{"d":{"list":[1,{"t":"a/b"}],"flag":true}} {}"#), "a second value behind it");
 }
 
-/// Any JSON value without null, which stands for any value in a pattern.
+/// Generates JSON values without null, which matches any value in a pattern.
 fn value() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         any::<i32>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        // As many digits as a double holds, so that every spelling is the same double.
+        // At most as many digits as a double holds, so that every spelling is the same double.
         (-999_999_999_999_i64..999_999_999_999, 0..9).prop_map(|(digits, scale)| {
             let text = format!("{digits}e-{scale}");
             text.parse().map(Value::Number).unwrap()
@@ -63,13 +63,13 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A message that a pattern can be made of: it has at least one text.
+/// Generates messages that are valid patterns: with at least one text.
 fn message() -> impl Strategy<Value = Value> {
     (value(), value(), "[a-z\"\\\\/é]{1,8}")
         .prop_map(|(one, other, kind)| json!({ "type": kind, "a": one, "b": [other] }))
 }
 
-/// `value` in a spelling of its own.
+/// Writes `value` in a random spelling.
 fn spell(value: &Value, random: &mut Rng) -> String {
     let mut text = String::new();
     write(value, random, &mut text);
@@ -116,7 +116,7 @@ fn space(random: &mut Rng, text: &mut String) {
 
 fn spell_number(number: &Number, random: &mut Rng) -> String {
     let plain = number.to_string();
-    // Integers beyond 2^53 have one spelling: as anything else they would be doubles, and other numbers.
+    // Integers beyond 2^53 have one spelling: any other would be a double, and a different number.
     let exact = number.as_f64().is_some_and(|double| double.abs() < 1e15);
     if !exact || plain.contains(['e', 'E']) {
         return plain;
@@ -151,7 +151,7 @@ fn escape(character: char) -> String {
     units.collect::<Vec<_>>().concat()
 }
 
-/// Changes one value somewhere in `value`, or how many there are.
+/// Changes one value somewhere in `value`, or the number of its elements.
 fn change(value: &mut Value, random: &mut Rng) {
     match value {
         Value::Null => *value = json!(false),

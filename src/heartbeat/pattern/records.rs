@@ -6,33 +6,33 @@ use serde_json::Value;
 use super::json;
 use crate::ws::Opcode;
 
-/// The layout of the records in a message, and with it the look of the heartbeat among them.
+/// The layout of the records in a message, which determines the form of its heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JSON texts, each with 0x1E behind it; `{"type":6}` is the heartbeat (the hub protocol of ASP.NET Core).
+    /// JSON texts, each followed by 0x1E; `{"type":6}` is the heartbeat (the hub protocol of ASP.NET Core).
     SignalrJson,
-    /// Arrays of `MessagePack`, each behind its length; `[6]` is the heartbeat (the same protocol).
+    /// Arrays of `MessagePack`, each preceded by its length; `[6]` is the heartbeat (the same protocol).
     SignalrMessagePack,
     /// Control packets; PINGREQ is the heartbeat (MQTT 3.1.1 §3.12).
     Mqtt,
-    /// Frames that end with NUL, in a text message; an EOL before or behind one is the heartbeat (STOMP 1.2,
+    /// Frames that end with NUL, in a text message; an EOL before or after one is the heartbeat (STOMP 1.2,
     /// "Heart-beating").
     StompText,
     /// The same in a binary message.
     StompBinary,
 }
 
-/// The separator behind each record in JSON.
+/// The separator after each JSON record.
 const SEPARATOR: u8 = 0x1E;
 /// The type of a heartbeat in the hub protocol of ASP.NET Core.
 const PING: u8 = 6;
-/// The longest length before a record of `MessagePack`.
+/// The maximum size of the length before a `MessagePack` record, in bytes.
 const MESSAGE_PACK_LENGTH: usize = 5;
-/// The longest length in an MQTT packet.
+/// The maximum size of the length in an MQTT packet, in bytes.
 pub(in crate::heartbeat) const MQTT_LENGTH: usize = 4;
 
 impl Format {
-    /// The kind of messages that have this layout.
+    /// Returns the opcode of messages with this layout.
     pub(super) fn opcode(self) -> Opcode {
         match self {
             Self::SignalrJson | Self::StompText => Opcode::TEXT,
@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// Whether a message that begins with `start` can have this layout.
+    /// Returns whether a message that begins with `start` can have this layout.
     pub(super) fn may_begin(self, start: &[u8]) -> bool {
         match self {
             Self::SignalrJson => json::Json::may_begin(start),
@@ -48,12 +48,12 @@ impl Format {
         }
     }
 
-    /// Whether one of the records in `payload` is a heartbeat.
+    /// Returns whether one of the records in `payload` is a heartbeat.
     pub(super) fn has_beat(self, payload: &[u8]) -> bool {
         self.records(payload).any(|is_beat| is_beat)
     }
 
-    /// Whether the records in `payload` are heartbeats, all of them.
+    /// Returns whether all records in `payload` are heartbeats, and there is at least one.
     pub(super) fn is_only_beats(self, payload: &[u8]) -> bool {
         self.has_beat(payload) && self.records(payload).all(|is_beat| is_beat)
     }
@@ -63,7 +63,7 @@ impl Format {
     }
 }
 
-/// Tells of one record after the other whether it is a heartbeat. A record that lacks its end is none.
+/// An iterator over the records of a message: true for each heartbeat. A record without its end is not a heartbeat.
 struct Records<'a> {
     format: Format,
     rest: &'a [u8],
@@ -99,7 +99,7 @@ impl Iterator for Records<'_> {
 fn json_record(bytes: &[u8]) -> Option<(bool, &[u8])> {
     let end = memchr(SEPARATOR, bytes)?;
     let record = &bytes[..end];
-    // However the number is written, it has this digit.
+    // The digit occurs in every notation of the number.
     let is_beat = memchr(b'0' + PING, record).is_some()
         && serde_json::from_slice::<Value>(record).is_ok_and(|record| json::covers(&PING.into(), &record["type"]));
     Some((is_beat, &bytes[end + 1..]))
@@ -111,7 +111,7 @@ fn message_pack_record(bytes: &[u8]) -> Option<(bool, &[u8])> {
     Some((is_message_pack_ping(record), rest))
 }
 
-/// Whether `record` is an array with the type of a heartbeat in front, in any of the encodings of either.
+/// Returns whether `record` is an array whose first element is the heartbeat type, in any encoding of either.
 fn is_message_pack_ping(record: &[u8]) -> bool {
     let kind = match *record {
         [0x91..=0x9F, ref elements @ ..] => elements,
@@ -149,7 +149,8 @@ fn stomp_frame(bytes: &[u8]) -> Option<(bool, &[u8])> {
     Some((false, &bytes[end + 1..]))
 }
 
-/// A length of one to `most` bytes, seven bits in each and the lowest first, and what follows it (MQTT 3.1.1 §2.2.3).
+/// Parses a length of one to `most` bytes, seven bits in each and the lowest first. Returns it with the bytes that
+/// follow; `None` if it is incomplete or longer (MQTT 3.1.1 §2.2.3).
 pub(in crate::heartbeat) fn variable_length(bytes: &[u8], most: usize) -> Option<(usize, &[u8])> {
     let mut length = 0;
     for (at, byte) in bytes.iter().take(most).enumerate() {

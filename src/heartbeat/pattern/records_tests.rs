@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of heartbeats among records.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use Format::{Mqtt, SignalrJson, SignalrMessagePack, StompBinary, StompText};
 
 const ALL: [Format; 5] = [SignalrJson, SignalrMessagePack, Mqtt, StompText, StompBinary];
 
-/// Whether a heartbeat is in each of `messages`, and whether it is alone there.
+/// Asserts for each of `messages` whether it contains a heartbeat and whether it contains nothing else.
 fn assert_each(format: Format, has_beat: bool, only_beats: bool, messages: &[&[u8]]) {
     for message in messages {
         let found = (format.has_beat(message), format.is_only_beats(message));
@@ -76,7 +76,7 @@ fn s65_signalr_in_message_pack() {
         &[
             &[0x02, 0x91, 0x06],
             &[0x02, 0x91, 0x06, 0x02, 0x91, 0x06],
-            // A length in more bytes than it needs, and other encodings of the array and of the number.
+            // A length in more bytes than needed, and other encodings of the array and of the number.
             &[0x82, 0x00, 0x91, 0x06],
             &[0x04, 0xDC, 0x00, 0x01, 0x06],
             &[0x06, 0xDD, 0x00, 0x00, 0x00, 0x01, 0x06],
@@ -84,7 +84,7 @@ fn s65_signalr_in_message_pack() {
             &[0x04, 0x91, 0xD1, 0x00, 0x06],
             &[0x06, 0x91, 0xCE, 0x00, 0x00, 0x00, 0x06],
             &[0x0A, 0x91, 0xD3, 0, 0, 0, 0, 0, 0, 0, 0x06],
-            // An element more, as a later version of the protocol may have it.
+            // One more element, as a later version of the protocol may have.
             &[0x03, 0x92, 0x06, 0xC0],
         ],
     );
@@ -138,7 +138,7 @@ fn s65_line_ends_of_stomp() {
     }
 }
 
-/// Records of `MessagePack`, each an invocation with any bytes in it.
+/// Generates `MessagePack` records, each an invocation with arbitrary bytes.
 fn invocations() -> impl Strategy<Value = Vec<u8>> {
     let invocation = vec(any::<u8>(), 0..200).prop_map(|bytes| {
         let body = [&[0x92, 0x01], &bytes[..]].concat();

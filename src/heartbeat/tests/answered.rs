@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Clients that ask, and that the proxy answers in the app's place.
+//! Tests of `answer` mode: the client probes, the proxy answers in place of the app.
 
 use super::messages::{answer, fates};
 use super::*;
@@ -25,7 +23,7 @@ fn s51_answer_ninety_seconds_of_silence_are_the_end() {
             let mut rig = Rig::new(Policy { window, ..answer() }).answering(MS);
             rig.arrives(7 * SECOND, beat);
             rig.run(8 * SECOND);
-            // The browser goes on to answer the pings of the app.
+            // The browser continues to answer the pings of the app.
             for _ in 0..100 {
                 rig.app_ping(b"app");
                 rig.run(rig.elapsed() + SECOND);

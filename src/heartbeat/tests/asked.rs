@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Every setting has its effect where messages are the heartbeat, too.
+//! Tests of every setting in `app` mode.
 
 use super::messages::{answer, app, fates};
 use super::*;

@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! The event that each deadline is about.
+//! Tests of the event expected at each deadline.
 
 use super::messages::answer;
 use super::*;

@@ -1,10 +1,8 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Slow, stuck and dead paths in either direction.
+//! Tests of slow, stuck and dead paths in either direction.
 
 use super::*;
 
-/// A kernel that acknowledges `backlog` bytes evenly over `lasting`, and whatever was written behind them then.
+/// Returns a kernel that acknowledges `backlog` bytes evenly over `lasting`, and from then on everything written.
 fn steady(backlog: u64, lasting: Duration) -> impl Fn(Duration, u64) -> u64 {
     move |at, written| {
         if at >= lasting {
@@ -46,7 +44,7 @@ fn s13_the_timeout_starts_at_the_flush_not_at_the_hand_over() {
 
 #[test]
 fn s13_a_pong_that_overtakes_the_flush_settles_the_probe() {
-    // The probe went out with the first part of a write whose rest waits; the client was faster than the rest.
+    // The probe left with the first part of a write whose rest waits; its answer arrives before the rest is written.
     let mut rig = Rig::new(exact());
     rig.boundary = false;
     rig.run(26 * SECOND);
@@ -93,7 +91,7 @@ fn s17_a_40_mb_upload_in_one_frame_outlasts_any_timeout() {
     let no_kernel = Rig::new(exact());
     let acked = Rig::new(exact()).kernel(|_, written| written);
     for mut rig in [no_kernel, acked] {
-        // It has a ping to answer, but a frame ended and the large one had begun before that ping arrived.
+        // The client has a ping to answer, but it ended a frame and began the large one before that ping arrived.
         let pinged = rig.run_to_ping();
         rig.arrives(pinged + 30 * MS, Inbound::FrameAndMore);
         for second in 1..=400 {
@@ -158,7 +156,7 @@ fn s21_the_window_begins_when_the_probe_behind_the_backlog_has_arrived() {
 
 #[test]
 fn s21_a_probe_that_arrives_soon_behind_its_backlog_is_judged_soon() {
-    // Interval and timeout of a second, and looks for a stall that lie much further apart than those.
+    // Interval and timeout of one second; the checks for a stall are much further apart.
     let policy = Policy { interval: SECOND, timeout: SECOND, jitter: 0.0, ..Policy::default() };
     let mut rig = Rig::new(policy).kernel(steady(1 << 20, 1500 * MS));
     rig.written = 1 << 20;
@@ -199,7 +197,7 @@ fn s75_the_time_for_an_answer_begins_with_its_probe_whatever_unread_bytes_put_of
 
 #[test]
 fn s21_a_slow_reader_whose_last_bytes_are_few_is_still_a_slow_reader() {
-    // 20 bytes a second: at some look less than a small backlog is left, and it moves.
+    // 20 bytes a second: at some check less than a small backlog is left, and it moves.
     let mut rig = Rig::new(exact()).kernel(steady(1600, 80 * SECOND));
     rig.written = 1600;
     rig.run_to_ping();
@@ -211,7 +209,7 @@ fn s21_a_slow_reader_whose_last_bytes_are_few_is_still_a_slow_reader() {
 
 #[test]
 fn s21_writes_that_still_make_progress_freeze_the_deadline() {
-    // The client's kernel has the probe, but the page reads what stands before it slowly: more bytes wait behind it.
+    // The client's kernel has the probe, but the page reads the data in front of it slowly: more bytes wait behind it.
     let acked = Rig::new(exact()).kernel(|_, written| written);
     let no_kernel = Rig::new(exact());
     for mut rig in [acked, no_kernel] {
@@ -288,7 +286,7 @@ fn s23_a_hung_page_whose_browser_answers_pings_is_alive() {
 
 #[test]
 fn s24_a_hung_page_with_a_busy_downlink_is_a_slow_reader() {
-    // Its kernel took 400 kB and closed the window; whatever the page still sends does not help.
+    // The client's kernel accepted 400 kB and closed the window; frames from the page do not prevent the end.
     let mut rig = Rig::new(exact()).kernel(|_, written| written.min(400_000));
     rig.frames(SECOND, 200 * SECOND, SECOND);
     rig.run(10 * SECOND);
@@ -340,7 +338,7 @@ fn s25_a_pause_in_quiet_puts_the_probe_off() {
 
 #[test]
 fn s25_two_pauses_with_life_between_are_counted_apart() {
-    // The pause outlasts probe_when_busy, which is no reason to think that the process was stopped.
+    // The pause outlasts probe_when_busy, which does not indicate a suspension.
     let mut rig = Rig::new(exact()).answering(50 * MS);
     for _ in 0..4 {
         rig.arrives(rig.elapsed() + SECOND, Inbound::Frame);
@@ -357,7 +355,7 @@ fn s25_two_pauses_with_life_between_are_counted_apart() {
 
 #[test]
 fn s25_a_client_that_dies_in_a_pause_is_gone_in_its_bound_after_it() {
-    // The pause outlasts probe_when_busy, and an app's ping goes out in the middle of it.
+    // The pause outlasts probe_when_busy, and an app's ping is sent in the middle of it.
     for app_pings in [false, true] {
         let mut rig = Rig::new(exact());
         rig.arrives(10 * SECOND, Inbound::Frame);
@@ -425,7 +423,7 @@ fn s31_bytes_unread_at_the_deadline_are_read_first() {
     let mut rig = Rig::new(exact()).kernel(|_, written| written);
     let pinged = rig.run_to_ping();
     let deadline = pinged + 20 * SECOND;
-    // The pong came at the very deadline: the rig, as the relay, reads before the timer.
+    // The pong arrives exactly at the deadline: the rig, as the relay, reads before the timer.
     let pong = rig.pings[0].1.clone();
     rig.arrives(deadline, Inbound::Pong(pong));
     rig.run(deadline + SECOND);

@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Whose pong is it, and what passes when.
+//! Tests of the attribution of pongs, and of the frames forwarded.
 
 use std::collections::HashSet;
 
@@ -188,7 +186,7 @@ fn s81_app_pings_that_are_answered_in_order_go_out_once_and_bring_one_pong_each(
 
 #[test]
 fn s81_a_ping_behind_the_answer_to_ours_is_not_reissued() {
-    // A is dropped by a client that answers only the first; B comes later, and its pong trails.
+    // A is dropped by a client that answers only the first; B follows, and its pong trails.
     let mut rig = Rig::new(exact());
     let pinged = rig.run_to_ping();
     let own = rig.pings[0].1.clone();
@@ -218,7 +216,7 @@ fn s81_two_pings_that_ours_overtook_at_different_times_wait_each_for_its_own() {
     rig.arrives(first + 10 * MS, Inbound::Pong(own.clone()));
     rig.run(first + 900 * MS);
     rig.app_ping(b"C");
-    // Our pong once more: C has been under way for no time at all.
+    // The proxy's pong once more: C was sent only just before.
     rig.arrives(first + 901 * MS, Inbound::Pong(own));
     rig.run(first + 1500 * MS);
     let reissued: Vec<_> = rig.pings.iter().filter(|(_, payload)| payload.len() == 1).cloned().collect();
@@ -230,7 +228,7 @@ fn s81_two_pings_that_ours_overtook_at_different_times_wait_each_for_its_own() {
 
 #[test]
 fn s07_a_pong_with_a_damaged_payload_is_alive_forwarded_and_counted() {
-    // An interval beyond write_stall: a damaged pong must not count as no answer there either.
+    // An interval beyond write_stall: a corrupted pong must not count as a missing answer there either.
     let policy = Policy { interval: 120 * SECOND, probe_when_busy: 200 * SECOND, ..exact() };
     for mut rig in [Rig::new(exact()), Rig::new(policy.clone()), Rig::new(policy).kernel(|_, written| written)] {
         for round in 1..=4 {

@@ -1,20 +1,18 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! A probe that waits behind one long frame of the app's.
+//! Tests of a probe that waits behind one long frame of the app.
 
 use super::messages::app;
 use super::*;
 
-/// Times under which a frame of 12 s outlasts `max_deferral` three times.
+/// Returns a policy under which a frame of 12 s lasts three times `max_deferral`.
 fn quick() -> Policy {
     Policy { interval: 2 * SECOND, timeout: 2 * SECOND, max_deferral: 4 * SECOND, ..exact() }
 }
 
-/// 200 KB a second.
+/// The bytes per step, 200 KB a second.
 const BYTES: u64 = 20_000;
 const STEP: Duration = Duration::from_millis(100);
 
-/// A client whose kernel acknowledges everything at once until `until`, and then nothing more.
+/// Returns a client whose kernel acknowledges everything at once until `until`, and nothing after.
 fn prompt_until(until: Duration) -> impl Fn(Duration, u64) -> u64 {
     let last = std::cell::Cell::new(0);
     move |at, written| {
@@ -55,7 +53,7 @@ fn s57_progress_is_no_sign_of_life() {
         rig.boundary = false;
         rig.run(pinged + 2 * SECOND);
         assert_eq!((rig.engine.misses(), rig.engine.stats().missed), (1, 1), "the first probe");
-        // The second one waits behind a frame, and the count of misses stands.
+        // The second probe waits behind a frame, and the count of misses is kept.
         rig.stream(BYTES, STEP, pinged + 20 * SECOND);
         rig.assert_alive();
         assert_eq!(rig.engine.misses(), 1);
@@ -78,7 +76,7 @@ fn s57_a_client_that_stops_inside_the_frame_is_gone_write_stall_later() {
             }
             rig.run(1000 * SECOND);
             let full = stops + blocks_after.unwrap_or_default();
-            // Its buffer full, write_stall, and one look to notice each.
+            // The buffer fills, write_stall passes, and each is detected one check later.
             rig.assert_ended(Verdict::SlowReader, stops, full + write_stall + 2 * (write_stall / 8));
         }
     }
@@ -86,7 +84,7 @@ fn s57_a_client_that_stops_inside_the_frame_is_gone_write_stall_later() {
 
 #[test]
 fn s57_an_app_that_pauses_inside_its_frame_does_not_make_its_client_a_slow_reader() {
-    // Longer than write_stall: nothing is on its way, so there is nothing that could be acknowledged.
+    // Longer than write_stall: nothing is in flight, so nothing can be acknowledged.
     let mut rig = Rig::new(exact()).kernel(|_, written| written).answering(50 * MS);
     for _ in 0..20 {
         rig.stream(BYTES, STEP, rig.elapsed() + SECOND);
@@ -131,7 +129,7 @@ fn s57_with_a_backlog_max_deferral_counts() {
 
 #[test]
 fn s57_a_backlog_while_the_client_is_not_read_uses_up_nothing() {
-    // Both legs are slow at once: the clock stands still, and goes on where it stood.
+    // Both legs are slow at once: the clock stands still, and resumes from its reading.
     let mut rig = Rig::new(exact()).kernel(|at, _| u64::try_from(at.as_millis()).expect("minutes"));
     rig.written = 10_000_000;
     rig.block();

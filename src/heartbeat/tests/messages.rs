@@ -1,7 +1,5 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Heartbeats that are messages: whose answer is it, what passes when, and what is life. The scenarios of *Identity*
-//! are here again, with questions in place of pings.
+//! Tests of heartbeats made of messages: attribution of answers, frames forwarded, signs of life. The scenarios of
+//! *Identity* are repeated here, with probe messages in place of pings.
 
 use super::*;
 
@@ -86,7 +84,7 @@ fn s04_app_the_apps_question_replaces_one_that_waits_for_a_gap() {
 
 #[test]
 fn s05_app_a_question_that_was_passed_over_shifts_no_answer() {
-    // The client skips one of our questions, for its page was not ready, and answers everything from then on.
+    // The client skips one of the proxy's probes, as its page was not ready, and answers every later one.
     let mut rig = Rig::new(app());
     rig.run_to_question();
     rig.arrives(rig.elapsed() + SECOND, Inbound::Frame);
@@ -116,7 +114,7 @@ fn s06_app_of_our_question_and_the_apps_behind_it_only_one_is_answered() {
 
 #[test]
 fn s07_app_an_answer_that_is_not_quite_one_is_alive_and_forwarded() {
-    // A message that does not match is a message like any other: the engine sees data, and no beat.
+    // A message that does not match is an ordinary message: the engine records data, and no heartbeat.
     let mut rig = Rig::new(app());
     for _ in 0..8 {
         let asked = rig.run_to_question();
@@ -283,7 +281,7 @@ fn s12_app_answers_that_were_asked_for_are_no_flood() {
 
 #[test]
 fn s23_app_a_hung_page_whose_browser_answers_pings_is_gone_in_app_mode() {
-    // The app pings beside, and all its pongs come.
+    // The app sends pings as well, and all its pongs arrive.
     for app_pings in [false, true] {
         let mut rig = Rig::new(app()).kernel(|_, written| written).page(5 * MS);
         rig.run(300 * SECOND);
@@ -302,7 +300,7 @@ fn s23_app_a_hung_page_whose_browser_answers_pings_is_gone_in_app_mode() {
 
 #[test]
 fn s23_app_a_pong_is_no_answer_to_a_question_that_has_not_left() {
-    // The question is behind a write that is stuck in part, while pongs come for pings that went before it.
+    // The probe is behind a partly written frame, while pongs arrive for earlier pings.
     let mut rig = Rig::new(app());
     rig.run_to_question();
     rig.arrives(rig.elapsed() + MS, Inbound::Beat);
@@ -374,7 +372,7 @@ fn s44_app_a_message_that_stays_open_lets_a_ping_through_whose_pong_counts() {
     assert!(rig.asked.len() >= 3, "the next probes are questions again: {:?}", rig.asked);
     assert!(fates(&rig).iter().all(|fate| *fate == Swallow), "{:?}", rig.beats);
 
-    // Of a page that hangs then only the network process goes on to answer.
+    // Only the network process of a hung page continues to answer.
     rig.page = None;
     rig.arrives(rig.elapsed() + MS, Inbound::Pong(b"stray".to_vec()));
     let hung = rig.elapsed();
@@ -389,7 +387,7 @@ fn s44_app_one_ping_in_place_of_a_question_is_one_sign_of_life_and_no_more() {
     let pinged = rig.run_to_ping();
     rig.run(pinged + SECOND);
     rig.gap = Gap::Message;
-    // Pongs to pings of the app, which say nothing of the page.
+    // Pongs to pings of the app, which prove nothing about the page.
     while rig.end.is_none() && rig.elapsed() < pinged + 100 * SECOND {
         rig.app_ping(b"app");
         rig.run(rig.elapsed() + SECOND);
@@ -405,7 +403,7 @@ fn s44_app_a_dead_client_is_found_although_a_message_stays_open() {
         rig.gap = Gap::Frame;
         rig.arrives(10 * SECOND, Inbound::Frame);
         rig.run(1000 * SECOND);
-        // Each probe waits for room for a window, and then for its pong.
+        // Each probe waits one window for a gap, and then for its pong.
         let bound = 10 * SECOND + 25 * SECOND + max_missed * 40 * SECOND;
         rig.assert_ended(Verdict::Timeout, bound - 13 * SECOND, bound);
         assert_eq!(rig.pings.len(), max_missed as usize);
@@ -414,7 +412,7 @@ fn s44_app_a_dead_client_is_found_although_a_message_stays_open() {
 
 #[test]
 fn s44_app_a_word_of_the_client_does_not_keep_a_waiting_question_waiting_for_minutes() {
-    // Inside a frame of a message; the client speaks once more and is gone. Nothing else moves.
+    // Inside a frame of a message; the client sends once more and is dead. Nothing else moves.
     let mut rig = Rig::new(app());
     rig.gap = Gap::Frame;
     rig.boundary = false;
@@ -443,7 +441,7 @@ fn s46_app_a_pong_behind_a_lapsed_question_is_taken_for_its_answer_once() {
 #[test]
 fn s46_app_a_pong_long_after_a_question_was_skipped_is_the_clients_own() {
     let mut rig = Rig::new(app());
-    // The client skips one question, answers the next ones, and says the word by itself an hour later.
+    // The client skips one probe, answers the next ones, and sends the same message on its own an hour later.
     rig.run_to_question();
     rig.arrives(rig.elapsed() + SECOND, Inbound::Frame);
     rig.run(rig.elapsed() + 2 * SECOND);
@@ -463,7 +461,7 @@ fn s45_app_answers_behind_a_long_upload_or_a_slow_app_are_in_wire_order_still() 
         let mut rig = Rig::new(app());
         let asked = rig.run_to_question();
         rig.app_asks();
-        // One frame that lasts, or a client that is not read; its answers wait behind that.
+        // One long frame, or a client that is not read; its answers wait behind that.
         if app_is_slow {
             rig.pause();
         } else {

@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! The engine against its semantics, with invented instants.
+//! Tests of the engine's semantics, with arbitrary instants.
 
 mod answered;
 mod asked;
@@ -23,52 +21,52 @@ use crate::heartbeat::{BeatFate, Builtin, ClientPing, Due, PingFate, PongFate, P
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-/// The default `write_stall`, after which death must be noticed within one look more.
+/// The default `write_stall`; a dead path must be detected within one further check.
 const WRITE_STALL: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(5_625);
 
-/// The defaults, with every delay but the first exact.
+/// Returns the default policy, with every delay but the first exact.
 fn exact() -> Policy {
     Policy { jitter: 0.0, ..Policy::default() }
 }
 
-/// A read in which there was data.
+/// Returns a read that contains data.
 fn seen(ended_frame: bool, inside_frame: bool) -> Seen {
     Seen { data: true, ended_frame, inside_frame }
 }
 
-/// A text `ping` that a text `pong` answers, with the proxy in `role`.
+/// Returns a policy with a text `ping` answered by a text `pong`, with the proxy in `role`.
 fn express(role: Role) -> Policy {
     Policy { mode: Builtin::ExpressText.mode(role), ..exact() }
 }
 
-/// A protocol that the proxy watches, in which `proof` tells that a client is alive.
+/// Returns a policy for a protocol that the proxy observes, with `proof` as the proof of life.
 fn watched(proof: Proof) -> Policy {
     let profile = Profile { proof, ..Builtin::EngineIo.profile(Role::Passive) };
     Policy { mode: Mode::Passive(Arc::new(profile)), ..exact() }
 }
 
-/// What the client's socket gives to read.
+/// An item to be read from the client's socket.
 #[derive(Clone, Debug)]
 enum Inbound {
-    /// Part of a TLS record or of an HTTP/2 DATA frame that goes on: nothing to read yet.
+    /// Part of an unfinished TLS record or HTTP/2 DATA frame: nothing to read yet.
     Partial,
-    /// Part of a frame that goes on.
+    /// Part of an unfinished frame.
     Inside,
-    /// The end of a frame, and nothing behind it.
+    /// The end of a frame, without further bytes.
     Frame,
     /// The end of a frame, and the beginning of the next.
     FrameAndMore,
     Pong(Vec<u8>),
-    /// The message that the profile expects of the client.
+    /// The message that the profile expects from the client.
     Beat,
 }
 
-/// What the kernel has seen acknowledged: of the time since the beginning and the bytes written so far.
+/// The bytes acknowledged by the kernel, from the elapsed time and the bytes written so far.
 type Acked = Box<dyn Fn(Duration, u64) -> u64>;
 
-/// Drives an engine as the relay does: reads first, then the timer, then probes at a frame boundary. The timer is
-/// armed lazily, so a deadline that moves earlier by a read is missed here as it would be there.
+/// A driver of the engine in the order of the relay: reads first, then the timer, then probes at a frame boundary. The
+/// timer is armed lazily, so a deadline moved earlier by a read is missed here as it would be there.
 struct Rig {
     base: Instant,
     now: Instant,
@@ -76,23 +74,23 @@ struct Rig {
     timer: Option<Instant>,
     /// Bytes of the client with their time of arrival.
     socket: VecDeque<(Instant, Inbound)>,
-    /// Whether the client is read; not so while the app is slow.
+    /// False while the client is not read because the app is slow.
     reading: bool,
-    /// Whether the outbound stream stands at a frame boundary and the socket takes bytes.
+    /// True if the outbound stream is at a frame boundary and the socket accepts bytes.
     boundary: bool,
     written: u64,
     acked: Option<Acked>,
-    /// Whether the outbound stream, where it stands at a boundary, stands between two messages.
+    /// The kind of the outbound stream's gap, at a boundary.
     gap: Gap,
-    /// How long after a ping the client's pong arrives; `None`: it answers nothing.
+    /// The delay of the client's pong after a ping; `None` if it answers nothing.
     rtt: Option<Duration>,
-    /// How long after a question the answer of the client's page arrives; `None`: it is hung.
+    /// The delay of the page's answer after a probe message; `None` if the page hangs.
     page: Option<Duration>,
-    /// When the proxy's own questions went out, and the app's.
+    /// The times of the proxy's probe messages, and of the app's.
     asked: Vec<Duration>,
     app_asked: Vec<Duration>,
     beats: Vec<(Duration, BeatFate)>,
-    /// Every ping that went out, with its payload, the app's included.
+    /// Every ping sent, with its payload, the app's included.
     pings: Vec<(Duration, Vec<u8>)>,
     fates: Vec<(Duration, PongFate)>,
     end: Option<(Duration, Verdict)>,
@@ -131,19 +129,19 @@ impl Rig {
         }
     }
 
-    /// With a kernel behind the leg that tells what was acknowledged.
+    /// Adds a kernel that reports acknowledgements.
     fn kernel(mut self, acked: impl Fn(Duration, u64) -> u64 + 'static) -> Self {
         self.acked = Some(Box::new(acked));
         self
     }
 
-    /// With a client that answers each ping after `rtt`.
+    /// Adds a client that answers each ping after `rtt`.
     fn answering(mut self, rtt: Duration) -> Self {
         self.rtt = Some(rtt);
         self
     }
 
-    /// With a page that answers each question after `rtt`, and whose browser answers each ping at once.
+    /// Adds a page that answers each probe message after `rtt`, and a browser that answers each ping at once.
     fn page(mut self, rtt: Duration) -> Self {
         self.page = Some(rtt);
         self.answering(MS)
@@ -153,14 +151,14 @@ impl Rig {
         self.now - self.base
     }
 
-    /// Bytes that the client's socket will have at `at`.
+    /// Schedules bytes to arrive in the client's socket at `at`.
     fn arrives(&mut self, at: Duration, what: Inbound) {
         let at = self.base + at;
         let behind = self.socket.partition_point(|(earlier, _)| *earlier <= at);
         self.socket.insert(behind, (at, what));
     }
 
-    /// A frame of the client every `step` in `times`.
+    /// Schedules a client frame every `step` from `from` to `to`.
     fn frames(&mut self, mut from: Duration, to: Duration, step: Duration) {
         while from <= to {
             self.arrives(from, Inbound::Frame);
@@ -168,7 +166,7 @@ impl Rig {
         }
     }
 
-    /// Lets time pass, poll by poll, until `until` or the end of the session.
+    /// Advances the time, poll by poll, to `until` or the end of the session.
     fn run(&mut self, until: Duration) {
         let until = self.base + until;
         while self.end.is_none() {
@@ -186,7 +184,7 @@ impl Rig {
         }
     }
 
-    /// Lets time pass on a machine on which every timer fires `late`, until `until` or the end of the session.
+    /// Advances the time to `until` or the end of the session, with every timer `late`.
     fn run_late(&mut self, until: Duration, late: Duration) {
         let until = self.base + until;
         while self.end.is_none() {
@@ -201,7 +199,7 @@ impl Rig {
         }
     }
 
-    /// Lets time pass until a ping has gone out, and tells when.
+    /// Advances the time until a ping has been sent, and returns its time.
     fn run_to_ping(&mut self) -> Duration {
         let before = self.pings.len();
         while self.pings.len() == before {
@@ -212,7 +210,7 @@ impl Rig {
         self.elapsed()
     }
 
-    /// Lets time pass until a question of the proxy's own has gone out, and tells when.
+    /// Advances the time until the proxy has sent a probe message, and returns its time.
     fn run_to_question(&mut self) -> Duration {
         let before = self.asked.len();
         while self.asked.len() == before {
@@ -223,7 +221,7 @@ impl Rig {
         self.elapsed()
     }
 
-    /// The process is stopped for `pause`; then the relay is polled once.
+    /// Suspends the process for `pause`, then polls the relay once.
     fn stop(&mut self, pause: Duration) {
         self.now += pause;
         self.poll();
@@ -266,7 +264,7 @@ impl Rig {
                 self.rearm();
                 continue;
             }
-            // As in the relay, what a frame means is known before the read is over.
+            // As in the relay, the meaning of a frame is reported before the end of the read.
             match &inbound {
                 Inbound::Pong(payload) => {
                     let fate = self.engine.pong(payload, self.now);
@@ -313,14 +311,14 @@ impl Rig {
         self.rearm();
     }
 
-    /// A ping of the app goes through.
+    /// Relays a ping of the app.
     fn app_ping(&mut self, payload: &[u8]) {
         self.engine.app_ping(payload, self.now);
         self.ping_leaves(payload.to_vec());
         self.rearm();
     }
 
-    /// The app asks the client by itself.
+    /// Relays a probe message of the app.
     fn app_asks(&mut self) {
         self.app_speaks();
         self.engine.question(self.now);
@@ -329,7 +327,7 @@ impl Rig {
         self.rearm();
     }
 
-    /// The app says something.
+    /// Relays a message of the app.
     fn app_speaks(&mut self) {
         self.engine.app_spoke(self.now);
         self.rearm();
@@ -358,7 +356,7 @@ impl Rig {
         }
     }
 
-    /// The app takes no more, so the client is not read.
+    /// Stops reading the client, as the app accepts no more.
     fn pause(&mut self) {
         self.reading = false;
         self.engine.reads_paused(self.now);
@@ -372,14 +370,14 @@ impl Rig {
         self.poll();
     }
 
-    /// Bytes for the client wait: the socket takes no more, or took a part just now.
+    /// Records waiting bytes for the client: the socket is full, or has just accepted a part.
     fn block(&mut self) {
         self.boundary = false;
         self.engine.write_blocked(self.now);
         self.rearm();
     }
 
-    /// The app sends a part of one frame, `bytes` each `step`, until `until`, and the socket takes all of it.
+    /// Sends part of one app frame, `bytes` each `step`, until `until`; the socket accepts all of it.
     fn stream(&mut self, bytes: u64, step: Duration, until: Duration) {
         self.boundary = false;
         while self.end.is_none() && self.elapsed() < until {
@@ -388,8 +386,8 @@ impl Rig {
         }
     }
 
-    /// Lets time pass until the end of the session, with timers that fire a little late and bytes that the kernel is seen
-    /// to hold and that never come. Returns how often was looked.
+    /// Advances the time to the end of the session, with timers that fire a little late and bytes that the kernel holds
+    /// and that are never read. Returns the number of checks.
     fn looks_at_unread(&mut self, until: Duration) -> u32 {
         let mut looks = 0;
         while self.end.is_none() {
@@ -410,7 +408,7 @@ impl Rig {
         looks
     }
 
-    /// All bytes for the client are out, `more` of them since the last time.
+    /// Records that all bytes for the client have been written, `more` of them since the last time.
     fn clear(&mut self, more: u64) {
         self.boundary = true;
         self.written += more;
@@ -419,7 +417,7 @@ impl Rig {
         self.poll();
     }
 
-    /// The relay arms its timer anew when the deadline has moved earlier, and otherwise when the timer has fired.
+    /// Arms the timer again if the deadline has moved earlier, or if the timer has fired, as the relay does.
     fn rearm(&mut self) {
         self.timer = earliest([self.timer, self.engine.poll_deadline()]);
     }
@@ -429,7 +427,7 @@ impl Rig {
         assert_eq!(self.end, None, "a live client was torn down: {:?}", self.engine);
     }
 
-    /// The session ended for `verdict`, not before `from` and not after `to`.
+    /// Asserts that the session ended with `verdict`, not before `from` and not after `to`.
     #[track_caller]
     fn assert_ended(&self, verdict: Verdict, from: Duration, to: Duration) {
         let Some((at, why)) = self.end else { panic!("still open at {:?}: {:?}", self.elapsed(), self.engine) };

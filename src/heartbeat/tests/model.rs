@@ -1,7 +1,6 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Random schedules against a small model of a client, its network, the app, and a process that may be stopped:
-//! a live client is never torn down, a dead one always, within its bound. In each mode, and for each proof of life.
+//! Tests of random schedules against a small model of a client, its network, the app, and a process that may be
+//! suspended: a live client is never torn down, a dead one always, within its bound, in each mode and for each proof of
+//! life.
 
 mod bound;
 mod scenario;
@@ -37,12 +36,12 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 fn event(policy: &Policy, way: Way) -> impl Strategy<Value = Event> + use<> {
-    // Where bytes alone are no life, a client can prove its own only between frames.
+    // If bytes alone are no sign of life, a client can prove that it is alive only between frames.
     let upload = match policy.liveness {
         Liveness::AnyBytes => 2..200,
         Liveness::AnyFrame | Liveness::PongOnly => 1..policy.timeout.as_secs() / 4 + 1,
     };
-    // No answer can go to the client inside a frame.
+    // No answer can be sent to the client inside a frame.
     let waits = matches!(way, Way::Beats { waits: true, .. });
     let asked = way == Way::Asked;
     let may_skip = asked && policy.liveness != Liveness::PongOnly;
@@ -62,8 +61,8 @@ fn event(policy: &Policy, way: Way) -> impl Strategy<Value = Event> + use<> {
     ]
 }
 
-/// A way to be alive, the mode and the window that ask for it, and a round trip. A client beats often enough to be in
-/// time although its beats and what they wait for are on their way.
+/// Generates a proof of life, the mode and window that require it, and a round trip. A client beats often enough to be
+/// in time despite the latency of its heartbeats and of the messages that trigger them.
 fn spoken(policy: &Policy) -> impl Strategy<Value = (Way, Mode, Option<Duration>, Duration)> + use<> {
     let timeout = policy.timeout.as_secs();
     let asked = seconds(0..timeout / 2).prop_map(|rtt| (Way::Asked, Builtin::ExpressText.mode(Role::App), None, rtt));
@@ -107,7 +106,7 @@ fn schedule(
         .prop_map(|(way, policy, seed, kernel, rtt, events)| Scenario { way, policy, seed, kernel, rtt, events })
 }
 
-/// The same schedules in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
+/// Returns the configuration for the same schedules in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if config.rng_seed == RngSeed::Random {

@@ -1,20 +1,18 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! What freezes a deadline, in each mode in which messages are the heartbeat: a slow app, a slow way to the client, a
-//! stopped process, bytes that wait to be read.
+//! Tests of the conditions that freeze a deadline, in each mode with message heartbeats: a slow app, a slow path to the
+//! client, a suspended process, unread bytes.
 
 use super::*;
 
-/// A way to be alive, what its client has to do, and how long it may be silent at most.
+/// A proof of life, with the app's part in it and the maximum silence of the client.
 struct Way {
     name: &'static str,
     policy: Policy,
-    /// The app asks, or speaks, at the beginning, and whenever it is told to.
+    /// Sends the app's probe or message, at the beginning and when called again.
     app: fn(&mut Rig),
     window: Duration,
 }
 
-/// Every way, with its clock running from the beginning of the session.
+/// Returns every proof of life, with its clock running from the beginning of the session.
 fn ways() -> Vec<Way> {
     const WINDOW: Duration = Duration::from_secs(90);
     let way = |name, policy, app, window| Way { name, policy, app, window };
@@ -31,7 +29,7 @@ fn ways() -> Vec<Way> {
 }
 
 impl Way {
-    /// A session whose clock runs, and since when.
+    /// Starts a session and its clock; returns the start of the clock.
     fn begin(&self) -> (Rig, Duration) {
         let mut rig = Rig::new(self.policy.clone()).kernel(|_, written| written);
         (self.app)(&mut rig);
@@ -208,7 +206,7 @@ fn s31_unread_bytes_that_are_never_read_are_bounded() {
 
 #[test]
 fn s21_what_is_still_on_its_way_to_the_client_needs_no_answer_yet() {
-    // The app's words, or the proxy's, are behind a backlog that moves, longer than any window.
+    // The message of the app, or of the proxy, is behind a moving backlog for longer than any window.
     for way in ways() {
         let (mut rig, since) = way.begin();
         for second in 1..=200 {
@@ -235,7 +233,7 @@ fn s22_a_way_that_is_stuck_is_gone_within_write_stall() {
         rig.block();
         rig.frames(since + SECOND, since + 200 * SECOND, SECOND);
         rig.run(since + 200 * SECOND);
-        // The first look is where acknowledgements are counted from.
+        // Acknowledgements are counted from the first check.
         rig.assert_ended(Verdict::SlowReader, since + WRITE_STALL, since + WRITE_STALL + 2 * LOOK);
     }
 }

@@ -1,11 +1,9 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Bytes of the client that have left the socket and are no readable frame yet.
+//! Tests of client bytes that have left the socket and form no readable frame yet.
 
 use super::messages::{answer, app};
 use super::*;
 
-/// The client sends one record, a piece each `step`.
+/// Schedules one record of the client, a part each `step`.
 fn record(rig: &mut Rig, mut from: Duration, to: Duration, step: Duration) {
     while from <= to {
         rig.arrives(from, Inbound::Partial);
@@ -49,7 +47,7 @@ fn s56_an_unfinished_record_is_an_unfinished_frame_for_frame_max_time() {
 
 #[test]
 fn s56_the_frame_in_a_record_began_with_the_record() {
-    // The record is complete after 100 s, and the frame in it goes on in whole records.
+    // The record is complete after 100 s, and the frame in it continues in whole records.
     let mut rig = Rig::new(exact()).kernel(|_, written| written);
     record(&mut rig, 3 * SECOND, 100 * SECOND, SECOND);
     for second in 101..1000 {
@@ -89,7 +87,7 @@ fn s56_the_same_bytes_reported_again_are_no_new_sign_of_life() {
 
 #[test]
 fn s56_a_record_that_had_nothing_to_read_leaves_no_frame_behind() {
-    // As a key update does; the client goes on to say nothing where it need not.
+    // As a key update does; the client then sends nothing, and need not.
     let mut rig = Rig::new(watched(Proof::SpeaksWhenSpokenTo(30 * SECOND)));
     rig.arrives(SECOND, Inbound::Partial);
     rig.run(2 * SECOND);
@@ -97,7 +95,7 @@ fn s56_a_record_that_had_nothing_to_read_leaves_no_frame_behind() {
     rig.run(3600 * SECOND);
     rig.assert_alive();
 
-    // One that ends while a frame is under way ends nothing else.
+    // A record that ends while a frame is in progress does not end the frame.
     let mut rig = Rig::new(exact());
     rig.arrives(SECOND, Inbound::Inside);
     record(&mut rig, 2 * SECOND, 1000 * SECOND, SECOND);
@@ -112,7 +110,7 @@ fn s56_bytes_that_arrived_before_the_probe_left_are_no_answer_to_it() {
     let mut rig = Rig::new(exact());
     let pinged = rig.run_to_ping();
     rig.run(pinged + SECOND);
-    // Noticed only now: the task was late.
+    // Detected only now: the task was late.
     rig.engine.partial(rig.base + pinged - MS);
     rig.rearm();
     rig.run(pinged + 1000 * SECOND);

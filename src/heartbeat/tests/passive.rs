@@ -1,13 +1,11 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Heartbeats that are only watched: each proof of life, and proofs that change in mid-session.
+//! Tests of heartbeats that are only observed: each proof of life, and changes of it during a session.
 
 use super::*;
 use crate::heartbeat::{Matching, Pattern};
 
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// Lets `step` after `step` pass until `until`, with the app speaking each time.
+/// Advances by `step` until `until`, with a message of the app each time.
 fn app_talks(rig: &mut Rig, until: Duration, step: Duration) {
     while rig.end.is_none() && rig.elapsed() < until {
         rig.app_speaks();
@@ -39,7 +37,7 @@ fn a_client_that_does_not_answer_its_app_is_gone_a_timeout_after_the_question() 
     rig.run(rig.elapsed() + 24 * SECOND);
     rig.app_asks();
     let asked = rig.elapsed();
-    // The browser still answers pings, and the app asks again and again.
+    // The browser still answers pings, and the app probes again and again.
     for second in 1..100 {
         rig.app_ping(b"app");
         rig.app_asks();
@@ -102,12 +100,12 @@ fn a_client_that_beats_when_spoken_to_is_not_missed_while_its_app_is_frozen() {
     let mut rig = Rig::new(watched(Proof::SpeaksWhenSpokenTo(WINDOW)));
     rig.run(3600 * SECOND);
     rig.assert_alive();
-    // The app thaws; its client answers, and is left alone again while nothing is said to it.
+    // The app resumes; its client answers, and need not send anything while the app sends nothing.
     rig.app_speaks();
     rig.arrives(rig.elapsed() + 29 * SECOND, Inbound::Frame);
     rig.run(rig.elapsed() + 3600 * SECOND);
     rig.assert_alive();
-    // The clock is that of the first word that went unanswered.
+    // The clock starts with the first unanswered message.
     let spoken = rig.elapsed();
     app_talks(&mut rig, spoken + 100 * SECOND, 7 * SECOND);
     rig.assert_ended(Verdict::Timeout, spoken + WINDOW, spoken + WINDOW);
@@ -171,7 +169,7 @@ fn the_window_of_the_configuration_overrules_the_handshake() {
     }
 }
 
-/// `policy` with a message that has to pass before its profile comes into force.
+/// Returns `policy` with a message that must pass before its profile is in force.
 fn late(mode: &Mode) -> Policy {
     let profile = mode.profile().expect("a mode with a profile");
     let start = Pattern::new(crate::ws::Opcode::TEXT, b"hello", Matching::Exact).expect("a valid pattern");
@@ -225,8 +223,8 @@ fn once_it_has_started_the_profile_is_what_counts() {
 
 #[test]
 fn a_start_forgives_whatever_ping_is_outstanding_the_apps_too() {
-    // The app pings and says hello in one breath: its ping is on its way out when the profile comes into force, and
-    // the pong to it is no life any more. The client lives, and has nothing to say.
+    // The app sends a ping and the start message together: the ping is in flight when the profile comes into force, and
+    // its pong is no sign of life any more. The client is alive and need not send anything.
     for (policy, until) in [(express(Role::App), 25 * SECOND), (watched(Proof::Answers), 3600 * SECOND)] {
         let mut rig = Rig::new(late(&policy.mode));
         rig.run(5 * SECOND);
@@ -258,7 +256,7 @@ fn a_start_in_the_middle_of_a_long_window_makes_nothing_overdue() {
 
 #[test]
 fn what_cannot_be_read_may_be_what_was_waited_for() {
-    // Compressed with context takeover: under pong_only the content would count, and is not known.
+    // Compressed with context takeover: under pong_only the content would count, and is unknown.
     for proof in [Proof::Answers, Proof::Speaks(WINDOW), Proof::SpeaksWhenQuiet(WINDOW)] {
         let mut rig = Rig::new(Policy { liveness: Liveness::PongOnly, ..watched(proof) });
         for _ in 0..10 {

@@ -1,10 +1,8 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Every setting has an effect, and the effect that it names.
+//! Tests that every setting has its documented effect.
 
 use super::*;
 
-/// How long after its last byte a client that dies is gone.
+/// Returns the time from a dying client's last byte to its teardown.
 fn gone(policy: Policy) -> Duration {
     let mut rig = Rig::new(policy).answering(MS);
     let last_byte = rig.run_to_ping() + SECOND;
@@ -161,7 +159,7 @@ fn max_deferral_caps_a_pause() {
 
 #[test]
 fn max_deferral_does_not_add_pauses_up_that_end_because_the_app_takes_bytes() {
-    // One frame of a client that lives, taken by an app that is slow and moves; no byte of it counts as life.
+    // One frame of a live client, accepted by an app that is slow and progresses; no byte of it is a sign of life.
     for liveness in [Liveness::AnyFrame, Liveness::PongOnly] {
         let mut rig = Rig::new(Policy { liveness, ..exact() });
         let pinged = rig.run_to_ping();
@@ -173,7 +171,7 @@ fn max_deferral_does_not_add_pauses_up_that_end_because_the_app_takes_bytes() {
             rig.run(rig.elapsed() + 500 * MS);
             assert_eq!(rig.end, None, "{liveness:?}: {:?}", rig.engine);
         }
-        // It has been read for 10 s of the 810; silence from here on uses up the rest of its window.
+        // The client has been read for 10 s of the 810; silence from here uses up the rest of its window.
         rig.run(rig.elapsed() + 1000 * SECOND);
         let end = pinged + 800 * SECOND + 20 * SECOND;
         rig.assert_ended(Verdict::Timeout, end, end);

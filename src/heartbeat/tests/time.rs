@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! Storms, stopped processes, clocks and the bounds of time.
+//! Tests of reconnect storms, suspended processes, clocks and time bounds.
 
 use super::*;
 
@@ -25,7 +23,7 @@ fn s27_a_reconnect_storm_never_beats_in_step() {
 
 #[test]
 fn s28_a_proxy_stopped_for_a_minute_tears_nobody_down() {
-    // Stopped at every moment of a heartbeat; the pongs were buffered meanwhile.
+    // Suspended at every moment of a heartbeat; the pongs were buffered meanwhile.
     for tenth in 0..600 {
         let mut rig = Rig::new(Policy::default()).answering(100 * MS);
         rig.run(tenth * 100 * MS);
@@ -38,7 +36,7 @@ fn s28_a_proxy_stopped_for_a_minute_tears_nobody_down() {
 
 #[test]
 fn s28_after_the_stop_a_probe_gets_one_fresh_timeout() {
-    // The whole host stood still, so no pong waits: it comes on the way back, late but within a timeout.
+    // The whole host was suspended, so no pong is waiting: it arrives after the stop, late but within a timeout.
     for late in [MS, 19 * SECOND] {
         let mut rig = Rig::new(exact()).kernel(|_, written| written);
         let pinged = rig.run_to_ping();
@@ -102,8 +100,8 @@ fn s28_a_stop_while_writes_are_stuck_is_not_the_clients_fault() {
     rig.assert_ended(Verdict::SlowReader, 110 * SECOND, 110 * SECOND + WRITE_STALL + LOOK);
 }
 
-/// A rig with a client in the middle of a frame that has two of its thirty seconds left, and whose process was then
-/// stopped for a minute; and when it went on.
+/// Returns a rig suspended for a minute with a client in the middle of a frame that has two of its thirty seconds left,
+/// and the time of its resumption.
 fn stopped_inside_a_frame() -> (Rig, Duration) {
     let mut rig = Rig::new(Policy { frame_max_time: 30 * SECOND, ..exact() });
     for second in 0..=28 {
@@ -132,7 +130,7 @@ fn s77_a_frame_whose_rest_lies_unread_when_its_time_ends_is_read_first_and_once(
             rig.arrives(second * SECOND, Inbound::Inside);
         }
         rig.run(29 * SECOND);
-        // A stop that is too short to be seen as one: the timer fires before the socket is read.
+        // A stop too short to be detected as one: the timer fires before the socket is read.
         rig.now = rig.base + 30 * SECOND;
         assert_eq!(rig.engine.handle_timeout(rig.now), Due::Look);
         let delivery = Delivery { acked: rig.written, unread: true };
@@ -175,7 +173,7 @@ fn s60_on_a_machine_whose_timers_are_always_late_a_dead_client_is_gone_in_time()
         rig.rtt = None;
         let last = rig.fates.last().expect("it answered").0;
         rig.run_late(100 * SECOND, 3 * MS);
-        // One fresh window, and what the few timers of two windows were late.
+        // One fresh window, plus the lateness of the few timers of two windows.
         rig.assert_ended(Verdict::Timeout, last + 600 * MS, last + 900 * MS + 60 * MS);
     }
 }
@@ -273,7 +271,7 @@ fn the_bound_holds_whatever_the_ratio_of_interval_and_timeout() {
 
 #[test]
 fn a_slow_pong_is_no_sign_that_the_process_was_stopped() {
-    // A reader so slow that its pong comes after probe_when_busy; then its cable is pulled under a full queue.
+    // A reader so slow that its pong arrives after probe_when_busy; then its cable is pulled under a full queue.
     let mut rig = Rig::new(exact())
         .kernel(|at, written| if at < 150 * SECOND { at.as_secs() * 2000 } else { written.min(300_000) });
     rig.written = 300_000;
@@ -288,7 +286,7 @@ fn a_slow_pong_is_no_sign_that_the_process_was_stopped() {
     rig.assert_ended(Verdict::SlowReader, 150 * SECOND + WRITE_STALL, 151 * SECOND + WRITE_STALL + LOOK);
 }
 
-/// Lets the client be in the middle of a long frame from `from` on, and answer its pings only behind it.
+/// Puts the client in the middle of a long frame from `from`, with its ping answered only after the frame.
 fn long_frame(rig: &mut Rig, from: Duration) {
     for step in 0..40 {
         rig.arrives(from + step * 5 * SECOND, Inbound::Inside);
@@ -303,7 +301,8 @@ fn long_frame(rig: &mut Rig, from: Duration) {
 
 #[test]
 fn s28_a_frame_that_ended_in_a_stop_shows_nothing_about_the_ping_before_it() {
-    // Without a kernel to ask: a client that ends one frame long after a ping and begins another could have answered.
+    // Without kernel information: a client that ends one frame long after a ping and begins another could have
+    // answered.
     for stop in [25 * SECOND, 60 * SECOND, 200 * SECOND] {
         let mut rig = Rig::new(exact());
         let pinged = rig.run_to_ping();
@@ -327,7 +326,7 @@ fn s28_nor_does_one_that_ended_in_a_stop_behind_a_time_without_reads() {
     rig.arrives(pinged + 10 * SECOND, Inbound::Frame);
     rig.run(pinged + 27 * SECOND);
     rig.assert_alive();
-    // It could have answered from 28 s after its ping on, and no other deadline is near.
+    // The client could have answered from 28 s after its ping, and no other deadline is near.
     rig.arrives(pinged + 27 * SECOND, Inbound::Frame);
     rig.arrives(pinged + 27 * SECOND, Inbound::Inside);
     rig.stop(4 * SECOND);
@@ -339,7 +338,7 @@ fn s28_nor_does_one_that_ended_in_a_stop_behind_a_time_without_reads() {
 fn s77_a_stop_is_seen_although_what_is_read_after_it_moves_the_deadline() {
     let mut rig = Rig::new(Policy { frame_max_time: 30 * SECOND, ..exact() }).answering(100 * MS);
     let pinged = rig.run_to_ping();
-    // The timer is due just behind the beginning of the stop.
+    // The timer is due just after the beginning of the stop.
     for second in 0..50 {
         rig.arrives(pinged + 25 * SECOND + second * SECOND, Inbound::Inside);
     }
@@ -357,7 +356,7 @@ fn s28_the_late_answer_to_a_lapsed_question_may_lie_unread_in_a_stop() {
     rig.run_to_question();
     rig.run_to_question();
     let third = rig.run_to_question();
-    // What was stuck comes at once: the answers to the questions that count, and behind a stop that to the other one.
+    // The stuck answers arrive at once: those to the outstanding probes, and after a stop the one to the dropped probe.
     let counted = rig.engine.questions.counted();
     for answer in 0..counted {
         rig.arrives(third + SECOND + MS * u32::try_from(answer).expect("few"), Inbound::Beat);

@@ -4,29 +4,29 @@ use crate::heartbeat::UpstreamPolicy;
 const SECOND: Duration = Duration::from_secs(1);
 const MISSED: &str = "missed";
 
-/// Sessions through which a ping can leave, as far as the registry knows.
+/// Sessions through which a ping can be sent, according to the registry.
 const SOME: ProbeSessions = ProbeSessions { any: true, pinged: true };
 const NONE: ProbeSessions = ProbeSessions { any: false, pinged: false };
 
-/// How the app takes a health check.
+/// The behaviour of the app in a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum App {
     Answers,
     Refuses,
-    /// Its kernel accepts, and that is all.
+    /// The kernel accepts the connection, and nothing else happens.
     Frozen,
-    /// The proxy has no port or descriptor left for it.
+    /// The proxy has no port or descriptor left for the check.
     Short,
 }
 
-/// A watch that is looked at when it wants to be, in front of an app in its sessions and one out of band.
+/// A driver of a monitor, with an app reached through its sessions and by health checks.
 struct Rig {
     base: Instant,
     now: Instant,
     pulse: UpstreamPulse,
     watch: Watch,
     sessions: ProbeSessions,
-    /// Whether a ping leaves, and is answered.
+    /// True if a ping can be written, and true if it is answered.
     ping: (bool, bool),
     app: App,
     /// The ticks, each with its second.
@@ -34,13 +34,13 @@ struct Rig {
 }
 
 impl Rig {
-    /// An app that was reached and is quiet.
+    /// Creates a rig with an app that was reached and is silent.
     fn listening(sessions: ProbeSessions) -> Self {
         let base = crate::any_instant();
         Self::with(UpstreamPulse::new(base), UpstreamPolicy::default(), base, sessions)
     }
 
-    /// An app that was not reached yet.
+    /// Creates a rig with an app that was not reached yet.
     fn unreached(app: App) -> Self {
         let base = crate::any_instant();
         Self { app, ..Self::with(UpstreamPulse::unreached(base), UpstreamPolicy::default(), base, NONE) }
@@ -51,7 +51,7 @@ impl Rig {
         Self { base, now: base, pulse, watch, sessions, ping: (true, true), app: App::Answers, seen: Vec::new() }
     }
 
-    /// Runs until `seconds` after the begin, as the driver does.
+    /// Runs to `seconds` after the beginning, as the driver does.
     fn run(&mut self, seconds: u64) -> &mut Self {
         let end = self.base + SECOND * u32::try_from(seconds).expect("a short run");
         while self.now <= end {
@@ -124,7 +124,7 @@ impl Rig {
         self.seen.push(((self.now - self.base).as_secs(), word.into()));
     }
 
-    /// What was seen but for pings and checks, with its second.
+    /// Returns the ticks except pings and checks, with their seconds.
     fn verdicts(&self) -> Vec<(u64, &str)> {
         let asked = |word: &str| matches!(word, "ping" | "connect" | "request");
         self.seen.iter().map(|(at, word)| (*at, word.as_str())).filter(|(_, word)| !asked(word)).collect()
@@ -170,7 +170,7 @@ fn an_app_that_is_heard_again_recovers_with_its_sessions() {
 
 #[test]
 fn s58_pongs_that_are_missing_do_not_count_against_an_app_that_answers_requests() {
-    // The handler of a session does not read, or what it sent before stands in front of its pong.
+    // The handler of a session does not read, or earlier data is in front of its pong.
     let mut rig = Rig::listening(SOME);
     rig.ping = (true, false);
     rig.run(600);
@@ -178,7 +178,7 @@ fn s58_pongs_that_are_missing_do_not_count_against_an_app_that_answers_requests(
     let (pings, requests) = (rig.seconds_of("ping").len(), rig.seconds_of("request").len());
     assert!(rig.is_ready() && pings >= 20 && requests == pings, "one beside each: {:?}", rig.seen);
 
-    // Where no request is to be sent, a connection says nothing, and the pong decides.
+    // Without requests, a connection proves nothing, and the pong decides.
     let mut rig = Rig::listening(SOME);
     rig.watch = Watch::new(UpstreamPolicy::default(), rig.base, &rig.pulse).without_requests();
     rig.ping = (true, false);
@@ -218,7 +218,7 @@ fn a_suspended_proxy_does_not_count_against_the_app() {
         (rig.ping, rig.app) = ((true, false), App::Frozen);
         rig.run(20);
         assert_eq!(rig.verdicts(), []);
-        // Stopped for five minutes while an answer is expected; it comes nine seconds after.
+        // Suspended for five minutes while an answer is expected; it arrives nine seconds after.
         rig.now += 300 * SECOND;
         rig.run(328);
         assert_eq!(rig.verdicts(), [], "a fresh timeout: {:?}", rig.seen);
@@ -233,7 +233,7 @@ fn s58_no_ping_can_leave_then_a_frozen_app_is_found_by_a_request_within_the_boun
     let mut rig = Rig::listening(SOME);
     (rig.ping, rig.app) = ((false, false), App::Frozen);
     rig.run(300);
-    // 15 s + 10 s, and half a second for a ping to leave.
+    // 15 s + 10 s, and half a second for a ping to be written.
     assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent"), (60, "given up")], "{:?}", rig.seen);
     let requests = rig.seconds_of("request");
     assert_eq!(requests[0], 15, "{requests:?}");
@@ -282,7 +282,7 @@ fn s58_an_app_that_was_never_there_is_not_ready_until_it_answers() {
     assert!(!rig.is_ready());
     rig.run(60);
     assert_eq!(rig.verdicts(), [(0, "unready: refused")], "once: {:?}", rig.seen);
-    // It takes connections, and does not answer yet.
+    // The app accepts connections, and does not answer yet.
     rig.app = App::Frozen;
     rig.run(90);
     assert!(!rig.is_ready());
@@ -329,7 +329,7 @@ fn s58_a_refused_connect_makes_it_unready_at_once_and_the_next_connect_ready() {
         connects.sort_unstable();
         let paused = connects.windows(2).all(|pair| (1..=2).contains(&(pair[1] - pair[0])));
         assert!(connects.len() > 100 && paused, "it is found to be back within a second or two: {connects:?}");
-        // A client gets through before the watch does.
+        // A client connects before the monitor does.
         assert!(rig.pulse.connected(ConnectOutcome::Opened), "the watch shall look");
         rig.look();
         assert!(rig.is_ready());
@@ -345,7 +345,7 @@ fn s58_a_connect_that_timed_out_is_cleared_by_a_response_alone() {
     rig.run(2);
     assert!(rig.pulse.connected(ConnectOutcome::Failed), "the watch shall look");
     rig.run(100);
-    // The sessions are heard all the time.
+    // The sessions show signs of life all the time.
     assert_eq!(rig.verdicts(), [(12, MISSED), (12, "unready: silent")], "{:?}", rig.seen);
     assert!(!rig.is_ready());
     rig.app = App::Answers;
@@ -366,7 +366,7 @@ fn s58_an_app_that_was_given_up_is_ready_when_it_answers_and_not_before() {
     (rig.ping, rig.app) = ((true, false), App::Frozen);
     rig.run(61);
     rig.sessions = NONE;
-    // What it had sent before it froze.
+    // Bytes that the app had sent before it froze.
     rig.pulse.heard(rig.now);
     rig.run(200);
     assert!(!rig.is_ready());
@@ -395,7 +395,7 @@ fn s58_pings_that_cannot_leave_go_to_one_session_after_the_other() {
 
 #[test]
 fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
-    // The first are shorter than what the configuration accepts.
+    // The first values are shorter than the configuration accepts.
     for [interval, timeout, give_up] in [[20, 20, 50], [100, 100, 1000]] {
         let [interval, timeout, give_up] = [interval, timeout, give_up].map(Duration::from_millis);
         let policy = UpstreamPolicy { interval: Some(interval), timeout, give_up };
@@ -408,7 +408,7 @@ fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
             rig.look();
             let pinged = rig.seen.len() > before;
             if pinged {
-                // The answer takes most of the time that it may.
+                // The answer takes most of the allowed time.
                 let answer = rig.now + timeout * 9 / 10;
                 let planned = rig.watch.next_look(rig.now, &rig.pulse, SOME);
                 rig.now = planned.min(answer);
@@ -443,7 +443,7 @@ fn s58_an_app_that_is_not_watched_stays_ready_and_its_outages_are_reported() {
     }
     let said: Vec<_> = rig.seen.iter().map(|(_, tick)| &**tick).collect();
     assert_eq!(said, ["unready: refused", "recovered", "unready: refused", "recovered"], "{:?}", rig.seen);
-    // Connects that fail and succeed in turn.
+    // Connects that fail and succeed alternately.
     rig.seen.clear();
     for _ in 0..1000 {
         rig.pulse.connected(ConnectOutcome::Refused);

@@ -1,4 +1,4 @@
-//! The watch over one upstream process: its pings, its health checks, and whether it is ready.
+//! The liveness monitor of one upstream process: its pings, health checks and readiness.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,106 +6,106 @@ use std::time::{Duration, Instant};
 use super::UpstreamPulse;
 use crate::heartbeat::UpstreamPolicy;
 
-/// Lateness of a look that means that the proxy was stopped or starved; half the timeout where that is less. The app is
-/// given a fresh timeout then.
+/// The lateness of a tick from which the proxy counts as stopped or starved; half the timeout if that is less. The app
+/// then gets a fresh timeout.
 const STALL_GUARD: Duration = Duration::from_secs(2);
-/// The longest time between two looks while something is expected of the app.
+/// The maximum time between two ticks while an answer is expected.
 const LOOK_MAX: Duration = Duration::from_secs(1);
-/// The longest time that a ping may take to leave before no ping counts as able to.
+/// The maximum time for a ping to be written before pings count as impossible.
 const LEAVE_MAX: Duration = Duration::from_millis(500);
-/// The longest pause between two connects to an app that refuses them. It gets no request by them.
+/// The maximum pause between two connects to an app that refuses them. They send it no request.
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// The shortest time between two reports about an app that is not watched. Connects may fail and succeed in turn.
+/// The minimum time between two reports about an app without monitoring, as connects may fail and succeed alternately.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
-/// The time between two looks at such an app while nothing is reported about it.
+/// The time between two ticks for such an app while nothing is to be reported.
 const UNWATCHED_LOOK: Duration = Duration::from_secs(60);
 
-/// What the watch asks for when it is ticked.
+/// The action requested by a tick of the monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tick {
-    /// Nothing for now.
+    /// No action.
     Wait,
     /// Send one ping on one session, the next in turn.
     Probe,
-    /// Run a health check on a connection of its own; its result goes to [`Watch::checked`].
+    /// Run a health check on a connection of its own, and pass its result to [`Watch::checked`].
     Check(HealthCheck),
-    /// A ping or a health check went unanswered: the app counts as unresponsive. Its sessions are held.
+    /// A ping or a health check was not answered: the app counts as unresponsive. Its sessions are held.
     Missed {
-        /// Whether it was a health check.
+        /// True if it was a health check.
         by_check: bool,
     },
     /// The app has become unready, or its first check has failed. Returned once until [`Tick::Recovered`].
     Unready {
-        /// Whether it refuses connections; otherwise it does not answer.
+        /// True if it refuses connections; otherwise it does not answer.
         refused: bool,
-        /// How long it has been silent.
+        /// The duration of its silence.
         silent: Duration,
     },
     /// The app is ready again.
     Recovered,
     /// The app has been silent for `give_up`: its clients get Close 1012.
     GiveUp {
-        /// How long it has been silent.
+        /// The duration of its silence.
         silent: Duration,
     },
 }
 
-/// A health check of an app in doubt.
+/// The kind of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// Opens a connection: enough for an app that refused one.
+    /// Opens a connection, which suffices for an app that refused one.
     Connect,
-    /// Sends a request: the kernel of a frozen app accepts connections.
+    /// Sends a request, as the kernel of a frozen app accepts connections.
     Request,
 }
 
-/// The result of a health check. Its connect and its response have been recorded in the pulse before.
+/// The result of a health check. Its connect and its response have already been recorded in the [`UpstreamPulse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckResult {
-    /// A response, or an accepted connection where no request was sent.
+    /// A response, or an accepted connection if no request was sent.
     Passed,
     /// The app refuses connections.
     Refused,
-    /// No response, and none will come.
+    /// No response, and none can follow.
     Failed,
-    /// Not run, for a reason of the proxy's own.
+    /// Not run, for a reason within the proxy.
     Skipped,
 }
 
 /// The sessions through which the app can be probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSessions {
-    /// Whether there is any.
+    /// True if there is any.
     pub any: bool,
-    /// Whether the one that was pinged last is still there.
+    /// True if the one pinged last is still open.
     pub pinged: bool,
 }
 
-/// Watches one upstream process, from outside the sessions.
+/// The liveness monitor of one upstream process.
 #[derive(Debug)]
 pub struct Watch {
     policy: UpstreamPolicy,
-    /// Whether health checks are requests, which a frozen app does not answer.
+    /// True if health checks are requests, which a frozen app does not answer.
     sends_requests: bool,
     state: State,
     /// The time of the last [`Tick::Probe`].
     pinged: Option<Instant>,
-    /// The time from which on a failed connect keeps the app in doubt.
+    /// The time from which a failed connect keeps the app in doubt.
     suspect: Option<Instant>,
-    /// The check under way.
+    /// The check in progress.
     check: Option<Check>,
-    /// No request before.
+    /// The earliest time of the next request.
     next_request: Instant,
-    /// No connect before to an app that refuses them.
+    /// The earliest time of the next connect to an app that refuses them.
     next_connect: Instant,
-    /// Whether [`Tick::Unready`] has been returned since the last [`Tick::Recovered`].
+    /// True if [`Tick::Unready`] has been returned since the last [`Tick::Recovered`].
     reported: bool,
-    /// The time of the next look; a much later one means that the proxy was suspended.
+    /// The time of the next tick; a much later one indicates a suspension of the proxy.
     expected: Instant,
-    /// Silence before this is not counted.
+    /// The time before which silence is not counted.
     not_before: Instant,
-    /// No report before, where the policy turns the watch off.
+    /// The earliest time of the next report, if the policy turns monitoring off.
     next_report: Instant,
 }
 
@@ -119,18 +119,18 @@ struct Check {
 enum State {
     /// Not reached since the start.
     Unreached { tried: bool },
-    /// Nothing is expected.
+    /// No answer is expected.
     Listening,
     /// The answer to the ping of this time is expected.
     Pinged { at: Instant },
-    /// An answer has failed to come.
+    /// An answer is missing.
     Unresponsive { since: Instant, next_ping: Instant },
-    /// Its clients were sent away.
+    /// The clients of the app have been closed.
     GivenUp { since: Instant },
 }
 
 impl Watch {
-    /// A watch that begins at `now`, over the app that `pulse` is of.
+    /// Creates the monitor of the app with the state `pulse`, beginning at `now`.
     pub fn new(policy: UpstreamPolicy, now: Instant, pulse: &UpstreamPulse) -> Self {
         let state = if pulse.is_responsive() { State::Listening } else { State::Unreached { tried: false } };
         Self {
@@ -149,15 +149,15 @@ impl Watch {
         }
     }
 
-    /// The same watch where no request is to be sent: a check only connects, which says little of an app that is silent.
+    /// Disables requests: a check then only connects, which proves little about an app that is silent.
     #[must_use]
     pub fn without_requests(self) -> Self {
         Self { sends_requests: false, ..self }
     }
 
-    /// Looks at `pulse`, and leaves there whether the app is ready. To be called until it returns [`Tick::Wait`], then
-    /// again at [`Self::next_look`], when something has happened to the pulse, and when a check has ended. Where
-    /// the policy turns the watch off, it only reports whether connects are refused, and the app stays ready.
+    /// Evaluates `pulse`, and stores the readiness of the app in it. Must be called until it returns [`Tick::Wait`],
+    /// then again at [`Self::next_look`], when `pulse` has changed, and when a check has ended. If the policy turns
+    /// monitoring off, it only reports refused connects, and the app stays ready.
     pub fn tick(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Tick {
         let Some(interval) = self.policy.interval else { return self.unwatched(now, pulse) };
         let late = now.saturating_duration_since(self.expected);
@@ -168,13 +168,13 @@ impl Watch {
         if pulse.suspect.swap(false, Ordering::Relaxed) {
             self.suspect = Some(now);
         }
-        self.hear(pulse);
+        self.apply_signs_of_life(pulse);
         let tick = self.act(now, pulse, sessions, interval);
         pulse.ready.store(self.is_ready(pulse), Ordering::Relaxed);
         if tick == Tick::Wait { self.report(now, pulse) } else { tick }
     }
 
-    /// Takes the result of the check that [`Tick::Check`] started.
+    /// Records the result of the check requested by [`Tick::Check`].
     pub fn checked(&mut self, end: CheckResult, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Tick {
         let Some(check) = self.check.take() else { return Tick::Wait };
         match end {
@@ -183,18 +183,18 @@ impl Watch {
             CheckResult::Refused => {
                 // No request has reached the app.
                 self.next_request = self.next_request.min(self.next_connect);
-                // Without sessions a connect is enough to clear that, and there is nothing to give up.
+                // Without sessions a connect suffices to clear that, and there is nothing to give up.
                 if sessions.any { self.check_failed(check, now, pulse) } else { Tick::Wait }
             }
         }
     }
 
-    /// Whether the result of a check is expected.
+    /// Returns whether a check is in progress.
     pub fn is_checking(&self) -> bool {
         self.check.is_some()
     }
 
-    /// When to look again, if nothing happens before.
+    /// Returns the time of the next tick, if nothing happens before.
     pub fn next_look(&mut self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions) -> Instant {
         let Some(interval) = self.policy.interval else {
             let is_due = pulse.refused.load(Ordering::Relaxed) != self.reported;
@@ -221,7 +221,7 @@ impl Watch {
         self.expected
     }
 
-    /// Returns the tick for connects that have begun or ceased to be refused, of an app that is not watched.
+    /// Returns the tick for an app without monitoring whose connects have begun or ceased to be refused.
     fn unwatched(&mut self, now: Instant, pulse: &UpstreamPulse) -> Tick {
         let refused = pulse.refused.load(Ordering::Relaxed);
         if refused == self.reported || now < self.next_report {
@@ -237,7 +237,7 @@ impl Watch {
     }
 
     /// Applies signs of life.
-    fn hear(&mut self, pulse: &UpstreamPulse) {
+    fn apply_signs_of_life(&mut self, pulse: &UpstreamPulse) {
         let lives = match self.state {
             State::Unreached { .. } => pulse.answered_since(pulse.epoch),
             State::Listening => false,
@@ -270,9 +270,9 @@ impl Watch {
             State::Listening if sessions.any && silent >= interval => return self.ping(now),
             State::Pinged { at } => match pulse.probed_since(at) {
                 Some(left) if sessions.pinged && now >= self.due(left) => return self.miss(now, false),
-                // It is under way still, or was the ping of a session that is gone.
+                // Still in flight, or the ping of a session that is closed.
                 Some(_) => {}
-                // The session could not send it (it ended, or is inside a frame): the next one may.
+                // The session could not send it (it ended, or is inside a frame): try the next one.
                 None if sessions.any && now >= self.due(at) => return self.ping(now),
                 None => {}
             },
@@ -300,7 +300,7 @@ impl Watch {
         }
     }
 
-    /// Returns the next check that the doubt about the app needs, and its time.
+    /// Returns the next check required by the doubt about the app, with its time.
     fn next_check(
         &self,
         now: Instant,
@@ -312,7 +312,7 @@ impl Watch {
             self.needs_request(now, pulse, sessions, interval).then_some((self.next_request, HealthCheck::Request));
         let refused = pulse.refused.load(Ordering::Relaxed);
         let connect = refused.then_some((self.next_connect, HealthCheck::Connect));
-        // A request connects, too: where both are due, it is the one.
+        // A request also connects: if both are due, one request suffices.
         match (request, connect) {
             (Some((request, _)), Some((connect, _))) if request > now.max(connect) => {
                 Some((connect, HealthCheck::Connect))
@@ -321,12 +321,14 @@ impl Watch {
         }
     }
 
-    /// Whether the app is in doubt in a way that only a response clears: the kernel of a frozen app accepts connections.
+    /// Returns whether only a response can clear the doubt about the app: the kernel of a frozen app accepts
+    /// connections.
     fn needs_request(&self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions, interval: Duration) -> bool {
         let by_state = match self.state {
             State::Unreached { .. } | State::GivenUp { .. } => true,
             State::Listening => !sessions.any && self.silence(now, pulse) >= interval,
-            // A pong may be missing for a reason of its session: an app that answers a request meanwhile is no silent one.
+            // A pong may be missing for a reason within its session: an app that answers a request meanwhile is not
+            // silent.
             State::Pinged { at } => {
                 let is_slow = pulse.probed_since(at).is_some_and(|left| now >= self.asks_beside(left));
                 is_slow && self.sends_requests || !self.can_ping(now, pulse, sessions, interval)
@@ -336,7 +338,7 @@ impl Watch {
         by_state || self.suspect.is_some()
     }
 
-    /// Whether the last ping has left, or may still leave soon.
+    /// Returns whether the last ping has been written, or may still be soon.
     fn can_ping(&self, now: Instant, pulse: &UpstreamPulse, sessions: ProbeSessions, interval: Duration) -> bool {
         let Some(at) = self.pinged else { return false };
         sessions.any && sessions.pinged && (pulse.probed_since(at).is_some() || now < at + self.leave(interval))
@@ -349,7 +351,7 @@ impl Watch {
                 self.state = State::Unreached { tried: true };
                 Tick::Missed { by_check: true }
             }
-            // The failure of a mere connect leaves the app refused, and changes nothing else.
+            // A failed connect leaves the app refused, and changes nothing else.
             State::Listening | State::Pinged { .. }
                 if check.kind == HealthCheck::Request && !self.is_answered(check, pulse) =>
             {
@@ -359,7 +361,7 @@ impl Watch {
         }
     }
 
-    /// Whether a sign of life since `check` has cleared the doubt for which it was started.
+    /// Returns whether a sign of life since `check` has cleared the doubt for which it was started.
     fn is_answered(&self, check: Check, pulse: &UpstreamPulse) -> bool {
         match self.suspect {
             Some(_) => pulse.answered_since(check.at),
@@ -391,22 +393,22 @@ impl Watch {
         Tick::Wait
     }
 
-    /// The time between two looks while something is expected: a quarter of the shorter window.
+    /// Returns the time between two ticks while an answer is expected: a quarter of the shorter window.
     fn period(&self, interval: Duration) -> Duration {
         (interval.min(self.policy.timeout) / 4).min(LOOK_MAX)
     }
 
-    /// The time that a ping may take to leave.
+    /// Returns the maximum time for a ping to be written.
     fn leave(&self, interval: Duration) -> Duration {
         LEAVE_MAX.min(self.period(interval))
     }
 
-    /// When a ping that left at `left` has been without a pong for long enough to send a request beside it.
+    /// Returns the time from which a request is sent beside a ping written at `left` that is still without a pong.
     fn asks_beside(&self, left: Instant) -> Instant {
         left.max(self.not_before) + self.policy.timeout / 4
     }
 
-    /// When an answer is due to what left at `left`.
+    /// Returns the deadline of an answer to a ping or check sent at `left`.
     fn due(&self, left: Instant) -> Instant {
         left.max(self.not_before) + self.policy.timeout
     }

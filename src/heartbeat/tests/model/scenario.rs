@@ -1,6 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! What happens to a session of the model.
+//! The events of a session of the model.
 
 use super::*;
 
@@ -8,47 +6,48 @@ use super::*;
 pub(super) enum Event {
     /// The client sends a small frame.
     Speak,
-    /// The client sends one frame that lasts; it answers no ping meanwhile.
+    /// The client sends one frame for this long; it answers no ping meanwhile.
     Upload(Duration),
-    /// The client sends one TLS record that lasts, with a frame in it.
+    /// The client sends one TLS record for this long, with a frame in it.
     Record(Duration),
-    /// The app sends one frame for so long, no faster than the client reads.
+    /// The app sends one frame for this long, no faster than the client reads.
     Stream(Duration),
-    /// The app sends one frame of so many bytes.
+    /// The app sends one frame of this many bytes.
     Download(u64),
-    /// The client reads so many bytes a second only.
+    /// The client reads only this many bytes a second.
     ReadSlowly(u64, Duration),
-    /// The app takes nothing from the proxy.
+    /// The app accepts no data from the proxy.
     AppIsSlow(Duration),
     AppPings,
-    /// The app asks, or says something.
+    /// The app sends a probe message or another message.
     AppSpeaks,
     /// The app leaves a message open between two fragments.
     OpenMessage(Duration),
-    /// The client leaves the next question unanswered, and says something else.
+    /// The client leaves the next probe message unanswered, and sends something else.
     Skip,
-    /// The process is stopped.
+    /// The process is suspended.
     Stop(Duration),
 }
 
-/// What keeps a client of the model alive.
+/// The signs of life of a client of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Way {
-    /// Its pongs.
+    /// Pongs.
     Pings,
-    /// Its answers to the proxy's questions and the app's.
+    /// Answers to the probe messages of the proxy and the app.
     Asked,
-    /// Its answers to the app's questions, which come this often.
+    /// Answers to the app's probe messages, sent at this interval.
     Watched { asks: Duration },
-    /// It beats this often; `waits`: after the answer to the last beat has come.
+    /// Heartbeats at this interval; with `waits`, counted from the answer to the last one.
     Beats { every: Duration, waits: bool },
-    /// It beats when it has heard nothing for so long.
+    /// A heartbeat after this much silence from the app.
     BeatsWhenQuiet { after: Duration },
-    /// It beats so long after its last word, but only where it has been spoken to since, which happens this often.
+    /// A heartbeat this long after its last message, only if the app has sent something since, which it does at this
+    /// interval.
     BeatsWhenSpokenTo { after: Duration, spoken_to: Duration },
 }
 
-/// What is under way to the client.
+/// An item in flight to the client.
 #[derive(Clone, Debug)]
 pub(super) enum Cargo {
     Ping(Vec<u8>),
@@ -61,8 +60,8 @@ pub(super) enum Cargo {
 pub(super) enum Death {
     /// Nothing arrives any more, in either direction.
     CablePulled,
-    /// The kernel goes on acknowledging, nobody is behind it; but where messages are the heartbeat, a browser that
-    /// answers pings.
+    /// The kernel still acknowledges, but the program is dead; if messages are the heartbeat, the browser still answers
+    /// pings.
     Hung,
 }
 
@@ -73,6 +72,6 @@ pub(super) struct Scenario {
     pub(super) seed: u64,
     pub(super) kernel: bool,
     pub(super) rtt: Duration,
-    /// Each after its pause.
+    /// The events, each after its pause.
     pub(super) events: Vec<(Duration, Event)>,
 }

@@ -1,13 +1,11 @@
-//! Compiled under `#[cfg(test)]` only.
-//!
-//! A small model of a client, its network, the app, and a process that may be stopped.
+//! A small model of a client, its network, the app, and a process that may be suspended.
 
 use super::scenario::{Cargo, Death, Event, Scenario, Way};
 use super::*;
 
-/// The grain of the model's time, well under `stall_guard`.
+/// The resolution of the model's time, well under `stall_guard`.
 pub(super) const TICK: Duration = Duration::from_millis(250);
-/// A client's kernel opens its window for a whole segment, never for the last bytes of a backlog.
+/// The window of a client's kernel opens by whole segments, never for the last bytes of a backlog.
 const SEGMENT: u64 = 1460;
 const CHUNK: u64 = 64 << 10;
 const SEND_BUFFER: u64 = 256 << 10;
@@ -24,10 +22,10 @@ pub(super) struct World {
     // From the client.
     pub(super) socket: VecDeque<(Instant, Inbound)>,
     pub(super) uploading: Option<Instant>,
-    /// A part of that: of a frame, or of a record, which cannot be read before its end.
+    /// A part of the upload: of a frame, or of a record, which cannot be read before its end.
     pub(super) piece: Inbound,
     pub(super) unsent: Vec<Inbound>,
-    /// Whose questions the answers on their way belong to.
+    /// The origin of the probes that the answers in flight belong to.
     pub(super) answers: VecDeque<bool>,
     pub(super) skips: u32,
     pub(super) next_beat: Option<Instant>,
@@ -38,7 +36,7 @@ pub(super) struct World {
     // To the client.
     pub(super) frames: VecDeque<u64>,
     pub(super) frame_left: u64,
-    /// Frames that the app sends a little at a time, and until when the current one lasts.
+    /// Long app frames still to be sent, and the end of the current one.
     pub(super) streams: VecDeque<Duration>,
     pub(super) stream_until: Instant,
     pub(super) streamed: Instant,
@@ -53,10 +51,10 @@ pub(super) struct World {
     pub(super) acked: u64,
     pub(super) cargo: VecDeque<(u64, Cargo)>,
     pub(super) slow: Option<(u64, Instant)>,
-    // What the bound is made of.
+    // Inputs of the bound.
     pub(super) last_life: Instant,
     pub(super) last_word: Instant,
-    /// Answers to the proxy's questions that the app got, less answers to the app's that it did not get.
+    /// Answers to the proxy's probes that the app received, minus answers to the app's that it did not receive.
     pub(super) leaked: i32,
     pub(super) allowance: Duration,
     pub(super) stalled: bool,
@@ -150,13 +148,13 @@ impl World {
             Event::Upload(lasting) => (self.uploading, self.piece) = (Some(self.now + lasting), Inbound::Inside),
             Event::Record(_) if self.uploading.is_some() => {}
             Event::Record(lasting) => (self.uploading, self.piece) = (Some(self.now + lasting), Inbound::Partial),
-            // A reader that is too slow for it is a backlog.
+            // A reader too slow for it is a backlog.
             Event::Stream(_) if self.slow.is_some_and(|(_, until)| until > self.now) => {}
             Event::Stream(lasting) => self.streams.push_back(lasting),
             Event::ReadSlowly(..) if self.is_streaming() || !self.streams.is_empty() => {}
             Event::Download(bytes) => self.frames.push_back(bytes),
             Event::ReadSlowly(rate, lasting) => self.slow = Some((rate, self.now + lasting)),
-            // Not slower yet: the pause as a whole is to stay within max_deferral.
+            // No further slowdown: the pause as a whole must stay within max_deferral.
             Event::AppIsSlow(_) if self.paused => {}
             Event::AppIsSlow(lasting) => self.app_slow_until = self.now + lasting,
             Event::AppPings => self.app_pings += 1,
@@ -167,7 +165,7 @@ impl World {
         }
     }
 
-    /// The client sends something, if it can, and is not inside a frame.
+    /// Sends something from the client, if it is able to and not inside a frame.
     fn sends(&mut self, what: Inbound) {
         let browser = self.scenario.way != Way::Pings && matches!(what, Inbound::Pong(_));
         match self.death {
@@ -187,7 +185,7 @@ impl World {
         }
     }
 
-    /// The client beats by itself.
+    /// Sends the client's own heartbeat if it is due.
     fn beats(&mut self) {
         if self.next_beat.is_some_and(|at| at <= self.now) {
             self.next_beat = match self.scenario.way {
@@ -204,11 +202,11 @@ impl World {
         }
     }
 
-    /// Something has come through to the client.
+    /// Delivers an item to the client.
     fn receives(&mut self, cargo: Cargo) {
         match (cargo, self.scenario.way) {
             (Cargo::Ping(payload), _) => self.sends(Inbound::Pong(payload)),
-            // What it says before the question is reported as gone was not said in answer to it.
+            // A message sent before the probe is reported as written does not answer it.
             (Cargo::Question { .. }, _) if self.skips > 0 && !self.engine.awaits_flush() => {
                 self.skips = 0;
                 self.note("skips");
@@ -227,7 +225,7 @@ impl World {
         }
     }
 
-    /// The client and the network, which go on while the process is stopped.
+    /// Advances the client and the network, which run on while the process is suspended.
     fn client(&mut self) {
         if !matches!(self.death, Some(Death::CablePulled)) {
             self.acked = match self.slow.filter(|(_, until)| *until > self.now) {
@@ -240,8 +238,8 @@ impl World {
         }
         while self.cargo.front().is_some_and(|(end, _)| *end <= self.acked) {
             let Some((_, cargo)) = self.cargo.pop_front() else { return };
-            // Without a kernel to ask nobody knows that a probe had to wait. One that came through just before its
-            // deadline could not be answered in time: such a client counts as live only if it answers at once.
+            // Without kernel information the wait of a probe is unknown. A probe that arrived just before its deadline
+            // could not be answered in time: such a client counts as live only if it answers at once.
             let late = match self.engine.phase {
                 Phase::Sent { deadline, .. } => {
                     !self.scenario.kernel
@@ -275,7 +273,7 @@ impl World {
         }
     }
 
-    /// One poll of the relay.
+    /// Performs one poll of the relay.
     fn relay(&mut self) {
         self.engine.woken(self.now);
         if self.paused && self.app_slow_until <= self.now {
@@ -339,7 +337,7 @@ impl World {
             let later = after.is_none_or(|after| before.is_some_and(|before| before <= after));
             assert!(later, "a read moved the deadline from {before:?} to {after:?}\n{}", self.story());
             self.rearm();
-            // A pong counts where it may be the one that stands in for an answer.
+            // A pong counts if it may replace an answer.
             let stands_in = self.now <= self.open_until + 2 * self.window();
             if is_data || self.scenario.way == Way::Pings || stands_in {
                 self.last_life = self.now;
@@ -404,7 +402,7 @@ impl World {
         self.now < self.stream_until
     }
 
-    /// Takes the next chunk of the app, with pings before it where a frame has ended.
+    /// Queues the next chunk of the app, with pings in front of it if a frame has ended.
     fn fill(&mut self) {
         if self.is_streaming() {
             if self.streamed < self.now {
