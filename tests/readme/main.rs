@@ -4,6 +4,7 @@
 mod links;
 mod program;
 mod release;
+mod transcript;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::process::Command;
 
 use program::Program;
 use rcgen::{CertificateParams, KeyPair};
+use transcript::{Dev, dev_leads_to_its_own_transcript};
 
 const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");
 
@@ -37,7 +39,7 @@ const PAPERS: &[&str] = &[
 const COMMANDS: &[(&str, Tried)] = &[
     ("cargo run --release -- dev", Tried::Here(dev_leads_to_its_own_transcript)),
     (
-        "target/release/pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
+        "pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
         Tried::Here(dev_leads_to_its_own_transcript),
     ),
     ("cargo build --release", Tried::Here(the_program_is_installed)),
@@ -289,6 +291,13 @@ fn the_documented_configurations_are_valid() {
 }
 
 #[test]
+fn the_documented_configuration_runs() {
+    let certificate = Certificate::new("run");
+    let mut command = pulsegate("run -c config/proxy.toml");
+    runs_and_ends(certificate.give(&mut command));
+}
+
+#[test]
 fn every_example_of_a_configuration_is_valid() {
     let certificate = Certificate::new("examples");
     let file = certificate.folder.join("example.toml");
@@ -335,14 +344,16 @@ fn the_steps_of_the_readme_lead_to_a_proxy() {
     let output = pulsegate("check -c proxy.toml").current_dir(folder.path()).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && !said.contains("warning"), "{said}");
-    let mut command = pulsegate("run -c proxy.toml");
-    // Other programs may have the ports here.
-    command
-        .current_dir(folder.path())
-        .env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0")
-        .env("PULSEGATE__ADMIN__HEALTH", "127.0.0.1:0")
-        .env("PULSEGATE__ADMIN__SOCKET", "127.0.0.1:0");
-    let mut program = Program::start(&mut command);
+    runs_and_ends(pulsegate("run -c proxy.toml").current_dir(folder.path()));
+}
+
+/// Runs a proxy until it listens, on free ports, and ends it by SIGTERM.
+fn runs_and_ends(command: &mut Command) {
+    // Other programs may have the ports of the configuration.
+    for key in ["LISTEN__ADDRESS", "ADMIN__HEALTH", "ADMIN__SOCKET"] {
+        command.env(format!("PULSEGATE__{key}"), "127.0.0.1:0");
+    }
+    let mut program = Program::start(command);
     program.line("listening");
     program.signal("TERM");
     assert!(program.end().success(), "SIGTERM is an orderly end");
@@ -362,104 +373,4 @@ fn ping_prints_round_trips() {
     ping.line("3 pings sent, 3 pongs received, 0% lost");
     assert!(ping.end().success());
     dev.end();
-}
-
-/// A running `pulsegate dev`.
-struct Dev {
-    program: Program,
-    url: String,
-    authority: String,
-}
-
-impl Dev {
-    fn start() -> Self {
-        let mut program = Program::start(&mut pulsegate("dev"));
-        let last_word = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
-        let url = last_word(&program.line("  WebSocket  wss://"));
-        let authority =
-            program.line("  CA  ").split_whitespace().nth(1).unwrap_or_default().trim_end_matches(',').to_owned();
-        program.line("Ctrl-C ends it");
-        Self { program, url, authority }
-    }
-
-    fn end(mut self) {
-        self.program.signal("INT");
-        assert!(self.program.end().success());
-    }
-}
-
-/// Plays the README's story: a client connects, is pinged, and is stopped as Ctrl-Z stops it. Whatever the README
-/// shows of it must have been printed, numbers apart.
-fn dev_leads_to_its_own_transcript() {
-    let mut dev = Dev::start();
-    let mut ping = Program::start(&mut pulsegate(&format!("ping --interval 1m --ca {} {}", dev.authority, dev.url)));
-    ping.line("answered, ");
-    ping.signal("STOP");
-    dev.program.line("ws.close");
-    ping.signal("CONT");
-    ping.end();
-    dev.program.signal("INT");
-    let end = dev.program.end();
-    assert!(end.success(), "{end}");
-
-    let printed: Vec<String> = [dev.program.transcript(), ping.transcript()]
-        .iter()
-        .flat_map(|text| text.lines())
-        .map(|line| shape(&line.replace(PULSEGATE, "target/release/pulsegate")))
-        .collect();
-    let mut shown = 0;
-    for line in blocks(&readme(), "console").iter().flat_map(|block| block.lines()) {
-        if line.starts_with("$ ") {
-            continue;
-        }
-        let found = printed.iter().any(|printed| shows(line, printed));
-        assert!(found, "the README shows\n{}\nbut what was printed is\n{}", shape(line), printed.join("\n"));
-        shown += 1;
-    }
-    assert!(shown > 8, "only {shown} lines of transcript");
-}
-
-/// Whether a line of the README is this one, in [`shape`]; each `…` stands for anything.
-fn shows(line: &str, printed: &str) -> bool {
-    let Some((first, rest)) = line.split_once('…') else { return shape(line) == printed };
-    let Some(mut printed) = printed.strip_prefix(&shape(first)) else { return false };
-    for part in rest.split('…') {
-        let part = shape(part);
-        let Some(at) = printed.find(&part) else { return false };
-        printed = &printed[at + part.len()..];
-    }
-    // What is not cut off at the end has to reach it.
-    rest.ends_with('…') || printed.is_empty()
-}
-
-/// The line without what differs from run to run: numbers, hexadecimal names, and the blanks that align them.
-fn shape(line: &str) -> String {
-    let mut shape = String::new();
-    for word in line.split_whitespace() {
-        let (name, value) = word.split_once('=').unwrap_or(("", word));
-        if name == "conn_id" {
-            shape += "conn_id=# ";
-            continue;
-        }
-        if !name.is_empty() {
-            shape = shape + name + "=";
-        }
-        // These are the same in every run, and wrong if they are not.
-        if ["code", "missed", "seq"].contains(&name) {
-            shape = shape + value + " ";
-            continue;
-        }
-        let mut in_number = false;
-        for character in value.chars() {
-            let digit = character.is_ascii_digit() || (in_number && character == '.');
-            if !digit {
-                shape.push(character);
-            } else if !in_number {
-                shape.push('#');
-            }
-            in_number = digit;
-        }
-        shape.push(' ');
-    }
-    shape.trim_end().to_owned()
 }
