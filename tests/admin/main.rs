@@ -12,6 +12,7 @@ mod diagnosis;
 mod events;
 mod health;
 mod paging;
+mod paper;
 mod reasons;
 mod rig;
 mod sockets;

@@ -1,4 +1,4 @@
-//! Every way in which a session ends, brought about for real, and compared with the table in the README.
+//! Every way in which a session ends, brought about for real, and compared with the table of `deploy/CLOSE_REASONS.md`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::deadline::soon;
 use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
 
 /// The heading of the table.
-const SECTION: &str = "### Why a connection closed";
+const SECTION: &str = "\n## Every end\n";
 /// The fields with which a line ends, in their order.
 const TAIL: [&str; 6] =
     ["close.initiator", "close.reason", "close.code", "close.text", "close.detail", "upstream.close_code"];
@@ -31,24 +31,24 @@ struct Row {
     tail: String,
 }
 
-/// What the README says of it.
-fn section() -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("there is one");
-    let section = readme.split_once(SECTION).unwrap_or_else(|| panic!("no {SECTION:?} in the README")).1;
-    section.split("\n#").next().unwrap_or_default().to_owned()
+/// `deploy/CLOSE_REASONS.md`.
+fn paper() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/CLOSE_REASONS.md");
+    fs::read_to_string(file).expect("the paper is readable")
 }
 
-/// The line that the README shows.
+/// The line that the paper shows.
 fn documented_line() -> Value {
-    let section = section();
-    let text =
-        section.split_once("```json\n").and_then(|(_, rest)| rest.split_once("\n```")).expect("a line of JSON").0;
+    let paper = paper();
+    let text = paper.split_once("```json\n").and_then(|(_, rest)| rest.split_once("\n```")).expect("a line of JSON").0;
     serde_json::from_str(text).expect("JSON")
 }
 
-/// The rows that the README has.
+/// The rows of the table.
 fn documented() -> Vec<Row> {
-    let section = section();
+    let paper = paper();
+    let (_, section) = paper.split_once(SECTION).unwrap_or_else(|| panic!("no {SECTION:?} in the paper"));
+    let section = section.split("\n#").next().unwrap_or_default();
     // The first two lines are its head.
     let lines = section.lines().filter(|line| line.starts_with('|')).skip(2);
     let rows = lines.map(|line| {
@@ -323,7 +323,7 @@ fn compare(rows: &mut Vec<Row>, line: &Value, sentence: &str, seen: &(Saw, Saw))
 }
 
 #[tokio::test]
-async fn the_table_of_the_readme_is_what_happens() {
+async fn the_table_of_close_reasons_is_what_happens() {
     let mut rows = documented();
     let mut wrong = Vec::new();
     let mut check = |line: &Value, sentence: &str, seen: &(Saw, Saw)| {
@@ -345,7 +345,7 @@ async fn the_table_of_the_readme_is_what_happens() {
     // A client need not say what it is.
     let shown = documented_line();
     let shown: Vec<_> = keys(&shown).into_iter().filter(|key| *key != "user_agent.original").collect();
-    assert_eq!(shown, keys(&silent), "the fields of the line in the README, and of {silent}");
+    assert_eq!(shown, keys(&silent), "the fields of the line in the paper, and of {silent}");
     for case in &cases {
         let line = rig.proxy.ws_close(|line| line["url.path"] == case.path).await.json;
         check(&line, &sentence_of(&list, case.path), &case.seen);
@@ -375,6 +375,6 @@ async fn the_table_of_the_readme_is_what_happens() {
     check(&line, &sentence_of(&list, "/old"), &seen);
     rig.proxy.finish().await;
 
-    assert!(wrong.is_empty(), "the README does not have\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "deploy/CLOSE_REASONS.md does not have\n{}", wrong.join("\n"));
     assert!(rows.is_empty(), "nothing like this has happened: {rows:#?}");
 }

@@ -151,6 +151,54 @@ def check_the_build_context_is_complete():
                 assert (source.parent / included).exists(), f"{source.relative_to(folder)} includes {included}"
 
 
+def check_the_certificate_of_the_readme_fills_the_secret():
+    block = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    certificate = yaml.safe_load(block)
+    assert certificate["apiVersion"] == "cert-manager.io/v1" and certificate["kind"] == "Certificate", certificate
+    secrets = [volume["secret"]["secretName"] for volume in pod()["volumes"] if "secret" in volume]
+    assert [certificate["spec"]["secretName"]] == secrets, secrets
+    assert certificate["spec"]["dnsNames"] and certificate["spec"]["issuerRef"]["name"], certificate
+
+
+def workflows():
+    found = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    assert found, "no workflows"
+    return [(path.relative_to(ROOT), path.read_text()) for path in found]
+
+
+def check_actions_of_workflows_are_pinned():
+    for path, text in workflows():
+        for job in yaml.safe_load(text)["jobs"].values():
+            for action in [step["uses"] for step in job["steps"] if "uses" in step]:
+                assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), f"{path}: {action}"
+
+
+def check_workflows_run_scripts_that_exist():
+    for path, text in workflows():
+        for job in yaml.safe_load(text)["jobs"].values():
+            for command in [step["run"] for step in job["steps"] if "run" in step]:
+                program = command.split()[0]
+                assert "/" not in program or (ROOT / program).is_file(), f"{path}: {command}"
+
+
+def check_a_workflow_builds_with_the_oldest_rust():
+    manifest = (ROOT / "Cargo.toml").read_text()
+    version = re.search(r'^rust-version = "(.+)"$', manifest, re.MULTILINE)[1]
+    steps = yaml.safe_load(dict(workflows())[pathlib.Path(".github/workflows/ci.yml")])["jobs"]["minimum-rust"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert f"cargo +{version} check --locked --bins" in commands, commands
+
+
+def check_issue_forms_are_complete():
+    for path in sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")):
+        form = yaml.safe_load(path.read_text())
+        if path.stem == "config":
+            continue
+        assert form["name"] and form["description"], path
+        for field in form["body"]:
+            assert field["attributes"].get("label") or field["type"] == "markdown", path
+
+
 def systemd(*arguments):
     assert shutil.which("systemd-analyze"), "no systemd-analyze here: apt-get install systemd"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 //! The inspect page in headless Chromium: with the built binary behind it, and with a made-up crowd of sessions.
 //!
-//! `picture.js` makes README's picture of it.
+//! `picture.js` makes the picture of it in `deploy/OPERATIONS.md`.
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared with the other end-to-end tests")]

@@ -1,4 +1,4 @@
-// Makes deploy/inspect.png anew, the picture of the inspect page in README.
+// Makes deploy/inspect.png anew, the picture of the inspect page in deploy/OPERATIONS.md.
 //
 //   node tests/inspect/picture.js
 import { spawn } from 'node:child_process';

@@ -1,5 +1,5 @@
 //! Real libraries, a real app and a real page of each, with the built binary between them: which heartbeat the proxy
-//! speaks to which library, what it finds out, and what the library does then. The README's table is made of it.
+//! speaks to which library, what it finds out, and what the library does then. The tables of README.md in this folder are made of it.
 //!
 //! A library is a folder: `mod.rs` says what is expected of it, `app.js` and `page.js` are its two ends (`page.js` of
 //! this folder says what they have in common). It is tried by the scenarios of `matrix.rs`.

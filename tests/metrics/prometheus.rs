@@ -99,7 +99,7 @@ async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
     // Not a sample of it is lost on the way.
     let samples = metrics(&proxy).await.len();
     prometheus.answers("scrape_samples_scraped", &samples.to_string()).await;
-    // As its parser reads them, they are what the README says.
+    // As its parser reads them, they are what deploy/METRICS.md says.
     let series = prometheus.series("{__name__=~\"pulsegate_.+\"}").await;
     let documented = documented();
     for mut labels in series {

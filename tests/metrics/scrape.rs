@@ -81,14 +81,14 @@ pub(crate) async fn until(proxy: &Proxy, what: &str, is_wanted: impl Fn(&Exposit
     }
 }
 
-/// Fails unless every family and label is one that the README has, every word one of its set, and every route one of
+/// Fails unless every family and label is one that deploy/METRICS.md has, every word one of its set, and every route one of
 /// `routes`.
 pub(crate) fn assert_as_documented(metrics: &Exposition, routes: &[&str]) {
     let documented = documented();
     for (name, family) in &metrics.families {
         for sample in &family.samples {
             let row = documented.iter().find(|row| row.is_of(&sample.name));
-            let row = row.unwrap_or_else(|| panic!("{} is not in the README", sample.name));
+            let row = row.unwrap_or_else(|| panic!("{} is not in deploy/METRICS.md", sample.name));
             assert_eq!(row.name.trim_end_matches("_total"), name, "{sample:?}");
             assert_eq!(family.kind, row.kind, "{name}");
             row.assert_describes(&sample.labels, routes);

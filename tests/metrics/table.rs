@@ -1,4 +1,4 @@
-//! The README's table of metrics, and that it is the catalogue's.
+//! The table of metrics in `deploy/METRICS.md`, and that it is the catalogue's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use pulsegate::telemetry::metrics::markdown;
 const BEGIN: &str = "<!-- metrics:begin -->\n";
 const END: &str = "<!-- metrics:end -->";
 
-/// What the README says of one metric.
+/// One metric as the table documents it.
 #[derive(Debug)]
 pub(crate) struct Documented {
     /// The whole name; that of a histogram has suffixes of its own when it is scraped.
@@ -37,9 +37,10 @@ pub(crate) fn documented() -> Vec<Documented> {
 }
 
 fn table() -> String {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
-    let table = readme.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(table, _)| table.trim());
-    table.unwrap_or_else(|| panic!("no table between {BEGIN}and {END} in README.md")).to_owned()
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/METRICS.md");
+    let text = fs::read_to_string(file).expect("deploy/METRICS.md is readable");
+    let table = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(table, _)| table.trim());
+    table.unwrap_or_else(|| panic!("no table between {BEGIN}and {END} in deploy/METRICS.md")).to_owned()
 }
 
 /// `` | `name` | type | `label`: `word` `word`; `label`: some words | meaning | ``
@@ -85,9 +86,9 @@ impl Documented {
 }
 
 #[test]
-fn the_readme_has_every_metric_as_it_is() {
+fn the_table_has_every_metric_as_it_is() {
     let expected = markdown();
-    assert_eq!(table(), expected.trim(), "put this between {BEGIN} and {END} in README.md:\n{expected}");
+    assert_eq!(table(), expected.trim(), "put this between {BEGIN} and {END} in deploy/METRICS.md:\n{expected}");
 }
 
 #[test]

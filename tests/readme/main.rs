@@ -1,7 +1,10 @@
-//! The README is true: every command in it is run here or by a test that is named here, what its transcript shows is
-//! what comes out, and every file that it points to exists.
+//! The papers are true: every command in them is run here or by a test that is named here, the transcript of the README shows
+//! what comes out, every example of a configuration is valid, and every link leads somewhere.
 
+mod links;
 mod program;
+mod release;
+mod transcript;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,36 +12,54 @@ use std::process::Command;
 
 use program::Program;
 use rcgen::{CertificateParams, KeyPair};
+use transcript::{Dev, dev_leads_to_its_own_transcript};
 
 const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");
 
-/// Who tries a command of the README.
+/// The test of a command.
 enum Tried {
     /// A test of this file.
     Here(fn()),
-    /// Another test: this text stands in that file.
+    /// Another test: this text is in that file.
     Elsewhere { file: &'static str, by: &'static str },
 }
 
-/// Every command of the README, as it stands there.
+/// The papers whose commands are tried.
+const PAPERS: &[&str] = &[
+    "README.md",
+    "CONTRIBUTING.md",
+    "config/README.md",
+    "deploy/README.md",
+    "deploy/OPERATIONS.md",
+    "deploy/API.md",
+    "tests/load/README.md",
+];
+
+/// Every command of the papers, exactly as it is written there.
 const COMMANDS: &[(&str, Tried)] = &[
     ("cargo run --release -- dev", Tried::Here(dev_leads_to_its_own_transcript)),
-    ("cargo run --release -- dev --to http://127.0.0.1:3000", Tried::Here(dev_stands_in_front_of_another_app)),
-    ("cargo build --release", Tried::Here(the_program_is_built)),
-    ("target/release/pulsegate check -c config/proxy.toml", Tried::Here(the_documented_configuration_is_valid)),
-    ("target/release/pulsegate run -c config/proxy.toml", Tried::Here(the_documented_configuration_runs)),
     (
-        "target/release/pulsegate run --listen 0.0.0.0:8443 --upstream http://127.0.0.1:3000 --certificate tls.crt \
-         --private-key tls.key",
-        Tried::Elsewhere { file: "tests/operate/start.rs", by: "fn flags_alone_make_a_proxy" },
-    ),
-    ("target/release/pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
-    (
-        "target/release/pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
+        "pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
         Tried::Here(dev_leads_to_its_own_transcript),
     ),
+    ("cargo build --release", Tried::Here(the_program_is_installed)),
+    (INSTALL, Tried::Here(the_program_is_installed)),
+    ("pulsegate dev --to http://127.0.0.1:3000", Tried::Here(dev_stands_in_front_of_another_app)),
+    ("mkcert -install", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
+    (MKCERT, Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
+    ("pulsegate check -c proxy.toml", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
+    ("pulsegate run -c proxy.toml", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
     (
-        "docker build -f deploy/Dockerfile -t registry.example.com/pulsegate:0.1.0 .",
+        "pulsegate run --listen 0.0.0.0:8443 --upstream http://127.0.0.1:3000 --certificate tls.crt --private-key tls.key",
+        Tried::Elsewhere { file: "tests/operate/start.rs", by: "fn flags_alone_make_a_proxy" },
+    ),
+    ("pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
+    (
+        concat!(
+            "docker build -f deploy/Dockerfile -t registry.example.com/pulsegate:",
+            env!("CARGO_PKG_VERSION"),
+            " ."
+        ),
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
     ),
     (
@@ -70,47 +91,80 @@ const COMMANDS: &[(&str, Tried)] = &[
         "curl --unix-socket /run/pulsegate/admin.sock 'http://localhost/v1/connections?state=closed'",
         Tried::Elsewhere { file: "tests/admin/closing.rs", by: "rig.get(\"/v1/connections?state=closed\")" },
     ),
-    ("./tests/run", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+    ("tests/load/run", Tried::Elsewhere { file: "tests/run", by: "tests/load/run --only soak --quick" }),
+    ("tests/load/run --quick", Tried::Elsewhere { file: "tests/run", by: "tests/load/run --only soak --quick" }),
+    ("tests/load/instructions", Tried::Here(the_long_scripts_explain_themselves)),
+    ("tests/load/instructions --profiles", Tried::Here(the_long_scripts_explain_themselves)),
+    ("cargo build", Tried::Here(the_program_is_installed)),
+    ("cargo test --lib", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+    ("cargo test --test rules", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+    ("cargo test --test e2e heartbeat", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+    ("tests/install", Tried::Elsewhere { file: "tests/run", by: "step \"tests/install\" tests/install" }),
+    ("tests/run", Tried::Elsewhere { file: ".ci/run", by: "tests/run </dev/null" }),
+    (".ci/run", Tried::Elsewhere { file: ".github/workflows/ci.yml", by: "run: .ci/run" }),
+    ("tests/scenarios", Tried::Elsewhere { file: "tests/rules.rs", by: "\"tests/scenarios\"" }),
+    ("tests/long --only fuzz --minutes 5", Tried::Here(the_long_scripts_explain_themselves)),
+    ("deploy/release 0.2.0 --dry-run", Tried::Elsewhere { file: "tests/readme/release.rs", by: "\"--dry-run\"" }),
+    ("deploy/release 0.2.0", Tried::Elsewhere { file: "tests/readme/release.rs", by: "a_release_is_made_in_a_clone" }),
 ];
+
+const INSTALL: &str = "sudo install -m 755 target/release/pulsegate /usr/local/bin/";
+const MKCERT: &str = "mkcert -cert-file tls.crt -key-file tls.key localhost";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).expect("there is a README")
+fn paper(name: &str) -> String {
+    let text = fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    // tests/runbook runs the commands of the runbook.
+    let Some((before, rest)) = text.split_once("\n## Runbook\n") else { return text };
+    format!("{before}\n## {}", rest.split_once("\n## ").expect("a section after the runbook").1)
 }
 
-/// The fenced blocks in this language.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = readme();
-    let fence = format!("\n```{language}\n");
-    let blocks: Vec<_> = readme
-        .split(&fence)
-        .skip(1)
-        .map(|rest| rest.split_once("\n```\n").expect("the fence is closed").0.to_owned())
-        .collect();
-    assert!(!blocks.is_empty(), "no block in {language}");
-    blocks
+fn readme() -> String {
+    paper("README.md")
+}
+
+/// The fenced blocks of a text in this language, without their indentation.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(opened) = line.trim_start().strip_prefix("```") else { continue };
+        let indent = line.len() - line.trim_start().len();
+        let mut block = String::new();
+        for line in lines.by_ref().take_while(|line| line.trim_start() != "```") {
+            block = block + line.get(indent..).unwrap_or_default() + "\n";
+        }
+        if opened == language {
+            found.push(block);
+        }
+    }
+    found
 }
 
 /// Every command: each line of a `sh` block, and those behind a prompt in a `console` block.
 fn commands() -> Vec<String> {
-    let scripts = blocks("sh");
-    let transcripts = blocks("console");
-    let typed = transcripts.iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ "));
-    let lines = scripts.iter().flat_map(|block| block.lines()).chain(typed);
-    lines.map(|line| line.split_once(" #").map_or(line, |(command, _)| command).trim().to_owned()).collect()
+    let mut commands = Vec::new();
+    for text in PAPERS.iter().map(|name| paper(name)) {
+        let (scripts, transcripts) = (blocks(&text, "sh"), blocks(&text, "console"));
+        let typed = transcripts.iter().flat_map(|block| block.lines()).filter_map(|line| line.strip_prefix("$ "));
+        let lines = scripts.iter().flat_map(|block| block.lines()).chain(typed);
+        commands.extend(lines.map(|line| line.split_once(" #").map_or(line, |(command, _)| command).trim().to_owned()));
+    }
+    assert!(commands.len() > 20, "{commands:?}");
+    commands
 }
 
 #[test]
 fn every_command_is_tried() {
     let commands = commands();
     for command in &commands {
-        assert!(COMMANDS.iter().any(|(known, _)| known == command), "nobody tries {command:?}");
+        assert!(COMMANDS.iter().any(|(known, _)| known == command), "no test for {command:?}");
     }
     for (known, tried) in COMMANDS {
-        assert!(commands.iter().any(|command| command == known), "{known:?} is not in the README any more");
+        assert!(commands.iter().any(|command| command == known), "{known:?} is in no paper any more");
         if let Tried::Elsewhere { file, by } = tried {
             let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             assert!(text.contains(by), "{by:?}, which tries {known:?}, is not in {file}");
@@ -125,28 +179,6 @@ fn every_command_is_tried() {
             test();
             done.push(*test);
         }
-    }
-}
-
-#[test]
-fn every_file_that_is_pointed_to_exists() {
-    let readme = readme();
-    let targets: Vec<_> = readme
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .filter(|link| !link.contains("://"))
-        .collect();
-    assert!(targets.len() > 5, "{targets:?}");
-    let words = |heading: &str| heading.to_lowercase().replace(' ', "-").replace(['`', ',', '.', '?', '\'', ':'], "");
-    let headings: Vec<_> =
-        readme.lines().filter(|line| line.starts_with('#')).map(|line| words(line.trim_matches(['#', ' ']))).collect();
-    for target in targets {
-        let exists = match target.strip_prefix('#') {
-            Some(heading) => headings.iter().any(|known| known == heading),
-            None => root().join(target).exists(),
-        };
-        assert!(exists, "{target} does not exist");
     }
 }
 
@@ -182,12 +214,28 @@ fn the_toolchain_that_is_asked_for_is_the_one_of_the_manifest() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("it is there");
     let version =
         manifest.split("\nrust-version = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a version");
-    assert!(readme().contains(&format!("A Rust toolchain ({version} or later)")), "{version}");
+    assert!(readme().contains(&format!("a Rust toolchain ({version} or later)")), "{version}");
 }
 
-/// `cargo test` has built what `cargo build` builds.
-fn the_program_is_built() {
-    assert!(Path::new(PULSEGATE).exists());
+/// `cargo test` has built what `cargo build` builds; it is installed elsewhere here.
+fn the_program_is_installed() {
+    let folder = tempfile::TempDir::with_prefix("pulsegate-readme-").expect("make a temporary directory");
+    let bin = folder.path().to_str().expect("text").to_owned() + "/";
+    let command = INSTALL.strip_prefix("sudo ").expect("the command of a user");
+    let command = command.replace("target/release/pulsegate", PULSEGATE).replace("/usr/local/bin/", &bin);
+    let mut words = command.split(' ');
+    let status = Command::new(words.next().expect("a program")).args(words).status();
+    assert!(status.expect("it runs").success(), "{command}");
+    let version = Command::new(folder.path().join("pulsegate")).arg("--version").output().expect("it is installed");
+    assert!(version.status.success(), "{version:?}");
+}
+
+/// They take minutes and tools that not every machine has; here each explains itself.
+fn the_long_scripts_explain_themselves() {
+    for script in ["tests/load/instructions", "tests/long"] {
+        let output = Command::new(root().join(script)).arg("--help").output().expect("it runs");
+        assert!(output.status.success() && !output.stdout.is_empty(), "{script}: {output:?}");
+    }
 }
 
 /// A folder of one test, with a certificate for the configuration to name.
@@ -230,18 +278,45 @@ fn pulsegate(arguments: &str) -> Command {
     command
 }
 
-fn the_documented_configuration_is_valid() {
+#[test]
+fn the_documented_configurations_are_valid() {
     let certificate = Certificate::new("check");
-    let examples = certificate.folder.join("readme.toml");
-    fs::write(&examples, blocks("toml").join("\n")).expect("written");
-    let examples = examples.to_string_lossy().into_owned();
-    for file in ["config/proxy.toml".to_owned(), proxy_toml_of_the_config_map(&certificate), examples] {
+    for file in ["config/proxy.toml".to_owned(), proxy_toml_of_the_config_map(&certificate)] {
         let mut command = pulsegate(&format!("check -c {file}"));
         let output = certificate.give(&mut command).output().expect("it runs");
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stdout));
     }
     let without = pulsegate("check -c config/proxy.toml").output().expect("it runs");
-    assert_eq!(without.status.code(), Some(78), "no certificate is where the file says");
+    assert_eq!(without.status.code(), Some(78), "no certificate is at the path of the file");
+}
+
+#[test]
+fn the_documented_configuration_runs() {
+    let certificate = Certificate::new("run");
+    let mut command = pulsegate("run -c config/proxy.toml");
+    runs_and_ends(certificate.give(&mut command));
+}
+
+#[test]
+fn every_example_of_a_configuration_is_valid() {
+    let certificate = Certificate::new("examples");
+    let file = certificate.folder.join("example.toml");
+    let mut seen = 0;
+    for example in PAPERS.iter().flat_map(|name| blocks(&paper(name), "toml")) {
+        fs::write(&file, &example).expect("written");
+        let mut command = pulsegate(&format!("check -c {}", file.display()));
+        // An example shows what it is about: what is required beside that comes from the environment.
+        if !example.contains("mode = \"off\"") {
+            certificate.give(&mut command);
+        }
+        if !example.contains("[upstream]") {
+            command.env("PULSEGATE__UPSTREAM__URL", "http://127.0.0.1:3000");
+        }
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stdout));
+        seen += 1;
+    }
+    assert!(seen > 3, "only {seen} examples");
 }
 
 /// Takes the configuration out of the manifest: the block under `proxy.toml: |`, four spaces in.
@@ -254,15 +329,31 @@ fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn the_documented_configuration_runs() {
-    let certificate = Certificate::new("run");
-    let mut command = pulsegate("run -c config/proxy.toml");
-    // The ports that it shows may be taken here.
-    command
-        .env("PULSEGATE__LISTEN__ADDRESS", "127.0.0.1:0")
-        .env("PULSEGATE__ADMIN__HEALTH", "127.0.0.1:0")
-        .env("PULSEGATE__ADMIN__SOCKET", "off");
-    let mut program = Program::start(certificate.give(&mut command));
+/// A certificate by mkcert, the file of the README beside it, and the two commands.
+fn the_steps_of_the_readme_lead_to_a_proxy() {
+    let folder = tempfile::TempDir::with_prefix("pulsegate-readme-").expect("make a temporary directory");
+    for command in ["mkcert -install", MKCERT] {
+        let mut mkcert = Command::new("mkcert");
+        // An authority of its own, which no program of this machine learns to trust.
+        mkcert.args(command.split(' ').skip(1)).env("CAROOT", folder.path()).env("TRUST_STORES", "none");
+        let output = mkcert.current_dir(folder.path()).output().expect("mkcert runs: `tests/install` installs it");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let file = blocks(&readme(), "toml").swap_remove(0);
+    fs::write(folder.path().join("proxy.toml"), file).expect("written");
+    let output = pulsegate("check -c proxy.toml").current_dir(folder.path()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains("warning"), "{said}");
+    runs_and_ends(pulsegate("run -c proxy.toml").current_dir(folder.path()));
+}
+
+/// Runs a proxy until it listens, on free ports, and ends it by SIGTERM.
+fn runs_and_ends(command: &mut Command) {
+    // Other programs may have the ports of the configuration.
+    for key in ["LISTEN__ADDRESS", "ADMIN__HEALTH", "ADMIN__SOCKET"] {
+        command.env(format!("PULSEGATE__{key}"), "127.0.0.1:0");
+    }
+    let mut program = Program::start(command);
     program.line("listening");
     program.signal("TERM");
     assert!(program.end().success(), "SIGTERM is an orderly end");
@@ -282,106 +373,4 @@ fn ping_prints_round_trips() {
     ping.line("3 pings sent, 3 pongs received, 0% lost");
     assert!(ping.end().success());
     dev.end();
-}
-
-/// A running `pulsegate dev`.
-struct Dev {
-    program: Program,
-    url: String,
-    authority: String,
-}
-
-impl Dev {
-    fn start() -> Self {
-        let mut program = Program::start(&mut pulsegate("dev"));
-        let last_word = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
-        let url = last_word(&program.line("  WebSocket  wss://"));
-        let authority =
-            program.line("  CA  ").split_whitespace().nth(1).unwrap_or_default().trim_end_matches(',').to_owned();
-        program.line("Ctrl-C ends it");
-        Self { program, url, authority }
-    }
-
-    fn end(mut self) {
-        self.program.signal("INT");
-        assert!(self.program.end().success());
-    }
-}
-
-/// Plays the README's story: a client connects, is pinged, and is stopped as Ctrl-Z stops it. Whatever the README
-/// shows of it must have been printed, numbers apart.
-fn dev_leads_to_its_own_transcript() {
-    let mut dev = Dev::start();
-    let mut ping = Program::start(&mut pulsegate(&format!("ping --interval 1m --ca {} {}", dev.authority, dev.url)));
-    ping.line("answered, ");
-    ping.signal("STOP");
-    dev.program.line("ws.close");
-    ping.signal("CONT");
-    ping.end();
-    dev.program.signal("INT");
-    let end = dev.program.end();
-    assert!(end.success(), "{end}");
-
-    let printed: Vec<String> = [dev.program.transcript(), ping.transcript()]
-        .iter()
-        .flat_map(|text| text.lines())
-        .map(|line| shape(&line.replace(PULSEGATE, "target/release/pulsegate")))
-        .collect();
-    let mut shown = 0;
-    // Those of the commands that speak to a running proxy are tests/operate's to compare.
-    let story = |block: &&String| !block.lines().any(|line| line.starts_with("$ pulsegate "));
-    for line in blocks("console").iter().filter(story).flat_map(|block| block.lines()) {
-        if line.is_empty() || line == "^Z" || line.starts_with("$ ") {
-            continue;
-        }
-        let found = printed.iter().any(|printed| shows(line, printed));
-        assert!(found, "the README shows\n{}\nbut what was printed is\n{}", shape(line), printed.join("\n"));
-        shown += 1;
-    }
-    assert!(shown > 10, "only {shown} lines of transcript");
-}
-
-/// Whether a line of the README is this one, in [`shape`]; each `…` stands for anything.
-fn shows(line: &str, printed: &str) -> bool {
-    let Some((first, rest)) = line.split_once('…') else { return shape(line) == printed };
-    let Some(mut printed) = printed.strip_prefix(&shape(first)) else { return false };
-    for part in rest.split('…') {
-        let part = shape(part);
-        let Some(at) = printed.find(&part) else { return false };
-        printed = &printed[at + part.len()..];
-    }
-    // What is not cut off at the end has to reach it.
-    rest.ends_with('…') || printed.is_empty()
-}
-
-/// The line without what differs from run to run: numbers, hexadecimal names, and the blanks that align them.
-fn shape(line: &str) -> String {
-    let mut shape = String::new();
-    for word in line.split_whitespace() {
-        let (name, value) = word.split_once('=').unwrap_or(("", word));
-        if name == "conn_id" {
-            shape += "conn_id=# ";
-            continue;
-        }
-        if !name.is_empty() {
-            shape = shape + name + "=";
-        }
-        // These are the same in every run, and wrong if they are not.
-        if ["code", "missed", "seq"].contains(&name) {
-            shape = shape + value + " ";
-            continue;
-        }
-        let mut in_number = false;
-        for character in value.chars() {
-            let digit = character.is_ascii_digit() || (in_number && character == '.');
-            if !digit {
-                shape.push(character);
-            } else if !in_number {
-                shape.push('#');
-            }
-            in_number = digit;
-        }
-        shape.push(' ');
-    }
-    shape.trim_end().to_owned()
 }

@@ -17,7 +17,9 @@ pub(crate) struct Section {
 pub(crate) fn sections() -> Vec<Section> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/OPERATIONS.md");
     let text = fs::read_to_string(file).expect("there is a runbook");
-    text.split("\n## ").skip(1).map(Section::read).collect()
+    let (_, book) = text.split_once("\n## Runbook\n").expect("a runbook");
+    let book = book.split("\n## ").next().unwrap_or_default();
+    book.split("\n### ").skip(1).map(Section::read).collect()
 }
 
 /// The symptom with this title.
