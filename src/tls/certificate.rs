@@ -137,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_by_its_names_and_dates() {
+    fn names_and_dates_are_read() {
         let names = ["app.example", "*.app.example", "192.0.2.7", "2001:db8::7"];
         let mut params = CertificateParams::new(names.map(String::from)).expect("valid names");
         params.not_before = date_time_ymd(2001, 9, 9);
         params.not_after = date_time_ymd(2033, 5, 18);
         let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
-        let told = Certificate::of(certificate.der(), None, &[]).expect("readable");
-        assert_eq!(told.names, names);
+        let parsed = Certificate::of(certificate.der(), None, &[]).expect("readable");
+        assert_eq!(parsed.names, names);
         let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
-        assert_eq!((told.not_before, told.not_after), (day(11_574), day(23_148)));
-        assert_eq!(told.label(), "app.example");
+        assert_eq!((parsed.not_before, parsed.not_after), (day(11_574), day(23_148)));
+        assert_eq!(parsed.label(), "app.example");
         let filed = Certificate::of(certificate.der(), Some("/etc/tls/tls.crt".into()), &[]).expect("readable");
         assert_eq!(filed.label(), "tls.crt");
         assert_eq!(Certificate::of(&CertificateDer::from(vec![0x30, 3, 1, 2, 3]), None, &[]), None);

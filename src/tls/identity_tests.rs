@@ -145,7 +145,7 @@ fn a_key_of_another_certificate_is_refused() {
 }
 
 #[test]
-fn a_chain_in_the_wrong_order_is_told_apart_from_a_mismatch() {
+fn a_chain_in_the_wrong_order_is_distinguished_from_a_mismatch() {
     let (leaf, key) = pair();
     let issuer = KeyPair::generate().expect("key");
     let issuer = CertificateParams::default().self_signed(&issuer).expect("certificate").pem();

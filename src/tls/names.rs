@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_may_be_refused_but_the_default_keeps_its_own_names() {
+    fn unknown_names_may_be_refused_but_the_default_keeps_its_own_names() {
         let (names, keys) = names(Strangers::Refused);
         for (name, index) in [
             (Some("a.b.example"), Some(1)),

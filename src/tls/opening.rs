@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openings_are_told_apart_by_as_few_bytes_as_possible() {
+    fn protocols_are_detected_by_as_few_bytes_as_possible() {
         for (head, expected) in [
             (&b"\x16"[..], Some(Opening::Tls)),
             (b"\x16\x03\x01\x02\x00", Some(Opening::Tls)),

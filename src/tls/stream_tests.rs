@@ -76,7 +76,7 @@ async fn ten_megabytes_pass_each_way_whole_and_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn s56_the_beginning_of_a_record_is_told_with_the_time_of_its_last_byte() {
+async fn s56_the_beginning_of_a_record_is_reported_with_the_time_of_its_last_byte() {
     let (mut server, mut client) = pair(ALL_VERSIONS).await;
     client.write_all(b"whole").await.expect("write");
     client.flush().await.expect("flush");

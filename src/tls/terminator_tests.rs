@@ -149,8 +149,8 @@ async fn http_2_is_preferred_and_http_1_1_is_for_all_others() {
     let (server, connected) = port.meet(Arc::new(config)).await;
     let error = server.map(drop).expect_err("nothing in common");
     assert_eq!(error.outcome(), "refused", "{error}");
-    let told = connected.expect_err("refused").to_string();
-    assert!(told.contains("NoApplicationProtocol"), "the client learns why: {told}");
+    let failure = connected.expect_err("refused").to_string();
+    assert!(failure.contains("NoApplicationProtocol"), "the client learns why: {failure}");
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn a_plain_request_in_pieces_is_recognised() {
 }
 
 #[tokio::test]
-async fn garbage_is_told_from_tls() {
+async fn garbage_is_distinguished_from_tls() {
     let port = Port::open().await;
     let looks_like_tls = [&b"\x16\x03\x01\x00\x20"[..], &[0xee; 32]].concat();
     for garbage in [&b"\x00\xff\x00\xff"[..], b"SSH-2.0-x\r\n", &looks_like_tls] {
@@ -308,7 +308,7 @@ async fn delivery_catches_up_with_what_was_written() {
 }
 
 #[tokio::test]
-async fn bytes_that_nobody_has_read_are_seen() {
+async fn unread_bytes_are_seen() {
     let port = Port::open().await;
     let (server, connected) = port.meet(port.client()).await;
     let (mut stream, _) = server.expect("handshake");

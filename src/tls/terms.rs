@@ -32,7 +32,7 @@ pub struct Terms {
 #[derive(Clone, Debug)]
 pub(super) enum Clients {
     Nothing,
-    Certificate { authorities: Arc<RootCertStore>, may_have_none: bool },
+    Certificate { authorities: Arc<RootCertStore>, optional: bool },
 }
 
 /// The reason for which [`Terms`] cannot be made. Each names the file and its fault.
@@ -114,7 +114,7 @@ impl Terms {
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
-            serves(&identity, named)?;
+            check_names(&identity, named)?;
             for name in &named.names {
                 names.add(name, &identity.key);
             }
@@ -135,7 +135,7 @@ impl Terms {
         let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
         for named in &settings.sni {
             match Identity::faults(&named.certificate, &named.private_key) {
-                Ok(identity) => faults.extend(serves(&identity, named).err().as_ref().map(TlsFault::from)),
+                Ok(identity) => faults.extend(check_names(&identity, named).err().as_ref().map(TlsFault::from)),
                 Err(errors) => faults.extend(errors.iter().map(TlsFault::from)),
             }
         }
@@ -156,9 +156,9 @@ impl Terms {
         let Self { names, versions, clients, certificates, http2 } = self;
         let verifier: Arc<dyn ClientCertVerifier> = match &clients {
             Clients::Nothing => Arc::new(NoClientAuth),
-            Clients::Certificate { authorities, may_have_none } => {
+            Clients::Certificate { authorities, optional } => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), super::provider());
-                if *may_have_none { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
+                if *optional { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
             }
         };
         Ok(Parts { names, versions, clients, verifier, certificates, http2 })
@@ -166,9 +166,9 @@ impl Terms {
 }
 
 /// Checks that `identity` covers all names for which it is configured.
-fn serves(identity: &Identity, named: &config::SniCertificate) -> Result<(), TermsError> {
-    let stranger = named.names.iter().find(|name| !is_for(&identity.key, &name.replacen('*', "any", 1)));
-    match stranger {
+fn check_names(identity: &Identity, named: &config::SniCertificate) -> Result<(), TermsError> {
+    let uncovered = named.names.iter().find(|name| !is_for(&identity.key, &name.replacen('*', "any", 1)));
+    match uncovered {
         None => Ok(()),
         Some(name) => {
             let present = identity.certificate(None, &[]).map(|certificate| certificate.names).unwrap_or_default();
@@ -193,16 +193,16 @@ impl Clients {
         match (self, other) {
             (Self::Nothing, Self::Nothing) => true,
             (
-                Self::Certificate { authorities, may_have_none },
-                Self::Certificate { authorities: theirs, may_have_none: too },
-            ) => may_have_none == too && authorities.roots == theirs.roots,
+                Self::Certificate { authorities, optional },
+                Self::Certificate { authorities: theirs, optional: theirs_optional },
+            ) => optional == theirs_optional && authorities.roots == theirs.roots,
             _ => false,
         }
     }
 
-    fn of(ca: &Path, may_have_none: bool) -> Result<Self, TermsError> {
+    fn of(ca: &Path, optional: bool) -> Result<Self, TermsError> {
         let authorities = Arc::new(client::roots_of(ca).map_err(|error| TermsError::Authorities { error })?);
-        Ok(Self::Certificate { authorities, may_have_none })
+        Ok(Self::Certificate { authorities, optional })
     }
 }
 

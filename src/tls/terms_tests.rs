@@ -194,7 +194,7 @@ async fn each_name_gets_its_certificate_and_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_stranger_gets_the_default_or_the_alert_that_says_why() {
+async fn a_client_with_another_name_gets_the_default_certificate_or_an_alert() {
     let mut files = Files::new();
     files.named(&["a.example"]);
     let port = files.open().await;
@@ -250,7 +250,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 #[tokio::test]
-async fn who_may_have_no_certificate_has_no_name_and_who_must_is_told() {
+async fn a_missing_certificate_is_accepted_if_optional_and_refused_with_an_alert_if_required() {
     for versions in EACH {
         let mut files = Files::new();
         files.ask(ClientAuth::Optional);
@@ -386,7 +386,7 @@ async fn a_ticket_outlives_other_certificates_but_not_other_authorities_of_clien
 }
 
 #[tokio::test]
-async fn a_ticket_makes_nobody_a_client_that_is_asked_for_no_certificate() {
+async fn a_ticket_carries_no_client_once_certificates_are_not_asked_for() {
     for versions in EACH {
         let mut files = Files::new();
         files.ask(ClientAuth::Optional);

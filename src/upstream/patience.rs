@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_sends_nothing_has_its_time_and_no_more() {
+    async fn a_client_that_sends_nothing_has_its_time_and_no_more() {
         let (mut clock, begun) = (Clock::new(60 * SECOND), Instant::now());
         over(&mut clock).await;
         assert_eq!(begun.elapsed().as_secs(), 60);

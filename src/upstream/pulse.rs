@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_watched_until_nobody_has_it_any_more() {
+    async fn an_app_is_monitored_until_its_last_owner_is_gone() {
         let registry = Arc::new(Registry::new(1));
         let app = App::open(&Arc::new(Upstream::at(Target::Unix("/app.sock".into()))), now()).expect("nothing to read");
         let entry = registry.enter(registry.next_id(), Arc::default(), app.pulse());

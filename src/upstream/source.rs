@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_chooses_where_nobody_else_does() {
+    async fn the_kernel_chooses_without_configured_addresses() {
         assert_eq!(connections(&Sources::new(Vec::new()), 1).await, BTreeMap::from([(loopback(1), 1)]));
         let of_another_family = Sources::new(vec!["::1".parse().expect("an address")]);
         assert_eq!(connections(&of_another_family, 1).await, BTreeMap::from([(loopback(1), 1)]));
