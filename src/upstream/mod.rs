@@ -50,7 +50,7 @@ pub(crate) const CROWD: usize = 16;
 pub struct ClientAddresses {
     /// The client's address; its port is 0 if a proxy in front named the client without one.
     pub client: SocketAddr,
-    /// The address of the proxy to which the client connected.
+    /// The proxy's address to which the client connected.
     pub local: SocketAddr,
 }
 

@@ -20,7 +20,8 @@ use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
 
-/// Monitors every app of every generation, each once, while the current generation or a session holds its pulse.
+/// Monitors every app of every generation, each once, while the current generation or a session holds its
+/// [`UpstreamPulse`].
 pub async fn watch_all(current: &Current, registry: &Registry, metrics: &Metrics) -> Infallible {
     let mut changes = current.changes();
     let mut known: Vec<Weak<UpstreamPulse>> = Vec::new();
@@ -82,9 +83,9 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Monitors the app while another owner holds the pulse. `dialer` returns the app's current dialer, or `None` if
-    /// the app is not in force. If the policy turns monitoring off, nothing is sent, and outages are logged as connects
-    /// fail.
+    /// Monitors the app while another owner holds its [`UpstreamPulse`]. `dialer` returns the app's current dialer, or
+    /// `None` if the app is not in force. If the policy turns monitoring off, nothing is sent, and outages are logged
+    /// as connects fail.
     async fn run(mut self, dialer: impl Fn(&Arc<UpstreamPulse>) -> Option<Dialer>) {
         let Some(pulse) = self.pulse.upgrade() else { return };
         let mut watch = Watch::new(self.settings.heartbeat, now(), &pulse);
