@@ -1,6 +1,6 @@
 //! pulsegate: a TLS-terminating reverse proxy that takes WebSocket heartbeats off an app's hands.
 //!
-//! The path of a connection is the order of the stages; each is handed the next and knows none before it:
+//! The stages are ordered along the path of a connection; each is handed the next one and imports none before it:
 //!
 //! ```text
 //! accept → tls → http → upgrade → relay ⇄ (ws scanner, heartbeat engine)
@@ -34,7 +34,7 @@ pub mod upgrade;
 pub mod upstream;
 pub mod ws;
 
-/// Any instant, for tests that invent the ones after it.
+/// Returns the current instant, for tests that derive all later instants from it.
 #[cfg(test)]
 fn any_instant() -> std::time::Instant {
     std::time::Instant::now()

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// A proxy allocates for every request and frees soon after, on the same thread; a static build's allocator is made for
-/// anything but that.
+/// mimalloc: a proxy allocates for every request and frees soon after on the same thread, for which the allocator of a
+/// static build is slow.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

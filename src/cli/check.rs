@@ -1,4 +1,4 @@
-//! `pulsegate check`: what is wrong with a configuration, or what it would serve.
+//! `pulsegate check`: reports the faults of a configuration, or the service that it describes.
 
 pub mod connect;
 mod edge;
@@ -20,7 +20,7 @@ use crate::config::{
     self, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
 };
 
-/// How the findings are written.
+/// The output format of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -30,12 +30,12 @@ pub enum Format {
     Json,
 }
 
-/// What has come of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// `run` would start with this configuration, as far as one can know without listening.
+    /// `run` would start with this configuration, as far as can be determined without listening.
     Valid,
-    /// It would not.
+    /// `run` would refuse this configuration, or, with `--connect`, an app cannot be used.
     Invalid,
 }
 
@@ -48,25 +48,29 @@ impl From<Verdict> for ExitCode {
     }
 }
 
-/// Tries every app of a configuration.
+/// A function that tries every app of a configuration.
 pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
 
-/// The configuration that is checked.
+/// The configuration to check.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The source of its text.
     pub input: &'a Input,
-    /// The flags.
+    /// The values given by flags.
     pub overrides: &'a Overrides,
-    /// Environment variables that are not read.
+    /// The environment variables that are not read.
     pub unread: &'a [UnreadVariable],
 }
 
-/// Loads and validates the whole configuration without opening a listener, and writes to `out` everything that is
-/// wrong with it or, where nothing is, what would be served.
+/// Loads and validates the whole configuration without opening a listener. Writes all its faults to `out`, or, if there
+/// are none, a description of the service.
 ///
-/// `certificates` reads the TLS files and returns their faults, `app` those of the files for an app behind TLS. If there is a
-/// `connect`, it tries the apps of a valid configuration. Errors are those of `out` and of `connect`.
+/// `certificates` reads the TLS files and returns their faults, and `app` does the same for the files of an app behind
+/// TLS. `connect`, if given, tries the apps of a valid configuration.
+///
+/// # Errors
+///
+/// The errors of writing to `out`, and those of `connect`.
 pub fn check(
     subject: Subject<'_>,
     format: Format,
@@ -106,7 +110,7 @@ pub fn check(
     Ok(if is_valid { Verdict::Valid } else { Verdict::Invalid })
 }
 
-/// Writes that the configuration cannot even be read.
+/// Writes the faults of a configuration that cannot be used.
 pub(super) fn refused(report: &Report, format: Format, out: &mut impl Write) -> io::Result<Verdict> {
     match format {
         Format::Human => writeln!(out, "{report}")?,
@@ -168,7 +172,7 @@ fn describe(
     Ok(())
 }
 
-/// Lines about one thing, below each other.
+/// Writes lines about one subject, with its name before the first.
 fn item(about: &str, lines: &[String], out: &mut impl Write) -> io::Result<()> {
     for (at, line) in lines.iter().enumerate() {
         writeln!(out, "  {:12} {line}", if at == 0 { about } else { "" })?;
@@ -176,7 +180,8 @@ fn item(about: &str, lines: &[String], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A route in lines: the heartbeat and the limits of its sessions, and the kinds of sessions where there are several.
+/// Describes a route in lines: the heartbeat and the limits of its sessions, and its kinds of sessions if there are
+/// several.
 fn outline(route: &Route) -> Vec<String> {
     let mut lines = heartbeat::sentences(&route.heartbeat);
     if let Some(first) = lines.first_mut() {

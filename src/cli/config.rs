@@ -1,4 +1,4 @@
-//! `pulsegate config`: the configuration as it is in force.
+//! `pulsegate config`: prints the effective configuration.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::Source;
 use crate::config::{self, Report};
 
-/// What is done with the configuration.
+/// The subcommands of `pulsegate config`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Print every key with the value that is in force, as a configuration file
@@ -41,7 +41,11 @@ enum Format {
     Json,
 }
 
-/// Does what `command` says; errors are those of `out`.
+/// Runs `command`.
+///
+/// # Errors
+///
+/// The errors of writing to `out`.
 pub(super) fn run(command: &Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let Command::Show(Show { source, origin, format }) = command;
     let shown =

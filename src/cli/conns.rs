@@ -1,4 +1,4 @@
-//! `pulsegate conns`: the sessions of a running proxy.
+//! `pulsegate conns`: lists the sessions of a running proxy.
 
 pub(super) mod table;
 
@@ -13,7 +13,7 @@ use super::remote::{Conn, Connections, Remote, Where, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 
-/// What the API can sort by, up and down.
+/// The sort keys of the API, ascending and descending.
 pub(super) const SORTS: [&str; 20] = [
     "opened",
     "-opened",
@@ -37,7 +37,7 @@ pub(super) const SORTS: [&str; 20] = [
     "-closed",
 ];
 
-/// Which sessions, and how they are shown.
+/// The arguments of `pulsegate conns`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A table is as wide as the terminal, and leaves out columns where that is narrow; in a pipe every column is there. \
@@ -73,7 +73,7 @@ pub struct Args {
     proxy: Where,
 }
 
-/// How sessions are written.
+/// The output format of a list of sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For people.
@@ -83,7 +83,7 @@ enum Format {
     Json,
 }
 
-/// Which sessions are meant.
+/// The states of the sessions to list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum State {
     /// Open, or closing.
@@ -95,7 +95,11 @@ enum State {
     All,
 }
 
-/// Prints them.
+/// Prints the sessions.
+///
+/// # Errors
+///
+/// The proxy cannot be reached or refuses the request, or printing fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
@@ -109,7 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 )?;
             let width = text::width();
             let mut text = match (conns.len(), width) {
-                // Who looks at a terminal wants words; a pipe gets its heading.
+                // An empty list gets a sentence on a terminal, and its heading in a pipe.
                 (0, Some(_)) => args.nothing(),
                 _ => table::lines(&conns, width, found.now).join("\n"),
             };
@@ -140,7 +144,7 @@ impl Args {
         pairs
     }
 
-    /// That there is none of what was asked for.
+    /// Returns the sentence for an empty list.
     fn nothing(&self) -> String {
         let which = match self.state {
             State::Open => "open ",

@@ -1,4 +1,4 @@
-//! `pulsegate dev`: the proxy on a developer's machine, with nothing to set up.
+//! `pulsegate dev`: runs the proxy on a developer's machine, without any setup.
 
 mod authority;
 mod echo;
@@ -23,12 +23,12 @@ use crate::telemetry::{self, Beats};
 use crate::tls::Identity;
 use crate::upstream::Unusable;
 
-/// Where the proxy listens if nobody says otherwise.
+/// The default address of the proxy.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
-/// Where the inspect page is if nobody says otherwise.
+/// The default address of the inspect page.
 const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
 
-/// What stands behind the proxy, and how it beats.
+/// The arguments of `pulsegate dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
@@ -56,7 +56,11 @@ pub struct Args {
     ca_out: Option<PathBuf>,
 }
 
-/// Runs until a signal ends it.
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+///
+/// The flags are invalid, a port cannot be opened, or the proxy fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let port = match args.to {
         Some(_) => None,
@@ -81,27 +85,27 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(AdminSocket::Tcp(address)) => *address,
         other => anyhow::bail!("the inspect page has no port, but {other:?}"),
     };
-    // The built-in app runs as long as `_echo` lives.
+    // The built-in app runs as long as `_echo` exists.
     let echo = port.map(|port| Echo::start(port, args.interval, args.timeout, inspect));
     let _echo = echo.transpose().context("cannot start the echo app")?;
     let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
-    // It names Ctrl-C, which removes the certificate only once signals are listened to.
+    // The text names Ctrl-C, which removes the certificate only once signals are handled, so it is printed after that.
     server.run_announced(Shutdown::on_signals(), || print(&guide))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a configuration file that says no more than the flags do; the environment has no say in it.
+/// Returns the settings of a configuration file with these flags and nothing else; the environment is not read.
 fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
     let address = args.listen.unwrap_or(ADDRESS);
     let (interval, timeout) = (args.interval.as_millis(), args.timeout.as_millis());
     let mut file = toml_edit::DocumentMut::new();
     file["listen"]["address"] = toml_edit::value(address.to_string());
     file["listen"]["workers"] = toml_edit::value(1);
-    // The certificate is handed over in memory; these names are never opened.
+    // The certificate is passed in memory; these files are never opened.
     file["tls"]["certificate"] = toml_edit::value("(made in memory)");
     file["tls"]["private_key"] = toml_edit::value("(made in memory)");
     file["upstream"]["url"] = toml_edit::value(app);
-    // Readiness is not served here, and the app's log shows only the developer's own requests.
+    // Readiness is not served here, and without probes the app's log shows the developer's own requests alone.
     file["upstream"]["probe"] = toml_edit::value("off");
     file["heartbeat"]["interval"] = toml_edit::value(format!("{interval}ms"));
     file["heartbeat"]["timeout"] = toml_edit::value(format!("{timeout}ms"));
@@ -115,20 +119,20 @@ fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
         .map_err(|report| anyhow!("{}", in_flags(&report)))
 }
 
-/// What is wrong with the settings in the words of who gave them: by flags, and not in a file.
+/// Returns the faults of the settings with flags in place of the keys, since there is no file.
 fn in_flags(report: &config::Report) -> String {
     let flags =
         [("`upstream.url`", "--to"), ("`heartbeat.interval`", "--interval"), ("`heartbeat.timeout`", "--timeout")];
-    let told = report.findings().iter().map(|finding| {
+    let texts = report.findings().iter().map(|finding| {
         let help = finding.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
-        flags.iter().fold(format!("{}{help}", finding.message), |told, (key, flag)| told.replace(key, flag))
+        flags.iter().fold(format!("{}{help}", finding.message), |texts, (key, flag)| texts.replace(key, flag))
     });
-    told.collect::<Vec<_>>().join("; ")
+    texts.collect::<Vec<_>>().join("; ")
 }
 
-/// Opens the ports; others where they are taken and nobody asked for them.
+/// Opens the ports; a default port in use is replaced by one that the system chooses.
 fn bind(mut settings: Settings, identity: Identity, args: &Args) -> Result<Server, StartError> {
-    // Each is exchanged once at most: what the system chooses is free.
+    // Each address is replaced once at most: a port that the system chooses is free.
     for _ in 0..2 {
         match Server::bind(settings.clone(), identity.clone()) {
             Err(StartError::Listen { source, .. })
@@ -154,7 +158,8 @@ fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Publis
     }
 }
 
-/// Whoever reaches the inspect page may close connections, and is asked for no token.
+/// Parses the address of the inspect page, which has to be loopback: the page can close connections, and asks for no
+/// token.
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:4040".to_owned())?;
@@ -165,7 +170,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// The certificate is for loopback, which every address includes.
+/// Parses the address of the proxy: loopback, for which the certificate is made, or all addresses, which include it.
 fn listen(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:8443".to_owned())?;
@@ -176,7 +181,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// What a person needs to know to begin.
+/// The instructions printed at the start.
 struct Guide<'a> {
     args: &'a Args,
     app: Arc<Upstream>,
@@ -231,7 +236,7 @@ impl Display for Guide<'_> {
     }
 }
 
-/// How this program was called, as far as a shell can call it again.
+/// Returns the command by which this program was started, for lines to copy into a shell.
 fn program() -> String {
     std::env::args_os().next().map_or_else(|| "pulsegate".to_owned(), |path| path.to_string_lossy().into_owned())
 }
@@ -243,7 +248,7 @@ fn print(paragraph: &impl Display) -> io::Result<()> {
     out.flush()
 }
 
-/// The hint for a request that could not be connected to `app`.
+/// Returns the hint for a request that could not be connected to `app`.
 fn unreachable(app: &Upstream, unusable: &Unusable) -> String {
     let Unusable { error, help, .. } = unusable;
     let cause = error.rsplit(": ").next().unwrap_or(error);
@@ -292,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_of_the_flag() {
+    fn a_fault_names_the_flag() {
         let Cli { args } = Cli::parse_from(["dev", "--to", "ftp://app"]);
         let error = settings(&args, "ftp://app").expect_err("no such scheme").to_string();
         assert!(error.starts_with("--to must be \"http://host:port\"") && !error.contains('\n'), "{error}");

@@ -1,4 +1,4 @@
-//! `pulsegate diagnose`: one session's whole story, or those of one address.
+//! `pulsegate diagnose`: prints the history of one session, or of those of one address.
 
 use std::process::ExitCode;
 
@@ -10,12 +10,12 @@ use super::remote::{Conn, Diagnosis, Remote, RemoteError, Where, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 
-/// The width of the topics, and of the gap behind them.
+/// The width of the topics and of the gap after them, in characters.
 const MARGIN: usize = 13;
-/// The least that is left beside them on a narrow terminal.
+/// The least width of the text beside the topics on a narrow terminal, in characters.
 const LEAST: usize = 30;
 
-/// Which session, and how its story is written.
+/// The arguments of `pulsegate diagnose`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
 #[command(after_help = "\
@@ -41,7 +41,7 @@ pub struct Args {
     proxy: Where,
 }
 
-/// How a story is written.
+/// The output format of a diagnosis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// Sentences, by topic.
@@ -51,7 +51,11 @@ enum Format {
     Json,
 }
 
-/// Prints it.
+/// Prints the diagnoses.
+///
+/// # Errors
+///
+/// The proxy cannot be reached or refuses the request, or printing fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let (diagnoses, total) = block_on(args.ask(&remote))?;
@@ -75,7 +79,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
-    /// The diagnoses as the API gives them, and how many sessions match.
+    /// Returns the diagnoses in the API's format, and the number of sessions that match.
     async fn ask(&self, remote: &Remote) -> anyhow::Result<(Vec<Value>, u64)> {
         let Some(client) = self.client else {
             let id = self.id.as_deref().unwrap_or_default();
@@ -87,13 +91,13 @@ impl Args {
         let list = remote.connections(&query, Some(limit)).await?;
         let mut found = Vec::new();
         for conn in &list.list {
-            // One that closed meanwhile may be forgotten already.
+            // A session that has closed since may already be forgotten.
             found.extend(diagnosis(remote, &Conn::deserialize(conn)?.id).await?);
         }
         Ok((found, list.total))
     }
 
-    /// The reason why there is no session to print.
+    /// Returns the sentence for an empty result.
     fn nothing(&self) -> String {
         let remembered = "the proxy remembers the last `admin.closed_sessions` that closed, 1000 by default";
         match (&self.id, self.client) {
@@ -111,7 +115,7 @@ fn id(text: &str) -> Result<String, String> {
     units::id(text).ok_or_else(|| format!("an id is 16 hexadecimal digits; {hint}"))
 }
 
-/// The diagnosis of `id`; `None` if there is no such session.
+/// Returns the diagnosis of `id`; `None` if there is no such session.
 async fn diagnosis(remote: &Remote, id: &str) -> Result<Option<Value>, RemoteError> {
     match remote.get(&format!("/v1/connections/{id}/diagnosis")).await {
         Ok(found) => Ok(Some(found)),
@@ -120,7 +124,7 @@ async fn diagnosis(remote: &Remote, id: &str) -> Result<Option<Value>, RemoteErr
     }
 }
 
-/// The stories one below the other, as wide as the terminal.
+/// Formats the diagnoses one below the other, at the terminal's width.
 fn stories(diagnoses: &[Value]) -> anyhow::Result<String> {
     let width = text::width();
     let mut all = String::new();
@@ -144,7 +148,7 @@ fn stories(diagnoses: &[Value]) -> anyhow::Result<String> {
     Ok(all)
 }
 
-/// `text` in lines of at most `width` characters, broken at blanks; a longer word has a line of its own.
+/// Breaks `text` into lines of at most `width` characters at blanks; a longer word gets a line of its own.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut length = 0;

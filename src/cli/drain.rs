@@ -10,12 +10,12 @@ use tokio::time::sleep;
 use super::remote::{Draining, PATIENCE, Remote, Where, block_on};
 use super::text;
 
-/// How often the proxy is asked how far it is.
+/// The interval between two requests for the state of the drain.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often what is left is told, if nothing else changes.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// The least interval between two reports in the same phase.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Begin, wait, or cancel.
+/// The arguments of `pulsegate drain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The proxy says on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
@@ -42,7 +42,11 @@ pub struct Args {
     proxy: Where,
 }
 
-/// Begins the drain, and sees it through if that is asked for; or cancels it.
+/// Starts the drain and, with `--wait`, waits for its end; or cancels it.
+///
+/// # Errors
+///
+/// The proxy cannot be reached or refuses the request, or printing fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     if args.cancel {
@@ -52,11 +56,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let patience = args.timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
         let now: Draining = remote.post("/v1/drain", None, patience, StatusCode::is_success).await?;
-        tell(&now)?;
+        report(&now)?;
         if !args.wait {
             return Ok(ExitCode::SUCCESS);
         }
-        let wait = see_through(&remote, now);
+        let wait = wait_until_drained(&remote, now);
         match args.timeout {
             None => wait.await,
             Some(limit) => match tokio::time::timeout(limit.saturating_sub(began.elapsed()), wait).await {
@@ -71,16 +75,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Cancels an announced drain. The refusal of one that cannot be cancelled says why.
+/// Cancels an announced drain. If it can no longer be cancelled, the API's refusal gives the reason.
 async fn cancel(remote: &Remote) -> anyhow::Result<ExitCode> {
     let now: Draining = remote.post("/v1/drain/cancel", None, PATIENCE, StatusCode::is_success).await?;
-    tell(&now)?;
+    report(&now)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until nothing is left, and tells how it goes on.
-async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<ExitCode> {
-    let mut told_at = Instant::now();
+/// Waits until the drain is complete, and reports its progress.
+async fn wait_until_drained(remote: &Remote, mut last: Draining) -> anyhow::Result<ExitCode> {
+    let mut reported_at = Instant::now();
     loop {
         match last.phase.as_str() {
             "drained" => return Ok(ExitCode::SUCCESS),
@@ -88,7 +92,7 @@ async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<Exit
                 eprintln!("pulsegate: the drain was cancelled (pulsegate drain --cancel); the proxy serves");
                 return Ok(ExitCode::FAILURE);
             }
-            // Another process, in the place of the one that was asked.
+            // Another process has replaced the one that drained.
             "serving" => return gone("it has been replaced by one that serves"),
             _ => {}
         }
@@ -96,7 +100,7 @@ async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<Exit
         let now: Draining = match remote.get("/v1/drain").await {
             Ok(now) => now,
             Err(error) if error.is_absence() => return gone("it is gone"),
-            // Its end may come in the middle of an answer; the next question will show.
+            // The process may end in the middle of a response; the next request will show it.
             Err(error) if error.is_passing() => continue,
             Err(error) => return Err(error.into()),
         };
@@ -104,15 +108,15 @@ async fn see_through(remote: &Remote, mut last: Draining) -> anyhow::Result<Exit
             last = now;
             continue;
         }
-        if now.phase != last.phase || (now != last && told_at.elapsed() >= TOLD_EVERY) {
-            tell(&now)?;
-            told_at = Instant::now();
+        if now.phase != last.phase || (now != last && reported_at.elapsed() >= REPORT_INTERVAL) {
+            report(&now)?;
+            reported_at = Instant::now();
             last = now;
         }
     }
 }
 
-fn tell(now: &Draining) -> anyhow::Result<()> {
+fn report(now: &Draining) -> anyhow::Result<()> {
     if now.phase == "serving" {
         let line = format!("ready, accepting: {}\n", text::sessions(now.sessions));
         return text::print(&line).context("cannot print");

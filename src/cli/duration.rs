@@ -1,8 +1,8 @@
-//! Durations on the command line, written as in the configuration file: `500ms`, `25s`, `5m`.
+//! Durations on the command line, in the notation of the configuration file: `500ms`, `25s`, `5m`.
 
 use std::time::Duration;
 
-/// The longest that a person may ask for; far below where adding it to a clock overflows.
+/// The longest duration that is accepted, far below the point at which adding it to a clock overflows.
 const MAX: Duration = Duration::from_hours(24);
 
 /// Parses a duration between one millisecond and one day.

@@ -1,4 +1,4 @@
-//! `pulsegate healthcheck`: an exec probe for images that hold neither a shell nor curl.
+//! `pulsegate healthcheck`: an exec probe for images without a shell or curl.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::remote::{Address, Remote, block_on};
 use super::text;
 
-/// Which question, and whom to ask.
+/// The arguments of `pulsegate healthcheck`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Alive is a process that answers, be it draining or not; ready is one that new connections may be sent to: it does not
@@ -33,7 +33,11 @@ pub struct Args {
     timeout: Duration,
 }
 
-/// Asks, and prints the answer in one line.
+/// Sends the probe, and prints the response in one line.
+///
+/// # Errors
+///
+/// The health listener cannot be reached, or printing fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::health(args.address.clone(), args.config.clone())?;
     let (path, yes) = if args.ready { ("/readyz", "ready") } else { ("/livez", "alive") };

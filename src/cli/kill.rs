@@ -1,4 +1,4 @@
-//! `pulsegate kill`: ends sessions of a running proxy, with a Close that says why.
+//! `pulsegate kill`: closes sessions of a running proxy, with a Close that gives the reason.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -13,10 +13,10 @@ use super::{text, units};
 use crate::config::Cidr;
 use crate::ws;
 
-/// More than so many sessions are ended only if somebody has agreed to their number.
+/// The number of sessions above which a confirmation is required.
 const MANY: u64 = 10;
 
-/// Which sessions, and how they end.
+/// The arguments of `pulsegate kill`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
 #[command(after_help = "\
@@ -55,7 +55,11 @@ pub struct Args {
     proxy: Where,
 }
 
-/// Ends them, and prints which.
+/// Closes the sessions, and prints their ids.
+///
+/// # Errors
+///
+/// The proxy cannot be reached or refuses the request, the confirmation is missing, or printing fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     block_on(async { if args.ids.is_empty() { args.by_filter(&remote).await } else { args.by_id(&remote).await } })
@@ -79,7 +83,7 @@ impl Args {
         Ok(code)
     }
 
-    /// Ends one session; says what became of it.
+    /// Closes one session; returns its outcome in a word.
     async fn one(&self, remote: &Remote, id: &str) -> Result<&'static str, RemoteError> {
         const OVER: &str = "already closed";
         if self.dry_run {
@@ -87,7 +91,7 @@ impl Args {
             return Ok(if conn.state == "closed" { OVER } else { "would close" });
         }
         let path = format!("/v1/connections/{id}/close");
-        match remote.post::<Shut>(&path, Some(&self.farewell()), PATIENCE, StatusCode::is_success).await {
+        match remote.post::<Shut>(&path, Some(&self.close_fields()), PATIENCE, StatusCode::is_success).await {
             Ok(_) => Ok("closed"),
             Err(error) if error.is_called("closed") => Ok(OVER),
             Err(error) => Err(error),
@@ -103,7 +107,7 @@ impl Args {
         let shut = if self.dry_run {
             would
         } else {
-            self.agree(would.matched)?;
+            self.confirm(would.matched)?;
             self.all(remote, false).await?
         };
         let (verb, count) = if self.dry_run { ("would close", shut.matched) } else { ("closed", shut.closed) };
@@ -120,7 +124,7 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Ends what the filter matches, or says what that would be.
+    /// Closes the sessions that match the filter; with `dry_run`, returns the same list and closes none.
     async fn all(&self, remote: &Remote, dry_run: bool) -> Result<Shut, RemoteError> {
         let mut filter = json!({});
         let fields = [
@@ -133,14 +137,14 @@ impl Args {
                 filter[key] = value;
             }
         }
-        let mut body = self.farewell();
+        let mut body = self.close_fields();
         body["filter"] = filter;
         body["dry_run"] = dry_run.into();
         remote.post("/v1/connections/close", Some(&body), PATIENCE, StatusCode::is_success).await
     }
 
-    /// The part of a request that says what the Close shall say.
-    fn farewell(&self) -> Value {
+    /// Returns the fields of a request that set code and reason of the Close, or a reset.
+    fn close_fields(&self) -> Value {
         let mut body = json!({});
         if let Some(code) = self.code {
             body["code"] = code.into();
@@ -154,8 +158,8 @@ impl Args {
         body
     }
 
-    /// That somebody agrees to end `count` sessions.
-    fn agree(&self, count: u64) -> anyhow::Result<()> {
+    /// Asks for a confirmation to close `count` sessions, if they are many.
+    fn confirm(&self, count: u64) -> anyhow::Result<()> {
         if count <= MANY || self.yes {
             return Ok(());
         }
@@ -182,7 +186,7 @@ fn code(text: &str) -> Result<u16, String> {
     })
 }
 
-/// What fits into a control frame beside the code (RFC 6455 §5.5).
+/// Parses the reason of a Close, which shares a control frame of 125 bytes with the code (RFC 6455 §5.5).
 fn reason(text: &str) -> Result<String, String> {
     const LONGEST: usize = 123;
     match text.len() {
@@ -196,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_sent_is_refused_before_anybody_is_asked() {
+    fn what_cannot_be_sent_is_refused_before_any_request() {
         assert_eq!(id("00000000000000A1"), Ok("00000000000000a1".to_owned()));
         for refused in ["", "a1", "00000000000000zz", "00000000000000a1 "] {
             assert!(id(refused).is_err(), "{refused:?}");

@@ -1,4 +1,4 @@
-//! `pulsegate man`: the manual, as one page or as one for each command.
+//! `pulsegate man`: prints the manual, as one page or as one page per command.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,13 +9,13 @@ use anyhow::Context;
 use clap::Command;
 use clap_mangen::Man;
 
-/// Writes a single page to `out`, in which every command is a section.
+/// Writes a single page to `out`, with a section per command.
 pub(super) fn print(command: Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     page(command).and_then(|page| out.write_all(&page)).and_then(|()| out.flush()).context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes one page for each command into `folder`, which is made if it is not there.
+/// Writes one page per command into `folder`, which is created if it does not exist.
 pub(super) fn write(command: Command, folder: &Path) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(command, folder))
@@ -25,7 +25,7 @@ pub(super) fn write(command: Command, folder: &Path) -> anyhow::Result<ExitCode>
 
 fn page(command: Command) -> io::Result<Vec<u8>> {
     let mut command = command.disable_help_subcommand(true);
-    // Names each command by its whole path.
+    // Sets the full path of each command as its name.
     command.build();
     let man = Man::new(command.clone());
     let mut page = Vec::new();
@@ -38,7 +38,7 @@ fn page(command: Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// A command with all its own, and those below it.
+/// Writes a command with its options, and the commands below it.
 fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     if command.has_subcommands() {
         return command.get_subcommands().try_for_each(|command| section(command, page));
@@ -51,10 +51,10 @@ fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_description_section(&mut parts)?;
     man.render_options_section(&mut parts)?;
     man.render_extra_section(&mut parts)?;
-    // Sections of their own pages are parts of this one.
+    // The sections of a command's own page become parts of this page's section.
     for line in String::from_utf8_lossy(&parts).lines() {
         match line.strip_prefix(".SH ") {
-            // What stands below a command's help is about exit codes and other things to know.
+            // The text below a command's help lists exit codes and notes.
             Some("EXTRA") => writeln!(page, ".SS NOTES")?,
             Some(heading) => writeln!(page, ".SS {heading}")?,
             None => writeln!(page, "{line}")?,

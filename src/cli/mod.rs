@@ -1,4 +1,4 @@
-//! The command line: arguments in, exit code out. One file per command family.
+//! The command line: arguments in, exit code out. One file per command.
 
 pub mod check;
 mod completions;
@@ -87,7 +87,7 @@ enum Command {
     },
 }
 
-/// Which configuration is meant; flags win over the environment, which wins over the file.
+/// The source of the configuration; flags take precedence over the environment, and the environment over the file.
 #[derive(Clone, Debug, clap::Args)]
 struct Source {
     /// The configuration file; - reads standard input [default: config/proxy.toml; without that file, flags and
@@ -99,7 +99,7 @@ struct Source {
 }
 
 impl Source {
-    /// The text that is meant; standard input is read here.
+    /// Returns the text of the configuration; standard input is read here.
     fn input(&self) -> Result<Input, Report> {
         Input::of(self.config.as_deref(), &self.overrides)
     }
@@ -117,7 +117,7 @@ struct Check {
     connect: bool,
 }
 
-/// Runs the command that the arguments name.
+/// Runs the command that the arguments name, and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -166,25 +166,25 @@ fn check_source(
     verdict.map(ExitCode::from).context("cannot check")
 }
 
-/// An error and its causes in one line; what says its cause already does not say it twice.
+/// Returns an error and its causes in one line; a cause whose text is already contained is left out.
 fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
-    let mut told = String::new();
+    let mut line = String::new();
     for cause in chain.map(ToString::to_string) {
-        if told.is_empty() {
-            told = cause;
-        } else if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
         }
     }
-    told
+    line
 }
 
-/// The faults of `files`, for the configuration, which does not know how to read them.
+/// Returns the faults of the TLS files, as a callback of the configuration, which does not read them itself.
 fn certificates(files: &Tls) -> Vec<TlsFault> {
     Terms::faults(files)
 }
 
-/// The faults of the TLS files for the app at `upstream`.
+/// Returns the faults of the TLS files for the app at `upstream`.
 fn app(upstream: &Upstream) -> Vec<TlsFault> {
     App::faults(upstream)
 }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_named_once() {
         let inner = || anyhow::anyhow!("in use");
         assert_eq!(
             in_full(inner().context("cannot listen on [::1]:1: in use").chain()),

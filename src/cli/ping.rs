@@ -22,10 +22,10 @@ use self::probes::{Pong, Probes, millis};
 use crate::drain;
 use crate::tls::client::Trust;
 
-/// How long the server's Close may take once ours is sent.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// The time limit for the server's Close after this side's.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Who shall be pinged, and how.
+/// The arguments of `pulsegate ping`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless its route says \
@@ -59,13 +59,17 @@ pub struct Args {
     headers: Vec<Header>,
 }
 
-/// Runs until the count is reached, Ctrl-C, or the end of the connection.
+/// Runs until the count is reached, until Ctrl-C, or until the connection ends.
+///
+/// # Errors
+///
+/// No WebSocket could be opened, or printing failed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let mut probes = Probes::new(fastrand::u32(..).to_be_bytes(), args.timeout);
     match runtime.block_on(ping(args, &mut probes)) {
         Ok(()) => {}
-        // Whoever read the lines has gone, as `head` does; that is no failure of ours.
+        // The reader of the pipe has closed it, as `head` does, which is no failure.
         Err(error) if is_broken_pipe(&error) => {}
         Err(error) => return Err(error),
     }
@@ -93,13 +97,13 @@ async fn ping(args: &Args, probes: &mut Probes) -> anyhow::Result<()> {
     let began = Instant::now();
     let end = session.exchange().await?;
     let elapsed = began.elapsed();
-    // Without the server's Close, too, this is the end; nothing is left to be told of it.
-    let _ = timeout(CLOSE_PATIENCE, session.close(&end)).await;
+    // The run ends here with or without the server's Close, so its absence is no error.
+    let _ = timeout(CLOSE_TIMEOUT, session.close(&end)).await;
     session.summary(elapsed, &end)?;
     Ok(())
 }
 
-/// An open WebSocket and what was seen on it.
+/// An open WebSocket, with its counters.
 struct Session<'a> {
     args: &'a Args,
     probes: &'a mut Probes,
@@ -109,19 +113,19 @@ struct Session<'a> {
     messages: u64,
 }
 
-/// How a session ended.
+/// The reason for which a session ended.
 enum End {
     /// All pings were sent, and answered or given up.
     Counted,
     /// Ctrl-C.
     Interrupted,
-    /// The server sent Close, with a code and reason or without.
+    /// The server sent a Close, with or without a code and a reason.
     Closed(Option<CloseFrame>),
     /// The connection broke without a Close; code 1006 (RFC 6455 §7.1.5).
     Lost(WsError),
 }
 
-/// What comes next.
+/// The next event of a session.
 enum Event {
     Tick,
     Overdue,
@@ -130,7 +134,11 @@ enum Event {
 }
 
 impl Session<'_> {
-    /// Pings and listens until there is an [`End`]; an error is one of printing.
+    /// Sends pings and reads messages until there is an [`End`].
+    ///
+    /// # Errors
+    ///
+    /// The errors of printing.
     async fn exchange(&mut self) -> io::Result<End> {
         let mut ticks = interval(self.args.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,12 +170,12 @@ impl Session<'_> {
         }
     }
 
-    /// Sends the next ping; one that cannot be written in time means that nobody reads any more.
+    /// Sends the next ping; one that cannot be written within the time limit means that the server has stopped reading.
     async fn launch(&mut self) -> Option<End> {
         let payload = Bytes::copy_from_slice(&self.probes.launch(Instant::now()));
         let sending = self.socket.send(Message::Ping(payload));
         match timeout(self.args.timeout, sending).await {
-            // A connection that ended meanwhile has more to tell by being read than by being written to.
+            // If the connection has ended, reading returns a more precise error than writing.
             Ok(_) => None,
             Err(_) => {
                 Some(End::Lost(WsError::Io(io::Error::new(io::ErrorKind::TimedOut, "the server stopped reading"))))
@@ -183,7 +191,7 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// Takes what the server sent. Pongs and the Close echo are sent by the WebSocket itself.
+    /// Processes a message of the server. The WebSocket library sends pongs and the Close reply.
     fn take(&mut self, message: Message) -> io::Result<Option<End>> {
         let now = Instant::now();
         match message {
@@ -213,13 +221,13 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// Closes from this side, or answers the server's Close, and waits until the server is done too.
+    /// Closes the WebSocket, or replies to the server's Close, and waits for the end of the connection.
     async fn close(&mut self, end: &End) -> Result<(), WsError> {
         match end {
             End::Counted | End::Interrupted => {
                 self.socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await?;
             }
-            // Reading on is what sends the answer to the server's Close.
+            // The reply to the server's Close is sent by reading on.
             End::Closed(_) => {}
             End::Lost(_) => return Ok(()),
         }
@@ -230,7 +238,7 @@ impl Session<'_> {
     fn summary(&self, elapsed: Duration, end: &End) -> io::Result<()> {
         match end {
             End::Counted => {}
-            // The terminal has just shown ^C on this line.
+            // The terminal has just printed ^C on this line.
             End::Interrupted => say(format_args!(""))?,
             End::Closed(None) => say(format_args!("closed by the server without a code"))?,
             End::Closed(Some(CloseFrame { code, reason })) => {
@@ -256,7 +264,7 @@ impl Session<'_> {
     }
 }
 
-/// Prints one line at once, as whoever reads a pipe expects.
+/// Prints one line and flushes it, for readers of a pipe.
 fn say(line: Arguments<'_>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;

@@ -1,4 +1,4 @@
-//! `pulsegate reload`: has a running proxy read its configuration and certificates anew.
+//! `pulsegate reload`: makes a running proxy read its configuration and certificates again.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use http::StatusCode;
 use super::remote::{Reloaded, Remote, Where, block_on};
 use super::text;
 
-/// Files are read before the answer comes, from whatever disk they are on.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit for the response: the proxy reads its files before it responds, possibly from a slow disk.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which proxy.
+/// The arguments of `pulsegate reload`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Established sessions keep what they were opened with; new ones get what is new. With anything wrong in the file, all \
@@ -25,12 +25,16 @@ pub struct Args {
     proxy: Where,
 }
 
-/// Reloads, and prints what came of it.
+/// Requests a reload, and prints its result.
+///
+/// # Errors
+///
+/// The proxy cannot be reached or refuses the request, or printing fails.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let fine = |status: &StatusCode| status.is_success() || *status == StatusCode::UNPROCESSABLE_ENTITY;
-    let reloaded: Reloaded = block_on(async { Ok(remote.post("/v1/reload", None, PATIENCE, fine).await?) })?;
-    let (said, failed) = told(&reloaded);
+    let reloaded: Reloaded = block_on(async { Ok(remote.post("/v1/reload", None, TIMEOUT, fine).await?) })?;
+    let (said, failed) = describe(&reloaded);
     if failed {
         eprintln!("pulsegate: {said}");
         return Ok(ExitCode::FAILURE);
@@ -39,8 +43,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What has come of it in words, and whether that is a failure.
-fn told(reloaded: &Reloaded) -> (String, bool) {
+/// Returns the result as text, and whether it is a failure.
+fn describe(reloaded: &Reloaded) -> (String, bool) {
     let Reloaded { result, generation, requires_restart, error } = reloaded;
     let restart = text::printable(&requires_restart.join(", "));
     match result.as_str() {
@@ -51,7 +55,7 @@ fn told(reloaded: &Reloaded) -> (String, bool) {
             (format!("applied in part: generation {generation} is in force; {rest}"), false)
         }
         _ => {
-            // The proxy's own report may have lines; each is made safe alone.
+            // The proxy's own report may have several lines; each is made printable by itself.
             let error = error.as_deref().unwrap_or("the proxy does not say why");
             let error = error.lines().map(text::printable).collect::<Vec<_>>().join("\n");
             (format!("not reloaded, generation {generation} stays in force: {error}"), true)
@@ -65,19 +69,19 @@ mod tests {
 
     #[test]
     fn each_result_has_its_words() {
-        let told = |result: &str| {
-            told(&Reloaded {
+        let describe = |result: &str| {
+            describe(&Reloaded {
                 result: result.into(),
                 generation: 7,
                 requires_restart: vec!["listen.address".into(), "listen.workers".into()],
                 error: Some("proxy.toml:3:1: unknown key\x1b[0m\nhelp".into()),
             })
         };
-        assert_eq!(told("applied"), ("applied: generation 7 is in force".into(), false));
-        assert_eq!(told("unchanged"), ("unchanged: generation 7 stays in force".into(), false));
-        let (partial, failed) = told("partial");
+        assert_eq!(describe("applied"), ("applied: generation 7 is in force".into(), false));
+        assert_eq!(describe("unchanged"), ("unchanged: generation 7 stays in force".into(), false));
+        let (partial, failed) = describe("partial");
         assert!(partial.ends_with(": listen.address, listen.workers") && !failed, "{partial}");
-        let (failure, failed) = told("failed");
+        let (failure, failed) = describe("failed");
         assert!(failure.ends_with("proxy.toml:3:1: unknown key\u{fffd}[0m\nhelp") && failed, "{failure}");
     }
 }

@@ -1,4 +1,4 @@
-//! The client side of a running proxy's admin API.
+//! The client of a running proxy's admin API.
 //!
 //! ```text
 //! Where (flags) → place → Remote → wire (unix, TCP, TLS) → answer
@@ -35,16 +35,16 @@ use self::sse::{Event, Parser};
 use self::wire::{Caller, Tls};
 use crate::tls::client::Trust;
 
-/// How long an answer may take. The API has a thread of its own; a second is long for it.
+/// The time limit for a response. The API has a thread of its own, so even one second would be unusual.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sessions that one page holds; the API gives up to 10,000.
+/// The number of sessions per page; the API allows up to 10,000.
 const PAGE: usize = 1000;
 
-/// The longest silence of a stream that tells something every second.
+/// The longest silence of the event stream, which sends figures every second.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Runs `work` to its end.
+/// Runs `work` to completion on a runtime of this thread.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(work)
@@ -54,7 +54,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 #[derive(Debug)]
 pub(super) struct Remote(Caller);
 
-/// A page of sessions as the API gives it, with every field that it has.
+/// A page of sessions in the API's format, with all its fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Page {
@@ -65,21 +65,25 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-/// Sessions, of as many pages as it took.
+/// The sessions of one or more pages.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// When the first page was made, in seconds since 1970.
+    /// The proxy's time at the first page, in seconds since 1970.
     pub(super) now: f64,
-    /// The configuration in force then.
+    /// The generation of the configuration at that time.
     pub(super) generation: u64,
-    /// How many there are, whether they are listed here or not.
+    /// The number of sessions that match, listed or not.
     pub(super) total: u64,
-    /// Each as the API gives it.
+    /// The sessions, each in the API's format.
     pub(super) list: Vec<Value>,
 }
 
 impl Remote {
-    /// The proxy that the flags mean; says on standard error what is wrong with the configuration.
+    /// Finds the proxy that the flags name. Faults of the configuration are warnings on standard error.
+    ///
+    /// # Errors
+    ///
+    /// The address or the token cannot be determined, or the trusted authorities cannot be loaded.
     pub(super) fn find(flags: &Where) -> Result<Self, RemoteError> {
         let (place, bearer) = flags.find(&mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
         let trust = flags.ca.clone().map_or(Trust::System, Trust::File);
@@ -87,7 +91,11 @@ impl Remote {
         Ok(Self(Caller { place: Arc::new(place), bearer, tls, tracker: TaskTracker::new() }))
     }
 
-    /// The health listener at `address`, or that of the configuration.
+    /// Finds the health listener at `address`, or the one of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be determined.
     pub(super) fn health(address: Option<Address>, config: Option<PathBuf>) -> Result<Self, RemoteError> {
         let place = Place::health(address, config, &mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
         let tls = Tls::of(&place, &Trust::System, None)?;
@@ -98,7 +106,7 @@ impl Remote {
         &self.0.place
     }
 
-    /// What a health endpoint says: its status, and the first line of its words.
+    /// Requests a health endpoint, within `patience`; returns the status, and the first line of the body.
     pub(super) async fn probe(&self, path: &str, patience: Duration) -> Result<(StatusCode, String), RemoteError> {
         let answer = self.0.ask(Method::GET, path, None, patience).await?;
         let text = String::from_utf8_lossy(answer.body()).into_owned();
@@ -106,14 +114,14 @@ impl Remote {
         Ok((answer.status(), super::text::cut(&super::text::printable(line), 200)))
     }
 
-    /// Asks for `path`.
+    /// Requests `path` with GET, and parses the response.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
         let answer = self.0.ask(Method::GET, path, None, PATIENCE).await?;
         self.read(&answer, StatusCode::is_success)
     }
 
-    /// Tells the proxy to do what `path` and `body` say; an answer may take `patience`, and is one if its status is
-    /// `fine`.
+    /// Requests `path` with POST and `body`, within `patience`. The response is parsed if its status is `fine`, and an
+    /// error otherwise.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -125,7 +133,7 @@ impl Remote {
         self.read(&answer, fine)
     }
 
-    /// Sessions by the API's own query `pairs`: all of them, or the first `limit`.
+    /// Requests the sessions that match the query `pairs`: all of them, or the first `limit`.
     pub(super) async fn connections(
         &self,
         pairs: &[(&str, String)],
@@ -144,7 +152,7 @@ impl Remote {
             }
             let came = page.connections.len();
             all.list.extend(page.connections);
-            // A page without sessions is the last one, whatever it says: nobody goes round in circles here.
+            // A page without sessions counts as the last one, whatever its cursor, so that the loop ends.
             if came == 0 || page.next_cursor.is_none() || limit.is_some_and(|limit| all.list.len() >= limit) {
                 all.list.truncate(limit.unwrap_or(usize::MAX));
                 return Ok(all);
@@ -153,7 +161,7 @@ impl Remote {
         }
     }
 
-    /// What the proxy tells by itself, as it happens.
+    /// Opens the proxy's stream of events.
     pub(super) async fn events(&self) -> Result<Events<'_>, RemoteError> {
         let response = self.0.listen("/v1/events", PATIENCE).await?;
         let (head, body) = response.into_parts();
@@ -207,9 +215,10 @@ pub(super) struct Events<'r> {
 }
 
 impl Events<'_> {
-    /// The next figures of the whole proxy; they come once a second. `None` when the proxy ends the stream.
+    /// Waits for the next figures of the whole proxy, which arrive every second. Returns `None` when the proxy ends the
+    /// stream.
     ///
-    /// Nothing is lost if this is dropped before it completes.
+    /// Cancel-safe: no event is lost if the future is dropped.
     pub(super) async fn stats(&mut self) -> Result<Option<Stats>, RemoteError> {
         loop {
             while let Some(event) = self.ready.pop_front() {

@@ -1,4 +1,4 @@
-//! `pulsegate run`: the proxy itself.
+//! `pulsegate run`: runs the proxy.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -43,7 +43,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     }
     let served = Server::follow(source, opened, levels).map_err(anyhow::Error::from);
     let served = served.and_then(|server| server.run(Shutdown::on_signals()).map_err(anyhow::Error::from));
-    // Everything that was logged comes before the error.
+    // All log lines are written before the error.
     drop(flush);
     match served {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -56,7 +56,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Writes why the configuration cannot be used: everything at once, as text for people or as one JSON object a line.
+/// Writes all faults of a configuration that cannot be used, as text or as one JSON object per line.
 fn refused(error: &LoadError, format: LogFormat) -> ExitCode {
     match (error, format) {
         (LoadError::Settings(report), LogFormat::Json) => {
@@ -74,7 +74,7 @@ fn refused(error: &LoadError, format: LogFormat) -> ExitCode {
     ExitCode::from(Report::EXIT_CODE)
 }
 
-/// The fields of a finding, its message among them as `error`.
+/// Returns the fields of a finding, with its message as `error`.
 fn fields(finding: &Finding) -> Map<String, Value> {
     let Value::Object(mut fields) = json!(finding) else { return Map::new() };
     if let Some(message) = fields.remove("message") {
@@ -83,12 +83,12 @@ fn fields(finding: &Finding) -> Map<String, Value> {
     fields
 }
 
-/// A line of the log in JSON, for errors that end the process whatever its log level is.
+/// Returns a JSON line in the log's format, for errors that end the process regardless of the log level.
 fn line(message: &str, mut fields: Map<String, Value>) -> String {
     let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
     fields.insert("target".to_owned(), "pulsegate".into());
     let fields = Value::Object(fields).to_string();
-    // The first three in the order of the log's other lines.
+    // The first three fields are in the order of the log's other lines.
     let begin = format!("{{\"timestamp\":\"{timestamp}\",\"level\":\"ERROR\",\"message\":\"{message}\"");
     text::escaped(&format!("{begin},{}", &fields[1..]))
 }

@@ -1,11 +1,11 @@
-//! Text that goes to a person's terminal, or into a pipe.
+//! Text for terminals and pipes.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use crate::telemetry::disturbs;
 
-/// Prints `text` at once. Whoever read it may have gone, as `head` does; that is no failure of ours.
+/// Prints `text` and flushes it. A reader that has closed the pipe, as `head` does, is no failure.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -14,21 +14,21 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// How many characters a line of the terminal holds that standard output is; `None` where it is none.
+/// Returns the columns of the terminal on standard output; `None` if it is not a terminal.
 pub(super) fn width() -> Option<usize> {
     let out = io::stdout();
     let columns = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten()?.ws_col;
-    // A terminal that does not know its size says 0.
+    // A terminal of unknown size reports 0.
     (columns > 0).then_some(usize::from(columns))
 }
 
-/// `text` with everything replaced that could play tricks on a terminal: much of what is shown was chosen by clients.
+/// Replaces all characters that could manipulate a terminal: much of the text printed was chosen by clients.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if disturbs(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// `json` with the same characters escaped, which leaves its value as it is. `serde_json` escapes those below U+0020
-/// inside strings; outside they are white space.
+/// Escapes the same characters in `json`, which keeps its value. `serde_json` itself escapes those below U+0020 inside
+/// strings; outside strings they are white space.
 pub(super) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -41,7 +41,7 @@ pub(super) fn escaped(json: &str) -> String {
     escaped
 }
 
-/// `text` in at most `width` characters; what is cut shows an ellipsis.
+/// Shortens `text` to at most `width` characters; an ellipsis marks the cut.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -49,8 +49,8 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain((width > 0).then_some('…')).collect()
 }
 
-/// `text` in at most `width` characters, with an ellipsis for what is missing from its middle: its end stays whole for as
-/// long as half of `width` holds it.
+/// Shortens `text` to at most `width` characters, with an ellipsis in its middle: the end is kept whole as long as half
+/// of `width` holds it.
 pub(super) fn cut_middle(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
@@ -62,7 +62,7 @@ pub(super) fn cut_middle(text: &str, width: usize) -> String {
     text.chars().take(front).chain(ellipsis).chain(text.chars().skip(length - back)).collect()
 }
 
-/// `1 session`, `2 sessions`.
+/// Formats a number of sessions: `1 session`, `2 sessions`.
 pub(super) fn sessions(count: u64) -> String {
     format!("{count} session{}", if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! `pulsegate top`: the sessions of a running proxy, looked at again and again.
+//! `pulsegate top`: shows the sessions of a running proxy, updated periodically.
 
 mod keys;
 mod screen;
@@ -21,19 +21,19 @@ use super::remote::{Conn, Connections, Events, Info, Remote, RemoteError, Stats,
 use super::{text, units};
 use crate::drain;
 
-/// How long after the stream of figures broke another one is asked for.
+/// The pause before a broken stream of figures is reopened.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the size of the terminal is looked at.
+/// The interval between two checks of the terminal's size.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long the first frame waits for the figures that come by themselves; they may not come at all.
+/// The longest time that the first frame waits for the figures of the stream, which may not arrive at all.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// The most sessions that the API gives at once.
+/// The most sessions that the API returns at once.
 const MOST: usize = 10_000;
 
-/// How often, how long, and in which order.
+/// The arguments of `pulsegate top`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Keys: q quits; r, i, m, b, h and c sort by round trip, idle time, misses, bytes, held bytes and client, once more the \
@@ -56,7 +56,11 @@ pub struct Args {
     proxy: Where,
 }
 
-/// Shows them until a key, a signal or the count ends it.
+/// Shows the sessions until a key, a signal or the number of frames ends it.
+///
+/// # Errors
+///
+/// The proxy cannot be reached, or the terminal cannot be used.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     block_on(async {
@@ -82,7 +86,7 @@ async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
                 }
             }
         }
-        // How long it has been running is among what is shown.
+        // The uptime is part of each frame.
         view.meet(remote.get("/v1/info").await?);
         view.list(Listed::of(&remote.connections(&[("sort", args.sort.clone())], None).await?)?);
         let lines: String = view.whole().into_iter().map(|line| line.text + "\n").collect();
@@ -95,15 +99,15 @@ async fn next(events: &mut Events<'_>) -> anyhow::Result<Stats> {
     events.stats().await?.ok_or_else(|| anyhow!("the proxy has ended the stream of events: it is shutting down"))
 }
 
-/// What comes in while the screen is watched.
-enum News {
-    Met(Info),
-    Counted(Stats),
-    Listed(Connections),
-    Lost(RemoteError),
+/// An update from the proxy.
+enum Update {
+    Proxy(Info),
+    Stats(Stats),
+    Sessions(Connections),
+    Failed(RemoteError),
 }
 
-/// Which sessions the screen needs.
+/// The sessions that the screen shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Query {
     sort: String,
@@ -113,13 +117,13 @@ struct Query {
 /// Keeps the screen up to date.
 async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
     let mut view = View::new(Sort::parse(&args.sort));
-    // Whoever cannot be asked at all is told of where the error stays to be read.
+    // Fails before the screen is taken, so that the error stays visible.
     view.meet(remote.get("/v1/info").await?);
     let mut size = Screen::size();
     let query = |view: &View, rows| Query { sort: view.sort().query(), limit: view.wanted(rows).min(MOST) };
     let (ask, asked) = watch::channel(query(&view, size.1));
-    let (tell, mut told) = mpsc::channel(4);
-    let sources = async { tokio::join!(count(remote, &tell), list(remote, asked, args.interval, &tell)) };
+    let (sender, mut updates) = mpsc::channel(4);
+    let sources = async { tokio::join!(count(remote, &sender), list(remote, asked, args.interval, &sender)) };
     let mut sources = std::pin::pin!(sources);
     let mut interrupted = std::pin::pin!(drain::interrupted());
     let mut resized = interval(LOOK);
@@ -137,11 +141,11 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
                     return Ok(());
                 }
             }
-            Some(news) = told.recv() => match news {
-                News::Met(info) => view.meet(info),
-                News::Counted(stats) => view.count(stats),
-                News::Lost(error) => view.lose(&format!("{:#}", anyhow::Error::new(error))),
-                News::Listed(found) => {
+            Some(news) = updates.recv() => match news {
+                Update::Proxy(info) => view.meet(info),
+                Update::Stats(stats) => view.count(stats),
+                Update::Failed(error) => view.lose(&format!("{:#}", anyhow::Error::new(error))),
+                Update::Sessions(found) => {
                     view.list(Listed::of(&found)?);
                     frames += 1;
                 }
@@ -154,7 +158,7 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
                 size = now;
             }
         }
-        // A first frame of zeros would be read as figures.
+        // A first frame of zeros would be mistaken for figures.
         if !drawn && !view.is_complete() && begun.elapsed() < FIRST {
             continue;
         }
@@ -172,13 +176,13 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
     }
 }
 
-/// Passes the figures of every second on, for ever.
-async fn count(remote: &Remote, tell: &mpsc::Sender<News>) {
+/// Forwards the figures of every second, endlessly.
+async fn count(remote: &Remote, sender: &mpsc::Sender<Update>) {
     loop {
-        // Why there are none, whoever lists the sessions will hear as well.
+        // A failure to open the stream is not reported here; the list of sessions fails for the same reason.
         if let Ok(mut events) = remote.events().await {
             while let Ok(Some(stats)) = events.stats().await {
-                if tell.send(News::Counted(stats)).await.is_err() {
+                if sender.send(Update::Stats(stats)).await.is_err() {
                     return;
                 }
             }
@@ -187,22 +191,22 @@ async fn count(remote: &Remote, tell: &mpsc::Sender<News>) {
     }
 }
 
-/// Lists sessions at every interval and whenever others are asked for, for ever.
-async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Duration, tell: &mpsc::Sender<News>) {
+/// Lists the sessions at every interval and whenever the query changes, endlessly.
+async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Duration, sender: &mpsc::Sender<Update>) {
     let mut lost = false;
     loop {
         let Query { sort, limit } = asked.borrow_and_update().clone();
         let found = remote.connections(&[("sort", sort)], Some(limit)).await;
         if lost && found.is_ok() {
-            // It may be another process by now.
+            // The proxy may be another process now.
             if let Ok(info) = remote.get("/v1/info").await
-                && tell.send(News::Met(info)).await.is_err()
+                && sender.send(Update::Proxy(info)).await.is_err()
             {
                 return;
             }
         }
         lost = found.is_err();
-        if tell.send(found.map_or_else(News::Lost, News::Listed)).await.is_err() {
+        if sender.send(found.map_or_else(Update::Failed, Update::Sessions)).await.is_err() {
             return;
         }
         tokio::select! {

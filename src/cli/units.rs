@@ -1,11 +1,11 @@
-//! Figures as a person reads them, in few characters and without blanks, so that a column stays one.
+//! Figures in a short form without blanks, so that each stays one column.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-/// What stands for a figure that is not known.
+/// The text of an unknown figure.
 pub(super) const UNKNOWN: &str = "-";
 
-/// Bytes in binary units: `512B`, `3.4KiB`, `120MiB`.
+/// Formats bytes in binary units: `512B`, `3.4KiB`, `120MiB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
@@ -14,7 +14,7 @@ pub(super) fn bytes(count: u64) -> String {
     scaled(count, 1024, &UNITS)
 }
 
-/// A count in decimal units: `999`, `1.2k`, `34M`.
+/// Formats a count in decimal units: `999`, `1.2k`, `34M`.
 pub(super) fn count(count: u64) -> String {
     const UNITS: [&str; 6] = ["k", "M", "G", "T", "P", "E"];
     if count < 1000 {
@@ -23,9 +23,9 @@ pub(super) fn count(count: u64) -> String {
     scaled(count, 1000, &UNITS)
 }
 
-/// A span of seconds in its two largest units: `45s`, `3m12s`, `2h05m`, `3d04h`.
+/// Formats a number of seconds in its two largest units: `45s`, `3m12s`, `2h05m`, `3d04h`.
 pub(super) fn span(seconds: f64) -> String {
-    // What is no time, or longer than any, is not worth an error.
+    // Invalid figures are clamped and cause no error.
     let seconds = whole(seconds);
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -36,26 +36,26 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
-/// A time in seconds since 1970, in UTC to the second: `2026-11-28T16:00:26Z`.
+/// Formats a time in seconds since 1970, in UTC to the second: `2026-11-28T16:00:26Z`.
 pub(super) fn time(seconds: f64) -> String {
-    // What is no time of this calendar is shown as its beginning or its end.
+    // Times outside the calendar are clamped to its first or last second.
     const LAST: f64 = 253_402_300_799.0;
     let at = UNIX_EPOCH + Duration::from_secs(whole(seconds.min(LAST)));
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// A session's id as logs have it, 16 hexadecimal digits; `None` if `text` is none.
+/// Parses a session's id of 16 hexadecimal digits, as log lines show it; returns `None` for other text.
 pub(super) fn id(text: &str) -> Option<String> {
     let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_id.then(|| text.to_ascii_lowercase())
 }
 
-/// A figure on the command line that is one or more.
+/// Parses a number from 1 on.
 pub(super) fn number(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a whole number from 1 on".to_owned())
 }
 
-/// A round trip: `0.82ms`, `41ms`, `1.20s`.
+/// Formats a round trip in seconds: `0.82ms`, `41ms`, `1.20s`.
 pub(super) fn round_trip(seconds: f64) -> String {
     let millis = seconds * 1_000.0;
     if millis < 9.995 {
@@ -69,16 +69,16 @@ pub(super) fn round_trip(seconds: f64) -> String {
     }
 }
 
-/// What came in a second, as a count.
+/// Converts a figure to a whole number, rounded down and saturating.
 pub(super) fn whole(figure: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is never negative")]
     let whole = figure.max(0.0) as u64;
     whole
 }
 
-/// `count` in the largest of `units` in which it is at least one; with one decimal below ten.
+/// Formats `count` in the largest of `units` in which it is at least one, with one decimal below ten.
 fn scaled(count: u64, base: u64, units: &[&str]) -> String {
-    // One decimal, rounded down: a figure never looks larger than it is.
+    // One decimal, rounded down: the text never exceeds the value.
     let mut tenths = u128::from(count) * 10 / u128::from(base);
     let mut unit = 0;
     while tenths / 10 >= u128::from(base) && unit + 1 < units.len() {

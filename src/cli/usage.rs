@@ -1,8 +1,8 @@
-//! Remedies for command lines that other programs would take.
+//! Tips for command lines in the style of other programs.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Words in the place of a command, and the command that is meant.
+/// Commands of other programs, with the equivalent one.
 const COMMANDS: [(&[&str], &str); 5] = [
     (&["start", "serve", "server", "up", "proxy", "daemon"], "run"),
     (&["validate", "test", "lint", "configtest", "verify"], "check"),
@@ -11,7 +11,7 @@ const COMMANDS: [(&[&str], &str); 5] = [
     (&["disconnect", "close"], "kill"),
 ];
 
-/// Flags, and what is meant by them.
+/// Flags of other programs, with the equivalent one.
 const FLAGS: [(&[&str], &str); 7] = [
     (&["--port", "-p", "--bind", "--address", "--host", "-l"], "--listen ADDRESS:PORT, as in --listen 0.0.0.0:8443"),
     (
@@ -25,7 +25,8 @@ const FLAGS: [(&[&str], &str); 7] = [
     (&["--json"], "--log-format json"),
 ];
 
-/// `error` with a tip that names what was meant by one of `arguments`, the program among them, where that is known.
+/// Adds a tip to `error` that names the equivalent of one of `arguments`, of which the first is the program; only if
+/// one is known.
 pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<Item = String>) -> clap::Error {
     let context = |error: &clap::Error, kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.clone()),
@@ -41,7 +42,7 @@ pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<I
             let (_, meant) = FLAGS.iter().find(|(flags, _)| flags.contains(&flag))?;
             match arguments.nth(1).as_deref() {
                 Some("run" | "check" | "config") => Some(format!("the flag is {meant}")),
-                // It stands behind the port there, and the app is named by another flag.
+                // `dev` has a --listen of its own, and another flag for the app.
                 Some("dev") if meant.starts_with("--listen") => Some("the flag is --listen 127.0.0.1:PORT".to_owned()),
                 Some("dev") if meant.starts_with("--upstream") => {
                     Some("the flag is --to URL, as in --to http://127.0.0.1:3000".to_owned())
@@ -55,7 +56,7 @@ pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<I
         _ => None,
     };
     if let Some(tip) = tip {
-        // The guess from the letters alone is another one.
+        // clap's own suggestion, by similar spelling, would differ.
         error.remove(ContextKind::SuggestedArg);
         error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));

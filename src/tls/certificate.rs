@@ -1,4 +1,4 @@
-//! A certificate of the proxy's own, as people know it: its names and its dates.
+//! The names, the validity period and the fingerprint of one of the proxy's own certificates.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,41 +13,41 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 use super::fingerprint;
 
-/// The time before its end within which a certificate is warned of.
+/// The time before `not_after` from which a certificate counts as expiring: 14 days.
 pub const EXPIRY_NOTICE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// The validity of a certificate at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// It begins this much later.
+    /// Not valid yet; the duration is the time until `not_before`.
     NotYet(Duration),
-    /// The end is further away than [`EXPIRY_NOTICE`].
+    /// Valid for longer than [`EXPIRY_NOTICE`].
     Valid,
-    /// The end is this near.
+    /// Valid, and expiring within [`EXPIRY_NOTICE`]; the duration is the time until `not_after`.
     Expires(Duration),
-    /// The end was this long ago.
+    /// Expired; the duration is the time since `not_after`.
     Expired(Duration),
 }
 
-/// A certificate that the proxy shows.
+/// A certificate that the proxy presents to clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// The PEM file that it was read from; `None` where it was made in memory.
+    /// The PEM file that it was read from; `None` if it was made in memory.
     pub file: Option<PathBuf>,
-    /// The names and addresses that it is for, as its `subjectAltName` has them.
+    /// The DNS names and IP addresses of its `subjectAltName` extension (RFC 5280 §4.2.1.6).
     pub names: Vec<String>,
-    /// It is worth nothing before this time.
+    /// The start of its validity period.
     pub not_before: SystemTime,
-    /// It is worth nothing after this time.
+    /// The end of its validity period.
     pub not_after: SystemTime,
-    /// The SHA-256 of its DER.
+    /// The SHA-256 hash of its DER encoding.
     pub fingerprint: [u8; 32],
-    /// The names in `[[tls.sni]]` that it is shown for; none is every other name.
+    /// The names of its entry in `[[tls.sni]]`; empty for the default certificate.
     pub for_names: Vec<Box<str>>,
 }
 
 impl Certificate {
-    /// What `leaf` says; `None` if it cannot be read.
+    /// Reads the fields of `leaf`; returns `None` if it is not a parsable X.509 certificate.
     pub(super) fn of(leaf: &CertificateDer<'_>, file: Option<PathBuf>, for_names: &[Box<str>]) -> Option<Self> {
         let parsed = Parsed::from_der(leaf).ok()?;
         let certificate = parsed.tbs_certificate();
@@ -64,7 +64,8 @@ impl Certificate {
         })
     }
 
-    /// The first certificate of a PEM file; `None` if there is none that can be read.
+    /// Reads the first certificate of a PEM file; returns `None` if the file cannot be read or its first certificate
+    /// cannot be parsed.
     pub fn read(file: &Path) -> Option<Self> {
         let leaf = CertificateDer::pem_file_iter(file).ok()?.next()?.ok()?;
         Self::of(&leaf, Some(file.into()), &[])
@@ -84,7 +85,8 @@ impl Certificate {
         }
     }
 
-    /// A short name for people and metrics: its file's, or else the first that it is for.
+    /// Returns a short label for log lines and metrics: the name of its file, otherwise its first name, otherwise an
+    /// empty string.
     pub fn label(&self) -> String {
         let file = self.file.as_deref().and_then(|file| file.file_name());
         file.map_or_else(|| self.names.first().cloned().unwrap_or_default(), |name| name.to_string_lossy().into_owned())
@@ -135,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_by_its_names_and_dates() {
+    fn names_and_dates_are_read() {
         let names = ["app.example", "*.app.example", "192.0.2.7", "2001:db8::7"];
         let mut params = CertificateParams::new(names.map(String::from)).expect("valid names");
         params.not_before = date_time_ymd(2001, 9, 9);
         params.not_after = date_time_ymd(2033, 5, 18);
         let certificate = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
-        let told = Certificate::of(certificate.der(), None, &[]).expect("readable");
-        assert_eq!(told.names, names);
+        let parsed = Certificate::of(certificate.der(), None, &[]).expect("readable");
+        assert_eq!(parsed.names, names);
         let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
-        assert_eq!((told.not_before, told.not_after), (day(11_574), day(23_148)));
-        assert_eq!(told.label(), "app.example");
+        assert_eq!((parsed.not_before, parsed.not_after), (day(11_574), day(23_148)));
+        assert_eq!(parsed.label(), "app.example");
         let filed = Certificate::of(certificate.der(), Some("/etc/tls/tls.crt".into()), &[]).expect("readable");
         assert_eq!(filed.label(), "tls.crt");
         assert_eq!(Certificate::of(&CertificateDer::from(vec![0x30, 3, 1, 2, 3]), None, &[]), None);

@@ -1,4 +1,4 @@
-//! TLS as a client: what `pulsegate ping` speaks, and the proxy with an app behind https.
+//! The TLS client of `pulsegate ping`, and of the proxy for apps behind https.
 
 use std::fmt;
 use std::io;
@@ -20,54 +20,54 @@ use super::contents::{Contents, Kind};
 use super::{Identity, fingerprint, identity};
 use crate::config::{Pin, TlsFault, TlsRole};
 
-/// An encrypted stream, this side being the client.
+/// A TLS stream of which this side is the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
 
-/// Whose certificates are believed.
+/// The server certificates that a client accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// The authorities that this machine trusts.
+    /// Certificates signed by an authority of the system's store.
     System,
-    /// The authorities in one PEM file, and no others.
+    /// Certificates signed by an authority of one PEM file, and no others.
     File(PathBuf),
-    /// Holders of one of these keys: the name, the dates and the signer of the certificate are not looked at.
+    /// Certificates with one of these public keys; name, validity period and issuer are not checked.
     Keys(Vec<Pin>),
-    /// Anyone: the certificate is not looked at. The handshake's signature still is, so that the peer
-    /// at least holds the key of the certificate that it shows.
+    /// Every certificate. The signature of the handshake is still verified, so the peer holds the private key of the
+    /// certificate that it presents.
     Anyone,
 }
 
-/// No set of trusted authorities could be made.
+/// An error that prevents the set of trusted authorities from being loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// The file cannot be read, or is not PEM.
+    /// The file cannot be read, or its PEM is malformed.
     #[error("cannot read certificates from {path}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The error of reading or of decoding.
         source: pem::Error,
     },
-    /// The file holds no certificate, or none that can sign another.
+    /// The file holds no certificate.
     #[error("{path} holds no usable certificate: a CA's certificate in PEM is expected")]
     Empty {
         /// The file.
         path: PathBuf,
-        /// Its contents.
+        /// The kind of its contents.
         contents: Contents,
     },
-    /// One certificate of the file is malformed.
+    /// One certificate of the file cannot be parsed.
     #[error("{path} holds a malformed certificate")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the certificate.
         source: rustls::Error,
     },
-    /// The machine has no certificates of authorities.
+    /// The system's store holds no usable certificate.
     #[error("this machine trusts no authority{}", first_problem(.problems))]
     NoSystemRoots {
-        /// What stood in the way while they were looked for.
+        /// The errors met while the store was read.
         problems: Vec<rustls_native_certs::Error>,
     },
 }
@@ -104,45 +104,45 @@ impl From<&TrustError> for TlsFault {
     }
 }
 
-/// The handshake failed.
+/// An error that ends a handshake as a client.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The host is neither a DNS name nor an address, and so cannot stand in a certificate.
+    /// The host is neither a DNS name nor an IP address, so no certificate can name it.
     #[error("{host:?} cannot be the name in a certificate")]
     Name {
         /// The host.
         host: Box<str>,
     },
-    /// The certificate leads to no trusted authority.
+    /// No trusted authority signed the certificate chain.
     #[error("its certificate is signed by an authority that is not trusted here")]
     UnknownAuthority,
-    /// The certificate has another key than those that are pinned.
+    /// The public key of the certificate is not pinned.
     #[error("its certificate has the key {seen}, which is not pinned; if its key was changed, set tls.pin to this one")]
     Pin {
-        /// The pin of its key.
+        /// The pin of that key.
         seen: Pin,
     },
-    /// The certificate is not acceptable for another reason, such as its names or its dates.
+    /// The certificate is refused for another reason, such as its names or its validity period.
     #[error("its certificate is not acceptable{}", self_signed_hint(.0))]
     Certificate(#[source] rustls::Error),
-    /// What came back is no TLS.
+    /// The peer answered with bytes that are not TLS.
     #[error("it does not speak TLS")]
     NotTls,
-    /// Another breach of the protocol, or an alert from the peer.
+    /// Another violation of the protocol, or an alert from the peer.
     #[error("the TLS handshake failed")]
     Protocol(#[source] rustls::Error),
-    /// The connection broke.
+    /// An error of the underlying stream.
     #[error("the connection broke during the TLS handshake")]
     Io(#[source] io::Error),
 }
 
 impl HandshakeError {
-    /// Whether the certificate is well-formed and not trusted, so that a pin of its key could take the place of trust.
+    /// Returns whether the certificate was refused as untrusted, so that a pin of its key could replace the trust.
     pub fn is_about_trust(&self) -> bool {
         matches!(self, Self::UnknownAuthority | Self::Certificate(rustls::Error::InvalidCertificate(_)))
     }
 
-    /// Whether the certificate is for other names than the host's.
+    /// Returns whether the certificate was refused because it does not name the host.
     pub fn is_about_the_name(&self) -> bool {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         let Self::Certificate(rustls::Error::InvalidCertificate(why)) = self else { return false };
@@ -150,9 +150,10 @@ impl HandshakeError {
     }
 }
 
-/// Self-signed certificates are CAs unless somebody says otherwise, and no server may show a CA as its own.
+/// Returns a hint if the certificate is a CA's. OpenSSL makes self-signed certificates CAs by default, and a CA's
+/// certificate is refused as a server's own.
 fn self_signed_hint(error: &rustls::Error) -> &'static str {
-    // The verifier's own error is known by its text alone.
+    // The error of the verifier is recognised by its text; it has no variant of its own.
     if error.to_string().contains("CaUsedAsEndEntity") {
         ", for it is a CA's; one signed by itself is made with `-addext basicConstraints=critical,CA:FALSE`"
     } else {
@@ -160,14 +161,19 @@ fn self_signed_hint(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// Makes encrypted streams out of plain ones.
+/// A TLS client: performs handshakes over plain streams with one configuration.
 #[derive(Clone)]
 pub struct Client {
     connector: TlsConnector,
 }
 
 impl Client {
-    /// A client that believes whom `trust` names, and shows `identity` to those who ask for a certificate. Reads files.
+    /// Creates a client that accepts the certificates of `trust`, and presents `identity` when a server asks for a
+    /// certificate. ALPN offers `http/1.1` alone. Reads the files that `trust` names.
+    ///
+    /// # Errors
+    ///
+    /// The authorities of [`Trust::System`] or [`Trust::File`] cannot be loaded.
     #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
     pub fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, TrustError> {
         let provider = super::provider();
@@ -194,8 +200,13 @@ impl Client {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// Shakes hands over `stream` with a peer that has to prove that it is `host`, a DNS name or an
-    /// address without brackets.
+    /// Performs the handshake over `stream`. The peer has to prove that it is `host`, a DNS name or an IP address
+    /// without brackets.
+    ///
+    /// # Errors
+    ///
+    /// `host` cannot stand in a certificate, the stream breaks, the peer violates the protocol, or its certificate is
+    /// refused.
     pub async fn handshake<S>(&self, host: &str, stream: S) -> Result<Stream<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -211,7 +222,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Version and key exchange of a finished handshake, for a person to read: `TLS 1.3, X25519MLKEM768`.
+/// Returns version and key exchange group of a finished handshake, as text: `TLS 1.3, X25519MLKEM768`.
 pub fn negotiated<S>(stream: &Stream<S>) -> String {
     let (_, session) = stream.get_ref();
     let version = session.protocol_version().and_then(|version| match version {
@@ -223,14 +234,14 @@ pub fn negotiated<S>(stream: &Stream<S>) -> String {
     [version, group].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// The pin of the key that the peer of a finished handshake has shown.
+/// Returns the pin of the peer's public key; `None` if the peer presented no certificate that can be parsed.
 pub fn pin_of<S>(stream: &Stream<S>) -> Option<Pin> {
     let (_, session) = stream.get_ref();
     session.peer_certificates().and_then(<[_]>::first).and_then(fingerprint::pin)
 }
 
 impl From<io::Error> for HandshakeError {
-    /// rustls' errors travel inside `io::Error` through tokio-rustls; this brings them back.
+    /// Unpacks the `rustls::Error` that tokio-rustls returns inside an `io::Error`.
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Self::UnknownAuthority,
@@ -248,7 +259,7 @@ impl From<io::Error> for HandshakeError {
 fn system_roots() -> Result<RootCertStore, TrustError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // One odd certificate in the system's store is no reason to distrust the others.
+    // A certificate of the system's store that cannot be parsed is skipped; the others stay trusted.
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
         return Err(TrustError::NoSystemRoots { problems: found.errors });
@@ -275,7 +286,7 @@ fn first_problem(problems: &[rustls_native_certs::Error]) -> String {
     problems.first().map_or_else(String::new, |problem| format!(": {problem}"))
 }
 
-/// A certificate that was refused for its key.
+/// The error of a certificate whose public key is not pinned.
 #[derive(Debug, thiserror::Error)]
 #[error("the key {0} is not pinned")]
 struct NotPinned(Pin);
@@ -285,7 +296,8 @@ fn not_pinned(error: &rustls::Error) -> Option<Pin> {
     why.downcast_ref().map(|NotPinned(seen)| *seen)
 }
 
-/// Checks that the peer holds the key of its certificate, and that this key is pinned; any will do where `pins` is `None`.
+/// A verifier that checks the handshake's signature against the key of the certificate, and that this key is pinned;
+/// with `pins` at `None` every key is accepted.
 #[derive(Debug)]
 struct KeyHolder {
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! Classification of what a file holds instead of the PEM that was expected, so that an error can name the remedy.
+//! Classification of the contents of a file that should be PEM, so that an error can name the remedy.
 
 use std::fmt;
 use std::path::Path;
@@ -9,24 +9,24 @@ use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 /// The contents of a file, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
-    /// No byte.
+    /// No bytes, or whitespace only.
     Nothing,
-    /// One kind of thing in PEM.
+    /// PEM sections of this kind.
     Pem(Kind),
-    /// One kind of thing in DER.
+    /// DER of this kind.
     Der(Kind),
-    /// Text in UTF-16.
+    /// Text in UTF-16, recognised by its byte order mark.
     Utf16,
     /// Anything else.
     Unknown,
 }
 
-/// The kinds of things that are mistaken for one another.
+/// The kinds of files that are mistaken for one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An X.509 certificate.
     Certificate,
-    /// The same in OpenSSL's own form, which adds trust settings.
+    /// A certificate in OpenSSL's own format, which adds trust settings.
     TrustedCertificate,
     /// A certificate signing request (RFC 2986).
     Request,
@@ -34,7 +34,7 @@ pub enum Kind {
     PrivateKey,
     /// A private key that needs a passphrase.
     EncryptedPrivateKey,
-    /// A private key in the form of OpenSSH.
+    /// A private key in OpenSSH's format.
     OpenSshKey,
     /// A public key.
     PublicKey,
@@ -44,7 +44,8 @@ pub enum Kind {
     Pkcs12,
 }
 
-/// The labels of PEM sections (RFC 7468), the ones that say most first: an EC key stands behind its parameters.
+/// The labels of PEM sections (RFC 7468) in order of precedence, searched in the whole file: in an EC key's file, for
+/// instance, the parameters precede the key.
 const LABELS: [(&str, Kind); 12] = [
     ("ENCRYPTED PRIVATE KEY", Kind::EncryptedPrivateKey),
     ("OPENSSH PRIVATE KEY", Kind::OpenSshKey),
@@ -60,11 +61,11 @@ const LABELS: [(&str, Kind); 12] = [
     ("PKCS7", Kind::Pkcs7),
 ];
 
-/// The content type of PKCS#7 (RFC 2315 §14) that holds certificates, and that of a PKCS#12 archive.
+/// The PKCS#7 content type `signedData` (RFC 2315 §14), used for files of certificates.
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 
 impl Contents {
-    /// Classifies `bytes`.
+    /// Returns the kind of `bytes`.
     pub(super) fn of(bytes: &[u8]) -> Self {
         if bytes.trim_ascii().is_empty() {
             return Self::Nothing;
@@ -79,8 +80,8 @@ impl Contents {
         der(bytes).map_or(Self::Unknown, Self::Der)
     }
 
-    /// The command that makes PEM of `file`, or another remedy where there is one; `expected` is `certificate` or
-    /// `private_key`.
+    /// Returns the command that converts `file` to PEM, or another remedy where one is known. `expected` is
+    /// [`Kind::Certificate`] or [`Kind::PrivateKey`].
     pub(super) fn remedy(self, expected: Kind, file: &Path) -> Option<String> {
         let file = file.display();
         let is_key = expected == Kind::PrivateKey;
@@ -126,13 +127,13 @@ impl Kind {
         matches!(self, Self::Certificate | Self::TrustedCertificate)
     }
 
-    /// Returns whether it is a private key that TLS might use.
+    /// Returns whether it is a private key, encrypted or not, of a kind that TLS may use.
     pub(super) fn is_key(self) -> bool {
         matches!(self, Self::PrivateKey | Self::EncryptedPrivateKey)
     }
 }
 
-/// The command that makes a key and the request for its certificate.
+/// The command that creates a private key and a certificate signing request for it.
 pub(super) const NEW_KEY: &str = "make a key and a request for its certificate: openssl req -new -newkey ec -pkeyopt \
                                   ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.csr";
 
@@ -169,11 +170,11 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     memchr::memmem::find(bytes, wanted).is_some()
 }
 
-/// The kind of the structure that `bytes` begin with, by the tags of its first fields.
+/// Returns the kind of the DER structure in `bytes`, judged by the ASN.1 tags of its fields.
 fn der(bytes: &[u8]) -> Option<Kind> {
     let fields = fields(bytes)?;
     let tags: Vec<Tag> = fields.iter().map(Tagged::tag).collect();
-    // A certificate, a request and a PKCS#12 archive of other tools may be cut short; the first fields still decide.
+    // A private key and a PKCS#12 archive are recognised by their first fields: the later ones are optional.
     Some(match tags.as_slice() {
         [Tag::Integer, Tag::Sequence, Tag::OctetString, ..] | [Tag::Integer, Tag::OctetString, ..] => Kind::PrivateKey,
         [Tag::Integer, Tag::Integer, ..] if tags.len() >= 9 => Kind::PrivateKey,
@@ -182,7 +183,8 @@ fn der(bytes: &[u8]) -> Option<Kind> {
         [Tag::Sequence, Tag::BitString] => Kind::PublicKey,
         [Tag::ObjectIdentifier, ..] if oid(&fields[0]) == Some(SIGNED_DATA) => Kind::Pkcs7,
         [Tag::Sequence, Tag::Sequence, Tag::BitString] => {
-            // A request has a version first, a certificate its version in [0], or a serial number and an algorithm.
+            // The first fields: a version in a request; in a certificate a version in [0], or a serial number and an
+            // algorithm.
             let inner: Vec<Tag> = inner(&fields[0])?.iter().map(Tagged::tag).collect();
             match inner.as_slice() {
                 [Tag::Integer, Tag::Sequence, Tag::Sequence, Tag::ContextSpecific { .. }] => Kind::Request,
@@ -193,7 +195,7 @@ fn der(bytes: &[u8]) -> Option<Kind> {
     })
 }
 
-/// Returns algorithm, size or curve of a private key in DER that is not supported; `None` for any other.
+/// Returns algorithm, size or curve of an unsupported private key in DER; `None` for any other key.
 pub(super) fn unusable_key(der: &[u8]) -> Option<String> {
     const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
     const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -210,13 +212,13 @@ pub(super) fn unusable_key(der: &[u8]) -> Option<String> {
         }
         // PKCS#1 (RFC 8017 §A.1.2).
         [_, modulus, ..] if modulus.tag() == Tag::Integer => rsa(der),
-        // SEC1 (RFC 5915 §3): the curve stands in [0].
+        // SEC1 (RFC 5915 §3): the curve is in the field with tag [0].
         [_, _, parameters, ..] => curve(&ObjectIdentifier::from_der(parameters.value()).ok()?),
         _ => None,
     }
 }
 
-/// An RSA key (RFC 8017 §A.1.2) of another size than those that are supported.
+/// Returns the size of an RSA key (RFC 8017 §A.1.2) outside the supported range, as text; `None` within it.
 fn rsa(der: &[u8]) -> Option<String> {
     let fields = fields(der)?;
     let modulus = fields.get(1)?.value();
@@ -257,14 +259,14 @@ fn oid(field: &AnyRef<'_>) -> Option<ObjectIdentifier> {
     field.decode_as::<ObjectIdentifier>().ok()
 }
 
-/// The fields of the SEQUENCE that `bytes` are.
+/// Returns the fields of the SEQUENCE at the start of `bytes`; `None` if `bytes` start with anything else.
 fn fields(bytes: &[u8]) -> Option<Vec<AnyRef<'_>>> {
     let mut reader = SliceReader::new(bytes).ok()?;
     let all = AnyRef::decode(&mut reader).ok()?;
     (x509_cert::der::Tagged::tag(&all) == Tag::Sequence).then(|| elements(all.value()))?
 }
 
-/// The fields of a SEQUENCE within another.
+/// Returns the fields of a nested SEQUENCE.
 fn inner<'a>(field: &AnyRef<'a>) -> Option<Vec<AnyRef<'a>>> {
     elements(field.value())
 }

@@ -12,10 +12,10 @@ use super::super::{Identity, testing::certificate};
 use super::*;
 use crate::config::TlsFault;
 
-/// Files made by OpenSSL; README.md beside them holds the commands.
+/// The folder of files made by OpenSSL; README.md in it lists the commands.
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls-files");
 
-/// A pair that fits, in a folder of its own.
+/// A temporary folder with a certificate and its private key.
 struct Folder {
     dir: TempDir,
     certificate: PathBuf,
@@ -32,14 +32,14 @@ impl Folder {
         Self { dir, certificate: certificate_file, key }
     }
 
-    /// Returns the faults of `bytes` as certificate and as key, each with its remedy below it.
+    /// Returns the faults of `bytes` as certificate and as private key, each followed by its remedy.
     fn both(&self, name: &str, bytes: &[u8]) -> String {
         let file = self.dir.path().join(name);
         fs::write(&file, bytes).expect("write");
         format!("{}\n{}", self.said(&file, &self.key), self.said(&self.certificate, &file))
     }
 
-    /// Returns the faults of a file of `FILES` as key.
+    /// Returns the faults of a file in `FILES` as private key.
     fn key_of(&self, name: &str) -> String {
         self.said(&self.certificate, &PathBuf::from(FILES).join(name))
     }

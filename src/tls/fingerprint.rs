@@ -1,4 +1,4 @@
-//! What a certificate is told by: its hash, and the name of its owner.
+//! The identifying values of a certificate: its hash, the pin of its public key and its subject.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
@@ -7,14 +7,15 @@ use x509_cert::der::{Decode, Encode};
 
 use crate::config::Pin;
 
-/// The SHA-256 of the whole certificate, as DER.
+/// Returns the SHA-256 hash of the certificate's DER encoding.
 pub(super) fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, certificate).as_ref());
     hash
 }
 
-/// The pin of its public key; `None` if it cannot be read.
+/// Returns the pin of the certificate's public key: the SHA-256 hash of its `SubjectPublicKeyInfo`; `None` if the
+/// certificate cannot be parsed.
 pub(super) fn pin(certificate: &CertificateDer<'_>) -> Option<Pin> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let key = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
@@ -23,7 +24,8 @@ pub(super) fn pin(certificate: &CertificateDer<'_>) -> Option<Pin> {
     Some(Pin::new(hash))
 }
 
-/// Its subject as text (RFC 4514), the most specific part first; `None` if it cannot be read.
+/// Returns the certificate's subject as text (RFC 4514), the most specific part first; `None` if the certificate cannot
+/// be parsed.
 pub(super) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(Certificate::from_der(certificate).ok()?.tbs_certificate().subject().to_string())
 }

@@ -1,4 +1,4 @@
-//! Who the proxy is: a certificate chain and the key that belongs to its leaf.
+//! The proxy's own identity: a certificate chain and the private key of its leaf.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,91 +13,91 @@ use super::Certificate;
 use super::contents::{Contents, Kind, NEW_KEY, unusable_key};
 use crate::config::{TlsFault, TlsRole};
 
-/// A certificate chain, leaf first, with its private key; both are known to belong together.
+/// A certificate chain, leaf first, and the private key of the leaf; that they match has been verified.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) key: Arc<CertifiedKey>,
 }
 
-/// The faults of a chain and its key. Each names the file; [`help`](Self::help) returns the remedy.
+/// The faults of a certificate chain and its key. Each names the file; [`help`](Self::help) returns the remedy.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum IdentityError {
-    /// The file is missing or may not be read.
+    /// The file is missing or cannot be read.
     #[error("{}: cannot be read: {source}", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// The part that it plays.
+        /// Its role: certificate or private key.
         role: TlsRole,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A PEM section is cut short or is not base64.
+    /// A PEM section is incomplete or malformed.
     #[error("{}: damaged PEM: {reason}", file.display())]
     Pem {
         /// The file.
         file: PathBuf,
-        /// The part that it plays.
+        /// Its role: certificate or private key.
         role: TlsRole,
-        /// What is wrong with it.
+        /// The fault, as text.
         reason: String,
     },
-    /// No `CERTIFICATE` section.
+    /// The file has no `CERTIFICATE` section.
     #[error("{}: no certificate in this file: {contents}", file.display())]
     NoCertificate {
         /// The file.
         file: PathBuf,
-        /// Its contents.
+        /// The kind of its contents.
         contents: Contents,
     },
-    /// The leaf is no X.509 certificate.
+    /// The leaf is not a valid X.509 certificate.
     #[error("{}: the first certificate cannot be used: {}", file.display(), fault_of(source))]
     BadCertificate {
         /// The file.
         file: PathBuf,
-        /// What the TLS library says.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// No section with a private key.
+    /// The file has no section with a private key.
     #[error("{}: no private key in this file: {contents}", file.display())]
     NoKey {
         /// The file.
         file: PathBuf,
-        /// Its contents.
+        /// The kind of its contents.
         contents: Contents,
     },
-    /// The key needs a passphrase, which cannot be asked for.
+    /// The private key is encrypted, and the proxy takes no passphrase.
     #[error("{}: the private key is encrypted", file.display())]
     EncryptedKey {
         /// The file.
         file: PathBuf,
     },
-    /// More than one key: which one is meant cannot be told.
+    /// The file holds more than one private key, so the choice would be ambiguous.
     #[error("{}: {count} private keys in this file", file.display())]
     SeveralKeys {
         /// The file.
         file: PathBuf,
-        /// How many.
+        /// The number of private keys.
         count: usize,
     },
-    /// The key is of a kind, size or curve that is not supported.
+    /// The private key has an unsupported algorithm, size or curve.
     #[error("{}: the private key is {kind}", file.display())]
     UnsupportedKey {
         /// The file.
         file: PathBuf,
-        /// Its algorithm, size or curve, and what is supported.
+        /// Its algorithm, size or curve, and the supported ones.
         kind: String,
     },
-    /// The DER of the key is broken.
+    /// The DER of the private key is malformed, or its kind is unknown.
     #[error("{}: the private key cannot be used: it is damaged, or of an unknown kind", file.display())]
     BadKey {
         /// The file.
         file: PathBuf,
-        /// What the TLS library says.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
-    /// The key belongs to a certificate of the chain, but not to the first.
+    /// The private key belongs to a certificate of the chain, but not to the first.
     #[error(
         "{}: the private key belongs to certificate {position} of this file, not to the first",
         certificate.display()
@@ -105,10 +105,10 @@ pub enum IdentityError {
     LeafNotFirst {
         /// The file with the chain.
         certificate: PathBuf,
-        /// Where the leaf stands, counted from 1.
+        /// The position of the key's certificate in the chain, counted from 1.
         position: usize,
     },
-    /// Key and certificate are not a pair.
+    /// The private key belongs to no certificate of the chain.
     #[error(
         "{}: this private key does not belong to the certificate in {}",
         private_key.display(), certificate.display()
@@ -122,7 +122,7 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    /// Returns the part of the file at fault.
+    /// Returns the role of the file at fault.
     pub fn role(&self) -> TlsRole {
         match self {
             Self::Read { role, .. } | Self::Pem { role, .. } => *role,
@@ -185,7 +185,7 @@ impl From<&IdentityError> for TlsFault {
     }
 }
 
-/// The fault of a certificate; the library speaks of a peer's.
+/// Returns the fault of an own certificate, as text; the library's wording describes a peer's certificate.
 fn fault_of(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(_) => "it is not valid X.509".to_owned(),
@@ -193,7 +193,7 @@ fn fault_of(error: &rustls::Error) -> String {
     }
 }
 
-/// The remedy for a file that cannot be read.
+/// Returns the remedy for a file that cannot be read.
 pub(super) fn unreadable(error: &io::Error) -> Option<String> {
     match error.kind() {
         io::ErrorKind::NotFound => Some("check the path; relative ones start from the configuration's folder".into()),
@@ -206,12 +206,20 @@ pub(super) fn unreadable(error: &io::Error) -> Option<String> {
 }
 
 impl Identity {
-    /// Reads chain and key from PEM files and checks that they are a pair.
+    /// Reads a certificate chain and its private key from PEM files, and verifies that they match.
+    ///
+    /// # Errors
+    ///
+    /// The first fault that is found; see [`IdentityError`].
     pub fn from_pem_files(certificate: &Path, private_key: &Path) -> Result<Self, IdentityError> {
         Self::pair(read_chain(certificate)?, read_key(private_key)?, certificate, private_key)
     }
 
-    /// As [`from_pem_files`](Self::from_pem_files), with the faults of both files.
+    /// Does the same as [`from_pem_files`](Self::from_pem_files), and reports the faults of both files.
+    ///
+    /// # Errors
+    ///
+    /// One fault of each file that cannot be used, or one of the pair.
     pub fn faults(certificate: &Path, private_key: &Path) -> Result<Self, Vec<IdentityError>> {
         match (read_chain(certificate), read_key(private_key)) {
             (Ok(chain), Ok(key)) => Self::pair(chain, key, certificate, private_key).map_err(|error| vec![error]),
@@ -219,7 +227,12 @@ impl Identity {
         }
     }
 
-    /// Takes a chain, leaf first, and a key (PKCS#8, PKCS#1 or SEC1) that were made in memory, as DER.
+    /// Creates an identity from a certificate chain, leaf first, and a private key (PKCS#8, PKCS#1 or SEC1), all in
+    /// DER.
+    ///
+    /// # Errors
+    ///
+    /// The chain is empty, a part is malformed or unsupported, or the key does not belong to the leaf.
     pub fn from_der(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, IdentityError> {
         let file = Path::new("(made in memory)");
         let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
@@ -233,7 +246,8 @@ impl Identity {
         Self::pair(chain, key, file, file)
     }
 
-    /// What its leaf says, which is shown for `for_names`.
+    /// Returns the fields of its leaf, which was read from `file` and is presented for `for_names`; `None` if the leaf
+    /// cannot be parsed.
     pub(super) fn certificate(&self, file: Option<&Path>, for_names: &[Box<str>]) -> Option<Certificate> {
         Certificate::of(self.key.end_entity_cert().ok()?, file.map(Path::to_path_buf), for_names)
     }
@@ -262,7 +276,8 @@ impl Identity {
     }
 }
 
-/// Whether `key` is the one that `certificate` names. A key that cannot tell (none of ours) counts as another one.
+/// Returns whether `key` is the private key of `certificate`. A key that does not disclose its public half (none of the
+/// provider's) counts as a mismatch.
 fn matches(certificate: &CertificateDer<'static>, key: &Arc<dyn SigningKey>) -> Result<bool, rustls::Error> {
     match CertifiedKey::new(vec![certificate.clone()], Arc::clone(key)).keys_match() {
         Ok(()) => Ok(true),
@@ -297,7 +312,7 @@ fn read(file: &Path, role: TlsRole) -> Result<Vec<u8>, IdentityError> {
     std::fs::read(file).map_err(|source| IdentityError::Read { file: file.into(), role, source })
 }
 
-/// All PEM sections of one kind; other kinds are passed over, so that both may stand in one file.
+/// Returns all PEM sections of one kind. Sections of other kinds are skipped, so one file may hold certificate and key.
 fn sections<T: PemObject>(file: &Path, role: TlsRole, text: &[u8]) -> Result<Vec<T>, IdentityError> {
     T::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|error| IdentityError::Pem {
         file: file.into(),
@@ -306,7 +321,7 @@ fn sections<T: PemObject>(file: &Path, role: TlsRole, text: &[u8]) -> Result<Vec
     })
 }
 
-/// The library prints what it missed as lists of byte values.
+/// Returns the fault of a PEM file, as text; the library prints the missing line as a list of byte values.
 fn reason(error: pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => {
@@ -319,7 +334,8 @@ fn reason(error: pem::Error) -> String {
     }
 }
 
-/// PKCS#8 says it in the section's name (RFC 7468 §11), the older forms in a header (RFC 1421 §4.6.1.1).
+/// Returns whether a PEM file holds an encrypted private key: PKCS#8 has the word in the section's label (RFC 7468
+/// §11), the older formats in a header (RFC 1421 §4.6.1.1).
 fn is_encrypted(text: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| {
         line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")

@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, KeyPair};
 use super::super::testing::certificate;
 use super::*;
 
-/// A folder of this test's own, gone with it.
+/// A folder of one test, removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -30,13 +30,13 @@ impl Drop for Folder {
     }
 }
 
-/// A key and its certificate, both as PEM.
+/// Returns a private key's certificate and the key, both as PEM.
 fn pair() -> (String, String) {
     let key = KeyPair::generate().expect("key");
     (certificate(&key).pem(), key.serialize_pem())
 }
 
-/// Loads a chain and a key with these contents; the error must name `blamed` and say `reason`.
+/// Loads a chain and a key with these contents; the error must name the file `blamed` and contain `reason`.
 #[track_caller]
 fn assert_refused(test: &str, chain: &str, key: &str, blamed: &str, reason: &str) {
     let folder = Folder::new(test);
@@ -56,7 +56,7 @@ fn a_matching_pair_is_taken_in_every_key_form() {
     let identity = Identity::from_pem_files(&certificate, &private_key).expect("a pair");
     assert_eq!(identity.key.cert.len(), 1);
 
-    // One file with both, as some tools write it, and with comments between.
+    // One file that holds both, as some tools write it, with comments between the sections.
     let both = folder.write("both.pem", &format!("Bag Attributes\n{key}\nsubject=localhost\n{chain}"));
     Identity::from_pem_files(&both, &both).expect("a pair in one file");
 }
@@ -76,7 +76,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn an_unreadable_file_is_named() {
-    // A folder cannot be read as a file by anybody, root included.
+    // A folder cannot be read as a file, not even by root.
     let folder = Folder::new("unreadable");
     let error = Identity::from_pem_files(&folder.0, &folder.0).expect_err("a folder").to_string();
     assert!(error.starts_with(&folder.0.display().to_string()) && error.contains("cannot be read"), "{error}");
@@ -145,7 +145,7 @@ fn a_key_of_another_certificate_is_refused() {
 }
 
 #[test]
-fn a_chain_in_the_wrong_order_is_told_apart_from_a_mismatch() {
+fn a_chain_in_the_wrong_order_is_distinguished_from_a_mismatch() {
     let (leaf, key) = pair();
     let issuer = KeyPair::generate().expect("key");
     let issuer = CertificateParams::default().self_signed(&issuer).expect("certificate").pem();

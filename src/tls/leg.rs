@@ -1,4 +1,4 @@
-//! The client's byte stream, of a port with TLS or without.
+//! The client leg of a connection, on ports with TLS and without.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use super::ClientStream;
 use super::plain::PlainStream;
 use crate::relay::{Delivery, Leg, Partial};
 
-/// A client connection as the next stages see it.
+/// The byte stream of a client connection.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one; a box would cost it an allocation")]
 pub enum ClientLeg {
-    /// Encrypted on its outside.
+    /// A connection over TLS.
     Tls(ClientStream),
-    /// Not encrypted.
+    /// A connection without TLS.
     Plain(PlainStream),
 }
 
-/// Calls the same method of either stream.
+/// Calls the same method on either stream.
 macro_rules! either {
     ($leg:expr, $stream:ident => $call:expr) => {
         match $leg {

@@ -1,7 +1,8 @@
-//! TLS on the client side: who we are, the handshake under a deadline, and the stream that comes out of it.
+//! TLS towards clients: the proxy's certificates, the handshake with its deadline, and the decrypted byte stream.
+//! [`client`] is the TLS client for apps behind https and for `pulsegate ping`.
 //!
-//! Nothing outside this folder knows which TLS library runs, or how: [`ClientStream`] is a byte stream and a
-//! [`Leg`](crate::relay::Leg), and [`Terminator`] makes one of a fresh TCP connection.
+//! The TLS library is an implementation detail of this folder: [`ClientStream`] is a byte stream and a
+//! [`Leg`](crate::relay::Leg), and [`Terminator`] makes one of a new TCP connection.
 
 mod certificate;
 pub mod client;
@@ -32,7 +33,8 @@ pub use stream::{ClientStream, set_user_timeout};
 pub use terminator::{HandshakeError, Terminator, TerminatorError};
 pub use terms::{Terms, TermsError};
 
-/// The cryptography of both versions: aws-lc-rs with the hybrid post-quantum group first.
+/// Returns the cryptography provider for TLS 1.3 and 1.2: aws-lc-rs, with the hybrid post-quantum group X25519MLKEM768
+/// first.
 fn provider() -> Arc<CryptoProvider> {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
     Arc::new(CryptoProvider {

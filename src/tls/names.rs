@@ -1,4 +1,4 @@
-//! Which certificate a client gets: the one for the name that it asks for (SNI, RFC 6066 §3).
+//! The choice of a certificate by the server name that a client sends (SNI, RFC 6066 §3).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -14,37 +14,37 @@ use rustls::sign::CertifiedKey;
 #[derive(Debug)]
 pub(super) struct Names {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
-    /// By what follows the `*`, the dot included; it stands for exactly one label (RFC 6125 §6.4.3).
+    /// By the part after the `*`, with its leading dot; a wildcard stands for exactly one label (RFC 6125 §6.4.3).
     wildcards: HashMap<Box<str>, Arc<CertifiedKey>>,
     default: Arc<CertifiedKey>,
     strangers: Strangers,
 }
 
-/// What becomes of clients that ask for no name, or for one that no certificate was named for.
+/// The treatment of clients that send no server name, or one without a certificate in `[[tls.sni]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strangers {
-    /// They get the default certificate.
+    /// The default certificate is presented.
     Served,
-    /// They are refused, unless the default certificate itself is for the name.
+    /// The handshake is refused, unless the default certificate covers the name.
     Refused,
 }
 
-/// What the handshake at hand asked for.
+/// The server name of a handshake, and whether it was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// The name in lower case, as the client sent it otherwise.
+    /// The server name in lower case, otherwise as the client sent it; `None` if it sent none.
     pub(super) name: Option<Arc<str>>,
-    /// Whether there was no certificate for it.
+    /// Set if there was no certificate for it.
     pub(super) refused: bool,
 }
 
 thread_local! {
-    /// rustls tells the name to nobody but the resolver, which is shared by all connections and cannot say whose
-    /// name it was. But it runs inside a call that the connection makes, and the connection looks here right after.
+    /// The server name of the handshake in progress. rustls passes it to the resolver alone, which all connections
+    /// share; the resolver stores it here, and the connection takes it right after the call, on the same thread.
     static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
 }
 
-/// What was asked for since the last call on this thread, if a handshake got that far.
+/// Takes the server name that the resolver stored since the last call on this thread; `None` if no resolver ran.
 pub(super) fn asked() -> Option<Asked> {
     ASKED.take()
 }
@@ -54,7 +54,7 @@ impl Names {
         Self { exact: HashMap::new(), wildcards: HashMap::new(), default, strangers }
     }
 
-    /// Presents `key` to those who ask for `name`, which is in lower case.
+    /// Presents `key` to clients that ask for `name`, which is in lower case.
     pub(super) fn add(&mut self, name: &str, key: &Arc<CertifiedKey>) {
         match name.strip_prefix('*') {
             Some(suffix) => self.wildcards.insert(suffix.into(), Arc::clone(key)),
@@ -62,7 +62,7 @@ impl Names {
         };
     }
 
-    /// Exact names come before wildcards, and these before the default.
+    /// Returns the certificate for `name`. Exact names take precedence over wildcards, and wildcards over the default.
     fn find(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
         let bare = name.map(|name| name.strip_suffix('.').unwrap_or(name));
         let named = bare.and_then(|name| {
@@ -85,7 +85,7 @@ impl ResolvesServerCert for Names {
     }
 }
 
-/// Whether a client that asks for `name` would accept the leaf of `key` for it.
+/// Returns whether the leaf of `key` covers `name`, by the rules that a client applies.
 pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
     let leaf = key.end_entity_cert().and_then(ParsedCertificate::try_from);
     match (leaf, ServerName::try_from(name)) {
@@ -94,19 +94,20 @@ pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
     }
 }
 
-/// Makes the alert at the end of `answer` say `unrecognized_name` if that is why the handshake at hand was refused:
-/// rustls says `access_denied` whenever there is no certificate. Nothing is encrypted at this point in any version.
+/// Replaces the alert at the end of `answer` with `unrecognized_name` if the handshake in progress was refused for its
+/// server name; rustls sends `access_denied` whenever the resolver returns no certificate. Alerts at this point of the
+/// handshake are unencrypted in every version.
 pub(super) fn correct_alert(answer: &mut [u8]) {
     const LENGTH: [u8; 4] = [3, 0, 2, 2]; // minor version, two bytes of payload, fatal (RFC 8446 §5.1, §6)
     let asked = ASKED.take();
     let refused = asked.as_ref().is_some_and(|asked| asked.refused);
     ASKED.set(asked);
     if refused
-        && let Some((said, before)) = answer.split_last_mut()
+        && let Some((description, before)) = answer.split_last_mut()
         && before.ends_with(&LENGTH)
-        && *said == u8::from(AlertDescription::AccessDenied)
+        && *description == u8::from(AlertDescription::AccessDenied)
     {
-        *said = AlertDescription::UnrecognisedName.into();
+        *description = AlertDescription::UnrecognisedName.into();
     }
 }
 
@@ -124,7 +125,7 @@ mod tests {
         Identity::from_der(vec![certificate.der().to_vec()], key.serialize_der()).expect("a pair").key
     }
 
-    /// The certificates in which the names are to be found, in this order.
+    /// Returns the set of names, and its certificates: the default, the exact name's and the wildcard's.
     fn names(strangers: Strangers) -> (Names, [Arc<CertifiedKey>; 3]) {
         let keys = [key(&["default.example"]), key(&["a.b.example"]), key(&["*.b.example"])];
         let mut names = Names::new(Arc::clone(&keys[0]), strangers);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_may_be_refused_but_the_default_keeps_its_own_names() {
+    fn unknown_names_may_be_refused_but_the_default_keeps_its_own_names() {
         let (names, keys) = names(Strangers::Refused);
         for (name, index) in [
             (Some("a.b.example"), Some(1)),

@@ -1,4 +1,4 @@
-//! The first bytes of a connection: is this TLS at all, and how to part politely with what is not.
+//! Detection of the protocol by a connection's first bytes, and the lingering close of a refused connection.
 
 use std::io;
 use std::pin::pin;
@@ -9,13 +9,14 @@ use tokio::net::TcpStream;
 
 use crate::suspension;
 
-/// How long a refused peer gets to read the answer.
-const PARTING: Duration = Duration::from_secs(1);
+/// The time limit of [`part`].
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest method that is recognised; `PROPPATCH` and `VERSION-CONTROL` are the long ones in use.
+/// The longest method that is recognised, in bytes; among the registered methods, `PROPPATCH` and `VERSION-CONTROL` are
+/// long ones.
 const LONGEST_METHOD: usize = 16;
 
-/// What somebody who speaks plain HTTP on the TLS port is told.
+/// The response to a plain HTTP request on the TLS port.
 pub(super) const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 72\r\n\
@@ -23,18 +24,23 @@ pub(super) const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     \r\n\
     This port speaks TLS: use https:// (or wss://) instead of http:// here.\n";
 
-/// How a connection opens.
+/// The protocol of a connection, as its first bytes show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// A TLS handshake record; its bytes are still unread.
+    /// A TLS handshake record; its bytes are still in the socket.
     Tls,
     /// A plain HTTP request.
     Http,
-    /// Something else.
+    /// Another protocol.
     Foreign,
 }
 
-/// Looks at the first byte without taking it; takes a few more only when it cannot be TLS.
+/// Detects the protocol of `tcp`. The first byte is peeked, so TLS keeps all its bytes; further bytes are read only
+/// when it is not TLS.
+///
+/// # Errors
+///
+/// The errors of the socket, and `UnexpectedEof` if the client closes before its first byte.
 pub(super) async fn look(tcp: &mut TcpStream) -> io::Result<Opening> {
     let mut head = [0; LONGEST_METHOD + 1];
     if tcp.peek(&mut head[..1]).await? == 0 {
@@ -52,13 +58,13 @@ pub(super) async fn look(tcp: &mut TcpStream) -> io::Result<Opening> {
     }
 }
 
-/// What begins with `head`, which is not empty; `None` while that cannot be told.
+/// Returns the protocol that begins with `head`, which is not empty; `None` while more bytes are needed.
 fn classify(head: &[u8]) -> Option<Opening> {
-    const HANDSHAKE_RECORD: u8 = 22; // RFC 8446 §5.1, ContentType
+    const HANDSHAKE_RECORD: u8 = 22; // ContentType of RFC 8446 §5.1
     if head.first() == Some(&HANDSHAKE_RECORD) {
         return Some(Opening::Tls);
     }
-    // A method is a token (RFC 9110 §9.1); the registered ones are capital letters and hyphens.
+    // A method is a token (RFC 9110 §9.1); the registered ones consist of capital letters and hyphens.
     let method = head.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
     match head.get(method) {
         Some(b' ') if method > 0 => Some(Opening::Http),
@@ -67,18 +73,18 @@ fn classify(head: &[u8]) -> Option<Opening> {
     }
 }
 
-/// Sends `answer`, ends the connection, and takes what still comes for a moment: closing on unread bytes would send
-/// a reset that can overtake the answer.
+/// Sends `answer`, shuts the connection down for writing, and discards what the peer still sends until it closes, for
+/// one second at most. A close with unread bytes would send a reset, which can overtake the answer.
 pub(crate) async fn part(mut tcp: TcpStream, answer: &[u8]) {
-    let parting = async {
+    let closed = async {
         tcp.write_all(answer).await?;
         tcp.shutdown().await?;
         let mut rest = [0; 1024];
         while tcp.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    // Neither an error nor a peer that lingers changes what is left to do: close.
-    let _ = suspension::timeout(PARTING, pin!(parting)).await;
+    // The connection closes in any case, also after an error or the time limit.
+    let _ = suspension::timeout(CLOSE_TIMEOUT, pin!(closed)).await;
 }
 
 #[cfg(test)]
@@ -86,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openings_are_told_apart_by_as_few_bytes_as_possible() {
+    fn protocols_are_detected_by_as_few_bytes_as_possible() {
         for (head, expected) in [
             (&b"\x16"[..], Some(Opening::Tls)),
             (b"\x16\x03\x01\x02\x00", Some(Opening::Tls)),

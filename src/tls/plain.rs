@@ -1,4 +1,4 @@
-//! A client connection without TLS, of a port behind a proxy that terminates it.
+//! A client connection without TLS, on a port behind a proxy that terminates TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,23 +13,23 @@ use crate::gate::Place;
 use crate::http::Protocol;
 use crate::relay::{Delivery, Leg};
 
-/// The connection preface of HTTP/2 (RFC 9113 §3.4), by which prior knowledge shows (§3.3).
+/// The connection preface of HTTP/2 (RFC 9113 §3.4), which a client with prior knowledge sends first (§3.3).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A client connection that is not encrypted.
+/// A client connection without TLS.
 #[derive(Debug)]
 pub struct PlainStream {
     socket: Socket,
-    /// Read to find out the protocol.
+    /// The bytes read to detect the protocol, not yet returned to the reader.
     early: Unread,
 }
 
 impl PlainStream {
-    /// Waits for the first bytes of `tcp`, which distinguish HTTP/2 with prior knowledge from HTTP/1.1.
+    /// Reads the first bytes of `tcp`, which distinguish HTTP/2 with prior knowledge from HTTP/1.1.
     ///
     /// # Errors
     ///
-    /// Those of the socket, and `UnexpectedEof` where the client leaves before its first byte.
+    /// The errors of the socket, and `UnexpectedEof` if the client closes before its first byte.
     pub async fn open(mut tcp: TcpStream) -> io::Result<(Self, Protocol)> {
         tcp.set_nodelay(true)?;
         let mut head = [0; PREFACE.len()];
@@ -49,7 +49,7 @@ impl PlainStream {
         Ok((Self { socket: Socket::new(tcp), early: Unread::of(&head[..length]) }, protocol))
     }
 
-    /// Keeps `place`, the connection's among all others, for as long as its socket is open.
+    /// Keeps `place`, the connection's permit among the connection limits, until its socket closes.
     pub fn hold(&mut self, place: Place) {
         self.socket.hold(place);
     }
@@ -142,7 +142,7 @@ mod tests {
         timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("{what}: not within 10 s"))
     }
 
-    /// The protocol of a client that sends `pieces` one by one, and all that is read from it.
+    /// Returns the detected protocol of a client that sends `pieces` one by one, and all bytes read from the stream.
     async fn opened(pieces: &[&[u8]]) -> io::Result<(Protocol, Vec<u8>)> {
         let (listener, address) = listen().await;
         let client = async {
@@ -204,7 +204,7 @@ mod tests {
             for look in ["first", "second"] {
                 within(&format!("{len} bytes, {look} look"), poll_fn(|cx| stream.poll_hang_up(cx))).await;
             }
-            // What was sent before it is all there.
+            // All bytes sent before the end are still there.
             let mut read = Vec::new();
             within("read", stream.read_to_end(&mut read)).await.expect("an orderly end");
             assert!(read == sent, "{len} bytes sent, {} read", read.len());

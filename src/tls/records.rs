@@ -1,8 +1,8 @@
-//! TLS records over buffers of the caller: rustls keeps keys and state, and no bytes.
+//! TLS records over buffers of the caller: rustls holds keys and state, and no bytes.
 //!
-//! rustls' own buffered connection holds a read buffer of 4 KiB for as long as the connection lives and reads 4 KiB at
-//! a time. Here records are decrypted in the worker's buffer and encrypted into it, so an idle connection holds
-//! nothing and a large message takes few system calls.
+//! The buffered connection of rustls holds a read buffer of 4 KiB for its whole life, and reads 4 KiB at a time. Here
+//! records are decrypted in the worker's buffer and encrypted into it, so an idle connection holds no buffer and a
+//! large message takes few system calls.
 
 use std::fmt;
 
@@ -14,20 +14,20 @@ use rustls::{CommonState, Error};
 
 use super::names;
 
-/// Room for the headers and tags of the records that [`MAX_PLAINTEXT`] bytes make.
+/// The space for the headers and tags of the records that [`MAX_PLAINTEXT`] bytes make, in bytes.
 pub(super) const OVERHEAD: usize = 1024;
-/// The most that is encrypted at once.
+/// The most plaintext that one call encrypts, in bytes.
 pub(super) const MAX_PLAINTEXT: usize = 64 * 1024;
 
 /// The record layer and handshake of one connection.
 pub(super) struct Records {
     connection: UnbufferedServerConnection,
-    /// Encrypted bytes that rustls has not consumed: less than a record, or the beginning of a handshake message. They
-    /// are given to every call: rustls remembers positions in them.
+    /// Encrypted bytes that rustls has not consumed: an incomplete record, or the beginning of a handshake message.
+    /// They are passed to every call again, because rustls keeps offsets into them.
     rest: Vec<u8>,
-    /// Whether an error has ended everything.
+    /// Set after an error, which ends the connection.
     failed: bool,
-    /// Whether the peer has said that it sends no more (`close_notify`, RFC 8446 §6.1).
+    /// Set when the peer has sent `close_notify` (RFC 8446 §6.1).
     peer_closed: bool,
 }
 
@@ -42,7 +42,7 @@ impl Records {
         Self { connection, rest: Vec::new(), failed: false, peer_closed: false }
     }
 
-    /// What the handshake agreed on so far.
+    /// Returns the parameters negotiated so far.
     pub(super) fn common(&self) -> &CommonState {
         &self.connection
     }
@@ -51,17 +51,18 @@ impl Records {
         self.peer_closed
     }
 
-    /// How many encrypted bytes wait for the rest of their record.
+    /// Returns the number of encrypted bytes held until the rest of their record arrives.
     pub(super) fn waiting(&self) -> usize {
         self.rest.len()
     }
 
-    /// Takes `buffer`, in which `filled` bytes were read behind room for those that wait, hands what whole records
-    /// carry to `plaintext`, and adds what must be answered (handshake, alerts, key updates) to `answer`.
+    /// Decrypts the records in `buffer`. The first [`waiting`](Self::waiting) bytes of `buffer` are free for the held
+    /// bytes; behind them are the bytes just read. The payload of each complete record goes to `plaintext`; bytes to
+    /// send in response (handshake, alerts, key updates) are appended to `answer`.
     ///
     /// # Errors
     ///
-    /// The connection is of no use then; `answer` has the alert that tells the peer.
+    /// A violation of TLS. The connection is unusable afterwards; `answer` ends with the alert for the peer.
     pub(super) fn decrypt(
         &mut self,
         buffer: &mut [u8],
@@ -95,7 +96,7 @@ impl Records {
                     self.peer_closed = true;
                     false
                 }
-                // Nothing more to do with what is here: early data is never accepted.
+                // All of the input is processed: early data is never accepted, so no other state needs a response.
                 Ok(_) => true,
                 Err(error) => {
                     self.take_alert(answer);
@@ -114,13 +115,17 @@ impl Records {
         }
     }
 
-    /// Encrypts at most [`MAX_PLAINTEXT`] bytes into `space`, which has [`OVERHEAD`] more. What must go out before
-    /// them is added to `answer` first. Returns how much of `space` is filled.
+    /// Encrypts `plaintext`, at most [`MAX_PLAINTEXT`] bytes, into `space`, which is [`OVERHEAD`] bytes larger. Bytes
+    /// that rustls has to send first are appended to `answer`. Returns the number of bytes written to `space`.
+    ///
+    /// # Errors
+    ///
+    /// The handshake is not complete, or the connection has failed or was closed.
     pub(super) fn encrypt(&mut self, plaintext: &[u8], space: &mut [u8], answer: &mut Vec<u8>) -> Result<usize, Error> {
         self.write_traffic(answer, |traffic, _| traffic.encrypt(plaintext, space).map_err(Shortage::from))
     }
 
-    /// Adds a `close_notify` to `answer`.
+    /// Appends a `close_notify` alert to `answer`.
     pub(super) fn close(&mut self, answer: &mut Vec<u8>) -> Result<(), Error> {
         self.write_traffic(answer, |traffic, answer| {
             append(answer, |space| traffic.queue_close_notify(space).map_err(Shortage::from)).map(|()| 0)
@@ -154,12 +159,12 @@ impl Records {
         }
     }
 
-    /// After an error rustls reads on in bytes that are gone, and panics.
+    /// Refuses further use after an error: rustls would read at offsets of discarded bytes, and panic.
     fn check_usable(&self) -> Result<(), Error> {
         if self.failed { Err(Error::General("the connection has failed".into())) } else { Ok(()) }
     }
 
-    /// After an error rustls may have an alert to send. Nothing else may be asked of it then.
+    /// Appends the alert that rustls may hold after an error. No other call is allowed then.
     fn take_alert(&mut self, answer: &mut Vec<u8>) {
         while self.connection.wants_write() {
             let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state
@@ -173,7 +178,7 @@ impl Records {
     }
 }
 
-/// Why nothing was written into a buffer.
+/// The reason for which nothing was written into a buffer: the required size, or an error.
 enum Shortage {
     Bytes(usize),
     Failed(Error),
@@ -206,7 +211,7 @@ impl From<Shortage> for Error {
     }
 }
 
-/// Appends what `write` writes, with as much room as it asks for.
+/// Appends the output of `write`, with as much space as `write` requires.
 fn append(to: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Result<usize, Shortage>) -> Result<(), Error> {
     let from = to.len();
     let mut room = 64;
@@ -245,7 +250,7 @@ mod tests {
         }
     }
 
-    /// Records of every kind with random bodies, in random pieces, and writes in between.
+    /// Feeds records of every type with random bodies, in pieces of random size, with writes in between.
     fn attack(config: &Arc<ServerConfig>, random: &mut fastrand::Rng, round: usize) {
         let connection = UnbufferedServerConnection::new(Arc::clone(config)).expect("connection");
         let mut records = Records::new(connection);
@@ -258,7 +263,7 @@ mod tests {
             stream.extend([random.u8(20..25), 3, random.u8(0..5)]);
             stream.extend(len.to_be_bytes());
             stream.extend(body);
-            // A handshake message that is longer than its record waits for the next one.
+            // A handshake message longer than its record continues in the next one.
             if let Some(message) = stream.get_mut(5..9)
                 && round.is_multiple_of(2)
             {

@@ -1,4 +1,4 @@
-//! The client's byte stream, decrypted, over a socket that knows how much went through it.
+//! The decrypted byte stream of a client, over a socket that counts the bytes written.
 
 use std::cell::Cell;
 use std::io;
@@ -18,54 +18,54 @@ use crate::gate::Place;
 use crate::relay::{Delivery, Leg, Partial};
 use crate::tcp_info;
 
-/// Room for the largest read and for the largest write.
+/// The size of a worker's buffer in bytes: enough for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
-/// The longest `ClientHello`, with its record headers. Real ones have 2 KiB; rustls would keep 64 KiB for whoever never
-/// finishes one.
+/// The largest `ClientHello` that is accepted, in bytes with its record headers. Common ones have up to 2 KiB; without
+/// this limit rustls would hold 64 KiB for a client that never completes one.
 const HELLO_MAX: usize = 16 * 1024;
-/// The least that is asked of the socket, however little the reader wants.
+/// The smallest read from the socket, in bytes, even if the reader asks for less.
 const LEAST_READ: usize = 4096;
-/// Bytes that are read ahead of a reader that wants none, in search of the end behind them.
+/// The most bytes read ahead without a reader, in search of the end of the stream behind them.
 const LOOK_AHEAD: usize = 1024;
 
-/// The alert, in a record that is not encrypted (RFC 8446 §6.2).
+/// A fatal `decode_error` alert in an unencrypted record (RFC 8446 §6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
 thread_local! {
-    /// Records are decrypted and encrypted in this worker's buffer; a connection holds one only while something of it
-    /// waits.
+    /// The buffer in which this worker decrypts and encrypts records. A connection holds bytes of its own only while
+    /// some are incomplete, unread or unsent.
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// A client connection, encrypted on its outside.
+/// A client connection over TLS.
 ///
-/// The end of the stream without the peer's `close_notify` (RFC 8446 §6.1) is an `UnexpectedEof`, not an end: bytes
-/// may have been cut off.
+/// The end of the connection without the peer's `close_notify` (RFC 8446 §6.1) is the error `UnexpectedEof`, because
+/// bytes may have been cut off.
 #[derive(Debug)]
 pub struct ClientStream {
     socket: Socket,
     records: Records,
-    /// When the last bytes of a record arrived whose end had not.
+    /// The time of the last read that ended inside a record.
     partial_at: Option<Instant>,
-    /// Decrypted bytes that nobody has read yet.
+    /// Decrypted bytes not yet read.
     unread: Unread,
     outgoing: Outgoing,
 }
 
-/// Decrypted bytes in waiting; without an allocation when there are none.
+/// Bytes not yet read; without an allocation while there are none.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     bytes: Vec<u8>,
     taken: usize,
 }
 
-/// Encrypted bytes on their way out.
+/// Encrypted bytes not yet written to the socket.
 #[derive(Debug, Default)]
 struct Outgoing {
     bytes: Vec<u8>,
     written: usize,
-    /// Whether the socket refused to take more. Until then what rustls itself has to say (tickets, key updates) may
-    /// wait for the next write and share its system call.
+    /// Set while the socket accepts no more bytes. While unset, records of rustls' own (tickets, key updates) may be
+    /// held back until the next write, to share its system call.
     blocked: bool,
     close_queued: bool,
 }
@@ -81,11 +81,12 @@ impl ClientStream {
         }
     }
 
-    /// Drives the handshake to its end.
+    /// Drives the handshake to completion.
     ///
     /// # Errors
     ///
-    /// Of the socket as they are; those of TLS hold a [`rustls::Error`], and the peer has been told where it can be.
+    /// The errors of the socket, unchanged, and `UnexpectedEof` if the client closes. An error of TLS is `InvalidData`
+    /// around a [`rustls::Error`]; its alert has been sent where the socket accepted it.
     pub(super) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.records.common().is_handshaking() {
             ready!(self.outgoing.poll_drain(&mut self.socket, cx))?;
@@ -99,19 +100,19 @@ impl ClientStream {
             }
         }
         match self.records.common().protocol_version() {
-            // What is left are tickets, which may wait for the first answer.
+            // Only tickets are unsent, which may go with the first response.
             Some(ProtocolVersion::TLSv1_3) => Poll::Ready(Ok(())),
-            // Here it is our Finished, for which the client waits.
+            // The server's Finished message is unsent, and the client waits for it.
             _ => self.outgoing.poll_drain(&mut self.socket, cx),
         }
     }
 
-    /// Keeps `place`, the connection's among all others, for as long as its socket is open.
+    /// Keeps `place`, the connection's permit among the connection limits, until its socket closes.
     pub fn hold(&mut self, place: Place) {
         self.socket.hold(place);
     }
 
-    /// What the handshake agreed on.
+    /// Returns the parameters negotiated by the handshake.
     pub(super) fn common(&self) -> &CommonState {
         self.records.common()
     }
@@ -120,8 +121,9 @@ impl ClientStream {
         self.socket.tcp
     }
 
-    /// Reads from the socket once and decrypts what is whole: into `take`, which tells how much it took, and what it
-    /// did not take into `unread`. Returns how many encrypted bytes were read; 0 at the end of the connection.
+    /// Reads from the socket once and decrypts the complete records. The plaintext goes to `take`, which returns the
+    /// number of bytes it accepted; the remainder goes to `unread`. Returns the number of encrypted bytes read, 0 at
+    /// the end of the connection.
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -143,7 +145,7 @@ impl ClientStream {
                 unread.bytes.extend_from_slice(&plaintext[taken..]);
             });
             if let Err(error) = decrypted {
-                // One attempt to tell the peer; what matters is the error.
+                // One attempt to send the alert; the error returned is the one of TLS.
                 let _ = self.outgoing.poll_drain(&mut self.socket, cx);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
@@ -170,7 +172,7 @@ impl Leg for ClientStream {
     }
 
     fn unsent(&self) -> usize {
-        // What waits for company is a ticket at most, and nobody's fault.
+        // A record held back to share a system call (a ticket, at most) is not backlog of a slow client.
         if self.outgoing.blocked { self.outgoing.bytes.capacity() } else { 0 }
     }
 
@@ -183,7 +185,7 @@ impl Leg for ClientStream {
             if ready!(self.socket.poll_read_ready(cx)).is_err() || self.socket.is_read_closed() {
                 break;
             }
-            // A few bytes may be a close_notify, or stand before one; an upload is not read ahead.
+            // At most a few bytes can be a close_notify, or precede one; an upload is not read ahead.
             let arrived = ioctl_fionread(&self.socket.tcp).unwrap_or(u64::MAX);
             if self.unread.bytes.len() <= LOOK_AHEAD && arrived <= LOOK_AHEAD as u64 {
                 match ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0)) {
@@ -230,7 +232,7 @@ impl AsyncRead for ClientStream {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    // Nobody is about to write: what waits for company goes alone. A failure shows at the next write.
+                    // No write is imminent: records held back are sent now. An error returns at the next write.
                     let _ = this.outgoing.poll_drain(&mut this.socket, cx);
                     return Poll::Pending;
                 }
@@ -263,7 +265,7 @@ impl AsyncWrite for ClientStream {
         let this = &mut *self;
         if !this.outgoing.close_queued {
             this.outgoing.close_queued = true;
-            // A connection that cannot say it is closed is closed all the same.
+            // A failure to queue the close_notify does not prevent the shutdown.
             let _ = this.records.close(&mut this.outgoing.bytes);
         }
         ready!(this.outgoing.poll_drain(&mut this.socket, cx))?;
@@ -291,7 +293,7 @@ impl Unread {
 }
 
 impl Outgoing {
-    /// Writes `bytes` behind what waits, and keeps what the socket does not take.
+    /// Writes `bytes` after the unsent bytes, and keeps those that the socket does not accept.
     fn send(&mut self, socket: &mut Socket, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         if self.bytes.is_empty() {
             while !bytes.is_empty() {
@@ -312,7 +314,7 @@ impl Outgoing {
         }
     }
 
-    /// Writes what waits.
+    /// Writes the unsent bytes.
     fn poll_drain(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.bytes.len() {
             match socket.poll_write(cx, &self.bytes[self.written..]) {
@@ -332,22 +334,23 @@ impl Outgoing {
     }
 }
 
-/// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (`TCP_USER_TIMEOUT`,
-/// RFC 5482): the backstop for a peer that vanished while nobody asks about it.
+/// Sets `TCP_USER_TIMEOUT` (RFC 5482): the kernel drops the connection when written bytes stay unacknowledged for
+/// `after`. It ends connections to vanished peers that no deadline of the relay covers.
 pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
-    // A socket that refuses is already closed; where the option is unknown, the relay's own deadlines must do.
+    // The option fails only on a closed socket. On systems without it the relay's own deadlines apply alone.
     #[cfg(target_os = "linux")]
     let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(after));
     #[cfg(not(target_os = "linux"))]
     let _ = (tcp, after);
 }
 
-/// A TCP connection that counts the bytes written to it: the scale on which the kernel counts acknowledgements.
+/// A TCP connection that counts the bytes written to it, so that the kernel's count of acknowledged bytes can be
+/// compared.
 #[derive(Debug)]
 pub(super) struct Socket {
     tcp: TcpStream,
     written: u64,
-    /// Set while unread bytes wait of which the runtime was made to forget.
+    /// Set while bytes are unread although the runtime's readiness was cleared.
     overlooked: bool,
     place: Option<Place>,
 }
@@ -367,7 +370,7 @@ impl Socket {
 
     pub(super) fn delivery(&self) -> Option<Delivery> {
         let acked = tcp_info::bytes_acked(&self.tcp)?;
-        // Of TLS these are encrypted bytes: whether a whole record is among them is not known, but the client did send.
+        // With TLS these bytes are encrypted and may be part of a record only; they still show that the client sends.
         let unread = ioctl_fionread(&self.tcp).is_ok_and(|bytes| bytes > 0);
         Some(Delivery { acked, unread })
     }
@@ -386,7 +389,7 @@ impl Socket {
     }
 
     pub(super) fn limit_unsent(&self, bytes: Option<u32>) {
-        // Where the option is unknown all works, with more memory. 0 stands for the system's own limit.
+        // Without the option the kernel buffers more, and nothing else changes. 0 restores the system's own limit.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
         #[cfg(not(target_os = "linux"))]
@@ -399,7 +402,8 @@ impl Socket {
             let wanted = room.len();
             match rustix::io::read(&self.tcp, room) {
                 Ok(read) => {
-                    // A read that fills less has emptied the socket, and the next event is one for the runtime.
+                    // A read that fills less than the buffer has emptied the socket; the next event reaches the runtime
+                    // again.
                     self.overlooked = read == wanted;
                     space.advance(read);
                     return Poll::Ready(Ok(()));
@@ -415,15 +419,15 @@ impl Socket {
         self.tcp.poll_read_ready(cx)
     }
 
-    /// Makes the runtime forget that bytes are unread, so that the next event wakes the reader: more bytes, or the end
-    /// behind them. They are read past the runtime later.
+    /// Clears the runtime's readiness while bytes are unread, so that the next event wakes the reader: more bytes, or
+    /// the end behind them. The unread bytes are later read directly from the socket.
     pub(super) fn overlook(&mut self) {
         let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         self.overlooked = true;
     }
 
-    /// Returns whether the peer has closed its half (FIN) or the connection is broken (RST), whatever is unread before
-    /// that. The runtime never forgets it, once it was reported.
+    /// Returns whether the peer has closed its half of the connection (FIN) or reset it (RST), even with unread bytes
+    /// before that. The runtime never clears this state once it was reported.
     pub(super) fn is_read_closed(&self) -> bool {
         let ready = pin!(self.tcp.ready(Interest::READABLE));
         match ready.poll(&mut Context::from_waker(Waker::noop())) {
@@ -460,7 +464,7 @@ impl Socket {
     }
 }
 
-/// Lends this worker's buffer to `f`. What is in it is left over from others.
+/// Passes this worker's buffer to `f`. It may contain bytes of earlier calls.
 fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
     let result = f(&mut buffer);

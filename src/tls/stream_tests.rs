@@ -15,8 +15,8 @@ use super::super::testing::{Localhost, client, connect, listen, localhost};
 use super::*;
 use crate::suspension::Deadline;
 
-/// Longer than anything here takes; a wait that reaches it has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of every wait; far above the time that any step takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 type Versions = &'static [&'static rustls::SupportedProtocolVersion];
 
@@ -24,10 +24,10 @@ static ONLY_1_3: Versions = &[&TLS13];
 static ONLY_1_2: Versions = &[&TLS12];
 
 async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
 }
 
-/// Both ends of a connection, after the handshake.
+/// Returns both ends of a connection after the handshake.
 async fn pair(versions: Versions) -> (ClientStream, TlsStream<TcpStream>) {
     let Localhost { identity, certificate } = localhost();
     let (listener, address) = listen().await;
@@ -35,7 +35,7 @@ async fn pair(versions: Versions) -> (ClientStream, TlsStream<TcpStream>) {
     let config = Arc::new(client(&certificate, versions));
     let server = async {
         let (tcp, _) = listener.accept().await.expect("accept");
-        terminator.handshake(tcp, Deadline::after(PATIENCE)).await.expect("handshake").0
+        terminator.handshake(tcp, Deadline::after(TIMEOUT)).await.expect("handshake").0
     };
     let (server, client) = within("handshake", async { tokio::join!(server, connect(&config, address)) }).await;
     (server, client.expect("connected"))
@@ -76,14 +76,14 @@ async fn ten_megabytes_pass_each_way_whole_and_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn s56_the_beginning_of_a_record_is_told_with_the_time_of_its_last_byte() {
+async fn s56_the_beginning_of_a_record_is_reported_with_the_time_of_its_last_byte() {
     let (mut server, mut client) = pair(ALL_VERSIONS).await;
     client.write_all(b"whole").await.expect("write");
     client.flush().await.expect("flush");
     within("a whole record", server.read_exact(&mut [0; 5])).await.expect("read");
     assert_eq!(server.partial(), None, "nothing is left of it");
     let before = Instant::now();
-    // A record of 4 KiB, of which the header and some bytes come, and later some more.
+    // A record of 4 KiB: first its header and three bytes, later 100 more.
     let beginning: &[u8] = &[23, 3, 3, 16, 0, 1, 2, 3];
     let mut last = before;
     for (piece, len) in [(beginning, 8), (&[7; 100], 108)] {
@@ -138,7 +138,7 @@ async fn records_may_be_cut_anywhere() {
     let terminator = Terminator::new(identity).expect("terminator");
     let (listener, address) = listen().await;
     let (cutter, through) = listen().await;
-    // Between both ends stands somebody who passes on a few bytes at a time.
+    // A relay between both ends forwards a few bytes at a time.
     tokio::spawn(async move {
         let (near, _) = cutter.accept().await.expect("accept");
         let far = TcpStream::connect(address).await.expect("connect");
@@ -156,7 +156,7 @@ async fn records_may_be_cut_anywhere() {
     let config = Arc::new(client(&certificate, ALL_VERSIONS));
     let server = async {
         let (tcp, _) = listener.accept().await.expect("accept");
-        terminator.handshake(tcp, Deadline::after(PATIENCE)).await.expect("handshake").0
+        terminator.handshake(tcp, Deadline::after(TIMEOUT)).await.expect("handshake").0
     };
     let (mut server, client) = within("handshake", async { tokio::join!(server, connect(&config, through)) }).await;
     let mut client = client.expect("connected");
@@ -236,7 +236,7 @@ async fn what_a_slow_client_does_not_take_is_bounded_and_arrives() {
     let (mut server, mut client) = pair(ALL_VERSIONS).await;
     let part = noise(MAX_PLAINTEXT);
     let mut written = 0;
-    // The socket takes some megabytes; then one write's worth waits here, and no more is taken.
+    // The socket accepts some megabytes; then the bytes of one write are held here, and no more are accepted.
     while let Ok(taken) = timeout(Duration::from_millis(200), server.write(&part)).await {
         written += taken.expect("write");
         assert!(written < 1 << 30, "somebody buffers without bounds");
@@ -249,7 +249,7 @@ async fn what_a_slow_client_does_not_take_is_bounded_and_arrives() {
     assert!(holds_nothing(&server), "{server:?}");
 }
 
-/// Whether the server sees within `limit` that the client has closed, without a reader.
+/// Returns whether the server detects within `limit` that the client has closed, without a reader.
 async fn sees_hang_up(server: &mut ClientStream, limit: Duration) -> bool {
     timeout(limit, poll_fn(|cx| server.poll_hang_up(cx))).await.is_ok()
 }
@@ -264,9 +264,9 @@ async fn the_end_is_seen_behind_bytes_that_are_not_read() {
             within("flush", client.flush()).await.expect("it is open");
             assert!(!sees_hang_up(&mut server, Duration::from_millis(100)).await, "{len} bytes, and open");
             drop(client);
-            assert!(sees_hang_up(&mut server, PATIENCE).await, "{len} bytes");
-            assert!(sees_hang_up(&mut server, PATIENCE).await, "{len} bytes, asked again");
-            // What was sent before it is all there.
+            assert!(sees_hang_up(&mut server, TIMEOUT).await, "{len} bytes");
+            assert!(sees_hang_up(&mut server, TIMEOUT).await, "{len} bytes, asked again");
+            // All bytes sent before the end are still there.
             let mut read = Vec::new();
             let end = within("read", server.read_to_end(&mut read)).await.expect_err("no close_notify");
             assert_eq!(
@@ -291,7 +291,7 @@ async fn a_close_notify_behind_a_few_bytes_is_an_end_although_the_connection_is_
         let mut records = Vec::new();
         tls.write_tls(&mut records).expect("a vector takes all");
         within("write", tcp.write_all(&records)).await.expect("it is open");
-        assert!(sees_hang_up(&mut server, PATIENCE).await);
+        assert!(sees_hang_up(&mut server, TIMEOUT).await);
         let mut read = Vec::new();
         within("read", server.read_to_end(&mut read)).await.expect("an orderly end");
         assert_eq!(read, b"x");
@@ -313,7 +313,7 @@ async fn bytes_that_were_overlooked_are_read_with_those_that_follow() {
         let mut read = vec![0; sent.len()];
         let mut at = 0;
         while at < read.len() {
-            // Looks for the end before each read, as a connection does whose reader comes and goes.
+            // Checks for the end before each read, as a connection does whose reader pauses and resumes.
             assert!(poll_fn(|cx| Poll::Ready(server.poll_hang_up(cx))).await.is_pending(), "at {at}");
             let until = read.len().min(at + 10_000);
             at += server.read(&mut read[at..until]).await.expect("it is open");

@@ -1,4 +1,4 @@
-//! The handshake: TLS 1.3 or 1.2, under a deadline, with an answer even for those who do not speak TLS.
+//! The TLS handshake with clients: TLS 1.3 or 1.2, with a deadline, and a response to plain HTTP.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,57 +18,58 @@ use super::{Certificate, ClientStream, fingerprint};
 use crate::http::{ClientCertificate, Protocol, TlsFacts};
 use crate::suspension::{self, Deadline};
 
-/// Turns TCP connections into [`ClientStream`]s; shared by all workers, so that a ticket of one is good for all.
+/// The server side of the handshake: turns TCP connections into [`ClientStream`]s. All workers share one, so a session
+/// ticket issued by one worker is accepted by all.
 pub struct Terminator {
     pub(super) config: Arc<ServerConfig>,
     clients: Clients,
     certificates: Vec<Certificate>,
 }
 
-/// Why no [`Terminator`] could be made.
+/// An error that prevents a [`Terminator`] from being created.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TerminatorError {
-    /// The TLS library refuses to begin.
+    /// The TLS library cannot be initialised.
     #[error("the TLS library cannot start: {0}")]
     Library(#[from] rustls::Error),
-    /// It finds no use for the authorities of clients' certificates.
+    /// The authorities of client certificates cannot be used.
     #[error("clients' certificates cannot be verified: {0}")]
     Clients(#[from] VerifierBuilderError),
 }
 
-/// Why a connection ended before its first request.
+/// The reason for which a connection ended before its first request.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
     /// The deadline passed.
     #[error("the TLS handshake did not end in time")]
     Timeout,
-    /// A plain HTTP request; it was answered with 400.
+    /// The client sent a plain HTTP request; the response was 400.
     #[error("a plain HTTP request on the TLS port")]
     PlainHttp,
-    /// Bytes that are no TLS.
+    /// The client sent bytes that are not TLS.
     #[error("no TLS on the TLS port")]
     NotTls(#[source] Option<rustls::Error>),
-    /// The connection ended or broke in the middle.
+    /// The client closed or reset the connection during the handshake.
     #[error("the client is gone: {0}")]
     PeerGone(#[source] io::Error),
-    /// The client refused with a fatal alert (RFC 8446 §6.2), mostly because it does not trust the certificate.
+    /// The client refused with a fatal alert (RFC 8446 §6.2), usually because it does not trust the certificate.
     #[error("the client refused: {0:?}")]
     Alert(AlertDescription),
-    /// The client asked for no name, or for one that no certificate is for, and such clients are refused
-    /// (`unrecognized_name`, RFC 6066 §3).
+    /// The client sent no server name, or one that no certificate covers, and `strict_sni` is set; it receives the
+    /// alert `unrecognized_name` (RFC 6066 §3).
     #[error("no certificate for {}", .0.as_deref().unwrap_or("a client that names no server"))]
     UnknownName(Option<Arc<str>>),
-    /// The client has no certificate, or not one that is believed; the alert says which.
+    /// The client presented no certificate, or one that is not accepted; the alert it receives names the reason.
     #[error("the client's certificate: {0}")]
     ClientCertificate(#[source] rustls::Error),
-    /// The proxy refused with an alert: no version, cipher or protocol in common, or a broken handshake.
+    /// The proxy refused with an alert: no version, cipher suite or protocol in common, or a violation of the protocol.
     #[error("refused: {0}")]
     Refused(#[source] rustls::Error),
 }
 
 impl HandshakeError {
-    /// The word for logs and metrics.
+    /// Returns the outcome label of log lines and metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -83,7 +84,7 @@ impl HandshakeError {
         }
     }
 
-    /// Whether it happens all day where nothing is wrong: TCP health checks connect and go.
+    /// Returns whether the failure is normal in operation: TCP health checks connect and close without a handshake.
     pub fn is_routine(&self) -> bool {
         matches!(self, Self::PeerGone(_))
     }
@@ -102,20 +103,29 @@ impl HandshakeError {
 }
 
 impl Terminator {
-    /// A terminator on these terms; an identity alone is presented to everybody, of whom nothing is asked.
+    /// Creates a terminator with these terms. An [`Identity`](super::Identity) alone makes terms with one certificate
+    /// for every name, and without client certificates.
+    ///
+    /// # Errors
+    ///
+    /// The TLS library cannot be initialised, or the authorities of client certificates cannot be used.
     pub fn new(terms: impl Into<Terms>) -> Result<Self, TerminatorError> {
         Self::with_tickets(terms.into(), |_| Ticketer::new())
     }
 
-    /// The terminator that takes this one's place. Tickets made before are good for it, unless other clients are let in
-    /// now: a ticket carries the certificate that its client showed, which nobody verifies again.
+    /// Creates the terminator that replaces this one. Session tickets stay valid, unless the accepted client
+    /// certificates change: a ticket carries the client's certificate, which is not verified again.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`new`](Self::new).
     pub fn renewed(&self, terms: Terms) -> Result<Self, TerminatorError> {
         Self::with_tickets(terms, |clients| {
             if clients.equal(&self.clients) { Ok(Arc::clone(&self.config.ticketer)) } else { Ticketer::new() }
         })
     }
 
-    /// This one for a port on which HTTP/1.1 alone is spoken.
+    /// Returns a copy for a port that offers HTTP/1.1 alone.
     #[must_use]
     pub fn http1(&self) -> Self {
         let mut config = ServerConfig::clone(&self.config);
@@ -123,7 +133,7 @@ impl Terminator {
         Self { config: Arc::new(config), clients: self.clients.clone(), certificates: self.certificates.clone() }
     }
 
-    /// The certificates that it shows, the one for names that no other is for first.
+    /// Returns the certificates that it presents, the default one first.
     pub fn certificates(&self) -> &[Certificate] {
         &self.certificates
     }
@@ -138,9 +148,14 @@ impl Terminator {
         Ok(Self { config: server_config(parts, ticketer)?, clients, certificates })
     }
 
-    /// Performs the handshake on a fresh connection, to be done by `deadline`.
+    /// Performs the handshake on a new connection, before `deadline`.
     ///
-    /// A peer that is refused may hold the call for one more second, in which it reads why.
+    /// A refused connection is kept open for up to one more second, so that the client can read the alert or the
+    /// response.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the failure; see [`HandshakeError`].
     pub async fn handshake(
         &self,
         tcp: TcpStream,
@@ -181,12 +196,12 @@ impl Terminator {
         };
         let mut stream = ClientStream::new(connection, tcp);
         let mut asked = Asked::default();
-        let greeted = poll_fn(|cx| {
+        let finished = poll_fn(|cx| {
             let progress = stream.poll_handshake(cx);
             asked = names::asked().unwrap_or_else(|| std::mem::take(&mut asked));
             progress
         });
-        match greeted.await {
+        match finished.await {
             Ok(()) => {
                 let facts = facts(stream.common(), asked.name);
                 Ok((stream, facts))
@@ -199,13 +214,13 @@ impl Terminator {
     }
 }
 
-/// A handshake that failed, with the connection that is to be closed.
+/// A failed handshake, and the connection to close.
 struct Failure {
     error: HandshakeError,
     tcp: TcpStream,
 }
 
-/// What every connection is offered.
+/// Builds the configuration of the TLS library that all connections share.
 fn server_config(parts: Parts, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TerminatorError> {
     let Parts { names, versions, verifier, http2, .. } = parts;
     let mut config = ServerConfig::builder_with_provider(super::provider())
@@ -214,12 +229,13 @@ fn server_config(parts: Parts, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc
         .with_cert_resolver(Arc::new(names));
     let offered: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
-    // The provider lists its suites from the strongest to the weakest; a client's own order may not weaken that.
+    // The provider lists its cipher suites from the strongest to the weakest; the client's order is ignored.
     config.ignore_client_order = true;
-    // Resumption by tickets alone: nothing is kept per client. A client's certificate travels in its ticket; it is not
-    // verified again, so a ticket (twelve hours at most) outlives a certificate that expires or is revoked meanwhile.
+    // Sessions resume by tickets alone, without state per client. The ticket carries the client's certificate, which is
+    // not verified again, so a ticket (valid for twelve hours at most) outlives a certificate that expires or is
+    // revoked in the meantime.
     config.ticketer = ticketer;
-    // Each connection that resumes gets a fresh one: one is enough, and costs half of two.
+    // Each resumed connection receives a new ticket, so one is enough; the default of two costs twice as much.
     config.send_tls13_tickets = 1;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
@@ -230,12 +246,12 @@ fn facts(session: &CommonState, server_name: Option<Arc<str>>) -> TlsFacts {
     TlsFacts {
         version: match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "1.3",
-            _ => "1.2", // the only other one that is enabled
+            _ => "1.2", // the only other version that is enabled
         },
         group: session.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
         protocol: match session.alpn_protocol() {
             Some(b"h2") => Protocol::H2,
-            _ => Protocol::H1, // also for those who negotiate nothing
+            _ => Protocol::H1, // also without ALPN
         },
         server_name,
         client: leaf

@@ -14,16 +14,16 @@ use super::super::testing::{self, Localhost, client, connect, listen, localhost}
 use super::*;
 use crate::relay::Leg;
 
-/// Longer than anything here takes; a wait that reaches it has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit of every wait; far above the time that any step takes.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 type Handshaken = Result<(ClientStream, TlsFacts), HandshakeError>;
 
 async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
 }
 
-/// A terminator that listens.
+/// A terminator and the port on which it accepts.
 struct Port {
     terminator: Terminator,
     listener: TcpListener,
@@ -42,28 +42,29 @@ impl Port {
         Arc::new(client(&self.certificate, ALL_VERSIONS))
     }
 
-    /// One handshake with whoever connects next.
+    /// Performs one handshake with the next client that connects, within `after`.
     async fn handshake(&self, after: Duration) -> Handshaken {
         let (tcp, _) = within("accept", self.listener.accept()).await.expect("accept");
         within("handshake", self.terminator.handshake(tcp, Deadline::after(after))).await
     }
 
-    /// A handshake with a TLS client of `config`.
+    /// Performs a handshake with a TLS client of `config`; returns the outcome of both sides.
     async fn meet(&self, config: Arc<ClientConfig>) -> (Handshaken, io::Result<TlsStream<TcpStream>>) {
-        tokio::join!(self.handshake(PATIENCE), within("connect", connect(&config, self.address)))
+        tokio::join!(self.handshake(TIMEOUT), within("connect", connect(&config, self.address)))
     }
 
-    /// What happens to a client that sends `bytes` as they are: the outcome here, and all that it reads there.
+    /// Connects a client that sends `bytes` unencrypted; returns the server's outcome and all bytes that the client
+    /// reads.
     async fn meet_raw(&self, bytes: &[u8]) -> (HandshakeError, Vec<u8>) {
         let raw = async {
             let mut tcp = TcpStream::connect(self.address).await.expect("connect");
             tcp.write_all(bytes).await.expect("write");
             let mut answer = Vec::new();
-            // A reset is an end too; what came before it counts.
+            // A reset also ends the connection; the bytes before it count.
             let _ = within("read to the end", tcp.read_to_end(&mut answer)).await;
             answer
         };
-        let (outcome, answer) = tokio::join!(self.handshake(PATIENCE), raw);
+        let (outcome, answer) = tokio::join!(self.handshake(TIMEOUT), raw);
         (outcome.map(drop).expect_err("no handshake"), answer)
     }
 }
@@ -114,7 +115,7 @@ async fn the_servers_order_of_cipher_suites_counts() {
         server.expect("handshake");
         let connected = connected.expect("connected");
         let agreed = connected.get_ref().1.negotiated_cipher_suite().expect("a suite").suite();
-        // The key of the certificate decides on the signature, and with it on half of the suites of TLS 1.2.
+        // The key of the certificate decides the signature algorithm, and with it half of the cipher suites of TLS 1.2.
         assert_eq!(agreed, preferred, "{version:?}");
     }
 }
@@ -148,8 +149,8 @@ async fn http_2_is_preferred_and_http_1_1_is_for_all_others() {
     let (server, connected) = port.meet(Arc::new(config)).await;
     let error = server.map(drop).expect_err("nothing in common");
     assert_eq!(error.outcome(), "refused", "{error}");
-    let told = connected.expect_err("refused").to_string();
-    assert!(told.contains("NoApplicationProtocol"), "the client learns why: {told}");
+    let failure = connected.expect_err("refused").to_string();
+    assert!(failure.contains("NoApplicationProtocol"), "the client learns why: {failure}");
 }
 
 #[tokio::test]
@@ -162,7 +163,7 @@ async fn a_second_connection_resumes_in_both_versions() {
             let (mut stream, _) = server.expect("handshake");
             let mut connected = connected.expect("connected");
             assert_eq!(connected.get_ref().1.handshake_kind(), Some(expected), "{version:?}");
-            // The tickets of 1.3 come behind the handshake: read on, so that the client takes them in.
+            // In TLS 1.3 the tickets follow the handshake; the client reads on to receive them.
             stream.write_all(b"x").await.expect("write");
             within("read", connected.read_u8()).await.expect("read");
         }
@@ -172,7 +173,7 @@ async fn a_second_connection_resumes_in_both_versions() {
 #[tokio::test]
 async fn the_deadline_ends_a_client_that_never_finishes() {
     let port = Port::open().await;
-    // The first bytes of a ClientHello, and then nothing.
+    // The first bytes of a ClientHello, and nothing more.
     for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
         let mut tcp = TcpStream::connect(port.address).await.expect("connect");
         tcp.write_all(begun).await.expect("write");
@@ -213,13 +214,13 @@ async fn a_plain_request_in_pieces_is_recognised() {
         within("answer", tcp.read_to_string(&mut answer)).await.expect("read");
         answer
     };
-    let (outcome, answer) = tokio::join!(port.handshake(PATIENCE), pieces);
+    let (outcome, answer) = tokio::join!(port.handshake(TIMEOUT), pieces);
     assert_eq!(outcome.map(drop).expect_err("no handshake").outcome(), "plain_http");
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
 
 #[tokio::test]
-async fn garbage_is_told_from_tls() {
+async fn garbage_is_distinguished_from_tls() {
     let port = Port::open().await;
     let looks_like_tls = [&b"\x16\x03\x01\x00\x20"[..], &[0xee; 32]].concat();
     for garbage in [&b"\x00\xff\x00\xff"[..], b"SSH-2.0-x\r\n", &looks_like_tls] {
@@ -247,7 +248,7 @@ async fn a_hello_without_an_end_is_ended() {
     let (error, answer) = port.meet_raw(&records(20_000)).await;
     assert_eq!(error.outcome(), "refused", "{error}");
     assert_eq!(answer, [21, 3, 3, 0, 2, 2, 50], "decode_error");
-    // As far as that it is waited for.
+    // Below the limit, the server waits for the rest.
     let mut tcp = TcpStream::connect(port.address).await.expect("connect");
     tcp.write_all(&records(12_000)).await.expect("write");
     let error = port.handshake(Duration::from_millis(200)).await.map(drop).expect_err("out of time");
@@ -261,7 +262,7 @@ async fn a_client_that_goes_away_is_routine() {
         let mut tcp = TcpStream::connect(port.address).await.expect("connect");
         tcp.write_all(begun).await.expect("write");
         drop(tcp);
-        let error = port.handshake(PATIENCE).await.map(drop).expect_err("nobody there");
+        let error = port.handshake(TIMEOUT).await.map(drop).expect_err("nobody there");
         assert_eq!(error.outcome(), "peer_gone", "{error}");
         assert!(error.is_routine());
     }
@@ -271,7 +272,7 @@ async fn a_client_that_goes_away_is_routine() {
 async fn a_client_that_does_not_trust_us_says_so() {
     let port = Port::open().await;
     let stranger = localhost().certificate;
-    // In 1.3 the client's alert may come behind a finished handshake of ours; 1.2 waits for the client.
+    // In TLS 1.3 the server may finish its handshake before the client's alert arrives; in 1.2 it waits for the client.
     let (server, connected) = port.meet(Arc::new(client(&stranger, &[&TLS12]))).await;
     connected.expect_err("not trusted");
     let error = server.map(drop).expect_err("refused by the client");
@@ -307,7 +308,7 @@ async fn delivery_catches_up_with_what_was_written() {
 }
 
 #[tokio::test]
-async fn bytes_that_nobody_has_read_are_seen() {
+async fn unread_bytes_are_seen() {
     let port = Port::open().await;
     let (server, connected) = port.meet(port.client()).await;
     let (mut stream, _) = server.expect("handshake");

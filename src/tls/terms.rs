@@ -1,4 +1,5 @@
-//! The terms of a handshake: which certificates are presented, and what is asked of the client.
+//! The terms of a port's handshakes: the certificates presented, the versions offered and the client certificates
+//! accepted.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::names::{Names, Strangers, is_for};
 use super::{Identity, IdentityError};
 use crate::config::{self, ClientAuth, TlsFault, TlsRole};
 
-/// What every handshake of a port presents and asks for.
+/// The certificates, versions, protocols and client authentication of all handshakes of a port.
 #[derive(Debug)]
 pub struct Terms {
     names: Names,
@@ -27,21 +28,21 @@ pub struct Terms {
     http2: bool,
 }
 
-/// What is asked of clients.
+/// The client certificates that are accepted.
 #[derive(Clone, Debug)]
 pub(super) enum Clients {
     Nothing,
-    Certificate { authorities: Arc<RootCertStore>, may_have_none: bool },
+    Certificate { authorities: Arc<RootCertStore>, optional: bool },
 }
 
-/// Why there are no [`Terms`]. Each names the file and what is wrong with it.
+/// The reason for which [`Terms`] cannot be made. Each names the file and its fault.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TermsError {
-    /// A certificate of the proxy's own, or its key.
+    /// A fault of one of the proxy's own certificates, or of its key.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// A certificate that its names are not in: whoever asks for one of them would get it and refuse it.
+    /// A certificate that does not cover a name for which it is configured; clients would refuse it.
     #[error(
         "{}: this certificate is not for {name:?}, which [[tls.sni]] presents it for; a client would refuse it",
         certificate.display()
@@ -51,13 +52,13 @@ pub enum TermsError {
         certificate: PathBuf,
         /// The name, as configured.
         name: Box<str>,
-        /// The names that it is for.
+        /// The names that the certificate covers.
         names: Vec<String>,
     },
-    /// The authorities that clients' certificates come from.
+    /// A fault of the file of authorities for client certificates.
     #[error("{error}{}", because(.error))]
     Authorities {
-        /// What is wrong with their file.
+        /// The fault of that file.
         error: TrustError,
     },
 }
@@ -85,12 +86,12 @@ fn because(error: &TrustError) -> String {
     error.source().map_or_else(String::new, |source| format!(": {source}"))
 }
 
-/// All versions that are spoken.
+/// All supported versions.
 static VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
-/// Those of `modern`.
+/// The versions with `modern` set.
 static MODERN: [&SupportedProtocolVersion; 1] = [&TLS13];
 
-/// One certificate for everybody, TLS 1.3 and 1.2, and nothing asked.
+/// Presents one certificate for every name, offers TLS 1.3 and 1.2, and asks for no client certificate.
 impl From<Identity> for Terms {
     fn from(identity: Identity) -> Self {
         let certificates = identity.certificate(None, &[]).into_iter().collect();
@@ -100,7 +101,11 @@ impl From<Identity> for Terms {
 }
 
 impl Terms {
-    /// Reads all the files that `settings` names, and checks that they fit together.
+    /// Reads all files that `settings` names, and checks that certificates, keys and names match.
+    ///
+    /// # Errors
+    ///
+    /// The first fault that is found; see [`TermsError`].
     pub fn from_pem_files(settings: &config::Tls) -> Result<Self, TermsError> {
         let strangers = if settings.strict_sni { Strangers::Refused } else { Strangers::Served };
         let default = Identity::from_pem_files(&settings.certificate, &settings.private_key)?;
@@ -109,7 +114,7 @@ impl Terms {
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
-            serves(&identity, named)?;
+            check_names(&identity, named)?;
             for name in &named.names {
                 names.add(name, &identity.key);
             }
@@ -123,14 +128,14 @@ impl Terms {
         Ok(Self { names, versions, clients, certificates, http2: true })
     }
 
-    /// Returns the faults of all files that `settings` names; none where [`from_pem_files`](Self::from_pem_files)
-    /// takes them.
+    /// Returns the faults of all files that `settings` names; empty if [`from_pem_files`](Self::from_pem_files)
+    /// succeeds.
     pub fn faults(settings: &config::Tls) -> Vec<TlsFault> {
         let default = Identity::faults(&settings.certificate, &settings.private_key).err();
         let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
         for named in &settings.sni {
             match Identity::faults(&named.certificate, &named.private_key) {
-                Ok(identity) => faults.extend(serves(&identity, named).err().as_ref().map(TlsFault::from)),
+                Ok(identity) => faults.extend(check_names(&identity, named).err().as_ref().map(TlsFault::from)),
                 Err(errors) => faults.extend(errors.iter().map(TlsFault::from)),
             }
         }
@@ -140,30 +145,30 @@ impl Terms {
         faults
     }
 
-    /// These terms with HTTP/2 offered (ALPN, RFC 7301), or HTTP/1.1 alone.
+    /// Sets whether ALPN (RFC 7301) offers HTTP/2 besides HTTP/1.1.
     #[must_use]
     pub fn with_http2(self, http2: bool) -> Self {
         Self { http2, ..self }
     }
 
-    /// Taken apart for the TLS library.
+    /// Converts the terms into their parts, for the configuration of the TLS library.
     pub(super) fn into_parts(self) -> Result<Parts, VerifierBuilderError> {
         let Self { names, versions, clients, certificates, http2 } = self;
         let verifier: Arc<dyn ClientCertVerifier> = match &clients {
             Clients::Nothing => Arc::new(NoClientAuth),
-            Clients::Certificate { authorities, may_have_none } => {
+            Clients::Certificate { authorities, optional } => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), super::provider());
-                if *may_have_none { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
+                if *optional { verifier.allow_unauthenticated().build()? } else { verifier.build()? }
             }
         };
         Ok(Parts { names, versions, clients, verifier, certificates, http2 })
     }
 }
 
-/// Checks that `identity` is for all names that it is configured for.
-fn serves(identity: &Identity, named: &config::SniCertificate) -> Result<(), TermsError> {
-    let stranger = named.names.iter().find(|name| !is_for(&identity.key, &name.replacen('*', "any", 1)));
-    match stranger {
+/// Checks that `identity` covers all names for which it is configured.
+fn check_names(identity: &Identity, named: &config::SniCertificate) -> Result<(), TermsError> {
+    let uncovered = named.names.iter().find(|name| !is_for(&identity.key, &name.replacen('*', "any", 1)));
+    match uncovered {
         None => Ok(()),
         Some(name) => {
             let present = identity.certificate(None, &[]).map(|certificate| certificate.names).unwrap_or_default();
@@ -172,7 +177,7 @@ fn serves(identity: &Identity, named: &config::SniCertificate) -> Result<(), Ter
     }
 }
 
-/// What [`Terms`] are made of.
+/// The parts of [`Terms`].
 pub(super) struct Parts {
     pub(super) names: Names,
     pub(super) versions: &'static [&'static SupportedProtocolVersion],
@@ -183,21 +188,21 @@ pub(super) struct Parts {
 }
 
 impl Clients {
-    /// Whether whoever is let in by these would be by `other`, and as the same.
+    /// Returns whether `other` accepts the same client certificates, and requires one under the same condition.
     pub(super) fn equal(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Nothing, Self::Nothing) => true,
             (
-                Self::Certificate { authorities, may_have_none },
-                Self::Certificate { authorities: theirs, may_have_none: too },
-            ) => may_have_none == too && authorities.roots == theirs.roots,
+                Self::Certificate { authorities, optional },
+                Self::Certificate { authorities: theirs, optional: theirs_optional },
+            ) => optional == theirs_optional && authorities.roots == theirs.roots,
             _ => false,
         }
     }
 
-    fn of(ca: &Path, may_have_none: bool) -> Result<Self, TermsError> {
+    fn of(ca: &Path, optional: bool) -> Result<Self, TermsError> {
         let authorities = Arc::new(client::roots_of(ca).map_err(|error| TermsError::Authorities { error })?);
-        Ok(Self::Certificate { authorities, may_have_none })
+        Ok(Self::Certificate { authorities, optional })
     }
 }
 

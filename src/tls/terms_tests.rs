@@ -22,8 +22,8 @@ use crate::config::SniCertificate;
 use crate::http::TlsFacts;
 use crate::suspension::Deadline;
 
-/// Longer than anything here takes; a wait that reaches it has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of every wait; far above the time that any step takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 type Versions = &'static [&'static SupportedProtocolVersion];
 
@@ -31,7 +31,7 @@ type Versions = &'static [&'static SupportedProtocolVersion];
 static EACH: [Versions; 2] = [&[&TLS13], &[&TLS12]];
 
 async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
 }
 
 /// A folder with certificates of one authority, and settings that name them.
@@ -43,7 +43,7 @@ struct Files {
 }
 
 impl Files {
-    /// A default certificate for `localhost`.
+    /// Creates a default certificate for `localhost`.
     fn new() -> Self {
         let dir = TempDir::with_prefix("pulsegate-terms-").expect("a folder");
         let mut files = Self {
@@ -71,7 +71,7 @@ impl Files {
         )
     }
 
-    /// Another certificate with these names, presented to those who ask for them.
+    /// Adds a certificate with these names, presented to clients that ask for them.
     fn named(&mut self, names: &[&str]) {
         let (certificate, private_key) = self.pair(&names[0].replace('*', "any"), names);
         let names = names.iter().map(|name| (*name).into()).collect();
@@ -109,15 +109,15 @@ impl Files {
     }
 }
 
-/// A terminator that listens.
+/// A terminator and the port on which it accepts.
 struct Port {
     terminator: Terminator,
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// What both sides made of a handshake. In 1.3 a client may be done before the server refuses it: it learns of that by
-/// its first read.
+/// The outcome of a handshake on both sides. In TLS 1.3 the client may finish before the server refuses it; its first
+/// read then returns the error.
 struct Met {
     server: Result<(ClientStream, TlsFacts), HandshakeError>,
     client: io::Result<TlsStream<TcpStream>>,
@@ -131,7 +131,7 @@ impl Port {
     async fn meet_with(&self, name: &'static str, config: &Arc<ClientConfig>) -> Met {
         let accept = async {
             let (tcp, _) = self.listener.accept().await.expect("accept");
-            let mut met = self.terminator.handshake(tcp, Deadline::after(PATIENCE)).await;
+            let mut met = self.terminator.handshake(tcp, Deadline::after(TIMEOUT)).await;
             if let Ok((stream, _)) = &mut met {
                 stream.write_all(b"x").await.expect("write");
                 stream.flush().await.expect("flush");
@@ -142,7 +142,7 @@ impl Port {
             let tcp = TcpStream::connect(self.address).await?;
             let name = ServerName::try_from(name).expect("a valid name");
             let mut stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
-            // Takes in the tickets, or the alert.
+            // Receives the tickets, or the alert.
             stream.read_u8().await?;
             Ok(stream)
         };
@@ -156,13 +156,13 @@ impl Met {
         self.server.expect("a handshake").1
     }
 
-    /// The leaf that the client was shown.
+    /// Returns the leaf certificate that the client received.
     fn leaf(&self) -> CertificateDer<'static> {
         let (_, session) = self.client.as_ref().expect("connected").get_ref();
         session.peer_certificates().expect("shown")[0].clone().into_owned()
     }
 
-    /// The word for how the server refused, and what the client was told.
+    /// Returns the outcome label of the server's refusal, and the error of the client.
     fn refusal(self) -> (&'static str, String) {
         let outcome = self.server.map(|(_, facts)| facts).expect_err("refused").outcome();
         (outcome, self.client.map(|_| "connected").expect_err("refused").to_string())
@@ -170,9 +170,9 @@ impl Met {
 }
 
 fn assert_refused(met: Met, outcome: &str, alert: &str) {
-    let (said, told) = met.refusal();
-    assert_eq!(said, outcome);
-    assert!(told.contains(alert), "{told} instead of {alert}");
+    let (label, error) = met.refusal();
+    assert_eq!(label, outcome);
+    assert!(error.contains(alert), "{error} instead of {alert}");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn each_name_gets_its_certificate_and_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_stranger_gets_the_default_or_the_alert_that_says_why() {
+async fn a_client_with_another_name_gets_the_default_certificate_or_an_alert() {
     let mut files = Files::new();
     files.named(&["a.example"]);
     let port = files.open().await;
@@ -214,7 +214,7 @@ async fn a_stranger_gets_the_default_or_the_alert_that_says_why() {
         let mut nameless = files.client(versions);
         nameless.enable_sni = false;
         assert_refused(port.meet("localhost", nameless).await, "unknown_name", "UnrecognisedName");
-        // Those who ask for what there is are served: after a refusal on the same thread, too.
+        // Clients that ask for a configured name are served, also after a refusal on the same thread.
         assert_eq!(port.meet("localhost", files.client(versions)).await.leaf(), default);
         assert_ne!(port.meet("a.example", files.client(versions)).await.leaf(), default);
     }
@@ -250,7 +250,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 #[tokio::test]
-async fn who_may_have_no_certificate_has_no_name_and_who_must_is_told() {
+async fn a_missing_certificate_is_accepted_if_optional_and_refused_with_an_alert_if_required() {
     for versions in EACH {
         let mut files = Files::new();
         files.ask(ClientAuth::Optional);
@@ -343,13 +343,13 @@ fn authorities_that_cannot_be_used_are_named() {
     assert!(error.contains("nowhere.pem") && error.contains("No such file"), "{error}");
 }
 
-/// Where `port` listens, on the terms that the files make now.
+/// Replaces the terminator of `port` with one of the files' present terms.
 fn renewed(port: Port, files: &Files) -> Port {
     let terminator = port.terminator.renewed(files.terms().expect("sound files")).expect("terminator");
     Port { terminator, ..port }
 }
 
-/// What a client is that comes again with the ticket of its last session.
+/// Returns how the client's handshake was done: in full, or resumed by the ticket of its last session.
 fn kind(met: &Met) -> Option<HandshakeKind> {
     met.client.as_ref().expect("connected").get_ref().1.handshake_kind()
 }
@@ -375,7 +375,8 @@ async fn a_ticket_outlives_other_certificates_but_not_other_authorities_of_clien
         let fresh = port.meet("localhost", files.client_with(versions, files.clients.sign(&["bea.example"]))).await;
         assert_ne!(fresh.leaf(), first, "who has no ticket is shown the new certificate");
 
-        // Other clients are let in now, and this one is none of them; its ticket says otherwise.
+        // Other client certificates are accepted now, and this client's is not among them, although its ticket carries
+        // it.
         files.clients = Authority::new("other clients");
         files.ask(ClientAuth::Required);
         let port = renewed(port, &files);
@@ -385,7 +386,7 @@ async fn a_ticket_outlives_other_certificates_but_not_other_authorities_of_clien
 }
 
 #[tokio::test]
-async fn a_ticket_makes_nobody_a_client_that_is_asked_for_no_certificate() {
+async fn a_ticket_carries_no_client_once_certificates_are_not_asked_for() {
     for versions in EACH {
         let mut files = Files::new();
         files.ask(ClientAuth::Optional);

@@ -1,4 +1,4 @@
-//! What tests of this and later stages need: an identity made on the spot, and clients that trust it.
+//! Identities made in memory, and TLS clients that trust them, for the tests of this and later stages.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) fn certificate(key: &KeyPair) -> rcgen::Certificate {
     params.self_signed(key).expect("certificate")
 }
 
-/// An authority that signs certificates, of servers and of clients.
+/// An authority that signs certificates of servers and of clients.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -49,7 +49,8 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate for `names`, the first of which is its subject too, altered by `alter`; and its key.
+    /// Signs a certificate for `names`, the first of which is also its subject; `alter` may change its parameters
+    /// first. Returns the certificate and its private key.
     pub(crate) fn sign_altered(
         &self,
         names: &[&str],
@@ -68,7 +69,7 @@ impl Authority {
     }
 }
 
-/// A client configuration with the library's own defaults.
+/// Returns a client configuration with the library's defaults, which trusts one certificate.
 pub(crate) fn client(
     trusted: &CertificateDer<'static>,
     versions: &[&'static SupportedProtocolVersion],
@@ -88,7 +89,7 @@ pub(crate) async fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> 
     TlsConnector::from(Arc::clone(config)).connect(name, tcp).await
 }
 
-/// A listener on a free port of 127.0.0.1, and its address.
+/// Returns a listener on a free port of 127.0.0.1, and its address.
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await.expect("bind");
     let address = listener.local_addr().expect("address");

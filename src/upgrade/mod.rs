@@ -1,5 +1,5 @@
-//! The WebSocket upgrade over HTTP/1.1: what the client must offer (RFC 6455 §4.2.1), what the app must answer
-//! (§4.1), and the session that both lead to.
+//! The WebSocket upgrade: validation of the client's handshake (RFC 6455 §4.2.1; RFC 8441 §5 over HTTP/2) and of the
+//! app's response (RFC 6455 §4.1), and the start of the session.
 
 mod offer;
 mod refusal;

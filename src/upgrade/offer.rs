@@ -1,4 +1,4 @@
-//! The handshake itself: the client's offer, and whether the app's answer fits it.
+//! The WebSocket handshake: the client's offer, and the validation of the app's response against it.
 
 use h2::ext::Protocol;
 use hyper::body::Body;
@@ -13,11 +13,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::Refusal;
 use crate::ws::Coding;
 
-/// Whether a request asks for a WebSocket, well-formed or not: by `Upgrade`, and in HTTP/2, which has no such field, by
-/// `:protocol` (RFC 8441 §5).
+/// Returns whether a request asks for a WebSocket, well-formed or not: by `Upgrade`, or in HTTP/2, which lacks this
+/// field, by `:protocol` (RFC 8441 §5).
 pub fn wanted<B>(request: &Request<B>) -> bool {
     match request.version() {
-        // Tokens of the registry of upgrades, which are compared without case (RFC 9110 §16.7).
+        // Upgrade tokens are compared without case (RFC 9110 §16.7).
         Version::HTTP_2 => {
             let protocol = request.extensions().get::<Protocol>();
             protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
@@ -32,7 +32,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
     has_token(headers, &UPGRADE, "websocket")
 }
 
-/// What a valid handshake offers.
+/// The offer of a valid handshake: key, subprotocols and extensions.
 #[derive(Debug)]
 pub struct Offer {
     key: HeaderValue,
@@ -41,13 +41,17 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Validates a handshake request: RFC 6455 §4.2.1, or RFC 8441 §5 in HTTP/2.
+    /// Validates a handshake request by RFC 6455 §4.2.1, or by RFC 8441 §5 in HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// The request is not a valid handshake, or asks for a version other than 13.
     pub fn read<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
-        if request.version() == Version::HTTP_2 { Self::bridged(request) } else { Self::classic(request) }
+        if request.version() == Version::HTTP_2 { Self::read_http2(request) } else { Self::read_http1(request) }
     }
 
-    /// An extended CONNECT, with a key of the proxy's own: RFC 8441 §5 leaves it out.
-    fn bridged<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+    /// Validates an extended CONNECT, and adds a key of the proxy's own for the app, since RFC 8441 §5 has none.
+    fn read_http2<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
         if request.method() != Method::CONNECT || !wanted(request) {
             return Err(Refusal::BadRequest("a WebSocket handshake is an extended CONNECT"));
         }
@@ -55,16 +59,17 @@ impl Offer {
             return Err(Refusal::BadRequest("the stream of a WebSocket stays open"));
         }
         let headers = request.headers();
-        // RFC 8441 §5 keeps the field; Firefox leaves it out behind a proxy. There is no other version over HTTP/2.
-        let is_spoken = |version: Option<&HeaderValue>| version.is_some_and(|version| version == "13");
-        if headers.contains_key(SEC_WEBSOCKET_VERSION) && !is_spoken(only(headers, &SEC_WEBSOCKET_VERSION)) {
+        // RFC 8441 §5 keeps this field, but Firefox omits it behind a proxy. Over HTTP/2 there is no version other than
+        // 13.
+        let is_supported = |version: Option<&HeaderValue>| version.is_some_and(|version| version == "13");
+        if headers.contains_key(SEC_WEBSOCKET_VERSION) && !is_supported(only(headers, &SEC_WEBSOCKET_VERSION)) {
             return Err(Refusal::Version);
         }
         let key = HeaderValue::try_from(generate_key()).expect("base64 is visible ASCII");
         Ok(Self::of(key, headers))
     }
 
-    fn classic<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+    fn read_http1<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
         let headers = request.headers();
         if request.method() != Method::GET {
             return Err(Refusal::BadRequest("a WebSocket handshake is a GET"));
@@ -92,12 +97,16 @@ impl Offer {
         }
     }
 
-    /// The key that the app is to answer.
+    /// Returns the key for the app's handshake: the client's, or the proxy's own for HTTP/2.
     pub fn key(&self) -> &HeaderValue {
         &self.key
     }
 
-    /// Validates the app's 101 against the offer (RFC 6455 §4.1, the client's checks).
+    /// Validates the app's 101 against the offer, with the checks of a client (RFC 6455 §4.1).
+    ///
+    /// # Errors
+    ///
+    /// The 101 lacks a field, has the wrong `Sec-WebSocket-Accept`, or accepts an extension that was not offered.
     pub fn check<B>(&self, response: &Response<B>) -> Result<Agreement, Refusal> {
         let headers = response.headers();
         if !is_websocket(headers) || !has_token(headers, &CONNECTION, "upgrade") {
@@ -111,28 +120,29 @@ impl Offer {
         Ok(Agreement { subprotocol, is_offered, coding: self.coding(headers)? })
     }
 
-    /// The subprotocols that the client offers, its favourite first.
+    /// Returns the subprotocols that the client offers, in its order of preference.
     pub fn subprotocols(&self) -> Vec<&str> {
         tokens(self.protocols.iter()).collect()
     }
 
-    /// Takes the offer of extensions back; says whether there was one.
+    /// Removes the extensions from the offer; returns whether there were any.
     pub fn without_extensions(&mut self) -> bool {
         !std::mem::take(&mut self.extensions).is_empty()
     }
 
-    /// The subprotocol that the app chose, and whether it is one choice among those offered, or none. Only the client can
-    /// judge another one (RFC 6455 §4.1): some libraries accept what they did not ask for.
+    /// Returns the subprotocol that the app chose, and whether the choice is valid: none, or exactly one of those
+    /// offered. An invalid one is left to the client (RFC 6455 §4.1), since some libraries accept subprotocols that
+    /// they did not offer.
     fn subprotocol(&self, answer: &HeaderMap) -> (Option<Box<str>>, bool) {
         let mut chosen = answer.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
         let Some(first) = chosen.next() else { return (None, true) };
         let name = first.to_str().ok().filter(|name| !name.is_empty());
-        // Subprotocol names are compared as they are, case included (RFC 6455 §11.3.4).
+        // Subprotocol names are compared with case (RFC 6455 §11.3.4).
         let is_offered = chosen.next().is_none() && tokens(self.protocols.iter()).any(|offered| Some(offered) == name);
         (name.map(Into::into), is_offered)
     }
 
-    /// What the accepted extensions do to payloads.
+    /// Returns the coding of payloads by the accepted extensions.
     fn coding(&self, answer: &HeaderMap) -> Result<Coding, Refusal> {
         tokens(answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter()).try_fold(Coding::Plain, |coding, accepted| {
             let name = extension(accepted);
@@ -152,24 +162,24 @@ impl Offer {
     }
 }
 
-/// What client and app agreed on.
+/// The parameters on which client and app agreed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// The chosen subprotocol.
+    /// The subprotocol that the app chose; `None` if it chose none, or an empty or unreadable name.
     pub subprotocol: Option<Box<str>>,
-    /// Whether the client offered it; true where none was chosen.
+    /// Set if the client offered it, or none was chosen.
     pub is_offered: bool,
-    /// What the accepted extensions do to payloads.
+    /// The coding of payloads by the accepted extensions.
     pub coding: Coding,
 }
 
-/// The only value of a header, or `None` if there is none or more than one.
+/// Returns the value of a header field; `None` if there is none, or more than one.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The members of a comma-separated list, over all lines of the header (RFC 9110 §5.6.1).
+/// Returns the members of a comma-separated list, over all lines of the field (RFC 9110 §5.6.1).
 fn tokens<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
     values
         .filter_map(|value| value.to_str().ok())
@@ -182,12 +192,12 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers.get_all(name).iter()).any(|found| found.eq_ignore_ascii_case(token))
 }
 
-/// The name of an extension without its parameters (RFC 6455 §9.1).
+/// Returns the name of an extension without its parameters (RFC 6455 §9.1).
 fn extension(offer: &str) -> &str {
     offer.split(';').next().unwrap_or(offer).trim_end()
 }
 
-/// Whether `value` is the base64 form of 16 bytes (RFC 6455 §4.2.1, item 5).
+/// Returns whether `value` is the base64 encoding of 16 bytes (RFC 6455 §4.2.1, item 5).
 fn is_key(value: &[u8]) -> bool {
     let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     matches!(value, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(digit))
@@ -298,7 +308,7 @@ mod tests {
         let offer = [(protocol.clone(), "soap, chat")];
         assert_eq!(agree(&offer, &[(protocol.clone(), "chat")]), agreed(Some("chat"), true));
         assert_eq!(agree(&offer, &[]), agreed(None, true));
-        // The client judges these.
+        // These are left to the client.
         assert_eq!(agree(&offer, &[(protocol.clone(), "Chat")]), agreed(Some("Chat"), false));
         assert_eq!(agree(&[], &[(protocol.clone(), "chat")]), agreed(Some("chat"), false));
         assert_eq!(agree(&offer, &[(protocol.clone(), "")]), agreed(None, false));
@@ -315,7 +325,7 @@ mod tests {
         assert_eq!(agree(&[deflate], &[both]), Err(INVALID));
     }
 
-    fn bridged(method: Method, alter: impl FnOnce(&mut Request<Full<Bytes>>)) -> Result<Offer, (u16, &'static str)> {
+    fn read_http2(method: Method, alter: impl FnOnce(&mut Request<Full<Bytes>>)) -> Result<Offer, (u16, &'static str)> {
         let mut request = Request::builder()
             .method(method)
             .uri("https://app.example/chat")
@@ -330,10 +340,10 @@ mod tests {
 
     #[test]
     fn an_extended_connect_gets_a_key_of_the_proxys_own() {
-        let keys = [(); 2].map(|()| bridged(Method::CONNECT, |_| {}).unwrap().key().clone());
+        let keys = [(); 2].map(|()| read_http2(Method::CONNECT, |_| {}).unwrap().key().clone());
         assert!(keys.iter().all(|key| is_key(key.as_bytes())), "{keys:?}");
         assert_ne!(keys[0], keys[1]);
-        let theirs = bridged(Method::CONNECT, |request| {
+        let theirs = read_http2(Method::CONNECT, |request| {
             request.headers_mut().insert(SEC_WEBSOCKET_KEY, text(KEY));
         });
         assert_ne!(theirs.unwrap().key(), KEY);
@@ -341,10 +351,12 @@ mod tests {
 
     #[test]
     fn an_extended_connect_implies_version_13_and_names_its_protocol_in_any_case() {
-        assert!(bridged(Method::CONNECT, |request| drop(request.headers_mut().remove(SEC_WEBSOCKET_VERSION))).is_ok());
+        assert!(
+            read_http2(Method::CONNECT, |request| drop(request.headers_mut().remove(SEC_WEBSOCKET_VERSION))).is_ok()
+        );
         let upper =
             |request: &mut Request<_>| drop(request.extensions_mut().insert(Protocol::from_static("WebSocket")));
-        assert!(bridged(Method::CONNECT, upper).is_ok());
+        assert!(read_http2(Method::CONNECT, upper).is_ok());
     }
 
     #[test]
@@ -357,13 +369,13 @@ mod tests {
     #[test]
     fn whatever_breaks_an_extended_connect_is_named() {
         const BAD: (u16, &str) = (400, "bad_request");
-        assert_eq!(bridged(Method::GET, |_| {}).unwrap_err(), BAD);
-        assert_eq!(bridged(Method::CONNECT, |request| *request.body_mut() = Full::default()).unwrap_err(), BAD);
+        assert_eq!(read_http2(Method::GET, |_| {}).unwrap_err(), BAD);
+        assert_eq!(read_http2(Method::CONNECT, |request| *request.body_mut() = Full::default()).unwrap_err(), BAD);
         let old = |request: &mut Request<_>| drop(request.headers_mut().insert(SEC_WEBSOCKET_VERSION, text("8")));
-        assert_eq!(bridged(Method::CONNECT, old).unwrap_err(), (426, "version"));
+        assert_eq!(read_http2(Method::CONNECT, old).unwrap_err(), (426, "version"));
         let twice = |request: &mut Request<_>| assert!(request.headers_mut().append(SEC_WEBSOCKET_VERSION, text("13")));
-        assert_eq!(bridged(Method::CONNECT, twice).unwrap_err(), (426, "version"));
-        // What asks for an upgrade in HTTP/1.1 asks for nothing here.
+        assert_eq!(read_http2(Method::CONNECT, twice).unwrap_err(), (426, "version"));
+        // An upgrade by HTTP/1.1's field is none in HTTP/2.
         let plain = handshake().version(Version::HTTP_2).body(()).unwrap();
         assert!(!wanted(&plain));
     }

@@ -1,45 +1,45 @@
-//! Why there is no session.
+//! The refusal of an upgrade, with its status and its reason label.
 
 use hyper::StatusCode;
 
 use crate::upstream::{DialError, Failure};
 
-/// Why an upgrade was refused.
+/// The reason for which an upgrade was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Not a handshake as RFC 6455 §4.2.1 wants it.
+    /// The request is not a handshake by RFC 6455 §4.2.1.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// A version other than 13 (RFC 6455 §4.4).
+    /// The version is not 13 (RFC 6455 §4.4).
     #[error("the only WebSocket version spoken is 13")]
     Version,
-    /// A page of an origin that the route does not let in (RFC 6455 §10.2).
+    /// The route does not allow the page's origin (RFC 6455 §10.2).
     #[error("origin {0} is not allowed")]
     Origin(Box<str>),
-    /// Its path can be read in several ways, which lead to different routes.
+    /// The path can be interpreted in several ways, which lead to different routes.
     #[error("it cannot be told which route the path is for")]
     Path,
-    /// The sessions that are open take more memory than they may.
+    /// The open sessions hold more memory than `limits.memory`.
     #[error("sessions hold {held} bytes, more than {limit}")]
     Memory {
-        /// Bytes held by all sessions.
+        /// The bytes held by all sessions.
         held: u64,
-        /// `limits.memory`.
+        /// The value of `limits.memory`, in bytes.
         limit: u64,
     },
-    /// The proxy shuts down.
+    /// The proxy is shutting down.
     #[error("the proxy is shutting down")]
     Draining,
-    /// The app gave no answer.
+    /// The app sent no response.
     #[error(transparent)]
     Upstream(#[from] Failure),
-    /// The app's 101 breaks RFC 6455 §4.1.
+    /// The app's 101 violates RFC 6455 §4.1.
     #[error("{0}")]
     Switch(&'static str),
 }
 
 impl Refusal {
-    /// The word for logs and metrics.
+    /// Returns the reason label of log lines and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
@@ -56,7 +56,7 @@ impl Refusal {
         }
     }
 
-    /// The status of the answer.
+    /// Returns the status of the response to the client.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::Path => StatusCode::BAD_REQUEST,

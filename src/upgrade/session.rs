@@ -1,4 +1,4 @@
-//! From two streams behind their 101s to a running session.
+//! The start of a session from the two streams behind their 101 responses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,29 +19,29 @@ use crate::telemetry::metrics::{Active, Attempt, Direction, Metrics, RouteMetric
 use crate::upstream::UpstreamStream;
 use crate::ws::{Coding, Limits, Sender};
 
-/// A session that lacks nothing but its client leg, which is free once the 101 has left.
+/// A session that is complete except for its client leg, which becomes available once the 101 is sent.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What its lines say.
+    /// The facts for its log lines.
     pub facts: lines::Session,
-    /// How old it may grow: some a little less and some a little more, for those that opened together are not to come
-    /// back together.
+    /// The maximum age; each session's is varied by up to a tenth, so that sessions opened together do not all
+    /// reconnect together.
     pub max_age: Option<Duration>,
-    /// The request that it comes of, which is still to be counted.
+    /// The request that led to it, still to be counted.
     pub attempt: Attempt,
-    /// What is asked of its client.
+    /// The heartbeat policy for its client.
     pub policy: Arc<Policy>,
-    /// What its extensions do to payloads.
+    /// The coding of payloads by its extensions.
     pub coding: Coding,
     /// The liveness of its app.
     pub pulse: Arc<UpstreamPulse>,
     /// The upstream leg.
     pub upstream: UpstreamStream,
-    /// Read from the app behind its 101.
+    /// The bytes read from the app behind its 101.
     pub upstream_early: Bytes,
 }
 
-/// What all sessions of one worker share.
+/// The means that all sessions of one worker share.
 #[derive(Debug)]
 pub struct Sessions {
     registry: Arc<Registry>,
@@ -50,18 +50,18 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions that are entered in `registry` and run as tasks of `tracker`.
+    /// Creates the means of a worker: sessions are entered in `registry` and run as tasks of `tracker`.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, tracker: TaskTracker) -> Self {
         Self { registry, metrics, tracker }
     }
 
-    /// A name for a session that is about to open.
+    /// Returns the id for a session that is about to open.
     pub fn next_id(&self) -> ConnId {
         self.registry.next_id()
     }
 
-    /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP
-    /// stages are large.
+    /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP stages are
+    /// large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
         let Prepared { facts, max_age, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
         let facts = Arc::new(facts);
@@ -88,18 +88,19 @@ impl Sessions {
         };
         lines::ws_open(&facts);
         let legs = Legs { client, client_early, upstream, upstream_early };
-        // `map` rather than an async block: that would hold the relay's future twice, captured and awaited.
+        // `map` instead of an async block, which would hold the relay's future twice, captured and awaited.
         self.tracker.spawn(relay::run(legs, terms, control).map(drop));
     }
 }
 
-/// A session whose figures are counted, and whose story is told. The relay and the end of the session share it.
+/// The observer of a session, which counts its figures, publishes its events and logs its end. Shared by the relay and
+/// the session's end.
 #[derive(Debug)]
 struct Watched {
     entry: Entry,
     route: Arc<RouteMetrics>,
     metrics: Arc<Metrics>,
-    /// Counts the session as active until it has ended.
+    /// Counts the session as active until it ends.
     active: Mutex<Option<Active>>,
 }
 
@@ -146,7 +147,7 @@ impl Observer for Watched {
     }
 }
 
-/// `age`, give or take a tenth; `random` is from 0 up to 1.
+/// Returns `age` multiplied by a factor from 0.9 to 1.1; `random` is from 0 up to 1.
 fn varied(age: Duration, random: f64) -> Duration {
     age.mul_f64(0.9 + 0.2 * random)
 }
@@ -156,14 +157,14 @@ fn limits(of: &SessionLimits, coding: Coding) -> Limits {
     Limits { frame, message, messages_per_second, rsv: coding.rsv() }
 }
 
-/// Takes a stream back from hyper behind a 101, with the bytes that were read too early. `None` if the connection
-/// broke before the 101 was through.
+/// Takes a stream back from hyper after a 101, with the bytes read beyond the head. Returns `None` if the connection
+/// broke before the 101 was sent.
 pub async fn regain<S>(upgraded: OnUpgrade) -> Option<(S, Bytes)>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    // A copy: a few bytes would hold the whole of hyper's buffer.
+    // A copy: a few bytes would keep the whole of hyper's buffer allocated.
     Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
 }
 

@@ -1,4 +1,4 @@
-//! The apps as all workers know them together.
+//! The apps behind the proxy, shared by all workers.
 
 use std::error::Error;
 use std::path::Path;
@@ -19,16 +19,16 @@ use crate::tls::{Identity, IdentityError};
 #[derive(Clone, Debug)]
 pub struct App {
     settings: Arc<config::Upstream>,
-    /// How TLS is spoken with it; `None` is plain HTTP.
+    /// The TLS client for its connections; `None` for plain HTTP.
     pub(super) tls: Option<Client>,
     pulse: Arc<UpstreamPulse>,
     pub(super) reports: Arc<Reports>,
 }
 
-/// What workers report to the watch over an app beside the pulse.
+/// Reports of the workers to an app's liveness monitor, besides the liveness itself.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    /// Rung when the watch should look at the pulse at once.
+    /// Notified when the monitor should evaluate the app's liveness at once.
     pub(super) news: Notify,
     refusal: Mutex<Option<Box<str>>>,
     /// The failure of the first connect for a request.
@@ -36,7 +36,7 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Records the outcome of a connect in `pulse`, and the error with which it failed.
+    /// Records the outcome of a connect in `pulse`, the app's liveness, and keeps the error of a refused one.
     pub(super) fn connected(&self, pulse: &UpstreamPulse, outcome: ConnectOutcome, error: Option<&dyn Error>) {
         if outcome == ConnectOutcome::Refused
             && let Some(error) = error
@@ -49,36 +49,40 @@ impl Reports {
         }
     }
 
-    /// How the last connect was refused.
+    /// Returns the error of the last refused connect.
     pub(super) fn refusal(&self) -> Option<Box<str>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Why an app could not be reached even if it were up: its TLS files are of no use.
+/// An error of an app's TLS files, which prevents connections to the app.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// Whose certificates are believed cannot be told.
+    /// The trusted authorities cannot be loaded.
     #[error("upstream {app}: tls.ca cannot be used")]
     Trust {
-        /// Its URL.
+        /// The app's URL.
         app: String,
-        /// What is wrong.
+        /// The fault of the file.
         source: TrustError,
     },
-    /// What the proxy would show of itself.
+    /// The proxy's client certificate for the app, or its key, cannot be used.
     #[error("upstream {app}: tls.certificate and its key cannot be used")]
     Identity {
-        /// Its URL.
+        /// The app's URL.
         app: String,
-        /// What is wrong.
+        /// The fault of the files.
         source: IdentityError,
     },
 }
 
 impl App {
-    /// The app of these `settings`. It is not ready until it has been reached, unless it is not watched at all; silence
-    /// counts from `now`. Reads the TLS files, but does not connect.
+    /// Creates the app of these `settings`. A monitored app is unready until its monitor has reached it; one without
+    /// monitoring is ready at once. Its silence counts from `now`. Reads the TLS files, and opens no connection.
+    ///
+    /// # Errors
+    ///
+    /// The TLS files cannot be used.
     pub fn open(settings: &Arc<config::Upstream>, now: Instant) -> Result<Self, AppError> {
         let tls = settings.tls.as_ref().map(|tls| client(settings, tls)).transpose()?;
         let is_watched = settings.heartbeat.interval.is_some();
@@ -99,51 +103,51 @@ impl App {
         }
     }
 
-    /// This one with what is known of `before`, the same app: whether it lives, and the settings that its sessions' routes
-    /// share.
-    fn in_place_of(self, before: &Self) -> Self {
+    /// Returns this app with the state of `before`, the same app: its liveness, and the settings that the routes of its
+    /// sessions share.
+    fn with_state_of(self, before: &Self) -> Self {
         let (pulse, reports) = (Arc::clone(&before.pulse), Arc::clone(&before.reports));
         Self { settings: Arc::clone(&before.settings), tls: self.tls, pulse, reports }
     }
 
-    /// What was configured.
+    /// Returns the app's settings.
     pub fn settings(&self) -> &Arc<config::Upstream> {
         &self.settings
     }
 
-    /// Its own liveness, as its sessions hear it.
+    /// Returns the app's liveness, which its sessions record.
     pub fn pulse(&self) -> &Arc<UpstreamPulse> {
         &self.pulse
     }
 
-    /// The way to it.
+    /// Returns a dialer with the app's settings and TLS client.
     pub(super) fn dialer(&self) -> Dialer {
         Dialer::new(&self.settings, self.tls.as_ref())
     }
 
-    /// Reports the outcome of a connect to the watch.
+    /// Reports the outcome of a connect to the monitor, and its error if it failed.
     pub(super) fn connected(&self, outcome: ConnectOutcome, error: Option<&DialError>) {
         if let Some(error) = error
             && !self.reports.first_failure.initialized()
         {
-            // Another worker may have been faster.
+            // Another worker may have set it first.
             let _ = self.reports.first_failure.set(Unusable::of(error, None));
         }
         let is_watched = self.settings.heartbeat.interval.is_some();
         let outcome = match outcome {
-            // No health check follows that would tell a frozen app from one that is gone.
+            // No health check follows that could distinguish a frozen app from one that is down.
             ConnectOutcome::Failed if !is_watched => ConnectOutcome::Refused,
             outcome => outcome,
         };
         self.reports.connected(&self.pulse, outcome, error.map(|error| error as &dyn Error));
     }
 
-    /// Completes once a request could not be connected to the app, with the cause of the first time.
+    /// Waits until a connect for a request has failed, and returns the cause of the first such failure.
     pub async fn first_failure(&self) -> &Unusable {
         self.reports.first_failure.wait().await
     }
 
-    /// Reports a response, with whatever status, to the watch.
+    /// Reports a response of any status to the monitor.
     pub(super) fn answered(&self, now: Instant) {
         if self.pulse.answered(now) {
             self.reports.news.notify_one();
@@ -162,7 +166,8 @@ fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, A
     Client::new(&trust(tls), identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
 }
 
-/// The certificates that are trusted for an app.
+/// Returns the certificates that are trusted for an app: pinned keys take precedence over `tls.ca`, and that over the
+/// system's store.
 fn trust(tls: &config::UpstreamTls) -> Trust {
     match &tls.ca {
         _ if !tls.pins.is_empty() => Trust::Keys(tls.pins.clone()),
@@ -171,24 +176,28 @@ fn trust(tls: &config::UpstreamTls) -> Trust {
     }
 }
 
-/// Every app behind the proxy, each once.
+/// All apps of one configuration, each once.
 #[derive(Clone, Debug)]
 pub struct Apps(Arc<[Arc<App>]>);
 
 impl Apps {
-    /// Those that `settings` name, as [`App::open`].
+    /// Opens the apps that `settings` name.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`App::open`].
     pub fn open(settings: &Settings, now: Instant) -> Result<Self, AppError> {
         let apps = settings.upstreams().into_iter().map(|settings| App::open(settings, now).map(Arc::new));
         apps.collect::<Result<_, _>>().map(Self)
     }
 
-    /// These after `before`: what was there with equal settings stays, its connections with it. If its TLS files hold
-    /// something else than then, which `has_changed` says, new connections are made with that.
+    /// Returns these apps as successors of `before`: an app with equal settings keeps its state and its connections. If
+    /// its TLS files have changed, as `has_changed` reports, new connections use their new contents.
     #[must_use]
     pub fn after(&self, before: &Self, has_changed: impl Fn(&Path) -> bool) -> Self {
         let apps = self.iter().map(|app| {
             let Some(known) = before.iter().find(|known| known.settings == app.settings) else {
-                // With other settings it is still the app that is known to be ready.
+                // The settings differ, but the same target was responsive before, so the app counts as ready.
                 let same_place = |known: &&Arc<App>| known.settings.target == app.settings.target;
                 if before.iter().filter(same_place).any(|known| known.pulse.is_responsive()) {
                     app.pulse.assume_ready();
@@ -196,7 +205,7 @@ impl Apps {
                 return Arc::clone(app);
             };
             if app.settings.tls_files().any(&has_changed) {
-                Arc::new(App::clone(app).in_place_of(known))
+                Arc::new(App::clone(app).with_state_of(known))
             } else {
                 Arc::clone(known)
             }
@@ -204,7 +213,7 @@ impl Apps {
         Self(apps.collect())
     }
 
-    /// All of them, the default one first.
+    /// Returns an iterator over all apps, the default one first.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<App>> {
         self.0.iter()
     }

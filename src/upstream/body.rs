@@ -1,4 +1,4 @@
-//! The body of a request on its way to the app.
+//! The body of a request, streamed to the app.
 
 use std::error::Error;
 use std::fmt;
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 
 use super::patience::Clock;
 
-/// Why a request body broke off.
+/// The error that ends a request body early.
 type Broken = Box<dyn Error + Send + Sync>;
 
-/// A request body that streams from the client, or none. Boxed: requests are moved about, and most have none.
+/// The body of a request, streamed from the client, or none. Boxed: requests are moved often, and most have no body.
 #[derive(Debug, Default)]
 pub struct Upload(Option<Box<Streaming>>);
 
@@ -28,12 +28,12 @@ pub struct Upload(Option<Box<Streaming>>);
 struct Streaming {
     incoming: UnsyncBoxBody<Bytes, Broken>,
     progress: Arc<UploadProgress>,
-    /// How long the client may take, where that is limited.
+    /// The time limit for the client, where there is one.
     clock: Option<Clock>,
     clean: Option<CleanTrailers>,
 }
 
-/// Takes out of trailers what is not for the app.
+/// A filter that removes fields from trailers.
 struct CleanTrailers(Box<dyn Fn(&mut HeaderMap) + Send>);
 
 impl fmt::Debug for CleanTrailers {
@@ -43,7 +43,7 @@ impl fmt::Debug for CleanTrailers {
 }
 
 impl Upload {
-    /// Passes `incoming` on as it comes.
+    /// Streams `incoming` to the app.
     pub fn new<B>(incoming: B) -> Self
     where
         B: Body<Data = Bytes, Error: Into<Broken>> + Send + 'static,
@@ -56,7 +56,8 @@ impl Upload {
         Self(Some(Box::new(Streaming { incoming, progress, clock: None, clean: None })))
     }
 
-    /// As long as it brings 1 KiB in each `time`, or its end. While nobody asks for more of it the time does not run.
+    /// Ends the body with an error unless 1 KiB, or its end, arrives in each interval of `time`. The time is paused
+    /// while the app reads nothing.
     #[must_use]
     pub fn within(mut self, time: Duration) -> Self {
         if let Some(streaming) = &mut self.0 {
@@ -65,7 +66,7 @@ impl Upload {
         self
     }
 
-    /// With trailers that have passed through `clean`.
+    /// Applies `clean` to the trailers.
     #[must_use]
     pub fn cleaning_trailers(mut self, clean: impl Fn(&mut HeaderMap) + Send + 'static) -> Self {
         if let Some(streaming) = &mut self.0 {
@@ -74,12 +75,12 @@ impl Upload {
         self
     }
 
-    /// Whether there is nothing to send.
+    /// Returns whether the request has no body.
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
-    /// How far it has come; `None` where there is nothing to send.
+    /// Returns the progress of the body; `None` if there is none.
     pub fn progress(&self) -> Option<Arc<UploadProgress>> {
         self.0.as_ref().map(|streaming| Arc::clone(&streaming.progress))
     }
@@ -122,12 +123,12 @@ impl Body for Upload {
     }
 }
 
-/// How much of an upload has passed, and when it last moved. The app's time to respond counts from there: an upload of ten
-/// minutes is no hang.
+/// The number of bytes passed to the app, and the time of the last one. The app's response timeout counts from there: a
+/// slow upload is no timeout.
 #[derive(Debug)]
 pub struct UploadProgress {
     begun: Instant,
-    /// Milliseconds after `begun`.
+    /// The time of the last byte, in milliseconds after `begun`.
     last: AtomicU64,
     bytes: AtomicU64,
 }
@@ -137,7 +138,7 @@ impl UploadProgress {
         Self { begun: Instant::now(), last: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
-    /// Bytes of the body that have been passed on.
+    /// Returns the number of bytes passed to the app.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

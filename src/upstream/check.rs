@@ -1,4 +1,4 @@
-//! One health check of an app in doubt, on a connection of its own.
+//! One health check of an app, on a connection of its own.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -26,19 +26,19 @@ use crate::heartbeat::{CheckResult, ConnectOutcome, HealthCheck, UpstreamPulse};
 use crate::suspension;
 use crate::telemetry::Chain;
 
-/// The program and its version, for the app's log.
+/// The `User-Agent` of a health check.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("pulsegate/", env!("CARGO_PKG_VERSION")));
-/// Bytes of a response's body that are read, to spare the app a reset.
+/// The most bytes of a response's body that are read, so that the close sends the app no reset.
 const BODY_MAX: usize = BUFFER;
-/// The time for what follows the first head, interim or final.
+/// The time limit for the rest after the first head, interim or final.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
-/// The content of `OPTIONS *`: some, so that the server may be asked to announce that it is ready for it.
+/// The content of `OPTIONS *`. It is not empty, so that the request may ask for 100 (Continue).
 const CONTENT: &[u8] = b"\n";
 
 /// The content of a request.
 type Content = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A health check, and where its outcome goes.
+/// A health check and the destinations of its outcome.
 pub(super) struct Check {
     pub(super) dialer: Arc<Dialer>,
     pub(super) pulse: Arc<UpstreamPulse>,
@@ -46,7 +46,7 @@ pub(super) struct Check {
     pub(super) kind: HealthCheck,
 }
 
-/// The result of a health check, and the fault where it failed.
+/// The result of a health check, with the fault of a failed one.
 pub(super) struct Ended {
     pub(super) result: CheckResult,
     pub(super) fault: Option<String>,
@@ -63,7 +63,8 @@ impl Ended {
 }
 
 impl Check {
-    /// Runs the check. A response, or a refused connect, is recorded in the pulse at once; the time limit is the watch's.
+    /// Runs the check. A response or a refused connect is recorded in `pulse` at once. The monitor sets the time
+    /// limit, by dropping this future.
     pub(super) async fn run(self) -> Ended {
         let begun = Instant::now();
         let stream = match self.dialer.dial(None).await {
@@ -83,7 +84,7 @@ impl Check {
         self.reports.connected(&self.pulse, ConnectOutcome::Opened, None);
         let interim = CancellationToken::new();
         let Some(request) = request(&self.dialer.settings.target, &self.dialer.settings.probe, &interim) else {
-            // Without a request the connection counts as the answer.
+            // Without a request, the connection counts as the response.
             self.answered();
             return Ended::with(CheckResult::Passed);
         };
@@ -93,7 +94,7 @@ impl Check {
         self.exchange(stream, request, interim).await
     }
 
-    /// Sends `request` over `stream`, and waits for the response, or for an interim one.
+    /// Sends `request` over `stream`, and waits for the first response, interim or final.
     pub(super) async fn exchange(
         self,
         stream: UpstreamStream,
@@ -114,11 +115,11 @@ impl Check {
         let exchange = async {
             let response = sender.send_request(request).await?;
             this.answered();
-            // The head is the answer; the body is read only to spare the app a reset.
+            // The head counts as the response; the body is read only so that the close sends the app no reset.
             let _ = suspension::timeout(REST_TIMEOUT, pin!(discard(response))).await;
             Ok(())
         };
-        // The connection is driven here, and closed with this future.
+        // The connection is driven by this future, and closed with it.
         let driven = async {
             match select(pin!(exchange), pin!(connection)).await {
                 Either::Left((result, _)) => result,
@@ -150,16 +151,16 @@ fn broken(error: &hyper::Error) -> Ended {
     Ended::failed(format!("no response: {}", Chain(error)))
 }
 
-/// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`]. Its content,
-/// if it has any, is sent when `interim` is cancelled.
+/// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`]. Its
+/// content, if any, is sent once `interim` is cancelled.
 pub(super) fn request(target: &Target, probe: &UpstreamProbe, interim: &CancellationToken) -> Option<Request<Content>> {
     let host = HeaderValue::try_from(authority(target)).unwrap_or(HeaderValue::from_static("localhost"));
     let request = Request::builder().version(Version::HTTP_11).header(HOST, host).header(USER_AGENT, AGENT);
     let request = request.header(CONNECTION, "close");
     let request = match probe {
         UpstreamProbe::Off => return None,
-        // Many a WebSocket app has no handler for requests, and leaves them without a response. Its HTTP server itself
-        // sends 100 (Continue), for a request that has content (RFC 9110 §10.1.1).
+        // Many WebSocket apps have no handler for requests, and never respond to them. Their HTTP server itself sends
+        // 100 (Continue) for a request with content (RFC 9110 §10.1.1).
         UpstreamProbe::Auto => request
             .method(Method::OPTIONS)
             .uri("*")
@@ -169,11 +170,11 @@ pub(super) fn request(target: &Target, probe: &UpstreamProbe, interim: &Cancella
             .body(content(interim.clone())),
         UpstreamProbe::Path(path) => request.method(Method::GET).uri(&**path).body(Empty::new().boxed_unsync()),
     };
-    // The path was checked when the configuration was read.
+    // The path was validated with the configuration.
     request.ok()
 }
 
-/// [`CONTENT`], when `interim` is cancelled.
+/// Returns a body that yields [`CONTENT`] once `interim` is cancelled.
 fn content(interim: CancellationToken) -> Content {
     let frame = async move {
         interim.cancelled().await;
@@ -182,7 +183,7 @@ fn content(interim: CancellationToken) -> Content {
     StreamBody::new(stream::once(frame)).boxed_unsync()
 }
 
-/// The method and target of that request, for log lines.
+/// Returns method and target of the probe's request, for log lines.
 pub(super) fn describe(probe: &UpstreamProbe) -> String {
     match probe {
         UpstreamProbe::Off => "connect".to_owned(),

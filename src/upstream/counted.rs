@@ -1,4 +1,5 @@
-//! The stream of a connection to the app beneath hyper: what came, what is stuck, and what a failed write must not hide.
+//! The byte stream of an app connection below hyper: it counts bytes, detects a blocked app, and keeps a failed write
+//! from hiding a response.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -15,21 +16,21 @@ use super::target::Rewrite;
 use crate::relay::Leg;
 use crate::telemetry::Chain;
 
-/// How the bytes of one connection move, for those who do not hold its stream.
+/// The flow of bytes on one connection, shared with parties that do not own its stream.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// Bytes that were read: none since a request went out means that no part of it was answered.
+    /// Bytes read so far. No increase since a request was sent means that no part of a response has arrived.
     read: AtomicU64,
-    /// As many as that when the current request went out.
+    /// The value of `read` when the current request was sent.
     read_before: AtomicU64,
     begun: Instant,
-    /// Since when the app takes nothing, in milliseconds after `begun` and one; 0 while it takes what comes.
+    /// The time since which writes have not succeeded, in milliseconds after `begun`, plus one; 0 while they succeed.
     blocked: AtomicU64,
-    /// Bytes that had been written and that the app's kernel had not taken when the app was last found to take nothing.
+    /// The bytes written but not acknowledged by the app's kernel, when a write last found the app blocked.
     unacked: AtomicU64,
-    /// Set once a write has failed.
+    /// Set after a write has failed.
     broken: AtomicBool,
-    /// The line of the request that is about to go out, where it is to be restored, and whether there is one.
+    /// The line of the next request, if it is to be restored; `has_rewrite` is set while there is one.
     rewrite: Mutex<Option<Rewrite>>,
     has_rewrite: AtomicBool,
 }
@@ -48,17 +49,17 @@ impl Flow {
         }
     }
 
-    /// Returns how many bytes have been read.
+    /// Returns the number of bytes read.
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// A request is about to go out.
+    /// Marks the start of a request.
     pub(super) fn note_request(&self) {
         self.read_before.store(self.read(), Ordering::Relaxed);
     }
 
-    /// Restores the line of the request that is about to go out.
+    /// Sets the line that is restored in the next request.
     pub(super) fn restore(&self, rewrite: Rewrite) {
         *self.rewrite.lock().unwrap_or_else(PoisonError::into_inner) = Some(rewrite);
         self.has_rewrite.store(true, Ordering::Release);
@@ -69,24 +70,24 @@ impl Flow {
         self.rewrite.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns whether the app has begun to answer the request that went out last.
+    /// Returns whether any byte of a response to the last request has arrived.
     pub(super) fn is_answered(&self) -> bool {
         self.read() > self.read_before.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the app has stopped taking anything, for good.
+    /// Returns whether writes to the app have failed for good.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Returns since when the app takes nothing of what is written; `None` while it does, or while nothing is.
+    /// Returns the time since which no write has succeeded; `None` if the last one did, or there was none.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         let passed = self.blocked.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.begun + Duration::from_millis(passed))
     }
 
-    /// Returns how many bytes the app's kernel had not acknowledged when the connection was last driven, while it is
-    /// blocked: fewer than before mean that the app reads, although too little for a write to succeed.
+    /// Returns the number of unacknowledged bytes at the last blocked write. A decrease means that the app reads,
+    /// although not yet enough for a write to succeed.
     pub(super) fn unacked(&self) -> u64 {
         self.unacked.load(Ordering::Relaxed)
     }
@@ -105,16 +106,17 @@ impl Flow {
     }
 }
 
-/// The stream of a connection to the app.
+/// The byte stream of an app connection.
 ///
-/// hyper's client gives an exchange up when a write fails, although an app that refuses an upload answers first and
-/// resets the connection behind that: the answer is in the socket, unread. So a write to a connection that the app has
-/// closed is one that waits, and reading decides: it finds the answer, then the end, and only then writes fail.
+/// hyper's client abandons an exchange when a write fails. An app that refuses an upload, however, responds first and
+/// then resets the connection, so the response is in the socket, unread. A write to a connection that the app has
+/// closed therefore stays pending: reading continues until it finds the response and then the end, and only after that
+/// do writes fail.
 #[derive(Debug)]
 pub(super) struct Counted {
     stream: UpstreamStream,
     flow: Arc<Flow>,
-    /// Set once reading has come to its end.
+    /// Set after the end of the stream was read.
     has_ended: bool,
 }
 
@@ -124,7 +126,7 @@ impl Counted {
         (Self { stream, flow: Arc::clone(&flow), has_ended: false }, flow)
     }
 
-    /// Writes, unless an earlier write has failed.
+    /// Calls `write`, unless an earlier write has failed.
     fn poll_writing<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -145,7 +147,7 @@ impl Counted {
                 Poll::Ready(Err(error)) if is_of_a_closed_peer(&error) && !self.has_ended => {
                     tracing::trace!(error = %Chain(&error), "upstream.write");
                     self.flow.note_broken();
-                    // What has arrived is read before the connection waits.
+                    // The bytes that have arrived are read before the task waits.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -156,7 +158,7 @@ impl Counted {
     }
 }
 
-/// Whether a write failed because the app reads no more, so that reading comes to an end too.
+/// Returns whether a write failed because the peer closed the connection, so that reading will reach an end too.
 fn is_of_a_closed_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
 }
@@ -196,7 +198,7 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TLS accepts bytes and may fail to hand them on later.
+        // TLS accepts bytes that a later flush may fail to send.
         self.get_mut().poll_writing(cx, AsyncWrite::poll_flush)
     }
 

@@ -1,5 +1,4 @@
-//! Opening a connection to the app: name resolution, each address in turn, TLS where it is spoken, and one deadline over
-//! all of it.
+//! Connections to the app: name resolution, each address in turn, TLS where configured, under one deadline.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,45 +23,45 @@ use crate::proxy_protocol;
 use crate::suspension::{self, Deadline};
 use crate::tls::client::{self, Client, HandshakeError, Trust};
 
-/// Why the app could not be reached.
+/// The error of a failed connect to the app.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Its name did not resolve.
+    /// The name did not resolve.
     #[error("cannot resolve the upstream's name {host:?}")]
     Resolve {
         /// The name.
         host: Box<str>,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// It refused, or no way led there.
+    /// The app refused the connection, or is unreachable.
     #[error("cannot connect to the upstream at {place}")]
     Connect {
         /// The last address that was tried.
         place: Box<str>,
-        /// What the kernel said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The TLS handshake with it failed.
+    /// The TLS handshake failed.
     #[error("no TLS with the upstream at {place}")]
     Tls {
         /// The authority that was dialled.
         place: Box<str>,
-        /// Why.
+        /// The error of the handshake.
         source: HandshakeError,
     },
-    /// It did not answer in time.
+    /// The deadline passed.
     #[error("the upstream at {place} did not accept a connection within {limit:?}")]
     Timeout {
         /// The authority that was dialled.
         place: Box<str>,
-        /// `upstream.connect_timeout`.
+        /// The value of `upstream.connect_timeout`.
         limit: Duration,
     },
 }
 
 impl DialError {
-    /// The word for logs and metrics.
+    /// Returns the reason label of log lines and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Resolve { .. } => "resolve",
@@ -73,7 +72,8 @@ impl DialError {
         }
     }
 
-    /// Returns the outcome for the app; `None` where the proxy itself had no port, descriptor or memory left.
+    /// Returns the outcome as evidence about the app; `None` if the proxy itself had no port, descriptor or memory
+    /// left.
     pub(super) fn outcome(&self) -> Option<ConnectOutcome> {
         match self {
             Self::Resolve { source, .. } | Self::Connect { source, .. } => match fault::of(source) {
@@ -86,7 +86,8 @@ impl DialError {
     }
 }
 
-/// The authority of `target` as a Host header names it (RFC 9110 §4.2); `localhost` for a unix socket.
+/// Returns the authority of `target` for the Host field (RFC 9110 §4.2): IPv6 addresses in brackets, `localhost` for a
+/// unix socket.
 pub fn authority(target: &Target) -> String {
     match target {
         Target::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
@@ -95,7 +96,7 @@ pub fn authority(target: &Target) -> String {
     }
 }
 
-/// The way to an app: where it listens, how TLS is spoken with it, and from which addresses it is dialled.
+/// The parameters of connections to an app: its settings, its TLS client and the source addresses.
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) settings: Arc<config::Upstream>,
@@ -104,8 +105,8 @@ pub(super) struct Dialer {
 }
 
 impl Upstream {
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. It is counted,
-    /// and its outcome reported to the app's watch. Its PROXY header, if it has one, names `client`.
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. The connection
+    /// is counted, and its outcome reported to the app's monitor. Its PROXY header, if configured, names `client`.
     pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
         let begun = Instant::now();
         let result = match descriptors::upstream_slot() {
@@ -113,7 +114,7 @@ impl Upstream {
                 stream.hold(slot);
                 stream
             }),
-            // As if the limit were reached: what is left of it is for the rest of the process.
+            // The same error as at the process's limit: the remaining descriptors are reserved for other purposes.
             None => Err(DialError::Connect {
                 place: authority(self.target()).into(),
                 source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
@@ -123,7 +124,7 @@ impl Upstream {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
             Err(error) => self.metrics.upstream_connect_error(error.reason()),
         }
-        // What failed while the proxy itself stood still says nothing about the app.
+        // A failure during a suspension of the proxy's own process is no evidence against the app.
         let late = !suspension::paused_since(begun).is_zero();
         match &result {
             Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
@@ -138,14 +139,14 @@ impl Upstream {
 }
 
 impl Dialer {
-    /// The way to the app that `settings` are of, with `tls` where TLS is spoken.
+    /// Creates a dialer for the app of `settings`, with the client `tls` for apps with TLS.
     pub(super) fn new(settings: &Arc<config::Upstream>, tls: Option<&Client>) -> Self {
         let sources = Sources::new(settings.source_addresses.clone());
         Self { settings: Arc::clone(settings), tls: tls.cloned(), sources }
     }
 
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. With PROXY headers
-    /// it is one for `client`, or of the proxy's own.
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. A PROXY
+    /// header, if configured, names `client`, or states that the connection is the proxy's own.
     pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
         let deadline = Deadline::after(self.settings.connect_timeout);
         let settings = &self.settings;
@@ -154,16 +155,16 @@ impl Dialer {
                 Target::Tcp { host, port } => (host, *port),
                 Target::Unix(path) => {
                     let mut stream = unix(path).await?;
-                    self.introduce(client, &mut stream).await?;
+                    self.write_proxy_header(client, &mut stream).await?;
                     return Ok(Socket::Unix(stream).into());
                 }
             };
             let mut tcp = tcp(host, port, deadline, &self.sources).await?;
-            self.introduce(client, &mut tcp).await?;
+            self.write_proxy_header(client, &mut tcp).await?;
             match (&self.tls, &settings.tls) {
                 (Some(client), Some(tls)) => {
                     let name = tls.server_name.as_ref().unwrap_or(host);
-                    // Boxed: a handshake is large, and most apps speak none.
+                    // Boxed: the future of a handshake is large, and most apps use no TLS.
                     Box::pin(encrypted(client, name, tcp, &settings.target)).await
                 }
                 _ => Ok(Socket::Tcp(tcp).into()),
@@ -180,8 +181,8 @@ impl Dialer {
 }
 
 impl Dialer {
-    /// Writes the PROXY header, if the app gets one.
-    async fn introduce(
+    /// Writes the PROXY header, if it is configured for the app.
+    async fn write_proxy_header(
         &self,
         client: Option<ClientAddresses>,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -194,10 +195,10 @@ impl Dialer {
         written.map_err(|source| DialError::Connect { place: authority(&self.settings.target).into(), source })
     }
 
-    /// The pin of the key that the app shows, trusted or not; `None` where no TLS comes about.
+    /// Returns the pin of the app's public key, trusted or not; `None` if no handshake succeeds.
     pub(super) async fn shown_pin(&self) -> Option<Pin> {
-        let anyone = Client::new(&Trust::Anyone, None).ok()?;
-        match Self::new(&self.settings, Some(&anyone)).dial(None).await {
+        let client = Client::new(&Trust::Anyone, None).ok()?;
+        match Self::new(&self.settings, Some(&client)).dial(None).await {
             Ok(UpstreamStream { socket: Socket::Tls(stream), .. }) => client::pin_of(&stream),
             _ => None,
         }
@@ -219,25 +220,26 @@ async fn unix(path: &Path) -> Result<UnixStream, DialError> {
 async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Result<TcpStream, DialError> {
     let unresolved = |source| DialError::Resolve { host: host.into(), source };
     let resolved = lookup_host((host, port)).await;
-    // A resolver that gets no socket reports that as a name that does not resolve.
+    // A resolver that cannot open a socket reports a name that does not resolve.
     let resolved = resolved.map_err(|source| unresolved(no_descriptor().unwrap_or(source)))?;
     let addresses: Vec<SocketAddr> = resolved.collect();
     let mut failed: Option<(Fault, SocketAddr, io::Error)> = None;
     for (tried, address) in addresses.iter().enumerate() {
-        // Each address gets an equal share of the time that is left, so that a black hole in front (an IPv6
-        // address without a route, say) leaves something for those behind it.
+        // Each address gets an equal share of the remaining time, so that an unreachable first one (an IPv6 address
+        // without a route, for instance) leaves time for the others.
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.at().saturating_duration_since(Instant::now()) / left;
         let source = match suspension::timeout(share, pin!(sources.connect(*address))).await {
             Ok(Ok(stream)) => {
-                // Small frames must not wait for the ACK of earlier ones. Without the option all works, later.
+                // TCP_NODELAY: small frames do not wait for the acknowledgement of earlier ones. Without it they are
+                // only delayed.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
             Ok(Err(source)) => source,
             Err(elapsed) => elapsed.into(),
         };
-        // Of several addresses the failure counts that is the least evidence against the app.
+        // Among several addresses, the failure that is the weakest evidence against the app counts.
         let fault = fault::of_connect(&source, *address);
         if failed.as_ref().is_none_or(|(least, ..)| *least <= fault) {
             failed = Some((fault, *address, source));
@@ -260,7 +262,7 @@ mod tests {
     use super::super::App;
     use super::*;
 
-    /// Dials `address` from `sources`; whether the app was counted as refusing, and the error.
+    /// Dials `address` from `sources`; returns whether the app was recorded as refusing, and the error.
     async fn refused(address: SocketAddr, sources: Vec<IpAddr>) -> (bool, Option<DialError>) {
         let target = Target::Tcp { host: address.ip().to_string().into(), port: address.port() };
         let settings = config::Upstream { source_addresses: sources, ..config::Upstream::at(target) };
@@ -277,7 +279,8 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (counted, error) = refused(address, Vec::new()).await;
         assert!(!counted && error.is_none(), "{error:?}");
-        // No connection can come from there (RFC 5737); the kernel reports the same error when every port is taken.
+        // No connection can originate from this address (RFC 5737); the kernel returns the same error when every port
+        // is in use.
         let (counted, error) = refused(address, vec!["192.0.2.1".parse().expect("an address")]).await;
         assert!(!counted && error.is_some_and(|error| error.outcome().is_none()));
         drop(listener);

@@ -1,4 +1,4 @@
-//! The task that drives one connection to the app, and what ends it beside hyper.
+//! The task that drives one app connection, and the conditions other than hyper's that end it.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,10 +13,10 @@ use super::counted::Flow;
 use crate::suspension::{Deadline, Expiry};
 use crate::telemetry::Chain;
 
-/// What an exchange holds of its connection: dropped while it is armed, it closes the connection.
+/// The guard of an exchange on its connection: dropped while armed, it closes the connection.
 ///
-/// hyper closes a connection whose exchange is given up too, but writes what it has buffered first: to an app that takes
-/// nothing, for ever.
+/// hyper also closes the connection of an abandoned exchange, but only after writing its buffer, which never ends if
+/// the app reads nothing.
 #[derive(Debug)]
 pub(super) struct Hold {
     abort: Option<oneshot::Sender<()>>,
@@ -24,19 +24,19 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// An armed one, and what the driver is to be given.
+    /// Creates an armed guard, and the receiver for the driver.
     pub(super) fn new() -> (Self, oneshot::Receiver<()>) {
         let (abort, aborted) = oneshot::channel();
         (Self { abort: Some(abort), is_armed: true }, aborted)
     }
 
-    /// An exchange begins.
+    /// Arms the guard at the start of an exchange.
     pub(super) fn arm(&mut self) {
         self.is_armed = true;
     }
 
-    /// The exchange is over: the response has come in whole. The connection closes in order if nothing else uses it, once
-    /// the app has taken the rest of the request.
+    /// Disarms the guard after the complete response. The connection then closes in order, if no other exchange uses
+    /// it, once the app has accepted the rest of the request.
     pub(super) fn disarm(&mut self) {
         self.is_armed = false;
     }
@@ -47,17 +47,17 @@ impl Drop for Hold {
         if self.is_armed
             && let Some(abort) = self.abort.take()
         {
-            // Fails only if the connection has ended already.
+            // Fails only if the connection has already ended.
             let _ = abort.send(());
         }
     }
 }
 
-/// Drives `connection` to its end, or until its [`Hold`] is dropped armed.
+/// Drives `connection` until it ends, or until its [`Hold`] is dropped armed.
 ///
-/// Once the app has begun to answer, it may leave the rest of the request where it is, and say nothing more, for `stall`:
-/// a client that has closed its connection behind an upload cannot be told from one that waits, until its upload is read.
-/// Once the answer is in whole and the hold was dropped, the app may leave the rest for no longer than that either.
+/// Once the app has begun to respond, it may leave the rest of the request unread, and send nothing more, for `stall`:
+/// a client that closed its connection after an upload cannot be distinguished from one that waits until the upload has
+/// been read. The same limit applies after the complete response, once the guard was dropped.
 pub(super) async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
     mut aborted: oneshot::Receiver<()>,
@@ -79,7 +79,7 @@ pub(super) async fn drive(
                 Poll::Pending => {}
             }
         }
-        // The answer is in whole, and the app takes nothing more: hyper would hold the rest of the request for ever.
+        // The response is complete, and the app reads nothing more: hyper would hold the rest of the request forever.
         if is_released && stuck.flow.is_broken() {
             return Poll::Ready(());
         }
@@ -88,7 +88,7 @@ pub(super) async fn drive(
     .await;
 }
 
-/// As [`drive`] for a connection that carries an upgrade, whose request has no body that could be left.
+/// Drives a connection that carries an upgrade, as [`drive`] does; its request has no body that could stay unread.
 pub(super) async fn drive_upgrade(connection: impl Future<Output = hyper::Result<()>>, aborted: oneshot::Receiver<()>) {
     match select(pin!(connection), aborted).await {
         Either::Left((result, _)) => log(result),
@@ -97,18 +97,18 @@ pub(super) async fn drive_upgrade(connection: impl Future<Output = hyper::Result
     }
 }
 
-/// The time for which an app leaves a request where it is.
+/// The detection of an app that leaves a request unread.
 struct Stuck {
     flow: Arc<Flow>,
     stall: Duration,
-    /// Runs while no write succeeds, with the bytes that had been read, and those that were not acknowledged, when it was
-    /// set. A write succeeds only once a third of the kernel's buffer is free, which an app that reads slowly may take
-    /// minutes to bring about.
+    /// The timer that runs while no write succeeds, with the numbers of bytes read and unacknowledged when it was set.
+    /// A write succeeds only once a third of the kernel's buffer is free, which may take minutes with an app that reads
+    /// slowly.
     clock: Option<(Expiry, (u64, u64))>,
 }
 
 impl Stuck {
-    /// Completes when that has taken too long; to be polled after the connection.
+    /// Completes when the limit is exceeded. Polled after the connection.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(blocked) = self.flow.blocked_since() else {
             self.clock = None;

@@ -1,4 +1,4 @@
-//! One request to the app, one response back.
+//! One exchange with the app: a request and its response.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -22,18 +22,22 @@ use super::{BUFFER, CROWD, ClientAddresses, Failure, RawTarget, Upload, Upstream
 use crate::suspension::{self, Deadline, Expiry};
 
 impl Upstream {
-    /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
-    /// back when the response's body has come in whole.
+    /// Sends a plain request and waits for the head of its response; both bodies stream. The caller gives the lease
+    /// back after the complete response.
     ///
-    /// A pooled connection may be closed by the app at the very moment it is used. The request then goes out once
-    /// more, on a fresh connection, if it never left, or if it is idempotent (RFC 9110 §9.2.2), has no body, and not
-    /// a byte of an answer came back.
+    /// The app may close a pooled connection at the moment it is used. The request is then sent once more, on a new
+    /// connection, if no byte of it was written, or if it is idempotent (RFC 9110 §9.2.2), has no body, and no byte of
+    /// a response arrived.
     ///
-    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has begun
-    /// to answer, it may take and send nothing for `stall` before all of the request is taken.
+    /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has
+    /// begun to respond, it may read and send nothing for `stall` before all of the request is read.
     ///
-    /// `client` is `None` but for an app that [`is_told_addresses`](Self::is_told_addresses); it only gets connections that
-    /// were made for the same one. Header names pass in the case in which they were written if the connection `keeps_case`.
+    /// `client` is `None` except for an app with PROXY headers ([`is_told_addresses`](Self::is_told_addresses)), and
+    /// restricts the pool to connections for the same client. With `keeps_case`, header names keep their case.
+    ///
+    /// # Errors
+    ///
+    /// No complete head of a response arrived; see [`Failure`].
     pub async fn send(
         &self,
         mut request: Request<Upload>,
@@ -43,8 +47,8 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let repeatable = repeatable(&request);
         if !repeatable {
-            // A FIN that has arrived is known only once the runtime has looked. It looks before it comes back here,
-            // and the connection's driver runs first: this request has but one try.
+            // A FIN that has arrived is seen only after the runtime has polled the socket. The yield gives it, and then
+            // the connection's task, a turn before this request, which has one attempt only.
             tokio::task::yield_now().await;
         }
         if let Some(lease) = self.pool.take(client, keeps_case) {
@@ -62,14 +66,18 @@ impl Upstream {
                 _ => return Err(failure),
             };
         }
-        // Boxed, for a pooled connection is what most requests find.
+        // Boxed: most requests find a pooled connection.
         let lease = Box::pin(self.connect(client, stall, keeps_case)).await?;
         self.exchange(lease, request).await.map_err(|broken| broken.failure)
     }
 
-    /// Sends an upgrade request on a connection of its own. After a 101 that connection is to be had from
-    /// [`hyper::upgrade::on`] as a [`TokioIo`] of [`UpstreamStream`]; it never sees the pool. After any other
-    /// response it closes when the body has come in.
+    /// Sends an upgrade request on a connection of its own. After a 101, [`hyper::upgrade::on`] returns that connection
+    /// as a [`TokioIo`] of [`UpstreamStream`]; it never enters the pool. After any other response it closes at the end
+    /// of the body.
+    ///
+    /// # Errors
+    ///
+    /// No complete head of a response arrived; see [`Failure`].
     pub async fn send_upgrade(
         &self,
         request: Request<Empty<Bytes>>,
@@ -95,7 +103,7 @@ impl Upstream {
         }
     }
 
-    /// HTTP/1.1 as it is spoken with the app.
+    /// Returns the HTTP/1.1 settings of app connections.
     fn protocol(&self, keeps_case: bool) -> http1::Builder {
         let mut protocol = http1::Builder::new();
         protocol.max_buf_size(BUFFER).max_headers(self.response_headers).preserve_header_case(keeps_case);
@@ -145,7 +153,8 @@ impl Upstream {
             if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Some(answered));
             }
-            // That of an earlier request fires early rather than be set with each.
+            // The timer of an earlier request is reused: it fires early and is set again, which costs less than setting
+            // it for each request.
             let clock = clock.get_or_insert_with(|| Expiry::new(deadline));
             loop {
                 ready!(Pin::new(&mut *clock).poll(cx));
@@ -176,10 +185,10 @@ impl Upstream {
     }
 }
 
-/// An exchange that came to nothing.
+/// A failed exchange.
 struct Broken {
     failure: Failure,
-    /// The request, when not a byte of it was written: whatever it asks for, it is safe to send again.
+    /// The request, if no byte of it was written, so that it is safe to send again.
     unsent: Option<Box<Request<Upload>>>,
 }
 
@@ -187,13 +196,13 @@ fn repeatable(request: &Request<Upload>) -> bool {
     request.method().is_idempotent() && request.body().is_none()
 }
 
-/// The line of a request that is to be restored on its way to the app.
+/// Returns the rewrite of the request line; `None` if no byte of its target was replaced.
 fn rewrite<B>(request: &Request<B>) -> Option<Rewrite> {
     let target: &RawTarget = request.extensions().get()?;
     Some(Rewrite::new(request.method(), target))
 }
 
-/// A copy of a request without a body.
+/// Returns a copy of a request without a body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::default());
     *copy.method_mut() = request.method().clone();

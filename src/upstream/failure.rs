@@ -1,4 +1,4 @@
-//! Why an exchange with the app came to nothing.
+//! The errors of an exchange with the app.
 
 use std::error::Error;
 use std::io;
@@ -9,31 +9,31 @@ use hyper::StatusCode;
 use super::DialError;
 use super::patience::TooSlow;
 
-/// Why a request got no response from the app.
+/// The reason for which a request got no response from the app.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No connection.
+    /// No connection could be opened.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// The connection ended before the head of a response was complete.
+    /// The connection ended before the head of the response was complete.
     #[error("the upstream closed the connection before it answered")]
     Closed(#[source] hyper::Error),
-    /// The app broke off the TLS that it had agreed to, as one does that misses a client certificate in TLS 1.3.
+    /// The app ended TLS after the handshake, as one does that misses a client certificate in TLS 1.3.
     #[error("the upstream broke off TLS before it answered")]
     Tls(#[source] hyper::Error),
-    /// What came back is not an HTTP/1.1 response.
+    /// The bytes received are not an HTTP/1.1 response.
     #[error("the upstream's answer is not valid HTTP/1.1")]
     Invalid(#[source] hyper::Error),
-    /// No head of a response in time.
+    /// The head of the response did not arrive in time.
     #[error("the upstream sent no response within {limit:?}")]
     Timeout {
-        /// `upstream.response_timeout`.
+        /// The value of `upstream.response_timeout`.
         limit: Duration,
     },
-    /// The client's own body broke off or was malformed; the app is not to blame.
+    /// The client's request body broke off or was malformed; the app is not at fault.
     #[error("the client's request body is broken")]
     RequestBody(#[source] hyper::Error),
-    /// The client's body trickled.
+    /// The client's request body arrived too slowly.
     #[error("the client's request body comes too slowly")]
     RequestBodyTimeout(#[source] hyper::Error),
 }
@@ -49,7 +49,7 @@ impl Failure {
         }
     }
 
-    /// The word for logs and metrics.
+    /// Returns the reason label of log lines and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Dial(error) => error.reason(),
@@ -62,7 +62,8 @@ impl Failure {
         }
     }
 
-    /// The status with which the client learns of it (RFC 9110 §15.5.9, §15.6.3, §15.6.5).
+    /// Returns the status of the response to the client: 400, 408, 502 or 504 (RFC 9110 §15.5.1, §15.5.9, §15.6.3,
+    /// §15.6.5).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Dial(DialError::Timeout { .. }) | Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -77,7 +78,8 @@ fn is_too_slow(error: &hyper::Error) -> bool {
     error.source().is_some_and(<dyn Error>::is::<TooSlow>)
 }
 
-/// Whether rustls is at the bottom of `error`: through a stream its errors travel inside [`io::Error`].
+/// Returns whether the innermost cause of `error` is one of rustls, which passes through the stream inside an
+/// [`io::Error`].
 fn is_of_tls(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     let inner = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -1,4 +1,4 @@
-//! Classification of failed connects: by the app, by the route to it, or by the proxy itself.
+//! The classification of failed connects by cause: the app, the route to it, or the proxy itself.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -9,17 +9,17 @@ use socket2::{Domain, Socket, Type};
 /// The classes of failed connects, ordered from evidence against the app to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// There is no route to this address, as on a machine without IPv6.
+    /// There is no route to the address, as on a machine without IPv6.
     NoWay,
-    /// The app does not listen there.
+    /// The app does not listen on the address.
     Refused,
-    /// No outcome in time: the app may be frozen, with a full backlog.
+    /// There was no outcome in time: the app may be frozen, with a full backlog.
     TimedOut,
     /// The proxy has no port, descriptor or memory left.
     Own,
 }
 
-/// Classifies `error` by its number alone.
+/// Classifies `error` by its error number alone.
 pub(super) fn of(error: &io::Error) -> Fault {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Fault::Own,
@@ -32,8 +32,8 @@ pub(super) fn of(error: &io::Error) -> Fault {
     }
 }
 
-/// Classifies `error` of a connect to `address`. EADDRNOTAVAIL has two meanings (connect(2)): every port towards the
-/// address is taken, or the machine has no address of its own from which to reach it.
+/// Classifies the `error` of a connect to `address`. EADDRNOTAVAIL has two meanings (connect(2)): every port towards
+/// the address is in use, or the machine has no source address for it.
 pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Fault {
     match of(error) {
         Fault::Own if error.kind() == ErrorKind::AddrNotAvailable && !has_source(address) => Fault::NoWay,
@@ -41,8 +41,8 @@ pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Fault {
     }
 }
 
-/// Whether the machine has an address from which `address` can be reached. A UDP socket takes a port of another kind,
-/// and sends nothing when it connects.
+/// Returns whether the machine has a source address for `address`. The UDP socket of this check uses no TCP port, and
+/// sends nothing on connect.
 fn has_source(address: SocketAddr) -> bool {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -51,7 +51,7 @@ fn has_source(address: SocketAddr) -> bool {
     UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
 }
 
-/// The error of a process that can open no socket; `None` where it can.
+/// Returns the error of opening a socket; `None` if one can be opened.
 pub(super) fn no_descriptor() -> Option<io::Error> {
     Socket::new(Domain::UNIX, Type::DGRAM, None).err()
 }
@@ -82,7 +82,7 @@ mod tests {
     fn s58_ports_that_are_all_taken_are_distinguished_from_a_missing_route() {
         let exhausted = errno(Errno::EADDRNOTAVAIL);
         assert_eq!(of_connect(&exhausted, SocketAddr::from(([127, 0, 0, 1], 1))), Fault::Own);
-        // Of all of IPv6 this machine can reach documentation (RFC 3849) the least.
+        // Of all IPv6 addresses, a documentation address (RFC 3849) is the least likely to be reachable.
         let nowhere: SocketAddr = "[2001:db8::1]:1".parse().expect("an address");
         if !has_source(nowhere) {
             assert_eq!(of_connect(&exhausted, nowhere), Fault::NoWay);

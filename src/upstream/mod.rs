@@ -1,4 +1,5 @@
-//! The app's side: dialling it, the pool of idle connections, and one exchange of a request for a response.
+//! Connections to the app: dialling, the pool of idle connections, exchanges of a request for a response, and the app's
+//! liveness.
 
 mod app;
 mod body;
@@ -37,23 +38,23 @@ use crate::telemetry::metrics::Metrics;
 use dial::Dialer;
 use pool::Pool;
 
-/// Read and write buffer of one upstream connection at most; bodies stream through it in chunks.
+/// The largest read or write buffer of one upstream connection, in bytes; bodies stream through it in chunks.
 const BUFFER: usize = 64 * 1024;
 
-/// Tasks of a worker from which on its connections share the kernel's memory for TCP: there is one for each connection, and
-/// requests have more.
+/// The number of a worker's tasks above which its connections limit the kernel's receive buffers. Each connection has
+/// one task, and requests have more.
 pub(crate) const CROWD: usize = 16;
 
-/// The client connection that a connection to the app is made for, as its PROXY header states it.
+/// The client connection for which an app connection is opened, as its PROXY header states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddresses {
-    /// The client's address; the port is 0 where a proxy in front has named the client.
+    /// The client's address; its port is 0 if a proxy in front named the client without one.
     pub client: SocketAddr,
-    /// The proxy's address that the client connected to.
+    /// The proxy's address to which the client connected.
     pub local: SocketAddr,
 }
 
-/// The app as one worker sees it.
+/// One worker's access to an app.
 #[derive(Debug)]
 pub struct Upstream {
     app: Arc<App>,
@@ -61,15 +62,16 @@ pub struct Upstream {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
-    /// Lines that the head of a response may have.
+    /// The most lines in the head of a response.
     response_headers: usize,
-    /// Closes the pool when nobody uses the app any more.
+    /// Closes the pool when this is dropped.
     _pool: DropGuard,
 }
 
 impl Upstream {
-    /// One worker's way to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`; idle ones
-    /// are closed once `draining` is cancelled, or this is dropped. The head of a response may have `response_headers` lines.
+    /// Creates one worker's access to `app`. Its connections are counted in `metrics` and driven by tasks of `tracker`;
+    /// idle ones are closed once `draining` is cancelled, or this is dropped. The head of a response may have
+    /// `response_headers` lines.
     pub fn new(
         app: &Arc<App>,
         response_headers: usize,
@@ -89,27 +91,27 @@ impl Upstream {
         }
     }
 
-    /// No new request is for it any more: its idle connections are closed, and none becomes idle again.
+    /// Closes the idle connections, and keeps none from now on: no new request uses this app.
     pub fn retire(&self) {
         self.pool.close();
     }
 
-    /// Lines that the head of a response may have.
+    /// Returns the most lines that the head of a response may have.
     pub fn response_headers(&self) -> usize {
         self.response_headers
     }
 
-    /// What all workers know of it.
+    /// Returns the state that all workers share.
     pub fn app(&self) -> &Arc<App> {
         &self.app
     }
 
-    /// Whether its connections name the client for which they are made.
+    /// Returns whether connections start with a PROXY header, and so belong to one client.
     pub fn is_told_addresses(&self) -> bool {
         self.app.settings().proxy_protocol
     }
 
-    /// Where it listens.
+    /// Returns the address on which the app listens.
     pub fn target(&self) -> &Target {
         &self.app.settings().target
     }

@@ -1,4 +1,4 @@
-//! Request bodies that trickle: how long the client may take.
+//! The time limit for request bodies that arrive slowly.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,38 +9,39 @@ use tokio::time::Instant;
 
 use crate::suspension::{Deadline, Expiry};
 
-/// A body must bring this many bytes, or its end, in the time it is given. Any link does that; who does not holds a
-/// connection to the app for no good.
+/// The least that a body must bring in each interval, in bytes, unless it ends. Any link is faster; a slower client
+/// only occupies a connection to the app.
 const LEAST: usize = 1024;
 
-/// A request's body trickled.
+/// The error of a request body that arrived too slowly.
 #[derive(Debug, thiserror::Error)]
 #[error("the client sent less than {LEAST} bytes of its body within {within:?}")]
 pub(super) struct TooSlow {
     within: Duration,
 }
 
-/// The client's time. It runs only while the client is waited for: when the app takes nothing, nobody asks.
+/// The client's time, which runs only while the body is polled and nothing has arrived. It is paused while the app
+/// reads nothing.
 #[derive(Debug)]
 pub(super) struct Clock {
     within: Duration,
-    /// What is left of it.
+    /// The time left in the present interval.
     left: Duration,
-    /// What has come in it.
+    /// The bytes that arrived in the present interval.
     bytes: usize,
-    /// Since when the client is waited for.
+    /// The start of the present wait for the client.
     waiting: Option<Instant>,
-    /// Armed lazily: it fires early rather than be set with each piece.
+    /// Set lazily: it fires early and is set again, which costs less than setting it for each piece.
     timer: Option<Expiry>,
 }
 
 impl Clock {
-    /// A clock for a body that must bring 1 KiB `within` this time, and again.
+    /// Creates a clock for a body that must bring 1 KiB in each interval of `within`.
     pub(super) fn new(within: Duration) -> Self {
         Self { within, left: within, bytes: 0, waiting: None, timer: None }
     }
 
-    /// A piece of this many bytes has come.
+    /// Records the arrival of a piece of `bytes` bytes.
     pub(super) fn came(&mut self, bytes: usize, now: Instant) {
         if let Some(since) = self.waiting.take() {
             self.left = self.deadline(since).at().saturating_duration_since(now);
@@ -51,7 +52,7 @@ impl Clock {
         }
     }
 
-    /// Waits for the client; ready once its time is over.
+    /// Waits for the client; ready once its time has passed.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<TooSlow> {
         let since = *self.waiting.get_or_insert_with(Instant::now);
         let deadline = self.deadline(since);
@@ -65,7 +66,8 @@ impl Clock {
         }
     }
 
-    /// The end of the client's time, if it is waited for since `since`. A pause of this process begins the time anew.
+    /// Returns the end of the client's time for a wait that began at `since`. A suspension of this process restarts the
+    /// time.
     fn deadline(&self, since: Instant) -> Deadline {
         Deadline::since(since, self.left).anew(self.within)
     }
@@ -85,13 +87,13 @@ mod tests {
         let TooSlow { .. } = poll_fn(|cx| clock.poll_over(cx)).await;
     }
 
-    /// Waits for the client for `time`, and says whether that was too long.
+    /// Waits for the client for `time`; returns whether the limit passed.
     async fn waits(clock: &mut Clock, time: Duration) -> bool {
         timeout(time, over(clock)).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_sends_nothing_has_its_time_and_no_more() {
+    async fn a_client_that_sends_nothing_has_its_time_and_no_more() {
         let (mut clock, begun) = (Clock::new(60 * SECOND), Instant::now());
         over(&mut clock).await;
         assert_eq!(begun.elapsed().as_secs(), 60);
@@ -119,7 +121,7 @@ mod tests {
             let mut clock = Clock::new(60 * SECOND);
             assert!(!waits(&mut clock, 59 * SECOND).await);
             advance(10 * SECOND).await;
-            // What arrived meanwhile is read, and is too little.
+            // The byte that arrived in the meantime is counted, and is less than the minimum.
             clock.came(1, Instant::now());
             assert!(!waits(&mut clock, 59 * SECOND).await, "time anew");
             assert!(waits(&mut clock, 2 * SECOND).await, "once");

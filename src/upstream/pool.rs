@@ -1,8 +1,8 @@
 //! Idle connections to the app, kept for the next plain request of this worker.
 //!
-//! An app closes idle connections of its own accord (Node after 5 s), and a request that is under way at that moment
-//! is lost. So connections are given up before the app does it, and a lost request is repeated where that is safe
-//! (see [`super::exchange`]).
+//! Apps close idle connections on their own (Node after 5 s), and a request in transit at that moment is lost.
+//! Connections are therefore closed before the app does it, and a lost request is repeated where that is safe (see
+//! [`super::exchange`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -22,10 +22,10 @@ use super::{ClientAddresses, Upload};
 use crate::descriptors::POOLED;
 use crate::suspension::Expiry;
 
-/// The longest that a connection is kept idle; below the 5 s of `server.keepAliveTimeout` in Node.
+/// The longest time that a connection stays idle: below the 5 s of `server.keepAliveTimeout` in Node.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// How much earlier than announced in `Keep-Alive: timeout=N` a connection is given up.
+/// The margin by which a connection is closed before the time announced in `Keep-Alive: timeout=N`.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -34,7 +34,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: Mutex<VecDeque<Idle>>,
-    /// Rung when a connection comes in, for the sweeper to look at its deadline.
+    /// Notified when a connection is added, so that the sweeper recomputes its deadline.
     filled: Notify,
     swept: Once,
     tracker: TaskTracker,
@@ -47,33 +47,34 @@ struct Idle {
     until: Instant,
 }
 
-/// The sending half of a connection, and how its bytes move.
+/// The sending half of a connection, and the flow of its bytes.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Upload>,
     pub(super) flow: Arc<Flow>,
     pub(super) hold: Hold,
-    /// The time that the app has to respond; set lazily, once for several requests.
+    /// The timer of the response timeout; set lazily, once for several requests.
     pub(super) clock: Option<Expiry>,
-    /// The one that its PROXY header names; `None` where it has none, or one of the proxy's own.
+    /// The client named in its PROXY header; `None` without a header, or with one for the proxy's own connection.
     pub(super) client: Option<ClientAddresses>,
-    /// Whether header names pass in the case in which they were written.
+    /// Set if header names keep their case.
     pub(super) keeps_case: bool,
 }
 
 impl Pool {
-    /// A pool that takes no more and lets go of what it has once `closing` is cancelled.
+    /// Creates a pool that drops its connections, and accepts no more, once `closing` is cancelled.
     pub(super) fn new(tracker: TaskTracker, closing: CancellationToken) -> Self {
         Self { idle: Mutex::default(), filled: Notify::new(), swept: Once::new(), tracker, closing }
     }
 
-    /// The connection for `client` that came in last and still lives: it is the one that the app will close last. The case
-    /// of header names costs too much to be kept on a connection where there is none.
+    /// Takes the most recently added connection for `client` that is still alive, since the app will close that one
+    /// last. `keeps_case` has to match: to preserve the case of header names costs too much for requests without such
+    /// names.
     pub(super) fn take(self: &Arc<Self>, client: Option<ClientAddresses>, keeps_case: bool) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle();
         let fits = |idle: &Idle| idle.connection.client == client && idle.connection.keeps_case == keeps_case;
-        // Without PROXY headers the last one is for it, as all are.
+        // Without PROXY headers `client` is always `None`, so the last connection fits.
         while let Some(at) = idle.iter().rposition(fits) {
             let Some(Idle { connection, until }) = idle.remove(at) else { break };
             if until > now && connection.sender.is_ready() {
@@ -83,12 +84,13 @@ impl Pool {
         None
     }
 
-    /// Sees to it that idle connections are closed at their time, and all of them when the pool closes.
+    /// Starts the task that closes idle connections when their time has passed, and all of them when the pool closes.
+    /// Later calls do nothing.
     pub(super) fn ensure_swept(self: &Arc<Self>) {
         self.swept.call_once(|| drop(self.tracker.spawn(Arc::clone(self).sweep())));
     }
 
-    /// Lets go of what it has and takes no more.
+    /// Closes the pool: drops its connections, and accepts no more.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
@@ -133,8 +135,8 @@ impl Pool {
     }
 }
 
-/// A pooled connection that serves one exchange. [`Lease::give_back`] returns it; dropping it closes it, even while the
-/// app takes nothing of the request.
+/// A connection of the pool, in use by one exchange. [`Lease::give_back`] returns it; dropping it closes the
+/// connection, even while the app does not read the request.
 #[derive(Debug)]
 pub struct Lease {
     pub(super) connection: Box<Connection>,
@@ -148,19 +150,19 @@ impl Lease {
         Self { connection, pool, keep: IDLE_MAX }
     }
 
-    /// Reads from the response how long the app lets the connection idle.
+    /// Takes the time for which the app keeps the connection open from the response's headers.
     pub(super) fn heed(&mut self, response: &HeaderMap) {
         self.keep = keep_alive(response);
     }
 
-    /// Gives the connection back for the next request; to be called when the response has come in whole.
+    /// Returns the connection to the pool; called after the complete response.
     pub fn give_back(mut self) {
         self.connection.hold.disarm();
         self.pool.put(self.connection, self.keep);
     }
 }
 
-/// How long a connection may idle after a response with these headers.
+/// Returns the time that a connection may stay idle after a response with these headers.
 fn keep_alive(response: &HeaderMap) -> Duration {
     let announced = response
         .get_all(KEEP_ALIVE)

@@ -1,4 +1,4 @@
-//! Drives the watch over each app: through pings on one session at a time, and health checks when it is in doubt.
+//! The liveness monitor of each app: pings on one session at a time, and health checks while its state is in doubt.
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -20,12 +20,13 @@ use crate::registry::{ConnId, Registry};
 use crate::relay::Order;
 use crate::telemetry::metrics::Metrics;
 
-/// Watches every app of every generation, each once, for as long as a generation in force or a session has its pulse.
+/// Monitors every app of every generation, each once, while the current generation or a session holds its
+/// [`UpstreamPulse`].
 pub async fn watch_all(current: &Current, registry: &Registry, metrics: &Metrics) -> Infallible {
     let mut changes = current.changes();
     let mut known: Vec<Weak<UpstreamPulse>> = Vec::new();
     let mut watches = FuturesUnordered::new();
-    // The TLS of an app may have changed since.
+    // A reload may have changed the TLS client of an app.
     let dialer = |pulse: &Arc<UpstreamPulse>| {
         let generation = current.load();
         let app = generation.apps.iter().find(|app| Arc::ptr_eq(app.pulse(), pulse));
@@ -49,7 +50,7 @@ pub async fn watch_all(current: &Current, registry: &Registry, metrics: &Metrics
     }
 }
 
-/// The watch over one app, with what it acts through.
+/// The monitor of one app, with its means.
 struct Monitor<'a> {
     settings: Arc<Upstream>,
     pulse: Weak<UpstreamPulse>,
@@ -60,9 +61,9 @@ struct Monitor<'a> {
     /// The session that was pinged last.
     pinged: Option<ConnId>,
     check: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
-    /// Why the last probe that was missed had no answer.
+    /// The fault of the last missed probe.
     fault: Option<String>,
-    /// When the app became unready, if it is.
+    /// The time since which the app is unready; `None` while it is ready.
     outage: Option<Instant>,
 }
 
@@ -82,8 +83,9 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Watches for as long as anything else has the pulse. `dialer` gives the way to the app as it is now, if the app is
-    /// in force. Where the policy turns the watch off, nothing is sent, and outages are logged as connects meet them.
+    /// Monitors the app while another owner holds its [`UpstreamPulse`]. `dialer` returns the app's current dialer, or
+    /// `None` if the app is not in force. If the policy turns monitoring off, nothing is sent, and outages are logged
+    /// as connects fail.
     async fn run(mut self, dialer: impl Fn(&Arc<UpstreamPulse>) -> Option<Dialer>) {
         let Some(pulse) = self.pulse.upgrade() else { return };
         let mut watch = Watch::new(self.settings.heartbeat, now(), &pulse);
@@ -99,7 +101,8 @@ impl<'a> Monitor<'a> {
                     Tick::Check(kind) => {
                         let (dialer, sessions) = (dialer(&pulse), self.sessions(&pulse));
                         if dialer.is_none() && !sessions.any {
-                            // It is kept by a worker that has had no request since the reload: no client is sent to it.
+                            // Only a worker without a request since the reload still holds it; no client is sent to
+                            // this app.
                             watch.checked(CheckResult::Skipped, now(), &pulse, sessions);
                             continue;
                         }
@@ -124,7 +127,7 @@ impl<'a> Monitor<'a> {
                 }
             };
             tokio::select! {
-                // A response that has arrived is read before its deadline is looked at.
+                // A response that has arrived is read before its deadline is checked.
                 biased;
                 Ended { result, fault } = ended => {
                     self.check = None;
@@ -150,7 +153,7 @@ impl<'a> Monitor<'a> {
         self.check = Some(Box::pin(Check { dialer, pulse: Arc::clone(pulse), reports, kind }.run()));
     }
 
-    /// Performs `tick`; `fault` is that of a check that has just ended.
+    /// Performs `tick`; `fault` is the one of a check that has just ended.
     fn perform(&mut self, tick: Tick, fault: Option<String>, pulse: &UpstreamPulse) {
         let upstream = &*self.settings;
         match tick {
@@ -178,7 +181,7 @@ impl<'a> Monitor<'a> {
             }
             Tick::Recovered => {
                 let outage_s = self.outage.take().map(|since| since.elapsed().as_secs_f64());
-                // A warning too: at the level at which the outage was logged, its end is to be.
+                // Also a warning, so that the end of an outage appears at the log level of its beginning.
                 tracing::warn!(%upstream, outage_s, "upstream.recovered");
             }
             Tick::GiveUp { silent } => {
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_watched_until_nobody_has_it_any_more() {
+    async fn an_app_is_monitored_until_its_last_owner_is_gone() {
         let registry = Arc::new(Registry::new(1));
         let app = App::open(&Arc::new(Upstream::at(Target::Unix("/app.sock".into()))), now()).expect("nothing to read");
         let entry = registry.enter(registry.next_id(), Arc::default(), app.pulse());

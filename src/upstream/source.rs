@@ -1,5 +1,5 @@
-//! Own addresses that connections to the app are spread over. One address has 28,000 ports (as Linux comes) for one
-//! destination, and each session takes one.
+//! Source addresses over which connections to the app are distributed. One address has some 28,000 ports per
+//! destination (Linux's default range), and each session takes one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::telemetry::Chain;
 
-/// The addresses, taken in turn.
+/// The source addresses, used in turn.
 #[derive(Debug)]
 pub(super) struct Sources {
     addresses: Vec<IpAddr>,
@@ -18,15 +18,15 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// None is the kernel's choice.
+    /// Creates the list; with no addresses, the kernel chooses the source.
     pub(super) fn new(addresses: Vec<IpAddr>) -> Self {
-        // Workers that all began with the first one would keep step.
+        // A random start: workers that began with the same address would stay in step.
         let turn = AtomicUsize::new(fastrand::usize(..1024));
         Self { addresses, turn }
     }
 
-    /// Connects to `destination` from the next address of its family. One that has no port left for it, or is not
-    /// this machine's, is passed over.
+    /// Connects to `destination` from the next address of its family. An address without a free port for it, or one
+    /// that this machine does not have, is skipped.
     pub(super) async fn connect(&self, destination: SocketAddr) -> io::Result<TcpStream> {
         let of_its_family = |source: &&IpAddr| source.is_ipv4() == destination.is_ipv4();
         let fitting: Vec<IpAddr> = self.addresses.iter().filter(of_its_family).copied().collect();
@@ -52,8 +52,8 @@ impl Sources {
     }
 }
 
-/// A socket that connects from `source`. Its port is chosen only then, when it is known which ports are taken for the
-/// destination: chosen now, it would have to be free for every destination.
+/// Returns a socket that connects from `source`. The kernel chooses its port on connect, when the destination is known;
+/// a port chosen now would have to be free for every destination.
 fn bound(source: IpAddr) -> io::Result<TcpSocket> {
     let domain = Domain::for_address(SocketAddr::new(source, 0));
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
@@ -76,7 +76,7 @@ mod tests {
         Ipv4Addr::new(127, 0, 0, last).into()
     }
 
-    /// From which addresses `count` connections came.
+    /// Returns the number of connections from each source address, after `count` connects.
     async fn connections(sources: &Sources, count: usize) -> BTreeMap<IpAddr, usize> {
         let listener = TcpListener::bind((loopback(1), 0)).await.expect("bind");
         let destination = listener.local_addr().expect("an address");
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_will_not_do_is_passed_over() {
-        // The second belongs to documents (RFC 5737), the third to another family.
+        // The second is reserved for documentation (RFC 5737); the third belongs to another family.
         let foreign: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
         let sources = Sources::new(vec![loopback(2), foreign, "::1".parse().expect("an address")]);
         assert_eq!(connections(&sources, 6).await, BTreeMap::from([(loopback(2), 6)]));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_chooses_where_nobody_else_does() {
+    async fn the_kernel_chooses_without_configured_addresses() {
         assert_eq!(connections(&Sources::new(Vec::new()), 1).await, BTreeMap::from([(loopback(1), 1)]));
         let of_another_family = Sources::new(vec!["::1".parse().expect("an address")]);
         assert_eq!(connections(&of_another_family, 1).await, BTreeMap::from([(loopback(1), 1)]));

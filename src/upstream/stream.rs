@@ -1,4 +1,4 @@
-//! The socket to the app, of whichever family it is.
+//! The socket of an app connection: TCP, TLS or unix.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,44 +14,44 @@ use crate::relay::Leg;
 use crate::tcp_info;
 use crate::tls::client;
 
-/// Bytes that the kernel takes of what an app on this machine sends ahead of its client. It finds its own measure for the
-/// network, up to 32 MiB on some systems; on loopback there is no delay to bridge, and what slow readers do not take is
-/// memory that all connections of the machine share (`net.ipv4.tcp_mem`).
+/// The kernel's receive buffer for an app on this machine, in bytes. The kernel would enlarge it up to 32 MiB on some
+/// systems, which serves networks with delay; loopback has none, and data that slow clients do not read occupies memory
+/// shared by all connections of the machine (`net.ipv4.tcp_mem`).
 const RECEIVED: usize = 256 * 1024;
 
 /// A connection to the app.
 #[derive(Debug)]
 pub struct UpstreamStream {
     pub(super) socket: Socket,
-    /// Held for as long as the socket is open.
+    /// Held until the socket closes.
     slot: Option<UpstreamSlot>,
-    /// What is to be restored in the bytes that are written next.
+    /// The rewrite to apply to the bytes written next.
     rewrite: Option<Box<Rewrite>>,
 }
 
-/// Its socket.
+/// The socket of a connection.
 #[derive(Debug)]
 pub(super) enum Socket {
-    /// Over TCP.
+    /// TCP.
     Tcp(TcpStream),
-    /// Over TLS over TCP. Boxed: a session holds its legs to its end, and rustls is large.
+    /// TLS over TCP. Boxed: a session holds its legs until it ends, and the state of rustls is large.
     Tls(Box<client::Stream<TcpStream>>),
-    /// Over a unix socket.
+    /// A unix socket.
     Unix(UnixStream),
 }
 
 impl UpstreamStream {
-    /// Keeps `slot` for as long as the socket is open.
+    /// Keeps `slot` until the socket closes.
     pub(super) fn hold(&mut self, slot: UpstreamSlot) {
         self.slot = Some(slot);
     }
 
-    /// Restores the request line that `rewrite` is for, which is written next.
+    /// Sets the rewrite of the request line that is written next.
     pub(super) fn restore(&mut self, rewrite: Rewrite) {
         self.rewrite = Some(Box::new(rewrite));
     }
 
-    /// Writes `pieces` with what is to be restored in them.
+    /// Writes `pieces` with the request line restored.
     #[cold]
     fn poll_restoring(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let Self { socket, rewrite, .. } = self;
@@ -64,7 +64,7 @@ impl UpstreamStream {
         Poll::Ready(Ok(written))
     }
 
-    /// Limits what the kernel takes of an app on this machine before it is read.
+    /// Limits the kernel's receive buffer if the app is on this machine.
     pub(super) fn limit_received(&self) {
         let tcp = match &self.socket {
             Socket::Tcp(tcp) => tcp,
@@ -72,7 +72,7 @@ impl UpstreamStream {
             Socket::Unix(_) => return,
         };
         if tcp.peer_addr().is_ok_and(|app| app.ip().is_loopback()) {
-            // Without the option all works, with more memory.
+            // Without the option the buffer grows larger, and nothing else changes.
             let _ = SockRef::from(tcp).set_recv_buffer_size(RECEIVED);
         }
     }
@@ -107,14 +107,14 @@ impl Leg for UpstreamStream {
         match &self.socket {
             Socket::Tcp(tcp) => tcp_info::untransmitted(tcp),
             Socket::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
-            // What was written is there to be read.
+            // Bytes written to a unix socket are readable by the peer at once.
             Socket::Unix(_) => Some(0),
         }
     }
 
     fn abort_on_drop(&mut self) {
-        // A unix socket has no reset to offer; dropping it is as abrupt as it gets. A TCP socket that refuses the
-        // option is dead already.
+        // A unix socket has no reset; dropping it is the closest equivalent. A TCP socket that refuses the option is
+        // already closed.
         let tcp = match &self.socket {
             Socket::Tcp(tcp) => tcp,
             Socket::Tls(tls) => tls.get_ref().0,
@@ -165,7 +165,7 @@ impl AsyncWrite for UpstreamStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            // A record that was taken may wait for the socket.
+            // A record that was accepted may still wait for the socket.
             Socket::Tls(tls) => Pin::new(tls).poll_flush(cx),
             Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
         }

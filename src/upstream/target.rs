@@ -1,13 +1,13 @@
-//! Targets of requests that the libraries refuse although servers pass them, carried around the libraries.
+//! Request targets with bytes that the libraries refuse although servers accept them.
 //!
-//! RFC 3986 leaves `"`, `<`, `>` and a backtick out of URIs, and clients send them all the same (`?filter={"room":1}`);
-//! Node, nginx and HAProxy pass them. [`http::Uri`](hyper::Uri) does not: its map of query bytes lacks the first three, and
-//! its map of path bytes the last three. With these bytes as valid as `{` and `|`, which it takes for the sake of such
-//! clients, all of this could go; so could it if hyper and h2 handed out the target as it was sent.
+//! RFC 3986 excludes `"`, `<`, `>` and the backtick from URIs, but clients send them (`?filter={"room":1}`), and Node,
+//! nginx and HAProxy accept them. [`http::Uri`](hyper::Uri) does not: its table of query bytes lacks the first three,
+//! and its table of path bytes the last three. This module would be unnecessary if these bytes were valid there as `{`
+//! and `|` are, or if hyper and h2 exposed the target as it was sent.
 //!
-//! Until then such a byte has a stand-in on its way through the libraries, one byte for another, so that no length
-//! changes: [`mask`] puts it in where a request comes in, [`RawTarget`] keeps what was sent, and [`Rewrite`] restores that in
-//! the bytes that go to the app.
+//! Until then a placeholder replaces each such byte on the way through the libraries, one byte for one byte, so that no
+//! length changes: [`mask`] inserts it where a request arrives, [`RawTarget`] keeps the original, and [`Rewrite`]
+//! restores it in the bytes written to the app.
 
 use std::io::IoSlice;
 
@@ -15,23 +15,23 @@ use bytes::Bytes;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Uri};
 
-/// The byte in the place of one that is refused.
+/// The placeholder of a refused byte.
 const STAND_IN: u8 = b'_';
 
-/// Returns whether `byte` is refused by the libraries, in a path or in a query, and passed by servers.
+/// Returns whether the libraries refuse `byte` in a path or in a query although servers accept it.
 pub fn is_refused(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
 
-/// Puts stand-ins in the place of bytes that are refused.
+/// Replaces refused bytes with placeholders.
 pub fn mask(target: &mut [u8]) {
     for byte in target.iter_mut().filter(|byte| is_refused(**byte)) {
         *byte = STAND_IN;
     }
 }
 
-/// Path and query of a request as they were sent, where the libraries got stand-ins for some bytes; an extension of the
-/// request.
+/// Path and query of a request as they were sent, of which the libraries hold a copy with placeholders; an extension of
+/// the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawTarget {
     text: Bytes,
@@ -40,8 +40,8 @@ pub struct RawTarget {
 }
 
 impl RawTarget {
-    /// `text` is in origin form (RFC 9112 §3.2.1), and visible but for bytes beyond ASCII. `None` where stand-ins do not
-    /// make it valid.
+    /// Creates a target from `text`, which is in origin form (RFC 9112 §3.2.1) and consists of visible characters and
+    /// bytes beyond ASCII. Returns `None` if it is not valid even with placeholders.
     pub fn new(text: Bytes) -> Option<Self> {
         let mut masked = text.to_vec();
         mask(&mut masked);
@@ -51,44 +51,44 @@ impl RawTarget {
         is_whole.then_some(Self { text, query, stand_in })
     }
 
-    /// The path.
+    /// Returns the path.
     pub fn path(&self) -> &[u8] {
         &self.text[..self.query.unwrap_or(self.text.len())]
     }
 
-    /// The query, without its question mark.
+    /// Returns the query without its question mark; `None` if there is none.
     pub fn query(&self) -> Option<&[u8]> {
         self.query.map(|at| &self.text[at + 1..])
     }
 
-    /// What the libraries get for it.
+    /// Returns the copy with placeholders, for the libraries.
     pub fn stand_in(&self) -> Uri {
         self.stand_in.clone().into()
     }
 }
 
-/// One request line that is to be restored in what is written to the app.
+/// The restoration of one request line in the bytes written to the app.
 #[derive(Debug)]
 pub(super) struct Rewrite {
     /// The line up to its version, as the library writes it.
     from: Vec<u8>,
-    /// As it is to be, of the same length.
+    /// The original line, of the same length.
     to: Vec<u8>,
-    /// Bytes of it that are written.
+    /// The number of its bytes written so far.
     done: usize,
 }
 
 impl Rewrite {
-    /// That of a request with the stand-in of `target`.
+    /// Creates the rewrite for a request that was sent with `target`.
     pub(super) fn new(method: &Method, target: &RawTarget) -> Self {
         let line = |target: &[u8]| [method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"].concat();
         Self { from: line(target.stand_in.as_str().as_bytes()), to: line(&target.text), done: 0 }
     }
 
-    /// Returns `pieces`, the next bytes that the library writes, with the line restored, and how many bytes stand before
-    /// it. `None` where the line is not among them.
+    /// Returns `pieces`, the next bytes that the library writes, with the line restored, and the number of bytes before
+    /// it; `None` if the line is not among them.
     ///
-    /// The library writes a head in one piece, at the front of what it writes: it has written all of the request before.
+    /// The library writes a head in one piece, at the start of a write, after all bytes of the request before.
     pub(super) fn apply<'a>(&'a self, pieces: &'a [IoSlice<'a>]) -> Option<(Vec<IoSlice<'a>>, usize)> {
         let at = pieces.iter().position(|piece| !piece.is_empty())?;
         let (first, rest) = (&pieces[at][..], &pieces[at + 1..]);
@@ -99,7 +99,8 @@ impl Rewrite {
         Some((restored.chain(rest.iter().copied()).collect(), before))
     }
 
-    /// `written` bytes are written, of which `before` stand before the line. Returns whether the line is through.
+    /// Records that `written` bytes were written, of which `before` precede the line. Returns whether the line is
+    /// complete.
     pub(super) fn advance(&mut self, written: usize, before: usize) -> bool {
         self.done += written.saturating_sub(before);
         self.done >= self.to.len()

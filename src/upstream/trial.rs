@@ -1,4 +1,4 @@
-//! One attempt to use an app, with the cause and the remedy where it fails: `pulsegate check --connect`.
+//! One attempt to use an app, with cause and remedy of a failure: `pulsegate check --connect`.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,27 +14,31 @@ use crate::suspension;
 use crate::telemetry::Chain;
 use crate::tls::client::HandshakeError;
 
-/// Why an app cannot be used.
+/// The cause and the remedy of a failed attempt to use an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
-    /// The fault, with all its causes.
+    /// The fault and all its causes, as text.
     pub error: String,
-    /// The remedy.
+    /// The remedy, as text.
     pub help: String,
-    /// The pin of the key that the app has shown, where that is not trusted.
+    /// The pin of the app's public key, if that key is not trusted.
     pub pin: Option<Pin>,
 }
 
 impl Unusable {
-    /// The cause and the remedy of `error`; `pin` is that of the key that was shown.
+    /// Returns cause and remedy of `error`; `pin` is the one of the key that the app presented.
     pub(super) fn of(error: &DialError, pin: Option<Pin>) -> Self {
         Self { error: Chain(&error).to_string(), help: remedy(error, pin), pin }
     }
 }
 
 impl App {
-    /// Connects, performs the TLS handshake where there is one, and sends the request of the health check. Returns the
-    /// request that was answered; `connect` where `upstream.probe` is off.
+    /// Connects, performs the TLS handshake where configured, and sends the request of the health check. Returns the
+    /// request that was answered; `connect` if `upstream.probe` is off.
+    ///
+    /// # Errors
+    ///
+    /// The first step that failed, with its remedy.
     pub async fn try_once(&self) -> Result<String, Unusable> {
         let dialer = Arc::new(self.dialer());
         let stream = match dialer.dial(None).await {
@@ -77,7 +81,7 @@ impl App {
     }
 }
 
-/// The remedy for `error`; `pin` is that of the key that was shown.
+/// Returns the remedy for `error`; `pin` is the one of the key that the app presented.
 fn remedy(error: &DialError, pin: Option<Pin>) -> String {
     match error {
         DialError::Resolve { .. } => {

@@ -1,4 +1,4 @@
-//! `pulsegate check --connect`: every app is tried once.
+//! `pulsegate check --connect`: tries every app once.
 
 use std::io;
 use std::time::Instant;
@@ -10,34 +10,38 @@ use crate::config::Settings;
 use crate::suspension::watched;
 use crate::upstream::{App, Unusable};
 
-/// How the attempt to use one app ended.
+/// The outcome of an attempt to use one app.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// The URL of the app.
+    /// The app's URL.
     pub app: String,
-    /// The request that it has answered.
+    /// The request that was answered, or the error.
     pub outcome: Result<String, Unusable>,
 }
 
-/// Tries every app of `settings`, all at the same time; errors are those of the runtime.
+/// Tries every app of `settings`, all at the same time.
+///
+/// # Errors
+///
+/// The errors of the runtime.
 pub fn try_apps(settings: &Settings) -> io::Result<Vec<Trial>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let trials = settings.upstreams().into_iter().map(async |upstream| {
         let outcome = match App::open(upstream, Instant::now()) {
             Ok(app) => app.try_once().await,
-            // The files were read a moment ago, and are read again here.
+            // The files were read before, and are read again here.
             Err(error) => Err(Unusable { error: error.to_string(), help: "run the check again".into(), pin: None }),
         };
         Trial { app: upstream.to_string(), outcome }
     });
     let trials = runtime.block_on(watched(join_all(trials)));
-    // A name that is still being resolved is not waited for.
+    // A name resolution still in progress is not awaited.
     runtime.shutdown_background();
     Ok(trials)
 }
 
 impl Trial {
-    /// For people, where the app can be used.
+    /// Returns the line of an app that can be used, as text.
     pub(super) fn line(&self) -> Option<String> {
         let answered = self.outcome.as_ref().ok()?;
         Some(match answered.as_str() {
@@ -46,20 +50,20 @@ impl Trial {
         })
     }
 
-    /// For people, where it cannot.
+    /// Returns the error of an app that cannot be used, as text.
     pub(super) fn error(&self) -> Option<String> {
         let Unusable { error, help, .. } = self.outcome.as_ref().err()?;
         Some(format!("{}: {error}\n       {help}", self.app))
     }
 
-    /// For machines: an error as the configuration's are.
+    /// Returns the error as JSON, in the format of the configuration's errors.
     pub(super) fn finding(&self) -> Option<Value> {
         let Unusable { error, help, pin } = self.outcome.as_ref().err()?;
         let pin = pin.map(|pin| pin.to_string());
         Some(json!({ "upstream": self.app, "message": format!("{}: {error}", self.app), "help": help, "pin": pin }))
     }
 
-    /// For machines.
+    /// Returns the outcome as JSON.
     pub(super) fn fact(&self) -> Value {
         json!({ "upstream": self.app, "answered": self.outcome.as_ref().ok() })
     }

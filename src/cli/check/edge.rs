@@ -1,4 +1,5 @@
-//! The client's side and the app's in sentences and facts: ports, certificates, limits, origins.
+//! The description of the listener's and the app's settings, as sentences and as facts: ports, certificates, limits,
+//! origins.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::config::{
 };
 use crate::descriptors::{self, Budget};
 
-/// What is said of every key that is not as it is by default: the first line of each, and those below it.
+/// Describes every setting that differs from its default: a subject and its lines.
 pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
     let said = [
@@ -24,7 +25,7 @@ pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)>
     said.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
 
-/// Whose pages may open the sessions of a route.
+/// Describes the origins whose pages may open the sessions of a route.
 pub(super) fn pages(policy: &OriginPolicy) -> String {
     match policy {
         OriginPolicy::Any => "pages of any origin".to_owned(),
@@ -33,7 +34,7 @@ pub(super) fn pages(policy: &OriginPolicy) -> String {
     }
 }
 
-/// What a route limits, each with a comma before it.
+/// Describes the limits of a route, each with a comma before it.
 pub(super) fn session_bounds(limits: &SessionLimits) -> String {
     let SessionLimits { frame, message, messages_per_second } = *limits;
     let bytes = |name, limit: Option<u64>| limit.map(|bytes| format!(", {name} up to {bytes} bytes"));
@@ -41,7 +42,7 @@ pub(super) fn session_bounds(limits: &SessionLimits) -> String {
     [bytes("frames", frame), bytes("messages", message), rate].into_iter().flatten().collect()
 }
 
-/// Everything but the routes, for machines.
+/// Returns the facts of all settings except the routes, as JSON.
 pub(super) fn facts(settings: &Settings) -> Value {
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
     let texts = |networks: &[crate::config::Cidr]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -97,7 +98,7 @@ pub(super) fn facts(settings: &Settings) -> Value {
     })
 }
 
-/// What is particular to a route beside its heartbeat, for machines.
+/// Returns the facts of a route except its heartbeat, as JSON.
 pub(super) fn route_facts(route: &Route) -> [(&'static str, Value); 7] {
     let origins = match &*route.origins {
         OriginPolicy::Any => Value::Null,
@@ -114,7 +115,7 @@ pub(super) fn route_facts(route: &Route) -> [(&'static str, Value); 7] {
     ]
 }
 
-/// How an app is reached, and how it is probed.
+/// Describes the address and the probes of an app.
 pub(super) fn app(upstream: &Upstream) -> Vec<String> {
     let probed = match upstream.heartbeat.interval {
         Some(interval) => format!(
@@ -188,7 +189,7 @@ fn certificates(tls: &Tls) -> Vec<String> {
     lines
 }
 
-/// The warning that the limit of open files has no room for the connections that are allowed.
+/// Returns the warning that the limit of open files is too low for the allowed connections.
 pub(super) fn open_files(settings: &Settings) -> Option<String> {
     let ConnectionLimit::AtMost(most) = settings.limits.connections else { return None };
     let budget = Budget::of(descriptors::highest_limit(), settings)?;
@@ -207,7 +208,7 @@ fn believed(forwarded: &Forwarded) -> Vec<String> {
     believed.into_iter().collect()
 }
 
-/// `budget` is that of the machine on which the configuration is checked.
+/// Describes the limits; `budget` is the one of the machine that runs the check.
 fn bounds(limits: &EdgeLimits, budget: Option<Budget>) -> Vec<String> {
     let connections = match (limits.connections, budget) {
         (ConnectionLimit::Auto, Some(budget)) => {

@@ -1,4 +1,4 @@
-//! What a route's heartbeat does, in sentences and in seconds.
+//! The description of a route's heartbeat, as sentences and as facts.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::heartbeat::{
 };
 use crate::ws::Coding;
 
-/// How long a client that has gone silent is held while its connection is idle.
+/// The longest time that the session of a vanished client is kept on an idle connection.
 #[derive(Clone, Debug, PartialEq)]
 enum Bound {
-    /// For ever.
+    /// Forever.
     None,
     /// This long at most.
     Within(Duration),
-    /// As long as app and client agree on, in words.
+    /// As long as app and client agree on, as text.
     Agreed(String),
 }
 
-/// `heartbeat` in sentences: the first says what holds for the route, each other one what it is for one kind of session.
+/// Describes `heartbeat` in sentences: the first applies to the route, each other one to one kind of session.
 pub(super) fn sentences(heartbeat: &Heartbeat) -> Vec<String> {
     let auto = match heartbeat {
         Heartbeat::Fixed(policy) => return vec![sentence(policy)],
@@ -34,8 +34,8 @@ pub(super) fn sentences(heartbeat: &Heartbeat) -> Vec<String> {
     [lead].into_iter().chain(kinds).collect()
 }
 
-/// `heartbeat` for machines: `heartbeat`, `profile`, `detection_s` and `compression`, of the route and, where they
-/// differ by what the upgrade shows, of each kind of session in `sessions`.
+/// Returns the facts of `heartbeat`: `heartbeat`, `profile`, `detection_s` and `compression`, for the route and, if the
+/// upgrade decides them, for each kind of session in `sessions`.
 pub(super) fn facts(heartbeat: &Heartbeat) -> Map<String, Value> {
     let auto = match heartbeat {
         Heartbeat::Fixed(policy) => return facts_of(policy),
@@ -46,14 +46,14 @@ pub(super) fn facts(heartbeat: &Heartbeat) -> Map<String, Value> {
         facts.insert("shown_by".to_owned(), json!(shown));
         facts
     });
-    // Neither is known before the upgrade.
+    // Both are unknown before the upgrade.
     let (bound, compression) = (Value::Null, Value::Null);
     let mut facts = members("auto", Some("auto"), bound, compression);
     facts.insert("sessions".to_owned(), kinds.collect());
     facts
 }
 
-/// What shows each kind of session, and its policy; the last kind shows nothing.
+/// Returns the sign by which the upgrade shows each kind of session, and its policy; the last kind has no sign.
 fn kinds<'a>(heartbeat: &'a Heartbeat, auto: &'a Auto) -> Vec<(Option<&'static str>, &'a Policy)> {
     let shown = RECOGNISABLE.into_iter().map(|(builtin, sign)| (Some(sign), &**auto.policy(builtin)));
     shown.chain([(None, &**heartbeat.policy())]).collect()
@@ -81,7 +81,7 @@ fn sentence(policy: &Policy) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// What becomes of messages that must be read and cannot be.
+/// Describes the treatment of messages that need to be read but cannot be.
 fn unreadable(policy: &Policy) -> Option<&'static str> {
     let takeover = Coding::Deflate { client_takeover: true, server_takeover: true };
     let plainest = Signs { subprotocols: &[], path: "/", query: "" };
@@ -94,7 +94,7 @@ fn unreadable(policy: &Policy) -> Option<&'static str> {
     reads.then_some("a compressed message whose content cannot be read counts as a heartbeat")
 }
 
-/// What the proxy does.
+/// Describes the proxy's action.
 fn does(policy: &Policy) -> String {
     let quiet = format!("after {} of quiet", format_duration(policy.interval));
     let name = policy.mode.profile().map_or("", |profile| profile.name);
@@ -112,7 +112,7 @@ fn does(policy: &Policy) -> String {
     if starts_late(policy) { format!("{does} once `start_after` has passed and pinged until then") } else { does }
 }
 
-/// When a dead client is gone.
+/// Describes the time after which the session of a dead client ends.
 fn held(policy: &Policy) -> Option<String> {
     let within = match bound(policy) {
         Bound::None => return None,
@@ -128,7 +128,8 @@ fn held(policy: &Policy) -> Option<String> {
     Some(format!("a dead client is gone within {within}{from}{longer}"))
 }
 
-/// The longest that a dead client is held where app and client agree on nothing else; `None` without such a bound.
+/// Returns the longest time that a dead client's session is kept, unless app and client agree on another; `None`
+/// without such a bound.
 pub(super) fn longest(heartbeat: &Heartbeat) -> Option<Duration> {
     match bound(heartbeat.policy()) {
         Bound::Within(bound) => Some(bound),
@@ -158,16 +159,16 @@ fn bound(policy: &Policy) -> Bound {
         (Proof::SpeaksWhenQuiet(window), Some(_), None) => {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }
-        // Nothing is asked of a client that the app does not speak to.
+        // A client to which the app sends nothing needs to send nothing.
         (Proof::SpeaksWhenSpokenTo(window), ..) => Bound::Agreed(format!("{} of the app's next word", seconds(window))),
         (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window), ..) => {
-            // A session that begins with pings may die then.
+            // A session that begins with pings may end during that phase.
             Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })
         }
     }
 }
 
-/// The bound where the app asks, as often as it likes.
+/// Describes the bound if the app sends the probes, at an interval of its own.
 fn asked_by_app(policy: &Policy) -> String {
     let engine_io = policy.mode.profile().is_some_and(|profile| profile.name == Builtin::EngineIo.name());
     let usual = if engine_io { " (25 s by Socket.IO's default)" } else { "" };
@@ -178,17 +179,17 @@ fn asked_by_app(policy: &Policy) -> String {
     format!("the app's own interval{usual} + {missed}{}", seconds(policy.timeout))
 }
 
-/// Whether a message has to pass before its profile comes into force.
+/// Returns whether the profile applies only after a certain message.
 fn starts_late(policy: &Policy) -> bool {
     policy.mode.profile().is_some_and(|profile| profile.start_after.is_some())
 }
 
-/// Whether nothing else is ever asked of its clients.
+/// Returns whether pings are the only probes, in every phase.
 fn is_pinged(policy: &Policy, profile: &Profile) -> bool {
     policy.proof() == Some(Proof::Pongs) && profile.handshake.is_none()
 }
 
-/// Whether its clients are pinged until app and client have agreed on something else.
+/// Returns whether clients are pinged until app and client have agreed on a heartbeat.
 fn agrees_late(profile: &Profile) -> bool {
     profile.proof == Proof::Pongs
 }

@@ -1,4 +1,5 @@
-//! What concerns those who run the program, in sentences and facts: its ports for them, and how long its end takes.
+//! The description of the settings for operators, as sentences and as facts: admin listeners, and the duration of a
+//! shutdown.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::{Admin, AdminSocket, Drain, Settings, Token};
 use crate::drain::DRAIN_MARGIN;
 
-/// The first line of each, and those below it.
+/// Describes the settings for operators: a subject and its lines.
 pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
     let Settings { drain, admin, otel, .. } = settings;
     let health = admin.health.map(|address| format!("{address} for probes and metrics, in plain HTTP"));
@@ -22,7 +23,7 @@ pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)>
     said.into_iter().filter(|(_, lines): &(_, Vec<String>)| !lines.is_empty()).collect()
 }
 
-/// What is valid and may be meant, but should be known.
+/// Returns the notes about settings that are valid and possibly intended, but have consequences.
 pub(super) fn notes(admin: &Admin) -> Vec<String> {
     match (&admin.socket, &admin.token) {
         (Some(AdminSocket::Tcp(address)), None) => vec![format!(
@@ -33,7 +34,7 @@ pub(super) fn notes(admin: &Admin) -> Vec<String> {
     }
 }
 
-/// The same for machines: each section under its name.
+/// Returns the facts of these settings as JSON: each section under its name.
 pub(super) fn facts(settings: &Settings) -> [(&'static str, Value); 4] {
     let Settings { drain, admin, log, otel, .. } = settings;
     let grace = settings.close_grace();
@@ -76,11 +77,11 @@ fn door(socket: &AdminSocket, admin: &Admin) -> String {
     format!("{socket}{speaks}{}", asks.unwrap_or_default())
 }
 
-/// How long an end in order takes, and what whoever kills must wait.
+/// Describes the duration of an orderly shutdown, and the grace period that a supervisor needs.
 fn end(drain: &Drain, close_grace: Duration) -> Vec<String> {
     let total = longest(drain, close_grace);
     let [delay, window, grace, margin] = [drain.delay, drain.window, close_grace, DRAIN_MARGIN].map(format_duration);
-    // In whole seconds, as Kubernetes and systemd count them, and one for the process itself.
+    // In whole seconds, as Kubernetes and systemd count them, plus one for the process itself.
     let patience = total.as_secs() + u64::from(total.subsec_nanos() > 0) + 1;
     let age = drain.max_connection_age.map(|age| format!("closes WebSockets at the age of {}", format_duration(age)));
     let mut lines = vec![

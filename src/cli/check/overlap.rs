@@ -1,18 +1,18 @@
-//! Routes in each other's way: which of two is taken, and for what.
+//! Overlaps of routes: the route that takes precedence, and the requests that both match.
 
 use std::sync::Arc;
 
 use crate::config::Route;
 
-/// A sentence for each two of `routes`, which stand in the order in which they are tried, that some request fits both
-/// of. What is left for the path `/` goes without saying.
+/// Returns a sentence for each two of `routes` that match the same request; the routes are in the order in which they
+/// are tried. The overlap with the path `/` is not mentioned.
 pub(super) fn sentences(routes: &[Arc<Route>]) -> Vec<String> {
     let pairs =
         routes.iter().enumerate().flat_map(|(at, first)| routes[at + 1..].iter().map(move |then| (first, then)));
     pairs.filter_map(|(first, then)| sentence(first, then)).collect()
 }
 
-/// The route as one would type it: `app.example/chat/`.
+/// Returns the route in the form in which it is typed: `app.example/chat/`.
 pub(super) fn label(route: &Route) -> String {
     match &route.host {
         Some(host) => format!("{host}{}", route.path),
@@ -29,7 +29,7 @@ fn sentence(first: &Route, then: &Route) -> Option<String> {
         let nested = first.path.starts_with(&*then.path);
         return nested.then(|| format!("{one} counts before {other}: the longer prefix"));
     }
-    // The one that is tried first has the narrower hosts.
+    // The route that is tried first has the narrower hosts.
     let host = first.host.as_ref()?;
     let why = match &then.host {
         None => "a route for a host counts before one for any",
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::config::{Environment, Overrides, from_str};
 
-    /// What is said of these routes, each `host/path`.
+    /// Returns the sentences about these routes, each given as `host/path`.
     fn said(routes: &[&str]) -> String {
         let tables = routes.iter().map(|route| {
             let (host, path) = route.split_at(route.find('/').expect("a path"));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_routes_it_is_told_which_is_taken_for_what() {
+    fn two_overlapping_routes_are_described_with_their_precedence() {
         assert_snapshot!(said(&["admin.example/", "/api/"]), @"admin.example/ hides /api/ on admin.example: a route for a host counts before one for any");
         assert_snapshot!(said(&["/api/", "/api/chat/", "/other/"]), @"/api/chat/ counts before /api/: the longer prefix");
         assert_snapshot!(said(&["*.app.example/api/", "a.app.example/api/", "b.example/api/", "/api/v1/", "/api/"]), @"

@@ -11,7 +11,7 @@ use super::*;
 use crate::config::TlsRole;
 use crate::drain::DRAIN_MARGIN;
 
-/// A configuration file that is gone when the test is.
+/// A configuration file, removed on drop.
 struct File(PathBuf);
 
 impl File {
@@ -21,7 +21,7 @@ impl File {
         Self(path)
     }
 
-    /// The verdict, and what was written with the file's path left out.
+    /// Returns the verdict, and the output with the file's path replaced.
     fn check(&self, format: Format, certificates: Result<(), &str>) -> (Verdict, String) {
         let mut out = Vec::new();
         let fault = |role, file: &Path| {
@@ -37,7 +37,7 @@ impl File {
         let checked = check(subject, format, certificates, app, None, &mut out);
         let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
-        // The limit of open files is this machine's.
+        // The limit of open files depends on the machine.
         let out: String = out.split_inclusive('\n').filter(|line| !line.contains("open files")).collect();
         (verdict, out.replace(&self.0.display().to_string(), "FILE"))
     }
@@ -67,7 +67,7 @@ heartbeat.mode = "off"
 "#;
 
 #[test]
-fn a_valid_configuration_is_told_in_a_few_lines() {
+fn a_valid_configuration_is_described_in_a_few_lines() {
     let (verdict, out) = File::new("valid", VALID).check(Format::Human, Ok(()));
     assert_eq!(verdict, Verdict::Valid);
     assert_snapshot!(out, @r#"
@@ -99,7 +99,7 @@ fn a_valid_configuration_is_an_object_for_machines() {
     assert_eq!(bounds, [(json!("/live/"), json!(4.5)), (json!("/raw/"), json!(null)), (json!("/"), json!(45.0))]);
 }
 
-/// Every key of the edge.
+/// A file with every key of the listener.
 const FULL: &str = r#"
 [listen]
 workers = 1
@@ -154,7 +154,7 @@ origins = { allow = [] }
 "#;
 
 #[test]
-fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
+fn a_listener_is_described_with_hosts_apps_origins_and_limits() {
     let (_, out) = File::new("full", FULL).check(Format::Human, Ok(()));
     assert_snapshot!(out, @"
     FILE is valid.
@@ -197,7 +197,7 @@ fn an_edge_is_told_with_hosts_apps_origins_and_limits() {
     ");
 }
 
-/// Without TLS, and with a key that is pinned.
+/// A file without TLS, and with a pinned key.
 const PLAIN: &str = r#"
 [listen]
 workers = 1
@@ -212,7 +212,7 @@ trusted_proxies = ["10.0.0.0/8"]
 "#;
 
 #[test]
-fn an_edge_without_tls_is_told_with_the_proxies_that_it_serves() {
+fn a_listener_without_tls_is_described_with_the_proxies_that_it_trusts() {
     let file = File::new("plain", PLAIN);
     let (verdict, out) = file.check(Format::Human, Ok(()));
     assert_eq!(verdict, Verdict::Valid, "{out}");
@@ -378,7 +378,7 @@ fn take_limits(object: &mut Value) -> Value {
     object["serves"].as_object_mut().expect("an object").remove("limits").expect("limits")
 }
 
-/// What is said of the edge, without heartbeats and operation.
+/// Returns the facts without heartbeats, limit of open files and operation.
 fn edge_alone(mut object: Value) -> Value {
     for route in object["serves"]["routes"].as_array_mut().expect("routes") {
         let facts = route.as_object_mut().expect("an object");
@@ -405,7 +405,7 @@ fn operation_is_an_object_for_machines() {
 }
 
 #[test]
-fn a_door_is_told_with_its_lock() {
+fn an_admin_listener_is_described_with_its_token() {
     let mut token = tempfile::NamedTempFile::new().expect("make a temporary file");
     token.write_all(b"0123456789abcdef").expect("write it");
     let path = token.path().display().to_string();

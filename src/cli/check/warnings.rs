@@ -1,4 +1,4 @@
-//! Warnings of settings that are valid, and hardly meant or about to fail.
+//! Warnings about settings that are valid, but hardly intended or about to fail.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use crate::config::{Route, Settings, UnreadVariable};
 use crate::heartbeat::{Policy, Proof};
 use crate::tls::{Certificate, Validity};
 
-/// Below this a live client and a dead one look alike: round trips over mobile networks, pauses of browsers.
+/// The window below which live and dead clients are indistinguishable: round trips over mobile networks and pauses of
+/// browsers exceed it.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
-/// Beyond this a dead client is held for longer than any network keeps an idle connection.
+/// The bound above which a dead client's session is kept longer than any network keeps an idle connection.
 const LONGEST_BOUND: Duration = Duration::from_secs(60 * 60);
 
-/// All warnings about `settings`, and about `variables` that are not read.
+/// Returns all warnings about `settings`, and about `variables` that are not read.
 pub(super) fn warnings(settings: &Settings, variables: &[UnreadVariable]) -> Vec<String> {
     let mut all: Vec<String> = [open_to_pages(settings), edge::open_files(settings)].into_iter().flatten().collect();
     all.extend(certificates(settings, SystemTime::now()));
@@ -35,7 +36,7 @@ fn open_to_pages(settings: &Settings) -> Option<String> {
     ))
 }
 
-/// ` on` and the labels of `some` routes; nothing for `all` of them, `None` for none.
+/// Returns ` on` and the labels of `some` routes; an empty string for `all` of them, `None` for none.
 fn on(some: &[&Arc<Route>], all: &[Arc<Route>]) -> Option<String> {
     match some.len() {
         0 => None,
@@ -47,7 +48,7 @@ fn on(some: &[&Arc<Route>], all: &[Arc<Route>]) -> Option<String> {
     }
 }
 
-/// Certificates that have expired, or will soon.
+/// Returns the warnings about certificates that have expired, or will soon.
 fn certificates(settings: &Settings, now: SystemTime) -> Vec<String> {
     let mut files: Vec<(String, &Path)> = Vec::new();
     if let Some(tls) = settings.tls.terminate() {
@@ -59,7 +60,7 @@ fn certificates(settings: &Settings, now: SystemTime) -> Vec<String> {
         let identity = app.tls.as_ref().and_then(|tls| tls.identity.as_ref());
         files.extend(identity.map(|(file, _)| ("upstream.tls.certificate".to_owned(), file.as_path())));
     }
-    // A file that cannot be read is an error, and told as such.
+    // A file that cannot be read is reported as an error elsewhere.
     let warned = files.into_iter().filter_map(|(key, file)| about(&key, file, &Certificate::read(file)?, now));
     warned.collect()
 }
@@ -84,7 +85,7 @@ fn about(key: &str, file: &Path, certificate: &Certificate, now: SystemTime) -> 
     Some(format!("the certificate in {} ({key}) {state}", file.display()))
 }
 
-/// A time within which a client must do something, by its key.
+/// The key of a time limit on the client, and its value in a policy.
 type Window = (&'static str, fn(&Policy) -> Option<Duration>);
 
 const WINDOWS: [Window; 4] = [
@@ -97,7 +98,7 @@ const WINDOWS: [Window; 4] = [
     ("frame_max_time", |policy| Some(policy.frame_max_time)),
 ];
 
-/// Heartbeats that find live clients dead, or dead ones hours later.
+/// Returns the warnings about heartbeats that end live clients, or keep dead ones for hours.
 fn windows(routes: &[Arc<Route>]) -> Vec<String> {
     let mut all = Vec::new();
     for (key, window) in WINDOWS {
@@ -123,7 +124,7 @@ fn windows(routes: &[Arc<Route>]) -> Vec<String> {
     all
 }
 
-/// A path with the wildcards or parameters of another program's routes.
+/// Returns the warning about a path with wildcards or parameters in the syntax of other programs.
 fn pattern(route: &Route) -> Option<String> {
     let path = &*route.path;
     let is_parameter = |part: &str| part.starts_with(':') && part.len() > 1;

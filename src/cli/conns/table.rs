@@ -1,119 +1,114 @@
-//! Sessions as a table: each column knows how it is filled and when it gives way on a narrow terminal.
+//! Sessions as a table: each column defines its cells, and its priority on a narrow terminal.
 
 use crate::cli::remote::Conn;
 use crate::cli::text::{cut, cut_middle, printable};
 use crate::cli::units::{self, UNKNOWN};
 
-/// Between two columns.
+/// The blanks between two columns.
 const GAP: usize = 2;
 
 /// A column.
 struct Column {
     title: &'static str,
-    /// Whether figures stand below each other.
+    /// Set for figures, which are aligned on the right.
     right: bool,
-    /// The column with the highest figure gives way first; those with 0 stay.
-    gives_way: u8,
-    /// The narrowest that it can be, and what is left out of a cell then.
+    /// The priority of removal: the column with the highest number is removed first; those with 0 stay.
+    removal: u8,
+    /// The narrowest width, and the part of a cell that is cut at that width.
     narrow: Narrow,
-    /// What every cell says where the column is of no use; such a column gives way before all others.
-    dull: &'static [&'static str],
+    /// The values without information: a column in which all cells have the same one of them is removed before all
+    /// others.
+    trivial: &'static [&'static str],
     cell: fn(&Conn, Look) -> String,
 }
 
-/// How a column becomes narrower.
+/// The way in which a column becomes narrower.
 #[derive(Clone, Copy)]
 enum Narrow {
-    /// Not at all.
+    /// It does not.
     Never,
-    /// To this width, without the end of each cell.
+    /// To this width, by cutting the end of each cell.
     End(usize),
-    /// To this width, without the middle of each cell.
+    /// To this width, by cutting the middle of each cell.
     Middle(usize),
 }
 
-/// The circumstances of a table.
+/// The context of a table.
 #[derive(Clone, Copy)]
 struct Look {
     /// The proxy's time, in seconds since 1970.
     now: f64,
-    /// Whether it is for a terminal.
+    /// Set if the table is for a terminal.
     terminal: bool,
 }
 
 const PLAIN: Column =
-    Column { title: "", right: false, gives_way: 0, narrow: Narrow::Never, dull: &[], cell: |_, _| String::new() };
+    Column { title: "", right: false, removal: 0, narrow: Narrow::Never, trivial: &[], cell: |_, _| String::new() };
 
 const COLUMNS: [Column; 17] = [
     Column { title: "ID", cell: |conn, _| conn.id.clone(), ..PLAIN },
-    Column { title: "STATE", gives_way: 9, dull: &["open", "closed"], cell: |conn, _| conn.state.clone(), ..PLAIN },
+    Column { title: "STATE", removal: 9, trivial: &["open", "closed"], cell: |conn, _| conn.state.clone(), ..PLAIN },
     Column {
         title: "ROUTE",
-        gives_way: 7,
+        removal: 7,
         narrow: Narrow::End(6),
-        dull: &["/"],
+        trivial: &["/"],
         cell: |conn, _| conn.route.clone(),
         ..PLAIN
     },
-    Column { title: "PATH", gives_way: 6, narrow: Narrow::End(8), cell: |conn, _| conn.path.clone(), ..PLAIN },
-    // The address stays whole where it can, the port always: clients behind one address differ by it.
+    Column { title: "PATH", removal: 6, narrow: Narrow::End(8), cell: |conn, _| conn.path.clone(), ..PLAIN },
+    // The address stays whole if possible, and the port always: clients behind one address differ by it.
     Column { title: "CLIENT", narrow: Narrow::Middle(21), cell: |conn, _| conn.client.clone(), ..PLAIN },
-    Column { title: "PROTO", gives_way: 11, dull: &["h1", "h2"], cell: |conn, _| conn.protocol.clone(), ..PLAIN },
-    Column { title: "AGE", right: true, gives_way: 5, cell: |conn, _| known(conn.duration_s, units::span), ..PLAIN },
+    Column { title: "PROTO", removal: 11, trivial: &["h1", "h2"], cell: |conn, _| conn.protocol.clone(), ..PLAIN },
+    Column { title: "AGE", right: true, removal: 5, cell: |conn, _| known(conn.duration_s, units::span), ..PLAIN },
     Column {
         title: "IDLE",
         right: true,
-        gives_way: 2,
-        dull: &[UNKNOWN],
+        removal: 2,
+        trivial: &[UNKNOWN],
         cell: |conn, _| known(conn.idle_s, units::span),
         ..PLAIN
     },
     Column {
         title: "RTT",
         right: true,
-        gives_way: 3,
+        removal: 3,
         cell: |conn, _| known(conn.heartbeat.rtt_s, units::round_trip),
         ..PLAIN
     },
-    Column { title: "MISS", right: true, gives_way: 4, cell: |conn, _| misses(conn), ..PLAIN },
+    Column { title: "MISS", right: true, removal: 4, cell: |conn, _| misses(conn), ..PLAIN },
     Column {
         title: "MSGS-IN",
         right: true,
-        gives_way: 13,
+        removal: 13,
         cell: |conn, _| known(conn.incoming.messages, units::count),
         ..PLAIN
     },
-    Column {
-        title: "IN",
-        right: true,
-        gives_way: 10,
-        cell: |conn, _| known(conn.incoming.bytes, units::bytes),
-        ..PLAIN
-    },
+    Column { title: "IN", right: true, removal: 10, cell: |conn, _| known(conn.incoming.bytes, units::bytes), ..PLAIN },
     Column {
         title: "MSGS-OUT",
         right: true,
-        gives_way: 14,
+        removal: 14,
         cell: |conn, _| known(conn.outgoing.messages, units::count),
         ..PLAIN
     },
     Column {
         title: "OUT",
         right: true,
-        gives_way: 12,
+        removal: 12,
         cell: |conn, _| known(conn.outgoing.bytes, units::bytes),
         ..PLAIN
     },
-    Column { title: "HELD", right: true, gives_way: 8, dull: &["0B", UNKNOWN], cell: |conn, _| held(conn), ..PLAIN },
-    Column { title: "CLOSED-AT", gives_way: 1, dull: &[UNKNOWN], cell: closed_at, ..PLAIN },
-    Column { title: "CLOSED", narrow: Narrow::End(25), dull: &[UNKNOWN], cell: |conn, _| close(conn), ..PLAIN },
+    Column { title: "HELD", right: true, removal: 8, trivial: &["0B", UNKNOWN], cell: |conn, _| held(conn), ..PLAIN },
+    Column { title: "CLOSED-AT", removal: 1, trivial: &[UNKNOWN], cell: closed_at, ..PLAIN },
+    Column { title: "CLOSED", narrow: Narrow::End(25), trivial: &[UNKNOWN], cell: |conn, _| close(conn), ..PLAIN },
 ];
 
-/// The columns that are about ends; a table without any has none of them.
+/// The number of columns about closed sessions, omitted from tables without such sessions.
 const OF_ENDS: usize = 2;
 
-/// `conns` as lines, a heading first; `now` is the proxy's time in seconds since 1970. They are no longer than `width`, if
-/// that is any; without it every column is there and nothing is cut.
+/// Formats `conns` as lines, with a heading; `now` is the proxy's time in seconds since 1970. The lines fit `width`;
+/// with `None`, all columns are present and nothing is cut.
 pub(in crate::cli) fn lines(conns: &[Conn], width: Option<usize>, now: f64) -> Vec<String> {
     let look = Look { now, terminal: width.is_some() };
     let ended = conns.iter().any(|conn| conn.close.is_some());
@@ -130,13 +125,13 @@ pub(in crate::cli) fn lines(conns: &[Conn], width: Option<usize>, now: f64) -> V
             line.push_str(&text);
             line.extend(std::iter::repeat_n(' ', behind));
         }
-        // Even the last column that stays may not fit where there is room for next to nothing.
+        // On a very narrow terminal even the last column may not fit.
         cut(line.trim_end(), width.unwrap_or(usize::MAX))
     };
     (0..=conns.len()).map(row).collect()
 }
 
-/// A column, its title and cells, and how wide it shall be.
+/// A column with its title, its cells and its width.
 struct Filled<'c> {
     column: &'c Column,
     cells: Vec<String>,
@@ -147,7 +142,7 @@ impl<'c> Filled<'c> {
     fn new(column: &'c Column, conns: &[Conn], look: Look) -> Self {
         let cell = |conn| {
             let text = printable(&(column.cell)(conn, look));
-            // No cell is empty, so that whatever splits lines at blanks finds each in its place.
+            // No cell is empty, so that programs that split lines at blanks find each cell at its position.
             if text.is_empty() { UNKNOWN.to_owned() } else { text }
         };
         let cells: Vec<String> = std::iter::once(column.title.to_owned()).chain(conns.iter().map(cell)).collect();
@@ -162,7 +157,7 @@ impl<'c> Filled<'c> {
         }
     }
 
-    /// Returns `cell` as it fits.
+    /// Returns `cell`, cut to the column's width.
     fn cut(&self, cell: &str) -> String {
         match self.column.narrow {
             Narrow::Middle(_) => cut_middle(cell, self.width),
@@ -170,26 +165,26 @@ impl<'c> Filled<'c> {
         }
     }
 
-    /// Whether every row says the same, and that says nothing.
-    fn is_dull(&self) -> bool {
+    /// Returns whether every cell has the same value without information.
+    fn is_trivial(&self) -> bool {
         let mut cells = self.cells.iter().skip(1);
-        cells.next().is_some_and(|first| self.column.dull.contains(&&**first) && cells.all(|cell| cell == first))
+        cells.next().is_some_and(|first| self.column.trivial.contains(&&**first) && cells.all(|cell| cell == first))
     }
 
-    /// How soon it gives way: the highest first, `None` never.
-    fn gives_way(&self) -> Option<(bool, u8)> {
-        (self.column.gives_way > 0).then(|| (self.is_dull(), self.column.gives_way))
+    /// Returns the priority of removal, the highest first; `None` if the column always stays.
+    fn removal(&self) -> Option<(bool, u8)> {
+        (self.column.removal > 0).then(|| (self.is_trivial(), self.column.removal))
     }
 }
 
-/// Leaves columns out until the narrowest form of those that stay fits, then narrows the widest.
+/// Removes columns until the narrowest form of the others fits, then narrows the widest.
 fn fit(mut columns: Vec<Filled<'_>>, width: Option<usize>) -> Vec<Filled<'_>> {
     let Some(width) = width else { return columns };
     let gaps = |columns: &[Filled<'_>]| GAP * columns.len().saturating_sub(1);
     while columns.iter().map(Filled::least).sum::<usize>() + gaps(&columns) > width {
-        let first = columns.iter().enumerate().max_by_key(|(_, filled)| filled.gives_way());
+        let first = columns.iter().enumerate().max_by_key(|(_, filled)| filled.removal());
         match first {
-            Some((at, filled)) if filled.gives_way().is_some() => drop(columns.remove(at)),
+            Some((at, filled)) if filled.removal().is_some() => drop(columns.remove(at)),
             _ => break,
         }
     }
@@ -206,7 +201,7 @@ fn known<T>(figure: Option<T>, show: fn(T) -> String) -> String {
     figure.map_or_else(|| UNKNOWN.to_owned(), show)
 }
 
-/// How many beats in a row were missed, of how many that may be.
+/// Formats the consecutive misses, and the number that ends the session.
 fn misses(conn: &Conn) -> String {
     match (conn.heartbeat.misses, conn.heartbeat.max) {
         (Some(misses), Some(max)) => format!("{misses}/{max}"),
@@ -214,14 +209,14 @@ fn misses(conn: &Conn) -> String {
     }
 }
 
-/// The bytes that are held for both sides; a session that has ended holds none.
+/// Formats the bytes held for both sides; a closed session holds none.
 fn held(conn: &Conn) -> String {
     let both = conn.incoming.buffered.zip(conn.outgoing.buffered).map(|(to_app, to_client)| to_app + to_client);
     known(both.filter(|_| conn.close.is_none()), units::bytes)
 }
 
-/// When it closed, in UTC: date and time in a pipe; on a terminal, where columns are dear, the time of day, and of another
-/// day month, day, hour and minute.
+/// Formats the time of closing in UTC: date and time in a pipe; on a terminal, where width is scarce, the time of day,
+/// and for another day month, day, hour and minute.
 fn closed_at(conn: &Conn, look: Look) -> String {
     let Some(at) = conn.closed_at else { return String::new() };
     let text = units::time(at);
@@ -259,7 +254,7 @@ mod tests {
         serde_json::from_value(value).expect("a session")
     }
 
-    /// Later on the day of `closed_at`.
+    /// A time later on the day of `closed_at`.
     const NOW: f64 = 1_795_906_800.0;
 
     fn words(line: &str) -> Vec<&str> {

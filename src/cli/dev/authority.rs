@@ -1,7 +1,7 @@
-//! A certificate authority that lives as long as one run.
+//! A certificate authority for one run.
 //!
-//! Its key is made in memory, signs one certificate and is dropped; it never reaches a disk. Even trusted by a whole
-//! machine it can vouch for nothing but loopback, because its certificate says so (RFC 5280 §4.2.1.10).
+//! Its key is generated in memory, signs one certificate and is dropped; it is never written to a disk. Even if a whole
+//! machine trusts it, it is valid for loopback alone, by the name constraints of its certificate (RFC 5280 §4.2.1.10).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,12 +14,12 @@ use rcgen::{
     IsCa, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
 };
 
-/// Longer than anybody keeps a first run going.
+/// The validity of the certificates: longer than any run.
 const VALIDITY: Duration = Duration::from_hours(30 * 24);
-/// For clocks that are not quite alike, in containers and virtual machines.
+/// The tolerance for clocks that differ, as in containers and virtual machines.
 const SKEW: Duration = Duration::from_hours(1);
 
-/// What one run needs: a certificate for loopback, its key, and the authority to be trusted.
+/// The credentials of one run: a certificate for loopback, its key, and the authority to trust.
 pub(super) struct Loopback {
     /// The authority's certificate in PEM.
     pub(super) authority: String,
@@ -30,7 +30,7 @@ pub(super) struct Loopback {
 }
 
 impl Loopback {
-    /// Makes an authority and a certificate for `localhost`, `127.0.0.1` and `::1`, valid from about `now`.
+    /// Generates an authority and a certificate for `localhost`, `127.0.0.1` and `::1`, valid from about `now`.
     pub(super) fn new(now: SystemTime) -> Result<Self, rcgen::Error> {
         let authority = CertifiedIssuer::self_signed(authority(now), KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
@@ -39,11 +39,11 @@ impl Loopback {
     }
 }
 
-/// A file with the authority's certificate, for those who shall trust it.
+/// A file with the authority's certificate, for clients that should trust it.
 #[derive(Debug)]
 pub(super) struct Published {
     path: PathBuf,
-    /// What this run alone has put somewhere, it takes away again.
+    /// Set if the file is removed on drop.
     temporary: bool,
 }
 
@@ -54,15 +54,15 @@ impl Published {
         Ok(Self { path: path.into(), temporary: false })
     }
 
-    /// Writes `pem` to the machine's folder for temporary files until this is dropped. The name follows from the port,
-    /// so that a shell's history stays usable from one run to the next.
+    /// Writes `pem` to the machine's folder for temporary files until this is dropped. The name derives from the port,
+    /// so that commands in a shell's history stay valid from one run to the next.
     pub(super) fn temporarily(port: u16, pem: &str) -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("pulsegate-dev-{port}.pem"));
         replace(&path, pem)?;
         Ok(Self { path, temporary: true })
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -71,14 +71,14 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         if self.temporary {
-            // A file that is gone already is as good as removed.
+            // A file that is already gone counts as removed.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Puts `text` at `path` whole or not at all. A symbolic link that someone else left in a shared folder is replaced,
-/// not followed.
+/// Writes `text` to `path` atomically. A symbolic link that another user left in a shared folder is replaced, not
+/// followed.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:08x}", fastrand::u32(..)));
@@ -86,7 +86,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let written = File::create_new(&fresh).and_then(|mut file| file.write_all(text.as_bytes()));
     let placed = written.and_then(|()| fs::rename(&fresh, path));
     if placed.is_err() {
-        // The first failure is the one to tell.
+        // The first error is the one returned.
         let _ = fs::remove_file(&fresh);
     }
     placed

@@ -1,7 +1,7 @@
-//! The app behind `pulsegate dev` when there is no other: one page and a WebSocket echo, on loopback without TLS.
+//! The built-in app of `pulsegate dev`: one page and a WebSocket echo, on loopback without TLS.
 //!
-//! It stands in for the app of a developer who has deleted all heartbeat code, so there is none here. The proxy in
-//! front is its only client; it reads no more of HTTP than that needs.
+//! It represents an app without any heartbeat code, so there is none here. The proxy in front is its only client; it
+//! implements the part of HTTP that the proxy needs.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,16 +19,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::telemetry::Chain;
 
-/// Where the WebSocket is.
+/// The path of the WebSocket.
 pub(super) const PATH: &str = "/echo";
 
 const PAGE: &str = include_str!("page.html");
 const HEAD_MAX: usize = 16 * 1024;
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait when no connection can be accepted, for want of file descriptors as a rule.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after a failed accept, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The port of the app, open before it runs: connections wait in the kernel's queue.
+/// The port of the app, open before the app runs: connections wait in the kernel's queue.
 #[derive(Debug)]
 pub(super) struct Port {
     listener: std::net::TcpListener,
@@ -36,7 +36,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Opens one that the system chooses.
+    /// Opens a port that the system chooses.
     pub(super) fn open() -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -44,13 +44,13 @@ impl Port {
         Ok(Self { listener, address })
     }
 
-    /// Its address.
+    /// Returns the address of the port.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// The running app; dropping it ends it.
+/// The running app; dropping it ends the app.
 #[derive(Debug)]
 pub(super) struct Echo {
     stop: CancellationToken,
@@ -58,10 +58,10 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Starts the app of `port` on a thread of its own.
+    /// Starts the app on `port`, on a thread of its own.
     ///
-    /// `interval` and `timeout` are what the page tells of the proxy's heartbeat, `inspect` the address of the inspect
-    /// page.
+    /// `interval` and `timeout` are the proxy's heartbeat, and `inspect` the address of the inspect page, as the app's
+    /// page shows them.
     pub(super) fn start(port: Port, interval: Duration, timeout: Duration, inspect: SocketAddr) -> io::Result<Self> {
         let Port { listener, address } = port;
         let page = PAGE
@@ -91,13 +91,13 @@ impl Drop for Echo {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            // A panic in there was printed when it happened.
+            // A panic on that thread was printed when it happened.
             let _ = thread.join();
         }
     }
 }
 
-/// Takes connections for ever.
+/// Accepts connections endlessly.
 async fn accept(listener: &TcpListener, page: &str) {
     let connections = TaskTracker::new();
     loop {
@@ -118,10 +118,10 @@ async fn accept(listener: &TcpListener, page: &str) {
     }
 }
 
-/// Answers one request, or speaks one WebSocket; a connection serves no second one.
+/// Serves one request or one WebSocket; a connection serves no second one.
 async fn serve(mut stream: TcpStream, page: &str) -> Result<(), WsError> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let head = timeout(HEAD_PATIENCE, read_head(&mut stream)).await.map_err(late)??;
+    let head = timeout(HEAD_TIMEOUT, read_head(&mut stream)).await.map_err(late)??;
     let answer = match Request::parse(&head) {
         Some(Request { path, upgrade: true, .. }) if path == PATH => return echo(stream, head).await,
         request => respond(request.as_ref(), page),
@@ -131,11 +131,11 @@ async fn serve(mut stream: TcpStream, page: &str) -> Result<(), WsError> {
     Ok(())
 }
 
-/// Sends every message back. The library answers pings, as every WebSocket library does.
+/// Echoes every message. The library answers pings, as every WebSocket library does.
 async fn echo(stream: TcpStream, head: Vec<u8>) -> Result<(), WsError> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    // The library wants to see the request itself, which has been read already.
+    // The library parses the request itself, which has already been read.
     let replayed = tokio::io::join(io::Cursor::new(head).chain(read), write);
     let mut socket = accept_async(replayed).await?;
     while let Some(message) = socket.next().await.transpose()? {
@@ -152,7 +152,7 @@ async fn echo(stream: TcpStream, head: Vec<u8>) -> Result<(), WsError> {
     Ok(())
 }
 
-/// Reads up to the empty line, and what came with it.
+/// Reads up to the empty line, with any bytes that arrived after it.
 async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(1024);
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -166,7 +166,7 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// As much of a request as this app looks at.
+/// The parts of a request that this app uses.
 #[derive(Debug, PartialEq, Eq)]
 struct Request<'a> {
     method: &'a str,

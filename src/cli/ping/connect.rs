@@ -1,4 +1,4 @@
-//! From a URL to an open WebSocket, with an error for every way in which that can fail.
+//! From a URL to an open WebSocket, with one error per kind of failure.
 
 use std::fmt;
 use std::io;
@@ -19,16 +19,16 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::tls::client::{self, Client, HandshakeError, Trust, TrustError};
 
-/// Bytes of a refusal's body that are read to find its first line.
+/// The most bytes of a refusal's body that are read for its first line.
 const REFUSAL_MAX: usize = 4096;
-/// How long the body of a refusal may take.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+/// The time limit for a refusal's body.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A `ws://` or `wss://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     uri: Uri,
-    /// DNS name or address, without the brackets of an IPv6 one.
+    /// DNS name or IP address, an IPv6 one without brackets.
     pub(super) host: String,
     port: u16,
     encrypted: bool,
@@ -62,7 +62,7 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// Host and port, for a person to read.
+    /// Returns host and port as text.
     fn at(&self) -> String {
         format!("{} port {}", self.host, self.port)
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A header of the upgrade request, `Name: value`.
+/// A header field of the upgrade request, `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header(HeaderName, HeaderValue);
 
@@ -92,38 +92,38 @@ impl FromStr for Header {
     }
 }
 
-/// No WebSocket could be opened.
+/// The reason for which no WebSocket could be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    /// The trusted authorities could not be loaded.
+    /// The trusted authorities cannot be loaded.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The name has no address.
+    /// The name does not resolve.
     #[error("cannot find the host {host}")]
     Resolve { host: String, source: io::Error },
-    /// No address of the host took the connection.
+    /// No address of the host accepts the connection.
     #[error("cannot connect to {at}")]
     Connect { at: String, source: io::Error },
     /// The TLS handshake failed.
     #[error("no TLS with {at}{}", hint(.source))]
     Tls { at: String, source: HandshakeError },
-    /// The server answered the upgrade with something else than 101.
+    /// The server responded to the upgrade with a status other than 101.
     #[error("the server refused the upgrade: {status}{}", quoted(.line.as_deref()))]
     Refused { status: StatusCode, line: Option<String> },
-    /// What was asked, or what came back, is no valid upgrade.
+    /// The request or the response is not a valid upgrade.
     #[error("the upgrade failed")]
     Upgrade(#[from] Box<WsError>),
-    /// It took too long.
+    /// The time limit passed.
     #[error("{stage} took longer than {}; --timeout gives it more", humantime::format_duration(*.patience))]
     Late { stage: &'static str, patience: Duration },
 }
 
-/// A byte stream, encrypted or not.
+/// A byte stream with or without TLS.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
 
-/// How long connecting, encrypting and upgrading may take together.
+/// The time limit for connect, TLS handshake and upgrade together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     whole: Duration,
@@ -131,7 +131,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// Begins to run now.
+    /// Starts the time limit now.
     pub(super) fn new(whole: Duration) -> Self {
         Self { whole, until: Instant::now() + whole }
     }
@@ -146,13 +146,13 @@ impl Patience {
 pub(super) struct Connected {
     /// The byte stream.
     pub(super) wire: Box<dyn Wire>,
-    /// What a person wants to know of it: the address, and what TLS agreed on.
+    /// The address, and the parameters that TLS negotiated, as text.
     pub(super) description: String,
 }
 
-/// Resolves, connects and, for `wss`, encrypts.
+/// Resolves the host, connects and, for `wss`, performs the TLS handshake.
 pub(super) async fn connect(target: &Target, trust: &Trust, patience: Patience) -> Result<Connected, ConnectError> {
-    // Files are read before the network is asked.
+    // Files are read before the network is used.
     let tls = target.encrypted.then(|| Client::new(trust, None)).transpose()?;
     let tcp = patience.limit("connecting", dial(target)).await??;
     let address = tcp.peer_addr().map_or_else(|_| target.host.clone(), |address| address.to_string());
@@ -170,7 +170,7 @@ pub(super) async fn connect(target: &Target, trust: &Trust, patience: Patience) 
 /// A WebSocket that borrows its byte stream, and the subprotocol that the server chose.
 pub(super) type Opened<'w> = (WebSocketStream<&'w mut Box<dyn Wire>>, Option<String>);
 
-/// Asks for the upgrade over `wire`. Of an error, [`explain`] makes one that a person can use.
+/// Requests the upgrade over `wire`. [`explain`] converts an error into one for the user.
 pub(super) async fn upgrade(
     request: http::Request<()>,
     wire: &mut Box<dyn Wire>,
@@ -181,7 +181,7 @@ pub(super) async fn upgrade(
     Ok((socket, chosen.map(ToOwned::to_owned)))
 }
 
-/// Why an upgrade failed, before the rest of the server's answer was read.
+/// The error of an upgrade, before the rest of the server's response is read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpgradeError {
     #[error(transparent)]
@@ -190,7 +190,7 @@ pub(super) enum UpgradeError {
     Answer(#[from] WsError),
 }
 
-/// Reads on where the server refused, so that its own words reach the person.
+/// Converts an error for the user; of a refusal, it reads the first line of the body.
 pub(super) async fn explain(error: UpgradeError, wire: &mut Box<dyn Wire>) -> ConnectError {
     match error {
         UpgradeError::Late(late) => late,
@@ -202,7 +202,7 @@ pub(super) async fn explain(error: UpgradeError, wire: &mut Box<dyn Wire>) -> Co
     }
 }
 
-/// The upgrade request.
+/// Returns the upgrade request.
 pub(super) fn request(
     target: &Target,
     headers: &[Header],
@@ -212,7 +212,7 @@ pub(super) fn request(
     let fields = request.headers_mut();
     fields.insert(USER_AGENT, HeaderValue::from_static(concat!("pulsegate-ping/", env!("CARGO_PKG_VERSION"))));
     for Header(name, value) in headers {
-        // These stand there already, and stand once; others may repeat.
+        // These fields are already present and unique; others may repeat.
         if name == HOST || name == USER_AGENT {
             fields.insert(name, value.clone());
         } else {
@@ -227,7 +227,7 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Connects to the first address of the host that takes the connection.
+/// Connects to the first address of the host that accepts the connection.
 async fn dial(target: &Target) -> Result<TcpStream, ConnectError> {
     let resolve = |source| ConnectError::Resolve { host: target.host.clone(), source };
     let addresses: Vec<_> = lookup_host((&*target.host, target.port)).await.map_err(resolve)?.collect();
@@ -235,7 +235,8 @@ async fn dial(target: &Target) -> Result<TcpStream, ConnectError> {
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
-                // Round trips are measured: a small frame must not wait for the ACK of the last one.
+                // Round trips are measured, so small frames must not wait for the acknowledgement of earlier ones
+                // (TCP_NODELAY).
                 stream.set_nodelay(true).map_err(|source| ConnectError::Connect { at: target.at(), source })?;
                 return Ok(stream);
             }
@@ -245,7 +246,7 @@ async fn dial(target: &Target) -> Result<TcpStream, ConnectError> {
     Err(ConnectError::Connect { at: target.at(), source: failure })
 }
 
-/// The first line of a refusal's body, where there is one that a person can read.
+/// Returns the first line of a refusal's body, if it is text that can be printed.
 async fn first_line(answer: Response<Option<Vec<u8>>>, wire: &mut Box<dyn Wire>) -> Option<String> {
     let is = |name, value: &str| {
         answer.headers().get(name).and_then(|found| found.to_str().ok()).is_some_and(|found| found.contains(value))
@@ -260,21 +261,21 @@ async fn first_line(answer: Response<Option<Vec<u8>>>, wire: &mut Box<dyn Wire>)
     let mut body = answer.into_body().unwrap_or_default();
     let reading = async {
         while body.len() < wanted && body.split(|byte| *byte == b'\n').nth(line + 1).is_none() {
-            // The end of the stream and its breaking are the same here: no more will come.
+            // The end of the stream and an error are treated alike: no more bytes will arrive.
             if matches!(wire.read_buf(&mut body).await, Ok(0) | Err(_)) {
                 break;
             }
         }
     };
-    // Late or complete: what came is what can be shown.
-    let _ = timeout(REFUSAL_PATIENCE, reading).await;
+    // After the time limit, the bytes received so far are used.
+    let _ = timeout(REFUSAL_TIMEOUT, reading).await;
     let text = String::from_utf8_lossy(&body);
     let line = text.lines().nth(line)?.trim();
     let printable = line.chars().filter(|character| !character.is_control()).take(200).collect::<String>();
     (!printable.is_empty()).then_some(printable)
 }
 
-/// What the person can do about it.
+/// Returns the remedy of a handshake's error.
 fn hint(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::UnknownAuthority => "; name the CA's certificate with --ca, or skip the check with --insecure",

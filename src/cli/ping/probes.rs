@@ -1,4 +1,4 @@
-//! The pings of one run: which are in flight, what came back, and the figures at the end.
+//! The pings of one run: those in flight, the pongs received, and the figures at the end.
 //!
 //! No clock and no socket: time is an argument.
 
@@ -6,16 +6,16 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Pings remembered while they wait; the oldest is given up when more are in flight.
+/// The most pings in flight; the oldest one is given up beyond that.
 const IN_FLIGHT_MAX: usize = 1024;
 
 /// The pings of one run.
 #[derive(Debug)]
 pub(super) struct Probes {
-    /// Tells this run's pings from those of others.
+    /// Marks the pings of this run.
     nonce: [u8; 4],
-    /// How long a pong may take before its absence is told.
-    patience: Duration,
+    /// The time after which a missing pong is reported.
+    timeout: Duration,
     sent: u32,
     received: u32,
     in_flight: VecDeque<Probe>,
@@ -26,49 +26,49 @@ pub(super) struct Probes {
 struct Probe {
     seq: u32,
     sent_at: Instant,
-    /// Whether its absence was told already; it may still come.
-    told: bool,
+    /// Set once the missing pong was reported; it may still arrive.
+    reported: bool,
 }
 
-/// What a pong turned out to be.
+/// The classification of a pong.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pong {
-    /// The first answer to one of ours.
+    /// The first response to a ping of this run.
     Ours {
-        /// Counted from 1.
+        /// The sequence number, from 1.
         seq: u32,
-        /// From the ping's departure to now.
+        /// The round-trip time.
         rtt: Duration,
     },
-    /// An answer to a ping of ours that is not in flight: answered already, or given up.
+    /// A response to a ping of this run that is no longer in flight: answered before, or given up.
     Again {
-        /// Counted from 1.
+        /// The sequence number, from 1.
         seq: u32,
     },
-    /// Not an answer to us at all; RFC 6455 §5.5.3 allows it.
+    /// No response to a ping of this run; RFC 6455 §5.5.3 permits it.
     Unsolicited,
 }
 
 impl Probes {
-    /// No ping yet. `nonce` marks the payloads of this run.
-    pub(super) fn new(nonce: [u8; 4], patience: Duration) -> Self {
-        Self { nonce, patience, sent: 0, received: 0, in_flight: VecDeque::new(), round_trips: RoundTrips::default() }
+    /// Creates an empty record. `nonce` marks the payloads of this run; a missing pong is reported after `timeout`.
+    pub(super) fn new(nonce: [u8; 4], timeout: Duration) -> Self {
+        Self { nonce, timeout, sent: 0, received: 0, in_flight: VecDeque::new(), round_trips: RoundTrips::default() }
     }
 
-    /// Notes that a ping leaves now; returns its payload.
+    /// Records that a ping is sent at `now`; returns its payload.
     pub(super) fn launch(&mut self, now: Instant) -> [u8; 8] {
         self.sent += 1;
         if self.in_flight.len() == IN_FLIGHT_MAX {
             self.in_flight.pop_front();
         }
-        self.in_flight.push_back(Probe { seq: self.sent, sent_at: now, told: false });
+        self.in_flight.push_back(Probe { seq: self.sent, sent_at: now, reported: false });
         let mut payload = [0; 8];
         payload[..4].copy_from_slice(&self.nonce);
         payload[4..].copy_from_slice(&self.sent.to_be_bytes());
         payload
     }
 
-    /// Takes a pong in.
+    /// Records a pong, and classifies it.
     pub(super) fn answered(&mut self, payload: &[u8], now: Instant) -> Pong {
         let Some(seq) = self.seq_of(payload) else { return Pong::Unsolicited };
         let Some(at) = self.in_flight.iter().position(|probe| probe.seq == seq) else {
@@ -80,38 +80,38 @@ impl Probes {
         Pong::Ours { seq, rtt }
     }
 
-    /// The next ping whose pong is overdue at `now`; each is told once.
+    /// Returns the sequence number of the next ping whose pong is overdue at `now`, each once.
     pub(super) fn overdue(&mut self, now: Instant) -> Option<u32> {
-        let patience = self.patience;
-        let late = self.in_flight.iter_mut().find(|probe| !probe.told)?;
-        (now >= late.sent_at + patience).then(|| {
-            late.told = true;
+        let timeout = self.timeout;
+        let late = self.in_flight.iter_mut().find(|probe| !probe.reported)?;
+        (now >= late.sent_at + timeout).then(|| {
+            late.reported = true;
             late.seq
         })
     }
 
-    /// When [`Self::overdue`] will have something to tell, if no pong comes.
+    /// Returns the time at which [`Self::overdue`] will return a ping, unless its pong arrives.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let next = self.in_flight.iter().find(|probe| !probe.told)?;
-        Some(next.sent_at + self.patience)
+        let next = self.in_flight.iter().find(|probe| !probe.reported)?;
+        Some(next.sent_at + self.timeout)
     }
 
-    /// Pings that left.
+    /// Returns the number of pings sent.
     pub(super) fn sent(&self) -> u32 {
         self.sent
     }
 
-    /// Pings that were answered.
+    /// Returns the number of pings answered.
     pub(super) fn received(&self) -> u32 {
         self.received
     }
 
-    /// Round trips of the answered ones, or `None` without any.
+    /// Returns the round trips of the pings answered; `None` if there are none.
     pub(super) fn round_trips(&self) -> Option<&RoundTrips> {
         (self.received > 0).then_some(&self.round_trips)
     }
 
-    /// Share of the pings that were not answered, in percent; 0 before the first.
+    /// Returns the share of the pings not answered, in percent; 0 before the first ping.
     pub(super) fn loss(&self) -> f64 {
         if self.sent == 0 {
             return 0.0;
@@ -125,7 +125,7 @@ impl Probes {
     }
 }
 
-/// Running figures over round trips, in milliseconds.
+/// Running statistics of round trips, in milliseconds.
 #[derive(Debug)]
 pub(super) struct RoundTrips {
     count: u32,
@@ -152,18 +152,18 @@ impl RoundTrips {
     }
 }
 
-/// As ping(8) prints it; `mdev` is the standard deviation.
+/// Formats the statistics as ping(8) does; `mdev` is the standard deviation.
 impl fmt::Display for RoundTrips {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = f64::from(self.count);
         let average = self.sum / count;
-        // Rounding can leave the difference a hair below zero.
+        // Rounding can make the difference slightly negative.
         let deviation = (self.sum_of_squares / count - average * average).max(0.0).sqrt();
         write!(f, "rtt min/avg/max/mdev = {:.3}/{average:.3}/{:.3}/{deviation:.3} ms", self.min, self.max)
     }
 }
 
-/// A duration in milliseconds, fractions included.
+/// Converts a duration to milliseconds with fractions.
 pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_pong_is_told_once_and_still_counts_when_it_comes() {
+    fn a_missing_pong_is_reported_once_and_still_counts_when_it_arrives() {
         let start = Instant::now();
         let mut probes = Probes::new(*b"abcd", PATIENCE);
         assert_eq!(probes.deadline(), None);
@@ -243,7 +243,7 @@ mod tests {
         }
         let lost = [probes.launch(now), probes.launch(now)];
         assert_eq!(lost.len(), 2);
-        // The textbook sample: mean 5, standard deviation 2.
+        // A textbook sample: mean 5, standard deviation 2.
         let figures = probes.round_trips().map(ToString::to_string);
         let expected = "rtt min/avg/max/mdev = 2.000/5.000/9.000/2.000 ms";
         assert_eq!(figures.as_deref(), Some(expected));

@@ -1,4 +1,4 @@
-//! Where the admin API of a running proxy may be.
+//! Addresses of a running proxy's admin API.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// A place to connect to.
+/// An address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Address {
     /// A unix socket.
     Unix(PathBuf),
     /// A TCP port.
     Tcp {
-        /// DNS name or address, without the brackets of an IPv6 one.
+        /// DNS name or IP address, an IPv6 one without brackets.
         host: String,
-        /// Its port.
+        /// The port.
         port: u16,
-        /// Whether TLS is spoken there.
+        /// Set if the port uses TLS.
         tls: bool,
     },
 }
@@ -25,7 +25,7 @@ pub(in crate::cli) enum Address {
 impl FromStr for Address {
     type Err = String;
 
-    /// Reads a socket's path (`unix:` in front of it or not), `host:port`, or an http or https URL.
+    /// Parses a socket's path (with or without `unix:`), `host:port`, or an http or https URL.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() {
@@ -88,7 +88,7 @@ fn url(text: &str) -> Result<Address, String> {
     Ok(Address::Tcp { host, port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls })
 }
 
-/// An IPv6 address without its brackets; anything else as it is.
+/// Removes the brackets of an IPv6 address; returns other hosts unchanged.
 fn bare(host: &str) -> String {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned()
 }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_what_one_looks_like() {
+    fn the_error_of_an_invalid_address_shows_a_valid_one() {
         let refused = [
             ("admin.sock", "./admin.sock"),
             ("localhost", "host:port"),

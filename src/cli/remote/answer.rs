@@ -1,8 +1,8 @@
-//! What the API answers, as far as it is shown. What another version leaves out or adds is no error.
+//! The API's responses, as far as they are shown. Fields that another version omits or adds are no error.
 
 use serde::Deserialize;
 
-/// A session. Times are seconds since 1970, spans are seconds.
+/// A session. Times are in seconds since 1970, durations in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Conn {
@@ -16,48 +16,48 @@ pub(in crate::cli) struct Conn {
     pub(in crate::cli) duration_s: Option<f64>,
     pub(in crate::cli) idle_s: Option<f64>,
     pub(in crate::cli) heartbeat: Heartbeat,
-    /// From the client.
+    /// The flow from the client.
     #[serde(rename = "in")]
     pub(in crate::cli) incoming: Flow,
-    /// To the client.
+    /// The flow to the client.
     #[serde(rename = "out")]
     pub(in crate::cli) outgoing: Flow,
     pub(in crate::cli) close: Option<Close>,
 }
 
-/// What the heartbeat knows.
+/// The state of a session's heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Heartbeat {
-    /// In a row.
+    /// The number of consecutive misses.
     pub(in crate::cli) misses: Option<u64>,
-    /// This many in a row end the session.
+    /// The number of consecutive misses that ends the session.
     pub(in crate::cli) max: Option<u64>,
     pub(in crate::cli) rtt_s: Option<f64>,
 }
 
-/// What passed in one direction.
+/// The traffic in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Flow {
     #[serde(rename = "msgs")]
     pub(in crate::cli) messages: Option<u64>,
     pub(in crate::cli) bytes: Option<u64>,
-    /// Bytes held on this way.
+    /// The bytes held in this direction.
     pub(in crate::cli) buffered: Option<u64>,
 }
 
-/// How a session ended.
+/// The end of a session.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Close {
     pub(in crate::cli) reason: Option<String>,
     pub(in crate::cli) code: Option<u16>,
-    /// The same in words.
+    /// The end as a sentence.
     pub(in crate::cli) sentence: Option<String>,
 }
 
-/// Who answers.
+/// The proxy's process and version.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Info {
@@ -67,7 +67,7 @@ pub(in crate::cli) struct Info {
     pub(in crate::cli) now: Option<f64>,
 }
 
-/// The figures of the whole proxy, once a second.
+/// The figures of the whole proxy, sent once a second.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Stats {
@@ -86,7 +86,7 @@ pub(in crate::cli) struct Stats {
     pub(in crate::cli) generation: u64,
 }
 
-/// Round trips of all sessions.
+/// The round trips of all sessions.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(in crate::cli) struct Rtt {
@@ -98,16 +98,16 @@ pub(in crate::cli) struct Rtt {
     pub(in crate::cli) max: Option<f64>,
 }
 
-/// What has been closed.
+/// The result of closing sessions.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::cli) struct Shut {
     pub(in crate::cli) matched: u64,
     pub(in crate::cli) closed: u64,
-    /// At most 100 of them.
+    /// At most 100 ids.
     pub(in crate::cli) ids: Vec<String>,
 }
 
-/// One session's story.
+/// The diagnosis of one session.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::cli) struct Diagnosis {
     pub(in crate::cli) story: Vec<Paragraph>,
@@ -120,17 +120,17 @@ pub(in crate::cli) struct Paragraph {
     pub(in crate::cli) text: String,
 }
 
-/// How far a drain is.
+/// The progress of a drain.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(in crate::cli) struct Draining {
     pub(in crate::cli) phase: String,
     pub(in crate::cli) sessions: u64,
-    /// The time of the last cancellation in this process.
+    /// The time of the last cancellation in this process, in seconds since 1970.
     #[serde(default)]
     pub(in crate::cli) cancelled_at: Option<f64>,
 }
 
-/// What has come of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::cli) struct Reloaded {
     pub(in crate::cli) result: String,

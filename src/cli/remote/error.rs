@@ -1,4 +1,4 @@
-//! Why a running proxy could not be spoken to: what, where, and how to mend it.
+//! The errors of requests to a running proxy; each text states fault, place and remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,78 +12,78 @@ use super::Place;
 use super::address::Address;
 use crate::tls::client::{HandshakeError, TrustError};
 
-/// Nothing came of a request.
+/// The reason for which a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum RemoteError {
-    /// The configuration says that there is no such listener.
+    /// The configuration turns the listener off.
     #[error("`{key}` is \"off\"{} and so there is nobody to ask; {flag} names another place", said_by(.file.as_ref()))]
     Off {
-        /// The key that says so.
+        /// The key that turns it off.
         key: &'static str,
         /// The file that was read.
         file: Option<PathBuf>,
-        /// The flag that goes past it.
+        /// The flag that sets an address instead.
         flag: &'static str,
     },
-    /// A configuration that somebody named cannot be read: which proxy is meant, nobody knows.
+    /// A configuration named by the user cannot be read, so the proxy's address is unknown.
     #[error("cannot read {}, which was to say where the proxy is; -c names its configuration, {flag} the place itself", .file.display())]
     Config {
         /// The file.
         file: PathBuf,
-        /// The flag that does without.
+        /// The flag that sets an address instead.
         flag: &'static str,
-        /// What the kernel says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// There is no such socket.
     #[error("there is no socket {place}: is pulsegate running here? {}", .place.way_out())]
     Absent {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
     },
-    /// A unix socket may not be opened.
+    /// The unix socket's permissions refuse the user.
     #[error("may not open {place}: it belongs to the user that pulsegate runs as; be that user, as with `sudo -u`")]
     Denied {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
     },
-    /// Nobody listens.
+    /// No process listens on the address.
     #[error("nobody listens on {place}: is pulsegate running here? {}", .place.way_out())]
     Refused {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
     },
-    /// A file lies there that is none.
+    /// The path belongs to a file that is not a socket.
     #[error("{place} is no socket; {}", .place.way_out())]
     NoSocket {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
     },
-    /// The name has no address.
+    /// The name does not resolve.
     #[error("cannot find the host of {place}")]
     Resolve {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// What the resolver says.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// There is another reason why there is no connection.
+    /// The connection failed for another reason.
     #[error("cannot connect to {place}")]
     Connect {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// What the kernel says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The trusted authorities could not be loaded.
+    /// The trusted authorities cannot be loaded.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The TLS handshake failed.
     #[error("no TLS with {place}{}", tls_hint(.source))]
     Tls {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// How it failed.
+        /// The error of the handshake.
         source: HandshakeError,
     },
     /// The token's file cannot be read.
@@ -91,95 +91,95 @@ pub(in crate::cli) enum RemoteError {
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// What is in the token's file is no token.
+    /// The token's file holds no valid token.
     #[error("{} holds no token: one line of visible ASCII characters is expected", .path.display())]
     NoToken {
         /// The file.
         path: PathBuf,
     },
-    /// The API wants a token.
+    /// The API requires a token.
     #[error(
         "{place} asks for a token: name the file that holds it with --token-file (`admin.token_file` of the proxy)"
     )]
     Unauthorized {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
     },
-    /// The API wants another token.
+    /// The API refuses the token.
     #[error("{place} does not take the token in {}: is it the one of the proxy's `admin.token_file`?", .file.display())]
     WrongToken {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// The file that the token came from.
+        /// The file that the token was read from.
         file: PathBuf,
     },
-    /// The API refuses the request, in its own words.
+    /// The API refuses the request, with a text of its own.
     #[error("{message}")]
     Refusal {
-        /// The word for it.
+        /// The code of the refusal.
         code: String,
-        /// What, where, how to mend it.
+        /// The text of the refusal.
         message: String,
     },
-    /// What answers is something else.
+    /// The server is not a pulsegate's admin API.
     #[error("what answers on {place} is not a pulsegate's admin API: {what}{}", plain_hint(.place))]
     Stranger {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// What shows it.
+        /// The evidence.
         what: String,
     },
-    /// The connection broke before the answer was complete.
+    /// The connection broke before the response was complete.
     #[error("the connection to {place} broke before the answer was complete")]
     Broken {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// How.
+        /// The error of the connection.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It took too long.
+    /// The time limit passed.
     #[error("no answer from {place} within {}: the process may be stopped, or the machine overloaded", format_duration(*.patience))]
     Late {
-        /// Where.
+        /// The address.
         place: Arc<Place>,
-        /// How long it had.
+        /// The time limit.
         patience: Duration,
     },
 }
 
 impl RemoteError {
-    /// Whether it says that no process is there (any more).
+    /// Returns whether the error means that no process listens on the address.
     pub(in crate::cli) fn is_absence(&self) -> bool {
         matches!(self, Self::Absent { .. } | Self::Refused { .. })
     }
 
-    /// Whether asking again may help: the other side was slow, or hung up.
+    /// Returns whether a repeated request may succeed: the proxy was slow, or closed the connection.
     pub(in crate::cli) fn is_passing(&self) -> bool {
         matches!(self, Self::Broken { .. } | Self::Late { .. })
     }
 
-    /// Whether it is a refusal that the API has this word for.
+    /// Returns whether the error is the API's refusal with the code `word`.
     pub(in crate::cli) fn is_called(&self, word: &str) -> bool {
         matches!(self, Self::Refusal { code, .. } if code == word)
     }
 
-    /// No connection.
+    /// Classifies the error of a connect.
     pub(super) fn connect(place: &Arc<Place>, source: io::Error) -> Self {
         let place = Arc::clone(place);
         match source.kind() {
             io::ErrorKind::NotFound => Self::Absent { place },
             io::ErrorKind::PermissionDenied => Self::Denied { place },
             io::ErrorKind::ConnectionRefused if place.is_another_file() => Self::NoSocket { place },
-            // Of a unix socket: the file is there still, the process is gone.
+            // A unix socket's file may outlive its process.
             io::ErrorKind::ConnectionRefused => Self::Refused { place },
             _ => Self::Connect { place, source },
         }
     }
 
-    /// Nothing came back, or something that is no HTTP.
+    /// Classifies the error of an exchange: no response, or one that is not HTTP.
     pub(super) fn exchange(place: &Arc<Place>, error: hyper::Error) -> Self {
         let place = Arc::clone(place);
         if error.is_parse() {
@@ -189,7 +189,7 @@ impl RemoteError {
         }
     }
 
-    /// The API said no: with `status`, and perhaps with words of its own in `body`.
+    /// Returns the API's refusal with `status`, whose code and text are in `body`.
     pub(super) fn refusal(place: &Arc<Place>, status: StatusCode, body: &[u8]) -> Self {
         let said = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
         let word = |key: &str| said["error"][key].as_str().map(crate::cli::text::printable);
@@ -204,7 +204,7 @@ fn said_by(file: Option<&PathBuf>) -> String {
     file.map_or_else(String::new, |file| format!(" in {},", file.display()))
 }
 
-/// What a person can do about a handshake.
+/// Returns the remedy of a handshake's error.
 fn tls_hint(error: &HandshakeError) -> &'static str {
     match error {
         HandshakeError::UnknownAuthority => "; name the CA's certificate with --ca",
@@ -214,7 +214,7 @@ fn tls_hint(error: &HandshakeError) -> &'static str {
     }
 }
 
-/// A server of TLS answers a plain request with an alert, which is no HTTP.
+/// Returns the remedy for a plain address: a TLS server responds to a plain request with an alert, which is not HTTP.
 fn plain_hint(place: &Place) -> &'static str {
     match place.address {
         Address::Tcp { tls: false, .. } => "; with `admin.tls` it is reached with https://",

@@ -1,4 +1,4 @@
-//! From flags and configuration to a place, and a token for it.
+//! The address of a running proxy, and the token for it, from flags and configuration.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use super::address::Address;
 use super::error::RemoteError;
 use crate::config::{self, Admin, AdminSocket, Input};
 
-/// Which proxy is meant, and who asks.
+/// The flags that name a running proxy, and the token for it.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which proxy")]
 pub struct Where {
@@ -31,17 +31,17 @@ pub struct Where {
     pub(super) server_name: Option<String>,
 }
 
-/// An address, and who named it.
+/// An address and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Place {
-    /// Where.
+    /// The address.
     pub(in crate::cli) address: Address,
-    /// The flag that names another.
+    /// The flag that sets another address.
     pub(super) flag: &'static str,
     origin: Origin,
 }
 
-/// Who named an address.
+/// The source of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
     Flag,
@@ -60,7 +60,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A bearer token and the file it came from.
+/// A bearer token and the file that it was read from.
 #[derive(Clone)]
 pub(super) struct Bearer {
     pub(super) file: PathBuf,
@@ -74,13 +74,14 @@ impl fmt::Debug for Bearer {
 }
 
 impl Where {
-    /// The place of the admin API, and the token for it. What is wrong with the configuration is told by `warn`, and
-    /// goes no further than that: whoever wants to end a session at night shall not have to mend a file first.
+    /// Finds the address of the admin API, and the token for it. Faults of the configuration are passed to `warn` and
+    /// ignored otherwise, so that closing a session in an emergency does not require a valid file.
     pub(super) fn find(&self, warn: &mut dyn FnMut(String)) -> Result<(Place, Option<Bearer>), RemoteError> {
         if let (Some(address), Some(file)) = (&self.admin, &self.token_file) {
             return Ok((Place::flagged(address.clone(), "--admin"), Some(Bearer::read(file)?)));
         }
-        // Next to an address on the command line, a file that nobody named has no say: its token is for another place.
+        // With an address on the command line, only a file named there is read: the default file's token is for another
+        // address.
         let file = match (&self.config, &self.admin) {
             (Some(file), _) => Some(named(file, "--admin")?),
             (None, Some(_)) => None,
@@ -98,12 +99,12 @@ impl Where {
 }
 
 impl Place {
-    /// As the command line says, by `flag`.
+    /// Creates an address given on the command line; `flag` is the one that sets it.
     pub(super) fn flagged(address: Address, flag: &'static str) -> Self {
         Self { address, flag, origin: Origin::Flag }
     }
 
-    /// Where the health listener is: at `address`, or as configured.
+    /// Finds the address of the health listener: `address`, or the configured one.
     pub(super) fn health(
         address: Option<Address>,
         config: Option<PathBuf>,
@@ -123,7 +124,7 @@ impl Place {
         Ok(Self { address: tcp(reachable(address), false), flag: FLAG, origin: Origin::of(default, file) })
     }
 
-    /// What to do if nobody is there.
+    /// Returns the advice for an address where no proxy listens.
     pub(super) fn way_out(&self) -> String {
         let Self { flag, origin, .. } = self;
         match (origin, *flag) {
@@ -135,7 +136,7 @@ impl Place {
         }
     }
 
-    /// Whether something lies in the place of a unix socket that is none.
+    /// Returns whether the path of a unix socket belongs to another kind of file.
     pub(super) fn is_another_file(&self) -> bool {
         let Address::Unix(path) = &self.address else { return false };
         fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket())
@@ -155,8 +156,8 @@ impl Place {
 }
 
 impl Origin {
-    /// Of what is the same as the default it does not matter who said it, and of what is not, without a file, it was a
-    /// variable; then the address alone has to do.
+    /// A value equal to the default has no source to name. Another value without a file comes from a variable; the
+    /// address alone then describes it.
     fn of(default: bool, file: Option<PathBuf>) -> Self {
         match file {
             _ if default => Self::Default,
@@ -177,10 +178,10 @@ impl Bearer {
     }
 }
 
-/// The file that somebody named, which is to be there: without it, another proxy than the one that is meant would be
-/// asked, and perhaps drained.
+/// Checks that a file named by the user exists. Otherwise the default address would be used, and another proxy might be
+/// asked, or even drained.
 fn named(file: &Path, flag: &'static str) -> Result<PathBuf, RemoteError> {
-    // Standard input, which is read once.
+    // Standard input can be read only once.
     if file == Path::new("-") {
         return Ok(file.to_owned());
     }
@@ -194,7 +195,7 @@ fn default_config() -> Option<PathBuf> {
     Some(PathBuf::from(Input::DEFAULT)).filter(|file| file.exists())
 }
 
-/// What `file` and the environment say of the admin listeners, or the default where they cannot be understood.
+/// Returns the admin listeners of `file` and the environment, or the defaults if they cannot be parsed.
 fn admin(file: Option<&Path>, warn: &mut dyn FnMut(String)) -> Admin {
     let (admin, report) = config::admin(file);
     for finding in report.iter().flat_map(config::Report::findings) {
@@ -203,7 +204,7 @@ fn admin(file: Option<&Path>, warn: &mut dyn FnMut(String)) -> Admin {
     admin
 }
 
-/// Where to connect to, to reach a listener that is bound to `address`.
+/// Returns the address that reaches a listener bound to `address`.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

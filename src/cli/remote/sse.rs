@@ -1,32 +1,32 @@
-//! Server-sent events (HTML Living Standard §9.2.6), from bytes as they come.
+//! An incremental parser of server-sent events (HTML Living Standard §9.2.6).
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    /// Its name; `message` where none is given.
+    /// Its name; `message` by default.
     pub(super) name: String,
     /// Its data lines, joined by line feeds.
     pub(super) data: String,
 }
 
-/// A stream of events in the making. Ids and times to retry are left aside: who missed events here asks anew.
+/// The parser of a stream of events. Ids and retry times are ignored: missed events are not requested again here.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
-    /// What came and is no whole line yet.
+    /// The bytes of an incomplete line.
     rest: Vec<u8>,
     name: String,
     data: Vec<String>,
 }
 
-/// A line longer than this is none of ours.
+/// The longest line that is accepted, in bytes.
 const LINE_MAX: usize = 1 << 20;
 
-/// A line without an end.
+/// The error of a line longer than the limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Endless;
 
 impl Parser {
-    /// Takes bytes in and gives the events that end with them.
+    /// Parses bytes, and returns the events that they complete.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Endless> {
         self.rest.extend_from_slice(bytes);
         let mut events = Vec::new();
@@ -51,7 +51,7 @@ impl Parser {
         match field {
             "event" => value.clone_into(&mut self.name),
             "data" => self.data.push(value.to_owned()),
-            // An empty field is a comment.
+            // A field without a name is a comment.
             _ => {}
         }
         None

@@ -24,15 +24,15 @@ use super::place::Bearer;
 use crate::telemetry::Chain;
 use crate::tls::client::{Client, Trust};
 
-/// A byte stream, encrypted or not.
+/// A byte stream with or without TLS.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
 
-/// The longest answer that is read: 10,000 sessions, with a wide margin.
+/// The longest response that is read, in bytes: 10,000 sessions, with a wide margin.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// Everything that it takes to ask.
+/// The parameters of a request: address, token and TLS client.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) place: Arc<Place>,
@@ -42,7 +42,7 @@ pub(super) struct Caller {
     pub(super) tracker: TaskTracker,
 }
 
-/// How the API has to prove who it is.
+/// The TLS client for the API, and the name that its certificate has to carry.
 #[derive(Debug)]
 pub(super) struct Tls {
     client: Client,
@@ -50,7 +50,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// What `place` needs, where it needs any. Reads files.
+    /// Creates the TLS client for `place`; `None` if it uses no TLS. Reads files.
     pub(super) fn of(place: &Place, trust: &Trust, name: Option<&str>) -> Result<Option<Self>, RemoteError> {
         let Address::Tcp { host, tls: true, .. } = &place.address else { return Ok(None) };
         Ok(Some(Self { client: Client::new(trust, None)?, name: name.unwrap_or(host).to_owned() }))
@@ -58,7 +58,7 @@ impl Tls {
 }
 
 impl Caller {
-    /// Asks, and waits for the whole answer: at most `patience`.
+    /// Sends a request, and waits for the whole response, at most `patience`.
     pub(super) async fn ask(
         &self,
         method: Method,
@@ -75,12 +75,12 @@ impl Caller {
         self.within(patience, exchange).await
     }
 
-    /// Asks, and waits for the head of an answer without an end: at most `patience`.
+    /// Sends a request, and waits for the head of an endless response, at most `patience`.
     pub(super) async fn listen(&self, path: &str, patience: Duration) -> Result<Response<Incoming>, RemoteError> {
         self.within(patience, self.send(Method::GET, path, None, "text/event-stream")).await
     }
 
-    /// The output of `work`, if it comes within `patience`.
+    /// Returns the output of `work`, or an error after `patience`.
     pub(super) async fn within<T>(
         &self,
         patience: Duration,
@@ -101,7 +101,7 @@ impl Caller {
         let stream = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
         self.tracker.spawn(async move {
-            // Whoever waits for the answer hears of it, too.
+            // The request returns this error, too.
             if let Err(error) = connection.await {
                 tracing::debug!(error = %Chain(&error), "admin.connection");
             }
@@ -119,8 +119,8 @@ impl Caller {
 
     fn headers(&self, accept: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        // The API looks at the host to turn away browsers that were led to it by a name of somebody else's. This is
-        // none, and by whichever name or tunnel it came, it means the machine that it speaks to.
+        // The API checks the host to refuse browsers that a foreign DNS name has led to it. This client is no browser;
+        // by whichever name or tunnel it connects, it means that machine.
         headers.insert(HOST, HeaderValue::from_static("localhost"));
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if let Some(Bearer { token, .. }) = &self.bearer {
@@ -160,7 +160,7 @@ impl Caller {
     }
 }
 
-/// `path` with the query `pairs`, percent-encoded (RFC 3986 §2.1).
+/// Returns `path` with the query `pairs`, percent-encoded (RFC 3986 §2.1).
 pub(super) fn query(path: &str, pairs: &[(&str, String)]) -> String {
     let mut url = path.to_owned();
     for (at, (key, value)) in pairs.iter().enumerate() {

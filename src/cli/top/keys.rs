@@ -1,6 +1,6 @@
-//! From the bytes that a terminal sends to the keys that were pressed (ECMA-48 control sequences, xterm's forms).
+//! Conversion of a terminal's bytes to keys (ECMA-48 control sequences, in xterm's variants).
 
-/// A key that means something here.
+/// A key with a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// A letter.
@@ -19,10 +19,10 @@ pub(super) enum Key {
     End,
 }
 
-/// Sequences longer than this are none that a key sends.
+/// The longest sequence of a key, in bytes; longer ones are ignored.
 const LONGEST: usize = 16;
 
-/// Where in a sequence the last byte was.
+/// The position within a sequence after the last byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -32,12 +32,12 @@ enum State {
     Sequence(String),
 }
 
-/// Takes bytes, gives keys; a sequence may be cut anywhere.
+/// A parser from bytes to keys; a sequence may be split anywhere.
 #[derive(Debug, Default)]
 pub(super) struct Keys(State);
 
 impl Keys {
-    /// The keys that end with these bytes. What means nothing here gives none.
+    /// Returns the keys completed by these bytes; keys without a function are left out.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Key> {
         bytes.iter().filter_map(|byte| self.byte(*byte)).collect()
     }
@@ -49,7 +49,7 @@ impl Keys {
             _ if byte == ESCAPE => self.0 = State::Escape,
             State::Ground => return char.is_ascii_graphic().then_some(Key::Char(char)),
             State::Escape if matches!(char, '[' | 'O') => self.0 = State::Sequence(String::new()),
-            // A key with Alt: the letter alone means nothing, either.
+            // A letter with Alt has no function.
             State::Escape => {}
             State::Sequence(parameters) => match char {
                 '0'..='?' if parameters.len() < LONGEST => self.0 = State::Sequence(parameters + &char.to_string()),

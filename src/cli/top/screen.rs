@@ -1,4 +1,5 @@
-//! The terminal as a screen: whatever was on it comes back at the end, be that a key, a signal, an error or a panic.
+//! The terminal in full-screen mode; its previous content is restored at the end, be that a key, a signal, an error or
+//! a panic.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,22 +12,23 @@ use tokio::sync::mpsc;
 use super::keys::{Key, Keys};
 use super::view::{Line, Style};
 
-/// The alternate screen, no cursor, no wrapping of lines; and back.
+/// The control sequences that enter the alternate screen without cursor and line wrapping, and leave it again.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
-/// Home, and what to end a line and the frame with, so that nothing of the last frame stays.
+/// The control sequences for the first position, and for the ends of a line and of a frame, which erase the previous
+/// frame.
 const HOME: &str = "\x1b[H";
 const END_OF_LINE: &str = "\x1b[0m\x1b[K";
 const END_OF_FRAME: &str = "\x1b[J";
 
-/// The screen while it is ours.
+/// The terminal in full-screen mode; dropping it restores the terminal.
 #[derive(Debug)]
 pub(super) struct Screen {
     keyboard: Option<Keyboard>,
     keys: Keys,
 }
 
-/// The terminal that controls this process, and how it was set.
+/// The controlling terminal, and its previous settings.
 #[derive(Debug)]
 struct Keyboard {
     tty: File,
@@ -35,14 +37,14 @@ struct Keyboard {
 }
 
 impl Screen {
-    /// Takes the screen. Without a terminal to read keys from there are none, and signals have to do.
+    /// Enters full-screen mode. Without a controlling terminal there are no keys, and only signals end the program.
     pub(super) fn take() -> io::Result<Self> {
         let screen = Self { keyboard: Keyboard::open().ok(), keys: Keys::default() };
         write(ENTER)?;
         Ok(screen)
     }
 
-    /// Columns and rows, as they are now.
+    /// Returns the present columns and rows.
     pub(super) fn size() -> (usize, usize) {
         const ASSUMED: (usize, usize) = (80, 24);
         match tcgetwinsize(io::stdout()) {
@@ -51,7 +53,7 @@ impl Screen {
         }
     }
 
-    /// Shows `lines`, in place of what was there. There must be no more than fit.
+    /// Replaces the content of the screen with `lines`, which have to fit.
     pub(super) fn draw(lines: &[Line]) -> io::Result<()> {
         let mut frame = String::from(HOME);
         for (at, line) in lines.iter().enumerate() {
@@ -69,12 +71,12 @@ impl Screen {
         write(&frame)
     }
 
-    /// The keys that are pressed next; never, where there is no keyboard. Nothing is lost if this is dropped.
+    /// Waits for the next keys; never completes without a keyboard. Cancel-safe: no key is lost.
     pub(super) async fn pressed(&mut self) -> Vec<Key> {
         let Some(keyboard) = &mut self.keyboard else { return std::future::pending().await };
         match keyboard.bytes.recv().await {
             Some(bytes) => self.keys.feed(&bytes),
-            // The terminal has gone.
+            // The terminal is closed.
             None => vec![Key::Char('q')],
         }
     }
@@ -82,7 +84,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // There is nobody left to tell, and nothing left to try.
+        // Errors are ignored: nothing can be reported or done about them here.
         let _ = write(LEAVE);
         if let Some(Keyboard { tty, before, .. }) = &self.keyboard {
             let _ = tcsetattr(tty, OptionalActions::Now, before);
@@ -96,7 +98,8 @@ impl Keyboard {
         let before = tcgetattr(&tty)?;
         let mut keys_at_once = before.clone();
         keys_at_once.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-        // Ctrl-C stays a signal; to be stopped or to dump core would leave the terminal as it is now.
+        // Ctrl-C stays a signal; suspending or dumping core is disabled, since it would leave the terminal in this
+        // mode.
         keys_at_once.special_codes[SpecialCodeIndex::VSUSP] = 0;
         keys_at_once.special_codes[SpecialCodeIndex::VQUIT] = 0;
         keys_at_once.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -107,8 +110,8 @@ impl Keyboard {
     }
 }
 
-/// What is typed, read on a thread of its own: a terminal cannot be waited for without a thread or unsafe code. It is
-/// not joined, since nothing ends its last read but the end of the process.
+/// Reads the keyboard on a thread of its own, since a terminal cannot be polled without a thread or unsafe code. The
+/// thread is not joined: its last read ends only with the process.
 fn listen(mut tty: File) -> io::Result<mpsc::Receiver<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel(16);
     thread::Builder::new().name("keys".to_owned()).spawn(move || {

@@ -1,4 +1,4 @@
-//! What `top` shows, as a function of what it knows.
+//! The content of `top`'s screen, as a function of the data received.
 
 use super::keys::Key;
 use crate::cli::conns::table;
@@ -6,10 +6,10 @@ use crate::cli::remote::{Conn, Flow, Info, Stats};
 use crate::cli::text::{cut, printable};
 use crate::cli::units::{self, UNKNOWN};
 
-/// Lines that are not sessions: three of figures, one of trouble, the heading, and the keys.
+/// The lines that are not sessions: three of figures, one for an error, the heading, and the keys.
 const FRAME: usize = 6;
 
-/// Everything that is shown.
+/// The data that the screen shows.
 #[derive(Debug, Default)]
 pub(super) struct View {
     info: Info,
@@ -21,26 +21,26 @@ pub(super) struct View {
     offset: usize,
 }
 
-/// The first sessions of an order, as the proxy lists them.
+/// The first sessions in one order, as the proxy lists them.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) conns: Vec<Conn>,
-    /// How many there are.
+    /// The number of sessions.
     pub(super) total: u64,
-    /// The configuration in force.
+    /// The generation of the configuration.
     pub(super) generation: u64,
     /// The proxy's time, in seconds since 1970.
     pub(super) now: f64,
 }
 
-/// A line and how it stands out.
+/// A line and its style.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) style: Style,
     pub(super) text: String,
 }
 
-/// How a line stands out.
+/// The style of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     Plain,
@@ -49,14 +49,14 @@ pub(super) enum Style {
     Faint,
 }
 
-/// What a key asks for.
+/// The request of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// Other sessions, or in another order.
+    /// Other sessions, or another order.
     Look,
-    /// The end.
+    /// The end of the program.
     Quit,
 }
 
@@ -68,14 +68,14 @@ pub(super) struct Sort {
 }
 
 impl Default for Sort {
-    /// Those in trouble first.
+    /// Returns the order with the most misses first.
     fn default() -> Self {
         Self::parse("-misses")
     }
 }
 
 impl Sort {
-    /// Reads it as the API has it.
+    /// Parses an order in the API's notation.
     pub(super) fn parse(text: &str) -> Self {
         match text.strip_prefix('-') {
             Some(key) => Self { key: key.to_owned(), descending: true },
@@ -83,19 +83,19 @@ impl Sort {
         }
     }
 
-    /// As the API has it.
+    /// Returns the order in the API's notation.
     pub(super) fn query(&self) -> String {
         format!("{}{}", if self.descending { "-" } else { "" }, self.key)
     }
 
-    /// By `key`, and the other way round if it is so already. Figures begin with the largest.
+    /// Sorts by `key`; if it is the present one, reverses the order. Figures begin with the largest.
     fn choose(&mut self, key: &str) {
         let same = self.key == key;
         *self = Self { key: key.to_owned(), descending: if same { !self.descending } else { key != "client" } };
     }
 }
 
-/// What passed in a second, from two looks.
+/// The rates per second, computed from two sets of figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rates {
     opened: f64,
@@ -105,7 +105,7 @@ struct Rates {
 }
 
 impl Rates {
-    /// `None` where `now` is not later, or counts anew.
+    /// Returns `None` if `now` is not later, or its counters have restarted.
     fn between(before: &Stats, now: &Stats) -> Option<Self> {
         let seconds = now.at - before.at;
         if seconds <= 0.0 || now.opened_total < before.opened_total {
@@ -127,12 +127,12 @@ impl Rates {
 }
 
 impl View {
-    /// Nothing known yet.
+    /// Creates a view without data.
     pub(super) fn new(sort: Sort) -> Self {
         Self { sort, ..Self::default() }
     }
 
-    /// Who answers; figures of another process are none to compare with.
+    /// Sets the proxy's process; the figures of another process are discarded.
     pub(super) fn meet(&mut self, info: Info) {
         if info.pid != self.info.pid {
             (self.stats, self.rates) = (None, None);
@@ -140,18 +140,18 @@ impl View {
         self.info = info;
     }
 
-    /// Takes the figures of the last second in.
+    /// Sets the figures of the last second.
     pub(super) fn count(&mut self, stats: Stats) {
         self.rates = self.stats.as_ref().and_then(|before| Rates::between(before, &stats));
         self.stats = Some(stats);
     }
 
-    /// Takes the first sessions of the present order in.
+    /// Sets the first sessions in the present order.
     pub(super) fn list(&mut self, listed: Listed) {
         (self.listed, self.trouble) = (Some(listed), None);
     }
 
-    /// Whether everything that a frame shows is known, or why it is not.
+    /// Returns whether all data of a frame has arrived, or an error explains its absence.
     pub(super) fn is_complete(&self) -> bool {
         self.trouble.is_some() || self.stats.is_some() && self.listed.is_some()
     }
@@ -160,7 +160,7 @@ impl View {
         self.listed.as_ref().map_or(0, |listed| listed.total)
     }
 
-    /// How many sessions there are, for a place among them.
+    /// Returns the number of sessions.
     fn places(&self) -> usize {
         usize::try_from(self.total()).unwrap_or(usize::MAX)
     }
@@ -169,28 +169,28 @@ impl View {
         self.listed.as_ref().map_or(&[], |listed| &listed.conns)
     }
 
-    /// The proxy's time at the last list, in seconds since 1970.
+    /// Returns the proxy's time at the last list, in seconds since 1970.
     fn now(&self) -> f64 {
         self.listed.as_ref().map_or(0.0, |listed| listed.now)
     }
 
-    /// The proxy does not answer; what is known stays.
+    /// Records that the proxy does not respond; the data received stays on the screen.
     pub(super) fn lose(&mut self, why: &str) {
         self.trouble = Some(printable(why));
     }
 
-    /// The order of the sessions.
+    /// Returns the order of the sessions.
     pub(super) fn sort(&self) -> &Sort {
         &self.sort
     }
 
-    /// How many sessions are to be known for a screen of `rows`.
+    /// Returns the number of sessions to request for a screen of `rows`.
     pub(super) fn wanted(&self, rows: usize) -> usize {
-        // One screen more, so that a page down is there at once.
+        // One screen more, so that a page down needs no request.
         self.offset + 2 * room(rows)
     }
 
-    /// Does what `key` says on a screen of `rows`.
+    /// Applies `key` on a screen of `rows`.
     pub(super) fn press(&mut self, key: Key, rows: usize) -> Wish {
         let page = room(rows);
         let last = self.places().saturating_sub(page);
@@ -220,17 +220,17 @@ impl View {
         Wish::Look
     }
 
-    /// All of it, for a pipe.
+    /// Returns all lines, for a pipe.
     pub(super) fn whole(&self) -> Vec<Line> {
         let mut lines = self.figures();
         lines.extend(table::lines(self.conns(), None, self.now()).into_iter().map(plain));
         lines
     }
 
-    /// What a screen of so many `columns` and `rows` shows.
+    /// Returns the lines of a screen of `columns` and `rows`.
     pub(super) fn frame(&mut self, columns: usize, rows: usize) -> Vec<Line> {
         let room = room(rows);
-        // Sessions may have gone since the last key.
+        // Sessions may have closed since the last key.
         self.offset = self.offset.min(self.places().saturating_sub(room));
         let conns = self.conns();
         let from = self.offset.min(conns.len());
@@ -261,7 +261,7 @@ impl View {
         let up = started_at.zip(*now).map_or_else(|| UNKNOWN.to_owned(), |(from, to)| units::span(to - from));
         let stats = self.stats.clone().unwrap_or_default();
         let phase = if stats.phase.is_empty() { UNKNOWN.to_owned() } else { printable(&stats.phase) };
-        // Either of the two answers has it.
+        // Both responses carry the generation; the newer one counts.
         let known = self.stats.as_ref().map(|stats| stats.generation);
         let generation = known.max(self.listed.as_ref().map(|listed| listed.generation));
         let generation = generation.map_or_else(|| UNKNOWN.to_owned(), |generation| generation.to_string());
@@ -298,7 +298,7 @@ fn plain(text: String) -> Line {
     Line { style: Style::Plain, text }
 }
 
-/// How many sessions a screen of `rows` shows.
+/// Returns the number of sessions that a screen of `rows` shows.
 fn room(rows: usize) -> usize {
     rows.saturating_sub(FRAME).max(1)
 }

@@ -129,7 +129,7 @@ fn a_letter_sorts_and_the_same_one_turns_it_round() {
 }
 
 #[test]
-fn trouble_is_told_until_the_proxy_answers_and_a_new_process_counts_anew() {
+fn trouble_is_shown_until_the_proxy_answers_and_a_new_process_counts_anew() {
     let mut view = filled(2);
     view.lose("nobody listens\x1b[2J");
     let lines = texts(&mut view);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What is said of the route `/` where the file says `heartbeat` of all.
-fn told(name: &str, heartbeat: &str) -> (String, Value) {
+/// Returns the description of the route `/`, as text and as JSON, of a file whose section `heartbeat` has this content.
+fn described(name: &str, heartbeat: &str) -> (String, Value) {
     let file = File::new(name, &format!("[heartbeat]\n{heartbeat}\n{}", &VALID[..VALID.find("[[").expect("a route")]));
     let (verdict, human) = file.check(Format::Human, Ok(()));
     assert_eq!(verdict, Verdict::Valid, "{heartbeat}\n{human}");
@@ -46,7 +46,7 @@ fn each_heartbeat_is_explained_with_its_bound() {
     .into_iter()
     .enumerate()
     {
-        let (human, machine) = told(&format!("told-{at}"), heartbeat);
+        let (human, machine) = described(&format!("told-{at}"), heartbeat);
         let facts = ["heartbeat", "profile", "detection_s", "compression"].map(|key| machine[key].to_string());
         all.push(format!("{}\n    {human}\n    {}", heartbeat.replace('\n', ", "), facts.join(" ")));
     }
@@ -125,7 +125,7 @@ profile = "pusher", window = "1m"
 
 #[test]
 fn auto_lists_what_each_session_may_be() {
-    let (human, machine) = told("auto", "profile = \"auto\"");
+    let (human, machine) = described("auto", "profile = \"auto\"");
     assert_snapshot!(human, @"
 the heartbeat that the upgrade shows:
                     subprotocol graphql-transport-ws: asked (graphql-transport-ws) after 25s of quiet, a dead client is gone within 45 s, no compression
