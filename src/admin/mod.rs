@@ -26,6 +26,8 @@ mod page;
 mod places;
 mod query;
 mod sentence;
+#[cfg(test)]
+pub(crate) use sentence::sentence;
 mod serve;
 mod stall;
 mod stats;

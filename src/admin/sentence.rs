@@ -17,7 +17,7 @@ const GOING_AWAY: u16 = 1001;
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// One sentence without a capital and a full stop, for it stands in tables.
-pub(super) fn sentence(ending: &Ending, policy: &Policy) -> String {
+pub(crate) fn sentence(ending: &Ending, policy: &Policy) -> String {
     let detail = |otherwise| ending.detail.unwrap_or(otherwise);
     match (ending.reason, ending.initiator) {
         (EndReason::Normal, Initiator::Client) => client_closed(ending),

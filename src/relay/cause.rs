@@ -219,3 +219,7 @@ fn missed(on_miss: &OnMiss, reason: Option<&str>) -> (LegClose, LegClose) {
     };
     (told(&on_miss.client), upstream)
 }
+
+#[cfg(test)]
+#[path = "cause_tests.rs"]
+mod tests;
