@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listener → serve ─┬→ health
-//!                   └→ auth → api ─┬→ connections (filter, order → view, sentence)
+//!                   └→ auth → api ─┬→ connections (filter, order → view)
 //!                                  ├→ diagnosis (story)
 //!                                  ├→ events (stats)
 //!                                  └→ page
@@ -25,9 +25,6 @@ mod order;
 mod page;
 mod places;
 mod query;
-mod sentence;
-#[cfg(test)]
-pub(crate) use sentence::sentence;
 mod serve;
 mod stall;
 mod stats;

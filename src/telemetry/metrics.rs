@@ -29,7 +29,8 @@ pub(crate) use exposition::media_range;
 pub use route::{Active, Attempt, Outcome, RouteMetrics};
 
 use crate::config::Route;
-use crate::relay::{Memory, Traffic};
+use crate::relay::Memory;
+use crate::session::Traffic;
 use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS};
 use collectors::{Buffered, Certificates, Passed, unix_seconds};
 use histogram::Histogram;

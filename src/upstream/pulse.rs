@@ -16,8 +16,9 @@ use super::dial::Dialer;
 use crate::config::{Upstream, UpstreamProbe};
 use crate::generation::Current;
 use crate::heartbeat::{CheckResult, HealthCheck, ProbeSessions, Tick, UpstreamPulse, Watch};
-use crate::registry::{ConnId, Registry};
+use crate::registry::Registry;
 use crate::relay::Order;
+use crate::session::ConnId;
 use crate::telemetry::metrics::Metrics;
 
 /// Watches every app of every generation, each once, for as long as a generation in force or a session has its pulse.

@@ -10,11 +10,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{self, END_REASONS, INITIATORS, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES};
+use super::catalogue::{self, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES};
 use super::histogram::Histogram;
 use super::register;
 use super::requests::{self, Counts, Requests};
-use super::words::{close_code, known};
+use super::words::close_code;
+use crate::session::Ending;
 
 /// The label of requests whose route is unknown: their heads could not be read. That of a route has a slash.
 const NO_ROUTE: &str = "none";
@@ -109,16 +110,16 @@ impl RouteMetrics {
         Active::enter(&self.active)
     }
 
-    /// A session ended; `code` is the one on the client leg.
-    pub fn closed(&self, initiator: &'static str, reason: &'static str, code: u16, lived: Duration) {
+    /// Counts a session that ended.
+    pub fn closed(&self, ending: &Ending) {
         let labels = Closed {
             route: Arc::clone(&self.route),
-            initiator: known(INITIATORS, initiator),
-            reason: known(END_REASONS, reason),
-            code: close_code(code),
+            initiator: ending.cause.initiator().as_str(),
+            reason: ending.cause.reason().as_str(),
+            code: close_code(ending.client_code),
         };
         self.closed.get_or_create(&labels).inc();
-        self.lived.observe(lived);
+        self.lived.observe(ending.duration);
     }
 
     /// A probe left for a client.
