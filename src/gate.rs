@@ -4,14 +4,14 @@
 //! when it no longer bounds anything, so that a flood of addresses takes no more memory than a second of it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Cidr, ConnectionLimit};
-use crate::generation::Current;
+use crate::config::{Cidr, ConnectionLimit, EdgeLimits};
 use crate::suspension::Credit;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::{Active, Metrics};
@@ -36,7 +36,7 @@ const SWEEP_AT_LEAST: usize = 64;
 /// Who may come in.
 #[derive(Debug)]
 pub struct Gate {
-    current: Arc<Current>,
+    limits: Limits,
     /// What `limits.connections = "auto"` stands for; `None` is unlimited.
     automatic: Option<usize>,
     open: AtomicUsize,
@@ -44,6 +44,21 @@ pub struct Gate {
     shards: [Mutex<Shard>; SHARDS],
     metrics: Arc<Metrics>,
     complaints: [Mutex<Complaints>; Refusal::ALL.len()],
+}
+
+/// Reads the limits in force.
+struct Limits(Box<dyn Fn() -> EdgeLimits + Send + Sync>);
+
+impl Limits {
+    fn now(&self) -> EdgeLimits {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.now().fmt(f)
+    }
 }
 
 /// Why a connection was closed before anything was read from it, or before its handshake.
@@ -138,9 +153,9 @@ impl Refusal {
 impl Gate {
     /// A gate that nobody has passed yet, with the limits in force; what it lets pass and refuses is counted in
     /// `metrics`. A limit on what one address has counts the connections that came while there was one.
-    pub fn new(current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(limits: impl Fn() -> EdgeLimits + Send + Sync + 'static, metrics: Arc<Metrics>) -> Self {
         Self {
-            current,
+            limits: Limits(Box::new(limits)),
             automatic: None,
             open: AtomicUsize::new(0),
             hasher: RandomState::new(),
@@ -158,7 +173,7 @@ impl Gate {
 
     /// A place among all connections. Whose it is may be known later: see [`Place::claim`].
     pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
-        let most = match self.current.load().settings.limits.connections {
+        let most = match self.limits.now().connections {
             ConnectionLimit::Auto => self.automatic.unwrap_or(usize::MAX),
             ConnectionLimit::AtMost(most) => most,
             ConnectionLimit::Off => usize::MAX,
@@ -173,14 +188,14 @@ impl Gate {
         self.metrics.connection_refused(refusal.reason());
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusals) = complaints.due(Instant::now()) {
-            let mend = refusal.mend(self.current.load().settings.limits.connections);
+            let mend = refusal.mend(self.limits.now().connections);
             let (reason, (address, port)) = (refusal.reason(), lines::client(client));
             tracing::warn!(reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
         }
     }
 
     fn per_network(&self) -> Bounds {
-        let limits = self.current.load().settings.limits;
+        let limits = self.limits.now();
         Bounds { connections: limits.connections_per_ip, handshakes: limits.handshakes_per_ip }
     }
 
@@ -300,12 +315,9 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use crate::config::{EdgeLimits, Settings};
-    use crate::generation::testing::{current, settings};
 
     fn gate(limits: EdgeLimits) -> Arc<Gate> {
-        let current = current(Settings { limits, ..settings("") });
-        Arc::new(Gate::new(current, Arc::new(Metrics::new())))
+        Arc::new(Gate::new(move || limits, Arc::new(Metrics::new())))
     }
 
     fn address(text: &str) -> IpAddr {
@@ -337,11 +349,8 @@ mod tests {
     #[test]
     fn the_automatic_limit_holds_where_none_is_set() {
         let full = |limit: ConnectionLimit, automatic: Option<usize>| {
-            let current = current(Settings {
-                limits: EdgeLimits { connections: limit, ..EdgeLimits::default() },
-                ..settings("")
-            });
-            let gate = Arc::new(Gate::new(current, Arc::new(Metrics::new())).with_automatic(automatic));
+            let limits = EdgeLimits { connections: limit, ..EdgeLimits::default() };
+            let gate = Arc::new(Gate::new(move || limits, Arc::new(Metrics::new())).with_automatic(automatic));
             let places: Vec<_> = (0..3).map_while(|_| gate.enter().ok()).collect();
             places.len()
         };

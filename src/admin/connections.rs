@@ -7,8 +7,8 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::Context;
 use super::answer::{Body, Refusal, json, short};
+use super::context::Context;
 use super::fields::Fields;
 use super::filter::Filter;
 use super::order::Window;

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -19,6 +20,14 @@ use crate::telemetry::Chain;
 const BACKLOG: i32 = 128;
 /// None but the program's own user opens the socket.
 const OWNER_ONLY: u32 = 0o600;
+
+/// The listeners with their ports open; connections wait in the kernel's queue.
+#[derive(Debug)]
+pub struct Bound {
+    pub(super) handshake: Duration,
+    pub(super) health: Option<Health>,
+    pub(super) administration: Option<Administration>,
+}
 
 /// Why a listener could not be opened.
 #[derive(Debug, Error)]

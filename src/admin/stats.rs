@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Context;
+use super::context::Context;
 use super::view::Clock;
 use crate::drain::Phase;
 use crate::session::{LiveStats, Traffic};

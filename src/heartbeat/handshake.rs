@@ -4,23 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Proof;
 use super::pattern::{MQTT_LENGTH, variable_length};
+use super::profile::{Handshake, Proof};
 use crate::ws::Sender;
 
 /// Bytes of a handshake message that are looked at; what is agreed stands near the front.
 pub const MAX_HANDSHAKE: usize = 4096;
-
-/// A protocol that agrees in its first messages on how often the client beats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// The header `heart-beat` of the client's CONNECT and the app's CONNECTED.
-    Stomp,
-    /// The keep-alive of the client's CONNECT, which an app of version 5 may overrule in its CONNACK.
-    Mqtt,
-    /// The app's `pusher:connection_established` has `activity_timeout`.
-    Pusher,
-}
 
 /// Listens to one session's first messages.
 #[derive(Debug)]

@@ -389,7 +389,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.client_end.abort(&mut self.client);
         if by == Abort::Drain {
             // The app is not to blame: it gets its Close where that can go at once.
-            self.close_up(LegClose::Close(CloseSpec::new(RESTART, "service restart")), cx);
+            let (_, to_app) = CloseCause::Drain { code: RESTART }.closes(&self.rules.engine.policy().on_miss);
+            self.close_up(to_app, cx);
             self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
             self.app_end.cut(&mut self.upstream, &self.up, cx);
         } else {

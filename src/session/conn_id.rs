@@ -1,9 +1,8 @@
 //! The id of a session, as the log, the API and the app see it.
 
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
-
-use thiserror::Error;
 
 /// The id of one session: unique in this process, and unlikely to repeat in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,9 +22,16 @@ impl fmt::Display for ConnId {
 }
 
 /// The text is not the id of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a session's name is 16 hexadecimal digits, as ws.open and ws.close write it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAConnId;
+
+impl fmt::Display for NotAConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a session's name is 16 hexadecimal digits, as ws.open and ws.close write it")
+    }
+}
+
+impl Error for NotAConnId {}
 
 impl FromStr for ConnId {
     type Err = NotAConnId;

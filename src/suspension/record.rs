@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Deadline;
-
 /// The longest time between two ticks that is no pause: one and a half times the period. A longer stop is always noticed.
 const NO_PAUSE: Duration = Duration::from_millis(750);
 
@@ -56,10 +54,9 @@ impl Record {
         self.pauses(now).map(|pause| pause.after(since)).sum()
     }
 
-    /// The instant of `deadline`. Only pauses that began before it move it, so it is never later than its span, the time
-    /// anew, and the pauses together.
-    pub(super) fn deadline(&self, deadline: &Deadline, now: Instant) -> Instant {
-        let Deadline { since, limit, anew } = *deadline;
+    /// Returns the deadline of a span of `limit` from `since` on, of which at least `anew` is left after the first pause.
+    /// Only pauses that began before it move it, so it is never later than the span, the time anew, and the pauses together.
+    pub(super) fn deadline(&self, since: Instant, limit: Duration, anew: Duration, now: Instant) -> Instant {
         let mut at = since + limit;
         if limit.is_zero() {
             return at;

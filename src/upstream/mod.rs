@@ -16,8 +16,8 @@ mod source;
 mod stream;
 mod target;
 mod trial;
+mod unusable;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,12 +25,12 @@ use tokio_util::task::TaskTracker;
 
 pub use app::{App, AppError, Apps};
 pub use body::{Upload, UploadProgress};
-pub use dial::{DialError, authority};
+pub use dial::{ClientAddresses, DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
 pub use target::{RawTarget, is_refused, mask};
-pub use trial::Unusable;
+pub use unusable::Unusable;
 
 use crate::config::Target;
 use crate::telemetry::metrics::Metrics;
@@ -43,15 +43,6 @@ const BUFFER: usize = 64 * 1024;
 /// Tasks of a worker from which on its connections share the kernel's memory for TCP: there is one for each connection, and
 /// requests have more.
 pub(crate) const CROWD: usize = 16;
-
-/// The client connection that a connection to the app is made for, as its PROXY header states it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAddresses {
-    /// The client's address; the port is 0 where a proxy in front has named the client.
-    pub client: SocketAddr,
-    /// The proxy's address that the client connected to.
-    pub local: SocketAddr,
-}
 
 /// The app as one worker sees it.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use prometheus_client::registry::{Metric as Registered, Registry};
+
 use super::words::{CLOSE_CODES, METHODS, STATUSES};
 use crate::session::{EndReason, Initiator};
 
@@ -366,6 +368,11 @@ pub const ALL: &[&Metric] = &[
     &PROCESS_MAX_FDS,
     &PROCESS_START_TIME,
 ];
+
+/// Registers `metric`, whose handles the caller keeps, under the name and with the help of its `entry`.
+pub(super) fn register(registry: &mut Registry, entry: &Metric, metric: &(impl Registered + Clone)) {
+    registry.register(entry.name, entry.help, metric.clone());
+}
 
 /// All of them as a Markdown table.
 pub fn markdown() -> String {
