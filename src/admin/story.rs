@@ -49,11 +49,14 @@ pub(super) fn of(row: &Row, around: &Surroundings<'_>, clock: Clock) -> Vec<Line
         Line { topic: "heartbeat", text: heartbeat(&facts.heartbeat) },
     ];
     match row {
-        Row::Live(_, stats) => story.extend([
-            Line { topic: "round trips", text: round_trips(stats, &facts.heartbeat.policy) },
-            Line { topic: "traffic", text: traffic(stats.from_client, stats.from_upstream) + &last_byte(stats, clock) },
-            Line { topic: "held", text: held(stats, &facts.heartbeat.policy) },
-            Line { topic: "next", text: next(stats, &facts.heartbeat.policy, around.phase, clock) },
+        Row::Live(_, figures) => story.extend([
+            Line { topic: "round trips", text: round_trips(figures, &facts.heartbeat.policy) },
+            Line {
+                topic: "traffic",
+                text: traffic(figures.from_client, figures.from_upstream) + &last_byte(figures, clock),
+            },
+            Line { topic: "held", text: held(figures, &facts.heartbeat.policy) },
+            Line { topic: "next", text: next(figures, &facts.heartbeat.policy, around.phase, clock) },
         ]),
         Row::Closed(closed) => {
             let ending = &closed.ending;
@@ -76,8 +79,8 @@ pub(super) fn of(row: &Row, around: &Surroundings<'_>, clock: Clock) -> Vec<Line
 fn state(row: &Row, clock: Clock) -> String {
     let id = row.id();
     match row {
-        Row::Live(live, stats) => {
-            let state = if stats.closing { "closing" } else { "open" };
+        Row::Live(live, figures) => {
+            let state = if figures.closing { "closing" } else { "open" };
             format!("Connection {id} is {state}, and {} old.", span(clock.since(live.opened)))
         }
         Row::Closed(closed) => {
@@ -201,17 +204,17 @@ fn does(policy: &Policy) -> String {
     }
 }
 
-fn round_trips(stats: &LiveStats, policy: &Policy) -> String {
-    let measured = match (stats.rtt, stats.rtt_min) {
+fn round_trips(figures: &LiveStats, policy: &Policy) -> String {
+    let measured = match (figures.rtt, figures.rtt_min) {
         (Some(last), Some(shortest)) => format!("The last took {}, the shortest {}; ", span(last), span(shortest)),
         _ => "None measured yet; ".to_owned(),
     };
     format!(
         "{measured}{} of {} probes answered, {}, {} of {} in a row.",
-        stats.pongs,
-        stats.pings,
-        missed(stats.missed),
-        stats.misses,
+        figures.pongs,
+        figures.pings,
+        missed(figures.missed),
+        figures.misses,
         policy.max_missed,
     )
 }
@@ -234,15 +237,15 @@ fn traffic(from_client: Traffic, from_app: Traffic) -> String {
     format!("From the client {}, from the app {}.", flow(from_client), flow(from_app))
 }
 
-fn last_byte(stats: &LiveStats, clock: Clock) -> String {
-    match stats.from_client.bytes {
+fn last_byte(figures: &LiveStats, clock: Clock) -> String {
+    match figures.from_client.bytes {
         0 => " The client has sent nothing since the upgrade.".to_owned(),
-        _ => format!(" The client's last byte came {} ago.", span(clock.since(stats.last_seen))),
+        _ => format!(" The client's last byte came {} ago.", span(clock.since(figures.last_seen))),
     }
 }
 
-fn held(stats: &LiveStats, policy: &Policy) -> String {
-    let (to_app, to_client) = (stats.held_to_app as u64, stats.held_to_client as u64);
+fn held(figures: &LiveStats, policy: &Policy) -> String {
+    let (to_app, to_client) = (figures.held_to_app as u64, figures.held_to_client as u64);
     let mut text = String::new();
     if to_client > 0 {
         let (held, stall) = (bytes(to_client), span(policy.write_stall));
@@ -260,10 +263,10 @@ fn held(stats: &LiveStats, policy: &Policy) -> String {
 }
 
 /// What happens if nothing else does.
-fn next(stats: &LiveStats, policy: &Policy, phase: Phase, clock: Clock) -> String {
-    let due = stats.next_deadline.map(|at| format!("{}, in {}", time(clock.time_of(at)), span(clock.until(at))));
+fn next(figures: &LiveStats, policy: &Policy, phase: Phase, clock: Clock) -> String {
+    let due = figures.next_deadline.map(|at| format!("{}, in {}", time(clock.time_of(at)), span(clock.until(at))));
     let due = due.as_deref();
-    let mut text = match (stats.closing, stats.awaited, due) {
+    let mut text = match (figures.closing, figures.awaited, due) {
         (true, _, Some(due)) => format!("The session is ending; what is left of both legs is cut at {due}."),
         (true, _, None) => "The session is ending, as soon as what was accepted is delivered.".to_owned(),
         (false, Awaited::Probe, Some(due)) => {
@@ -274,7 +277,7 @@ fn next(stats: &LiveStats, policy: &Policy, phase: Phase, clock: Clock) -> Strin
             "A probe is due and waits behind other bytes; if the client takes none of them, the session ends at {due}."
         ),
         (false, Awaited::Answer, Some(due)) => {
-            let misses = stats.misses + 1;
+            let misses = figures.misses + 1;
             let then = if misses >= policy.max_missed {
                 "the session ends".to_owned()
             } else {

@@ -56,7 +56,7 @@ fn closed(closed: u64, ending: Ending) -> Row {
     Row::Closed(Arc::new(Closed::of_times(live, ending, opened_at, at(closed))))
 }
 
-fn stats(clock: Clock) -> LiveStats {
+fn figures(clock: Clock) -> LiveStats {
     let live = entry();
     LiveStats {
         from_client: Traffic { bytes: 3_500, payload: 3_000, messages: 12 },
@@ -104,16 +104,16 @@ fn a_closed_session_has_a_story_from_its_opening_to_its_successor() {
 #[test]
 fn an_open_session_has_a_story_with_what_comes_next() {
     let clock = now();
-    let stats = stats(clock);
+    let figures = figures(clock);
     let policy = Policy::default();
     let all = [
-        round_trips(&stats, &policy),
-        traffic(stats.from_client, stats.from_upstream) + &last_byte(&stats, clock),
-        held(&stats, &policy),
-        held(&LiveStats { held_to_client: 45_000, held_to_app: 700, ..stats }, &policy),
-        held(&LiveStats { held_to_app: 3_000_000, ..stats }, &policy),
-        last_byte(&LiveStats { from_client: Traffic::default(), ..stats }, clock).trim_start().to_owned(),
-        round_trips(&LiveStats { rtt: None, pings: 1, pongs: 0, ..stats }, &policy),
+        round_trips(&figures, &policy),
+        traffic(figures.from_client, figures.from_upstream) + &last_byte(&figures, clock),
+        held(&figures, &policy),
+        held(&LiveStats { held_to_client: 45_000, held_to_app: 700, ..figures }, &policy),
+        held(&LiveStats { held_to_app: 3_000_000, ..figures }, &policy),
+        last_byte(&LiveStats { from_client: Traffic::default(), ..figures }, clock).trim_start().to_owned(),
+        round_trips(&LiveStats { rtt: None, pings: 1, pongs: 0, ..figures }, &policy),
     ];
     insta::assert_snapshot!(all.join("\n"), @r#"
     The last took 41 ms, the shortest 40 ms; 12 of 13 probes answered, 0 windows missed, 0 of 1 in a row.
@@ -132,13 +132,13 @@ fn every_wait_has_a_sentence_of_its_own() {
     let three = Policy { max_missed: 3, ..Policy::default() };
     let by_message = Policy { mode: Builtin::ExpressText.mode(Role::App), ..Policy::default() };
     let waits = Awaited::ALL.map(|awaited| {
-        let stats = LiveStats { awaited, ..stats(clock) };
-        next(&stats, &Policy::default(), Phase::Serving, clock)
+        let figures = LiveStats { awaited, ..figures(clock) };
+        next(&figures, &Policy::default(), Phase::Serving, clock)
     });
     let mut all = waits.to_vec();
-    let waiting = LiveStats { awaited: Awaited::Answer, ..stats(clock) };
+    let waiting = LiveStats { awaited: Awaited::Answer, ..figures(clock) };
     all.push(next(&waiting, &three, Phase::Serving, clock));
-    all.push(next(&stats(clock), &by_message, Phase::Announced, clock));
+    all.push(next(&figures(clock), &by_message, Phase::Announced, clock));
     all.push(next(&LiveStats { closing: true, ..waiting }, &three, Phase::Draining, clock));
     all.push(next(&LiveStats { closing: true, next_deadline: None, ..waiting }, &three, Phase::Serving, clock));
     insta::assert_snapshot!(all.join("\n"), @r#"

@@ -56,8 +56,8 @@ pub(super) fn rows(registry: &Registry, state: State) -> Vec<Row> {
 
 impl From<Arc<Live>> for Row {
     fn from(live: Arc<Live>) -> Self {
-        let stats = live.live_stats();
-        Self::Live(live, stats)
+        let figures = live.live_stats();
+        Self::Live(live, figures)
     }
 }
 
@@ -109,7 +109,7 @@ impl Row {
     /// Bytes held on the way to the app and to the client; `None` of one that has ended.
     pub(super) fn held(&self) -> Option<(usize, usize)> {
         match self {
-            Self::Live(_, stats) => Some((stats.held_to_app, stats.held_to_client)),
+            Self::Live(_, figures) => Some((figures.held_to_app, figures.held_to_client)),
             Self::Closed(_) => None,
         }
     }
@@ -118,14 +118,16 @@ impl Row {
     /// until more bytes come, as a place in an order has to be: counted from the beginning, not back from now.
     pub(super) fn last_seen(&self) -> Option<SystemTime> {
         match self {
-            Self::Live(live, stats) => Some(live.opened_at + stats.last_seen.saturating_duration_since(live.opened)),
+            Self::Live(live, figures) => {
+                Some(live.opened_at + figures.last_seen.saturating_duration_since(live.opened))
+            }
             Self::Closed(_) => None,
         }
     }
 
     pub(super) fn rtt(&self) -> Option<Duration> {
         match self {
-            Self::Live(_, stats) => stats.rtt,
+            Self::Live(_, figures) => figures.rtt,
             Self::Closed(closed) => closed.ending.heartbeat.rtt_last,
         }
     }
@@ -133,21 +135,21 @@ impl Row {
     /// Misses in a row of one that lives, all of one that has ended.
     pub(super) fn misses(&self) -> u64 {
         match self {
-            Self::Live(_, stats) => stats.misses.into(),
+            Self::Live(_, figures) => figures.misses.into(),
             Self::Closed(closed) => closed.ending.heartbeat.missed,
         }
     }
 
     pub(super) fn sent_by_client(&self) -> Traffic {
         match self {
-            Self::Live(_, stats) => stats.from_client,
+            Self::Live(_, figures) => figures.from_client,
             Self::Closed(closed) => closed.ending.from_client,
         }
     }
 
     pub(super) fn sent_by_app(&self) -> Traffic {
         match self {
-            Self::Live(_, stats) => stats.from_upstream,
+            Self::Live(_, figures) => figures.from_upstream,
             Self::Closed(closed) => closed.ending.from_upstream,
         }
     }
@@ -159,15 +161,15 @@ impl Row {
         let opened_at = self.opened_at();
         let (held_to_app, held_to_client) = self.held().unwrap_or_default();
         let (state, duration) = match self {
-            Self::Live(live, stats) => {
-                let state = if stats.closing { "closing" } else { "open" };
+            Self::Live(live, figures) => {
+                let state = if figures.closing { "closing" } else { "open" };
                 let duration = clock.instant.saturating_duration_since(live.opened);
                 (state, duration)
             }
             Self::Closed(closed) => ("closed", closed.ending.duration),
         };
         let last_seen = match self {
-            Self::Live(_, stats) => Some(stats.last_seen),
+            Self::Live(_, figures) => Some(figures.last_seen),
             Self::Closed(_) => None,
         };
         let idle = last_seen.map(|seen| clock.instant.saturating_duration_since(seen));
@@ -199,7 +201,7 @@ impl Row {
     fn heartbeat(&self, clock: Clock) -> Heartbeat {
         let policy = &self.facts().heartbeat.policy;
         let (missed, rtt_min, next_deadline) = match self {
-            Self::Live(_, stats) => (stats.missed, stats.rtt_min, stats.next_deadline),
+            Self::Live(_, figures) => (figures.missed, figures.rtt_min, figures.next_deadline),
             Self::Closed(closed) => (closed.ending.heartbeat.missed, None, None),
         };
         // Who enforces nothing has no times.

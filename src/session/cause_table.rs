@@ -52,6 +52,7 @@ enum Last<'a> {
 
 impl CloseCause {
     /// The table.
+    #[expect(clippy::too_many_lines, reason = "one table is read as a whole, and is one match for the compiler")]
     fn row(&self) -> Row<'_> {
         let by_proxy = Row {
             reason: EndReason::Normal,

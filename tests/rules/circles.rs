@@ -100,12 +100,11 @@ fn circles(edges: &Edges, expected: &[&str]) -> Vec<String> {
         if circle.iter().all(|file| expected.iter().any(|expected| file.starts_with(expected))) {
             continue;
         }
-        let mut text = start.clone();
-        for (from, to) in circle.iter().zip(circle.iter().cycle().skip(1)) {
+        let steps = circle.iter().zip(circle.iter().cycle().skip(1)).map(|(from, to)| {
             let names: Vec<&str> = edges[*from][*to].iter().map(String::as_str).collect();
-            text += &format!(" → {to} ({})", names.join(", "));
-        }
-        found.push(text);
+            format!(" → {to} ({})", names.join(", "))
+        });
+        found.push([start.clone()].into_iter().chain(steps).collect::<String>());
     }
     found
 }
