@@ -79,7 +79,7 @@ impl Loop {
         settings.listen.proxy_protocol = trusted.map(|trusted| ProxyProtocol { trusted });
         let current = current_of(settings, identity);
         let door = Door {
-            gate: Arc::new(Gate::new(Arc::clone(&current), Arc::clone(&metrics))),
+            gate: Arc::new(Gate::new(current.limits(), Arc::clone(&metrics))),
             current: Arc::clone(&current),
             handshakes: true,
         };
@@ -214,7 +214,7 @@ async fn connections_in_the_queue_are_taken_before_the_port_closes() {
     let queued: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(address).expect("in the queue")).collect();
     let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
     let current = crate::generation::testing::current(settings(""));
-    let gate = Arc::new(Gate::new(Arc::clone(&current), metrics));
+    let gate = Arc::new(Gate::new(current.limits(), metrics));
     let door = Door { gate, current, handshakes: false };
     stop.cancel();
     let mut arrivals = Vec::new();

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Drain, Settings};
-use crate::relay::RESTART;
+use crate::session::RESTART;
 pub(crate) use signals::Hangups;
 pub use signals::interrupted;
 pub use supervise::{Outcome, supervise};

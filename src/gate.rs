@@ -4,14 +4,14 @@
 //! it no longer limits anything, so that a flood of addresses takes no more memory than one second of it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Cidr, ConnectionLimit};
-use crate::generation::Current;
+use crate::config::{Cidr, ConnectionLimit, EdgeLimits};
 use crate::suspension::Credit;
 use crate::telemetry::lines;
 use crate::telemetry::metrics::{Active, Metrics};
@@ -36,7 +36,7 @@ const SWEEP_AT_LEAST: usize = 64;
 /// The connection limiter of the process.
 #[derive(Debug)]
 pub struct Gate {
-    current: Arc<Current>,
+    limits: Limits,
     /// The meaning of `limits.connections = "auto"`; `None` is unlimited.
     automatic: Option<usize>,
     open: AtomicUsize,
@@ -44,6 +44,21 @@ pub struct Gate {
     shards: [Mutex<Shard>; SHARDS],
     metrics: Arc<Metrics>,
     complaints: [Mutex<Complaints>; Refusal::ALL.len()],
+}
+
+/// Reads the limits in force.
+struct Limits(Box<dyn Fn() -> EdgeLimits + Send + Sync>);
+
+impl Limits {
+    fn now(&self) -> EdgeLimits {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.now().fmt(f)
+    }
 }
 
 /// The reason for closing a connection before anything was read from it, or before its handshake.
@@ -138,9 +153,9 @@ impl Refusal {
 impl Gate {
     /// Creates a limiter without connections that applies the limits in force and counts accepted and refused
     /// connections in `metrics`. A limit per address counts only connections accepted while it was set.
-    pub fn new(current: Arc<Current>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(limits: impl Fn() -> EdgeLimits + Send + Sync + 'static, metrics: Arc<Metrics>) -> Self {
         Self {
-            current,
+            limits: Limits(Box::new(limits)),
             automatic: None,
             open: AtomicUsize::new(0),
             hasher: RandomState::new(),
@@ -162,7 +177,7 @@ impl Gate {
     ///
     /// [`Refusal::Connections`] at the limit.
     pub fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
-        let most = match self.current.load().settings.limits.connections {
+        let most = match self.limits.now().connections {
             ConnectionLimit::Auto => self.automatic.unwrap_or(usize::MAX),
             ConnectionLimit::AtMost(most) => most,
             ConnectionLimit::Off => usize::MAX,
@@ -177,14 +192,14 @@ impl Gate {
         self.metrics.connection_refused(refusal.reason());
         let mut complaints = self.complaints[refusal as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refusals) = complaints.due(Instant::now()) {
-            let mend = refusal.remedy(self.current.load().settings.limits.connections);
+            let mend = refusal.remedy(self.limits.now().connections);
             let (reason, (address, port)) = (refusal.reason(), lines::client(client));
             tracing::warn!(reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
         }
     }
 
     fn per_network(&self) -> Bounds {
-        let limits = self.current.load().settings.limits;
+        let limits = self.limits.now();
         Bounds { connections: limits.connections_per_ip, handshakes: limits.handshakes_per_ip }
     }
 
@@ -309,12 +324,9 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use crate::config::{EdgeLimits, Settings};
-    use crate::generation::testing::{current, settings};
 
     fn gate(limits: EdgeLimits) -> Arc<Gate> {
-        let current = current(Settings { limits, ..settings("") });
-        Arc::new(Gate::new(current, Arc::new(Metrics::new())))
+        Arc::new(Gate::new(move || limits, Arc::new(Metrics::new())))
     }
 
     fn address(text: &str) -> IpAddr {
@@ -346,11 +358,8 @@ mod tests {
     #[test]
     fn the_automatic_limit_holds_where_none_is_set() {
         let full = |limit: ConnectionLimit, automatic: Option<usize>| {
-            let current = current(Settings {
-                limits: EdgeLimits { connections: limit, ..EdgeLimits::default() },
-                ..settings("")
-            });
-            let gate = Arc::new(Gate::new(current, Arc::new(Metrics::new())).with_automatic(automatic));
+            let limits = EdgeLimits { connections: limit, ..EdgeLimits::default() };
+            let gate = Arc::new(Gate::new(move || limits, Arc::new(Metrics::new())).with_automatic(automatic));
             let places: Vec<_> = (0..3).map_while(|_| gate.enter().ok()).collect();
             places.len()
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use crate::config::Settings;
+use crate::config::{EdgeLimits, Settings};
 use crate::tls::{Certificate, Terminator};
 use crate::upstream::Apps;
 
@@ -73,6 +73,12 @@ impl Current {
     /// Returns a guard for a short access.
     pub fn load(&self) -> Guard<Arc<Generation>> {
         self.generation.load()
+    }
+
+    /// Returns a function that reads the limits on client connections in force.
+    pub fn limits(self: &Arc<Self>) -> impl Fn() -> EdgeLimits + Send + Sync + use<> {
+        let current = Arc::clone(self);
+        move || current.load().settings.limits
     }
 
     /// Returns an owned reference, for use across awaits.

@@ -26,6 +26,7 @@ pub mod registry;
 pub mod relay;
 pub mod reload;
 pub mod server;
+pub mod session;
 pub mod suspension;
 mod tcp_info;
 pub mod telemetry;

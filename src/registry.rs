@@ -8,14 +8,10 @@ mod live;
 mod testing;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Bound;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use thiserror::Error;
 
 pub use closed::{Closed, DEFAULT_KEPT};
 pub use events::{Cursor, Event, Events, RING, Told};
@@ -23,38 +19,11 @@ pub use live::{Live, Opening};
 
 use self::closed::{ClientKey, Clients, Kept};
 use crate::heartbeat::UpstreamPulse;
-use crate::relay::{Control, Ending, Traffic};
+use crate::relay::Control;
+use crate::session::{ConnId, Ending, Traffic};
 
 /// The time after the end of a session in which another one of its client is a reconnect.
 const RECONNECT: Duration = Duration::from_secs(60);
-
-/// Names one session: unique in this process, and unlikely to repeat in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(u64);
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// What was given is no session's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a session's name is 16 hexadecimal digits, as ws.open and ws.close write it")]
-pub struct NotAConnId;
-
-impl FromStr for ConnId {
-    type Err = NotAConnId;
-
-    /// Reads what [`Display`](fmt::Display) writes, in digits of either case.
-    fn from_str(text: &str) -> Result<Self, NotAConnId> {
-        // The parser would take a sign.
-        if text.len() != 16 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(NotAConnId);
-        }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotAConnId)
-    }
-}
 
 /// All sessions of this process.
 #[derive(Debug)]
@@ -102,9 +71,9 @@ impl Registry {
         self
     }
 
-    /// A name for a session that is about to open.
+    /// Returns the id of a session that is about to open.
     pub fn next_id(&self) -> ConnId {
-        ConnId(self.next.fetch_add(1, Ordering::Relaxed))
+        ConnId::new(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Enters a session, and tells of it; it leaves when the returned entry is closed or dropped.

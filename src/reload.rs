@@ -37,7 +37,7 @@ pub enum ReloadResult {
 }
 
 impl ReloadResult {
-    /// The word for logs and answers.
+    /// Returns the label for logs and API responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
@@ -53,7 +53,7 @@ impl ReloadResult {
     }
 }
 
-/// What has come of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// In a word.

@@ -28,8 +28,9 @@ use crate::generation::{Current, Generation};
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
-use crate::relay::{Abort, Order};
+use crate::relay::Order;
 use crate::reload::{self, Driver, Opened, Reloader, Source};
+use crate::session::Abort;
 use crate::suspension::watched;
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
@@ -188,7 +189,7 @@ impl Server {
         let counted = Arc::clone(&registry);
         metrics.observe_traffic(move || counted.traffic());
         let open_files = descriptors::raise_limit();
-        let gate = Gate::new(Arc::clone(&self.current), Arc::clone(&metrics));
+        let gate = Gate::new(self.current.limits(), Arc::clone(&metrics));
         let shared = Arc::new(Shared {
             gate: Arc::new(gate.with_automatic(descriptors::divide(&self.current.load().settings, open_files))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },

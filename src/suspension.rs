@@ -66,7 +66,7 @@ impl Deadline {
     /// Returns the instant of the deadline, with all pauses known by now.
     pub fn at(&self) -> Instant {
         RECORD.with_borrow(|record| match record {
-            Some(record) => record.deadline(self, Instant::now()),
+            Some(record) => record.deadline(self.since, self.limit, self.anew, Instant::now()),
             None => self.since + self.limit,
         })
     }

@@ -1,8 +1,12 @@
 //! The rules of the code base that a compiler does not check: who may import what, what lies where, and under which
 //! licences our dependencies come.
 
+#[path = "rules/circles.rs"]
+mod circles;
 #[path = "support/imports.rs"]
 mod imports;
+#[path = "rules/licences.rs"]
+mod licences;
 #[path = "support/spdx.rs"]
 mod spdx;
 
@@ -12,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use imports::Import;
-use serde_json::Value;
 
 /// A rule of dependency: what a source file may not name.
 struct Rule {
@@ -147,6 +150,13 @@ const RULES: &[Rule] = &[
             !within_any(module, &["crate::server", "crate::admin"]) && within(import, "crate::admin")
         },
     },
+    Rule {
+        says: "9: session imports ws, heartbeat, config's route and std only",
+        breaks: |module, import| {
+            let below = ["std", "crate::session", "crate::ws", "crate::heartbeat", "crate::config::Route"];
+            within(module, "crate::session") && !within_any(import, &below)
+        },
+    },
 ];
 
 /// The path of a connection, first stage first.
@@ -169,7 +179,7 @@ fn breaks(file: &str, source: &str) -> Vec<String> {
     let module = imports::module_path(Path::new(file));
     let imports = imports::of(source, &module, &crates()).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut found = Vec::new();
-    for Import { path, line } in imports {
+    for Import { path, line, .. } in imports.imports {
         let broken = RULES.iter().filter(|rule| (rule.breaks)(&module, &path));
         found.extend(broken.map(|rule| format!("src/{file}:{line}: {path}: rule {}", rule.says)));
     }
@@ -229,6 +239,8 @@ fn each_rule_is_broken_by_its_own_sample() {
         ("http/linger.rs", "async fn f() { tokio::time::timeout(D, g()).await; }", "6"),
         ("admin/serve.rs", "use hyper_util::rt::{TokioIo, TokioTimer};", "6"),
         ("http/mod.rs", "use crate::admin::Api;", "7"),
+        ("session/facts.rs", "use crate::config::Settings;", "9"),
+        ("session.rs", "use crate::relay::Order;", "9"),
     ];
     for (file, source, number) in samples {
         let found = breaks(file, source);
@@ -360,6 +372,8 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "upgrade.rs",
         "upstream",
         "relay",
+        "session.rs",
+        "session",
         "ws",
         "heartbeat",
         "registry.rs",
@@ -405,67 +419,6 @@ fn every_scenario_has_a_test() {
     let lines: Vec<&str> = text.lines().collect();
     let missing: Vec<&str> = lines.windows(2).filter(|two| two[1].trim() == "no test").map(|two| two[0]).collect();
     assert!(output.status.success(), "{:?}; without a test:\n{}", lines.last(), missing.join("\n"));
-}
-
-/// Licences under which a dependency may come; `.deny.toml` lists the same ones.
-const LICENCES: &[&str] = &[
-    "0BSD",
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "CDLA-Permissive-2.0",
-    "ISC",
-    "MIT",
-    "MIT-0",
-    "Unicode-3.0",
-    "Zlib",
-];
-
-#[test]
-fn every_dependency_comes_under_a_permissive_licence() {
-    let packages = packages();
-    let refused: Vec<String> = packages
-        .iter()
-        .filter(|(_, licence)| !spdx::satisfied(licence, |licence| LICENCES.contains(&licence)))
-        .map(|(name, licence)| format!("{name}: {licence:?}"))
-        .collect();
-    assert!(packages.len() > 50, "the dependencies were not found: {packages:?}");
-    assert!(refused.is_empty(), "\n{}", refused.join("\n"));
-}
-
-#[test]
-fn openssl_is_nowhere_among_the_dependencies() {
-    let packages = packages();
-    let banned = packages.iter().filter(|(name, _)| {
-        let name = name.split(' ').next().unwrap_or_default();
-        ["openssl", "openssl-sys", "native-tls", "boring", "boring-sys"].contains(&name)
-    });
-    assert_eq!(banned.collect::<Vec<_>>(), Vec::<&(String, String)>::new());
-}
-
-#[test]
-fn cargo_deny_is_told_the_same_licences() {
-    let text = fs::read_to_string(root().join(".deny.toml")).expect("there is a .deny.toml");
-    let table: toml_edit::DocumentMut = text.parse().expect(".deny.toml is TOML");
-    let allowed = table["licenses"]["allow"].as_array().expect("licenses.allow is a list");
-    let allowed: BTreeSet<_> = allowed.iter().filter_map(toml_edit::Value::as_str).collect();
-    assert_eq!(allowed, LICENCES.iter().copied().collect());
-}
-
-/// All packages of the lock file as `name version`, each with its licence expression.
-fn packages() -> Vec<(String, String)> {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version", "1", "--locked", "--all-features"]).current_dir(root());
-    let output = command.output().expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata writes JSON");
-    let packages = metadata["packages"].as_array().expect("a list of packages");
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    packages
-        .iter()
-        .map(|package| (format!("{} {}", text(&package["name"]), text(&package["version"])), text(&package["license"])))
-        .collect()
 }
 
 /// The files below `under` that git keeps or would keep; in an archive without git, those that are there.

@@ -1,29 +1,26 @@
 //! The requests of the admin listener: which there are, by which method, and who may make them.
 
 use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Body, Refusal, json, short};
 use super::auth::{self, Guard, Way};
+use super::context::Context;
+use super::events::Feed;
 use super::fields::Fields;
-use super::stats::{Shared, Stats};
 use super::view::{Clock, unix};
-use super::{Context, connections, diagnosis, events, page};
+use super::{connections, diagnosis, page};
 use crate::drain::CancelError;
 use crate::reload::{Outcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
-/// How old the figures of the whole may be; a little less than they are told apart.
-const STATS_AGE: Duration = Duration::from_millis(900);
 /// Whose lines these are, as in [`lines`](crate::telemetry::lines).
 const TARGET: &str = "pulsegate";
 
@@ -31,9 +28,7 @@ const TARGET: &str = "pulsegate";
 pub(super) struct Api {
     context: Arc<Context>,
     guard: Guard,
-    stop: CancellationToken,
-    streams: Arc<Semaphore>,
-    stats: Mutex<Shared>,
+    events: Arc<Feed>,
 }
 
 /// What can be asked for.
@@ -90,31 +85,12 @@ const READ: &str = "GET, HEAD";
 
 impl Api {
     pub(super) fn new(context: Arc<Context>, guard: Guard, stop: CancellationToken) -> Self {
-        let streams = Arc::new(Semaphore::new(events::STREAMS));
-        Self { context, guard, stop, streams, stats: Mutex::default() }
-    }
-
-    pub(super) fn context(&self) -> &Context {
-        &self.context
+        let events = Feed::new(Arc::clone(&context), stop);
+        Self { context, guard, events }
     }
 
     pub(super) fn terminator(&self) -> Option<Arc<Terminator>> {
         self.context.current.load().terminator.clone()
-    }
-
-    pub(super) fn stop(&self) -> &CancellationToken {
-        &self.stop
-    }
-
-    /// The places of those who read events.
-    pub(super) fn streams(&self) -> &Arc<Semaphore> {
-        &self.streams
-    }
-
-    /// The figures of the whole as JSON, at most [`STATS_AGE`] old.
-    pub(super) fn stats<T>(&self, read: impl FnOnce(&str) -> T) -> T {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        read(stats.within(STATS_AGE, || Stats::of(&self.context, self.generation())))
     }
 
     /// Answers one request that has come this way.
@@ -149,7 +125,7 @@ impl Api {
             Endpoint::Connections => connections::list(&self.context, self.generation(), request.uri().query()),
             Endpoint::Connection(id) => connections::one(&self.context, id),
             Endpoint::Diagnosis(id) => diagnosis::one(&self.context, self.generation(), id),
-            Endpoint::Events => events::stream(self, request.headers()),
+            Endpoint::Events => self.events.stream(request.headers()),
             Endpoint::Drain => Ok(json(StatusCode::OK, &self.draining())),
             Endpoint::Reload => self.reloaded(),
             Endpoint::Config => self.config(),

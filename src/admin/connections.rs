@@ -7,15 +7,15 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::Context;
 use super::answer::{Body, Refusal, json, short};
+use super::context::Context;
 use super::fields::Fields;
 use super::filter::Filter;
 use super::order::Window;
 use super::query::Query;
-use super::sentence::sentence;
 use super::view::{Clock, Conn, Row, State, rows};
-use crate::registry::{ConnId, Found, Live};
+use crate::registry::{Found, Live};
+use crate::session::{ConnId, close_summary};
 use crate::ws::{MAX_CONTROL_PAYLOAD, may_be_sent};
 
 /// Names that an answer lists at most.
@@ -139,7 +139,7 @@ fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
     match find(context, id)? {
         Found::Live(live) => Ok(live),
         Found::Closed(closed) => {
-            let why = sentence(&closed.ending, &closed.facts.heartbeat.policy);
+            let why = close_summary(&closed.ending, &closed.facts.heartbeat.policy);
             let message = format!("connection {id} has ended already: {why}");
             Err(Refusal::new(StatusCode::CONFLICT, "closed", message))
         }

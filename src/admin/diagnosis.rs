@@ -5,9 +5,9 @@ use std::cmp::Reverse;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::Context;
 use super::answer::{Body, Refusal, json};
 use super::connections;
+use super::context::Context;
 use super::story::{self, Line, Surroundings};
 use super::view::{Clock, Conn, Row, State, rows};
 

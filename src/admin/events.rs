@@ -5,7 +5,7 @@
 //! and goes on behind it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,27 +15,38 @@ use hyper::body::Frame;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Body, Refusal};
-use super::api::Api;
+use super::context::Context;
+use super::stats::{Shared, Stats};
 use super::view::{Clock, Row, unix};
 use crate::registry::{Cursor, Event, Told};
 
 /// Streams at once; so many are never in the way of a request.
-pub(super) const STREAMS: usize = 64;
-/// How often the figures of the whole are told.
+const STREAMS: usize = 64;
+/// How old the totals may be; a little less than the time between two reports.
+const STATS_AGE: Duration = Duration::from_millis(900);
+/// The time between two reports of the totals.
 const STATS: Duration = Duration::from_secs(1);
 /// What a client is to wait before it comes again, in milliseconds.
 const RETRY: &str = "retry: 1000\n\n";
 /// The last event that a client got (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// The source of all streams of events.
+pub(super) struct Feed {
+    context: Arc<Context>,
+    stop: CancellationToken,
+    streams: Arc<Semaphore>,
+    stats: Mutex<Shared>,
+}
+
 /// One reader.
 struct Stream {
-    api: Arc<Api>,
+    feed: Arc<Feed>,
     cursor: Cursor,
     stats: Interval,
     stop: CancellationToken,
@@ -56,25 +67,37 @@ struct Lost {
     count: u64,
 }
 
-/// Everything from now on, or from behind the event that `headers` name.
-pub(super) fn stream(api: &Arc<Api>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
-    let last = last(headers)?;
-    let place = Arc::clone(api.streams()).try_acquire_owned().map_err(|_| {
-        let message =
-            format!("{STREAMS} streams of events are open; end one of them, or ask for /v1/connections instead");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "streams", message).with(RETRY_AFTER, HeaderValue::from(5))
-    })?;
-    let mut stats = interval(STATS);
-    stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let cursor = api.context().registry.events().since(last);
-    let stop = api.stop().clone();
-    let stream = Stream { api: Arc::clone(api), cursor, stats, stop, begun: false, _place: place };
-    let frames = unfold(stream, |mut stream| async move {
-        let text = stream.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), stream))
-    });
-    let body = StreamBody::new(frames).boxed_unsync();
-    Ok(answer::of(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body))
+impl Feed {
+    pub(super) fn new(context: Arc<Context>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { context, stop, streams: Arc::new(Semaphore::new(STREAMS)), stats: Mutex::default() })
+    }
+
+    /// Streams all events from now on, or those behind the one that `headers` name.
+    pub(super) fn stream(self: &Arc<Self>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+        let last = last(headers)?;
+        let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            let message =
+                format!("{STREAMS} streams of events are open; end one of them, or ask for /v1/connections instead");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "streams", message).with(RETRY_AFTER, HeaderValue::from(5))
+        })?;
+        let mut stats = interval(STATS);
+        stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let cursor = self.context.registry.events().since(last);
+        let stop = self.stop.clone();
+        let stream = Stream { feed: Arc::clone(self), cursor, stats, stop, begun: false, _place: place };
+        let frames = unfold(stream, |mut stream| async move {
+            let text = stream.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), stream))
+        });
+        let body = StreamBody::new(frames).boxed_unsync();
+        Ok(answer::of(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body))
+    }
+
+    /// Passes the totals as JSON to `read`, at most [`STATS_AGE`] old.
+    fn stats<T>(&self, read: impl FnOnce(&str) -> T) -> T {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        read(stats.within(STATS_AGE, || Stats::of(&self.context, self.context.current.load().number)))
+    }
 }
 
 fn last(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
@@ -96,7 +119,7 @@ impl Stream {
         }
         tokio::select! {
             biased;
-            _ = self.stats.tick() => Some(self.api.stats(|stats| event(None, "stats", stats))),
+            _ = self.stats.tick() => Some(self.feed.stats(|stats| event(None, "stats", stats))),
             told = self.cursor.next() => Some(tell(&told)),
             () = self.stop.cancelled() => None,
         }

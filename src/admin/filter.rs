@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::query::{Query, wrong};
 use super::view::Row;
 use crate::config::{Cidr, CidrError};
-use crate::registry::ConnId;
+use crate::session::ConnId;
 
 /// What a client's address must be.
 const NETWORK: &str = "an address or a network such as 10.0.0.0/8 or 2001:db8::/32";

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::Context;
 use super::answer::{Body, Refusal, content};
+use super::context::Context;
 use crate::drain::Phase;
 use crate::telemetry::metrics::Exposition;
 

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
@@ -20,23 +21,31 @@ const BACKLOG: i32 = 128;
 /// None but the program's own user opens the socket.
 const OWNER_ONLY: u32 = 0o600;
 
+/// The listeners with their ports open; connections wait in the kernel's queue.
+#[derive(Debug)]
+pub struct Bound {
+    pub(super) handshake: Duration,
+    pub(super) health: Option<Health>,
+    pub(super) administration: Option<Administration>,
+}
+
 /// Why a listener could not be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The health port.
     #[error("cannot serve health and metrics on {address} (admin.health): {source}{}", accept::port_remedy(source))]
     Health {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The admin port.
     #[error("cannot open the admin port {address} (admin.socket): {source}{}", accept::port_remedy(source))]
     Port {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The unix socket.
@@ -44,7 +53,7 @@ pub enum BindError {
     Socket {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Another program answers there.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listener → serve ─┬→ health
-//!                   └→ auth → api ─┬→ connections (filter, order → view, sentence)
+//!                   └→ auth → api ─┬→ connections (filter, order → view)
 //!                                  ├→ diagnosis (story)
 //!                                  ├→ events (stats)
 //!                                  └→ page
@@ -15,6 +15,7 @@ mod answer;
 mod api;
 mod auth;
 mod connections;
+mod context;
 mod diagnosis;
 mod events;
 mod fields;
@@ -25,7 +26,6 @@ mod order;
 mod page;
 mod places;
 mod query;
-mod sentence;
 mod serve;
 mod stall;
 mod stats;
@@ -34,90 +34,20 @@ mod view;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, AdminSocket};
-use crate::drain::Shutdown;
-use crate::generation::Current;
-use crate::registry::Registry;
-use crate::reload::Reloader;
 use crate::suspension::watched;
 use crate::telemetry::Chain;
-use crate::telemetry::metrics::Metrics;
 
-pub use listener::BindError;
+pub use context::{Context, Startup};
 use listener::{Administration, Health};
-
-/// How long the end waits for answers that are on their way.
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// What the listeners tell of, and whom they pass orders to.
-pub struct Context {
-    /// The sessions.
-    pub registry: Arc<Registry>,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// The end of the program.
-    pub shutdown: Shutdown,
-    /// Who loads the configuration anew; `None` where there is no file to load.
-    pub reloader: Option<Reloader>,
-    /// What is in force.
-    pub current: Arc<Current>,
-    /// Whether the workers have begun.
-    pub startup: Arc<Startup>,
-    /// Where clients connect.
-    pub listen: SocketAddr,
-    /// When the program started.
-    pub started_at: SystemTime,
-    /// Whether this is `pulsegate dev`, where a client may be made to look dead.
-    pub dev: bool,
-}
-
-/// Counts the workers that are still to begin.
-#[derive(Debug)]
-pub struct Startup {
-    left: AtomicUsize,
-    over: Notify,
-}
-
-impl Startup {
-    /// None of `workers` has begun.
-    pub fn of(workers: usize) -> Self {
-        Self { left: AtomicUsize::new(workers), over: Notify::new() }
-    }
-
-    /// One more worker accepts.
-    pub fn one_accepts(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.over.notify_one();
-        }
-    }
-
-    /// Whether every worker has begun to accept.
-    pub fn is_over(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
-    }
-
-    /// Completes then, for one that waits.
-    pub async fn over(&self) {
-        self.over.notified().await;
-    }
-}
-
-/// The listeners with their ports open; who connects waits in the kernel's queue.
-#[derive(Debug)]
-pub struct Bound {
-    handshake: Duration,
-    health: Option<Health>,
-    administration: Option<Administration>,
-}
+pub use listener::{BindError, Bound};
+use serve::CLOSE_TIMEOUT;
 
 /// Opens the ports that `settings` name. A TLS handshake, where there is one, may take `handshake`.
 pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, BindError> {
@@ -130,12 +60,12 @@ pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, Bind
 }
 
 impl Bound {
-    /// Where health and metrics are served: the configured address with the real port.
+    /// Returns the address of health and metrics: as configured, with the real port.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health.as_ref().map(|health| health.address)
     }
 
-    /// Where the program is administered: as configured, with the real port.
+    /// Returns the address of the admin API: as configured, with the real port.
     pub fn admin_address(&self) -> Option<&AdminSocket> {
         self.administration.as_ref().map(|administration| &administration.socket)
     }
@@ -173,7 +103,7 @@ impl Serving {
     /// Closes the listeners, lets answers that are on their way go out, and removes the unix socket; takes a moment.
     pub fn end(self) {
         self.stop.cancel();
-        // The thread ends within FAREWELL; one that is stuck goes down with the process.
-        let _ = self.end.recv_timeout(2 * FAREWELL);
+        // The thread ends within CLOSE_TIMEOUT; one that is stuck goes down with the process.
+        let _ = self.end.recv_timeout(2 * CLOSE_TIMEOUT);
     }
 }

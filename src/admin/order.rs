@@ -12,7 +12,7 @@ use std::str::FromStr;
 use super::answer::Refusal;
 use super::query::{Query, wrong};
 use super::view::{Row, State, nanos};
-use crate::registry::ConnId;
+use crate::session::ConnId;
 
 /// What sessions are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,22 +21,25 @@ use tokio_util::task::TaskTracker;
 use super::answer::Body;
 use super::api::Api;
 use super::auth::{Guard, Way};
-use super::listener::{Administration, Listener};
+use super::context::Context;
+use super::health;
+use super::listener::{Administration, Bound, Listener};
 use super::places::{Place, Places};
 use super::stall::Stalling;
-use super::{Bound, Context, FAREWELL, health};
 use crate::config::AdminSocket;
 use crate::http::PauseTimer;
 use crate::suspension::{Deadline, timeout};
 use crate::telemetry::Chain;
 
+/// How long the end waits for responses that are under way.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Connections of one listener at once; for one more, the one that has been idle for longest makes room.
 const CONNECTIONS: usize = 256;
 /// How long the head of a request may take, and how long a connection may wait for the next one.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a client may take no byte of what it asked for.
 const STALL: Duration = Duration::from_secs(30);
-/// How long the loop rests when the system has no room for another connection.
+/// The pause of the loop after an accept fails for lack of a system resource.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// Header fields in one request.
 const HEADERS: usize = 64;
@@ -81,7 +84,7 @@ pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: Cancellatio
     let ((), _file) = tokio::try_join!(probes, orders)?;
     connections.tracker.close();
     // Who has not gone by then is not waited for.
-    let _ = timeout(FAREWELL, pin!(connections.tracker.wait())).await;
+    let _ = timeout(CLOSE_TIMEOUT, pin!(connections.tracker.wait())).await;
     Ok(())
 }
 

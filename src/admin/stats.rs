@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Context;
+use super::context::Context;
 use super::view::Clock;
 use crate::drain::Phase;
-use crate::relay::{Traffic, Vitals};
+use crate::session::{LiveStats, Traffic};
 
 /// One look at everything. Totals are since the start.
 #[derive(Debug, Serialize)]
@@ -53,21 +53,21 @@ struct Rtt {
 
 impl Stats {
     pub(super) fn of(context: &Context, generation: u64) -> Self {
-        let vitals: Vec<Vitals> = context.registry.sessions().iter().map(|live| live.vitals()).collect();
+        let stats: Vec<LiveStats> = context.registry.sessions().iter().map(|live| live.live_stats()).collect();
         let (from_clients, from_apps) = context.registry.traffic();
         let opened_total = context.metrics.totals().websockets;
         let memory = context.metrics.memory();
         let phase = context.shutdown.phase();
         Self {
             at: Clock::now().seconds(),
-            open: vitals.len(),
+            open: stats.len(),
             opened_total,
-            closed_total: opened_total.saturating_sub(vitals.len() as u64),
+            closed_total: opened_total.saturating_sub(stats.len() as u64),
             from_clients: from_clients.into(),
             from_apps: from_apps.into(),
             buffered: memory.total(),
-            rtt: Rtt::of(vitals.iter().filter_map(|vitals| vitals.rtt).collect()),
-            missing: vitals.iter().filter(|vitals| vitals.misses > 0).count(),
+            rtt: Rtt::of(stats.iter().filter_map(|stats| stats.rtt).collect()),
+            missing: stats.iter().filter(|stats| stats.misses > 0).count(),
             draining: phase >= Phase::Announced,
             phase: phase.as_str(),
             generation,

@@ -4,7 +4,8 @@ use std::time::{Instant, UNIX_EPOCH};
 use super::*;
 use crate::heartbeat::{Builtin, Role, Stats};
 use crate::registry::{Entry, Registry};
-use crate::relay::EndReason;
+use crate::session::CloseCause;
+use crate::ws::Sender;
 
 /// 2026-11-28T16:00:00Z.
 const NOON: u64 = 1_795_881_600;
@@ -20,12 +21,9 @@ fn entry() -> Entry {
     registry.enter(registry.next_id(), Arc::default(), &pulse)
 }
 
-fn ending(initiator: Initiator, reason: EndReason, codes: (u16, u16), texts: (&str, &str)) -> Ending {
+fn ending(cause: CloseCause, codes: (u16, u16), texts: (&str, &str)) -> Ending {
     Ending {
-        initiator,
-        reason,
-        detail: None,
-        offender: None,
+        cause,
         client_code: codes.0,
         upstream_code: codes.1,
         close_reason: texts.0.into(),
@@ -47,7 +45,7 @@ fn ending(initiator: Initiator, reason: EndReason, codes: (u16, u16), texts: (&s
 
 fn missed() -> Ending {
     let texts = ("heartbeat timeout", "heartbeat timeout");
-    ending(Initiator::Proxy, EndReason::HeartbeatTimeout, (1012, 4408), texts)
+    ending(CloseCause::HeartbeatTimeout, (1012, 4408), texts)
 }
 
 /// Closed at `closed` seconds past the hour, after a minute.
@@ -58,9 +56,9 @@ fn closed(closed: u64, ending: Ending) -> Row {
     Row::Closed(Arc::new(Closed::of_times(live, ending, opened_at, at(closed))))
 }
 
-fn vitals(clock: Clock) -> Vitals {
+fn figures(clock: Clock) -> LiveStats {
     let live = entry();
-    Vitals {
+    LiveStats {
         from_client: Traffic { bytes: 3_500, payload: 3_000, messages: 12 },
         rtt: Some(Duration::from_millis(41)),
         rtt_min: Some(Duration::from_millis(40)),
@@ -69,7 +67,7 @@ fn vitals(clock: Clock) -> Vitals {
         last_seen: clock.instant_of(at(90)),
         next_deadline: Some(clock.instant_of(at(112))),
         awaited: Awaited::Probe,
-        ..live.live().vitals()
+        ..live.live().live_stats()
     }
 }
 
@@ -86,7 +84,7 @@ fn story(row: &Row, before: &[Row], after: &[Row]) -> String {
 
 #[test]
 fn a_closed_session_has_a_story_from_its_opening_to_its_successor() {
-    let left = ending(Initiator::Client, EndReason::Normal, (1001, 1001), ("", ""));
+    let left = ending(CloseCause::Closed { by: Sender::Client }, (1001, 1001), ("", ""));
     let before = [closed(5, missed()), closed(0, left), closed(0, missed())];
     let text = story(&closed(80, missed()), &before, &[closed(150, missed())]);
     insta::assert_snapshot!(text, @r#"
@@ -106,16 +104,16 @@ fn a_closed_session_has_a_story_from_its_opening_to_its_successor() {
 #[test]
 fn an_open_session_has_a_story_with_what_comes_next() {
     let clock = now();
-    let vitals = vitals(clock);
+    let figures = figures(clock);
     let policy = Policy::default();
     let all = [
-        round_trips(&vitals, &policy),
-        traffic(vitals.from_client, vitals.from_upstream) + &last_byte(&vitals, clock),
-        held(&vitals, &policy),
-        held(&Vitals { held_to_client: 45_000, held_to_app: 700, ..vitals }, &policy),
-        held(&Vitals { held_to_app: 3_000_000, ..vitals }, &policy),
-        last_byte(&Vitals { from_client: Traffic::default(), ..vitals }, clock).trim_start().to_owned(),
-        round_trips(&Vitals { rtt: None, pings: 1, pongs: 0, ..vitals }, &policy),
+        round_trips(&figures, &policy),
+        traffic(figures.from_client, figures.from_upstream) + &last_byte(&figures, clock),
+        held(&figures, &policy),
+        held(&LiveStats { held_to_client: 45_000, held_to_app: 700, ..figures }, &policy),
+        held(&LiveStats { held_to_app: 3_000_000, ..figures }, &policy),
+        last_byte(&LiveStats { from_client: Traffic::default(), ..figures }, clock).trim_start().to_owned(),
+        round_trips(&LiveStats { rtt: None, pings: 1, pongs: 0, ..figures }, &policy),
     ];
     insta::assert_snapshot!(all.join("\n"), @r#"
     The last took 41 ms, the shortest 40 ms; 12 of 13 probes answered, 0 windows missed, 0 of 1 in a row.
@@ -134,15 +132,15 @@ fn every_wait_has_a_sentence_of_its_own() {
     let three = Policy { max_missed: 3, ..Policy::default() };
     let by_message = Policy { mode: Builtin::ExpressText.mode(Role::App), ..Policy::default() };
     let waits = Awaited::ALL.map(|awaited| {
-        let vitals = Vitals { awaited, ..vitals(clock) };
-        next(&vitals, &Policy::default(), Phase::Serving, clock)
+        let figures = LiveStats { awaited, ..figures(clock) };
+        next(&figures, &Policy::default(), Phase::Serving, clock)
     });
     let mut all = waits.to_vec();
-    let waiting = Vitals { awaited: Awaited::Answer, ..vitals(clock) };
+    let waiting = LiveStats { awaited: Awaited::Answer, ..figures(clock) };
     all.push(next(&waiting, &three, Phase::Serving, clock));
-    all.push(next(&vitals(clock), &by_message, Phase::Announced, clock));
-    all.push(next(&Vitals { closing: true, ..waiting }, &three, Phase::Draining, clock));
-    all.push(next(&Vitals { closing: true, next_deadline: None, ..waiting }, &three, Phase::Serving, clock));
+    all.push(next(&figures(clock), &by_message, Phase::Announced, clock));
+    all.push(next(&LiveStats { closing: true, ..waiting }, &three, Phase::Draining, clock));
+    all.push(next(&LiveStats { closing: true, next_deadline: None, ..waiting }, &three, Phase::Serving, clock));
     insta::assert_snapshot!(all.join("\n"), @r#"
     Nothing is due.
     A ping is sent at 2026-11-28T16:01:52Z, in 12 s, unless the client sends something first.
@@ -192,10 +190,10 @@ fn every_heartbeat_is_described() {
 fn each_leg_ends_with_what_it_sent_or_received() {
     let ends = [
         missed(),
-        ending(Initiator::Proxy, EndReason::SlowReader, (1006, 4408), ("", "slow reader")),
-        ending(Initiator::Client, EndReason::Normal, (1000, 1000), ("bye", "bye")),
-        ending(Initiator::Client, EndReason::Normal, (1006, 1006), ("", "")),
-        ending(Initiator::Upstream, EndReason::Normal, (1005, 1005), ("", "")),
+        ending(CloseCause::SlowReader, (1006, 4408), ("", "slow reader")),
+        ending(CloseCause::Closed { by: Sender::Client }, (1000, 1000), ("bye", "bye")),
+        ending(CloseCause::Closed { by: Sender::Client }, (1006, 1006), ("", "")),
+        ending(CloseCause::Closed { by: Sender::Server }, (1005, 1005), ("", "")),
     ];
     let all = ends.map(|ending| format!("{} {}", client_end(&ending), app_end(&ending)));
     insta::assert_snapshot!(all.join("\n"), @r#"

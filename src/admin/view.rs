@@ -7,17 +7,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::sentence::sentence;
 use crate::heartbeat::Mode;
-use crate::registry::{Closed, ConnId, Live, Registry};
-use crate::relay::{Traffic, Vitals};
-use crate::telemetry::lines::{Client, Session};
+use crate::registry::{Closed, Live, Registry};
+use crate::session::{ClientAddress, ConnId, LiveStats, SessionFacts, Traffic, close_summary};
 
 /// One session at the moment at which it was looked at.
 #[derive(Clone, Debug)]
 pub(super) enum Row {
     /// It lives.
-    Live(Arc<Live>, Vitals),
+    Live(Arc<Live>, LiveStats),
     /// It has ended.
     Closed(Arc<Closed>),
 }
@@ -58,8 +56,8 @@ pub(super) fn rows(registry: &Registry, state: State) -> Vec<Row> {
 
 impl From<Arc<Live>> for Row {
     fn from(live: Arc<Live>) -> Self {
-        let vitals = live.vitals();
-        Self::Live(live, vitals)
+        let figures = live.live_stats();
+        Self::Live(live, figures)
     }
 }
 
@@ -72,7 +70,7 @@ impl Row {
     }
 
     /// The facts at its opening.
-    pub(super) fn facts(&self) -> &Session {
+    pub(super) fn facts(&self) -> &SessionFacts {
         match self {
             Self::Live(live, _) => &live.facts,
             Self::Closed(closed) => &closed.facts,
@@ -81,14 +79,14 @@ impl Row {
 
     /// The host of its route, where that has one, and the path: the name that the route has in metrics, too.
     pub(super) fn route(&self) -> String {
-        let route = &self.facts().asked.route;
+        let route = &self.facts().request.route;
         route.host.as_ref().map_or_else(|| route.path.to_string(), |host| format!("{host}{}", route.path))
     }
 
     pub(super) fn client(&self) -> IpAddr {
-        match self.facts().asked.client {
-            Client::Peer(address) => address.ip(),
-            Client::Forwarded(address) => address,
+        match self.facts().request.client {
+            ClientAddress::Peer(address) => address.ip(),
+            ClientAddress::Forwarded(address) => address,
         }
         .to_canonical()
     }
@@ -111,7 +109,7 @@ impl Row {
     /// Bytes held on the way to the app and to the client; `None` of one that has ended.
     pub(super) fn held(&self) -> Option<(usize, usize)> {
         match self {
-            Self::Live(_, vitals) => Some((vitals.held_to_app, vitals.held_to_client)),
+            Self::Live(_, figures) => Some((figures.held_to_app, figures.held_to_client)),
             Self::Closed(_) => None,
         }
     }
@@ -120,14 +118,16 @@ impl Row {
     /// until more bytes come, as a place in an order has to be: counted from the beginning, not back from now.
     pub(super) fn last_seen(&self) -> Option<SystemTime> {
         match self {
-            Self::Live(live, vitals) => Some(live.opened_at + vitals.last_seen.saturating_duration_since(live.opened)),
+            Self::Live(live, figures) => {
+                Some(live.opened_at + figures.last_seen.saturating_duration_since(live.opened))
+            }
             Self::Closed(_) => None,
         }
     }
 
     pub(super) fn rtt(&self) -> Option<Duration> {
         match self {
-            Self::Live(_, vitals) => vitals.rtt,
+            Self::Live(_, figures) => figures.rtt,
             Self::Closed(closed) => closed.ending.heartbeat.rtt_last,
         }
     }
@@ -135,21 +135,21 @@ impl Row {
     /// Misses in a row of one that lives, all of one that has ended.
     pub(super) fn misses(&self) -> u64 {
         match self {
-            Self::Live(_, vitals) => vitals.misses.into(),
+            Self::Live(_, figures) => figures.misses.into(),
             Self::Closed(closed) => closed.ending.heartbeat.missed,
         }
     }
 
     pub(super) fn sent_by_client(&self) -> Traffic {
         match self {
-            Self::Live(_, vitals) => vitals.from_client,
+            Self::Live(_, figures) => figures.from_client,
             Self::Closed(closed) => closed.ending.from_client,
         }
     }
 
     pub(super) fn sent_by_app(&self) -> Traffic {
         match self {
-            Self::Live(_, vitals) => vitals.from_upstream,
+            Self::Live(_, figures) => figures.from_upstream,
             Self::Closed(closed) => closed.ending.from_upstream,
         }
     }
@@ -157,19 +157,19 @@ impl Row {
     /// As JSON has it.
     pub(super) fn show(&self, clock: Clock) -> Conn<'_> {
         let facts = self.facts();
-        let asked = &facts.asked;
+        let request = &facts.request;
         let opened_at = self.opened_at();
         let (held_to_app, held_to_client) = self.held().unwrap_or_default();
         let (state, duration) = match self {
-            Self::Live(live, vitals) => {
-                let state = if vitals.closing { "closing" } else { "open" };
+            Self::Live(live, figures) => {
+                let state = if figures.closing { "closing" } else { "open" };
                 let duration = clock.instant.saturating_duration_since(live.opened);
                 (state, duration)
             }
             Self::Closed(closed) => ("closed", closed.ending.duration),
         };
         let last_seen = match self {
-            Self::Live(_, vitals) => Some(vitals.last_seen),
+            Self::Live(_, figures) => Some(figures.last_seen),
             Self::Closed(_) => None,
         };
         let idle = last_seen.map(|seen| clock.instant.saturating_duration_since(seen));
@@ -177,14 +177,14 @@ impl Row {
             id: self.id().to_string(),
             state,
             route: self.route(),
-            path: &asked.path,
-            client: asked.client.to_string(),
-            user_agent: asked.user_agent.as_deref(),
-            sni: asked.server_name.as_deref(),
+            path: &request.path,
+            client: request.client.to_string(),
+            user_agent: request.user_agent.as_deref(),
+            sni: request.server_name.as_deref(),
             tls: facts.tls_version.map(|version| Tls { version, group: facts.tls_group }),
-            protocol: asked.protocol,
+            protocol: request.protocol,
             subprotocol: facts.subprotocol.as_deref(),
-            trace_id: asked.trace_id.as_deref(),
+            trace_id: request.trace_id.as_deref(),
             opened_at: unix(opened_at),
             closed_at: self.closed_at().map(unix),
             duration_s: duration.as_secs_f64(),
@@ -201,7 +201,7 @@ impl Row {
     fn heartbeat(&self, clock: Clock) -> Heartbeat {
         let policy = &self.facts().heartbeat.policy;
         let (missed, rtt_min, next_deadline) = match self {
-            Self::Live(_, vitals) => (vitals.missed, vitals.rtt_min, vitals.next_deadline),
+            Self::Live(_, figures) => (figures.missed, figures.rtt_min, figures.next_deadline),
             Self::Closed(closed) => (closed.ending.heartbeat.missed, None, None),
         };
         // Who enforces nothing has no times.
@@ -224,13 +224,13 @@ impl Row {
         let Self::Closed(closed) = self else { return None };
         let ending = &closed.ending;
         Some(Close {
-            initiator: ending.initiator.as_str(),
-            reason: ending.reason.as_str(),
-            detail: ending.detail,
+            initiator: ending.cause.initiator().as_str(),
+            reason: ending.cause.reason().as_str(),
+            detail: ending.cause.detail(),
             code: ending.client_code,
             upstream_code: ending.upstream_code,
             text: (!ending.close_reason.is_empty()).then_some(&*ending.close_reason),
-            sentence: sentence(ending, &closed.facts.heartbeat.policy),
+            sentence: close_summary(ending, &closed.facts.heartbeat.policy),
         })
     }
 }

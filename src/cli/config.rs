@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::Source;
+use super::source::Source;
 use crate::config::{self, Report};
 
 /// The subcommands of `pulsegate config`.

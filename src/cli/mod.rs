@@ -15,6 +15,7 @@ pub mod ping;
 pub mod reload;
 mod remote;
 mod run;
+mod source;
 mod text;
 pub mod top;
 mod units;
@@ -27,7 +28,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Input, Overrides, Report, Tls, TlsFault, Upstream, unread_variables};
+use self::source::Source;
+use self::text::in_full;
+use crate::config::{Tls, TlsFault, Upstream, unread_variables};
 use crate::tls::Terms;
 use crate::upstream::App;
 
@@ -85,24 +88,6 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
     },
-}
-
-/// The source of the configuration; flags take precedence over the environment, and the environment over the file.
-#[derive(Clone, Debug, clap::Args)]
-struct Source {
-    /// The configuration file; - reads standard input [default: config/proxy.toml; without that file, flags and
-    /// environment say everything]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(flatten)]
-    overrides: Overrides,
-}
-
-impl Source {
-    /// Returns the text of the configuration; standard input is read here.
-    fn input(&self) -> Result<Input, Report> {
-        Input::of(self.config.as_deref(), &self.overrides)
-    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -166,19 +151,6 @@ fn check_source(
     verdict.map(ExitCode::from).context("cannot check")
 }
 
-/// Returns an error and its causes in one line; a cause whose text is already contained is left out.
-fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
-    let mut line = String::new();
-    for cause in chain.map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    line
-}
-
 /// Returns the faults of the TLS files, as a callback of the configuration, which does not read them itself.
 fn certificates(files: &Tls) -> Vec<TlsFault> {
     Terms::faults(files)
@@ -194,6 +166,7 @@ mod tests {
     use clap::error::ErrorKind;
 
     use super::*;
+    use crate::config::Overrides;
 
     #[test]
     fn tls_files_for_an_app_are_looked_at() {
@@ -211,16 +184,6 @@ mod tests {
         assert!(identity.starts_with("/nowhere/tls.crt: cannot be read: "), "{identity}");
         assert!(identity.contains("\n/nowhere/tls.key: cannot be read: "), "both files: {identity}");
         assert_eq!(app(&Upstream::at(target)), []);
-    }
-
-    #[test]
-    fn a_cause_is_named_once() {
-        let inner = || anyhow::anyhow!("in use");
-        assert_eq!(
-            in_full(inner().context("cannot listen on [::1]:1: in use").chain()),
-            "cannot listen on [::1]:1: in use"
-        );
-        assert_eq!(in_full(inner().context("cannot listen").chain()), "cannot listen: in use");
     }
 
     #[test]

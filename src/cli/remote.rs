@@ -9,6 +9,7 @@
 mod address;
 mod answer;
 mod error;
+mod location;
 mod place;
 mod sse;
 mod wire;
@@ -30,7 +31,8 @@ use tokio_util::task::TaskTracker;
 pub(super) use self::address::Address;
 pub(super) use self::answer::{Conn, Diagnosis, Draining, Flow, Info, Reloaded, Shut, Stats};
 pub(super) use self::error::RemoteError;
-pub(super) use self::place::{Place, Where};
+pub(super) use self::location::Place;
+pub(super) use self::place::Where;
 use self::sse::{Event, Parser};
 use self::wire::{Caller, Tls};
 use crate::tls::client::Trust;

@@ -6,12 +6,15 @@ use std::time::SystemTime;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::{Source, app, certificates, in_full, text};
+use super::source::Source;
+use super::text::{self, in_full};
 use crate::config::{self, Finding, Input, LogFormat, Report};
 use crate::drain::Shutdown;
 use crate::reload::{self, LoadError};
 use crate::server::Server;
 use crate::telemetry::{self, Beats};
+use crate::tls::Terms;
+use crate::upstream::App;
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
@@ -26,7 +29,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
-        reload::Source::new(file, move || config::load_shown(&input, &overrides, certificates, app))
+        reload::Source::new(file, move || config::load_shown(&input, &overrides, Terms::faults, App::faults))
     };
     let opened = match source.open() {
         Ok(opened) => opened,

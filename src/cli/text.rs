@@ -67,6 +67,19 @@ pub(super) fn sessions(count: u64) -> String {
     format!("{count} session{}", if count == 1 { "" } else { "s" })
 }
 
+/// Returns an error and its causes in one line; a cause whose text is already contained is left out.
+pub(super) fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
+    let mut line = String::new();
+    for cause in chain.map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +113,15 @@ mod tests {
         assert_eq!(cut_middle("größer", 6), "größer");
         assert_eq!(cut_middle("[2001:db8::1234:5678]:65535", 21), "[2001:db8:…678]:65535");
         assert_eq!([0, 1, 2].map(|width| cut_middle("abc", width)), ["", "…", "a…"]);
+    }
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let inner = || anyhow::anyhow!("in use");
+        assert_eq!(
+            in_full(inner().context("cannot listen on [::1]:1: in use").chain()),
+            "cannot listen on [::1]:1: in use"
+        );
+        assert_eq!(in_full(inner().context("cannot listen").chain()), "cannot listen: in use");
     }
 }

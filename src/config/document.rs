@@ -75,7 +75,11 @@ impl Document {
     pub(super) fn parse_as(name: String, folder: &Path, text: String) -> Result<Self, Report> {
         let toml = match ImDocument::parse(text.as_str()) {
             Ok(toml) => toml,
-            Err(error) => return Err(syntax::report(&name, &text, &error)),
+            Err(error) => {
+                let find_line =
+                    |text: &str, keys: &[&str]| Self::parse(Path::new(""), text.to_owned()).ok()?.line_of(keys);
+                return Err(syntax::report(&name, &text, &error, find_line));
+            }
         };
         let mut spans = BTreeMap::new();
         let values = table(&mut spans, &KeyPath::default(), toml.as_table());

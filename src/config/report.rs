@@ -17,13 +17,13 @@ pub struct Report {
 /// `key`, `message`, `text` and `help`; what does not apply is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where it stands.
+    /// Returns the current phase.
     #[serde(flatten)]
     pub place: Place,
     /// The dotted path of the key that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What is wrong.
+    /// The fault of the file.
     pub message: String,
     /// The offending text as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -25,7 +25,7 @@ const DISCONNECT: Words<()> = &[("disconnect", ())];
 /// What the sections say of every session, and its route may say otherwise.
 #[derive(Debug)]
 struct Common {
-    /// Which heartbeat is spoken.
+    /// The kind of heartbeat.
     spoken: Spoken,
     /// Its settings.
     policy: Policy,

@@ -114,7 +114,7 @@ pub enum Http2 {
 }
 
 impl Http2 {
-    /// The word for it.
+    /// The code of the refusal.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -216,7 +216,7 @@ pub enum ClientAuth {
 /// An app behind the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Where it listens.
+    /// Returns the address on which the app listens.
     pub target: Target,
     /// How TLS is spoken with it; `None` is plain HTTP. Never set for a unix socket.
     pub tls: Option<UpstreamTls>,
@@ -438,7 +438,7 @@ pub enum ConnectionLimit {
 /// Bounds on one WebSocket session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Largest payload of one data frame in bytes; `None` is unlimited.
+    /// The maximum payload of one data frame in bytes; `None` is unlimited.
     pub frame: Option<u64>,
     /// Largest payload of one message, all fragments together, in bytes; `None` is unlimited.
     pub message: Option<u64>,

@@ -38,7 +38,7 @@ pub struct TlsFault {
     pub file: PathBuf,
     /// The fault, beginning with the file.
     pub what: String,
-    /// The remedy.
+    /// The remedy, as text.
     pub help: Option<String>,
 }
 

@@ -4,23 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Proof;
 use super::pattern::{MQTT_LENGTH, variable_length};
+use super::profile::{Handshake, Proof};
 use crate::ws::Sender;
 
 /// The maximum number of bytes kept of a handshake message; the negotiated values are near its beginning.
 pub const MAX_HANDSHAKE: usize = 4096;
-
-/// A protocol whose first messages negotiate the interval of the client's heartbeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// STOMP: the header `heart-beat` of the client's CONNECT and the app's CONNECTED.
-    Stomp,
-    /// MQTT: the keep-alive of the client's CONNECT, which an app of version 5 may override in its CONNACK.
-    Mqtt,
-    /// Pusher: `activity_timeout` in the app's `pusher:connection_established`.
-    Pusher,
-}
 
 /// The parser of one session's handshake.
 #[derive(Debug)]

@@ -63,7 +63,10 @@ impl Pattern {
         let content = match matching {
             Matching::Exact => Content::Exact(text.into()),
             Matching::Prefix => Content::Prefix(text.into()),
-            Matching::Json => Content::Json(Json::new(text)?),
+            Matching::Json => {
+                let value = serde_json::from_slice(text).map_err(|error| PatternError::NotJson(error.to_string()))?;
+                Content::Json(Json::new(value).ok_or(PatternError::NoText)?)
+            }
         };
         Ok(Self { opcode, content })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Format, Handshake, Matching, Pattern};
+use super::pattern::{Format, Matching, Pattern};
 use crate::ws::{Opcode, message_frame};
 
 /// The maximum silence of a client if its profile does not define one: one and a half throttled minutes of a hidden
@@ -32,6 +32,17 @@ pub struct Profile {
     pub handshake: Option<Handshake>,
     /// The proof of life in `passive` mode.
     pub proof: Proof,
+}
+
+/// A protocol whose first messages negotiate the interval of the client's heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// STOMP: the header `heart-beat` of the client's CONNECT and the app's CONNECTED.
+    Stomp,
+    /// MQTT: the keep-alive of the client's CONNECT, which an app of version 5 may override in its CONNACK.
+    Mqtt,
+    /// Pusher: `activity_timeout` in the app's `pusher:connection_established`.
+    Pusher,
 }
 
 impl Profile {

@@ -8,6 +8,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode};
 
 use super::{Connection, asked, forwarded};
 use crate::config::Route;
+use crate::session::RequestFacts;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::{Chain, lines};
 use crate::upstream::UploadProgress;
@@ -20,7 +21,7 @@ const CLIENT_GONE: u16 = 499;
 pub(super) struct Access {
     counts: Arc<RouteMetrics>,
     /// `None` where no line is written.
-    asked: Option<lines::Asked>,
+    asked: Option<RequestFacts>,
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
@@ -114,7 +115,7 @@ impl Drop for Access {
         self.counts.request(self.method.as_str(), status, duration);
         if let Some(asked) = &self.asked {
             lines::http_access(&lines::Access {
-                asked,
+                request: asked,
                 method: self.method.as_str(),
                 status,
                 reason: self.reason,

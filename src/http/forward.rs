@@ -11,7 +11,7 @@ use super::access::Access;
 use super::reply::{self, Reply};
 use super::{Connection, Protocol, forwarded, headers, target};
 use crate::config::Route;
-use crate::telemetry::lines::Client;
+use crate::session::ClientAddress;
 use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};
 
 /// A body may take this many times what a head may, for each KiB.
@@ -67,8 +67,8 @@ pub(super) fn client_addresses(
         return None;
     }
     let client = match forwarded::client(&connection.rules.forwarded, connection.peer.address, headers) {
-        Client::Peer(address) => address,
-        Client::Forwarded(address) => (address, 0).into(),
+        ClientAddress::Peer(address) => address,
+        ClientAddress::Forwarded(address) => (address, 0).into(),
     };
     let local = connection.peer.local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
     Some(ClientAddresses { client, local })

@@ -11,7 +11,8 @@ use hyper::http::uri::Authority;
 use super::headers::CLIENT_CERTIFICATE;
 use super::{Peer, Plain};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
-use crate::telemetry::lines::{self, Client};
+use crate::session::ClientAddress;
+use crate::telemetry::lines;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -95,8 +96,8 @@ pub(super) fn is_claim(name: &HeaderName) -> bool {
 
 /// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
 /// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
-pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap) -> Client {
-    let mut client = Client::Peer(peer);
+pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
+    let mut client = ClientAddress::Peer(peer);
     if !trusts(settings, peer.ip()) {
         return client;
     }
@@ -104,7 +105,7 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     let nodes = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     for node in nodes.filter(|node| !node.is_empty()) {
         let Some(address) = address(node) else { break };
-        client = Client::Forwarded(address);
+        client = ClientAddress::Forwarded(address);
         if !trusts(settings, address) {
             break;
         }

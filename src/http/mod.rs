@@ -37,6 +37,7 @@ use crate::config::{EdgeLimits, Route};
 use crate::generation::Current;
 use crate::registry::Registry;
 use crate::relay::Leg;
+use crate::session::RequestFacts;
 use crate::suspension::Expiry;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
@@ -426,11 +427,11 @@ impl Plain {
     }
 }
 
-fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
+fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> RequestFacts {
     let (settings, peer, headers) = (&connection.rules.forwarded, connection.peer.address, request.headers());
     let header = |name| headers.get(name).map(HeaderValue::as_bytes);
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    lines::Asked {
+    RequestFacts {
         client: forwarded::client(settings, peer, headers),
         server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
         protocol: connection.peer.protocol().as_str(),

@@ -18,7 +18,7 @@ use super::reply::{self, Reply};
 use super::{Connection, Fate, asked, forward, forwarded, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
-use crate::registry::ConnId;
+use crate::session::{ConnId, RequestFacts, SessionFacts};
 use crate::telemetry::lines;
 use crate::telemetry::metrics::{Attempt, Outcome};
 use crate::telemetry::otel::Span;
@@ -45,7 +45,7 @@ enum Verdict {
 
 /// A request for a WebSocket that is not decided yet.
 pub(super) struct Asking {
-    asked: lines::Asked,
+    asked: RequestFacts,
     attempt: Attempt,
     span: Span,
 }
@@ -211,10 +211,10 @@ async fn negotiate(
     let tls = connection.peer.tls.as_ref();
     let Asking { asked, attempt, span } = asking;
     span.switched(if is_bridged { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS });
-    let facts = lines::Session {
+    let facts = SessionFacts {
         id,
         config_generation: connection.rules.generation,
-        asked,
+        request: asked,
         tls_version: tls.map(|tls| tls.version),
         tls_group: tls.and_then(|tls| tls.group),
         heartbeat,
@@ -265,7 +265,7 @@ fn accepted(response: Response<Incoming>) -> Response<()> {
 
 fn reject(
     connection: &Connection,
-    asked: &lines::Asked,
+    asked: &RequestFacts,
     reason: &'static str,
     status: StatusCode,
     detail: Option<&str>,

@@ -59,7 +59,7 @@ pub(super) fn path<B>(request: &Request<B>) -> Cow<'_, str> {
     raw(request).map_or_else(|| request.uri().path().into(), |raw| String::from_utf8_lossy(raw.path()))
 }
 
-/// The query behind it.
+/// The query string.
 pub(super) fn query<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     match raw(request) {
         Some(raw) => raw.query().map(String::from_utf8_lossy),

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{ConnId, Live};
-use crate::relay::Ending;
-use crate::telemetry::lines;
+use super::live::Live;
+use crate::session::{ConnId, Ending, SessionFacts};
 
 /// How many closed sessions are kept unless it is said otherwise.
 pub const DEFAULT_KEPT: usize = 1000;
@@ -19,7 +18,7 @@ pub struct Closed {
     /// Its name.
     pub id: ConnId,
     /// Who it was with, and on which terms.
-    pub facts: Arc<lines::Session>,
+    pub facts: Arc<SessionFacts>,
     /// When it opened.
     pub opened_at: SystemTime,
     /// When both its legs had closed.
@@ -58,8 +57,8 @@ impl Closed {
 }
 
 /// What is known of a client from one session to the next.
-fn client(facts: &lines::Session) -> (IpAddr, Option<&str>) {
-    (facts.asked.client.address(), facts.asked.user_agent.as_deref())
+fn client(facts: &SessionFacts) -> (IpAddr, Option<&str>) {
+    (facts.request.client.address(), facts.request.user_agent.as_deref())
 }
 
 /// Gives clients their keys.
@@ -71,7 +70,7 @@ pub(super) struct Clients(RandomState);
 pub(super) struct ClientKey(u64);
 
 impl Clients {
-    pub(super) fn key_of(&self, facts: &lines::Session) -> ClientKey {
+    pub(super) fn key_of(&self, facts: &SessionFacts) -> ClientKey {
         ClientKey(self.0.hash_one(client(facts)))
     }
 }

@@ -13,7 +13,9 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::{Closed, ConnId, Live};
+use super::closed::Closed;
+use super::live::Live;
+use crate::session::ConnId;
 
 /// How many events are kept.
 pub const RING: usize = 4096;

@@ -3,16 +3,15 @@
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use super::ConnId;
 use crate::heartbeat::UpstreamPulse;
-use crate::relay::{Abort, Control, Order, Vitals};
-use crate::telemetry::lines;
+use crate::relay::{Control, Order};
+use crate::session::{Abort, ConnId, LiveStats, SessionFacts};
 
 /// What a session is entered with.
 #[derive(Debug)]
 pub struct Opening {
-    /// What its lines say.
-    pub facts: Arc<lines::Session>,
+    /// The facts for its log lines.
+    pub facts: Arc<SessionFacts>,
     /// How it is spoken to.
     pub control: Arc<Control>,
     /// The liveness of its app, which stands for the app.
@@ -25,10 +24,10 @@ pub struct Live {
     /// Its name.
     pub id: ConnId,
     /// Who it is with, and on which terms.
-    pub facts: Arc<lines::Session>,
+    pub facts: Arc<SessionFacts>,
     /// When it opened.
     pub opened_at: SystemTime,
-    /// The same, on the clock of its [`Vitals`].
+    /// The same, on the clock of its [`LiveStats`].
     pub opened: Instant,
     control: Arc<Control>,
     /// Kept alive by the session's [`Entry`](super::Entry): what is remembered of a session that is gone keeps no app.
@@ -42,9 +41,9 @@ impl Live {
         Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
     }
 
-    /// How it is.
-    pub fn vitals(&self) -> Vitals {
-        self.control.vitals()
+    /// Returns its figures.
+    pub fn live_stats(&self) -> LiveStats {
+        self.control.live_stats()
     }
 
     /// Closes both legs with `code`, which must be one that may be sent ([`may_be_sent`](crate::ws::may_be_sent)), and

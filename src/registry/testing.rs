@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{ConnId, Entry, Opening, Registry};
+use super::{Entry, Opening, Registry};
 use crate::config::{Route, Target, Upstream};
 use crate::heartbeat::{Picked, UpstreamPulse};
 use crate::relay::Control;
-use crate::telemetry::lines::{Asked, Client, Session};
+use crate::session::{ClientAddress, ConnId, RequestFacts, SessionFacts};
 
 impl Registry {
     /// Enters a session with the app that `pulse` is of.
@@ -15,14 +15,14 @@ impl Registry {
     }
 }
 
-fn facts(id: ConnId) -> Session {
+fn facts(id: ConnId) -> SessionFacts {
     let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
     let heartbeat = Picked { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
-    Session {
+    SessionFacts {
         id,
         config_generation: 1,
-        asked: Asked {
-            client: Client::Peer(([192, 0, 2, 1], 40_000).into()),
+        request: RequestFacts {
+            client: ClientAddress::Peer(([192, 0, 2, 1], 40_000).into()),
             server_name: None,
             protocol: "h1",
             http_version: "1.1",

@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::task::{Wake, Waker};
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::heartbeat::Stats;
-use crate::relay::{EndReason, Initiator};
+use crate::session::CloseCause;
+use crate::ws::Sender;
 
 fn pulse() -> Arc<UpstreamPulse> {
     Arc::new(UpstreamPulse::new(Instant::now()))
@@ -27,9 +28,7 @@ fn traffic(bytes: u64) -> Traffic {
 
 fn ending(from_client: u64, from_upstream: u64) -> Ending {
     Ending {
-        initiator: Initiator::Client,
-        reason: EndReason::Normal,
-        detail: None,
+        cause: CloseCause::Closed { by: Sender::Client },
         client_code: 1000,
         upstream_code: 1000,
         close_reason: "bye".into(),
@@ -38,7 +37,6 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         from_upstream: traffic(from_upstream),
         heartbeat: Stats::default(),
         duration: Duration::from_secs(1),
-        offender: None,
         last_seen_ago: Duration::ZERO,
         last_pong_ago: Some(Duration::from_secs(45)),
     }
@@ -67,27 +65,6 @@ fn walking_takes_every_session_in_turn_and_begins_again() {
     drop(entries);
     assert!(!registry.is_open(ids[0]));
     assert!(registry.is_empty());
-}
-
-#[test]
-fn a_name_is_read_as_it_is_written() {
-    for id in [ConnId(0), ConnId(1), ConnId(0x0123_4567_89ab_cdef), ConnId(u64::MAX)] {
-        let written = id.to_string();
-        assert_eq!(written.parse(), Ok(id));
-        assert_eq!(written.to_uppercase().parse(), Ok(id));
-    }
-    for wrong in [
-        "",
-        "0",
-        "123456789abcdef",
-        "00123456789abcdef",
-        "0x23456789abcdef",
-        "+123456789abcdef",
-        "g123456789abcdef",
-        "é23456789abcdef",
-    ] {
-        assert_eq!(wrong.parse::<ConnId>(), Err(NotAConnId), "{wrong:?}");
-    }
 }
 
 #[test]

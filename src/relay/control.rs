@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::vitals::{Figures, Vitals};
-use super::{Traffic, now};
+use super::timer::now;
+use crate::session::{Abort, LiveCounters, LiveStats, Traffic};
 
 /// What a live session may be asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +35,6 @@ pub enum Order {
     Abort(Abort),
 }
 
-/// What cuts a session off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Abort {
-    /// An operator.
-    Operator,
-    /// A drain that is out of time.
-    Drain,
-}
-
 impl Order {
     /// Which of two orders that wait at the same time is obeyed. An order to end is displaced by an abort only.
     fn weight(&self) -> u8 {
@@ -63,7 +54,7 @@ pub struct Control {
     waiting: AtomicBool,
     order: Mutex<Option<Order>>,
     waker: AtomicWaker,
-    pub(super) figures: Figures,
+    pub(super) figures: LiveCounters,
 }
 
 impl Default for Control {
@@ -80,7 +71,7 @@ impl Control {
             waiting: AtomicBool::default(),
             order: Mutex::default(),
             waker: AtomicWaker::new(),
-            figures: Figures::new(opened),
+            figures: LiveCounters::new(opened),
         }
     }
 
@@ -117,9 +108,9 @@ impl Control {
         !self.is_closing() && self.figures.held().1 == 0
     }
 
-    /// How the session is.
-    pub fn vitals(&self) -> Vitals {
-        self.figures.vitals()
+    /// Returns the session's figures.
+    pub fn live_stats(&self) -> LiveStats {
+        self.figures.live_stats()
     }
 
     /// What has passed in it, from the client and from the app.

@@ -7,14 +7,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::allowance::Allowance;
-use super::cause::{Cause, LegClose};
 use super::flow::{Closed, Flow, InPlace, LastClose};
 use super::inbound::{Inbound, Payload, control_len};
+use super::leg::Leg;
 use super::outbound::{Drained, Outbound};
 use super::rules::{Fate, Rules};
+use super::scratch;
 use super::tap::{Sight, Tap};
-use super::{Leg, scratch};
 use crate::heartbeat::{CloseSpec, Gap, Seen};
+use crate::session::{CloseCause, LegClose};
 use crate::ws::{Close, ControlFrame, Header, Limits, Opcode, Piece, Sender};
 
 /// What one peer sends, on its way to the other.
@@ -96,7 +97,7 @@ impl Direction {
         rules: &mut Rules,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<Step, Cause> {
+    ) -> Result<Step, CloseCause> {
         let drained = self.drain(sink, rules, cx, now);
         if self.is_closed() {
             return Ok(self.discard(source, cx));
@@ -278,7 +279,7 @@ impl Direction {
         rules: &mut Rules,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), CloseCause> {
         let (mut run, mut at) = (0, 0);
         let mut seen = Seen::default();
         let outcome = loop {
@@ -291,7 +292,7 @@ impl Direction {
                 && self.inbound.scanner.begins_message(&bytes[at..])
                 && !allowance.take(now)
             {
-                break Err(Cause::MessageFlood);
+                break Err(CloseCause::MessageFlood);
             }
             let starts_frame = TAPPED && self.inbound.scanner.at_boundary();
             match self.inbound.scanner.next(&bytes[at..]) {
@@ -358,7 +359,7 @@ impl Direction {
                 }
                 Err(violation) => {
                     self.inbound.violated = true;
-                    break Err(Cause::Violation { by: self.from, violation });
+                    break Err(CloseCause::Violation { by: self.from, violation });
                 }
             }
             if self.awaits_gap() && self.gap().is_some() {
@@ -392,7 +393,7 @@ impl Direction {
         ends_message: bool,
         rules: &mut Rules,
         now: Instant,
-    ) -> Result<Passage, Cause> {
+    ) -> Result<Passage, CloseCause> {
         let Some((tap, listener)) = self.tap.as_mut().zip(rules.listener.as_mut()) else { return Ok(Passage::Go) };
         let held = match tap.piece(piece, starts_frame, ends_message, listener) {
             Sight::Pass => return Ok(Passage::Go),
@@ -418,12 +419,12 @@ impl Direction {
         }
     }
 
-    fn control(&mut self, header: &Header, frame: &[u8], rules: &mut Rules, now: Instant) -> Result<Fate, Cause> {
+    fn control(&mut self, header: &Header, frame: &[u8], rules: &mut Rules, now: Instant) -> Result<Fate, CloseCause> {
         let payload = Payload::of(header, frame);
         if header.opcode == Opcode::CLOSE {
             let close = payload.close().map_err(|violation| {
                 self.inbound.violated = true;
-                Cause::Violation { by: self.from, violation }
+                CloseCause::Violation { by: self.from, violation }
             })?;
             return Ok(self.closed(&close, rules));
         }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
 
+use super::leg::Leg;
 use super::scratch::CHUNK;
-use super::{Leg, Traffic};
+use crate::session::Traffic;
 use crate::ws::{Close, Header, Limits, MAX_CONTROL_PAYLOAD, Opcode, Piece, Scanner, Sender, Violation, unmask};
 
 /// Bytes coming from one leg.

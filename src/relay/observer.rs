@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Ending;
+use crate::session::Ending;
 use crate::ws::Sender;
 
 /// Is told what happens on one session, by the session's own task: it must not block.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::task::coop::has_budget_remaining;
 
-use super::Leg;
+use super::leg::Leg;
 
 /// Bytes on their way to one leg.
 #[derive(Debug, Default)]

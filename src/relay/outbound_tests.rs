@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 use std::future::poll_fn;
 

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::cause::Cause;
-use super::closing::End;
+use super::control::Control;
 use super::direction::{Direction, Step};
+use super::end::End;
 use super::flow::Flow;
+use super::leg::{Leg, Legs};
 use super::memory::Share;
 use super::rules::Rules;
 use super::slot::Slot;
 use super::teardown::LegTeardown;
-use super::timer::Timer;
-use super::{Control, Ending, Leg, Legs, Terms, now};
+use super::terms::Terms;
+use super::timer::{Timer, now};
 use crate::heartbeat::{Delivery, Due};
+use crate::session::{CloseCause, Ending};
 use crate::ws::Sender;
 
 /// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
@@ -135,7 +137,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.conclude(cx, now);
     }
 
-    fn stepped(&mut self, step: Result<Step, Cause>, cx: &mut Context<'_>, now: Instant) -> Step {
+    fn stepped(&mut self, step: Result<Step, CloseCause>, cx: &mut Context<'_>, now: Instant) -> Step {
         step.unwrap_or_else(|cause| {
             self.decide(cause, cx, now);
             Step::More
@@ -166,7 +168,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         self.rules.await_answer(&self.client);
         if let Some(verdict) = verdict {
-            self.decide(Cause::Verdict(verdict), cx, now);
+            self.decide(verdict.into(), cx, now);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::closing::End;
+use super::end::End;
+use super::leg::Leg;
 use super::pump::Pump;
-use super::{Ending, Leg};
+use crate::session::{CloseCause, Ending};
 use crate::ws::Sender;
 
 /// Stands for a Close that neither came nor went (RFC 6455 §7.1.5).
@@ -41,10 +42,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let is_clean = first.is_some() || client_code != NO_CLOSE;
         let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
         Ending {
-            initiator: end.cause.initiator(first),
-            reason: end.cause.reason(is_clean),
-            detail: end.cause.detail(),
-            offender: end.cause.offender(),
+            // Only the end of the client's connection begins such an end without a Close.
+            cause: match end.cause {
+                CloseCause::Closed { .. } if !is_clean => CloseCause::ClientLost { breakage: None },
+                ref cause => cause.clone(),
+            },
             client_code,
             upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
             close_reason: reason.cloned().unwrap_or_default(),

@@ -5,15 +5,19 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::cause::Cause;
+use super::control::Control;
+use super::leg::{Leg, Partial};
+use super::observer::Observer;
 use super::outbound::Drained;
-use super::{BEAT, Control, Ending, Leg, Observer, Partial, Terms};
+use super::terms::Terms;
 use crate::heartbeat::{
     Answer, BeatFate, Engine, Gap, Heard, Ledger, Listener, PingFate, PongFate, Profile, Seen, Transmit, UpstreamPulse,
-    Verdict,
 };
-use crate::registry::ConnId;
+use crate::session::{CloseCause, ConnId, Ending};
 use crate::ws::{Close, ControlFrame, Opcode, Sender};
+
+/// The target of the events that `dev` shows: never more than a few for each heartbeat.
+const BEAT: &str = "pulsegate::heartbeat";
 
 /// The part of a session that thinks: fed by the pump, without input or output; of a leg it asks at most how far its
 /// bytes have come.
@@ -126,7 +130,7 @@ impl Rules {
     }
 
     /// A message has turned out to matter to the heartbeat, or not.
-    pub(super) fn heard(&mut self, from: Sender, heard: Heard, now: Instant) -> Result<Fate, Cause> {
+    pub(super) fn heard(&mut self, from: Sender, heard: Heard, now: Instant) -> Result<Fate, CloseCause> {
         match heard {
             Heard::Nothing => {}
             Heard::Question => self.engine.question(now),
@@ -149,7 +153,7 @@ impl Rules {
         opcode: Opcode,
         payload: &[u8],
         now: Instant,
-    ) -> Result<Fate, Cause> {
+    ) -> Result<Fate, CloseCause> {
         match (from, opcode) {
             (Sender::Client, Opcode::PONG) => Ok(self.client_pong(payload, now)),
             (Sender::Client, Opcode::PING) => self.client_ping(payload, now),
@@ -179,6 +183,11 @@ impl Rules {
     /// The Close that began the closing handshake, or stands for it.
     pub(super) fn first_closed(&mut self, by: Sender, code: u16, reason: &str) {
         self.first_close.get_or_insert_with(|| FirstClose { by, code, reason: reason.into() });
+    }
+
+    /// Returns the cause of an end that a peer began: by its Close, or, without one, the client by the end of its half.
+    pub(super) fn closed_by_peer(&self) -> CloseCause {
+        CloseCause::Closed { by: self.first_close.as_ref().map_or(Sender::Client, |first| first.by) }
     }
 
     /// How much of the client has left the socket and cannot be read yet.
@@ -310,12 +319,12 @@ impl Rules {
     }
 
     /// The client's heartbeat, or its answer to one.
-    fn beat(&mut self, now: Instant) -> Result<Fate, Cause> {
+    fn beat(&mut self, now: Instant) -> Result<Fate, CloseCause> {
         let fate = self.engine.beat(now);
         self.answered(fate == BeatFate::Swallow, now);
         match fate {
             BeatFate::Forward => Ok(Fate::Pass),
-            BeatFate::Flood => Err(Cause::BeatFlood),
+            BeatFate::Flood => Err(CloseCause::HeartbeatFlood),
             BeatFate::Swallow => Ok(Fate::Drop),
             BeatFate::Answer => {
                 if let Some(owed) = &mut self.owed {
@@ -376,22 +385,22 @@ impl Rules {
     }
 
     /// The end is decided: no more probes.
-    pub(super) fn ending(&mut self, cause: &Cause) {
+    pub(super) fn ending(&mut self, cause: &CloseCause) {
         self.ending = true;
         self.app_probe = AppProbe::No;
         self.engine.closing();
         self.control.figures.closing();
-        if *cause == Cause::ClientUnanswered {
-            self.engine.count_miss();
-            self.missed();
-            self.observer.timed_out();
-        }
-        if let Cause::Verdict(verdict) = cause {
-            if *verdict == Verdict::Timeout {
-                self.observer.timed_out();
+        match cause {
+            CloseCause::ClientUnanswered => {
+                self.engine.count_miss();
+                self.missed();
+                return self.observer.timed_out();
             }
-            debug!(target: BEAT, conn_id = %self.id, reason = cause.reason(false).as_str(), "heartbeat.teardown");
+            CloseCause::HeartbeatTimeout => self.observer.timed_out(),
+            CloseCause::SlowReader | CloseCause::Trickle | CloseCause::UpstreamStalled => {}
+            _ => return,
         }
+        debug!(target: BEAT, conn_id = %self.id, reason = cause.reason().as_str(), "heartbeat.teardown");
     }
 
     /// The session has ended, as far as anything is still written.
@@ -399,9 +408,9 @@ impl Rules {
         self.observer.ended(ending);
     }
 
-    fn client_ping(&mut self, payload: &[u8], now: Instant) -> Result<Fate, Cause> {
+    fn client_ping(&mut self, payload: &[u8], now: Instant) -> Result<Fate, CloseCause> {
         match self.engine.client_ping(now) {
-            PingFate::Flood => Err(Cause::PingFlood),
+            PingFate::Flood => Err(CloseCause::PingFlood),
             PingFate::Forward => {
                 self.app_ledger.relayed(payload);
                 Ok(Fate::Pass)

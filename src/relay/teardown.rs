@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
 
-use super::Leg;
 use super::direction::Direction;
+use super::leg::Leg;
 use super::slot::Slot;
 
 /// How often it is looked whether the peer's kernel has acknowledged everything. Nothing wakes a task for that.

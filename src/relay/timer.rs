@@ -8,6 +8,11 @@ use std::time::Instant;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
+/// Returns the time of the runtime's clock, which tests pause.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Fires at the armed instant or a little later.
 #[derive(Debug, Default)]
 pub(super) struct Timer {

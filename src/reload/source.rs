@@ -31,7 +31,7 @@ pub struct Source {
 /// A configuration with all that its files hold, read in one piece.
 #[derive(Debug)]
 pub struct Opened {
-    /// What was configured.
+    /// The settings.
     pub settings: Settings,
     /// The same for people.
     pub shown: Shown,

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Deadline;
-
 /// The longest interval between two ticks that is not a pause: one and a half periods. A longer stop is always
 /// detected.
 const NO_PAUSE: Duration = Duration::from_millis(750);
@@ -57,10 +55,9 @@ impl Record {
         self.pauses(now).map(|pause| pause.after(since)).sum()
     }
 
-    /// Returns the instant of `deadline`. Only pauses that began before that instant move it, so it is never later than
-    /// the span, the renewed time and the pauses together.
-    pub(super) fn deadline(&self, deadline: &Deadline, now: Instant) -> Instant {
-        let Deadline { since, limit, anew } = *deadline;
+    /// Returns the deadline of a span of `limit` from `since` on, of which at least `anew` is left after the first pause.
+    /// Only pauses that began before it move it, so it is never later than the span, the time anew, and the pauses together.
+    pub(super) fn deadline(&self, since: Instant, limit: Duration, anew: Duration, now: Instant) -> Instant {
         let mut at = since + limit;
         if limit.is_zero() {
             return at;

@@ -5,16 +5,11 @@
 //! is logged without its query: tokens live there.
 
 use std::error::Error;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Chain;
-use crate::config::Route;
-use crate::heartbeat::Picked;
-use crate::registry::ConnId;
-use crate::relay::Ending;
+use crate::session::{Ending, RequestFacts, SessionFacts};
 
 /// The target of lines of the program as a whole. (Behind it the macros want a field without dots first.)
 const TARGET: &str = "pulsegate";
@@ -28,115 +23,16 @@ const SERVER_ERROR: u16 = 500;
 /// they are bounded for memory's sake too.
 const WORDS_MAX: usize = 256;
 
-/// What both lines of a session say about it.
-#[derive(Debug)]
-pub struct Session {
-    /// Its name.
-    pub id: ConnId,
-    /// The generation of the settings that it was opened under.
-    pub config_generation: u64,
-    /// Who asked, and for what.
-    pub asked: Asked,
-    /// The TLS version of the client leg.
-    pub tls_version: Option<&'static str>,
-    /// The key exchange group of the client leg.
-    pub tls_group: Option<&'static str>,
-    /// The subprotocol that both ends agreed on.
-    pub subprotocol: Option<Box<str>>,
-    /// The heartbeat that it was given.
-    pub heartbeat: Picked,
-    /// Whether the client offered extensions and the heartbeat could not do with any.
-    pub extensions_refused: bool,
-}
-
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
-    /// From the other end of the connection.
-    Peer(SocketAddr),
-    /// From whom a trusted proxy at the other end names.
-    Forwarded(IpAddr),
-}
-
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer(address) => address.fmt(f),
-            Self::Forwarded(address) => address.fmt(f),
-        }
-    }
-}
-
-impl Client {
-    /// The client's address.
-    pub fn address(self) -> IpAddr {
-        match self {
-            Self::Peer(address) => address.ip().to_canonical(),
-            Self::Forwarded(address) => address,
-        }
-    }
-
-    /// The client's port; `None` where a proxy in front has named the client.
-    pub fn port(self) -> Option<u16> {
-        match self {
-            Self::Peer(address) => Some(address.port()),
-            Self::Forwarded(_) => None,
-        }
-    }
-}
-
 /// Returns the two fields of a client's address, `client.address` and `client.port`.
 pub(crate) fn client(address: SocketAddr) -> (impl tracing::Value, u16) {
     (tracing::field::display(address.ip().to_canonical()), address.port())
-}
-
-/// What every line says about the request it began with.
-#[derive(Debug)]
-pub struct Asked {
-    /// Who the client is.
-    pub client: Client,
-    /// The name that its TLS handshake asked for.
-    pub server_name: Option<Arc<str>>,
-    /// What is spoken with the client: `h1` or `h2`.
-    pub protocol: &'static str,
-    /// The version of HTTP that the request came in: `1.0`, `1.1` or `2`.
-    pub http_version: &'static str,
-    /// The authority that the client asked for, cut to [`words`].
-    pub host: Option<Box<str>>,
-    /// The `X-Request-Id` that the app gets, cut to [`words`].
-    pub request_id: Option<Box<str>>,
-    /// The route that was taken.
-    pub route: Arc<Route>,
-    /// The path without its query, cut to [`words`].
-    pub path: Box<str>,
-    /// The `User-Agent`, cut to [`words`].
-    pub user_agent: Option<Box<str>>,
-    /// The trace that the request belongs to (W3C Trace Context §3.2.2.3).
-    pub trace_id: Option<Box<str>>,
-}
-
-impl Asked {
-    /// The host that the client asked for, and the port where one is named.
-    fn server(&self) -> (Option<&str>, Option<u16>) {
-        let Some(host) = self.host.as_deref() else { return (None, None) };
-        match host.rsplit_once(':') {
-            // The colons of an IPv6 address stand in brackets (RFC 3986 §3.2.2).
-            Some((name, port)) if !port.contains(']') => (Some(bare(name)), port.parse().ok()),
-            _ => (Some(bare(host)), None),
-        }
-    }
-}
-
-/// An IPv6 address without its brackets.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// A plain request and its answer.
 #[derive(Debug)]
 pub struct Access<'a> {
     /// The request.
-    pub asked: &'a Asked,
+    pub request: &'a RequestFacts,
     /// Its method.
     pub method: &'a str,
     /// The status it was answered with; 499 when the client left before there was one.
@@ -186,36 +82,44 @@ pub fn header_stripped(peer: SocketAddr, header: &str) {
 }
 
 /// An app has chosen a subprotocol that its client did not offer.
-pub fn subprotocol_not_offered(asked: &Asked, chosen: &str) {
+pub fn subprotocol_not_offered(request: &RequestFacts, chosen: &str) {
     tracing::warn!(
         target: TARGET,
         subprotocol = chosen,
-        client.address = %asked.client.address(),
-        client.port = asked.client.port(),
-        http.route = &*asked.route.path,
-        url.path = &*asked.path,
+        client.address = %request.client.address(),
+        client.port = request.client.port(),
+        http.route = &*request.route.path,
+        url.path = &*request.path,
         "ws.subprotocol_not_offered"
     );
 }
 
 /// A session begins.
-pub fn ws_open(session: &Session) {
-    let Session { id, config_generation, asked, tls_version, tls_group, subprotocol, heartbeat, extensions_refused } =
-        session;
+pub fn ws_open(session: &SessionFacts) {
+    let SessionFacts {
+        id,
+        config_generation,
+        request,
+        tls_version,
+        tls_group,
+        subprotocol,
+        heartbeat,
+        extensions_refused,
+    } = session;
     let mode = &heartbeat.policy.mode;
-    let (host, port) = asked.server();
+    let (host, port) = request.server();
     tracing::info!(
         target: TARGET,
         conn_id = %id,
-        client.address = %asked.client.address(),
-        client.port = asked.client.port(),
-        tls.client.server_name = asked.server_name.as_deref(),
+        client.address = %request.client.address(),
+        client.port = request.client.port(),
+        tls.client.server_name = request.server_name.as_deref(),
         server.address = host,
         server.port = port,
-        network.protocol.version = asked.http_version,
-        http.route = &*asked.route.path,
-        url.path = &*asked.path,
-        user_agent.original = asked.user_agent.as_deref(),
+        network.protocol.version = request.http_version,
+        http.route = &*request.route.path,
+        url.path = &*request.path,
+        user_agent.original = request.user_agent.as_deref(),
         tls.protocol.version = tls_version,
         tls.group = tls_group,
         subprotocol = subprotocol.as_deref(),
@@ -225,30 +129,30 @@ pub fn ws_open(session: &Session) {
         heartbeat.degraded = heartbeat.degraded,
         heartbeat.extensions = extensions_refused.then_some("refused"),
         config.generation = config_generation,
-        request_id = asked.request_id.as_deref(),
-        trace_id = asked.trace_id.as_deref(),
+        request_id = request.request_id.as_deref(),
+        trace_id = request.trace_id.as_deref(),
         "ws.open"
     );
 }
 
 /// A session has ended.
-pub fn ws_close(session: &Session, ending: &Ending) {
-    let Session { id, asked, tls_version, subprotocol, .. } = session;
-    let (host, port) = asked.server();
+pub fn ws_close(session: &SessionFacts, ending: &Ending) {
+    let SessionFacts { id, request, tls_version, subprotocol, .. } = session;
+    let (host, port) = request.server();
     tracing::info!(
         target: TARGET,
         conn_id = %id,
-        client.address = %asked.client.address(),
-        client.port = asked.client.port(),
+        client.address = %request.client.address(),
+        client.port = request.client.port(),
         server.address = host,
         server.port = port,
-        network.protocol.version = asked.http_version,
-        http.route = &*asked.route.path,
-        url.path = &*asked.path,
-        user_agent.original = asked.user_agent.as_deref(),
+        network.protocol.version = request.http_version,
+        http.route = &*request.route.path,
+        url.path = &*request.path,
+        user_agent.original = request.user_agent.as_deref(),
         tls.protocol.version = tls_version,
         subprotocol = subprotocol.as_deref(),
-        trace_id = asked.trace_id.as_deref(),
+        trace_id = request.trace_id.as_deref(),
         duration_s = ending.duration.as_secs_f64(),
         bytes_in = ending.from_client.bytes,
         bytes_out = ending.from_upstream.bytes,
@@ -258,11 +162,11 @@ pub fn ws_close(session: &Session, ending: &Ending) {
         pongs = ending.heartbeat.pongs,
         missed = ending.heartbeat.missed,
         rtt_last_s = ending.heartbeat.rtt_last.map(|rtt| rtt.as_secs_f64()),
-        close.initiator = ending.initiator.as_str(),
-        close.reason = ending.reason.as_str(),
+        close.initiator = ending.cause.initiator().as_str(),
+        close.reason = ending.cause.reason().as_str(),
         close.code = ending.client_code,
         close.text = (!ending.close_reason.is_empty()).then_some(&*ending.close_reason),
-        close.detail = ending.detail,
+        close.detail = ending.cause.detail(),
         upstream.close_code = ending.upstream_code,
         "ws.close"
     );
@@ -270,8 +174,14 @@ pub fn ws_close(session: &Session, ending: &Ending) {
 
 /// An upgrade was refused: for its own fault, which `detail` states, or for one of the app or of the way to it, which is
 /// `error`.
-pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Option<&str>, error: Option<&dyn Error>) {
-    let (host, port) = asked.server();
+pub fn ws_reject(
+    request: &RequestFacts,
+    reason: &'static str,
+    status: u16,
+    detail: Option<&str>,
+    error: Option<&dyn Error>,
+) {
+    let (host, port) = request.server();
     let error = error.map(|error| Chain(error).to_string());
     event!(
         warn: status >= SERVER_ERROR,
@@ -279,18 +189,18 @@ pub fn ws_reject(asked: &Asked, reason: &'static str, status: u16, detail: Optio
         reason,
         detail,
         error = error.as_deref(),
-        client.address = %asked.client.address(),
-        client.port = asked.client.port(),
-        tls.client.server_name = asked.server_name.as_deref(),
+        client.address = %request.client.address(),
+        client.port = request.client.port(),
+        tls.client.server_name = request.server_name.as_deref(),
         server.address = host,
         server.port = port,
-        network.protocol.version = asked.http_version,
-        http.route = &*asked.route.path,
-        url.path = &*asked.path,
+        network.protocol.version = request.http_version,
+        http.route = &*request.route.path,
+        url.path = &*request.path,
         http.response.status_code = status,
-        user_agent.original = asked.user_agent.as_deref(),
-        request_id = asked.request_id.as_deref(),
-        trace_id = asked.trace_id.as_deref(),
+        user_agent.original = request.user_agent.as_deref(),
+        request_id = request.request_id.as_deref(),
+        trace_id = request.trace_id.as_deref(),
         "ws.reject"
     );
 }
@@ -306,32 +216,32 @@ pub fn is_access_logged() -> bool {
 /// `level = "warn"` is to show a failing app. The two differ by `reason`, which is the proxy's alone. So is a response that
 /// the app broke off.
 pub fn http_access(access: &Access<'_>) {
-    let Access { asked, .. } = access;
-    let (host, port) = asked.server();
+    let Access { request, .. } = access;
+    let (host, port) = request.server();
     let is_broken_off = access.error.is_some() && access.reason.is_none();
     event!(
         warn: access.status >= SERVER_ERROR || is_broken_off,
         target: ACCESS,
         reason = access.reason,
         error = access.error,
-        client.address = %asked.client.address(),
-        client.port = asked.client.port(),
-        tls.client.server_name = asked.server_name.as_deref(),
+        client.address = %request.client.address(),
+        client.port = request.client.port(),
+        tls.client.server_name = request.server_name.as_deref(),
         server.address = host,
         server.port = port,
-        network.protocol.version = asked.http_version,
-        http.route = &*asked.route.path,
+        network.protocol.version = request.http_version,
+        http.route = &*request.route.path,
         http.request.method = access.method,
-        url.path = &*asked.path,
+        url.path = &*request.path,
         http.response.status_code = access.status,
         http.request.body.size = access.bytes_in,
         http.response.body.size = access.bytes_out,
         complete = access.complete,
         duration_s = access.duration.as_secs_f64(),
         upstream.duration_s = access.upstream.map(|duration| duration.as_secs_f64()),
-        user_agent.original = asked.user_agent.as_deref(),
-        request_id = asked.request_id.as_deref(),
-        trace_id = asked.trace_id.as_deref(),
+        user_agent.original = request.user_agent.as_deref(),
+        request_id = request.request_id.as_deref(),
+        trace_id = request.trace_id.as_deref(),
         "http.access"
     );
 }

@@ -21,7 +21,7 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric as Registered, Registry};
+use prometheus_client::registry::Registry;
 
 pub use catalogue::{ALL, Kind, Label, Metric, Values, markdown};
 pub use exposition::Exposition;
@@ -29,8 +29,9 @@ pub(crate) use exposition::media_range;
 pub use route::{Active, Attempt, Outcome, RouteMetrics};
 
 use crate::config::Route;
-use crate::relay::{Memory, Traffic};
-use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS};
+use crate::relay::Memory;
+use crate::session::Traffic;
+use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS, register};
 use collectors::{Buffered, Certificates, Passed, unix_seconds};
 use histogram::Histogram;
 use process::Process;
@@ -365,11 +366,6 @@ impl Families {
         register(all, &catalogue::DRAINING, &self.draining);
         registry
     }
-}
-
-/// Enters `metric`, whose handles stay with the caller, under the name and with the words of its `entry`.
-fn register(registry: &mut Registry, entry: &Metric, metric: &(impl Registered + Clone)) {
-    registry.register(entry.name, entry.help, metric.clone());
 }
 
 #[cfg(test)]

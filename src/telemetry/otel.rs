@@ -22,9 +22,8 @@ use opentelemetry_sdk::trace::{
 };
 
 use super::Chain;
-use super::lines::{Asked, Client};
 use crate::config::Otel;
-use crate::registry::ConnId;
+use crate::session::{ClientAddress, ConnId, RequestFacts};
 use collector::Collector;
 
 /// Spans that wait for the collector at most; further ones are lost.
@@ -81,16 +80,16 @@ impl Spans {
     }
 
     /// Somebody asks for a WebSocket; `route` is what metrics call the route.
-    pub fn upgrade<B>(&self, asked: &Asked, route: &str, request: &Request<B>) -> Span {
+    pub fn upgrade<B>(&self, facts: &RequestFacts, route: &str, request: &Request<B>) -> Span {
         let Some(Export { tracer, .. }) = &self.0 else { return Span(None) };
         let parent = parent(request.headers());
         let has_parent = parent.span().span_context().is_valid();
         let method = method(request.method());
-        let name = format!("{} {}", method.unwrap_or("HTTP"), asked.route.path);
+        let name = format!("{} {}", method.unwrap_or("HTTP"), facts.route.path);
         let builder = tracer
             .span_builder(name)
             .with_kind(SpanKind::Server)
-            .with_attributes(attributes(asked, route, method, request));
+            .with_attributes(attributes(facts, route, method, request));
         let span = tracer.build_with_context(builder, &parent);
         Span(span.is_recording().then(|| Box::new(Open { span, has_parent })))
     }
@@ -221,10 +220,15 @@ fn method(method: &Method) -> Option<&'static str> {
         .find(|known| method == known)
 }
 
-fn attributes<B>(asked: &Asked, route: &str, method: Option<&'static str>, request: &Request<B>) -> Vec<KeyValue> {
-    let (address, port): (IpAddr, _) = match asked.client {
-        Client::Peer(peer) => (peer.ip().to_canonical(), Some(peer.port())),
-        Client::Forwarded(address) => (address.to_canonical(), None),
+fn attributes<B>(
+    facts: &RequestFacts,
+    route: &str,
+    method: Option<&'static str>,
+    request: &Request<B>,
+) -> Vec<KeyValue> {
+    let (address, port): (IpAddr, _) = match facts.client {
+        ClientAddress::Peer(peer) => (peer.ip().to_canonical(), Some(peer.port())),
+        ClientAddress::Forwarded(address) => (address.to_canonical(), None),
     };
     let version = match request.version() {
         Version::HTTP_2 => "2",
@@ -233,17 +237,17 @@ fn attributes<B>(asked: &Asked, route: &str, method: Option<&'static str>, reque
     };
     let mut attributes = vec![
         KeyValue::new("http.request.method", method.unwrap_or("_OTHER")),
-        KeyValue::new("http.route", asked.route.path.to_string()),
+        KeyValue::new("http.route", facts.route.path.to_string()),
         KeyValue::new("url.scheme", "https"),
-        KeyValue::new("url.path", asked.path.to_string()),
+        KeyValue::new("url.path", facts.path.to_string()),
         KeyValue::new("network.protocol.version", version),
         KeyValue::new("client.address", address.to_string()),
         KeyValue::new("pulsegate.route", route.to_owned()),
     ];
     attributes.extend(port.map(|port| KeyValue::new("client.port", i64::from(port))));
-    let agent = asked.user_agent.as_deref();
+    let agent = facts.user_agent.as_deref();
     attributes.extend(agent.map(|agent| KeyValue::new("user_agent.original", agent.to_owned())));
-    let name = asked.server_name.as_deref();
+    let name = facts.server_name.as_deref();
     attributes.extend(name.map(|name| KeyValue::new("server.address", name.to_owned())));
     attributes
 }

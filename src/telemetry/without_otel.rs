@@ -2,9 +2,8 @@
 
 use ::http::{HeaderMap, Request, StatusCode};
 
-use super::lines::Asked;
 use crate::config::Otel;
-use crate::registry::ConnId;
+use crate::session::{ConnId, RequestFacts};
 
 /// Where spans would go.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +20,7 @@ impl Spans {
     }
 
     /// No span.
-    pub fn upgrade<B>(&self, _: &Asked, _: &str, _: &Request<B>) -> Span {
+    pub fn upgrade<B>(&self, _: &RequestFacts, _: &str, _: &Request<B>) -> Span {
         Span
     }
 

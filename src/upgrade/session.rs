@@ -12,8 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::SessionLimits;
 use crate::heartbeat::{Policy, UpstreamPulse};
-use crate::registry::{ConnId, Entry, Event, Opening, Registry};
-use crate::relay::{self, Control, Ending, Leg, Legs, Observer, Terms};
+use crate::registry::{Entry, Event, Opening, Registry};
+use crate::relay::{self, Control, Leg, Legs, Observer, Terms};
+use crate::session::{ConnId, Ending, SessionFacts};
 use crate::telemetry::lines;
 use crate::telemetry::metrics::{Active, Attempt, Direction, Metrics, RouteMetrics};
 use crate::upstream::UpstreamStream;
@@ -23,7 +24,7 @@ use crate::ws::{Coding, Limits, Sender};
 #[derive(Debug)]
 pub struct Prepared {
     /// The facts for its log lines.
-    pub facts: lines::Session,
+    pub facts: SessionFacts,
     /// The maximum age; each session's is varied by up to a tenth, so that sessions opened together do not all
     /// reconnect together.
     pub max_age: Option<Duration>,
@@ -78,7 +79,7 @@ impl Sessions {
         let watched = Arc::new(Watched { entry, route, metrics, active });
         let terms = Terms {
             policy,
-            limits: limits(&facts.asked.route.limits, coding),
+            limits: limits(&facts.request.route.limits, coding),
             memory: Arc::clone(self.metrics.memory()),
             pulse,
             observer: watched,
@@ -107,8 +108,7 @@ struct Watched {
 impl Observer for Watched {
     fn ended(&self, ending: &Ending) {
         drop(self.active.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let (initiator, reason) = (ending.initiator.as_str(), ending.reason.as_str());
-        self.route.closed(initiator, reason, ending.client_code, ending.duration);
+        self.route.closed(ending);
         let closed = self.entry.close(ending.clone());
         lines::ws_close(&closed.facts, &closed.ending);
     }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, SetOnce};
 
-use super::Unusable;
 use super::dial::{DialError, Dialer};
+use super::unusable::Unusable;
 use crate::config::{self, Settings, TlsFault};
 use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
 use crate::telemetry::Chain;

@@ -7,21 +7,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::Instant;
 
 use super::fault::{self, Fault, no_descriptor};
 use super::source::Sources;
-use super::stream::Socket;
-use super::{ClientAddresses, Upstream, UpstreamStream};
+use super::stream::{Socket, UpstreamStream};
 use crate::config::{self, Pin, Target};
-use crate::descriptors;
 use crate::heartbeat::ConnectOutcome;
 use crate::proxy_protocol;
 use crate::suspension::{self, Deadline};
 use crate::tls::client::{self, Client, HandshakeError, Trust};
+
+/// The client connection for which an app connection is opened, as its PROXY header states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddresses {
+    /// The client's address; its port is 0 if a proxy in front named the client without one.
+    pub client: SocketAddr,
+    /// The proxy's address to which the client connected.
+    pub local: SocketAddr,
+}
 
 /// The error of a failed connect to the app.
 #[derive(Debug, thiserror::Error)]
@@ -102,40 +108,6 @@ pub(super) struct Dialer {
     pub(super) settings: Arc<config::Upstream>,
     pub(super) tls: Option<Client>,
     sources: Sources,
-}
-
-impl Upstream {
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. The connection
-    /// is counted, and its outcome reported to the app's monitor. Its PROXY header, if configured, names `client`.
-    pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
-        let begun = Instant::now();
-        let result = match descriptors::upstream_slot() {
-            Some(slot) => self.dialer.dial(client).await.map(|mut stream| {
-                stream.hold(slot);
-                stream
-            }),
-            // The same error as at the process's limit: the remaining descriptors are reserved for other purposes.
-            None => Err(DialError::Connect {
-                place: authority(self.target()).into(),
-                source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
-            }),
-        };
-        match &result {
-            Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
-            Err(error) => self.metrics.upstream_connect_error(error.reason()),
-        }
-        // A failure during a suspension of the proxy's own process is no evidence against the app.
-        let late = !suspension::paused_since(begun).is_zero();
-        match &result {
-            Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
-            Err(error) => match error.outcome() {
-                Some(ConnectOutcome::Failed) if late => {}
-                Some(outcome) => self.app.connected(outcome, Some(error)),
-                None => {}
-            },
-        }
-        result
-    }
 }
 
 impl Dialer {
@@ -261,6 +233,7 @@ mod tests {
 
     use super::super::App;
     use super::*;
+    use crate::upstream::Upstream;
 
     /// Dials `address` from `sources`; returns whether the app was recorded as refusing, and the error.
     async fn refused(address: SocketAddr, sources: Vec<IpAddr>) -> (bool, Option<DialError>) {

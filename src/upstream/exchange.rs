@@ -1,6 +1,7 @@
 //! One exchange with the app: a request and its response.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -12,18 +13,56 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
 use tokio::time::Instant;
 
 use super::counted::Counted;
+use super::dial::{ClientAddresses, DialError, authority};
 use super::driver::{Hold, drive, drive_upgrade};
 use super::pool::{Connection, Lease};
 use super::target::Rewrite;
-use super::{BUFFER, CROWD, ClientAddresses, Failure, RawTarget, Upload, Upstream, UpstreamStream};
+use super::{BUFFER, CROWD, Failure, RawTarget, Upload, Upstream, UpstreamStream};
+use crate::descriptors;
+use crate::heartbeat::ConnectOutcome;
 use crate::suspension::{self, Deadline, Expiry};
 
 impl Upstream {
-    /// Sends a plain request and waits for the head of its response; both bodies stream. The caller gives the lease
-    /// back after the complete response.
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. The connection
+    /// is counted, and its outcome reported to the app's monitor. Its PROXY header, if configured, names `client`.
+    pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
+        let begun = Instant::now();
+        let result = match descriptors::upstream_slot() {
+            Some(slot) => self.dialer.dial(client).await.map(|mut stream| {
+                stream.hold(slot);
+                stream
+            }),
+            // The same error as at the process's limit: the remaining descriptors are reserved for other purposes.
+            None => Err(DialError::Connect {
+                place: authority(self.target()).into(),
+                source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
+            }),
+        };
+        match &result {
+            Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
+            Err(error) => self.metrics.upstream_connect_error(error.reason()),
+        }
+        // A failure during a suspension of the proxy's own process is no evidence against the app.
+        let late = !suspension::paused_since(begun).is_zero();
+        match &result {
+            Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
+            Err(error) => match error.outcome() {
+                Some(ConnectOutcome::Failed) if late => {}
+                Some(outcome) => self.app.connected(outcome, Some(error)),
+                None => {}
+            },
+        }
+        result
+    }
+}
+
+impl Upstream {
+    /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
+    /// back when the response's body has come in whole.
     ///
     /// The app may close a pooled connection at the moment it is used. The request is then sent once more, on a new
     /// connection, if no byte of it was written, or if it is idempotent (RFC 9110 §9.2.2), has no body, and no byte of

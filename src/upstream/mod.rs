@@ -17,8 +17,8 @@ mod source;
 mod stream;
 mod target;
 mod trial;
+mod unusable;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,12 +26,12 @@ use tokio_util::task::TaskTracker;
 
 pub use app::{App, AppError, Apps};
 pub use body::{Upload, UploadProgress};
-pub use dial::{DialError, authority};
+pub use dial::{ClientAddresses, DialError, authority};
 pub use failure::Failure;
 pub use pool::Lease;
 pub use stream::UpstreamStream;
 pub use target::{RawTarget, is_refused, mask};
-pub use trial::Unusable;
+pub use unusable::Unusable;
 
 use crate::config::Target;
 use crate::telemetry::metrics::Metrics;
@@ -44,15 +44,6 @@ const BUFFER: usize = 64 * 1024;
 /// The number of a worker's tasks above which its connections limit the kernel's receive buffers. Each connection has
 /// one task, and requests have more.
 pub(crate) const CROWD: usize = 16;
-
-/// The client connection for which an app connection is opened, as its PROXY header states it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientAddresses {
-    /// The client's address; its port is 0 if a proxy in front named the client without one.
-    pub client: SocketAddr,
-    /// The proxy's address to which the client connected.
-    pub local: SocketAddr,
-}
 
 /// One worker's access to an app.
 #[derive(Debug)]

@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::body::Upload;
 use super::counted::Flow;
+use super::dial::ClientAddresses;
 use super::driver::Hold;
-use super::{ClientAddresses, Upload};
 use crate::descriptors::POOLED;
 use crate::suspension::Expiry;
 

@@ -16,8 +16,9 @@ use super::dial::Dialer;
 use crate::config::{Upstream, UpstreamProbe};
 use crate::generation::Current;
 use crate::heartbeat::{CheckResult, HealthCheck, ProbeSessions, Tick, UpstreamPulse, Watch};
-use crate::registry::{ConnId, Registry};
+use crate::registry::Registry;
 use crate::relay::Order;
+use crate::session::ConnId;
 use crate::telemetry::metrics::Metrics;
 
 /// Monitors every app of every generation, each once, while the current generation or a session holds its

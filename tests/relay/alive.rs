@@ -7,7 +7,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use pulsegate::heartbeat::{Builtin, Policy, Role};
-use pulsegate::relay::{EndReason, Partial};
+use pulsegate::relay::Partial;
+use pulsegate::session::EndReason;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::model::{config, session};
@@ -144,11 +145,11 @@ async fn s56_bytes_of_an_unfinished_record_are_signs_of_life_and_held_memory() {
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     while rig.client.expect().await != Frame::new(TEXT, b"news") {}
     assert_eq!(rig.memory.to_app(), 5000);
-    assert!(!rig.control.vitals().closing);
+    assert!(!rig.control.live_stats().closing);
     // It stops, and is gone in time.
     let stopped = rig.elapsed();
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::HeartbeatTimeout);
+    assert_eq!(ending.cause.reason(), EndReason::HeartbeatTimeout);
     assert!(ending.duration - stopped <= Duration::from_secs(45 + 2), "{:?}", ending.duration);
 }
 
@@ -165,7 +166,7 @@ async fn s56_an_unfinished_record_is_an_unfinished_frame() {
     });
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::Trickle);
+    assert_eq!(ending.cause.reason(), EndReason::Trickle);
     assert!(ending.duration <= Duration::from_secs(660), "{:?}", ending.duration);
 }
 
@@ -181,7 +182,7 @@ async fn s28_what_lay_unread_in_a_stop_is_judged_by_clocks_that_stood_still_as_l
         rig.client.send_raw(&[*byte]).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
     }
-    assert!(!rig.control.vitals().closing, "{:?}", rig.control.vitals());
+    assert!(!rig.control.live_stats().closing, "{:?}", rig.control.live_stats());
     rig.client.send_raw(&long[60..]).await;
     assert_eq!(rig.app.expect().await, Frame::new(TEXT, b"short"));
     assert_eq!(rig.app.expect().await, Frame::new(TEXT, &[b'x'; 100]));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Order};
+use pulsegate::relay::Order;
+use pulsegate::session::EndReason;
 use tokio::time::sleep;
 
 use crate::messages::{app, asked, fragment, masked, nothing_more, rig, text};
@@ -111,7 +112,7 @@ async fn a_close_in_the_middle_of_a_held_message_passes_behind_what_was_held() {
         rig.app.send(&Frame::close(1000, "bye")).await;
         assert_eq!(rig.client.expect().await, Frame::close(1000, "bye"));
         assert_eq!(rig.app.frame().await, None);
-        assert_eq!(rig.ending().await.reason, EndReason::Normal);
+        assert_eq!(rig.ending().await.cause.reason(), EndReason::Normal);
     }
 }
 
@@ -150,7 +151,7 @@ async fn an_answer_that_is_never_finished_is_a_miss() {
     asked(&mut rig).await;
     assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
     assert_eq!(rig.app.frame().await, None);
-    assert_eq!(rig.ending().await.reason, EndReason::HeartbeatTimeout);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::HeartbeatTimeout);
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +171,7 @@ async fn an_answer_that_trickles_in_is_cut_off() {
         }
         assert_eq!(seen, Frame::close(4408, "frame took too long"), "and nothing of the message");
         let ending = rig.ending().await;
-        assert_eq!(ending.reason, EndReason::Trickle);
+        assert_eq!(ending.cause.reason(), EndReason::Trickle);
         assert!(ending.duration >= 600 * SECOND && ending.duration <= 603 * SECOND, "{:?}", ending.duration);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{ClientPing, Policy};
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::session::{EndReason, Initiator};
 use tokio::time::sleep;
 
 use crate::rig::{CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
@@ -44,7 +44,7 @@ async fn s03_a_dead_client_is_gone_from_both_legs_within_the_bound() {
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::HeartbeatTimeout));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 4408));
     assert_eq!((ending.heartbeat.pings, ending.heartbeat.missed), (1, 1));
 }
@@ -207,5 +207,5 @@ async fn twenty_pings_a_second_pass_and_more_end_the_session_with_1008() {
     rig.client.send(&Frame::new(PING, b"x")).await;
     assert_eq!(rig.client.expect().await, Frame::close(1008, "too many pings"));
     assert_eq!(rig.app.expect().await, Frame::close(1008, "too many pings"));
-    assert_eq!(rig.ending().await.reason, EndReason::Rate);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Rate);
 }

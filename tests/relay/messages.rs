@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Builtin, Matching, Mode, Pattern, Policy, Profile, Role, Say};
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Opcode;
 use tokio::time::sleep;
 
@@ -78,7 +78,7 @@ async fn s03_a_client_that_does_not_answer_is_gone_from_both_legs_within_the_bou
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::HeartbeatTimeout));
     assert_eq!((ending.heartbeat.pings, ending.heartbeat.missed), (1, 1));
 }
 
@@ -177,7 +177,7 @@ async fn s12_twenty_answers_a_second_to_nothing_pass_and_more_end_the_session() 
     }
     assert_eq!(rig.app.expect().await, Frame::close(1008, "too many heartbeats"), "not one more");
     assert_eq!(rig.client.expect().await, Frame::close(1008, "too many heartbeats"));
-    assert_eq!(rig.ending().await.reason, EndReason::Rate);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Rate);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +206,7 @@ async fn s24_a_hung_page_that_takes_no_bytes_is_a_slow_reader() {
     let mut rig = Rig::with(Plan { policy: app(), pipe: 4096, ..Plan::default() });
     rig.app.send_raw_soon(Frame::new(BINARY, &vec![7; 1_000_000]).encode(false));
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::SlowReader);
+    assert_eq!(ending.cause.reason(), EndReason::SlowReader);
     assert!(ending.duration >= 45 * SECOND && ending.duration <= 53 * SECOND, "{:?}", ending.duration);
 }
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Builtin, Policy, Role};
-use pulsegate::relay::{Ending, Observer, Order};
+use pulsegate::relay::{Observer, Order};
+use pulsegate::session::Ending;
 use pulsegate::ws::Sender;
 use tokio::time::sleep;
 

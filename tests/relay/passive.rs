@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Builtin, Liveness, Policy, Proof, Role};
-use pulsegate::relay::EndReason;
+use pulsegate::session::EndReason;
 use pulsegate::ws::{Limits, RSV_DEFLATE, Sender};
 use tokio::time::sleep;
 
@@ -69,7 +69,7 @@ impl Talk {
         assert!(elapsed >= silence && elapsed <= silence + SECOND / 10, "{elapsed:?}, not {silence:?}");
         assert_eq!(self.rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));
         assert_eq!(self.rig.client.frame().await, None);
-        assert_eq!(self.rig.ending().await.reason, EndReason::HeartbeatTimeout);
+        assert_eq!(self.rig.ending().await.cause.reason(), EndReason::HeartbeatTimeout);
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Observer, Partial, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Delivery, Leg, Legs, Memory, Observer, Partial, Terms, Unobserved};
+use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{CloseSpec, Delivery, Mode, OnMiss, Policy, UpstreamEnd};
-use pulsegate::relay::{EndReason, Initiator, Order};
+use pulsegate::relay::Order;
+use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Limits;
 
 use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
@@ -90,7 +91,7 @@ async fn s36_the_apps_close_is_relayed_intact_while_a_probe_is_out() {
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::Normal));
     assert_eq!((ending.client_code, ending.upstream_code, &*ending.close_reason), (4001, 4001, "x"));
 }
 
@@ -114,7 +115,7 @@ async fn an_app_that_never_answers_a_close_does_not_hold_the_session() {
     assert_eq!(rig.app.expect().await.opcode(), CLOSE);
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Client, EndReason::Normal));
     assert!(ending.duration <= 23 * SECOND, "timeout and grace, not {:?}", ending.duration);
 }
 
@@ -137,7 +138,7 @@ async fn s38_what_arrives_after_the_miss_is_not_forwarded() {
     rig.client.send(&Frame::new(PONG, b"")).await;
     assert_eq!(rig.app.expect().await.opcode(), CLOSE);
     assert_eq!(rig.app.frame().await, None, "nothing behind the Close");
-    assert_eq!(rig.ending().await.reason, EndReason::HeartbeatTimeout, "no resurrection");
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::HeartbeatTimeout, "no resurrection");
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +173,10 @@ async fn a_client_that_vanishes_ends_the_app_leg_with_a_bare_fin() {
     rig.app.fin().await;
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason, ending.client_code), (Initiator::Client, EndReason::ClientLost, 1006));
+    assert_eq!(
+        (ending.cause.initiator(), ending.cause.reason(), ending.client_code),
+        (Initiator::Client, EndReason::ClientLost, 1006)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +194,7 @@ async fn drain_tells_both_legs_1012() {
     rig.client.fin().await;
     rig.app.fin().await;
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Drain));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::Drain));
     assert!(ending.duration < SECOND, "both answered: {:?}", ending.duration);
 }
 
@@ -264,7 +268,7 @@ async fn a_session_that_is_old_enough_is_told_1012() {
     rig.app.send(&close).await;
     assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::MaxAge));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::MaxAge));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 1012));
 }
 
@@ -297,7 +301,7 @@ async fn a_drain_overtakes_the_end_by_age() {
     rig.client.silent(200 * SECOND).await;
     rig.control.give(Order::Drain { code: 1012 });
     assert_eq!(rig.client.rest().await, b"", "age would have waited");
-    assert_eq!(rig.ending().await.reason, EndReason::Drain);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Drain);
 }
 
 /// A message of the app's, and its encoding as it goes to the client.
@@ -335,7 +339,7 @@ async fn s53_all_that_the_app_sent_and_its_close_reach_a_slow_client() {
         let read = read_slowly(&mut rig).await;
         assert!(read == sent, "fin: {fin}: {} bytes of {}", read.len(), sent.len());
         let ending = rig.ending().await;
-        assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+        assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::Normal));
         assert_eq!((ending.client_code, ending.upstream_code), (1000, 1000));
         assert!(ending.duration >= 40 * SECOND, "{:?}", ending.duration);
     }
@@ -352,7 +356,7 @@ async fn s54_what_the_app_sent_before_it_ended_without_a_close_goes_before_the_1
     let read = read_slowly(&mut rig).await;
     assert!(read == sent, "{} bytes of {}", read.len(), sent.len());
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::UpstreamLost));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::UpstreamLost));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 1006));
 }
 
@@ -393,7 +397,7 @@ async fn s55_all_that_the_client_sent_reaches_an_app_that_was_busy() {
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         let ending = rig.ending().await;
         assert_eq!(ending.upstream_code, 1000);
-        assert_eq!(ending.reason, if order.is_some() { EndReason::Drain } else { EndReason::Normal });
+        assert_eq!(ending.cause.reason(), if order.is_some() { EndReason::Drain } else { EndReason::Normal });
     }
 }
 
@@ -409,7 +413,7 @@ async fn s55_an_end_by_age_leaves_the_clients_own_close_to_the_app() {
     rig.app.send(&Frame::close(4001, "mine")).await;
     assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.client_code, ending.upstream_code), (EndReason::MaxAge, 1012, 4001));
+    assert_eq!((ending.cause.reason(), ending.client_code, ending.upstream_code), (EndReason::MaxAge, 1012, 4001));
 }
 
 #[tokio::test(start_paused = true)]
@@ -449,7 +453,7 @@ async fn s66_what_the_app_sends_behind_the_clients_fin_arrives_however_late() {
     rig.app.send(&Frame::new(TEXT, b"answer")).await;
     assert_eq!(rig.client.expect().await, Frame::new(TEXT, b"answer"));
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::ClientLost);
+    assert_eq!(ending.cause.reason(), EndReason::ClientLost);
     assert!(ending.duration <= 301 * SECOND, "max_deferral is absolute: {:?}", ending.duration);
 }
 
@@ -469,7 +473,7 @@ async fn s68_an_invalid_close_is_answered_and_fin_follows_at_once() {
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         assert!(rig.elapsed() < SECOND / 10, "FIN at once, not after the grace: {:?}", rig.elapsed());
         let ending = rig.ending().await;
-        assert_eq!((ending.reason, ending.client_code), (EndReason::ProtocolError, code));
+        assert_eq!((ending.cause.reason(), ending.client_code), (EndReason::ProtocolError, code));
     }
 }
 
@@ -572,8 +576,8 @@ async fn s67_what_the_client_sent_before_a_write_to_it_failed_is_delivered() {
         } else {
             (EndReason::ClientLost, 1006, Some("connection closed while writing"))
         };
-        assert_eq!(ending.initiator, Initiator::Client);
-        assert_eq!((ending.reason, ending.client_code, ending.detail), expected);
+        assert_eq!(ending.cause.initiator(), Initiator::Client);
+        assert_eq!((ending.cause.reason(), ending.client_code, ending.cause.detail()), expected);
         assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
     }
 }
@@ -585,7 +589,7 @@ async fn a_write_that_the_kernel_gave_up_is_a_slow_reader_and_no_normal_end() {
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     assert_eq!(rig.app.expect().await, Frame::close(4408, "slow reader"));
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.client_code), (EndReason::SlowReader, 1006));
+    assert_eq!((ending.cause.reason(), ending.client_code), (EndReason::SlowReader, 1006));
 }
 
 #[tokio::test(start_paused = true)]
@@ -606,7 +610,7 @@ async fn a_peer_that_breaks_a_rule_while_the_session_ends_is_read_no_further() {
         assert_eq!(rig.app.expect().await, told);
         assert_eq!((rig.app.frame().await, rig.client.frame().await), (None, None));
         let ending = rig.ending().await;
-        assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+        assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::Normal));
     }
     let mut rig = Rig::new();
     rig.client.send(&Frame::close(1000, "bye")).await;
@@ -632,7 +636,7 @@ async fn a_session_whose_client_has_half_closed_can_still_be_ended() {
         assert_eq!(rig.client.expect().await, told);
         assert_eq!(rig.client.frame().await, None);
         let ending = rig.ending().await;
-        assert_eq!((ending.reason, ending.client_code), (reason, told_code(&told)));
+        assert_eq!((ending.cause.reason(), ending.client_code), (reason, told_code(&told)));
         assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
     }
 }

@@ -1,10 +1,9 @@
 //! The end of sessions with a leg that takes nothing any more, although its peer has not ended.
 
+use pulsegate::session::{EndReason, Initiator};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use pulsegate::relay::{EndReason, Initiator};
 
 use crate::rig::{Frame, Rig, TEXT, aborted};
 
@@ -34,7 +33,7 @@ async fn s59_a_close_to_an_app_that_takes_nothing_has_its_bound() {
     let took = rig.elapsed() - closed;
     assert!(took >= HALF && took <= BOUND, "{took:?}");
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Client, EndReason::Normal));
     assert_eq!((ending.client_code, ending.upstream_code), (1000, 1006));
     assert!(ending.duration <= closed + BOUND, "{:?}", ending.duration);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Liveness, Policy};
-use pulsegate::relay::EndReason;
+use pulsegate::session::EndReason;
 
 use crate::plan::{Behaviour, EndKind, Event, Link, Plan, Reading, Talk, Trouble};
 use crate::proxy::Flaw;
@@ -61,5 +61,5 @@ fn s03_a_client_that_is_lost_with_its_probe_is_not_spared_for_what_is_written_la
     let session = &outcome.proxy.sessions[&0];
     let given_up = session.given_up().expect("the client is given up");
     assert!(given_up < 23 * SECOND, "{given_up:?}, {:?}", session.client);
-    assert_eq!(session.endings()[0].1.reason, EndReason::HeartbeatTimeout, "{:?}", session.client);
+    assert_eq!(session.endings()[0].1.cause.reason(), EndReason::HeartbeatTimeout, "{:?}", session.client);
 }

@@ -28,7 +28,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use pulsegate::heartbeat::{Policy, UpstreamPulse};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, EndReason, Ending, Initiator, Leg, Legs, Order, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Leg, Legs, Order, Terms, Unobserved};
+use pulsegate::session::{EndReason, Ending, Initiator};
 use pulsegate::ws::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
@@ -186,7 +187,7 @@ fn s03_a_client_behind_a_cut_cable_is_gone_within_the_bound() {
     let close = close.expect("a Close");
     assert_eq!((u16::from(close.code), close.reason.as_str()), (4408, "heartbeat timeout"));
     assert!(after > 60 * SECOND && after <= 60 * SECOND + 46 * SECOND, "{after:?}");
-    assert_eq!(story.ending().reason, EndReason::HeartbeatTimeout);
+    assert_eq!(story.ending().cause.reason(), EndReason::HeartbeatTimeout);
 }
 
 #[test]
@@ -224,7 +225,7 @@ fn s26_an_uploader_whose_downlink_is_blackholed_is_found() {
         Ok(())
     });
     sim.run().unwrap();
-    assert_eq!(story.ending().reason, EndReason::SlowReader);
+    assert_eq!(story.ending().cause.reason(), EndReason::SlowReader);
     let (after, close) = story.app_heard();
     // The busy probe, its window, and `write_stall` from then on; without it the uploads would count for ever.
     assert!(after <= (10 + 30 + 20 + 45 + 6) * SECOND, "{after:?}");
@@ -263,5 +264,5 @@ fn a_drain_reaches_the_client_over_a_slow_link() {
     });
     sim.run().unwrap();
     let ending = story.ending();
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Drain));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::Drain));
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use pulsegate::config::{Route, Target, Upstream};
 use pulsegate::drain::{self, Outcome, Shutdown};
 use pulsegate::heartbeat::{Picked, Policy, UpstreamPulse};
-use pulsegate::registry::{ConnId, Entry, Opening, Registry};
-use pulsegate::relay::{self, Abort, Control, Ending, Legs, Memory, Observer, Order, Terms};
+use pulsegate::registry::{Entry, Opening, Registry};
+use pulsegate::relay::{self, Control, Legs, Memory, Observer, Order, Terms};
+use pulsegate::session::{Abort, ClientAddress, ConnId, Ending, RequestFacts, SessionFacts};
 use pulsegate::suspension;
-use pulsegate::telemetry::lines::{Asked, Client, Session};
 use pulsegate::ws::Limits;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -269,13 +269,13 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
     record.returned.set(Some(now()));
 }
 
-fn facts(id: ConnId, policy: &Arc<Policy>) -> Session {
+fn facts(id: ConnId, policy: &Arc<Policy>) -> SessionFacts {
     let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
-    Session {
+    SessionFacts {
         id,
         config_generation: 1,
-        asked: Asked {
-            client: Client::Peer(([192, 0, 2, 1], 40_000).into()),
+        request: RequestFacts {
+            client: ClientAddress::Peer(([192, 0, 2, 1], 40_000).into()),
             server_name: None,
             protocol: "h1",
             http_version: "1.1",

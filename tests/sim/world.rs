@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use pulsegate::drain;
 use pulsegate::heartbeat::Mode;
-use pulsegate::relay::{Abort, Order};
+use pulsegate::relay::Order;
+use pulsegate::session::Abort;
 use turmoil::{Builder, Sim};
 
 use crate::judge::{Failure, Judge};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, ExprLit, Item, ItemMod, ItemUse, Lit, Macro, Meta, MetaNameValue, UseTree};
+use syn::{Attribute, Expr, ExprLit, Item, ItemMod, ItemUse, Lit, Macro, Meta, MetaNameValue, UseTree, Visibility};
 
 /// One path that a file names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,19 @@ pub(crate) struct Import {
     pub(crate) path: String,
     /// Where, counted from 1.
     pub(crate) line: usize,
+    /// Whether it is a `pub use`, which passes a name on.
+    pub(crate) is_reexport: bool,
+}
+
+/// What one file names, and what its own names stand for.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// All paths that it names outside of tests.
+    pub(crate) imports: BTreeSet<Import>,
+    /// The absolute paths behind the names that `use` items bring in.
+    pub(crate) names: BTreeMap<String, String>,
+    /// The modules all of whose names `use` items bring in.
+    pub(crate) globs: Vec<String>,
 }
 
 /// The module of a file below `src`, as a path; that of `main.rs`, which is a crate of its own, is `crate::main`.
@@ -30,18 +43,22 @@ pub(crate) fn module_path(file: &Path) -> String {
     parts.join("::")
 }
 
-/// All paths that `source`, the text of the module `module`, names outside of tests. `crates` are the names by which
-/// it may know other crates.
-pub(crate) fn of(source: &str, module: &str, crates: &BTreeSet<String>) -> syn::Result<BTreeSet<Import>> {
+/// Returns what `source`, the text of the module `module`, names. `crates` are the names by which it may know other crates.
+pub(crate) fn of(source: &str, module: &str, crates: &BTreeSet<String>) -> syn::Result<Scope> {
     let file = syn::parse_file(source)?;
-    let mut uses = Uses { module, crates, found: Vec::new(), names: BTreeMap::new() };
+    let mut uses =
+        Uses { module, crates, found: Vec::new(), names: BTreeMap::new(), globs: Vec::new(), is_reexport: false };
     uses.visit_file(&file);
     let mut names = Names { uses: &uses, found: BTreeSet::new() };
-    for Import { path, line } in &uses.found {
-        names.found.insert(Import { path: uses.absolute(path), line: *line });
+    for Import { path, line, is_reexport } in &uses.found {
+        names.found.insert(Import { path: uses.absolute(path), line: *line, is_reexport: *is_reexport });
     }
     names.visit_file(&file);
-    Ok(names.found)
+    Ok(Scope {
+        imports: names.found,
+        names: uses.names.iter().map(|(name, path)| (name.clone(), uses.absolute(path))).collect(),
+        globs: uses.globs.iter().map(|path| uses.absolute(path)).collect(),
+    })
 }
 
 /// The Rust files below `dir` that are not for tests alone, relative to it, in order.
@@ -114,6 +131,9 @@ struct Uses<'own> {
     crates: &'own BTreeSet<String>,
     found: Vec<Import>,
     names: BTreeMap<String, String>,
+    globs: Vec<String>,
+    /// Whether the item that is visited is a `pub use`.
+    is_reexport: bool,
 }
 
 impl Uses<'_> {
@@ -135,10 +155,11 @@ impl Uses<'_> {
     }
 
     fn name(&mut self, name: Option<String>, path: String, span: Span) {
-        if let Some(name) = name {
-            self.names.insert(name, path.clone());
+        match name {
+            Some(name) => drop(self.names.insert(name, path.clone())),
+            None => self.globs.push(path.clone()),
         }
-        self.found.push(Import { path, line: span.start().line });
+        self.found.push(Import { path, line: span.start().line, is_reexport: self.is_reexport });
     }
 
     /// `path` from the root of a crate, with `self`, `super` and imported names replaced.
@@ -184,6 +205,7 @@ impl<'ast> Visit<'ast> for Uses<'_> {
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.is_reexport = !matches!(item.vis, Visibility::Inherited);
         self.tree("", &item.tree);
     }
 }
@@ -196,7 +218,8 @@ struct Names<'own> {
 
 impl Names<'_> {
     fn name(&mut self, path: &str, span: Span) {
-        self.found.insert(Import { path: self.uses.absolute(path), line: span.start().line });
+        let path = self.uses.absolute(path);
+        self.found.insert(Import { path, line: span.start().line, is_reexport: false });
     }
 
     /// Paths in tokens that are no syntax tree: idents joined by `::`.

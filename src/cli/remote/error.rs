@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 use humantime::format_duration;
 
-use super::Place;
 use super::address::Address;
+use super::location::Place;
 use crate::tls::client::{HandshakeError, TrustError};
 
 /// The reason for which a request failed.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::address::Address;
 use super::error::RemoteError;
+use super::location::{Origin, Place};
 use crate::config::{self, Admin, AdminSocket, Input};
 
 /// The flags that name a running proxy, and the token for it.
@@ -29,35 +29,6 @@ pub struct Where {
     /// For an API behind TLS: the name that its certificate is for [default: the host]
     #[arg(long, value_name = "NAME")]
     pub(super) server_name: Option<String>,
-}
-
-/// An address and its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Place {
-    /// The address.
-    pub(in crate::cli) address: Address,
-    /// The flag that sets another address.
-    pub(super) flag: &'static str,
-    origin: Origin,
-}
-
-/// The source of an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Origin {
-    Flag,
-    Configured(PathBuf),
-    Default,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)?;
-        match &self.origin {
-            Origin::Flag => Ok(()),
-            Origin::Configured(file) => write!(f, " (of {})", file.display()),
-            Origin::Default => f.write_str(" (the default)"),
-        }
-    }
 }
 
 /// A bearer token and the file that it was read from.
@@ -99,11 +70,6 @@ impl Where {
 }
 
 impl Place {
-    /// Creates an address given on the command line; `flag` is the one that sets it.
-    pub(super) fn flagged(address: Address, flag: &'static str) -> Self {
-        Self { address, flag, origin: Origin::Flag }
-    }
-
     /// Finds the address of the health listener: `address`, or the configured one.
     pub(super) fn health(
         address: Option<Address>,
@@ -124,24 +90,6 @@ impl Place {
         Ok(Self { address: tcp(reachable(address), false), flag: FLAG, origin: Origin::of(default, file) })
     }
 
-    /// Returns the advice for an address where no proxy listens.
-    pub(super) fn way_out(&self) -> String {
-        let Self { flag, origin, .. } = self;
-        match (origin, *flag) {
-            (Origin::Default, "--admin") => {
-                "-c names its configuration, --admin the place itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
-            }
-            (Origin::Default, flag) => format!("-c names its configuration, {flag} the place itself"),
-            (_, flag) => format!("{flag} names another place"),
-        }
-    }
-
-    /// Returns whether the path of a unix socket belongs to another kind of file.
-    pub(super) fn is_another_file(&self) -> bool {
-        let Address::Unix(path) = &self.address else { return false };
-        fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket())
-    }
-
     fn configured(admin: &Admin, file: Option<PathBuf>) -> Result<Self, RemoteError> {
         const FLAG: &str = "--admin";
         let Some(socket) = &admin.socket else {
@@ -152,18 +100,6 @@ impl Place {
             AdminSocket::Tcp(address) => tcp(reachable(*address), admin.tls),
         };
         Ok(Self { address, flag: FLAG, origin: Origin::of(*socket == AdminSocket::default(), file) })
-    }
-}
-
-impl Origin {
-    /// A value equal to the default has no source to name. Another value without a file comes from a variable; the
-    /// address alone then describes it.
-    fn of(default: bool, file: Option<PathBuf>) -> Self {
-        match file {
-            _ if default => Self::Default,
-            Some(file) => Self::Configured(file),
-            None => Self::Flag,
-        }
     }
 }
 

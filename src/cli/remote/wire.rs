@@ -17,9 +17,9 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::Place;
 use super::address::Address;
 use super::error::RemoteError;
+use super::location::Place;
 use super::place::Bearer;
 use crate::telemetry::Chain;
 use crate::tls::client::{Client, Trust};

@@ -60,7 +60,7 @@ pub(super) enum Wish {
     Quit,
 }
 
-/// The order of the sessions.
+/// Returns the order of the sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sort {
     key: String,

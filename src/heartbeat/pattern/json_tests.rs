@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 
 fn pattern(text: &str) -> Json {
-    Json::new(text.as_bytes()).unwrap()
+    Json::new(serde_json::from_str(text).unwrap()).unwrap()
 }
 
 #[test]

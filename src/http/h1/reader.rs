@@ -23,7 +23,7 @@ use crate::suspension::{Deadline, Expiry, paused_since};
 pub(super) struct Reader {
     /// The time over which the rate is measured.
     stall: Duration,
-    /// `limits.memory`.
+    /// The value of `limits.memory`, in bytes.
     limit: Option<u64>,
     held: Held,
     /// Bytes that the socket has taken.

@@ -11,7 +11,8 @@ use super::frame::{
     PADDED, PREFACE, PRIORITIZED, PRIORITY_FIELDS, RST_STREAM, SETTING, SETTINGS, WINDOW_UPDATE, WORD, protocol_error,
     word,
 };
-use super::hpack::{Blocks, Found, Undecodable};
+use super::hpack::{Blocks, Found};
+use super::huffman::Undecodable;
 use super::streams::Streams;
 use super::tolerance::Tolerance;
 

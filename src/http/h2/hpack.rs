@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::huffman;
+use super::huffman::{self, Undecodable};
 use crate::upstream;
 
 /// `SETTINGS_HEADER_TABLE_SIZE` by default, which the proxy leaves as it is.
@@ -67,10 +67,6 @@ pub(super) struct Found {
 
 /// The values of one block that need stand-ins, and whether they are coded.
 type Odd = Vec<(Range<usize>, bool)>;
-
-/// A block that cannot be decoded, a `COMPRESSION_ERROR` (RFC 9113 §4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Undecodable;
 
 impl Default for Blocks {
     fn default() -> Self {

@@ -26,7 +26,7 @@ pub(super) struct Outgoing<C: Leg> {
     pace: Pace,
     /// What this stream holds beside the library.
     held: Held,
-    /// `limits.memory`.
+    /// The value of `limits.memory`, in bytes.
     limit: Option<u64>,
 }
 

@@ -1,13 +1,15 @@
 //! Compiled under `#[cfg(test)]` only. The lines word for word, as JSON and for people.
 
 use std::io;
+use std::sync::Arc;
 
 use insta::assert_snapshot;
 
 use super::*;
-use crate::config::{Level, Target, Upstream};
+use crate::config::{Level, Route, Target, Upstream};
+use crate::heartbeat::Picked;
 use crate::heartbeat::Stats;
-use crate::relay::{EndReason, Initiator, Traffic};
+use crate::session::{Breakage, ClientAddress, CloseCause, Traffic};
 use crate::telemetry::tests::written;
 use crate::telemetry::{Beats, Shape};
 
@@ -29,9 +31,9 @@ fn human(events: impl FnOnce()) -> String {
     in_shape(Shape::Human { colour: false }, events)
 }
 
-fn asked() -> Asked {
-    Asked {
-        client: Client::Peer("[::ffff:192.0.2.7]:40000".parse().expect("an address")),
+fn request() -> RequestFacts {
+    RequestFacts {
+        client: ClientAddress::Peer("[::ffff:192.0.2.7]:40000".parse().expect("an address")),
         server_name: Some("app.example".into()),
         protocol: "h1",
         http_version: "1.1",
@@ -44,9 +46,9 @@ fn asked() -> Asked {
     }
 }
 
-fn access(asked: &Asked) -> Access<'_> {
+fn access(request: &RequestFacts) -> Access<'_> {
     Access {
-        asked,
+        request,
         method: "POST",
         status: 200,
         reason: None,
@@ -70,26 +72,26 @@ fn refused() -> Refused {
 
 #[test]
 fn a_request_has_one_line_of_access() {
-    let asked = asked();
-    assert_snapshot!(json(|| http_access(&access(&asked))), @r#""level":"INFO","message":"http.access","client.address":"192.0.2.7","client.port":40000,"tls.client.server_name":"app.example","server.address":"app.example","server.port":8443,"network.protocol.version":"1.1","http.route":"/","http.request.method":"POST","url.path":"/chat","http.response.status_code":200,"http.request.body.size":7,"http.response.body.size":5,"complete":true,"duration_s":0.03,"upstream.duration_s":0.02,"user_agent.original":"probe/1","request_id":"0af7651916cd43dd8448eb211c80319c","target":"pulsegate::access"}"#);
+    let request = request();
+    assert_snapshot!(json(|| http_access(&access(&request))), @r#""level":"INFO","message":"http.access","client.address":"192.0.2.7","client.port":40000,"tls.client.server_name":"app.example","server.address":"app.example","server.port":8443,"network.protocol.version":"1.1","http.route":"/","http.request.method":"POST","url.path":"/chat","http.response.status_code":200,"http.request.body.size":7,"http.response.body.size":5,"complete":true,"duration_s":0.03,"upstream.duration_s":0.02,"user_agent.original":"probe/1","request_id":"0af7651916cd43dd8448eb211c80319c","target":"pulsegate::access"}"#);
     let error = Chain(&refused()).to_string();
     let failed = Access {
         status: 502,
         reason: Some("refused"),
         error: Some(&error),
         upstream: Some(Duration::from_millis(1)),
-        ..access(&asked)
+        ..access(&request)
     };
     assert_snapshot!(json(|| http_access(&failed)), @r#""level":"WARN","message":"http.access","reason":"refused","error":"cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)","client.address":"192.0.2.7","client.port":40000,"tls.client.server_name":"app.example","server.address":"app.example","server.port":8443,"network.protocol.version":"1.1","http.route":"/","http.request.method":"POST","url.path":"/chat","http.response.status_code":502,"http.request.body.size":7,"http.response.body.size":5,"complete":true,"duration_s":0.03,"upstream.duration_s":0.001,"user_agent.original":"probe/1","request_id":"0af7651916cd43dd8448eb211c80319c","target":"pulsegate::access"}"#);
     assert_snapshot!(human(|| http_access(&failed)), @r#"WARN pulsegate::access: http.access reason="refused" error="cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)" client.address=192.0.2.7 client.port=40000 tls.client.server_name="app.example" server.address="app.example" server.port=8443 network.protocol.version="1.1" http.route="/" http.request.method="POST" url.path="/chat" http.response.status_code=502 http.request.body.size=7 http.response.body.size=5 complete=true duration_s=0.03 upstream.duration_s=0.001 user_agent.original="probe/1" request_id="0af7651916cd43dd8448eb211c80319c""#);
-    // Refused before the app was asked, and of a client that another proxy names.
-    let forwarded = Asked {
-        client: Client::Forwarded([198, 51, 100, 1].into()),
+    // Refused before the app was request, and of a client that another proxy names.
+    let forwarded = RequestFacts {
+        client: ClientAddress::Forwarded([198, 51, 100, 1].into()),
         server_name: None,
         host: None,
         request_id: None,
         user_agent: None,
-        ..self::asked()
+        ..self::request()
     };
     let refused = Access { status: 400, reason: Some("host"), bytes_in: 0, upstream: None, ..access(&forwarded) };
     assert_snapshot!(human(|| http_access(&refused)), @r#"INFO pulsegate::access: http.access reason="host" client.address=198.51.100.1 network.protocol.version="1.1" http.route="/" http.request.method="POST" url.path="/chat" http.response.status_code=400 http.request.body.size=0 http.response.body.size=5 complete=true duration_s=0.03"#);
@@ -97,38 +99,38 @@ fn a_request_has_one_line_of_access() {
 
 #[test]
 fn what_the_app_does_wrong_is_a_warning_and_its_refusals_are_none() {
-    let asked = asked();
+    let request = request();
     let level = |access: &Access<'_>| {
         let line: serde_json::Value =
             serde_json::from_str(&format!("{{{}", json(|| http_access(access)))).expect("JSON");
         line["level"].as_str().expect("a level").to_owned()
     };
-    assert_eq!(level(&Access { status: 404, ..access(&asked) }), "INFO");
-    assert_eq!(level(&Access { status: 499, complete: false, ..access(&asked) }), "INFO", "the client left");
-    let slow = Access { status: 408, reason: Some("body_timeout"), error: Some("too slow"), ..access(&asked) };
+    assert_eq!(level(&Access { status: 404, ..access(&request) }), "INFO");
+    assert_eq!(level(&Access { status: 499, complete: false, ..access(&request) }), "INFO", "the client left");
+    let slow = Access { status: 408, reason: Some("body_timeout"), error: Some("too slow"), ..access(&request) };
     assert_eq!(level(&slow), "INFO", "the client's fault");
-    assert_eq!(level(&Access { status: 500, ..access(&asked) }), "WARN");
-    assert_eq!(level(&Access { error: Some("reset"), complete: false, ..access(&asked) }), "WARN", "half a response");
+    assert_eq!(level(&Access { status: 500, ..access(&request) }), "WARN");
+    assert_eq!(level(&Access { error: Some("reset"), complete: false, ..access(&request) }), "WARN", "half a response");
 }
 
 #[test]
 fn a_refused_upgrade_has_a_detail_or_an_error() {
-    let asked = asked();
+    let request = request();
     let detail = Some("the only WebSocket version spoken is 13");
-    assert_snapshot!(human(|| ws_reject(&asked, "version", 426, detail, None)), @r#"INFO pulsegate: ws.reject reason="version" detail="the only WebSocket version spoken is 13" client.address=192.0.2.7 client.port=40000 tls.client.server_name="app.example" server.address="app.example" server.port=8443 network.protocol.version="1.1" http.route="/" url.path="/chat" http.response.status_code=426 user_agent.original="probe/1" request_id="0af7651916cd43dd8448eb211c80319c""#);
-    let failed = || ws_reject(&asked, "upstream_unreachable", 502, None, Some(&refused()));
+    assert_snapshot!(human(|| ws_reject(&request, "version", 426, detail, None)), @r#"INFO pulsegate: ws.reject reason="version" detail="the only WebSocket version spoken is 13" client.address=192.0.2.7 client.port=40000 tls.client.server_name="app.example" server.address="app.example" server.port=8443 network.protocol.version="1.1" http.route="/" url.path="/chat" http.response.status_code=426 user_agent.original="probe/1" request_id="0af7651916cd43dd8448eb211c80319c""#);
+    let failed = || ws_reject(&request, "upstream_unreachable", 502, None, Some(&refused()));
     assert_snapshot!(human(failed), @r#"WARN pulsegate: ws.reject reason="upstream_unreachable" error="cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)" client.address=192.0.2.7 client.port=40000 tls.client.server_name="app.example" server.address="app.example" server.port=8443 network.protocol.version="1.1" http.route="/" url.path="/chat" http.response.status_code=502 user_agent.original="probe/1" request_id="0af7651916cd43dd8448eb211c80319c""#);
     assert_snapshot!(json(failed), @r#""level":"WARN","message":"ws.reject","reason":"upstream_unreachable","error":"cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)","client.address":"192.0.2.7","client.port":40000,"tls.client.server_name":"app.example","server.address":"app.example","server.port":8443,"network.protocol.version":"1.1","http.route":"/","url.path":"/chat","http.response.status_code":502,"user_agent.original":"probe/1","request_id":"0af7651916cd43dd8448eb211c80319c","target":"pulsegate"}"#);
 }
 
 #[test]
 fn a_session_has_a_first_and_a_last_line() {
-    let asked = asked();
-    let heartbeat = Picked { policy: Arc::clone(asked.route.heartbeat.policy()), why: None, degraded: None };
-    let session = Session {
+    let request = request();
+    let heartbeat = Picked { policy: Arc::clone(request.route.heartbeat.policy()), why: None, degraded: None };
+    let session = SessionFacts {
         id: "e9210c8900000001".parse().expect("an id"),
         config_generation: 1,
-        asked,
+        request,
         tls_version: Some("1.3"),
         tls_group: Some("X25519MLKEM768"),
         subprotocol: Some("chat".into()),
@@ -137,10 +139,7 @@ fn a_session_has_a_first_and_a_last_line() {
     };
     assert_snapshot!(human(|| ws_open(&session)), @r#"INFO pulsegate: ws.open conn_id=e9210c8900000001 client.address=192.0.2.7 client.port=40000 tls.client.server_name="app.example" server.address="app.example" server.port=8443 network.protocol.version="1.1" http.route="/" url.path="/chat" user_agent.original="probe/1" tls.protocol.version="1.3" tls.group="X25519MLKEM768" subprotocol="chat" heartbeat.mode="protocol" config.generation=1 request_id="0af7651916cd43dd8448eb211c80319c""#);
     let ending = Ending {
-        initiator: Initiator::Client,
-        reason: EndReason::ClientLost,
-        detail: Some("connection reset"),
-        offender: None,
+        cause: CloseCause::ClientLost { breakage: Some(Breakage::Reset) },
         client_code: 1006,
         upstream_code: 1006,
         close_reason: Box::default(),
@@ -161,7 +160,7 @@ fn connections_are_named_by_address_and_port() {
     assert_snapshot!(human(|| http_reject(peer, "malformed", 400)), @r#"INFO pulsegate::access: http.reject reason="malformed" client.address=192.0.2.7 client.port=40000 http.response.status_code=400"#);
     assert_snapshot!(human(|| h2_goaway(peer, "flood", 11)), @r#"INFO pulsegate: http2.goaway reason="flood" client.address=192.0.2.7 client.port=40000 code=11"#);
     assert_snapshot!(human(|| header_stripped(peer, "x-real-user")), @r#"WARN pulsegate: forwarded.stripped header="x-real-user" client.address=192.0.2.7 client.port=40000 mend="add the proxy that sets it to forwarded.trusted_proxies, or set forwarded.strip without it""#);
-    assert_snapshot!(human(|| subprotocol_not_offered(&asked(), "soap")), @r#"WARN pulsegate: ws.subprotocol_not_offered subprotocol="soap" client.address=192.0.2.7 client.port=40000 http.route="/" url.path="/chat""#);
+    assert_snapshot!(human(|| subprotocol_not_offered(&request(), "soap")), @r#"WARN pulsegate: ws.subprotocol_not_offered subprotocol="soap" client.address=192.0.2.7 client.port=40000 http.route="/" url.path="/chat""#);
 }
 
 #[test]
@@ -175,8 +174,8 @@ fn a_clients_words_are_cut_at_a_character() {
 #[test]
 fn the_host_is_split_from_its_port() {
     let server = |host: &str| {
-        let asked = Asked { host: Some(host.into()), ..asked() };
-        let (host, port) = asked.server();
+        let request = RequestFacts { host: Some(host.into()), ..request() };
+        let (host, port) = request.server();
         (host.map(ToOwned::to_owned), port)
     };
     for (host, name, port) in [

@@ -3,7 +3,10 @@
 
 use std::fmt::Write as _;
 
+use prometheus_client::registry::{Metric as Registered, Registry};
+
 use super::words::{CLOSE_CODES, METHODS, STATUSES};
+use crate::session::{EndReason, Initiator};
 
 /// What all names begin with.
 pub(super) const PREFIX: &str = "pulsegate";
@@ -131,21 +134,6 @@ pub(super) const REJECTIONS: &[&str] = &[
     "upstream_closed",
     "upstream_invalid",
 ];
-pub(super) const INITIATORS: &[&str] = &["client", "upstream", "proxy"];
-pub(super) const END_REASONS: &[&str] = &[
-    "normal",
-    "client_lost",
-    "heartbeat_timeout",
-    "slow_reader",
-    "trickle",
-    "drain",
-    "upstream_lost",
-    "protocol_error",
-    "too_big",
-    "rate",
-    "admin",
-    "max_age",
-];
 pub(super) const DIAL_FAILURES: &[&str] = &["resolve", "refused", "unreachable", "upstream_tls", "connect_timeout"];
 pub(super) const UPSTREAM_FAILURES: &[&str] = &[
     "resolve",
@@ -249,7 +237,7 @@ pub(super) const UPGRADE_DURATION: Metric = histogram(
 pub(super) const WEBSOCKETS_ACTIVE: Metric = gauge("websockets_active", &[ROUTE], "Live WebSocket sessions");
 pub(super) const WEBSOCKETS_CLOSED: Metric = counter(
     "websockets_closed",
-    &[ROUTE, closed("initiator", INITIATORS), closed("reason", END_REASONS), closed("code", CLOSE_CODES)],
+    &[ROUTE, closed("initiator", Initiator::WORDS), closed("reason", EndReason::WORDS), closed("code", CLOSE_CODES)],
     "WebSocket sessions that ended, by who ended them, why, and the close code of the client's side",
 );
 pub(super) const WEBSOCKET_DURATION: Metric =
@@ -380,6 +368,11 @@ pub const ALL: &[&Metric] = &[
     &PROCESS_MAX_FDS,
     &PROCESS_START_TIME,
 ];
+
+/// Registers `metric`, whose handles the caller keeps, under the name and with the help of its `entry`.
+pub(super) fn register(registry: &mut Registry, entry: &Metric, metric: &(impl Registered + Clone)) {
+    registry.register(entry.name, entry.help, metric.clone());
+}
 
 /// All of them as a Markdown table.
 pub fn markdown() -> String {

@@ -10,7 +10,8 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::catalogue::{self, Kind, Metric};
-use crate::relay::{Memory, Traffic};
+use crate::relay::Memory;
+use crate::session::Traffic;
 
 /// What sessions hold: `in` on the way from clients, `out` on the way to them.
 #[derive(Debug)]

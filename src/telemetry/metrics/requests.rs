@@ -8,11 +8,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{self, SHORT};
+use super::catalogue::{self, SHORT, register};
 use super::histogram::Histogram;
-use super::register;
-use super::route::Route;
 use super::words::{self, METHODS, STATUSES};
+
+/// The label of what is counted for each route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RouteLabel {
+    pub(super) route: Arc<str>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -25,8 +29,8 @@ struct Request {
 #[derive(Debug)]
 pub(super) struct Families {
     counts: Family<Request, Counter>,
-    duration: Family<Route, Histogram>,
-    upstream: Family<Route, Histogram>,
+    duration: Family<RouteLabel, Histogram>,
+    upstream: Family<RouteLabel, Histogram>,
 }
 
 impl Default for Families {
@@ -53,7 +57,7 @@ impl Families {
 
     /// The members for `route`.
     pub(super) fn of(&self, route: &Arc<str>) -> Requests {
-        let labels = Route { route: Arc::clone(route) };
+        let labels = RouteLabel { route: Arc::clone(route) };
         Requests {
             counts: self.of_none(route),
             duration: self.duration.get_or_create_owned(&labels),

@@ -10,11 +10,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{self, END_REASONS, INITIATORS, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES};
+use super::catalogue::{self, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES, register};
 use super::histogram::Histogram;
-use super::register;
-use super::requests::{self, Counts, Requests};
-use super::words::{close_code, known};
+use super::requests::{self, Counts, Requests, RouteLabel};
+use super::words::close_code;
+use crate::session::Ending;
 
 /// The label of requests whose route is unknown: their heads could not be read. That of a route has a slash.
 const NO_ROUTE: &str = "none";
@@ -109,16 +109,16 @@ impl RouteMetrics {
         Active::enter(&self.active)
     }
 
-    /// A session ended; `code` is the one on the client leg.
-    pub fn closed(&self, initiator: &'static str, reason: &'static str, code: u16, lived: Duration) {
+    /// Counts a session that ended.
+    pub fn closed(&self, ending: &Ending) {
         let labels = Closed {
             route: Arc::clone(&self.route),
-            initiator: known(INITIATORS, initiator),
-            reason: known(END_REASONS, reason),
-            code: close_code(code),
+            initiator: ending.cause.initiator().as_str(),
+            reason: ending.cause.reason().as_str(),
+            code: close_code(ending.client_code),
         };
         self.closed.get_or_create(&labels).inc();
-        self.lived.observe(lived);
+        self.lived.observe(ending.duration);
     }
 
     /// A probe left for a client.
@@ -213,11 +213,6 @@ impl Drop for Active {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Route {
-    pub(super) route: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Upgrade {
     route: Arc<str>,
     outcome: &'static str,
@@ -235,17 +230,17 @@ struct Closed {
 #[derive(Debug)]
 pub(super) struct Families {
     upgrades: Family<Upgrade, Counter>,
-    upgrade_duration: Family<Route, Histogram>,
-    active: Family<Route, Gauge>,
+    upgrade_duration: Family<RouteLabel, Histogram>,
+    active: Family<RouteLabel, Gauge>,
     closed: Family<Closed, Counter>,
-    lived: Family<Route, Histogram>,
-    pings: Family<Route, Counter>,
-    pongs: Family<Route, Counter>,
-    missed: Family<Route, Counter>,
-    timeouts: Family<Route, Counter>,
-    rtt: Family<Route, Histogram>,
-    upstream_rtt: Family<Route, Histogram>,
-    reconnects: Family<Route, Counter>,
+    lived: Family<RouteLabel, Histogram>,
+    pings: Family<RouteLabel, Counter>,
+    pongs: Family<RouteLabel, Counter>,
+    missed: Family<RouteLabel, Counter>,
+    timeouts: Family<RouteLabel, Counter>,
+    rtt: Family<RouteLabel, Histogram>,
+    upstream_rtt: Family<RouteLabel, Histogram>,
+    reconnects: Family<RouteLabel, Counter>,
     requests: requests::Families,
 }
 
@@ -293,7 +288,7 @@ impl Families {
 
     /// The members for `route`, at zero: a rate is right from the first event on.
     pub(super) fn of(&self, route: &Arc<str>, totals: &Totals) -> RouteMetrics {
-        let labels = Route { route: Arc::clone(route) };
+        let labels = RouteLabel { route: Arc::clone(route) };
         let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });
         RouteMetrics {
             upgrades: upgrades.map(|labels| self.upgrades.get_or_create_owned(&labels)).collect(),

@@ -4,8 +4,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{Metric, Values};
-use super::register;
+use super::catalogue::{Metric, Values, register};
 
 /// A metric with one label. All of its series are there from the start, so that a rate is right from the first event
 /// on, and counting takes no lock.

@@ -1,9 +1,28 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::{HostPattern, Target, Upstream};
+use crate::heartbeat::Stats;
+use crate::session::{CloseCause, Ending};
+use crate::ws::Sender;
+
+fn ending(cause: CloseCause, client_code: u16, duration: Duration) -> Ending {
+    Ending {
+        cause,
+        client_code,
+        upstream_code: client_code,
+        close_reason: Box::default(),
+        upstream_close_reason: Box::default(),
+        from_client: Traffic::default(),
+        from_upstream: Traffic::default(),
+        heartbeat: Stats::default(),
+        duration,
+        last_seen_ago: Duration::ZERO,
+        last_pong_ago: None,
+    }
+}
 
 fn route(host: Option<&str>, path: &str) -> Route {
     let upstream = Arc::new(Upstream::at(Target::Unix("/app.sock".into())));
@@ -83,7 +102,7 @@ fn a_route_counts_under_its_host_and_path() {
     all.reconnected();
     all.missed();
     all.timeout();
-    all.closed("proxy", "heartbeat_timeout", 1012, Duration::from_secs(7));
+    all.closed(&ending(CloseCause::HeartbeatTimeout, 1012, Duration::from_secs(7)));
     assert_written(
         &metrics,
         &[
@@ -121,7 +140,7 @@ fn codes_that_peers_make_up_share_their_series() {
     let metrics = Metrics::new();
     let all = metrics.route(&route(None, "/"));
     for code in 3000..5000 {
-        all.closed("client", "normal", code, Duration::ZERO);
+        all.closed(&ending(CloseCause::Closed { by: Sender::Client }, code, Duration::ZERO));
     }
     for code in 0..1000 {
         all.request(&format!("M{code}"), code, Duration::ZERO);
@@ -183,7 +202,8 @@ fn the_table_has_every_metric_that_is_registered() {
     metrics.handshake_failed("timeout");
     metrics.answered("GET", 200);
     metrics.certificate("a.pem", SystemTime::now());
-    metrics.route(&route(None, "/")).closed("client", "normal", 1000, Duration::ZERO);
+    let left = ending(CloseCause::Closed { by: Sender::Client }, 1000, Duration::ZERO);
+    metrics.route(&route(None, "/")).closed(&left);
     let text = metrics.encode();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let written: BTreeSet<String> = types.map(ToOwned::to_owned).collect();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Initiator, Order};
+use pulsegate::relay::Order;
+use pulsegate::session::{EndReason, Initiator};
 
 use super::Case;
 use crate::peer::PeerRecord;
@@ -22,8 +23,10 @@ impl Case<'_> {
         if is_ordered || self.proxy.cut.get().is_some() {
             return failures;
         }
-        let orderly =
-            matches!(ending.reason, EndReason::Normal | EndReason::ClientLost | EndReason::Drain | EndReason::MaxAge);
+        let orderly = matches!(
+            ending.cause.reason(),
+            EndReason::Normal | EndReason::ClientLost | EndReason::Drain | EndReason::MaxAge
+        );
         let from = self.end_began().unwrap_or_default();
         let app_takes =
             takes(&plan.app) && plan.app.end.is_none() && !self.proxy.plan.is_troubled(Link::App, Duration::ZERO);
@@ -31,18 +34,18 @@ impl Case<'_> {
         let client_takes =
             takes(&plan.client) && plan.client.end.is_none() && !self.proxy.plan.is_troubled(client_link, from);
         if orderly && app_takes && client.close_in.is_some() && client.reset_in.is_none() {
-            failures.extend(missing("the app", &client_end, &app_end, ending.reason == EndReason::Normal));
+            failures.extend(missing("the app", &client_end, &app_end, ending.cause.reason() == EndReason::Normal));
         }
-        if ending.reason == EndReason::Normal
-            && ending.initiator == Initiator::Upstream
+        if ending.cause.reason() == EndReason::Normal
+            && ending.cause.initiator() == Initiator::Upstream
             && client_takes
             && app.close_in.is_some()
         {
             failures.extend(missing("the client", &app_end, &client_end, true));
         }
         // An innocent peer that still takes bytes is not cut off.
-        let innocent_client = orderly || ending.reason == EndReason::UpstreamLost;
-        let innocent_app = ending.reason != EndReason::UpstreamLost;
+        let innocent_client = orderly || ending.cause.reason() == EndReason::UpstreamLost;
+        let innocent_app = ending.cause.reason() != EndReason::UpstreamLost;
         for (name, wire, is_innocent) in [("client", &client, innocent_client), ("app", &app, innocent_app)] {
             if is_innocent && self.is_cut_off(wire, from) {
                 let text = format!("the {name} had acknowledged bytes at {:?}; gone {:?}", wire.acks.last(), wire.gone);

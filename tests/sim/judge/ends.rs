@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Ending, Initiator, Order};
+use pulsegate::relay::Order;
+use pulsegate::session::{EndReason, Ending, Initiator};
 
 use super::{Case, FRAME_WAIT, MARGIN, SLACK};
 use crate::plan::Link;
@@ -12,11 +13,11 @@ impl Case<'_> {
     pub fn has_no_cause(&self, at: Duration, ending: &Ending) -> Option<(&'static str, String)> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let plan = self.proxy.plan.session(self.record.number);
-        let is_caused = match ending.reason {
+        let is_caused = match ending.cause.reason() {
             EndReason::HeartbeatTimeout | EndReason::SlowReader | EndReason::Trickle => {
                 return self.killed_alive(at, ending);
             }
-            EndReason::Normal => match ending.initiator {
+            EndReason::Normal => match ending.cause.initiator() {
                 Initiator::Client => client.peer_end().is_some(),
                 Initiator::Upstream => app.peer_end().is_some(),
                 Initiator::Proxy => false,
@@ -40,7 +41,8 @@ impl Case<'_> {
             }
             EndReason::ProtocolError | EndReason::TooBig => false,
         };
-        (!is_caused).then(|| ("end without a cause", format!("{:?} by {:?}", ending.reason, ending.initiator)))
+        (!is_caused)
+            .then(|| ("end without a cause", format!("{:?} by {:?}", ending.cause.reason(), ending.cause.initiator())))
     }
 
     /// An end that takes longer than the table of the teardown allows.

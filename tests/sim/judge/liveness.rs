@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Liveness, Mode};
-use pulsegate::relay::{EndReason, Ending};
+use pulsegate::session::{EndReason, Ending};
 
 use super::{Case, MARGIN, SLACK};
 use crate::wire::{LegWire, Marks};
@@ -145,14 +145,15 @@ impl Case<'_> {
         let at = self.record.given_up().or(own).unwrap_or(ended);
         // What arrives at the very instant of the decision may be too late for it.
         let sign = self.certain_sign_before(&client, at.saturating_sub(MARGIN));
-        let why = |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.reason)));
+        let why =
+            |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.cause.reason())));
         if policy.mode == Mode::Off {
             return why("the heartbeat is off");
         }
-        if ending.reason != EndReason::Trickle && self.takes_a_long_frame(&client, at) {
+        if ending.cause.reason() != EndReason::Trickle && self.takes_a_long_frame(&client, at) {
             return why("it took all of a frame of the app, behind which its probe waited");
         }
-        match ending.reason {
+        match ending.cause.reason() {
             EndReason::HeartbeatTimeout => {
                 let sign = sign.unwrap_or(self.opened);
                 if sign + self.window() > at + MARGIN {

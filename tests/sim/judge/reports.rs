@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::registry::Found;
-use pulsegate::relay::Ending;
+use pulsegate::session::Ending;
 
 use super::{Case, SLACK};
 use crate::proxy::Proxy;
@@ -19,7 +19,8 @@ pub fn registry(proxy: &Proxy, now: Duration) -> Vec<(&'static str, String)> {
         match (&ending, proxy.registry.find(id)) {
             (None, Some(Found::Live(_))) => live += 1,
             (Some((_, ending)), Some(Found::Closed(found)))
-                if found.ending.reason == ending.reason && found.ending.client_code == ending.client_code =>
+                if found.ending.cause.reason() == ending.cause.reason()
+                    && found.ending.client_code == ending.client_code =>
             {
                 closed += 1;
             }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use pulsegate::heartbeat::Mode;
-use pulsegate::relay::{Abort, EndReason, Ending, Order};
+use pulsegate::relay::Order;
+use pulsegate::session::{Abort, EndReason, Ending};
 use tokio::time::Instant;
 
 use super::judge::{Passed, Said, follow};
@@ -280,7 +281,8 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
 }
 
 fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
-    let blamed = matches!(ending.reason, EndReason::HeartbeatTimeout | EndReason::SlowReader | EndReason::Trickle);
+    let blamed =
+        matches!(ending.cause.reason(), EndReason::HeartbeatTimeout | EndReason::SlowReader | EndReason::Trickle);
     assert!(facts.doubtful || !blamed, "a live client was torn down: {ending:?}\n{}", world.story());
 
     let (up, down) = (Said::of(&world.client.said, true), Said::of(&world.app.said, false));
@@ -337,7 +339,7 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
     let stalled = longest + SLACK >= plan.policy.write_stall;
     let late = facts.closed.is_some_and(|at| facts.slow && at.elapsed() + SLACK >= plan.policy.max_deferral);
     let orderly = !(facts.disturbed || facts.stuck || stalled || late)
-        && matches!(ending.reason, EndReason::Normal | EndReason::ClientLost);
+        && matches!(ending.cause.reason(), EndReason::Normal | EndReason::ClientLost);
     if orderly && world.client.polite && world.app.polite {
         assert!(passed_up.all, "not all that the client sent has come: {ending:?}\n{}", world.story());
         assert!(passed_down.all, "not all that the app sent has come: {ending:?}\n{}", world.story());

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pulsegate::heartbeat::UpstreamPulse;
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Ending, Legs, Memory, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Legs, Memory, Terms, Unobserved};
+use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -135,7 +136,7 @@ impl World {
                 wire.aborted
             )
         };
-        let vitals = self.control.vitals();
+        let vitals = self.control.live_stats();
         format!(
             "{}\n{}\nclosing {}, {vitals:?}",
             peer("client", &self.client),

@@ -1,18 +1,37 @@
-//! What can be seen of a live session from outside: figures that its task leaves where anybody may look.
+//! The figures of a live session, which its task publishes for readers on other threads.
 //!
-//! Only the session's own task writes them, with relaxed stores: where something rare happens (a ping, a miss, bytes
-//! that are held) as it happens, and otherwise once at the end of a poll that has read something. Nothing is written
-//! on the way of a frame, and an idle session writes nothing at all.
+//! Only the session's own task writes them, with relaxed stores: a rare event (a ping, a miss, held bytes) at once,
+//! everything else at the end of a poll that has read something. Nothing is written for a single frame, and an idle session
+//! writes nothing.
 
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Traffic;
 use crate::heartbeat::Awaited;
 
-/// How a live session is, as its task last left it; each figure is right by itself, not all at the same instant.
+/// The traffic of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes read from the peer after the upgrade, frame headers included; without those that were discarded.
+    pub bytes: u64,
+    /// Payload of data frames alone, as far as it was read and scanned.
+    pub payload: u64,
+    /// Complete data messages.
+    pub messages: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.bytes += more.bytes;
+        self.payload += more.payload;
+        self.messages += more.messages;
+    }
+}
+
+/// The figures of a live session as its task last published them; each is right by itself, not all at the same instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vitals {
+pub struct LiveStats {
     /// Read from the client.
     pub from_client: Traffic,
     /// Read from the app.
@@ -21,15 +40,15 @@ pub struct Vitals {
     pub held_to_app: usize,
     /// Bytes held on the way to the client.
     pub held_to_client: usize,
-    /// When bytes of the client were last read; the beginning of the session before the first ones.
+    /// When bytes of the client were last read; before the first ones, when the session opened.
     pub last_seen: Instant,
-    /// When the client last answered anybody's probe, or beat by itself where it has to.
+    /// When the client last answered a probe, the app's included, or sent its own heartbeat.
     pub last_pong: Option<Instant>,
     /// The last measured round trip, in whole microseconds.
     pub rtt: Option<Duration>,
     /// The shortest measured round trip, in whole microseconds.
     pub rtt_min: Option<Duration>,
-    /// Windows in a row that have passed without a sign of life.
+    /// Returns the number of consecutive windows without a sign of life.
     pub misses: u32,
     /// All such windows of the session.
     pub missed: u64,
@@ -37,7 +56,7 @@ pub struct Vitals {
     pub pings: u64,
     /// Answers to them.
     pub pongs: u64,
-    /// When the heartbeat acts next if the client is not heard before: a probe becomes due, or a window ends. Of a
+    /// When the heartbeat acts next unless bytes of the client arrive: a probe becomes due, or a window ends. Of a
     /// session that is closing, when it is cut off.
     pub next_deadline: Option<Instant>,
     /// The event that the heartbeat waits for until then.
@@ -46,10 +65,10 @@ pub struct Vitals {
     pub closing: bool,
 }
 
-/// Where a session's task leaves its figures. Times are nanoseconds since `opened`, round trips microseconds; 0 is
+/// The figures that a session's task writes. Times are nanoseconds since `opened`, round trips microseconds; 0 stands for
 /// none of either.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(crate) struct LiveCounters {
     opened: Instant,
     from_client: Counts,
     from_upstream: Counts,
@@ -75,8 +94,8 @@ struct Counts {
     messages: AtomicU64,
 }
 
-impl Figures {
-    pub(super) fn new(opened: Instant) -> Self {
+impl LiveCounters {
+    pub(crate) fn new(opened: Instant) -> Self {
         Self {
             opened,
             from_client: Counts::default(),
@@ -97,54 +116,54 @@ impl Figures {
         }
     }
 
-    /// When the session opened.
-    pub(super) fn opened(&self) -> Instant {
+    /// Returns when the session opened.
+    pub(crate) fn opened(&self) -> Instant {
         self.opened
     }
 
-    /// What has passed so far. Returns whether more has come from the client than was left here before.
+    /// Stores the traffic so far. Returns whether the client's has grown.
     #[inline]
-    pub(super) fn passed(&self, from_client: Traffic, from_upstream: Traffic) -> bool {
+    pub(crate) fn passed(&self, from_client: Traffic, from_upstream: Traffic) -> bool {
         self.from_upstream.grow(from_upstream);
         self.from_client.grow(from_client)
     }
 
-    /// Bytes of the client were read.
+    /// Stores the time at which bytes of the client were read.
     #[inline]
-    pub(super) fn seen(&self, now: Instant) {
+    pub(crate) fn seen(&self, now: Instant) {
         self.last_seen.store(self.at(now), Ordering::Relaxed);
     }
 
-    /// What the heartbeat has counted in a row, and until when it waits for what.
+    /// Stores the misses in a row, the heartbeat's next deadline, and the event awaited until then.
     #[inline]
-    pub(super) fn expect(&self, misses: u32, next_deadline: Option<Instant>, awaited: Awaited) {
+    pub(crate) fn expect(&self, misses: u32, next_deadline: Option<Instant>, awaited: Awaited) {
         self.misses.store(misses, Ordering::Relaxed);
         self.awaited.store(awaited as u8, Ordering::Relaxed);
         self.next_deadline.store(next_deadline.map_or(0, |at| self.at(at)), Ordering::Relaxed);
     }
 
-    /// What is held on the way to the app, and to the client.
+    /// Returns the bytes held on the way to the app, and to the client.
     #[inline]
-    pub(super) fn held(&self) -> (usize, usize) {
+    pub(crate) fn held(&self) -> (usize, usize) {
         (self.held_to_app.load(Ordering::Relaxed), self.held_to_client.load(Ordering::Relaxed))
     }
 
-    /// The session holds this much now; returns what it held before.
-    pub(super) fn hold(&self, to_app: usize, to_client: usize) -> (usize, usize) {
+    /// Stores the bytes held; returns those held before.
+    pub(crate) fn hold(&self, to_app: usize, to_client: usize) -> (usize, usize) {
         let before = self.held();
         self.held_to_app.store(to_app, Ordering::Relaxed);
         self.held_to_client.store(to_client, Ordering::Relaxed);
         before
     }
 
-    /// A probe of the proxy's own has left.
-    pub(super) fn pinged(&self) {
+    /// Counts a probe of the proxy that left.
+    pub(crate) fn pinged(&self) {
         count(&self.pings);
     }
 
-    /// The client has answered a probe, which was the proxy's `own` or not, or has beaten by itself; `rtt` if that was
-    /// measured.
-    pub(super) fn ponged(&self, now: Instant, own: bool, rtt: Option<Duration>) {
+    /// Counts an answer to a probe, which was the proxy's `own` or the app's, or a heartbeat of the client; `rtt` where it
+    /// was measured.
+    pub(crate) fn ponged(&self, now: Instant, own: bool, rtt: Option<Duration>) {
         self.last_pong.store(self.at(now), Ordering::Relaxed);
         if own {
             count(&self.pongs);
@@ -157,32 +176,32 @@ impl Figures {
         }
     }
 
-    /// A window has passed without a sign of life.
-    pub(super) fn missed(&self) {
+    /// Counts a window without a sign of life.
+    pub(crate) fn missed(&self) {
         count(&self.missed);
     }
 
-    /// The session has begun to end.
-    pub(super) fn closing(&self) {
+    /// Marks the session as closing.
+    pub(crate) fn closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the session has begun to end.
-    pub(super) fn is_closing(&self) -> bool {
+    /// Returns whether the session is closing.
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// What has passed, from the client and from the app.
-    pub(super) fn traffic(&self) -> (Traffic, Traffic) {
+    /// Returns the traffic from the client and from the app.
+    pub(crate) fn traffic(&self) -> (Traffic, Traffic) {
         (self.from_client.traffic(), self.from_upstream.traffic())
     }
 
-    /// For whoever looks.
-    pub(super) fn vitals(&self) -> Vitals {
+    /// Returns all figures.
+    pub(crate) fn live_stats(&self) -> LiveStats {
         let (from_client, from_upstream) = self.traffic();
         let (held_to_app, held_to_client) = self.held();
         let figure = |of: &AtomicU32| of.load(Ordering::Relaxed);
-        Vitals {
+        LiveStats {
             from_client,
             from_upstream,
             held_to_app,
@@ -218,7 +237,7 @@ impl Figures {
 impl Counts {
     #[inline]
     fn grow(&self, to: Traffic) -> bool {
-        // What has no bytes has no messages either.
+        // Without bytes there are no messages either.
         let grown = self.bytes.load(Ordering::Relaxed) != to.bytes;
         if grown {
             self.bytes.store(to.bytes, Ordering::Relaxed);
@@ -235,7 +254,7 @@ impl Counts {
     }
 }
 
-/// One more, where nobody else counts.
+/// Counts one more; there is a single writer.
 fn count(counter: &AtomicU32) {
     counter.store(counter.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
 }

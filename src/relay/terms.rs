@@ -1,0 +1,31 @@
+//! The terms on which a session is relayed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::memory::Memory;
+use super::observer::Observer;
+use crate::heartbeat::{Policy, UpstreamPulse};
+use crate::session::ConnId;
+use crate::ws::Limits;
+
+/// The terms of a session, on which the upgrade agreed.
+#[derive(Debug)]
+pub struct Terms {
+    /// The heartbeat of the client leg.
+    pub policy: Arc<Policy>,
+    /// Frame rules of both directions; which RSV bits an extension has claimed.
+    pub limits: Limits,
+    /// Where it is counted what the session holds for slow peers; shared by all sessions.
+    pub memory: Arc<Memory>,
+    /// The app's own liveness, shared by all sessions of one upstream.
+    pub pulse: Arc<UpstreamPulse>,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// The session's name in log lines.
+    pub id: ConnId,
+    /// Randomness for nonces and jitter.
+    pub seed: u64,
+    /// After which time the session ends, as soon as no frame is under way.
+    pub max_age: Option<Duration>,
+}
