@@ -13,7 +13,7 @@ use super::{Peer, Plain};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::telemetry::lines::{self, Client};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -112,14 +112,14 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     client
 }
 
-/// Returns the host that the client asked for as a trusted peer states it.
-pub(super) fn told_host<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-    trusts(settings, peer.ip()).then(|| first(headers, &FORWARDED_HOST)).flatten()
+/// Returns whether `peer` is a trusted proxy, whose fields about the client count.
+pub(super) fn is_trusted(settings: &Forwarded, peer: SocketAddr) -> bool {
+    trusts(settings, peer.ip())
 }
 
-/// Returns the id that a trusted peer has given the request.
-pub(super) fn told_request_id<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-    trusts(settings, peer.ip()).then(|| request_id(headers)).flatten()
+/// Returns the line of `X-Forwarded-Host` that holds the host ([`first_value`]).
+pub(super) fn host_line(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get_all(FORWARDED_HOST).iter().find(|line| first_value(line).is_some())
 }
 
 /// Returns the id of a request whose headers are the app's already.
@@ -196,9 +196,12 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 
 /// The bytes of that value.
 fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let lines = headers.get_all(name).iter();
-    let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    values.find(|value| !value.is_empty())
+    headers.get_all(name).iter().find_map(first_value)
+}
+
+/// Returns the first value of a line that holds a list; empty elements count for nothing (RFC 9110 §5.6.1.2).
+pub(super) fn first_value(line: &HeaderValue) -> Option<&[u8]> {
+    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find(|value| !value.is_empty())
 }
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.

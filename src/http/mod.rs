@@ -14,6 +14,7 @@ mod linger;
 mod pace;
 mod peer;
 mod reply;
+mod request_head;
 mod route;
 mod rules;
 mod switch;
@@ -33,7 +34,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{EdgeLimits, Route};
+use crate::config::EdgeLimits;
 use crate::generation::Current;
 use crate::registry::Registry;
 use crate::relay::Leg;
@@ -424,33 +425,4 @@ impl Plain {
             _ => None,
         }
     }
-}
-
-fn asked<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> lines::Asked {
-    let (settings, peer, headers) = (&connection.rules.forwarded, connection.peer.address, request.headers());
-    let header = |name| headers.get(name).map(HeaderValue::as_bytes);
-    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    lines::Asked {
-        client: forwarded::client(settings, peer, headers),
-        server_name: connection.peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
-        protocol: connection.peer.protocol().as_str(),
-        http_version: match request.version() {
-            Version::HTTP_2 => "2",
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        },
-        host: forwarded::told_host(settings, peer, headers).or(authority).or(header("host")).map(lines::words),
-        request_id: forwarded::told_request_id(settings, peer, headers).map(lines::words),
-        route,
-        path: lines::words(target::path(request).as_bytes()),
-        user_agent: header("user-agent").map(lines::words),
-        trace_id: header("traceparent").and_then(trace_id),
-    }
-}
-
-/// The trace id of a `traceparent` header (W3C Trace Context §3.2).
-fn trace_id(traceparent: &[u8]) -> Option<Box<str>> {
-    let id = traceparent.split(|byte| *byte == b'-').nth(1)?;
-    let valid = id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit);
-    valid.then(|| lines::words(id))
 }

@@ -15,7 +15,8 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
 use super::reply::{self, Reply};
-use super::{Connection, Fate, asked, forward, forwarded, headers, target};
+use super::request_head::RequestHead;
+use super::{Connection, Fate, forward, forwarded, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::registry::ConnId;
@@ -54,7 +55,7 @@ impl Asking {
     /// The head of `request` is in.
     pub(super) fn begin<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
         let attempt = connection.rules.counts(&route).attempt();
-        let mut asked = asked(connection, route, request);
+        let mut asked = RequestHead::of(connection, route, request).to_asked();
         let span = connection.edge.spans.upgrade(&asked, attempt.route().label(), request);
         // Lines and spans are to be found by one another, also where the client has begun no trace.
         asked.trace_id = span.trace_id().or(asked.trace_id);

@@ -67,7 +67,8 @@ pub(super) fn query<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     }
 }
 
-fn raw<B>(request: &Request<B>) -> Option<&RawTarget> {
+/// The target as it was sent, where the URI holds stand-ins for some of its bytes.
+pub(super) fn raw<B>(request: &Request<B>) -> Option<&RawTarget> {
     request.extensions().get()
 }
 
