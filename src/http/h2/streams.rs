@@ -2,6 +2,7 @@
 //! answers to the connection's PINGs show of its client's silence.
 
 mod inquiry;
+mod pings;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::tolerance::Tolerance;
 use super::turns::Turns;
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
-use inquiry::{Answer, Pings, Stall};
+use pings::{Answer, Pings, Stall};
 
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;

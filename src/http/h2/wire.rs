@@ -140,12 +140,6 @@ impl<C> Wire<C> {
         }
     }
 
-    /// Enters stream `id`, which a task is about to serve.
-    pub(super) fn enter(&self, id: u32, kind: Kind) -> StreamEntry<C> {
-        self.streams(|streams| streams.open(id, kind));
-        StreamEntry::new(self.clone(), id)
-    }
-
     /// From here on there is a driver, which settles: writes are gathered.
     pub(super) fn cork(&self) {
         self.lock().corked = true;
