@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
-use super::Connection;
+use super::connection::Connection;
 use super::request_head::RequestHead;
 use crate::config::Route;
 use crate::telemetry::metrics::RouteMetrics;
@@ -20,7 +20,7 @@ const CLIENT_GONE: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Access {
     counts: Arc<RouteMetrics>,
-    /// `None` where no line is written, whatever comes of the request.
+    /// `None` where no line is written whatever comes of the request.
     head: Option<RequestHead>,
     method: Method,
     begun: Instant,

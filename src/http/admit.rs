@@ -3,7 +3,8 @@
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN};
 
-use super::{Connection, forwarded};
+use super::connection::Connection;
+use super::forwarded;
 use crate::config::{OriginPolicy, Route};
 use crate::telemetry::lines;
 use crate::upgrade::Refusal;

@@ -8,8 +8,9 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
-use super::headers::CLIENT_CERTIFICATE;
-use super::{Peer, Plain};
+use super::authority::PlainAuthority;
+use super::client_certificate::CLIENT_CERTIFICATE;
+use super::peer::{Peer, address_value};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::telemetry::lines::{self, Client};
 
@@ -206,17 +207,12 @@ pub(super) fn first_value(line: &HeaderValue) -> Option<&[u8]> {
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.
 fn port(host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
-    let named = match Plain::read(host.as_bytes()) {
+    let named = match PlainAuthority::read(host.as_bytes()) {
         Some(plain) => plain.port,
         None => Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16()),
     };
     let implied = || HeaderValue::from_static(if scheme == "http" { "80" } else { "443" });
     named.map_or_else(implied, HeaderValue::from)
-}
-
-/// An address as a field value.
-pub(super) fn address_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII")
 }
 
 fn trusts(settings: &Forwarded, address: IpAddr) -> bool {
@@ -429,20 +425,6 @@ mod tests {
         // The address of a PROXY header, which stands for the client.
         assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
         assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
-    }
-
-    #[test]
-    fn what_needs_no_parser_is_read_as_the_parser_reads_it() {
-        for text in ["app.example", "APP-1.example:8443", "192.0.2.1:65535", "a:0", "a:00080", "-", "..", "1:1"] {
-            let parsed = Authority::try_from(text).expect(text);
-            assert_eq!(Plain::read(text.as_bytes()), Some(Plain { port: parsed.port_u16() }), "{text}");
-            assert!(text.starts_with(parsed.host()) && !parsed.host().is_empty(), "{text}");
-        }
-        for text in
-            ["", ":80", "a:", "a:65536", "a:123456", "a:+1", "a:b", "u@a", "[::1]:80", "a:1:2", "a_b", "a/", "ä"]
-        {
-            assert_eq!(Plain::read(text.as_bytes()), None, "{text} takes the parser");
-        }
     }
 
     #[test]

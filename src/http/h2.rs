@@ -35,7 +35,10 @@ use hyper::Request;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Connection, Edge, Peer, linger, target};
+use super::connection::Connection;
+use super::edge::Edge;
+use super::peer::Peer;
+use super::{linger, target};
 use crate::config::{EdgeLimits, Http2};
 use crate::relay::{Held, Leg};
 use crate::suspension::timeout;

@@ -9,8 +9,12 @@ use hyper::header::{
     HOST, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-use super::forwarded::Policy;
-use super::{Peer, forwarded};
+use super::client_certificate::CLIENT_CERTIFICATE;
+use super::forwarded::{self, Policy};
+use super::peer::Peer;
+
+/// The largest Content-Length of a request; a signed number holds it too.
+pub(super) const CONTENT_LENGTH_MAX: u64 = i64::MAX as u64;
 
 /// Fields that concern one connection only (RFC 9110 §7.6.1) and end here whether `Connection` names them or not.
 /// `Trailer` is not among them: it announces fields that are passed on.
@@ -42,8 +46,6 @@ const HEADERS_ONLY: [HeaderName; 11] = [
 
 /// The session's name, for the app's own log lines; whoever else says one is lying.
 pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
-
-pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included, and announcements of
 /// trailers that are not passed on. Returns the nominated fields, which are no trailers of the message either.

@@ -1,11 +1,11 @@
 //! The client of a connection, and what was settled before its first request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use hyper::header::HeaderValue;
 
-use super::{ClientCertificate, forwarded};
+use super::client_certificate::ClientCertificate;
 
 /// Whom a connection leads to.
 #[derive(Clone, Debug)]
@@ -68,11 +68,16 @@ impl Peer {
     /// The client's address as the app is told it, made once for all requests.
     pub(super) fn told(&self) -> &HeaderValue {
         // A v4 client of a dual-stack listener is a v4 client.
-        self.told.get_or_init(|| forwarded::address_value(self.address.ip().to_canonical()))
+        self.told.get_or_init(|| address_value(self.address.ip().to_canonical()))
     }
 
     /// What is spoken with it.
     pub fn protocol(&self) -> Protocol {
         self.tls.as_ref().map_or(self.cleartext, |tls| tls.protocol)
     }
+}
+
+/// Returns an address as a field value.
+pub(super) fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII")
 }

@@ -5,14 +5,34 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::access::Access;
-use super::h1::Turn;
+use super::h1::io::Turn;
 use super::headers;
 use crate::telemetry::metrics::media_range;
+use crate::upgrade::Prepared;
 use crate::upstream::Lease;
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// The response to a plain request, or to an upgrade that is refused.
+    Response(Response<Reply>),
+    /// The head that accepts an upgrade, and the session that begins once it is written.
+    Session(Response<()>, Box<Prepared>),
+}
+
+impl Handled {
+    /// The headers of either.
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Response(response) => response.headers_mut(),
+            Self::Session(accepted, _) => accepted.headers_mut(),
+        }
+    }
+}
 
 /// The body of a response.
 #[derive(Debug)]

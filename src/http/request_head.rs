@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request, Uri, Version};
 
-use super::{Connection, forwarded, target};
+use super::connection::Connection;
+use super::{forwarded, target};
 use crate::config::Route;
 use crate::telemetry::lines::{self, Asked, Client};
 use crate::upstream::RawTarget;
@@ -39,22 +40,38 @@ impl RequestHead {
     /// Takes what a line states of `request`, which goes to `route`.
     pub(super) fn of<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
         let (settings, peer, headers) = (&connection.rules.forwarded, &connection.peer, request.headers());
-        let is_trusted = forwarded::is_trusted(settings, peer.address);
-        let from_proxy = |name| if is_trusted { headers.get(name).cloned() } else { None };
-        Self {
+        let mut head = Self {
             client: forwarded::client(settings, peer.address, headers),
             server_name: peer.tls.as_ref().and_then(|tls| tls.server_name.clone()),
             protocol: peer.protocol().as_str(),
             version: request.version(),
             uri: request.uri().clone(),
             raw_target: target::raw(request).cloned(),
-            forwarded_host: if is_trusted { forwarded::host_line(headers).cloned() } else { None },
-            host: headers.get(HOST).cloned(),
-            request_id: from_proxy(forwarded::REQUEST_ID),
-            user_agent: headers.get(USER_AGENT).cloned(),
-            traceparent: headers.get(TRACEPARENT).cloned(),
+            forwarded_host: None,
+            host: None,
+            request_id: None,
+            user_agent: None,
+            traceparent: None,
             route,
+        };
+        if forwarded::is_trusted(settings, peer.address) {
+            head.forwarded_host = forwarded::host_line(headers).cloned();
+            head.set_request_id(headers);
         }
+        // One walk over the few fields there are costs less than three look-ups; most names have another length. The first
+        // field of a name counts.
+        for (name, value) in headers {
+            let kept = match name.as_str().len() {
+                4 if *name == HOST => &mut head.host,
+                10 if *name == USER_AGENT => &mut head.user_agent,
+                11 if *name == TRACEPARENT => &mut head.traceparent,
+                _ => continue,
+            };
+            if kept.is_none() {
+                *kept = Some(value.clone());
+            }
+        }
+        head
     }
 
     /// Takes over the request id of `headers`, which go to the app.

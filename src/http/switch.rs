@@ -10,13 +10,14 @@ use hyper::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
-use super::reply::{self, Reply};
+use super::connection::Connection;
+use super::peer::Protocol;
+use super::reply::{self, Handled, Reply};
 use super::request_head::RequestHead;
-use super::{Connection, Fate, forward, forwarded, headers, target};
+use super::{forward, forwarded, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::registry::ConnId;
@@ -36,7 +37,7 @@ const RETRY_AFTER_MEMORY: HeaderValue = HeaderValue::from_static("5");
 /// Logs the first subprotocol that an app chose without an offer, once in the life of the process.
 static FIRST_NOT_OFFERED: Once = Once::new();
 
-/// What the app made of an upgrade request.
+/// The app's answer to an upgrade request.
 enum Verdict {
     /// A valid 101, and the stream behind it.
     Switched(Response<()>, Box<Prepared>),
@@ -63,45 +64,37 @@ impl Asking {
     }
 }
 
-/// Puts the upgrade to the app. On its 101 the connection's fate is to become a session once the client's own 101
-/// has left; what the client sends meanwhile stays unread in its socket. In HTTP/2, where there is no `client` to part
-/// with, the same is true of the stream and a 200 (RFC 8441 §5).
+/// Puts the upgrade to the app. On its 101 a session begins once the client's own 101 has left; what the client sends
+/// meanwhile stays unread in its socket. In HTTP/2 the same is true of the stream and a 200 (RFC 8441 §5).
 pub(super) async fn switch(
     connection: &Arc<Connection>,
     route: Arc<Route>,
     host: Option<HeaderValue>,
     request: Request<Upload>,
-    client: Option<OnUpgrade>,
-) -> Response<Reply> {
+) -> Handled {
     let accept = request.headers().get(ACCEPT).cloned();
     let asking = Asking::begin(connection, route, &request);
     match negotiate(connection, asking, host, request).await {
-        Ok(Verdict::Switched(accepted, prepared)) => {
-            let mut response = accepted.map(|()| Reply::empty());
-            if let Some(client) = client {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-                response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-                connection.swap_fate(Fate::Switched(client, prepared));
-            } else {
+        Ok(Verdict::Switched(mut accepted, prepared)) => {
+            match connection.peer.protocol() {
+                Protocol::H1 => {
+                    accepted.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                    accepted.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                    *accepted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                }
                 // It answers a key that the client has never seen.
-                response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
-                connection.swap_fate(Fate::Bridged(prepared));
+                Protocol::H2 => drop(accepted.headers_mut().remove(SEC_WEBSOCKET_ACCEPT)),
             }
-            response
+            Handled::Session(accepted, prepared)
         }
         Ok(Verdict::Refused(response, asking)) => {
-            connection.keep(client);
             let Asking { asked, attempt, span } = *asking;
             attempt.ended(Outcome::UpstreamRefused);
             span.refused(response.status(), "upstream_refused");
             reject(connection, &asked, "upstream_refused", response.status(), None, None);
-            forward::inbound(response, Version::HTTP_11, None, None)
+            Handled::Response(forward::inbound(response, Version::HTTP_11, None, None))
         }
-        Err((refusal, asking)) => {
-            connection.keep(client);
-            refuse(connection, &refusal, asking, accept.as_ref())
-        }
+        Err((refusal, asking)) => Handled::Response(refuse(connection, &refusal, asking, accept.as_ref())),
     }
 }
 

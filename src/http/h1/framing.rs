@@ -6,7 +6,7 @@
 //! servers pass, and does not tell an absolute target without a path from one with `/`. Mended there, none of this would
 //! be needed. What the library refuses by itself is left to it.
 
-use crate::http::LENGTH_MOST;
+use crate::http::headers::CONTENT_LENGTH_MAX;
 use crate::upstream::{is_refused, mask};
 
 /// A chunk is smaller than this many bytes, so that one more digit of its size still has room.
@@ -391,7 +391,7 @@ fn length(value: &[u8]) -> Result<u64, Unreadable> {
         return Ok(0);
     }
     let length = value.iter().try_fold(0_u64, |length, digit| {
-        length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= LENGTH_MOST)
+        length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= CONTENT_LENGTH_MAX)
     });
     length.ok_or(Unreadable)
 }
