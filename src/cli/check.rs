@@ -17,7 +17,7 @@ use connect::Trial;
 use warnings::warnings;
 
 use crate::config::{
-    self, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
+    self, FileCache, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
 };
 
 /// How the findings are written.
@@ -49,7 +49,7 @@ impl From<Verdict> for ExitCode {
 }
 
 /// Tries every app of a configuration.
-pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
+pub type Connect<'a> = &'a dyn Fn(&Settings, &FileCache) -> io::Result<Vec<Trial>>;
 
 /// The configuration that is checked.
 #[derive(Clone, Copy, Debug)]
@@ -60,12 +60,14 @@ pub struct Subject<'a> {
     pub overrides: &'a Overrides,
     /// Environment variables that are not read.
     pub unread: &'a [UnreadVariable],
+    /// The cache through which TLS files are read.
+    pub cache: &'a FileCache,
 }
 
 /// Loads and validates the whole configuration without opening a listener, and writes to `out` everything that is
 /// wrong with it or, where nothing is, what would be served.
 ///
-/// `certificates` reads the TLS files and returns their faults, `app` those of the files for an app behind TLS. If there is a
+/// `certificates` returns the faults of the TLS files, `app` those of the files for an app behind TLS. If there is a
 /// `connect`, it tries the apps of a valid configuration. Errors are those of `out` and of `connect`.
 pub fn check(
     subject: Subject<'_>,
@@ -75,24 +77,24 @@ pub fn check(
     connect: Option<Connect<'_>>,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
-    let Subject { input, overrides, unread } = subject;
+    let Subject { input, overrides, unread, cache } = subject;
     let loaded = config::load_with(input, overrides, certificates, app);
     let trials = match (&loaded, connect) {
-        (Ok(settings), Some(connect)) => Some(connect(settings)?),
+        (Ok(settings), Some(connect)) => Some(connect(settings, cache)?),
         _ => None,
     };
     let errors: Vec<Value> = trials.iter().flatten().filter_map(Trial::finding).collect();
     let is_valid = loaded.is_ok() && errors.is_empty();
     match (&loaded, format) {
         (Ok(settings), Format::Human) => {
-            let warnings = warnings(settings, unread);
+            let warnings = warnings(settings, unread, cache);
             describe(input, settings, trials.as_deref().unwrap_or_default(), &warnings, out)?;
         }
         (Ok(settings), Format::Json) => {
             let mut said = json!({
                 "valid": is_valid,
                 "errors": errors,
-                "warnings": warnings(settings, unread),
+                "warnings": warnings(settings, unread, cache),
                 "notes": operate::notes(&settings.admin),
                 "serves": serves(settings),
             });

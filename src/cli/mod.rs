@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Input, Overrides, Report, Tls, TlsFault, Upstream, unread_variables};
+use crate::config::{FileCache, Input, Overrides, Report, Tls, unread_variables};
 use crate::tls::Terms;
 use crate::upstream::App;
 
@@ -158,8 +158,10 @@ fn check_source(
     let mut out = io::stdout().lock();
     let verdict = match source.input() {
         Ok(input) => {
-            let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread };
-            check::check(subject, format, certificates, app, connect, &mut out)
+            let cache = &FileCache::default();
+            let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread, cache };
+            let certificates = |tls: &Tls| Terms::faults(tls, cache);
+            check::check(subject, format, certificates, |app| App::faults(app, cache), connect, &mut out)
         }
         Err(report) => check::refused(&report, format, &mut out),
     };
@@ -179,16 +181,6 @@ fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)
     told
 }
 
-/// The faults of `files`, for the configuration, which does not know how to read them.
-fn certificates(files: &Tls) -> Vec<TlsFault> {
-    Terms::faults(files)
-}
-
-/// The faults of the TLS files for the app at `upstream`.
-fn app(upstream: &Upstream) -> Vec<TlsFault> {
-    App::faults(upstream)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::error::ErrorKind;
@@ -197,8 +189,9 @@ mod tests {
 
     #[test]
     fn tls_files_for_an_app_are_looked_at() {
-        use crate::config::{Target, UpstreamTls};
+        use crate::config::{Target, Upstream, UpstreamTls};
 
+        let app = |upstream: &Upstream| App::faults(upstream, &FileCache::default());
         let target = Target::Tcp { host: "app.test".into(), port: 443 };
         let problem = |tls| {
             let faults = app(&Upstream { tls: Some(tls), ..Upstream::at(target.clone()) });

@@ -6,12 +6,14 @@ use std::time::SystemTime;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::{Source, app, certificates, in_full, text};
+use super::{Source, in_full, text};
 use crate::config::{self, Finding, Input, LogFormat, Report};
 use crate::drain::Shutdown;
 use crate::reload::{self, LoadError};
 use crate::server::Server;
 use crate::telemetry::{self, Beats};
+use crate::tls::Terms;
+use crate::upstream::App;
 
 /// Runs the proxy until a signal ends it.
 pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
@@ -26,7 +28,9 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
-        reload::Source::new(file, move || config::load_shown(&input, &overrides, certificates, app))
+        reload::Source::new(file, move |cache| {
+            config::load_shown(&input, &overrides, |tls| Terms::faults(tls, cache), |app| App::faults(app, cache))
+        })
     };
     let opened = match source.open() {
         Ok(opened) => opened,

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::contents::{Contents, Kind};
 use super::{Identity, fingerprint, identity};
-use crate::config::{Pin, TlsFault, TlsRole};
+use crate::config::{FileCache, Pin, TlsFault, TlsRole};
 
 /// An encrypted stream, this side being the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
@@ -167,16 +167,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that believes whom `trust` names, and shows `identity` to those who ask for a certificate. Reads files.
-    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+    /// As [`load`](Self::load), with files that are read for this client alone.
     pub fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, TrustError> {
+        Self::load(trust, identity, &FileCache::default())
+    }
+
+    /// A client that trusts what `trust` names, and presents `identity` to a server that asks for a certificate. A file of
+    /// authorities is read through `cache`.
+    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+    pub fn load(trust: &Trust, identity: Option<&Identity>, cache: &FileCache) -> Result<Self, TrustError> {
         let provider = super::provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3");
         let builder = match trust {
             Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
+            Trust::File(path) => builder.with_root_certificates(roots_of(path, cache)?),
             Trust::Keys(pins) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: Some(pins.clone()) })),
@@ -256,9 +262,10 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
+/// Returns the authorities in a PEM file.
+pub(super) fn roots_of(path: &Path, cache: &FileCache) -> Result<RootCertStore, TrustError> {
     let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
-    let text = std::fs::read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
+    let text = cache.read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         roots

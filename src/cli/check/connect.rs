@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::config::Settings;
+use crate::config::{FileCache, Settings};
 use crate::suspension::watched;
 use crate::upstream::{App, Unusable};
 
@@ -20,12 +20,12 @@ pub struct Trial {
 }
 
 /// Tries every app of `settings`, all at the same time; errors are those of the runtime.
-pub fn try_apps(settings: &Settings) -> io::Result<Vec<Trial>> {
+pub fn try_apps(settings: &Settings, cache: &FileCache) -> io::Result<Vec<Trial>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let trials = settings.upstreams().into_iter().map(async |upstream| {
-        let outcome = match App::open(upstream, Instant::now()) {
+        let outcome = match App::load(upstream, cache, Instant::now()) {
             Ok(app) => app.try_once().await,
-            // The files were read a moment ago, and are read again here.
+            // The files have passed the check; what is left is the system's store of authorities.
             Err(error) => Err(Unusable { error: error.to_string(), help: "run the check again".into(), pin: None }),
         };
         Trial { app: upstream.to_string(), outcome }
