@@ -1,4 +1,4 @@
-//! What the app is told about the certificate that a client showed.
+//! The certificate of a client, as the app gets it.
 
 use std::fmt::Write;
 

@@ -24,7 +24,7 @@ pub(crate) const KEPT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Edge {
     current: Arc<Current>,
-    /// Of the generation that was in force at the last look.
+    /// The rules of the generation that was in force at the last look.
     rules: ArcSwap<Rules>,
     pub(super) sessions: Sessions,
     pub(super) metrics: Arc<Metrics>,

@@ -1,4 +1,4 @@
-//! Where a request comes from: what is believed of it, and what the app is told.
+//! The origin of a request: which fields about it are believed, and which the app gets.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -36,7 +36,7 @@ const CLAIMS: [HeaderName; 8] = [
     REQUEST_ID,
 ];
 
-/// What the app is told of clients, and by which of its own fields it may not be told, made ready for each request.
+/// The rules for the fields about a client that reach the app, and for those that are removed, prepared for each request.
 #[derive(Debug)]
 pub(super) struct Policy {
     settings: Forwarded,
@@ -45,7 +45,7 @@ pub(super) struct Policy {
     shapes: [u32; SHAPES],
 }
 
-/// Lengths of names that are told apart; longer ones count as the longest.
+/// Lengths of names that are distinguished; longer ones count as the longest.
 const SHAPES: usize = 48;
 
 /// The bit of a name among those of its length.
@@ -74,7 +74,7 @@ impl Deref for Policy {
 }
 
 impl Policy {
-    /// Whether a field is removed from the requests of untrusted peers.
+    /// Returns whether a field is removed from the requests of untrusted peers.
     fn removes(&self, name: &HeaderName) -> bool {
         let (len, letter) = shape(name.as_str());
         self.shapes[len] & letter != 0 && (CLAIMS.contains(name) || self.is_listed(name))
@@ -94,8 +94,8 @@ pub(super) fn is_claim(name: &HeaderName) -> bool {
     CLAIMS.contains(name) || text.starts_with("x-forwarded-") || IDENTITY_FIELDS.contains(&text)
 }
 
-/// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
-/// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
+/// Returns the client that has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy
+/// the right-most address of `X-Forwarded-For` that is not one itself. Addresses to the left of that prove nothing.
 pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap) -> Client {
     let mut client = Client::Peer(peer);
     if !trusts(settings, peer.ip()) {
@@ -128,8 +128,8 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(REQUEST_ID).map(HeaderValue::as_bytes)
 }
 
-/// Returns the host that the client asked for: what a trusted peer says it was, otherwise `host`, the authority of the
-/// request itself.
+/// Returns the host that the client asked for: the one that a trusted peer states, otherwise `host`, the authority of
+/// the request itself.
 pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, host: &HeaderValue) -> HeaderValue {
     let told = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
     told.unwrap_or_else(|| host.clone())
@@ -137,7 +137,7 @@ pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, 
 
 /// Writes into `headers` where the request comes from and what it asked for. An untrusted `peer` is the client: its own
 /// claims are replaced, and the fields of `forwarded.strip` removed. A trusted one is another proxy: its address is added to
-/// the lists (`X-Forwarded-For`, `Forwarded`), and what it says in the fields that have one value stands. `host` is the
+/// the lists (`X-Forwarded-For`, `Forwarded`), and its fields that have one value stand. `host` is the
 /// authority of the request.
 pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
     // Rather than grow for one field after another.
@@ -255,7 +255,7 @@ fn element(address: IpAddr, host: &HeaderValue, scheme: &str) -> Vec<u8> {
     element
 }
 
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
+/// Returns whether `byte` may stand in a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -294,7 +294,7 @@ mod tests {
         headers
     }
 
-    /// What the app is told of a request with `fields` from `peer`, without its id.
+    /// The fields that the app gets with a request with `fields` from `peer`, without its id.
     fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };

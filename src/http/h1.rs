@@ -48,14 +48,14 @@ use io::{Io, Phase, TrackedBody, Turns, Unread};
 use pending_upgrade::PendingUpgrade;
 use reader::Reader;
 
-/// How long an idle connection stays in hyper: requests that follow one another closely find it there.
+/// Time that an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
 
 /// Bytes that the kernel takes beyond a client's window, on a worker with [`CROWD`] tasks: slow readers otherwise fill its
 /// memory for TCP (`net.ipv4.tcp_mem`). Quick ones cost some CPU time with the limit.
 const UNSENT: u32 = 128 * 1024;
 
-/// How often a connection with a request under way is looked at, lest its clock be set with each request.
+/// Time between two looks at a connection with a request under way, so that its clock is not set with each request.
 const BUSY_LOOK: Duration = Duration::from_secs(10);
 
 /// Serves one client connection until it closes or has become a WebSocket; while it is idle, in another task.
@@ -65,8 +65,8 @@ pub(super) async fn serve<C: Leg + Send + 'static>(mut stream: C, peer: Peer, ed
     run(stream, Bytes::new(), peer, edge).await;
 }
 
-/// As [`serve`] for a connection that was parked, from which `first` was read. Boxed: the two tasks of a connection start
-/// one another.
+/// Serves a connection that was parked, as [`serve`] does, from which `first` was read. Boxed: the two tasks of a
+/// connection start one another.
 fn resume<C: Leg + Send + 'static>(
     stream: C,
     first: Bytes,
@@ -147,7 +147,7 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
     edge.tracker.spawn(parked::wait(stream, peer, Arc::clone(&edge), Deadline::since(idle, keep_alive), resume));
 }
 
-/// How hyper's part in a connection ended, for the time being or for good.
+/// The end of hyper's part in a connection, for the time being or for good.
 #[derive(Debug)]
 enum Ended {
     /// By itself.
@@ -199,7 +199,7 @@ struct Clock {
     header_read: Duration,
     idle: Duration,
     expiry: Expiry,
-    /// When it fires, if the process is not paused: to be compared without a look at the record of pauses.
+    /// The instant at which it fires, if the process is not paused: to be compared without a look at the record of pauses.
     fires: Instant,
 }
 

@@ -44,7 +44,7 @@ const HEADERS_ONLY: [HeaderName; 11] = [
     TRAILER,
 ];
 
-/// The session's name, for the app's own log lines; whoever else says one is lying.
+/// The session's id, for the app's own log lines; a client's field of this name is removed.
 pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
 
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included, and announcements of
@@ -78,7 +78,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Removes from trailers what must not pass a proxy: fields of one connection (RFC 9110 §7.6.1), among them those
-/// `nominated` in the head of the message, fields that belong before a body, and what only a proxy says of a request.
+/// `nominated` in the head of the message, fields that belong before a body, and those that only a proxy sets.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName]) {
     let refused: Vec<HeaderName> = trailers.keys().filter(|name| !is_trailer(name, nominated)).cloned().collect();
     for name in &refused {
@@ -118,7 +118,7 @@ fn is_trailer(name: &HeaderName, nominated: &[HeaderName]) -> bool {
 ///
 /// Returns the fields that `Connection` nominates.
 pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, policy: &Policy) -> Vec<HeaderName> {
-    // As above: what is there is told by its length.
+    // As above: the length of a name shows whether it may be one of these.
     let (mut trailers, mut has_id, mut expects) = (false, false, false);
     for name in headers.keys() {
         match name.as_str().len() {
@@ -162,7 +162,7 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &impl Body) {
     }
 }
 
-/// Whether one `Content-Length` states `length`, in digits without a zero in front.
+/// Returns whether one `Content-Length` states `length`, in digits without a zero in front.
 fn states(headers: &HeaderMap, length: u64) -> bool {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     let (Some(mut digits), None) = (lines.next(), lines.next()) else { return false };
@@ -179,7 +179,7 @@ fn states(headers: &HeaderMap, length: u64) -> bool {
     false
 }
 
-/// As [`frame`], for a request: hyper believes that a GET has no body unless it is told.
+/// Frames a request as [`frame`] does: without a field that says otherwise hyper sends a GET without a body.
 pub(super) fn frame_request(headers: &mut HeaderMap, body: &impl Body) {
     frame(headers, body);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -192,7 +192,7 @@ pub(super) fn transport_security(max_age: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={}", max_age.as_secs())).expect("digits are visible ASCII")
 }
 
-/// Whether `chunked` is all that was done to a body for its transfer. Another coding would have to be undone before
+/// Returns whether `chunked` is the only transfer coding of a body, if there is any. Another coding would have to be undone before
 /// the header that names it may be taken off.
 pub(super) fn at_most_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();

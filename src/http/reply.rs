@@ -1,4 +1,4 @@
-//! What goes back to the client: the app's own response, or a short answer of the proxy's.
+//! The response to the client: the app's own, or a short one of the proxy's.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -39,7 +39,7 @@ impl Handled {
 pub(super) struct Reply {
     source: Source,
     access: Option<Box<Access>>,
-    /// Of HTTP/1.1.
+    /// The turn of the request, in HTTP/1.1.
     turn: Option<Turn>,
 }
 
@@ -119,7 +119,7 @@ impl Body for Reply {
                 None => {}
             }
         }
-        // Nothing comes behind trailers, and nobody asks whether something does.
+        // Nothing comes behind trailers, and the body is not polled again.
         if frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)) {
             this.finish();
         }
@@ -152,8 +152,8 @@ impl Drop for Reply {
     }
 }
 
-/// An answer of the proxy's own: plain text, or HTML to those who would rather have it. It names the status and one
-/// word that says why, and nothing of what lies behind the proxy.
+/// Returns an answer of the proxy's own: plain text, or HTML where the client prefers it. It has the status and one word
+/// for the reason, and nothing about what lies behind the proxy.
 pub(super) fn explain(
     status: StatusCode,
     reason: &'static str,
@@ -176,7 +176,7 @@ pub(super) fn explain(
     response
 }
 
-/// Whether `Accept` weighs HTML above plain text (RFC 9110 §12.5.1); `*/*` prefers neither.
+/// Returns whether `Accept` weighs HTML above plain text (RFC 9110 §12.5.1); `*/*` prefers neither.
 fn prefers_html(accept: &HeaderValue) -> bool {
     let ranges: Vec<(&str, f32)> = accept.to_str().unwrap_or_default().split(',').map(media_range).collect();
     let weight = |subtype: &str| {

@@ -14,7 +14,7 @@ use crate::upstream::RawTarget;
 /// W3C Trace Context §3.2.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What a log line states about a request, kept until it is known whether a line is written.
+/// The facts of a request that its log line states, kept until it is known whether a line is written.
 ///
 /// Its fields share the buffer that the request was read into, so that taking them costs no copy. They pin that buffer:
 /// a plain request may hold one until its response is through, a session converts it at once.
@@ -37,7 +37,7 @@ pub(super) struct RequestHead {
 }
 
 impl RequestHead {
-    /// Takes what a line states of `request`, which goes to `route`.
+    /// Takes the facts of `request`, which goes to `route`.
     pub(super) fn of<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
         let (settings, peer, headers) = (&connection.rules.forwarded, &connection.peer, request.headers());
         let mut head = Self {

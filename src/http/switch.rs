@@ -31,7 +31,7 @@ use crate::upstream::Upload;
 /// by then.
 const RETRY_AFTER_DRAIN: HeaderValue = HeaderValue::from_static("1");
 
-/// As above, for want of memory: slow peers take their time to catch up.
+/// The same for want of memory: slow peers take their time to catch up.
 const RETRY_AFTER_MEMORY: HeaderValue = HeaderValue::from_static("5");
 
 /// Logs the first subprotocol that an app chose without an offer, once in the life of the process.
@@ -124,7 +124,7 @@ pub(super) fn refuse(
     match refusal {
         Refusal::Version => {
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            // RFC 9110 §15.5.22: a 426 says to what.
+            // RFC 9110 §15.5.22: a 426 names the protocol to upgrade to.
             response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }

@@ -117,7 +117,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
     async fn send(mut self, response: Response<Reply>, without_body: bool, stall: Duration) {
         let (head, body) = response.into_parts();
         let ends = without_body || body.is_end_stream();
-        // What the client has not sent yet is of no use from here on, unless the app still takes it.
+        // A body that the client has not sent yet is of no use from here on, unless the app still takes it.
         drop(self.inflow);
         match self.respond.send_response(Response::from_parts(head, ()), ends) {
             Ok(outflow) if !ends => {
@@ -211,7 +211,7 @@ fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'
     if headers.get_all(CONTENT_LENGTH).iter().any(is_too_long) {
         return Some((StatusCode::BAD_REQUEST, "content_length"));
     }
-    // RFC 9113 §8.3.1: a Host that says something else than :authority.
+    // RFC 9113 §8.3.1: a Host that differs from :authority.
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let contradicts = |host: &HeaderValue| authority.is_some_and(|named| !named.eq_ignore_ascii_case(host.as_bytes()));
     headers.get_all(HOST).iter().any(contradicts).then_some((StatusCode::BAD_REQUEST, "host"))

@@ -52,14 +52,14 @@ impl Inquiry {
 /// The wait of a stream's heartbeat for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
-    /// When the time to answer began.
+    /// The beginning of the time to answer.
     pub(super) since: Instant,
-    /// When half of that time has passed: an answer that the client has not sent by then comes late.
+    /// The instant at which half of that time has passed: an answer that the client has not sent by then comes late.
     pub(super) inquire_at: Instant,
-    /// Whether bytes of the stream have come.
+    /// Set once bytes of the stream have come.
     pub(super) heard: bool,
     pub(super) inquiry: Option<Inquiry>,
-    /// When unread bytes of the connection put off the outcome, which they do until some have been read.
+    /// The instant at which unread bytes of the connection put off the outcome, which they do until some have been read.
     excused: Option<Instant>,
 }
 
@@ -103,7 +103,7 @@ impl Answer {
 /// The wait of a stream that has bytes for the client for one of its windows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stall {
-    /// When the window was used up.
+    /// The instant at which the window was used up.
     pub(super) since: Instant,
     inquiry: Option<Inquiry>,
 }
