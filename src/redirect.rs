@@ -102,7 +102,7 @@ impl Redirect {
             ready(Ok::<_, Infallible>(response))
         });
         let limits = self.current.load().settings.limits;
-        let mut server = http::server(&limits);
+        let mut server = http::http1_builder(&limits);
         // Without a timer hyper ignores the timeout.
         server.keep_alive(false).timer(PauseTimer).header_read_timeout(limits.header_read);
         let mut connection = server.serve_connection(TokioIo::new(tcp), service);
@@ -116,8 +116,10 @@ impl Redirect {
         let parts = connection.into_parts();
         let error_response = match outcome {
             // As on the TLS port.
-            Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => http::head_timeout(client, &self.metrics),
-            Err(error) => http::refused(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
+            Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => {
+                http::reject_late_head(client, &self.metrics)
+            }
+            Err(error) => http::reject_head(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
             Ok(()) => &[],
         };
         (parts.io.into_inner(), error_response)

@@ -367,6 +367,7 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "proxy_protocol.rs",
         "redirect.rs",
         "tls",
+        "http.rs",
         "http",
         "upgrade",
         "upgrade.rs",

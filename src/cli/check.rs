@@ -17,7 +17,7 @@ use connect::Trial;
 use warnings::warnings;
 
 use crate::config::{
-    self, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
+    self, FileCache, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
 };
 
 /// The output format of a check.
@@ -49,7 +49,7 @@ impl From<Verdict> for ExitCode {
 }
 
 /// A function that tries every app of a configuration.
-pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
+pub type Connect<'a> = &'a dyn Fn(&Settings, &FileCache) -> io::Result<Vec<Trial>>;
 
 /// The configuration to check.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,8 @@ pub struct Subject<'a> {
     pub overrides: &'a Overrides,
     /// The environment variables that are not read.
     pub unread: &'a [UnreadVariable],
+    /// The cache through which TLS files are read.
+    pub cache: &'a FileCache,
 }
 
 /// Loads and validates the whole configuration without opening a listener. Writes all its faults to `out`, or, if there
@@ -79,24 +81,24 @@ pub fn check(
     connect: Option<Connect<'_>>,
     out: &mut impl Write,
 ) -> io::Result<Verdict> {
-    let Subject { input, overrides, unread } = subject;
+    let Subject { input, overrides, unread, cache } = subject;
     let loaded = config::load_with(input, overrides, certificates, app);
     let trials = match (&loaded, connect) {
-        (Ok(settings), Some(connect)) => Some(connect(settings)?),
+        (Ok(settings), Some(connect)) => Some(connect(settings, cache)?),
         _ => None,
     };
     let errors: Vec<Value> = trials.iter().flatten().filter_map(Trial::finding).collect();
     let is_valid = loaded.is_ok() && errors.is_empty();
     match (&loaded, format) {
         (Ok(settings), Format::Human) => {
-            let warnings = warnings(settings, unread);
+            let warnings = warnings(settings, unread, cache);
             describe(input, settings, trials.as_deref().unwrap_or_default(), &warnings, out)?;
         }
         (Ok(settings), Format::Json) => {
             let mut said = json!({
                 "valid": is_valid,
                 "errors": errors,
-                "warnings": warnings(settings, unread),
+                "warnings": warnings(settings, unread, cache),
                 "notes": operate::notes(&settings.admin),
                 "serves": serves(settings),
             });

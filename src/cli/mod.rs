@@ -30,7 +30,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::source::Source;
 use self::text::in_full;
-use crate::config::{Tls, TlsFault, Upstream, unread_variables};
+use crate::config::{FileCache, Tls, unread_variables};
 use crate::tls::Terms;
 use crate::upstream::App;
 
@@ -143,22 +143,14 @@ fn check_source(
     let mut out = io::stdout().lock();
     let verdict = match source.input() {
         Ok(input) => {
-            let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread };
-            check::check(subject, format, certificates, app, connect, &mut out)
+            let cache = &FileCache::default();
+            let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread, cache };
+            let certificates = |tls: &Tls| Terms::faults(tls, cache);
+            check::check(subject, format, certificates, |app| App::faults(app, cache), connect, &mut out)
         }
         Err(report) => check::refused(&report, format, &mut out),
     };
     verdict.map(ExitCode::from).context("cannot check")
-}
-
-/// Returns the faults of the TLS files, as a callback of the configuration, which does not read them itself.
-fn certificates(files: &Tls) -> Vec<TlsFault> {
-    Terms::faults(files)
-}
-
-/// Returns the faults of the TLS files for the app at `upstream`.
-fn app(upstream: &Upstream) -> Vec<TlsFault> {
-    App::faults(upstream)
 }
 
 #[cfg(test)]
@@ -170,8 +162,9 @@ mod tests {
 
     #[test]
     fn tls_files_for_an_app_are_looked_at() {
-        use crate::config::{Target, UpstreamTls};
+        use crate::config::{Target, Upstream, UpstreamTls};
 
+        let app = |upstream: &Upstream| App::faults(upstream, &FileCache::default());
         let target = Target::Tcp { host: "app.test".into(), port: 443 };
         let problem = |tls| {
             let faults = app(&Upstream { tls: Some(tls), ..Upstream::at(target.clone()) });

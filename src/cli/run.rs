@@ -29,7 +29,9 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
-        reload::Source::new(file, move || config::load_shown(&input, &overrides, Terms::faults, App::faults))
+        reload::Source::new(file, move |cache| {
+            config::load_shown(&input, &overrides, |tls| Terms::faults(tls, cache), |app| App::faults(app, cache))
+        })
     };
     let opened = match source.open() {
         Ok(opened) => opened,

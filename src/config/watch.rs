@@ -21,6 +21,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 pub use folders::Folders;
 
+use super::FileCache;
+
 /// What some files held at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<PathBuf, Seen>);
@@ -39,8 +41,13 @@ enum Seen {
 impl Snapshot {
     /// Reads them all.
     pub fn take(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self::of(files, &FileCache::default())
+    }
+
+    /// Looks at `files` as `cache` has them; those that it does not have are read into it.
+    pub fn of(files: impl IntoIterator<Item = PathBuf>, cache: &FileCache) -> Self {
         let seen = |file: PathBuf| {
-            let seen = look(&file).unwrap_or_else(|error| Seen::Nothing(error.kind()));
+            let seen = look(&file, cache);
             (file, seen)
         };
         Self(files.into_iter().map(seen).collect())
@@ -75,14 +82,18 @@ impl Snapshot {
     }
 }
 
-fn look(file: &Path) -> io::Result<Seen> {
-    let kind = fs::metadata(file)?.file_type();
-    if !kind.is_file() && !kind.is_dir() {
-        return Ok(Seen::Special);
+fn look(file: &Path, cache: &FileCache) -> Seen {
+    if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        return Seen::Special;
     }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, &fs::read(file)?).as_ref());
-    Ok(Seen::File(hash))
+    match cache.read(file) {
+        Ok(bytes) => {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+            Seen::File(hash)
+        }
+        Err(error) => Seen::Nothing(error.kind()),
+    }
 }
 
 /// Tells that something may have changed.

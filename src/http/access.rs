@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
-use super::{Connection, asked, forwarded};
+use super::connection::Connection;
+use super::request_head::RequestHead;
 use crate::config::Route;
-use crate::session::RequestFacts;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::{Chain, lines};
 use crate::upstream::UploadProgress;
@@ -20,8 +20,8 @@ const CLIENT_GONE: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Access {
     counts: Arc<RouteMetrics>,
-    /// `None` where no line is written.
-    asked: Option<RequestFacts>,
+    /// `None` if no line is written.
+    head: Option<RequestHead>,
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
@@ -48,7 +48,7 @@ impl Access {
     pub(super) fn begin<B>(connection: &Arc<Connection>, route: &Arc<Route>, request: &Request<B>) -> Box<Self> {
         Box::new(Self {
             counts: Arc::clone(connection.rules.counts(route)),
-            asked: lines::is_access_logged().then(|| asked(connection, Arc::clone(route), request)),
+            head: lines::may_log_access().then(|| RequestHead::of(connection, Arc::clone(route), request)),
             method: request.method().clone(),
             begun: Instant::now(),
             status: None,
@@ -63,8 +63,8 @@ impl Access {
 
     /// The request is handed to the app's side, with these headers and this body.
     pub(super) fn forwarded(&mut self, headers: &HeaderMap, upload: Option<Arc<UploadProgress>>) {
-        if let Some(asked) = &mut self.asked {
-            asked.request_id = forwarded::request_id(headers).map(lines::words);
+        if let Some(head) = &mut self.head {
+            head.set_request_id(headers);
         }
         self.upload = upload;
         self.upstream = Upstream::Asked(Instant::now());
@@ -113,13 +113,15 @@ impl Drop for Access {
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let duration = self.begun.elapsed();
         self.counts.request(self.method.as_str(), status, duration);
-        if let Some(asked) = &self.asked {
+        let (reason, error) = (self.reason, self.error.as_deref());
+        // The text is made for a line that is written: most requests have none.
+        if let Some(head) = self.head.as_ref().filter(|_| lines::is_access_logged(status, reason, error)) {
             lines::http_access(&lines::Access {
-                request: asked,
+                request: &head.to_facts(),
                 method: self.method.as_str(),
                 status,
-                reason: self.reason,
-                error: self.error.as_deref(),
+                reason,
+                error,
                 bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
                 bytes_out: self.bytes_out,
                 complete: self.complete,

@@ -1,14 +1,15 @@
-//! Whether a sound handshake may be put to the app at all: whose page asks, and whether there is room.
+//! The admission of a valid handshake: the origin of its page, and the memory that is left.
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN};
 
-use super::{Connection, forwarded};
+use super::connection::Connection;
+use super::forwarded;
 use crate::config::{OriginPolicy, Route};
 use crate::telemetry::lines;
 use crate::upgrade::Refusal;
 
-/// Lets a handshake for `route` pass, or says why not. `host` is the authority that it names.
+/// Admits a handshake for `route`, or returns the refusal. `host` is the authority that it names.
 pub(super) fn admit(
     connection: &Connection,
     route: &Route,
@@ -25,8 +26,8 @@ pub(super) fn admit(
     }
 }
 
-/// Browsers let any page open a WebSocket to anywhere, cookies and all, and leave it to the server to look at the
-/// page's origin (RFC 6455 §10.2). Who sends none is no browser.
+/// Checks the `Origin` of a handshake: browsers let any page open a WebSocket to anywhere, with cookies, and leave it to
+/// the server to check the page's origin (RFC 6455 §10.2). A client without the field is no browser.
 fn check_origin(policy: &OriginPolicy, headers: &HeaderMap, host: &HeaderValue) -> Result<(), Refusal> {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };

@@ -8,8 +8,10 @@ use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::access::Access;
+use super::connection::Connection;
+use super::peer::Protocol;
 use super::reply::{self, Reply};
-use super::{Connection, Protocol, forwarded, headers, target};
+use super::{forwarded, headers, target};
 use crate::config::Route;
 use crate::session::ClientAddress;
 use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};

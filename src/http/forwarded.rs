@@ -1,4 +1,4 @@
-//! Where a request comes from: what is believed of it, and what the app is told.
+//! The origin of a request: which fields about it are believed, and which the app gets.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -8,13 +8,14 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
-use super::headers::CLIENT_CERTIFICATE;
-use super::{Peer, Plain};
+use super::authority::PlainAuthority;
+use super::client_certificate::CLIENT_CERTIFICATE;
+use super::peer::{Peer, address_value};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::session::ClientAddress;
 use crate::telemetry::lines;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -36,7 +37,7 @@ const CLAIMS: [HeaderName; 8] = [
     REQUEST_ID,
 ];
 
-/// What the app is told of clients, and by which of its own fields it may not be told, made ready for each request.
+/// The rules for the fields about a client that reach the app, and for those that are removed, prepared for each request.
 #[derive(Debug)]
 pub(super) struct Policy {
     settings: Forwarded,
@@ -45,7 +46,7 @@ pub(super) struct Policy {
     shapes: [u32; SHAPES],
 }
 
-/// Lengths of names that are told apart; longer ones count as the longest.
+/// Lengths of names that are distinguished; longer ones count as the longest.
 const SHAPES: usize = 48;
 
 /// The bit of a name among those of its length.
@@ -74,7 +75,7 @@ impl Deref for Policy {
 }
 
 impl Policy {
-    /// Whether a field is removed from the requests of untrusted peers.
+    /// Returns whether a field is removed from the requests of untrusted peers.
     fn removes(&self, name: &HeaderName) -> bool {
         let (len, letter) = shape(name.as_str());
         self.shapes[len] & letter != 0 && (CLAIMS.contains(name) || self.is_listed(name))
@@ -113,14 +114,14 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     client
 }
 
-/// Returns the host that the client asked for as a trusted peer states it.
-pub(super) fn told_host<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-    trusts(settings, peer.ip()).then(|| first(headers, &FORWARDED_HOST)).flatten()
+/// Returns whether `peer` is a trusted proxy, whose fields about the client count.
+pub(super) fn is_trusted(settings: &Forwarded, peer: SocketAddr) -> bool {
+    trusts(settings, peer.ip())
 }
 
-/// Returns the id that a trusted peer has given the request.
-pub(super) fn told_request_id<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-    trusts(settings, peer.ip()).then(|| request_id(headers)).flatten()
+/// Returns the line of `X-Forwarded-Host` that holds the host ([`first_value`]).
+pub(super) fn host_line(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get_all(FORWARDED_HOST).iter().find(|line| first_value(line).is_some())
 }
 
 /// Returns the id of a request whose headers are the app's already.
@@ -128,8 +129,8 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(REQUEST_ID).map(HeaderValue::as_bytes)
 }
 
-/// Returns the host that the client asked for: what a trusted peer says it was, otherwise `host`, the authority of the
-/// request itself.
+/// Returns the host that the client asked for: the one that a trusted peer states, otherwise `host`, the authority of
+/// the request itself.
 pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, host: &HeaderValue) -> HeaderValue {
     let told = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
     told.unwrap_or_else(|| host.clone())
@@ -137,7 +138,7 @@ pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, 
 
 /// Writes into `headers` where the request comes from and what it asked for. An untrusted `peer` is the client: its own
 /// claims are replaced, and the fields of `forwarded.strip` removed. A trusted one is another proxy: its address is added to
-/// the lists (`X-Forwarded-For`, `Forwarded`), and what it says in the fields that have one value stands. `host` is the
+/// the lists (`X-Forwarded-For`, `Forwarded`), and its fields that have one value stand. `host` is the
 /// authority of the request.
 pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
     // Rather than grow for one field after another.
@@ -197,24 +198,22 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 
 /// The bytes of that value.
 fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let lines = headers.get_all(name).iter();
-    let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    values.find(|value| !value.is_empty())
+    headers.get_all(name).iter().find_map(first_value)
+}
+
+/// Returns the first value of a line that holds a list; empty elements count for nothing (RFC 9110 §5.6.1.2).
+pub(super) fn first_value(line: &HeaderValue) -> Option<&[u8]> {
+    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find(|value| !value.is_empty())
 }
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.
 fn port(host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
-    let named = match Plain::read(host.as_bytes()) {
+    let named = match PlainAuthority::read(host.as_bytes()) {
         Some(plain) => plain.port,
         None => Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16()),
     };
     let implied = || HeaderValue::from_static(if scheme == "http" { "80" } else { "443" });
     named.map_or_else(implied, HeaderValue::from)
-}
-
-/// An address as a field value.
-pub(super) fn address_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII")
 }
 
 fn trusts(settings: &Forwarded, address: IpAddr) -> bool {
@@ -257,7 +256,7 @@ fn element(address: IpAddr, host: &HeaderValue, scheme: &str) -> Vec<u8> {
     element
 }
 
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
+/// Returns whether `byte` may stand in a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -296,7 +295,7 @@ mod tests {
         headers
     }
 
-    /// What the app is told of a request with `fields` from `peer`, without its id.
+    /// The fields that the app gets with a request with `fields` from `peer`, without its id.
     fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
@@ -427,20 +426,6 @@ mod tests {
         // The address of a PROXY header, which stands for the client.
         assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
         assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
-    }
-
-    #[test]
-    fn what_needs_no_parser_is_read_as_the_parser_reads_it() {
-        for text in ["app.example", "APP-1.example:8443", "192.0.2.1:65535", "a:0", "a:00080", "-", "..", "1:1"] {
-            let parsed = Authority::try_from(text).expect(text);
-            assert_eq!(Plain::read(text.as_bytes()), Some(Plain { port: parsed.port_u16() }), "{text}");
-            assert!(text.starts_with(parsed.host()) && !parsed.host().is_empty(), "{text}");
-        }
-        for text in
-            ["", ":80", "a:", "a:65536", "a:123456", "a:+1", "a:b", "u@a", "[::1]:80", "a:1:2", "a_b", "a/", "ä"]
-        {
-            assert_eq!(Plain::read(text.as_bytes()), None, "{text} takes the parser");
-        }
     }
 
     #[test]

@@ -35,7 +35,10 @@ use hyper::Request;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Connection, Edge, Peer, linger, target};
+use super::connection::Connection;
+use super::edge::Edge;
+use super::peer::Peer;
+use super::{linger, target};
 use crate::config::{EdgeLimits, Http2};
 use crate::relay::{Held, Leg};
 use crate::suspension::timeout;
@@ -48,8 +51,8 @@ use keepalive::{Finding, KeepAlive};
 use streams::Kind;
 use wire::{Found, Wire};
 
-/// What one stream may send ahead of its use (RFC 9113 §5.2). The window of the connection is that of all streams
-/// together: one that nobody reads holds up no other.
+/// Bytes that one stream may send ahead of their use (RFC 9113 §5.2). The window of the connection is that of all streams
+/// together: a stream that is not read holds up no other.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// The library ends a connection when the unread DATA frames under 256 bytes lack more than this to be of that size.
@@ -66,10 +69,10 @@ const CANCELLED_MOST: usize = 100_000;
 /// A connection with WebSockets is ended after so many times the losses that another one is (`limits.resets`).
 const PATIENCE: u32 = 10;
 
-/// What a header field counts for beyond its bytes (RFC 9113 §6.5.2).
+/// Bytes that a header field counts for beyond its own (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
-/// How long a connection that ends may take to say so.
+/// Time in which a connection that ends must have sent its GOAWAY.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// Serves one client connection until it closes. Every stream is a task of its own.
@@ -98,7 +101,7 @@ pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: 
     }
 }
 
-/// Reports that a client is told to go away, and why.
+/// Reports a GOAWAY and its reason.
 fn report(edge: &Edge, peer: &Peer, Fault { word, code }: Fault) {
     edge.metrics.goaway(word);
     lines::h2_goaway(peer.address, word, code.into());
@@ -130,10 +133,10 @@ fn library(limits: &EdgeLimits, http2: Http2) -> server::Builder {
     builder
 }
 
-/// How a connection came to its end.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// One of the two said so, or it broke.
+    /// Either side closed it, or it broke.
     Closed,
     /// The client did not answer, not even to the end of the connection.
     Dead,
@@ -158,13 +161,13 @@ struct Driver<C: Leg> {
     inflows: Inflows,
     keepalive: KeepAlive,
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// Why the connection is being ended.
+    /// The fault for which the connection is being ended.
     refused: Option<Fault>,
     /// Set once new streams are refused because of too many losses.
     is_closed_to_new: bool,
-    /// As they were when the connection began: its SETTINGS told the client.
+    /// The limits at the beginning of the connection: its SETTINGS have stated them to the client.
     limits: EdgeLimits,
-    /// What the connection holds for its client, beside what its sessions count.
+    /// Bytes that the connection holds for its client, beside those that its sessions count.
     held: Held,
 }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::relay::Leg;
 use crate::suspension::timeout;
 
-/// How long the client may take to close its half.
+/// Time in which the client must close its half.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Ends the writing half, then reads and discards until the client has closed its own, for two seconds at most.
@@ -19,7 +19,7 @@ pub(super) async fn close<C: Leg>(stream: &mut C) {
     close_with(stream, &[]).await;
 }
 
-/// As [`close`], with last words, for which the same two seconds must do.
+/// As [`close`], after `words`; the two seconds are for both.
 pub(super) async fn close_with<C: Leg>(stream: &mut C, words: &[u8]) {
     let closing = async {
         stream.write_all(words).await?;

@@ -1,25 +1,45 @@
-//! What goes back to the client: the app's own response, or a short answer of the proxy's.
+//! The response to the client: the app's own, or a short one of the proxy's.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::access::Access;
-use super::h1::Turn;
+use super::h1::io::Turn;
 use super::headers;
 use crate::telemetry::metrics::media_range;
+use crate::upgrade::Prepared;
 use crate::upstream::Lease;
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// The response to a plain request, or to an upgrade that is refused.
+    Response(Response<Reply>),
+    /// The head that accepts an upgrade, and the session that begins once it is written.
+    Session(Response<()>, Box<Prepared>),
+}
+
+impl Handled {
+    /// The headers of either.
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Response(response) => response.headers_mut(),
+            Self::Session(accepted, _) => accepted.headers_mut(),
+        }
+    }
+}
 
 /// The body of a response.
 #[derive(Debug)]
 pub(super) struct Reply {
     source: Source,
     access: Option<Box<Access>>,
-    /// Of HTTP/1.1.
+    /// The turn of the request, in HTTP/1.1.
     turn: Option<Turn>,
 }
 
@@ -99,7 +119,7 @@ impl Body for Reply {
                 None => {}
             }
         }
-        // Nothing comes behind trailers, and nobody asks whether something does.
+        // Nothing comes behind trailers, and the body is not polled again.
         if frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)) {
             this.finish();
         }
@@ -132,8 +152,8 @@ impl Drop for Reply {
     }
 }
 
-/// An answer of the proxy's own: plain text, or HTML to those who would rather have it. It names the status and one
-/// word that says why, and nothing of what lies behind the proxy.
+/// Returns an answer of the proxy's own: plain text, or HTML where the client prefers it. It has the status and one word
+/// for the reason, and nothing about what lies behind the proxy.
 pub(super) fn explain(
     status: StatusCode,
     reason: &'static str,
@@ -156,7 +176,7 @@ pub(super) fn explain(
     response
 }
 
-/// Whether `Accept` weighs HTML above plain text (RFC 9110 §12.5.1); `*/*` prefers neither.
+/// Returns whether `Accept` weighs HTML above plain text (RFC 9110 §12.5.1); `*/*` prefers neither.
 fn prefers_html(accept: &HeaderValue) -> bool {
     let ranges: Vec<(&str, f32)> = accept.to_str().unwrap_or_default().split(',').map(media_range).collect();
     let weight = |subtype: &str| {

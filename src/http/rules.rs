@@ -1,4 +1,4 @@
-//! What requests are served by: one generation of the settings, as one worker sees it.
+//! The rules for requests: one generation of the settings, as one worker sees it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +25,14 @@ pub(super) struct Rules {
     pub(super) routes: Routes,
     pub(super) forwarded: Policy,
     pub(super) hsts: Option<HeaderValue>,
-    /// How old a session may grow.
+    /// The most age of a session.
     pub(super) max_age: Option<Duration>,
     upstreams: Vec<Arc<Upstream>>,
     counts: Vec<(Arc<Route>, Arc<RouteMetrics>)>,
 }
 
 impl Rules {
-    /// Those of `generation` after `before`, from which the pools of the apps come that both have.
+    /// The rules of `generation` after `before`, from which the pools of the apps come that both have.
     pub(super) fn new(
         generation: &Generation,
         before: Option<&Self>,
@@ -61,8 +61,8 @@ impl Rules {
         }
     }
 
-    /// Lets the idle connections go of the apps that `successor` has no more: whoever still holds these rules, an idle
-    /// client perhaps, would keep them for nothing.
+    /// Closes the idle connections to apps that `successor` has no more: a holder of these rules, such as an idle client,
+    /// would keep them for nothing.
     pub(super) fn retire(&self, successor: &Self) {
         for upstream in &self.upstreams {
             if !successor.upstreams.iter().any(|kept| Arc::ptr_eq(kept, upstream)) {
@@ -77,7 +77,7 @@ impl Rules {
         upstream.expect("the apps are those of the settings that the route comes from")
     }
 
-    /// Where the WebSockets of `route` are counted.
+    /// Returns the counters of `route`.
     pub(super) fn counts(&self, route: &Arc<Route>) -> &Arc<RouteMetrics> {
         let counts = self.counts.iter().find(|(of, _)| Arc::ptr_eq(of, route));
         counts.map(|(_, counts)| counts).expect("the route is one of the settings'")

@@ -10,12 +10,14 @@ use hyper::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::admit::admit;
-use super::reply::{self, Reply};
-use super::{Connection, Fate, asked, forward, forwarded, headers, target};
+use super::connection::Connection;
+use super::peer::Protocol;
+use super::reply::{self, Handled, Reply};
+use super::request_head::RequestHead;
+use super::{forward, forwarded, headers, target};
 use crate::config::Route;
 use crate::heartbeat::Signs;
 use crate::session::{ConnId, RequestFacts, SessionFacts};
@@ -29,13 +31,13 @@ use crate::upstream::Upload;
 /// by then.
 const RETRY_AFTER_DRAIN: HeaderValue = HeaderValue::from_static("1");
 
-/// As above, for want of memory: slow peers take their time to catch up.
+/// The same for want of memory: slow peers take their time to catch up.
 const RETRY_AFTER_MEMORY: HeaderValue = HeaderValue::from_static("5");
 
 /// Logs the first subprotocol that an app chose without an offer, once in the life of the process.
 static FIRST_NOT_OFFERED: Once = Once::new();
 
-/// What the app made of an upgrade request.
+/// The app's answer to an upgrade request.
 enum Verdict {
     /// A valid 101, and the stream behind it.
     Switched(Response<()>, Box<Prepared>),
@@ -54,7 +56,7 @@ impl Asking {
     /// The head of `request` is in.
     pub(super) fn begin<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
         let attempt = connection.rules.counts(&route).attempt();
-        let mut asked = asked(connection, route, request);
+        let mut asked = RequestHead::of(connection, route, request).to_facts();
         let span = connection.edge.spans.upgrade(&asked, attempt.route().label(), request);
         // Lines and spans are to be found by one another, also where the client has begun no trace.
         asked.trace_id = span.trace_id().or(asked.trace_id);
@@ -62,45 +64,37 @@ impl Asking {
     }
 }
 
-/// Puts the upgrade to the app. On its 101 the connection's fate is to become a session once the client's own 101
-/// has left; what the client sends meanwhile stays unread in its socket. In HTTP/2, where there is no `client` to part
-/// with, the same is true of the stream and a 200 (RFC 8441 §5).
+/// Puts the upgrade to the app. On its 101 a session begins once the client's own 101 has left; what the client sends
+/// meanwhile stays unread in its socket. In HTTP/2 the same is true of the stream and a 200 (RFC 8441 §5).
 pub(super) async fn switch(
     connection: &Arc<Connection>,
     route: Arc<Route>,
     host: Option<HeaderValue>,
     request: Request<Upload>,
-    client: Option<OnUpgrade>,
-) -> Response<Reply> {
+) -> Handled {
     let accept = request.headers().get(ACCEPT).cloned();
     let asking = Asking::begin(connection, route, &request);
     match negotiate(connection, asking, host, request).await {
-        Ok(Verdict::Switched(accepted, prepared)) => {
-            let mut response = accepted.map(|()| Reply::empty());
-            if let Some(client) = client {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-                response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-                connection.swap_fate(Fate::Switched(client, prepared));
-            } else {
+        Ok(Verdict::Switched(mut accepted, prepared)) => {
+            match connection.peer.protocol() {
+                Protocol::H1 => {
+                    accepted.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                    accepted.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+                    *accepted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                }
                 // It answers a key that the client has never seen.
-                response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
-                connection.swap_fate(Fate::Bridged(prepared));
+                Protocol::H2 => drop(accepted.headers_mut().remove(SEC_WEBSOCKET_ACCEPT)),
             }
-            response
+            Handled::Session(accepted, prepared)
         }
         Ok(Verdict::Refused(response, asking)) => {
-            connection.keep(client);
             let Asking { asked, attempt, span } = *asking;
             attempt.ended(Outcome::UpstreamRefused);
             span.refused(response.status(), "upstream_refused");
             reject(connection, &asked, "upstream_refused", response.status(), None, None);
-            forward::inbound(response, Version::HTTP_11, None, None)
+            Handled::Response(forward::inbound(response, Version::HTTP_11, None, None))
         }
-        Err((refusal, asking)) => {
-            connection.keep(client);
-            refuse(connection, &refusal, asking, accept.as_ref())
-        }
+        Err((refusal, asking)) => Handled::Response(refuse(connection, &refusal, asking, accept.as_ref())),
     }
 }
 
@@ -130,7 +124,7 @@ pub(super) fn refuse(
     match refusal {
         Refusal::Version => {
             response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            // RFC 9110 §15.5.22: a 426 says to what.
+            // RFC 9110 §15.5.22: a 426 names the protocol to upgrade to.
             response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{Http2, Report, Settings, Shown, TlsFault};
+use crate::config::{FileCache, Http2, Report, Settings, Shown, TlsFault};
 use crate::tls::{TerminatorError, Terms, TermsError};
 use crate::upstream::{AppError, Apps};
 
@@ -18,8 +18,8 @@ const TRIES: usize = 5;
 /// What whoever writes them gets to be done with it, before each time but the first.
 const REST: Duration = Duration::from_millis(100);
 
-/// Reads and validates all settings.
-type Load = Box<dyn Fn() -> Result<(Settings, Shown), Report> + Send + Sync>;
+/// Reads and validates all settings; the TLS files that they name are read through the cache.
+type Load = Box<dyn Fn(&FileCache) -> Result<(Settings, Shown), Report> + Send + Sync>;
 
 /// Where the configuration comes from.
 pub struct Source {
@@ -120,10 +120,11 @@ impl LoadError {
 }
 
 impl Source {
-    /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it.
+    /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it,
+    /// and reads TLS files through the cache that it is given.
     pub fn new(
         file: impl Into<Option<PathBuf>>,
-        load: impl Fn() -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
+        load: impl Fn(&FileCache) -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
     ) -> Self {
         Self { file: file.into(), load: Box::new(load) }
     }
@@ -143,32 +144,35 @@ impl Source {
         }
     }
 
-    /// Reads until nothing has changed meanwhile: a certificate is read with its own key, and what is remembered of the
-    /// files is what was read. Blocks, and sleeps between two tries. `known` looks at those that are known before the configuration is.
+    /// Reads until nothing has changed meanwhile, so that a certificate comes with its own key. Each TLS file is read once
+    /// in a try, and looked at again at its end. Blocks, and sleeps between two tries. `known` looks at the files that are
+    /// known before the configuration is.
     fn read(&self, known: impl Fn() -> Snapshot) -> Result<Opened, Failure> {
         let mut last = None;
         for turn in 0..TRIES {
             if turn > 0 {
                 thread::sleep(REST);
             }
-            let before = known();
-            let (settings, shown) = match (self.load)() {
+            let (before, cache) = (known(), FileCache::default());
+            let (settings, shown) = match (self.load)(&cache) {
                 Ok(loaded) => loaded,
-                // What it would have named is not known; the files of the last time may be what is wrong.
-                Err(report) if known() == before => return Err(Failure::new(report, before)),
-                Err(_) => {
+                Err(report) => {
+                    let read = Snapshot::of(cache.paths(), &cache);
+                    // Not all files that it would name are known; those of the last time may be at fault.
+                    if known() == before && read.again() == read {
+                        return Err(Failure::new(report, before));
+                    }
                     last = Some(before);
                     continue;
                 }
             };
-            let files = || Snapshot::take(settings.files().into_iter().chain(self.file.clone()));
-            let found = files();
-            let terms = settings.tls.terminate().map(Terms::from_pem_files).transpose();
+            let found = Snapshot::of(settings.files().into_iter().chain(self.file.clone()), &cache);
+            let terms = settings.tls.terminate().map(|tls| Terms::from_pem_files(tls, &cache)).transpose();
             let opened = terms
                 .map_err(LoadError::from)
                 .map(|terms| terms.map(|terms| terms.with_http2(settings.listen.http2 != Http2::Off)))
-                .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
-            let is_calm = found == files() && before.agrees_with(&found);
+                .and_then(|terms| Ok((terms, Apps::load(&settings, &cache, Instant::now())?)));
+            let is_calm = found == found.again() && before.agrees_with(&found);
             match opened {
                 Ok((terms, apps)) if is_calm => return Ok(Opened { settings, shown, terms, apps, snapshot: found }),
                 Err(error) if is_calm => return Err(Failure::new(error, found)),

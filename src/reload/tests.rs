@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::load_alone;
+use crate::config::{FileCache, Input, Overrides, Report, load_alone, load_shown};
 use crate::drain::Shutdown;
 use crate::generation::Generation;
-use crate::tls::Terminator;
+use crate::tls::{Certificate, Terminator, Terms};
+use crate::upstream::App;
 
 /// Stirs when the test says so.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +54,7 @@ impl Followed {
         fs::write(&file, text(&dir, config)).expect("write");
         let loads = Arc::<AtomicUsize>::default();
         let (path, counted) = (file.clone(), Arc::clone(&loads));
-        let source = Source::new(file, move || {
+        let source = Source::new(file, move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             load_alone(&path)
         });
@@ -284,4 +285,77 @@ async fn who_asks_when_it_is_over_is_told_so() {
     let outcome = orphan.reload().await;
     assert_eq!(outcome.result, ReloadResult::Failed);
     assert!(outcome.error.is_some_and(|error| error.contains("about to end")));
+}
+
+/// Loads the file at `path` as `pulsegate run` does: the faults of the TLS files are among the findings.
+fn load(path: &Path, cache: &FileCache) -> Result<(Settings, Shown), Report> {
+    let faults = |tls: &crate::config::Tls| Terms::faults(tls, cache);
+    load_shown(&Input::from(path), &Overrides::default(), faults, |app| App::faults(app, cache))
+}
+
+/// The fingerprint of the certificate that clients would see.
+fn fingerprint(opened: Opened) -> [u8; 32] {
+    let terminator = Terminator::new(opened.terms.expect("TLS")).expect("a terminator");
+    terminator.certificates()[0].fingerprint
+}
+
+fn fingerprint_of(file: &Path) -> [u8; 32] {
+    Certificate::from_pem_file(file, &FileCache::default()).expect("a certificate").fingerprint
+}
+
+#[test]
+fn tls_files_are_read_once_in_a_load() {
+    let dir = TempDir::new().expect("a folder");
+    certify(&dir);
+    let expected = fingerprint_of(&dir.path().join("tls.crt"));
+    // Pipes that are written once: a second read would wait for ever.
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    for name in ["tls.crt", "tls.key"] {
+        let file = dir.path().join(name);
+        let pem = fs::read(&file).expect("read");
+        fs::remove_file(&file).expect("remove");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, mode).expect("a pipe");
+        // The only open for writing waits for the only one for reading.
+        std::thread::spawn(move || fs::write(&file, pem));
+    }
+    let file = dir.path().join("proxy.toml");
+    fs::write(&file, text(&dir, "")).expect("write");
+    let (done, opened) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let source = Source::new(file.clone(), move |cache| load(&file, cache));
+        let _ = done.send(source.open().map(fingerprint));
+    });
+    let opened = opened.recv_timeout(Duration::from_secs(60)).expect("no file is read twice");
+    assert_eq!(opened.expect("a sound pair"), expected);
+}
+
+#[test]
+fn a_pair_that_is_replaced_during_a_load_is_read_as_a_pair() {
+    // Between its two files, and behind both.
+    for is_between in [true, false] {
+        let dir = Arc::new(TempDir::new().expect("a folder"));
+        certify(&dir);
+        let file = dir.path().join("proxy.toml");
+        fs::write(&file, text(&dir, "")).expect("write");
+        let loads = Arc::<AtomicUsize>::default();
+        let (folder, counted, path) = (Arc::clone(&dir), Arc::clone(&loads), file.clone());
+        let source = Source::new(file, move |cache| {
+            let is_first = counted.fetch_add(1, Ordering::Relaxed) == 0;
+            if is_first && is_between {
+                cache.read(&folder.path().join("tls.crt")).expect("a certificate");
+                certify(&folder);
+            }
+            let loaded = load(&path, cache);
+            if is_first {
+                assert_eq!(loaded.is_ok(), !is_between, "a certificate without its key");
+                certify(&folder);
+            }
+            loaded
+        });
+        let opened = source.open().expect("a sound pair");
+        let snapshot = opened.snapshot.clone();
+        assert_eq!(fingerprint(opened), fingerprint_of(&dir.path().join("tls.crt")), "the one that is there now");
+        assert_eq!(snapshot, snapshot.again(), "what was read is what is there");
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
+    }
 }

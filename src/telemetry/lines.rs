@@ -205,9 +205,23 @@ pub fn ws_reject(
     );
 }
 
-/// Whether lines of plain requests are written at all: those of failures are warnings.
-pub fn is_access_logged() -> bool {
+/// Returns whether lines of plain requests are written at all: those of failures are warnings.
+pub fn may_log_access() -> bool {
     tracing::enabled!(target: ACCESS, tracing::Level::WARN)
+}
+
+/// Returns whether the line of a plain request with this outcome is written.
+pub fn is_access_logged(status: u16, reason: Option<&str>, error: Option<&str>) -> bool {
+    if is_failure(status, reason, error) {
+        tracing::enabled!(target: ACCESS, tracing::Level::WARN)
+    } else {
+        tracing::enabled!(target: ACCESS, tracing::Level::INFO)
+    }
+}
+
+/// Returns whether the client got a 5xx, or a part of a response: an error without a reason of the proxy's own.
+fn is_failure(status: u16, reason: Option<&str>, error: Option<&str>) -> bool {
+    status >= SERVER_ERROR || error.is_some() && reason.is_none()
 }
 
 /// A plain request was answered.
@@ -218,9 +232,8 @@ pub fn is_access_logged() -> bool {
 pub fn http_access(access: &Access<'_>) {
     let Access { request, .. } = access;
     let (host, port) = request.server();
-    let is_broken_off = access.error.is_some() && access.reason.is_none();
     event!(
-        warn: access.status >= SERVER_ERROR || is_broken_off,
+        warn: is_failure(access.status, access.reason, access.error),
         target: ACCESS,
         reason = access.reason,
         error = access.error,

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::contents::{Contents, Kind};
 use super::{Identity, fingerprint, identity};
-use crate::config::{Pin, TlsFault, TlsRole};
+use crate::config::{FileCache, Pin, TlsFault, TlsRole};
 
 /// A TLS stream of which this side is the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
@@ -168,21 +168,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client that accepts the certificates of `trust`, and presents `identity` when a server asks for a
-    /// certificate. ALPN offers `http/1.1` alone. Reads the files that `trust` names.
-    ///
-    /// # Errors
-    ///
-    /// The authorities of [`Trust::System`] or [`Trust::File`] cannot be loaded.
-    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+    /// As [`load`](Self::load), with files that are read for this client alone.
     pub fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, TrustError> {
+        Self::load(trust, identity, &FileCache::default())
+    }
+
+    /// A client that trusts what `trust` names, and presents `identity` to a server that asks for a certificate. A file of
+    /// authorities is read through `cache`.
+    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+    pub fn load(trust: &Trust, identity: Option<&Identity>, cache: &FileCache) -> Result<Self, TrustError> {
         let provider = super::provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3");
         let builder = match trust {
             Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
+            Trust::File(path) => builder.with_root_certificates(roots_of(path, cache)?),
             Trust::Keys(pins) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: Some(pins.clone()) })),
@@ -267,9 +268,10 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
+/// Returns the authorities in a PEM file.
+pub(super) fn roots_of(path: &Path, cache: &FileCache) -> Result<RootCertStore, TrustError> {
     let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
-    let text = std::fs::read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
+    let text = cache.read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         roots

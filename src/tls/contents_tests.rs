@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::super::{Identity, testing::certificate};
 use super::*;
-use crate::config::TlsFault;
+use crate::config::{FileCache, TlsFault};
 
 /// The folder of files made by OpenSSL; README.md in it lists the commands.
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls-files");
@@ -45,7 +45,7 @@ impl Folder {
     }
 
     fn said(&self, certificate: &Path, key: &Path) -> String {
-        let errors = Identity::faults(certificate, key).expect_err("refused");
+        let errors = Identity::faults(certificate, key, &FileCache::default()).expect_err("refused");
         let faults = errors.iter().map(TlsFault::from).map(|fault| {
             let TlsFault { role, what, help, .. } = fault;
             format!("{role:?}: {what}\n    {}", help.expect("a remedy"))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -11,7 +12,7 @@ use thiserror::Error;
 
 use super::Certificate;
 use super::contents::{Contents, Kind, NEW_KEY, unusable_key};
-use crate::config::{TlsFault, TlsRole};
+use crate::config::{FileCache, TlsFault, TlsRole};
 
 /// A certificate chain, leaf first, and the private key of the leaf; that they match has been verified.
 #[derive(Clone, Debug)]
@@ -206,13 +207,9 @@ pub(super) fn unreadable(error: &io::Error) -> Option<String> {
 }
 
 impl Identity {
-    /// Reads a certificate chain and its private key from PEM files, and verifies that they match.
-    ///
-    /// # Errors
-    ///
-    /// The first fault that is found; see [`IdentityError`].
-    pub fn from_pem_files(certificate: &Path, private_key: &Path) -> Result<Self, IdentityError> {
-        Self::pair(read_chain(certificate)?, read_key(private_key)?, certificate, private_key)
+    /// Reads chain and key from PEM files, through `cache`, and checks that they are a pair.
+    pub fn from_pem_files(certificate: &Path, private_key: &Path, cache: &FileCache) -> Result<Self, IdentityError> {
+        Self::pair(read_chain(certificate, cache)?, read_key(private_key, cache)?, certificate, private_key)
     }
 
     /// Does the same as [`from_pem_files`](Self::from_pem_files), and reports the faults of both files.
@@ -220,8 +217,8 @@ impl Identity {
     /// # Errors
     ///
     /// One fault of each file that cannot be used, or one of the pair.
-    pub fn faults(certificate: &Path, private_key: &Path) -> Result<Self, Vec<IdentityError>> {
-        match (read_chain(certificate), read_key(private_key)) {
+    pub fn faults(certificate: &Path, private_key: &Path, cache: &FileCache) -> Result<Self, Vec<IdentityError>> {
+        match (read_chain(certificate, cache), read_key(private_key, cache)) {
             (Ok(chain), Ok(key)) => Self::pair(chain, key, certificate, private_key).map_err(|error| vec![error]),
             (chain, key) => Err([chain.err(), key.err()].into_iter().flatten().collect()),
         }
@@ -286,8 +283,8 @@ fn matches(certificate: &CertificateDer<'static>, key: &Arc<dyn SigningKey>) -> 
     }
 }
 
-fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let text = read(file, TlsRole::Certificate)?;
+fn read_chain(file: &Path, cache: &FileCache) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let text = read(file, TlsRole::Certificate, cache)?;
     let chain = sections::<CertificateDer<'static>>(file, TlsRole::Certificate, &text)?;
     if chain.is_empty() {
         return Err(IdentityError::NoCertificate { file: file.into(), contents: Contents::of(&text) });
@@ -295,8 +292,8 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError
     Ok(chain)
 }
 
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    let text = read(file, TlsRole::PrivateKey)?;
+fn read_key(file: &Path, cache: &FileCache) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let text = read(file, TlsRole::PrivateKey, cache)?;
     if is_encrypted(&text) {
         return Err(IdentityError::EncryptedKey { file: file.into() });
     }
@@ -308,8 +305,8 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     }
 }
 
-fn read(file: &Path, role: TlsRole) -> Result<Vec<u8>, IdentityError> {
-    std::fs::read(file).map_err(|source| IdentityError::Read { file: file.into(), role, source })
+fn read(file: &Path, role: TlsRole, cache: &FileCache) -> Result<Rc<[u8]>, IdentityError> {
+    cache.read(file).map_err(|source| IdentityError::Read { file: file.into(), role, source })
 }
 
 /// Returns all PEM sections of one kind. Sections of other kinds are skipped, so one file may hold certificate and key.

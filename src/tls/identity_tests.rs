@@ -41,7 +41,7 @@ fn pair() -> (String, String) {
 fn assert_refused(test: &str, chain: &str, key: &str, blamed: &str, reason: &str) {
     let folder = Folder::new(test);
     let (chain, key) = (folder.write("chain.pem", chain), folder.write("key.pem", key));
-    let error = Identity::from_pem_files(&chain, &key).expect_err("refused").to_string();
+    let error = Identity::from_pem_files(&chain, &key, &FileCache::default()).expect_err("refused").to_string();
     let blamed = folder.0.join(blamed).display().to_string();
     assert!(error.starts_with(&format!("{blamed}: ")), "{error:?} does not begin with the file {blamed}");
     assert!(error.contains(reason), "{error:?} does not say {reason:?}");
@@ -53,12 +53,12 @@ fn a_matching_pair_is_taken_in_every_key_form() {
     let folder = Folder::new("forms");
     let certificate = folder.write("chain.pem", &chain);
     let private_key = folder.write("key.pem", &key);
-    let identity = Identity::from_pem_files(&certificate, &private_key).expect("a pair");
+    let identity = Identity::from_pem_files(&certificate, &private_key, &FileCache::default()).expect("a pair");
     assert_eq!(identity.key.cert.len(), 1);
 
     // One file that holds both, as some tools write it, with comments between the sections.
     let both = folder.write("both.pem", &format!("Bag Attributes\n{key}\nsubject=localhost\n{chain}"));
-    Identity::from_pem_files(&both, &both).expect("a pair in one file");
+    Identity::from_pem_files(&both, &both, &FileCache::default()).expect("a pair in one file");
 }
 
 #[test]
@@ -67,9 +67,10 @@ fn a_missing_file_is_named() {
     let folder = Folder::new("missing");
     let there = folder.write("chain.pem", &chain);
     let missing = folder.0.join("nowhere.pem");
-    let error = Identity::from_pem_files(&missing, &there).expect_err("no certificate").to_string();
+    let error =
+        Identity::from_pem_files(&missing, &there, &FileCache::default()).expect_err("no certificate").to_string();
     assert!(error.contains("nowhere.pem") && error.contains("No such file"), "{error}");
-    let error = Identity::from_pem_files(&there, &missing).expect_err("no key").to_string();
+    let error = Identity::from_pem_files(&there, &missing, &FileCache::default()).expect_err("no key").to_string();
     assert!(error.contains("nowhere.pem") && error.contains("No such file"), "{error}");
     drop(key);
 }
@@ -78,7 +79,8 @@ fn a_missing_file_is_named() {
 fn an_unreadable_file_is_named() {
     // A folder cannot be read as a file, not even by root.
     let folder = Folder::new("unreadable");
-    let error = Identity::from_pem_files(&folder.0, &folder.0).expect_err("a folder").to_string();
+    let error =
+        Identity::from_pem_files(&folder.0, &folder.0, &FileCache::default()).expect_err("a folder").to_string();
     assert!(error.starts_with(&folder.0.display().to_string()) && error.contains("cannot be read"), "{error}");
 }
 

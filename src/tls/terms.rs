@@ -16,7 +16,7 @@ use super::certificate::Certificate;
 use super::client::{self, TrustError};
 use super::names::{Names, Strangers, is_for};
 use super::{Identity, IdentityError};
-use crate::config::{self, ClientAuth, TlsFault, TlsRole};
+use crate::config::{self, ClientAuth, FileCache, TlsFault, TlsRole};
 
 /// The certificates, versions, protocols and client authentication of all handshakes of a port.
 #[derive(Debug)]
@@ -101,18 +101,14 @@ impl From<Identity> for Terms {
 }
 
 impl Terms {
-    /// Reads all files that `settings` names, and checks that certificates, keys and names match.
-    ///
-    /// # Errors
-    ///
-    /// The first fault that is found; see [`TermsError`].
-    pub fn from_pem_files(settings: &config::Tls) -> Result<Self, TermsError> {
+    /// Reads all files that `settings` names, through `cache`, and checks that they fit together.
+    pub fn from_pem_files(settings: &config::Tls, cache: &FileCache) -> Result<Self, TermsError> {
         let strangers = if settings.strict_sni { Strangers::Refused } else { Strangers::Served };
-        let default = Identity::from_pem_files(&settings.certificate, &settings.private_key)?;
+        let default = Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?;
         let mut certificates: Vec<_> = default.certificate(Some(&settings.certificate), &[]).into_iter().collect();
         let mut names = Names::new(default.key, strangers);
         for named in &settings.sni {
-            let identity = Identity::from_pem_files(&named.certificate, &named.private_key)?;
+            let identity = Identity::from_pem_files(&named.certificate, &named.private_key, cache)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
             check_names(&identity, named)?;
             for name in &named.names {
@@ -121,8 +117,8 @@ impl Terms {
         }
         let clients = match &settings.client_auth {
             ClientAuth::Off => Clients::Nothing,
-            ClientAuth::Optional(ca) => Clients::of(ca, true)?,
-            ClientAuth::Required(ca) => Clients::of(ca, false)?,
+            ClientAuth::Optional(ca) => Clients::of(ca, true, cache)?,
+            ClientAuth::Required(ca) => Clients::of(ca, false, cache)?,
         };
         let versions: &'static [&'static SupportedProtocolVersion] = if settings.modern { &MODERN } else { &VERSIONS };
         Ok(Self { names, versions, clients, certificates, http2: true })
@@ -130,17 +126,17 @@ impl Terms {
 
     /// Returns the faults of all files that `settings` names; empty if [`from_pem_files`](Self::from_pem_files)
     /// succeeds.
-    pub fn faults(settings: &config::Tls) -> Vec<TlsFault> {
-        let default = Identity::faults(&settings.certificate, &settings.private_key).err();
+    pub fn faults(settings: &config::Tls, cache: &FileCache) -> Vec<TlsFault> {
+        let default = Identity::faults(&settings.certificate, &settings.private_key, cache).err();
         let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
         for named in &settings.sni {
-            match Identity::faults(&named.certificate, &named.private_key) {
+            match Identity::faults(&named.certificate, &named.private_key, cache) {
                 Ok(identity) => faults.extend(check_names(&identity, named).err().as_ref().map(TlsFault::from)),
                 Err(errors) => faults.extend(errors.iter().map(TlsFault::from)),
             }
         }
         if let ClientAuth::Optional(ca) | ClientAuth::Required(ca) = &settings.client_auth {
-            faults.extend(client::roots_of(ca).err().as_ref().map(TlsFault::from));
+            faults.extend(client::roots_of(ca, cache).err().as_ref().map(TlsFault::from));
         }
         faults
     }
@@ -200,8 +196,8 @@ impl Clients {
         }
     }
 
-    fn of(ca: &Path, optional: bool) -> Result<Self, TermsError> {
-        let authorities = Arc::new(client::roots_of(ca).map_err(|error| TermsError::Authorities { error })?);
+    fn of(ca: &Path, optional: bool, cache: &FileCache) -> Result<Self, TermsError> {
+        let authorities = Arc::new(client::roots_of(ca, cache).map_err(|error| TermsError::Authorities { error })?);
         Ok(Self::Certificate { authorities, optional })
     }
 }

@@ -83,7 +83,7 @@ impl Files {
     }
 
     fn terms(&self) -> Result<Terms, TermsError> {
-        Terms::from_pem_files(&self.settings)
+        Terms::from_pem_files(&self.settings, &FileCache::default())
     }
 
     async fn open(&self) -> Port {

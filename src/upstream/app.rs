@@ -9,7 +9,7 @@ use tokio::sync::{Notify, SetOnce};
 
 use super::dial::{DialError, Dialer};
 use super::unusable::Unusable;
-use crate::config::{self, Settings, TlsFault};
+use crate::config::{self, FileCache, Settings, TlsFault};
 use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
 use crate::telemetry::Chain;
 use crate::tls::client::{Client, Trust, TrustError};
@@ -77,27 +77,28 @@ pub enum AppError {
 }
 
 impl App {
-    /// Creates the app of these `settings`. A monitored app is unready until its monitor has reached it; one without
-    /// monitoring is ready at once. Its silence counts from `now`. Reads the TLS files, and opens no connection.
-    ///
-    /// # Errors
-    ///
-    /// The TLS files cannot be used.
-    pub fn open(settings: &Arc<config::Upstream>, now: Instant) -> Result<Self, AppError> {
-        let tls = settings.tls.as_ref().map(|tls| client(settings, tls)).transpose()?;
+    /// The app of these `settings`. It is not ready until it has been reached, unless it is not watched at all; silence
+    /// counts from `now`. Reads the TLS files, through `cache`; does not connect.
+    pub fn load(settings: &Arc<config::Upstream>, cache: &FileCache, now: Instant) -> Result<Self, AppError> {
+        let tls = settings.tls.as_ref().map(|tls| client(settings, tls, cache)).transpose()?;
         let is_watched = settings.heartbeat.interval.is_some();
         let pulse = if is_watched { UpstreamPulse::unreached(now) } else { UpstreamPulse::new(now) };
         Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
     }
 
+    /// As [`load`](Self::load), with files that are read for this app alone.
+    pub fn open(settings: &Arc<config::Upstream>, now: Instant) -> Result<Self, AppError> {
+        Self::load(settings, &FileCache::default(), now)
+    }
+
     /// Returns the faults of the TLS files that `settings` name.
-    pub fn faults(settings: &config::Upstream) -> Vec<TlsFault> {
+    pub fn faults(settings: &config::Upstream, cache: &FileCache) -> Vec<TlsFault> {
         let Some(tls) = &settings.tls else { return Vec::new() };
-        let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key));
+        let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key, cache));
         match identity.transpose() {
             Err(errors) => errors.iter().map(TlsFault::from).collect(),
             Ok(identity) => {
-                let client = Client::new(&trust(tls), identity.as_ref());
+                let client = Client::load(&trust(tls), identity.as_ref(), cache);
                 client.err().as_ref().map(TlsFault::from).into_iter().collect()
             }
         }
@@ -155,15 +156,16 @@ impl App {
     }
 }
 
-fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, AppError> {
+fn client(app: &config::Upstream, tls: &config::UpstreamTls, cache: &FileCache) -> Result<Client, AppError> {
     let identity = match &tls.identity {
         Some((certificate, private_key)) => {
-            let identity = Identity::from_pem_files(certificate, private_key);
+            let identity = Identity::from_pem_files(certificate, private_key, cache);
             Some(identity.map_err(|source| AppError::Identity { app: app.to_string(), source })?)
         }
         None => None,
     };
-    Client::new(&trust(tls), identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
+    Client::load(&trust(tls), identity.as_ref(), cache)
+        .map_err(|source| AppError::Trust { app: app.to_string(), source })
 }
 
 /// Returns the certificates that are trusted for an app: pinned keys take precedence over `tls.ca`, and that over the
@@ -187,7 +189,12 @@ impl Apps {
     ///
     /// As those of [`App::open`].
     pub fn open(settings: &Settings, now: Instant) -> Result<Self, AppError> {
-        let apps = settings.upstreams().into_iter().map(|settings| App::open(settings, now).map(Arc::new));
+        Self::load(settings, &FileCache::default(), now)
+    }
+
+    /// The apps that `settings` name, as [`App::load`].
+    pub fn load(settings: &Settings, cache: &FileCache, now: Instant) -> Result<Self, AppError> {
+        let apps = settings.upstreams().into_iter().map(|settings| App::load(settings, cache, now).map(Arc::new));
         apps.collect::<Result<_, _>>().map(Self)
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::config::Settings;
+use crate::config::{FileCache, Settings};
 use crate::suspension::watched;
 use crate::upstream::{App, Unusable};
 
@@ -24,10 +24,10 @@ pub struct Trial {
 /// # Errors
 ///
 /// The errors of the runtime.
-pub fn try_apps(settings: &Settings) -> io::Result<Vec<Trial>> {
+pub fn try_apps(settings: &Settings, cache: &FileCache) -> io::Result<Vec<Trial>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let trials = settings.upstreams().into_iter().map(async |upstream| {
-        let outcome = match App::open(upstream, Instant::now()) {
+        let outcome = match App::load(upstream, cache, Instant::now()) {
             Ok(app) => app.try_once().await,
             // The files were read before, and are read again here.
             Err(error) => Err(Unusable { error: error.to_string(), help: "run the check again".into(), pin: None }),

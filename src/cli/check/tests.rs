@@ -33,7 +33,8 @@ impl File {
         };
         let certificates = |tls: &Tls| fault(TlsRole::PrivateKey, &tls.private_key);
         let input = Input::File(self.0.clone());
-        let subject = Subject { input: &input, overrides: &Overrides::default(), unread: &[] };
+        let subject =
+            Subject { input: &input, overrides: &Overrides::default(), unread: &[], cache: &FileCache::default() };
         let checked = check(subject, format, certificates, app, None, &mut out);
         let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
@@ -550,7 +551,8 @@ fn errors_are_objects_for_machines() {
 fn a_file_that_is_missing_is_an_error() {
     let mut out = Vec::new();
     let input = Input::from(Path::new("src/none.toml"));
-    let subject = Subject { input: &input, overrides: &Overrides::default(), unread: &[] };
+    let subject =
+        Subject { input: &input, overrides: &Overrides::default(), unread: &[], cache: &FileCache::default() };
     let verdict = check(subject, Format::Human, |_| Vec::new(), |_| Vec::new(), None, &mut out);
     assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
     assert_snapshot!(String::from_utf8_lossy(&out), @"

@@ -16,7 +16,7 @@ use super::framing::{Framing, Noted};
 use super::reader::Reader;
 use crate::relay::Leg;
 
-/// How far the current request of a connection is.
+/// The phase of the current request of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Its head is arriving, or the first one is waited for, since then.
@@ -31,7 +31,7 @@ pub(super) enum Phase {
     Idle { since: Instant },
 }
 
-/// How far the requests of one connection are, as its stream, its requests and its clock see it. One task uses it nearly
+/// The progress of the requests of one connection, as its stream, its requests and its clock see it. One task uses it nearly
 /// alone; the lock is for a request's body, which the app's side drops.
 #[derive(Debug)]
 pub(super) struct Turns(Mutex<State>);
@@ -51,7 +51,7 @@ struct State {
 }
 
 impl Turns {
-    /// Those of a connection whose first head is to begin now.
+    /// The turns of a connection whose first head is to begin now.
     pub(super) fn new() -> Self {
         Self(Mutex::new(State {
             phase: Phase::Head { since: Instant::now() },
@@ -220,18 +220,18 @@ pub(super) struct Io<C> {
     reader: Reader,
 }
 
-/// What hyper has not read of the bytes that were read.
+/// Bytes that were read from the client and that hyper has not read.
 #[derive(Debug)]
 pub(super) struct Unread {
     framing: Framing,
-    /// Those that the framing has passed.
+    /// Bytes that the framing has passed.
     passed: Bytes,
-    /// Those behind them.
+    /// Bytes behind them.
     ahead: Bytes,
 }
 
 impl Unread {
-    /// That of a connection whose first bytes are `first`.
+    /// The unread bytes of a connection whose first bytes are `first`.
     pub(super) fn new(first: Bytes, line_most: usize) -> Self {
         Self { framing: Framing::new(line_most), passed: Bytes::new(), ahead: first }
     }

@@ -31,7 +31,7 @@ pub(super) struct Reader {
     /// Since when it takes none, and for how long it took none before, since the measure began.
     blocked: Option<Instant>,
     waited: Duration,
-    /// How far the client had come then.
+    /// The client's position then.
     from: Option<Progress>,
     /// Set lazily: it fires early rather than be set whenever the socket takes something.
     expiry: Option<Box<Expiry>>,
@@ -39,7 +39,7 @@ pub(super) struct Reader {
     is_judged: bool,
 }
 
-/// How far a client has come.
+/// The position of a client in its responses.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     taken: u64,
@@ -96,7 +96,7 @@ impl Reader {
                 self.waited += now.saturating_duration_since(since).saturating_sub(paused_since(since));
             }
             if self.waited >= window && !self.begin_anew(progress(self.taken, stream), window) {
-                // Of what the kernel holds, the client takes no more either.
+                // The client takes no more of what the kernel holds either.
                 stream.abort_on_drop();
                 return Err(io::Error::new(ErrorKind::TimedOut, "the client takes too little of a response"));
             }

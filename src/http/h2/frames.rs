@@ -29,20 +29,20 @@ const EMPTY_EVERY: Duration = Duration::from_millis(10);
 const BLOCK_RATE: f64 = 500.0;
 const BLOCK_MOST: u32 = 4;
 
-/// Where the walk stands.
+/// The state of the walk over a client's frames.
 #[derive(Debug)]
 pub(super) struct Frames {
     /// The beginning of a frame, kept back until it shows what the frame is: a header, and of some frames what follows.
     held: Vec<u8>,
-    /// What is left of the payload in hand, the preface being the first.
+    /// Bytes left of the payload in hand, the preface being the first.
     left: usize,
     /// Bytes left of a payload that is taken out.
     skipped: usize,
-    /// Whether a frame has come; the first must be SETTINGS (RFC 9113 §3.4).
+    /// Set once a frame has come; the first must be SETTINGS (RFC 9113 §3.4).
     has_begun: bool,
-    /// Why the connection is to end: nothing that comes afterwards is looked at.
+    /// The fault for which the connection is to end: nothing that comes afterwards is looked at.
     fault: Option<Fault>,
-    /// Whether the payload in hand belongs to a header block, and whether the block ends with it.
+    /// The place of the payload in hand in a header block, if it belongs to one.
     block: Block,
     /// The header block that is under way, and its bytes so far if it does not come in one piece.
     open_block: Option<OpenBlock>,
@@ -54,7 +54,7 @@ pub(super) struct Frames {
     setting: Option<Vec<u8>>,
     /// The highest number of a stream that the client has opened.
     highest: u32,
-    /// Small DATA frames since somebody asked.
+    /// Small DATA frames since the count was last reset.
     small: usize,
     /// Streams that are to be reset for what they did.
     broken: Vec<u32>,
@@ -157,7 +157,7 @@ impl Frames {
         }
     }
 
-    /// What was kept back of the last bytes; it goes in front of the next.
+    /// Returns the bytes that were kept back; they go in front of the next.
     pub(super) fn held(&self) -> &[u8] {
         &self.held
     }
@@ -165,13 +165,13 @@ impl Frames {
     /// Walks over `bytes`, which begin with [`Self::held`], and moves together what is to be passed on: so many bytes
     /// at the front.
     ///
-    /// A DATA frame without data that ends nothing says nothing (RFC 9113 §6.1), but the library ends the connection
+    /// A DATA frame without data that ends nothing has no meaning (RFC 9113 §6.1), but the library ends the connection
     /// after the hundredth in its life, and with it every session there is. So they are taken out here, as many as an
     /// honest client may come to; a flood is left to the library. A `WINDOW_UPDATE` of zero for a stream is an error of
     /// that stream (§6.9), but the library ends the connection for it: it gets a reset in its place.
     ///
-    /// What the library lets pass although it ends a connection is a [`Fault`], and so is what it answers with another
-    /// code than the RFC has for it: from there on nothing is passed on.
+    /// A frame that the library lets pass although it ends a connection is a [`Fault`], and so is one that it answers with
+    /// another code than the RFC has for it: from there on nothing is passed on.
     pub(super) fn sift(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) -> usize {
         self.held.clear();
         let (mut from, mut to) = (0, 0);
@@ -427,7 +427,7 @@ impl Frames {
         let padded = first.has(PADDED);
         let head = usize::from(padded) + if first.has(PRIORITIZED) { PRIORITY_FIELDS } else { 0 };
         let padding = if padded { bytes.first().copied().map_or(0, usize::from) } else { 0 };
-        // A frame shorter than what it says of itself is the library's to refuse.
+        // The library refuses a frame that is shorter than its own fields.
         let Some(end) = first.payload.checked_sub(padding).filter(|end| *end >= head) else { return };
         let read = if bytes.len() == first.payload {
             self.blocks.read(&mut bytes[head..end])

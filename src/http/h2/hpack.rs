@@ -57,11 +57,11 @@ struct Name {
     is_pseudo: bool,
 }
 
-/// What a block has in it.
+/// Findings in a header block.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) has_pseudo: bool,
-    /// A path that the library does not tell as it was sent.
+    /// A path that the library does not return as it was sent.
     pub(super) path: Option<Box<[u8]>>,
 }
 
@@ -158,7 +158,7 @@ impl Blocks {
     fn insert(&mut self, name: Name, value: usize, path: Option<&[u8]>) {
         let size = name.len + value + OVERHEAD;
         self.evict(size);
-        // What is larger than the table leaves it empty.
+        // An entry that is larger than the table leaves it empty.
         if size <= self.most
             && let (Ok(name_len), Ok(value)) = (u16::try_from(name.len), u16::try_from(value))
         {
@@ -200,7 +200,7 @@ impl Entry {
     }
 }
 
-/// What is left of a block.
+/// The bytes left of a block.
 struct Rest<'a>(&'a [u8]);
 
 /// A string as it is written.

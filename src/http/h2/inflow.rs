@@ -1,4 +1,4 @@
-//! What one stream brings in: taken from the library as it comes, and paid for as it is used.
+//! The inbound half of one stream: taken from the library as it comes, with flow control as it is used.
 
 use std::io;
 use std::pin::Pin;
@@ -15,8 +15,8 @@ use crate::relay::{Held, Unanswered};
 
 /// The inbound half of a stream; clones share it.
 ///
-/// Who is slow to use what comes must not leave it with the library: unread small frames count against the whole
-/// connection (see [`super::DATA_FRAME_BUDGET`]). So the driver moves them into `spill` from time to time. The flow
+/// Bytes that are used slowly must not stay with the library: unread small frames count against the whole connection
+/// (see [`super::DATA_FRAME_BUDGET`]). So the driver moves them into `spill` from time to time. The flow
 /// control window (RFC 9113 §5.2) opens only as bytes are used: it bounds the spill, and stops the client.
 #[derive(Clone, Debug)]
 pub(super) struct Inflow(Arc<Mutex<Shared>>);
@@ -26,13 +26,13 @@ struct Shared {
     stream: RecvStream,
     /// Taken and not yet used; at most a stream's window.
     spill: BytesMut,
-    /// Who uses it. The library knows one waker for each stream, and whoever polls it replaces that.
+    /// The task that reads the stream. The library knows one waker for each stream, and every poll replaces that.
     user: Option<Waker>,
     /// The failure of reads once everything that came has been used, because the connection is dead.
     dead: Option<Death>,
     /// Set once the stream is to be reset for what came on it.
     is_malformed: bool,
-    /// What has come and was not used, where nothing else counts it.
+    /// The count of bytes that have come and were not used, where nothing else counts them.
     held: Option<Held>,
 }
 
@@ -80,7 +80,7 @@ impl Inflow {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether all has come and been used.
+    /// Returns whether all has come and been used.
     pub(super) fn is_end_stream(&self) -> bool {
         let shared = self.lock();
         shared.spill.is_empty() && shared.stream.is_end_stream()
@@ -109,7 +109,7 @@ impl Inflow {
                         buf.put_slice(&data[..taken]);
                         shared.spill.extend_from_slice(&data[taken..]);
                     }
-                    // What came before is used first.
+                    // Bytes that came before are used first.
                     _ if buf.filled().len() > start => break,
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(ReadFailure::Stream(error))),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -240,7 +240,7 @@ impl Inflows {
 #[derive(Debug)]
 pub(super) struct RequestBody {
     inflow: Inflow,
-    /// What is still to come, where the client said how much; the library holds it to that.
+    /// Bytes still to come, where the client stated a length; the library holds it to that.
     left: Option<u64>,
 }
 

@@ -16,10 +16,10 @@ use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
 use crate::suspension::{Deadline, Expiry, paused_since};
 
-/// When to look again where no clock says otherwise.
+/// Time until the next look where no clock sets one.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// How long the last streams' connection may take to close when nothing is to be heard of the client.
+/// Time in which a connection without streams must close when nothing arrives from the client.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// Fewer unacknowledged bytes than this are the PING itself, not a backlog before it.
@@ -28,7 +28,7 @@ const BACKLOG: u64 = 256;
 /// Lateness of a timer after which the process counts as stopped, where no stream has a setting for it.
 const STALL_GUARD: Duration = Duration::from_secs(2);
 
-/// What the clocks say.
+/// The finding of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// All is well.
@@ -49,7 +49,7 @@ pub(super) enum Finding {
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
     header_read: Duration,
-    /// How long the connection may be without a stream once it has had one (`limits.keep_alive`); before that it is
+    /// The time that the connection may be without a stream once it has had one (`limits.keep_alive`); before that it is
     /// `header_read`.
     idle_limit: Duration,
     had_streams: bool,
@@ -59,9 +59,9 @@ pub(super) struct KeepAlive {
     idle_since: Option<Instant>,
     /// Since when the connection is to end with its last stream.
     retired: Option<Instant>,
-    /// When the connection is to have ended.
+    /// The instant by which the connection must have ended.
     until: Option<Instant>,
-    /// When the clocks were last looked at.
+    /// The instant of the last look at the clocks.
     looked: Instant,
     sleep: Expiry,
 }
@@ -69,7 +69,7 @@ pub(super) struct KeepAlive {
 /// A PING that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct Question {
-    /// When the time to answer it began.
+    /// The beginning of the time to answer it.
     asked: Instant,
     /// Set once it was handed to the library: while the socket takes nothing it is not, for the library reads nothing
     /// before it has written it.
@@ -84,13 +84,13 @@ struct Question {
     is_reported: bool,
 }
 
-/// How far a PING has come, as far as the looks at it have shown.
+/// The progress of a PING, as far as the looks at it have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Unknown,
     /// A look found it on its way behind a backlog.
     HeldUp,
-    /// When it arrived behind a backlog is not known: the time to answer it begins with the look that found it.
+    /// It has arrived behind a backlog, at an unknown instant: the time to answer it begins with the look that found it.
     Arrived,
 }
 
@@ -237,7 +237,8 @@ impl KeepAlive {
         Finding::Nothing
     }
 
-    /// When to look again: what has moved later meanwhile is noticed then, and no read re-arms a timer.
+    /// Returns the instant of the next look: clocks that have moved later meanwhile are noticed then, and no read re-arms a
+    /// timer.
     fn next<C: Leg>(&self, now: Instant, wire: &Wire<C>) -> Instant {
         if let Some(until) = self.until {
             return until;
@@ -263,7 +264,7 @@ impl KeepAlive {
         alive.min(block).min(idle).max(now + Duration::from_millis(1))
     }
 
-    /// How long the connection may be without a stream.
+    /// Returns the time that the connection may be without a stream.
     fn idle(&self) -> Duration {
         if self.had_streams { self.idle_limit } else { self.header_read }
     }
@@ -283,7 +284,7 @@ impl Question {
         Self { asked: now, sent: false, begun: acked, acked, moved: now, way: Way::Unknown, is_reported: false }
     }
 
-    /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
+    /// Judges whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
     /// for as long as an answer may take after it has arrived. `behind` is where it ends among the bytes of the
     /// connection; `None`: the socket has not taken it.
     fn judge(
@@ -434,7 +435,7 @@ mod tests {
         assert_eq!(found.await, Finding::OutOfTime);
     }
 
-    /// A client that says nothing.
+    /// A silent client.
     struct Nobody;
 
     impl Leg for Nobody {}

@@ -30,7 +30,7 @@ pub(super) struct StreamLeg<C> {
     end: End,
 }
 
-/// How the stream is to end.
+/// The way in which the stream is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// With `END_STREAM`.
@@ -59,7 +59,7 @@ impl<C: Leg> StreamLeg<C> {
         if let Poll::Ready(result) = polled(&self.entry, cx) {
             return Poll::Ready(result);
         }
-        // What the library holds for a stream that was reset is never written.
+        // The library never writes what it holds for a stream that was reset.
         match ready!(self.outflow.poll_reset(cx)) {
             Ok(_) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Err(error) => Poll::Ready(Err(self.entry.lost(error))),

@@ -2,6 +2,7 @@
 //! answers to the connection's PINGs show of its client's silence.
 
 mod inquiry;
+mod pings;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::tolerance::Tolerance;
 use super::turns::Turns;
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
-use inquiry::{Answer, Pings, Stall};
+use pings::{Answer, Pings, Stall};
 
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
@@ -33,13 +34,13 @@ const AHEAD: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Streams {
     live: BTreeMap<u32, Live>,
-    /// How many there are of each kind.
+    /// The number of streams of each kind.
     open: [u32; 2],
     /// Streams of which bytes are among those that the library has written and the socket has not taken.
     dirty: Vec<u32>,
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
-    /// Those of them that belong to responses, and whose turn it is to add to them.
+    /// The bytes among them that belong to responses, and the order in which responses may add to them.
     pub(super) turns: Turns,
     /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
     end: u64,
@@ -65,7 +66,7 @@ pub(super) struct Streams {
     pub(super) targets: Targets,
 }
 
-/// What a stream is for; there are limits for each.
+/// The purpose of a stream; there are limits for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A request and its response.
@@ -74,16 +75,16 @@ pub(super) enum Kind {
     WebSocket,
 }
 
-/// How far the client has come with a response.
+/// The client's progress with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     /// Bytes of the stream that the library has written.
     pub(super) own: u64,
     /// Bytes of the streams of the connection that the client's kernel has acknowledged, where that is known.
     pub(super) of_all: Option<u64>,
-    /// Whether the stream waits for its turn among others.
+    /// Set while the stream waits for its turn among others.
     pub(super) is_behind: bool,
-    /// Whether it waits for a `WINDOW_UPDATE` that may be on its way.
+    /// Set while it waits for a `WINDOW_UPDATE` that may be on its way.
     pub(super) awaits_update: bool,
 }
 
@@ -109,7 +110,7 @@ struct Live {
     stall: Option<Stall>,
     /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
-    /// How far the connection had come when others were last found to have gone before promised bytes.
+    /// The connection's position when others were last found to have gone before promised bytes.
     passed: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
@@ -120,7 +121,7 @@ struct Live {
     credit: u32,
 }
 
-/// How far `END_STREAM` has come.
+/// The progress of `END_STREAM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndStream {
     Unsent,
@@ -366,7 +367,7 @@ impl Streams {
         }
     }
 
-    /// Of `acked` bytes of the connection, those that count as progress of its streams.
+    /// Returns the bytes, of `acked` bytes of the connection, that count as progress of its streams.
     fn of_streams(&self, acked: u64) -> u64 {
         if self.window <= 0 && self.dirty.is_empty() { acked.min(self.end) } else { acked }
     }
@@ -386,7 +387,7 @@ impl Streams {
     ///
     /// A stream that waits for its turn moves with the connection; where the window of that is shut, with the bytes of
     /// its streams, so that a PING is no progress. A stream whose own window is shut does not move, nor does one of which
-    /// all bytes have arrived: then the progress of others says nothing about it. Only while the `WINDOW_UPDATE` that it
+    /// all bytes have arrived: then the progress of others does not count for it. Only while the `WINDOW_UPDATE` that it
     /// waits for may be on its way (see [`Stall`]) does each call count as progress.
     pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
         let policy = self.live.get(&id).and_then(|live| live.policy.as_ref());

@@ -19,8 +19,8 @@ use crate::relay::{Delivery, Leg};
 pub(super) use entry::StreamEntry;
 
 /// Small DATA frames that reach the library before the streams get their turn. Each counts up to 256 bytes against a
-/// budget of [`super::DATA_FRAME_BUDGET`] while nobody has taken it, and with the budget the connection ends; a read
-/// brings some 3,000 at most.
+/// budget of [`super::DATA_FRAME_BUDGET`] until it is taken, and the connection ends when the budget is spent; a read brings
+/// some 3,000 at most.
 const SMALL_FRAMES: usize = 1024;
 
 /// The most that is read before the driver has its turn, and with it everything else on this worker: a client that sends
@@ -38,14 +38,14 @@ const SPARE: usize = 4096;
 const GATHERED: usize = 32 * 1024;
 
 thread_local! {
-    /// What this worker gathers in, lent to whoever drives a connection.
+    /// The buffer in which this worker gathers, lent to the driver of a connection.
     static GATHER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// One connection's bytes; clones share them.
 ///
-/// The library writes and flushes each larger DATA frame by itself. Once somebody drives the connection, what it
-/// writes is gathered instead, and goes out when the driver has nothing more to do ([`Wire::settle`]): the answers
+/// The library writes and flushes each larger DATA frame by itself. Once a driver runs, what it writes is
+/// gathered instead, and goes out when the driver has nothing more to do ([`Wire::settle`]): the answers
 /// to many streams are one record of TLS and one write to the socket.
 #[derive(Debug)]
 pub(super) struct Wire<C>(Arc<Mutex<Shared<C>>>);
@@ -58,20 +58,20 @@ struct Shared<C> {
     streams: Streams,
     /// Sifted bytes that found no room.
     spare: Vec<u8>,
-    /// When the client was last heard.
+    /// The instant at which bytes of the client last arrived.
     heard: Instant,
     /// Bytes of a faulty connection that were thrown away.
     discarded: usize,
     /// Bytes read since the driver last had its turn.
     turn: usize,
-    /// Whether writes are gathered.
+    /// Set while writes are gathered.
     corked: bool,
-    /// What the library has written and the stream has not: its first `taken` bytes have gone.
+    /// Bytes that the library has written and the stream has not; the first `taken` have gone.
     gathered: Vec<u8>,
     taken: usize,
-    /// Why the stream takes nothing any more, until the library is told.
+    /// The error of the stream, until it is handed to the library.
     failed: Option<io::Error>,
-    /// Whether the stream takes no bytes.
+    /// Set while the stream takes no bytes.
     blocked: bool,
     /// Frames of the proxy's own, which go out behind the frame that the library is writing.
     injected: Vec<u8>,
@@ -84,10 +84,10 @@ struct Shared<C> {
     woken: Vec<Waker>,
 }
 
-/// What the frames of a client show about it.
+/// Findings about a client from its frames.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Why the connection is to end.
+    /// The fault for which the connection is to end.
     pub(super) fault: Option<Fault>,
     /// Streams that are to be reset for what came on them.
     pub(super) malformed: Vec<u32>,
@@ -117,7 +117,7 @@ impl<C> Wire<C> {
         look(&mut self.lock().frames)
     }
 
-    /// Whether so many small DATA frames have come that the streams must take theirs before more are read.
+    /// Returns whether so many small DATA frames have come that the streams must take theirs before more are read.
     pub(super) fn is_crowded(&self) -> bool {
         self.lock().frames.small() >= SMALL_FRAMES
     }
@@ -140,13 +140,7 @@ impl<C> Wire<C> {
         }
     }
 
-    /// Enters stream `id`, which a task is about to serve.
-    pub(super) fn enter(&self, id: u32, kind: Kind) -> StreamEntry<C> {
-        self.streams(|streams| streams.open(id, kind));
-        StreamEntry::new(self.clone(), id)
-    }
-
-    /// From here on there is a driver, which settles: writes are gathered.
+    /// Gathers writes from here on: there is a driver, which settles.
     pub(super) fn cork(&self) {
         self.lock().corked = true;
     }
@@ -164,7 +158,7 @@ impl<C> Wire<C> {
         }
     }
 
-    /// Nobody drives the connection any more: all that wait for it wait in vain.
+    /// Ends the driving of the connection: every wait for it fails.
     pub(super) fn release(&self) {
         let woken = {
             let shared = &mut *self.lock();

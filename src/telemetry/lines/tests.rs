@@ -114,6 +114,25 @@ fn what_the_app_does_wrong_is_a_warning_and_its_refusals_are_none() {
 }
 
 #[test]
+fn the_line_of_a_request_is_made_where_its_level_is_written() {
+    let at = |level| {
+        let mut logged = [false; 4];
+        written(level, Beats::AsLevel, Shape::Json, || {
+            logged = [
+                may_log_access(),
+                is_access_logged(200, None, None),
+                is_access_logged(502, Some("refused"), Some("no route")),
+                is_access_logged(200, None, Some("reset")),
+            ];
+        });
+        logged
+    };
+    assert_eq!(at(Level::Info), [true; 4]);
+    assert_eq!(at(Level::Warn), [true, false, true, true]);
+    assert_eq!(at(Level::Error), [false; 4]);
+}
+
+#[test]
 fn a_refused_upgrade_has_a_detail_or_an_error() {
     let request = request();
     let detail = Some("the only WebSocket version spoken is 13");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::streams::Taken;
+use super::super::streams::{Kind, Taken};
 use super::{Wire, stream_error_kind};
 use crate::heartbeat::Policy;
 use crate::relay::{Delivery, Leg, Partial};
@@ -19,9 +19,11 @@ pub(in crate::http::h2) struct StreamEntry<C> {
     id: u32,
 }
 
-impl<C> StreamEntry<C> {
-    pub(super) fn new(wire: Wire<C>, id: u32) -> Self {
-        Self { wire, id }
+impl<C> Wire<C> {
+    /// Enters stream `id`, which a task is about to serve.
+    pub(in crate::http::h2) fn enter(&self, id: u32, kind: Kind) -> StreamEntry<C> {
+        self.streams(|streams| streams.open(id, kind));
+        StreamEntry { wire: self.clone(), id }
     }
 }
 
