@@ -271,8 +271,8 @@ impl Usage {
 /// Whoever has one IPv6 address has the other 2⁶⁴ of its network too.
 fn network_of(address: IpAddr) -> Cidr {
     match address.to_canonical() {
-        IpAddr::V4(address) => Cidr::around(address.into(), 32),
-        IpAddr::V6(address) => Cidr::around(address.into(), 64),
+        IpAddr::V4(address) => Cidr::containing(address.into(), 32),
+        IpAddr::V6(address) => Cidr::containing(address.into(), 64),
     }
 }
 
