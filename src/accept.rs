@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::io::Errno;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +20,7 @@ use crate::config::Http2;
 use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::generation::Current;
 use crate::http::{self, KEPT, Peer};
+use crate::platform;
 use crate::proxy_protocol::{Header, Malformed, Source};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
@@ -31,16 +33,14 @@ const BACKLOG: i32 = 4096;
 /// How long the loop rests when the system has no room for another connection.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Opens `count` listeners on one address; the kernel spreads connections over them (`SO_REUSEPORT`). With port 0 the
-/// first takes any free port and the others share it.
+/// Opens `count` listeners on one address, over which the kernel spreads connections. With port 0 the first takes any free
+/// port and the others share it.
+///
+/// # Errors
+///
+/// Returns the kernel's error; `AddrInUse` where any program listens on the address, this one included.
 pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<StdListener>> {
-    // With SO_REUSEPORT alone, a second pulsegate of the same user would start without a word and take half of the
-    // connections of the first. A bind without the option fails when anybody listens there.
-    drop(bound(address, Sharing::Exclusive)?);
-    let first = listen(address)?;
-    let address = first.local_addr()?;
-    let others = (1..count.get()).map(|_| listen(address));
-    std::iter::once(Ok(first)).chain(others).collect()
+    platform::listeners::open(address, count, BACKLOG)
 }
 
 /// The remedy for a port that cannot be opened, as the end of a sentence.
@@ -54,31 +54,6 @@ pub fn port_remedy(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = bound(address, Sharing::Workers)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Exclusive,
-    Workers,
-}
-
-fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Connections of an earlier run that are still in TIME_WAIT must not hold up a restart.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(sharing == Sharing::Workers)?;
-    if address.is_ipv6() {
-        // `[::]` means every address, IPv4 included, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 /// What connections of one port have to pass before they are anybody's.
@@ -412,14 +387,14 @@ fn local_address(tcp: &TcpStream) -> Option<SocketAddr> {
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-        || error.raw_os_error() == Some(libc::EPROTO)
+        || Errno::from_io_error(error) == Some(Errno::PROTO)
 }
 
 /// Says that connections cannot be accepted, and how often that was so.
 fn complain(error: &io::Error, failures: u64) {
-    let mend = match error.raw_os_error() {
-        Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
-        Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
+    let mend = match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
+        Some(Errno::NFILE) => "raise the system's limit of open files (fs.file-max)",
         _ => "",
     };
     tracing::error!(error = %Chain(&error), failures, mend, "accept failed");

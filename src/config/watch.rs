@@ -5,10 +5,6 @@
 //! matter, only that something did; when it has been quiet for a while, the contents decide. And because not every file
 //! system tells of changes, they are looked at now and then without being asked to.
 
-mod folders;
-#[cfg(target_os = "linux")]
-mod inotify;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
@@ -19,7 +15,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use folders::Folders;
+use crate::platform::file_changes::FileChanges;
 
 /// What some files held at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,6 +88,29 @@ pub trait Stirs {
 
     /// Completes when something has happened there; may be dropped and asked again.
     fn stir(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// The watch over the files of the configuration. Where a folder cannot be watched, the log says so, once for each kind of
+/// error; the files are looked at every [`Cadence::poll`] all the same.
+#[derive(Debug, Default)]
+pub struct FileWatch {
+    changes: FileChanges,
+    reported: Option<io::ErrorKind>,
+}
+
+impl Stirs for FileWatch {
+    fn arm<'a>(&mut self, files: impl Iterator<Item = &'a Path>) {
+        let unwatched = self.changes.watch(files);
+        let kind = unwatched.as_ref().map(|(_, error)| error.kind());
+        if let Some((folder, error)) = unwatched.filter(|_| kind != self.reported) {
+            tracing::warn!(folder = %folder.display(), %error, "config.unwatched");
+        }
+        self.reported = kind;
+    }
+
+    async fn stir(&mut self) {
+        self.changes.changed().await;
+    }
 }
 
 /// The times that a watch keeps.

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::Errno;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ProtocolVersion};
 use socket2::SockRef;
@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
 use crate::gate::Place;
+use crate::platform::{socket_options, socket_queues};
 use crate::relay::{Delivery, Leg, Partial};
-use crate::tcp_info;
 
 /// Room for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
@@ -27,6 +27,7 @@ const HELLO_MAX: usize = 16 * 1024;
 const LEAST_READ: usize = 4096;
 /// Bytes that are read ahead of a reader that wants none, in search of the end behind them.
 const LOOK_AHEAD: usize = 1024;
+const _: () = assert!(LOOK_AHEAD < socket_queues::UNREAD_COUNTED, "how many have arrived must be known that far");
 
 /// The alert, in a record that is not encrypted (RFC 8446 §6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
@@ -184,7 +185,7 @@ impl Leg for ClientStream {
                 break;
             }
             // A few bytes may be a close_notify, or stand before one; an upload is not read ahead.
-            let arrived = ioctl_fionread(&self.socket.tcp).unwrap_or(u64::MAX);
+            let arrived = socket_queues::unread(&self.socket.tcp).unwrap_or(u64::MAX);
             if self.unread.bytes.len() <= LOOK_AHEAD && arrived <= LOOK_AHEAD as u64 {
                 match ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0)) {
                     Ok(0) | Err(_) => break,
@@ -332,16 +333,6 @@ impl Outgoing {
     }
 }
 
-/// Lets the kernel drop the connection when written bytes stay unacknowledged for `after` (`TCP_USER_TIMEOUT`,
-/// RFC 5482): the backstop for a peer that vanished while nobody asks about it.
-pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
-    // A socket that refuses is already closed; where the option is unknown, the relay's own deadlines must do.
-    #[cfg(target_os = "linux")]
-    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(after));
-    #[cfg(not(target_os = "linux"))]
-    let _ = (tcp, after);
-}
-
 /// A TCP connection that counts the bytes written to it: the scale on which the kernel counts acknowledgements.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -366,14 +357,14 @@ impl Socket {
     }
 
     pub(super) fn delivery(&self) -> Option<Delivery> {
-        let acked = tcp_info::bytes_acked(&self.tcp)?;
+        let acked = socket_queues::bytes_acked(&self.tcp)?;
         // Of TLS these are encrypted bytes: whether a whole record is among them is not known, but the client did send.
-        let unread = ioctl_fionread(&self.tcp).is_ok_and(|bytes| bytes > 0);
+        let unread = socket_queues::unread(&self.tcp).is_some_and(|bytes| bytes > 0);
         Some(Delivery { acked, unread })
     }
 
     pub(super) fn untransmitted(&self) -> Option<u64> {
-        tcp_info::untransmitted(&self.tcp)
+        socket_queues::untransmitted(&self.tcp)
     }
 
     pub(super) fn abort_on_drop(&self) {
@@ -382,15 +373,11 @@ impl Socket {
     }
 
     pub(super) fn set_user_timeout(&self, after: Duration) {
-        set_user_timeout(&self.tcp, after);
+        socket_options::set_user_timeout(&self.tcp, after);
     }
 
     pub(super) fn limit_unsent(&self, bytes: Option<u32>) {
-        // Where the option is unknown all works, with more memory. 0 stands for the system's own limit.
-        #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
-        #[cfg(not(target_os = "linux"))]
-        let _ = bytes;
+        socket_options::limit_unsent(&self.tcp, bytes);
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
+use rustix::io::Errno;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::Instant;
@@ -114,10 +114,7 @@ impl Upstream {
                 stream
             }),
             // As if the limit were reached: what is left of it is for the rest of the process.
-            None => Err(DialError::Connect {
-                place: authority(self.target()).into(),
-                source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
-            }),
+            None => Err(DialError::Connect { place: authority(self.target()).into(), source: Errno::MFILE.into() }),
         };
         match &result {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
