@@ -120,6 +120,10 @@ pub struct Bound {
 }
 
 /// Opens the ports that `settings` name. A TLS handshake, where there is one, may take `handshake`.
+///
+/// # Errors
+///
+/// Returns the port or the path that could not be opened; an admin socket that is only a default is left out instead.
 pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, BindError> {
     let health = settings.health.map(Health::open).transpose()?;
     let administration = match &settings.socket {
@@ -130,17 +134,21 @@ pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, Bind
 }
 
 impl Bound {
-    /// Where health and metrics are served: the configured address with the real port.
+    /// Returns the address of health and metrics: the configured one with the real port.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health.as_ref().map(|health| health.address)
     }
 
-    /// Where the program is administered: as configured, with the real port.
+    /// Returns the address of the admin API: the configured one with the real port.
     pub fn admin_address(&self) -> Option<&AdminSocket> {
         self.administration.as_ref().map(|administration| &administration.socket)
     }
 
     /// Serves on a thread of its own until [`Serving::end`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error where there is no thread or descriptor left.
     pub fn serve(self, context: Context) -> io::Result<Serving> {
         let stop = CancellationToken::new();
         let (ended, end) = mpsc::channel();

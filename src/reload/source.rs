@@ -120,7 +120,7 @@ impl LoadError {
 }
 
 impl Source {
-    /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it.
+    /// The configuration in `file`, if it is in one; `load` reads and validates the file and all layers above it.
     pub fn new(
         file: impl Into<Option<PathBuf>>,
         load: impl Fn() -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
@@ -128,7 +128,11 @@ impl Source {
         Self { file: file.into(), load: Box::new(load) }
     }
 
-    /// Reads everything for the first time.
+    /// Reads the configuration and all files that it names, for the first time. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the settings, a TLS file or an app; or that the files kept changing while they were read.
     pub fn open(&self) -> Result<Opened, LoadError> {
         let first = || Snapshot::take(self.file.clone());
         self.read(first).map_err(|failure| *failure.error)

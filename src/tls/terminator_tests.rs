@@ -278,6 +278,7 @@ async fn a_client_that_does_not_trust_us_says_so() {
     assert_eq!(error.outcome(), "alert", "{error}");
 }
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[tokio::test]
 async fn delivery_catches_up_with_what_was_written() {
     let port = Port::open().await;
@@ -306,6 +307,7 @@ async fn delivery_catches_up_with_what_was_written() {
     within("acknowledgement", caught_up).await;
 }
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[tokio::test]
 async fn bytes_that_nobody_has_read_are_seen() {
     let port = Port::open().await;
