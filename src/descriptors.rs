@@ -26,7 +26,7 @@ pub fn raise_limit() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     let raised = [before.maximum, Some(OPEN_MAX)].into_iter().find(|current| {
         let is_lower = current.is_some_and(|current| before.current.is_none_or(|before| current < before));
-        !is_lower && setrlimit(Resource::Nofile, Rlimit { current: *current, ..before.clone() }).is_ok()
+        !is_lower && setrlimit(Resource::Nofile, Rlimit { current: *current, ..before }).is_ok()
     });
     raised.unwrap_or(before.current)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// The symbolic links that are followed in one path; the kernel follows as many (path_resolution(7)).
+/// The symbolic links that are followed in one path; the kernel follows as many (`path_resolution(7)`).
 const LINKS_MOST: usize = 40;
 
 /// Returns for each of `files` the folder that it lies in, and those of every symbolic link on the way. Where a folder is
