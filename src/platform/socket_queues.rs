@@ -21,9 +21,10 @@ pub const UNREAD_COUNTED: usize = 2048;
 /// On an accepted socket the count begins at 0 or 1 (some kernels count the handshake's own octet) and an
 /// acknowledged FIN adds one: compare with a tolerance of one, or compare two readings with each other.
 ///
-/// Portable: always `None`. Evidence of a live client then comes from its own bytes and from the writability of the
-/// socket: a ping that waits behind a long message on a slow link is known to be on its way only while writes progress,
-/// so that its deadline may be extended less often.
+/// Portable: always `None`. The heartbeat then judges by the writability of the socket alone: while writes block and
+/// progress, the client counts as reading slowly; a probe that the kernel took counts as arrived, although it may still
+/// wait behind a send buffer of data. A leg that is closed over unread bytes of the client is not recognised, and the
+/// kernel resets it.
 pub fn bytes_acked(socket: &impl AsFd) -> Option<u64> {
     system::bytes_acked(socket)
 }
@@ -31,8 +32,8 @@ pub fn bytes_acked(socket: &impl AsFd) -> Option<u64> {
 /// Returns the bytes that were written and that the kernel has not sent even once, for want of the peer's window; `None`
 /// where the kernel does not report it. Linux reports it for a broken connection too.
 ///
-/// Portable: always `None`. Whether a client that reset its connection had been sent everything is then not known, and the
-/// close is recorded as not delivered unless every byte was known to be.
+/// Portable: always `None`. When a connection breaks, its bytes count as delivered only if the kernel had taken all of them
+/// before.
 pub fn untransmitted(socket: &impl AsFd) -> Option<u64> {
     system::untransmitted(socket)
 }
