@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::io::Errno;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +20,7 @@ use crate::config::Http2;
 use crate::gate::{Complaints, Gate, Place, Refusal};
 use crate::generation::Current;
 use crate::http::{self, KEPT, Peer};
+use crate::platform;
 use crate::proxy_protocol::{Header, Malformed, Source};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
@@ -39,13 +41,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// The error of the first bind or listen that fails, [`io::ErrorKind::AddrInUse`] if another process listens on the
 /// port.
 pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<StdListener>> {
-    // With SO_REUSEPORT alone, a second pulsegate of the same user would start without an error and take half of the
-    // connections of the first. A bind without the option fails if another process listens on the address.
-    drop(bound(address, Sharing::Exclusive)?);
-    let first = listen(address)?;
-    let address = first.local_addr()?;
-    let others = (1..count.get()).map(|_| listen(address));
-    std::iter::once(Ok(first)).chain(others).collect()
+    platform::listeners::open(address, count, BACKLOG)
 }
 
 /// Returns the remedy for a port that cannot be opened, as the end of an error message; empty for other errors.
@@ -59,31 +55,6 @@ pub fn port_remedy(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = bound(address, Sharing::Workers)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Exclusive,
-    Workers,
-}
-
-fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Connections of an earlier run in TIME_WAIT must not block a restart.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(sharing == Sharing::Workers)?;
-    if address.is_ipv6() {
-        // `[::]` includes IPv4, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 /// The checks that connections of one port pass before their protocol is detected: connection limits and PROXY header.
@@ -422,14 +393,14 @@ fn local_address(tcp: &TcpStream) -> Option<SocketAddr> {
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-        || error.raw_os_error() == Some(libc::EPROTO)
+        || Errno::from_io_error(error) == Some(Errno::PROTO)
 }
 
 /// Logs that accept fails, with the number of failures since the last line.
 fn log_accept_failure(error: &io::Error, failures: u64) {
-    let mend = match error.raw_os_error() {
-        Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
-        Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
+    let mend = match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
+        Some(Errno::NFILE) => "raise the system's limit of open files (fs.file-max)",
         _ => "",
     };
     tracing::error!(error = %Chain(&error), failures, mend, "accept failed");

@@ -295,8 +295,8 @@ impl Usage {
 /// Returns the network that shares the limits of `address`: an IPv6 client has all 2⁶⁴ addresses of its /64.
 fn network_of(address: IpAddr) -> Cidr {
     match address.to_canonical() {
-        IpAddr::V4(address) => Cidr::around(address.into(), 32),
-        IpAddr::V6(address) => Cidr::around(address.into(), 64),
+        IpAddr::V4(address) => Cidr::containing(address.into(), 32),
+        IpAddr::V6(address) => Cidr::containing(address.into(), 64),
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, Door};
 use crate::admin;
-use crate::config::watch::{Folders, Snapshot};
+use crate::config::watch::{FileWatch, Snapshot};
 use crate::config::{AdminSocket, Settings, Shown};
 use crate::descriptors;
 use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
@@ -276,7 +276,7 @@ fn reloads(
     let (reloads, reloader) = match follows {
         Some(Follows { source, loaded, levels }) => {
             let hangups = shared.shutdown.hangups()?;
-            let stirs = Folders::default();
+            let stirs = FileWatch::default();
             let (driver, reloader) = Driver::new(source, loaded, stirs, &shared.current, Some(levels), &shared.metrics);
             (Some(driver.drive(hangups)), Some(reloader))
         }

@@ -51,9 +51,9 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        says: "2: config names heartbeat's and ws' types and nothing else of this crate",
+        says: "2: config names heartbeat's and ws' types, platform's facilities and nothing else of this crate",
         breaks: |module, import| {
-            let allowed = ["crate::config", "crate::heartbeat", "crate::ws"];
+            let allowed = ["crate::config", "crate::heartbeat", "crate::ws", "crate::platform"];
             within(module, "crate::config") && within(import, "crate") && !within_any(import, &allowed)
         },
     },
@@ -157,6 +157,19 @@ const RULES: &[Rule] = &[
             within(module, "crate::session") && !within_any(import, &below)
         },
     },
+    Rule {
+        says: "10: platform imports no other room",
+        breaks: |module, import| {
+            within(module, "crate::platform") && within(import, "crate") && !within(import, "crate::platform")
+        },
+    },
+    Rule {
+        says: "10: libc, and what rustix has for Linux alone, only in platform",
+        breaks: |module, import| {
+            let linux = ["libc", "rustix::fs::inotify", "rustix::thread", "rustix::io::ioctl_fionread"];
+            !within(module, "crate::platform") && within_any(import, &linux)
+        },
+    },
 ];
 
 /// The path of a connection, first stage first.
@@ -241,6 +254,8 @@ fn each_rule_is_broken_by_its_own_sample() {
         ("http/mod.rs", "use crate::admin::Api;", "7"),
         ("session/facts.rs", "use crate::config::Settings;", "9"),
         ("session.rs", "use crate::relay::Order;", "9"),
+        ("platform/listeners.rs", "use crate::config::Settings;", "10"),
+        ("tls/stream.rs", "fn f() -> i32 { libc::EAGAIN }", "10"),
     ];
     for (file, source, number) in samples {
         let found = breaks(file, source);
@@ -267,6 +282,7 @@ fn what_the_rules_allow_is_not_reported() {
         ),
         ("config/load.rs", "use figment::providers::Env;\nuse crate::heartbeat::Policy;\nuse super::raw::Raw;"),
         ("http/mod.rs", "use crate::upgrade;\nuse hyper::body::Incoming;"),
+        ("platform/listeners/linux.rs", "use super::socket;\nuse crate::platform::linux_calls;\nuse libc::c_int;"),
         ("cli/remote/wire.rs", "use hyper::client::conn::http1;"),
         ("upstream/mod.rs", "use rustls::ClientConfig;\nuse tokio::net::TcpStream;"),
         ("drain.rs", "use tokio::signal::unix::signal;"),
@@ -383,7 +399,8 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "reload",
         "suspension.rs",
         "suspension",
-        "tcp_info.rs",
+        "platform.rs",
+        "platform",
         "drain.rs",
         "drain",
         "telemetry",

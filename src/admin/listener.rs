@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::accept;
 use crate::config::AdminSocket;
+use crate::platform::file_identity::FileIdentity;
 use crate::telemetry::Chain;
 
 /// Connections that the kernel holds until they are accepted.
@@ -154,7 +155,8 @@ fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
 
 /// Whether anybody listens at `path`. Does not wait: a program that hangs, its queue full, is there all the same.
 fn answers(path: &Path) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
@@ -164,7 +166,8 @@ fn answers(path: &Path) -> io::Result<bool> {
 }
 
 fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::of(path)?;
     // Before it listens: until then nobody gets in, whatever the umask has made of its mode.
@@ -177,26 +180,18 @@ fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Held, not opened: for as long as it is, no other file gets its number.
-    held: fs::File,
+    identity: FileIdentity,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
-        let held = fs::File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
-        Ok(Self { path: path.into(), held })
-    }
-
-    /// Whether it is still what lies at its path.
-    fn is_there(&self) -> io::Result<bool> {
-        let (held, found) = (self.held.metadata()?, fs::symlink_metadata(&self.path)?);
-        Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
+        Ok(Self { path: path.into(), identity: FileIdentity::of(path)? })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_there().unwrap_or(false) {
+        if self.identity.is_at(&self.path).unwrap_or(false) {
             // What is left behind is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }

@@ -50,6 +50,10 @@ pub use listener::{BindError, Bound};
 use serve::CLOSE_TIMEOUT;
 
 /// Opens the ports that `settings` name. A TLS handshake, where there is one, may take `handshake`.
+///
+/// # Errors
+///
+/// Returns the port or the path that could not be opened; an admin socket that is only a default is left out instead.
 pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, BindError> {
     let health = settings.health.map(Health::open).transpose()?;
     let administration = match &settings.socket {
@@ -71,6 +75,10 @@ impl Bound {
     }
 
     /// Serves on a thread of its own until [`Serving::end`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error where there is no thread or descriptor left.
     pub fn serve(self, context: Context) -> io::Result<Serving> {
         let stop = CancellationToken::new();
         let (ended, end) = mpsc::channel();

@@ -1,5 +1,5 @@
 //! Validated settings: what the rest of the program is handed. Parsing and validation happen once, in
-//! [`super::load`]; a value of these types needs no further check.
+//! [`super::load_with`]; a value of these types needs no further check.
 
 mod operate;
 

@@ -129,7 +129,11 @@ impl Source {
         Self { file: file.into(), load: Box::new(load) }
     }
 
-    /// Reads everything for the first time.
+    /// Reads the configuration and all files that it names, for the first time. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the settings, a TLS file or an app; or that the files kept changing while they were read.
     pub fn open(&self) -> Result<Opened, LoadError> {
         let first = || Snapshot::take(self.file.clone());
         self.read(first).map_err(|failure| *failure.error)

@@ -46,19 +46,23 @@ pub enum Beats {
     Shown,
 }
 
-/// Why nothing can be logged.
+/// The reasons for which logging cannot begin.
 #[derive(Debug, Error)]
 pub enum InitError {
     /// No thread, or no descriptor, for the log.
     #[error("no thread or no descriptor for the log: {0}")]
     Start(#[from] io::Error),
-    /// Lines are written already.
+    /// [`init`] was called before.
     #[error(transparent)]
     Again(#[from] TryInitError),
 }
 
-/// Sends log lines to standard error from here on, panics among them. Fails when that was done before.
-/// What is written can be chosen anew by what is returned; the last lines are written when the [`Flush`] is dropped.
+/// Sends log lines to standard error from here on, panics among them. The levels can be changed through the returned
+/// [`Levels`]; the last lines are written when the [`Flush`] is dropped.
+///
+/// # Errors
+///
+/// Fails when it was called before, and where there is no thread or descriptor left.
 pub fn init(log: &Log, beats: Beats) -> Result<(Levels, Flush), InitError> {
     let stderr = io::stderr();
     let terminal = stderr.is_terminal();

@@ -29,7 +29,7 @@ pub use identity::{Identity, IdentityError};
 pub use leg::ClientLeg;
 pub(crate) use opening::part;
 pub use plain::PlainStream;
-pub use stream::{ClientStream, set_user_timeout};
+pub use stream::ClientStream;
 pub use terminator::{HandshakeError, Terminator, TerminatorError};
 pub use terms::{Terms, TermsError};
 

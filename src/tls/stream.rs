@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::Errno;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ProtocolVersion};
 use socket2::SockRef;
@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
 use crate::gate::Place;
+use crate::platform::{socket_options, socket_queues};
 use crate::relay::{Delivery, Leg, Partial};
-use crate::tcp_info;
 
 /// The size of a worker's buffer in bytes: enough for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
@@ -27,6 +27,7 @@ const HELLO_MAX: usize = 16 * 1024;
 const LEAST_READ: usize = 4096;
 /// The most bytes read ahead without a reader, in search of the end of the stream behind them.
 const LOOK_AHEAD: usize = 1024;
+const _: () = assert!(LOOK_AHEAD < socket_queues::UNREAD_COUNTED, "how many have arrived must be known that far");
 
 /// A fatal `decode_error` alert in an unencrypted record (RFC 8446 §6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
@@ -186,7 +187,7 @@ impl Leg for ClientStream {
                 break;
             }
             // At most a few bytes can be a close_notify, or precede one; an upload is not read ahead.
-            let arrived = ioctl_fionread(&self.socket.tcp).unwrap_or(u64::MAX);
+            let arrived = socket_queues::unread(&self.socket.tcp).unwrap_or(u64::MAX);
             if self.unread.bytes.len() <= LOOK_AHEAD && arrived <= LOOK_AHEAD as u64 {
                 match ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0)) {
                     Ok(0) | Err(_) => break,
@@ -334,16 +335,6 @@ impl Outgoing {
     }
 }
 
-/// Sets `TCP_USER_TIMEOUT` (RFC 5482): the kernel drops the connection when written bytes stay unacknowledged for
-/// `after`. It ends connections to vanished peers that no deadline of the relay covers.
-pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
-    // The option fails only on a closed socket. On systems without it the relay's own deadlines apply alone.
-    #[cfg(target_os = "linux")]
-    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(after));
-    #[cfg(not(target_os = "linux"))]
-    let _ = (tcp, after);
-}
-
 /// A TCP connection that counts the bytes written to it, so that the kernel's count of acknowledged bytes can be
 /// compared.
 #[derive(Debug)]
@@ -369,14 +360,14 @@ impl Socket {
     }
 
     pub(super) fn delivery(&self) -> Option<Delivery> {
-        let acked = tcp_info::bytes_acked(&self.tcp)?;
+        let acked = socket_queues::bytes_acked(&self.tcp)?;
         // With TLS these bytes are encrypted and may be part of a record only; they still show that the client sends.
-        let unread = ioctl_fionread(&self.tcp).is_ok_and(|bytes| bytes > 0);
+        let unread = socket_queues::unread(&self.tcp).is_some_and(|bytes| bytes > 0);
         Some(Delivery { acked, unread })
     }
 
     pub(super) fn untransmitted(&self) -> Option<u64> {
-        tcp_info::untransmitted(&self.tcp)
+        socket_queues::untransmitted(&self.tcp)
     }
 
     pub(super) fn abort_on_drop(&self) {
@@ -385,15 +376,11 @@ impl Socket {
     }
 
     pub(super) fn set_user_timeout(&self, after: Duration) {
-        set_user_timeout(&self.tcp, after);
+        socket_options::set_user_timeout(&self.tcp, after);
     }
 
     pub(super) fn limit_unsent(&self, bytes: Option<u32>) {
-        // Without the option the kernel buffers more, and nothing else changes. 0 restores the system's own limit.
-        #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
-        #[cfg(not(target_os = "linux"))]
-        let _ = bytes;
+        socket_options::limit_unsent(&self.tcp, bytes);
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
-use super::super::testing::{self, Localhost, client, connect, listen, localhost};
+use super::super::testing::{Localhost, client, connect, listen, localhost};
 use super::*;
 use crate::relay::Leg;
 
@@ -279,6 +279,7 @@ async fn a_client_that_does_not_trust_us_says_so() {
     assert_eq!(error.outcome(), "alert", "{error}");
 }
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[tokio::test]
 async fn delivery_catches_up_with_what_was_written() {
     let port = Port::open().await;
@@ -307,6 +308,7 @@ async fn delivery_catches_up_with_what_was_written() {
     within("acknowledgement", caught_up).await;
 }
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[tokio::test]
 async fn unread_bytes_are_seen() {
     let port = Port::open().await;
@@ -337,14 +339,4 @@ async fn an_abort_is_a_reset() {
     drop(stream);
     let error = within("the reset", connected.read_to_end(&mut Vec::new())).await.expect_err("no orderly end");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
-}
-
-#[tokio::test]
-async fn the_user_timeout_reaches_the_kernel() {
-    let (listener, address) = testing::listen().await;
-    let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let (_client, (server, _)) = (client.expect("connect"), server.expect("accept"));
-    super::super::set_user_timeout(&server, Duration::from_secs(45));
-    let read = socket2::SockRef::from(&server).tcp_user_timeout().expect("read back");
-    assert_eq!(read, Some(Duration::from_secs(45)));
 }

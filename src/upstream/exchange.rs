@@ -1,7 +1,6 @@
 //! One exchange with the app: a request and its response.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -13,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use nix::errno::Errno;
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::counted::Counted;
@@ -37,10 +36,7 @@ impl Upstream {
                 stream
             }),
             // The same error as at the process's limit: the remaining descriptors are reserved for other purposes.
-            None => Err(DialError::Connect {
-                place: authority(self.target()).into(),
-                source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
-            }),
+            None => Err(DialError::Connect { place: authority(self.target()).into(), source: Errno::MFILE.into() }),
         };
         match &result {
             Ok(_) => self.metrics.upstream_connect(begun.elapsed()),

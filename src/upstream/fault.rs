@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use nix::errno::Errno;
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 /// The classes of failed connects, ordered from evidence against the app to none.
@@ -21,11 +21,11 @@ pub(super) enum Fault {
 
 /// Classifies `error` by its error number alone.
 pub(super) fn of(error: &io::Error) -> Fault {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Fault::Own,
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Own,
         // A unix socket with a full backlog returns EAGAIN (connect(2)).
-        Some(Errno::EAGAIN | Errno::ETIMEDOUT) => Fault::TimedOut,
-        Some(Errno::ENETUNREACH | Errno::EAFNOSUPPORT) => Fault::NoWay,
+        Some(Errno::AGAIN | Errno::TIMEDOUT) => Fault::TimedOut,
+        Some(Errno::NETUNREACH | Errno::AFNOSUPPORT) => Fault::NoWay,
         None if error.kind() == ErrorKind::AddrNotAvailable => Fault::Own,
         None if error.kind() == ErrorKind::TimedOut => Fault::TimedOut,
         _ => Fault::Refused,
@@ -61,26 +61,26 @@ mod tests {
     use super::*;
 
     fn errno(errno: Errno) -> io::Error {
-        io::Error::from_raw_os_error(errno as i32)
+        errno.into()
     }
 
     #[test]
     fn s58_shortages_of_the_proxys_own_are_distinguished_from_a_refusal() {
-        for own in [Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+        for own in [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
             assert_eq!(of(&errno(own)), Fault::Own, "{own}");
         }
         assert_eq!(of(&io::Error::from(ErrorKind::AddrNotAvailable)), Fault::Own, "every source was passed over");
-        for refused in [Errno::ECONNREFUSED, Errno::ENOENT, Errno::EACCES, Errno::EHOSTUNREACH, Errno::ECONNRESET] {
+        for refused in [Errno::CONNREFUSED, Errno::NOENT, Errno::ACCESS, Errno::HOSTUNREACH, Errno::CONNRESET] {
             assert_eq!(of(&errno(refused)), Fault::Refused, "{refused}");
         }
-        for late in [errno(Errno::ETIMEDOUT), errno(Errno::EAGAIN), ErrorKind::TimedOut.into()] {
+        for late in [errno(Errno::TIMEDOUT), errno(Errno::AGAIN), ErrorKind::TimedOut.into()] {
             assert_eq!(of(&late), Fault::TimedOut, "{late}");
         }
     }
 
     #[test]
     fn s58_ports_that_are_all_taken_are_distinguished_from_a_missing_route() {
-        let exhausted = errno(Errno::EADDRNOTAVAIL);
+        let exhausted = errno(Errno::ADDRNOTAVAIL);
         assert_eq!(of_connect(&exhausted, SocketAddr::from(([127, 0, 0, 1], 1))), Fault::Own);
         // Of all IPv6 addresses, a documentation address (RFC 3849) is the least likely to be reachable.
         let nowhere: SocketAddr = "[2001:db8::1]:1".parse().expect("an address");

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::platform::socket_options::choose_port_at_connect;
 use crate::telemetry::Chain;
 
 /// The source addresses, used in turn.
@@ -56,9 +57,9 @@ impl Sources {
 /// a port chosen now would have to be free for every destination.
 fn bound(source: IpAddr) -> io::Result<TcpSocket> {
     let domain = Domain::for_address(SocketAddr::new(source, 0));
-    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-    #[cfg(target_os = "linux")]
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    choose_port_at_connect(&socket)?;
     socket.bind(&SocketAddr::new(source, 0).into())?;
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(connections(&of_another_family, 1).await, BTreeMap::from([(loopback(1), 1)]));
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     #[tokio::test]
     async fn a_port_is_taken_when_the_destination_is_known() {
         let socket = bound(loopback(2)).expect("bind");

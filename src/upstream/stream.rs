@@ -10,8 +10,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::target::Rewrite;
 use crate::descriptors::UpstreamSlot;
+use crate::platform::socket_queues;
 use crate::relay::Leg;
-use crate::tcp_info;
 use crate::tls::client;
 
 /// The kernel's receive buffer for an app on this machine, in bytes. The kernel would enlarge it up to 32 MiB on some
@@ -97,16 +97,16 @@ impl From<Socket> for UpstreamStream {
 impl Leg for UpstreamStream {
     fn unacked(&self) -> Option<u64> {
         match &self.socket {
-            Socket::Tcp(tcp) => tcp_info::unacked(tcp),
-            Socket::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
-            Socket::Unix(unix) => tcp_info::unacked(unix),
+            Socket::Tcp(tcp) => socket_queues::unacked(tcp),
+            Socket::Tls(tls) => socket_queues::unacked(tls.get_ref().0),
+            Socket::Unix(unix) => socket_queues::unacked(unix),
         }
     }
 
     fn untransmitted(&self) -> Option<u64> {
         match &self.socket {
-            Socket::Tcp(tcp) => tcp_info::untransmitted(tcp),
-            Socket::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
+            Socket::Tcp(tcp) => socket_queues::untransmitted(tcp),
+            Socket::Tls(tls) => socket_queues::untransmitted(tls.get_ref().0),
             // Bytes written to a unix socket are readable by the peer at once.
             Socket::Unix(_) => Some(0),
         }

@@ -1,12 +1,14 @@
 //! Two network namespaces with a link between them: the proxy is in one, the clients are in the other.
 
 use std::fs::File;
+use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -113,7 +115,11 @@ impl Net {
         let namespace = format!("/run/netns/{}", self.client);
         // A thread of its own: a socket belongs to the namespace in which its thread was.
         thread::spawn(move || {
-            let entered = File::open(&namespace).and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
+            let enter = |file: File| {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(file.as_fd(), kind).map_err(io::Error::from)
+            };
+            let entered = File::open(&namespace).and_then(enter);
             let stream = entered.and_then(|()| StdStream::connect_timeout(&address, HANDSHAKE));
             let _ = sender.send(stream.and_then(|stream| stream.set_nonblocking(true).map(|()| stream)));
         });

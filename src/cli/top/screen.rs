@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
+use rustix::fs::OFlags;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::sync::mpsc;
 
@@ -94,7 +95,7 @@ impl Drop for Screen {
 
 impl Keyboard {
     fn open() -> io::Result<Self> {
-        let tty = File::options().read(true).custom_flags(libc::O_NOCTTY).open("/dev/tty")?;
+        let tty = File::options().read(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open("/dev/tty")?;
         let before = tcgetattr(&tty)?;
         let mut keys_at_once = before.clone();
         keys_at_once.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);

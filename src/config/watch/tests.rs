@@ -1,12 +1,10 @@
 //! Tests of the accept loop, over real sockets.
 
-use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use super::folders::folders;
 use super::*;
 
 const CADENCE: Cadence =
@@ -97,83 +95,4 @@ fn a_pipe_is_not_read() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).expect("a pipe");
     // Were it opened, this would never end.
     assert_eq!(snapshot(&dir, &["pipe"]).special(), Some(pipe.as_path()));
-}
-
-#[test]
-fn the_folders_of_every_link_on_the_way_are_watched() {
-    let dir = TempDir::new().expect("a folder");
-    let root = dir.path().canonicalize().expect("it exists");
-    let at = |name: &str| root.join(name);
-    let of = |name: &str| -> Vec<PathBuf> { folders([at(name).as_path()].into_iter()).into_iter().collect() };
-    for folder in ["etc/..2024", "secrets", "plain"] {
-        fs::create_dir_all(at(folder)).expect("a folder");
-    }
-    fs::write(at("plain/file"), "").expect("write");
-    assert_eq!(of("plain/file"), [at("plain")]);
-    // As a ConfigMap is mounted.
-    fs::write(at("etc/..2024/file"), "").expect("write");
-    symlink("..2024", at("etc/..data")).expect("link");
-    symlink("..data/file", at("etc/file")).expect("link");
-    assert_eq!(of("etc/file"), [at("etc"), at("etc/..2024")]);
-    // Elsewhere, by an absolute link and one that is a folder in the middle of the path.
-    fs::write(at("secrets/key"), "").expect("write");
-    symlink(at("secrets"), at("live")).expect("link");
-    symlink(at("live/key"), at("plain/key")).expect("link");
-    assert_eq!(of("plain/key"), [root.clone(), at("plain"), at("secrets")]);
-    assert_eq!(of("live/../plain/file"), [root.clone(), at("plain")]);
-    // What is missing is waited for where it will appear.
-    assert_eq!(of("plain/missing"), [at("plain")]);
-    assert_eq!(of("nowhere/to/be/found"), std::slice::from_ref(&root));
-    symlink("dangling", at("plain/dangling")).expect("link");
-    assert_eq!(of("plain/dangling"), [at("plain")]);
-    symlink("round", at("round")).expect("link");
-    assert_eq!(of("round"), [root]);
-}
-
-#[cfg(target_os = "linux")]
-mod stirred {
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    /// Whether `change` makes a stir, with `files` watched.
-    async fn stirs(files: &[PathBuf], change: impl FnOnce()) -> bool {
-        let mut watch = Folders::default();
-        watch.arm(files.iter().map(PathBuf::as_path));
-        change();
-        timeout(PATIENCE, watch.stir()).await.is_ok()
-    }
-
-    #[tokio::test]
-    async fn by_whatever_is_done_to_a_file() {
-        let dir = TempDir::new().expect("a folder");
-        let file = dir.path().join("file");
-        let spare = dir.path().join("spare");
-        let files = [file.clone()];
-        assert!(stirs(&files, || fs::write(&file, "one").expect("write")).await, "created");
-        assert!(stirs(&files, || fs::write(&file, "two").expect("write")).await, "written");
-        fs::write(&spare, "three").expect("write");
-        assert!(stirs(&files, || fs::rename(&spare, &file).expect("rename")).await, "replaced");
-        assert!(stirs(&files, || fs::remove_file(&file).expect("remove")).await, "removed");
-    }
-
-    #[tokio::test]
-    async fn by_the_return_of_a_folder() {
-        let dir = TempDir::new().expect("a folder");
-        let folder = dir.path().join("folder");
-        let files = [folder.join("file")];
-        assert!(stirs(&files, || fs::create_dir(&folder).expect("a folder")).await, "it has appeared");
-        assert!(stirs(&files, || fs::rename(&folder, dir.path().join("old")).expect("rename")).await, "it has left");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn not_by_reading() {
-        let dir = TempDir::new().expect("a folder");
-        let file = dir.path().join("file");
-        fs::write(&file, "one").expect("write");
-        let seen = || assert_ne!(Snapshot::take([file.clone()]), Snapshot::default());
-        assert!(!stirs(std::slice::from_ref(&file), seen).await, "or every look would make another one due");
-    }
 }

@@ -164,7 +164,7 @@ impl<C: Leg> Outgoing<C> {
         }
     }
 
-    /// Waits for the client, as long as it takes what it is sent at [`LEAST_RATE`].
+    /// Waits for the client, as long as it reads at the least rate ([`is_enough`]).
     async fn wait<T>(
         &mut self,
         mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<T, Broken>>,
