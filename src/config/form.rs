@@ -9,7 +9,7 @@ use figment::value::Value;
 
 use super::suggest::nearest;
 
-/// A value as somebody has set it.
+/// A value as it is set.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
     /// The value as TOML reads it.
@@ -91,6 +91,16 @@ pub(super) fn duration_or_zero(given: &Given<'_>) -> Read<Duration> {
             Err(misfit().with_help("units are ms, s, m, h and d, in small letters"))
         }
         Err(_) => Err(misfit().with_help(help)),
+    }
+}
+
+/// A duration that is not shorter than `shortest`.
+pub(super) fn at_least(shortest: Duration) -> impl Fn(&Given<'_>) -> Read<Duration> {
+    move |given| match duration(given)? {
+        short if short < shortest => {
+            Err(Problem::new(format!("must be at least \"{}\"", humantime::format_duration(shortest))))
+        }
+        long => Ok(long),
     }
 }
 
@@ -213,7 +223,7 @@ pub(super) fn boolean(given: &Given<'_>) -> Read<bool> {
     })
 }
 
-/// What `form` reads; a table, which somebody else reads, may stand there as well.
+/// What `form` reads; a table, which is read elsewhere, may stand there as well.
 pub(super) fn or_table<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<T> {
     move |given| form(given).map_err(|problem| Problem { what: format!("{} or a table", problem.what), ..problem })
 }

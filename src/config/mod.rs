@@ -16,14 +16,18 @@
 mod app;
 mod beside;
 mod cidr;
+mod codec;
 mod custom;
+mod descriptions;
 mod document;
 mod edge;
 mod form;
 mod forwarded;
 mod host;
 mod input;
+mod json_schema;
 mod layers;
+mod listing;
 mod names;
 mod operate;
 mod origins;
@@ -32,6 +36,7 @@ mod pin;
 mod reader;
 mod report;
 mod running;
+mod schema;
 mod sections;
 mod settings;
 mod shown;
@@ -146,6 +151,11 @@ pub fn log_format(input: &Input, overrides: &Overrides) -> LogFormat {
     let (layers, _) = Layers::new(document, &Environment::of_process(), overrides);
     let reader = Reader::new(&layers, Vec::new());
     operate::log(&reader.root().table("log")).format
+}
+
+/// Returns the JSON Schema (draft 2020-12) of a configuration file, for editors.
+pub fn json_schema() -> serde_json::Value {
+    sections::json_schema()
 }
 
 /// The variables of this process's environment that look as if they set a key, and are not read.

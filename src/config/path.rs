@@ -15,6 +15,17 @@ pub(super) enum Step {
     Index(usize),
 }
 
+/// What stands at the path of a known key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NodeKind {
+    /// One value.
+    Key,
+    /// A table of keys.
+    Table,
+    /// A list of tables.
+    List,
+}
+
 impl KeyPath {
     /// The path of `key` in the table that stands here.
     pub(super) fn key(&self, key: &str) -> Self {

@@ -1,21 +1,20 @@
-//! New settings for a process that runs: what it can take up, and what only the next start can.
+//! New settings for a running process: those it adopts, and those that wait for the next start.
 
 use std::sync::Arc;
 
-use super::settings::{Admin, Listen, Log, Settings, TlsMode};
+use super::schema::{StartValues, Visitor};
+use super::settings::{Settings, TlsMode};
+use super::{edge, operate};
 
 impl Settings {
-    /// Turns freshly loaded settings into those that can follow `running`: what a process cannot change while it runs
-    /// is as before. Gives the keys that say something else and wait for the next start.
+    /// Gives the settings that only the next start changes their values in `running`. Returns the keys whose new values
+    /// wait for it.
     ///
     /// Apps that are equal in both are one `Arc` with `running`'s.
     pub fn follow(&mut self, running: &Self) -> Vec<Box<str>> {
         self.share_upstreams(running);
         let mut waiting = Vec::new();
-        let Listen { address, workers, redirect, .. } = &mut self.listen;
-        keep(address, &running.listen.address, "listen.address", &mut waiting);
-        keep(workers, &running.listen.workers, "listen.workers", &mut waiting);
-        keep(redirect, &running.listen.redirect, "listen.redirect", &mut waiting);
+        hold("listen", edge::visit_listen, &mut self.listen, &running.listen, &mut waiting);
         if self.tls.terminate().is_some() != running.tls.terminate().is_some() {
             keep(&mut self.tls, &running.tls, "tls.mode", &mut waiting);
             if running.tls == TlsMode::Off {
@@ -24,18 +23,14 @@ impl Settings {
                 keep(new, running, "forwarded.trusted_proxies", &mut waiting);
             }
         }
-        let Log { format, .. } = &mut self.log;
-        keep(format, &running.log.format, "log.format", &mut waiting);
-        let token = self.admin.token.clone();
-        let Admin { health, socket, tls, closed_sessions, .. } = &mut self.admin;
+        hold("log", operate::visit_log, &mut self.log, &running.log, &mut waiting);
         let before = waiting.len();
-        keep(health, &running.admin.health, "admin.health", &mut waiting);
-        keep(socket, &running.admin.socket, "admin.socket", &mut waiting);
-        keep(tls, &running.admin.tls, "admin.tls", &mut waiting);
-        keep(closed_sessions, &running.admin.closed_sessions, "admin.closed_sessions", &mut waiting);
-        // What is asked of those who come was chosen for the socket beside it. By itself it may be another.
-        self.admin.token = if waiting.len() == before { token } else { running.admin.token.clone() };
-        keep(&mut self.otel, &running.otel, "otel.endpoint", &mut waiting);
+        hold("admin", operate::visit_admin, &mut self.admin, &running.admin, &mut waiting);
+        // A token was chosen for the socket beside it, and follows only while that is unchanged.
+        if waiting.len() > before {
+            self.admin.token.clone_from(&running.admin.token);
+        }
+        hold("otel", operate::visit_otel, &mut self.otel, &running.otel, &mut waiting);
         waiting
     }
 
@@ -53,6 +48,22 @@ impl Settings {
     }
 }
 
+/// Gives the keys of `section` that only the next start changes their values in `running`, and adds those that differ to
+/// `waiting`.
+fn hold<S: Clone>(
+    section: &str,
+    visit: fn(&mut Visitor<'_>, &mut S),
+    new: &mut S,
+    running: &S,
+    waiting: &mut Vec<Box<str>>,
+) {
+    let mut held = StartValues::default();
+    visit(&mut Visitor::Record(&mut held), &mut running.clone());
+    visit(&mut Visitor::Restore(&mut held), new);
+    waiting.extend(held.changed().into_iter().map(|key| format!("{section}.{key}").into()));
+}
+
+/// Gives `key`, which no declaration marks, its value in `running`.
 fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &str, waiting: &mut Vec<Box<str>>) {
     if new != running {
         new.clone_from(running);

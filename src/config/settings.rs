@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 pub use operate::*;
@@ -101,6 +102,24 @@ pub struct Listen {
     pub http2: Http2,
 }
 
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: ([0, 0, 0, 0], 8443).into(),
+            workers: available_workers(),
+            proxy_protocol: None,
+            redirect: None,
+            http2: Http2::default(),
+        }
+    }
+}
+
+/// Returns the number of workers for this machine: what its CPUs, the affinity and the cgroup's quota allow, all of which
+/// the standard library looks at.
+pub(super) fn available_workers() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// The use of HTTP/2 on the TLS port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Http2 {
@@ -156,7 +175,7 @@ impl From<Tls> for TlsMode {
     }
 }
 
-/// What the TLS handshake presents and asks for.
+/// The server's side of the TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// Certificate chain for names that no other certificate is for, PEM, leaf first.

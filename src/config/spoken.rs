@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use super::codec::{Codec, OneOf, words_schema};
 use super::custom::{self, Custom};
-use super::form::{Given, Problem, Read, Words, enumerate, none_of, one_of};
+use super::form::{Given, Problem, Read, Words, enumerate, none_of};
+use super::listing::ListedTable;
 use super::reader::{Entry, Table};
-use crate::heartbeat::{Builtin, Heartbeat, Mode, Policy, Role};
+use super::schema::{Visitor, decode};
+use crate::heartbeat::{Builtin, Heartbeat, Mode, Policy, Profile, Role};
 
 /// Which heartbeat a table asks for.
 #[derive(Clone, Debug)]
@@ -32,8 +35,8 @@ pub(super) enum Source {
     Custom(Arc<Custom>),
 }
 
-/// What `mode` says.
-#[derive(Clone, Copy, Debug)]
+/// The words of `mode`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Word {
     Protocol,
     Off,
@@ -67,9 +70,46 @@ const ALIASES: Words<Builtin> = &[
     ("subscriptions-transport-ws", Builtin::GraphqlWs),
 ];
 
-/// What the table `t` asks for, over `base`.
+/// Visits `mode` and `profile` of a heartbeat that has been read; [`spoken`] reads them.
+pub(super) fn visit_spoken(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
+    match v {
+        Visitor::List(table) => list(table, heartbeat),
+        Visitor::Describe(table) => {
+            let mode = OneOf(MODES);
+            table.key("mode", mode.schema(), Some(&mode.encode(&Word::Protocol)));
+            let names = words_schema([AUTO].into_iter().chain(Builtin::ALL.into_iter().map(Builtin::name)));
+            table.table_or("profile", names, None, custom::describe);
+            table.describe("profile", "the application's heartbeat: \"auto\", the name of a built-in one, or a table");
+        }
+        Visitor::Read(_) | Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+}
+
+/// Lists mode and profile.
+fn list(table: &mut ListedTable<'_>, heartbeat: &Heartbeat) {
+    let mode = match heartbeat {
+        Heartbeat::Auto(_) => return table.set("profile", AUTO),
+        Heartbeat::Fixed(policy) => &policy.mode,
+    };
+    table.set_by("mode", mode.as_str(), &["mode", "profile"]);
+    let mut written = table.homes.iter().map(|home| home.key("profile"));
+    let written = written.find(|path| table.layers.value(path).is_some());
+    match (mode.profile(), written) {
+        (Some(profile), Some(written)) if profile.name == Profile::CUSTOM => {
+            let prefix = format!("{}profile.", table.prefix);
+            let custom = ListedTable { layers: table.layers, prefix, homes: vec![written], lines: table.lines };
+            custom::list(custom, profile);
+        }
+        (Some(profile), _) => table.set("profile", profile.name),
+        (None, None) => table.unset("profile"),
+        // The profile is switched off.
+        (None, Some(_)) => {}
+    }
+}
+
+/// Reads the heartbeat that the table `t` asks for, over `base`.
 pub(super) fn spoken(t: &Table<'_>, base: &Spoken) -> Spoken {
-    let mode = t.entry("mode", one_of(MODES));
+    let mode = t.entry("mode", decode(&OneOf(MODES)));
     let asked = match (mode, profile(t, mode)) {
         (Entry::Refused, _) | (_, Entry::Refused) => Ok(Spoken::Refused),
         (Entry::Unset, Entry::Unset) => Ok(base.clone()),
