@@ -39,12 +39,23 @@ pub struct Overrides {
 /// One key set beside the file.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
-    /// Who says it.
+    /// The variable or flag.
     pub(super) place: Place,
     /// The key.
     pub(super) path: KeyPath,
     /// The value as it was written.
     pub(super) text: String,
+}
+
+impl Assignment {
+    /// Returns the name of the variable or flag.
+    pub(super) fn name(&self) -> &str {
+        match &self.place {
+            Place::Variable { variable } => variable,
+            Place::Flag { flag } => flag,
+            Place::File { file } | Place::Line { file, .. } => file,
+        }
+    }
 }
 
 const PREFIX: &str = "PULSEGATE__";

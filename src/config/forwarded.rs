@@ -1,6 +1,6 @@
 //! What the app is told of a client, and the fields by which others would tell it.
 
-use super::Cidr;
+use super::cidr::Cidr;
 
 /// What the app is told about the client's address, and what is believed of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
-//! merged. `sections` asks the `reader` for every key by name, form and default (`edge` for those of the client's side,
-//! `app` for the app's, `spoken` and `custom` for which heartbeat is spoken, `operate` for those who run it); they stand nowhere else, and a key that
-//! nobody asks for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
-//! [`Shown`] is the way back: from settings to keys, each with its origin.
+//! merged. Each key is declared once, in the function that visits its section: `edge` has the client's side, `app` the
+//! app's, `sections`, `spoken` and `custom` the heartbeat and the routes, `operate` the process. `schema` says what follows
+//! from a declaration and how to add one, `codec` holds the types of values. A [`Report`] holds every finding of a load at
+//! once. [`Shown`] is the way back, from settings to keys with their origins; `json_schema` describes the keys to editors.
 
 mod app;
 mod beside;
@@ -54,7 +54,6 @@ mod tests;
 
 use std::path::Path;
 
-use beside::overrides_or_environment_set;
 pub use beside::{Environment, Overrides};
 pub use cidr::{Cidr, CidrError};
 pub use forwarded::Forwarded;
@@ -144,7 +143,7 @@ pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     (admin, unread.or(findings))
 }
 
-/// The form of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with it; the
+/// Returns the format of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with it; the
 /// default where that cannot be read.
 pub fn log_format(input: &Input, overrides: &Overrides) -> LogFormat {
     let document = input.document().unwrap_or_default();
