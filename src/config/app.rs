@@ -262,7 +262,8 @@ fn identity(t: &Table<'_>, base: Option<(PathBuf, PathBuf)>) -> Option<(PathBuf,
 /// Describes the app of a route: a URL, or a table with the keys of `[upstream]`.
 pub(super) fn describe_of_route(route: &mut SchemaTable<'_>) {
     let mut app = Upstream::at(Target::Unix(PathBuf::new()));
-    route.table_or("upstream", URL.schema(), None, |table| visit_upstream(&mut Visitor::Describe(table), &mut app));
+    route.table_or("upstream", &URL.schema(), None, |table| visit_upstream(&mut Visitor::Describe(table), &mut app));
+    route.describe("upstream", "the app of the route: its URL, or a table with any key of [upstream]");
 }
 
 /// Why `target` cannot be reached from `sources`, if so.

@@ -70,13 +70,18 @@ pub(super) fn visit_listen(v: &mut Visitor<'_>, listen: &mut Listen) {
     v.key("http2", &OneOf(HTTP2), &mut listen.http2);
 }
 
-/// Visits `[tls]`. Without TLS no other key is listed.
+/// Visits `[tls]`, for a listing or a description. Without TLS no other key is listed.
 pub(super) fn visit_tls(v: &mut Visitor<'_>, mode: &mut TlsMode) {
-    v.key("mode", &OneOf(TERMINATES), &mut mode.terminate().is_some());
+    visit_tls_mode(v, &mut mode.terminate().is_some());
     if let TlsMode::Terminate(tls) = mode {
         visit_server_certificate(v, tls);
         visit_handshake(v, tls);
     }
+}
+
+/// Visits `mode`: whether TLS is terminated here.
+fn visit_tls_mode(v: &mut Visitor<'_>, terminates: &mut bool) {
+    v.at_start("mode", &OneOf(TERMINATES), terminates);
 }
 
 /// Visits the certificate for all names. Returns whether it can be used.
@@ -169,12 +174,12 @@ fn visit_proxy_protocol(v: &mut Visitor<'_>, proxy: &mut Option<ProxyProtocol>) 
             }
         }
         Visitor::List(table) => match proxy {
-            None => table.set(KEY, "off"),
+            None => table.set(KEY, OneOf(OFF).encode(&())),
             Some(proxy) => {
                 visit(Visitor::List(table.under(KEY)), &mut proxy.trusted);
             }
         },
-        Visitor::Describe(table) => table.table_or(KEY, OneOf(OFF).schema(), Some(&"off".into()), |table| {
+        Visitor::Describe(table) => table.table_or(KEY, &OneOf(OFF).schema(), Some(&OneOf(OFF).encode(&())), |table| {
             visit(Visitor::Describe(table), &mut Vec::new());
         }),
         Visitor::Record(_) | Visitor::Restore(_) => {}
@@ -246,7 +251,7 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
 pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Vec<TlsFault>) -> Option<TlsMode> {
     let mut v = Visitor::Read(t.clone());
     let mut terminates = true;
-    v.key("mode", &OneOf(TERMINATES), &mut terminates);
+    visit_tls_mode(&mut v, &mut terminates);
     let mut tls = Tls::of("", "");
     if !terminates {
         // Certificate and key may stay in a file that serves both modes.

@@ -78,7 +78,7 @@ impl<'a> SchemaTable<'a> {
     pub(super) fn table_or(
         &mut self,
         key: &str,
-        others: Json,
+        others: &Json,
         default: Option<&Value>,
         describe: impl FnOnce(SchemaTable<'_>),
     ) {

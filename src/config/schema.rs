@@ -64,7 +64,7 @@ impl StartValues {
     }
 }
 
-impl<'a> Visitor<'a> {
+impl Visitor<'_> {
     /// Visits `key`, whose default or inherited value is in `value`.
     pub(super) fn key<C: Codec>(&mut self, key: &'static str, codec: &C, value: &mut C::Value) {
         match self {

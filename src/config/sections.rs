@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::app::{self, Apps};
-use super::codec::{self, AutoOr, BOOLEAN, DURATION, OneOf, SHARE, Scalar};
+use super::codec::{self, AutoOr, BOOLEAN, Codec, DURATION, OneOf, SHARE, Scalar};
 use super::descriptions::Descriptions;
 use super::edge;
 use super::form::{Given, Problem, Read, Words, one_of, or_table, whole};
@@ -76,9 +76,6 @@ pub(super) const SECTIONS: [(&str, VisitSection); 11] = [
 /// A function that visits the keys of one section.
 pub(super) type VisitSection = fn(&mut Visitor<'_>, &mut Sections);
 
-/// `"disconnect"`, or the Close of [`UpstreamEnd::Close`].
-const DISCONNECT_WORD: &str = DISCONNECT[0].0;
-
 /// The number of pings in a row that may go unanswered.
 const MAX_MISSED: Scalar<u32> =
     Scalar { decode: max_missed, encode: |missed| i64::from(*missed).into(), schema: || codec::whole_schema(1, 1000) };
@@ -116,15 +113,15 @@ fn visit_on_miss(v: &mut Visitor<'_>, on_miss: &mut OnMiss) {
     match v {
         Visitor::Read(table) => on_miss.upstream = upstream_end(table, &on_miss.upstream),
         Visitor::List(table) => match &mut on_miss.upstream {
-            UpstreamEnd::Disconnect => table.set(KEY, DISCONNECT_WORD),
+            UpstreamEnd::Disconnect => table.set(KEY, OneOf(DISCONNECT).encode(&())),
             UpstreamEnd::Close(close) => visit_close(&mut Visitor::List(table.under(KEY)), close),
         },
         Visitor::Describe(table) => {
-            table.table_or(KEY, codec::words_schema([DISCONNECT_WORD].into_iter()), None, |t| {
+            table.table_or(KEY, &OneOf(DISCONNECT).schema(), None, |t| {
                 if let UpstreamEnd::Close(close) = &mut on_miss.upstream {
                     visit_close(&mut Visitor::Describe(t), close);
                 }
-            })
+            });
         }
         Visitor::Record(_) | Visitor::Restore(_) => {}
     }

@@ -78,7 +78,7 @@ pub(super) fn visit_spoken(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
             let mode = OneOf(MODES);
             table.key("mode", mode.schema(), Some(&mode.encode(&Word::Protocol)));
             let names = words_schema([AUTO].into_iter().chain(Builtin::ALL.into_iter().map(Builtin::name)));
-            table.table_or("profile", names, None, custom::describe);
+            table.table_or("profile", &names, None, custom::describe);
             table.describe("profile", "the application's heartbeat: \"auto\", the name of a built-in one, or a table");
         }
         Visitor::Read(_) | Visitor::Record(_) | Visitor::Restore(_) => {}
