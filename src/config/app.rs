@@ -40,7 +40,7 @@ struct Url {
     tls: Option<UpstreamTls>,
 }
 
-/// Where the app listens.
+/// The URL of an app.
 const URL: Scalar<Url> = Scalar {
     decode: url,
     encode: |Url { target, tls }| match target {
@@ -68,29 +68,29 @@ const PINS: Scalar<Vec<Pin>> = Scalar {
 /// All apps, each once.
 pub(super) struct Apps<'a> {
     all: Vec<Arc<Upstream>>,
-    /// Says why the TLS files of one cannot be used.
+    /// Returns the faults of an app's TLS files.
     usable: &'a dyn Fn(&Upstream) -> Vec<TlsFault>,
 }
 
 impl<'a> Apps<'a> {
-    /// The app of the section `t`, and whether it is known where that listens. The TLS files of this and all further
-    /// apps are put before `usable`.
+    /// Reads the app of the section `t`. Also returns whether its URL can be used. The TLS files of all apps are
+    /// checked by `usable`.
     pub(super) fn read(t: &Table<'_>, usable: &'a dyn Fn(&Upstream) -> Vec<TlsFault>) -> (Self, bool) {
         let url = t.required("url", decode(&URL), "where the app listens");
         let known = url.is_some();
-        // What stands in for a URL that was refused is handed to nobody.
+        // Settings with a refused URL are never returned.
         let base = Upstream::at(Target::Unix(PathBuf::new()));
         let mut apps = Self { all: Vec::new(), usable };
         apps.enter(upstream(t, url, &base), t, &["tls", "url"]);
         (apps, known)
     }
 
-    /// The app of every route that names no other.
+    /// Returns the app of every route without one of its own.
     pub(super) fn default(&self) -> &Arc<Upstream> {
         &self.all[0]
     }
 
-    /// The app of a route: its `upstream` is a URL or a table, laid over the section.
+    /// Reads the app of a route: its `upstream` is a URL or a table, laid over the section.
     pub(super) fn of_route(&mut self, route: &Table<'_>) -> Arc<Upstream> {
         let base = self.default();
         match route.table_or("upstream", or_table(url)) {
@@ -106,7 +106,7 @@ impl<'a> Apps<'a> {
         }
     }
 
-    /// `app`, or the equal one that is known already. It stands in `t`, under one of `keys` the first of which is set.
+    /// Returns the known app that equals `app`, or adds it. It is set in `t`, by the first of `keys` that is set.
     fn enter(&mut self, app: Upstream, t: &Table<'_>, keys: &[&str]) -> Arc<Upstream> {
         if let Some(known) = self.all.iter().find(|known| ***known == app) {
             return Arc::clone(known);
@@ -121,7 +121,8 @@ impl<'a> Apps<'a> {
 }
 
 impl Url {
-    /// An app at this URL with the timing of `base`. Its TLS, PROXY header and source addresses are about another place.
+    /// Returns an app at this URL with the timing of `base`, whose TLS, PROXY header and source addresses do not apply
+    /// here.
     fn over(self, base: &Upstream) -> Upstream {
         let Self { target, tls } = self;
         Upstream { target, tls, proxy_protocol: false, source_addresses: Vec::new(), ..base.clone() }
@@ -139,7 +140,8 @@ pub(super) fn visit_upstream(v: &mut Visitor<'_>, app: &mut Upstream) {
     visit_exchange(v, app, has_own_url);
 }
 
-/// Visits the keys of an app behind its URL and its TLS. Some of them belong to the URL, and are not inherited without it.
+/// Visits the keys of an app behind its URL and its TLS. Some of them belong to the URL, and are not inherited without
+/// it.
 fn visit_exchange(v: &mut Visitor<'_>, app: &mut Upstream, has_own_url: bool) {
     v.key("connect_timeout", &DURATION, &mut app.connect_timeout);
     v.key("response_timeout", &DURATION, &mut app.response_timeout);
@@ -266,7 +268,7 @@ pub(super) fn describe_of_route(route: &mut SchemaTable<'_>) {
     route.describe("upstream", "the app of the route: its URL, or a table with any key of [upstream]");
 }
 
-/// Why `target` cannot be reached from `sources`, if so.
+/// Returns the reason why `target` cannot be reached from `sources`, if there is one.
 fn out_of_reach(target: &Target, sources: &[IpAddr]) -> Option<Problem> {
     let host = match target {
         _ if sources.is_empty() => return None,
@@ -276,13 +278,13 @@ fn out_of_reach(target: &Target, sources: &[IpAddr]) -> Option<Problem> {
         }
         Target::Tcp { host, .. } => host,
     };
-    // What a name stands for is known when it is dialled.
+    // A name is resolved when it is dialled.
     let host: IpAddr = host.parse().ok()?;
     let stranger = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
     Some(Problem::new(format!("does not fit: no connection leads from {stranger} to {host}")))
 }
 
-/// The request of the health check.
+/// Reads the request of the health check.
 fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
     let misfit = || Problem::new("must be \"auto\", a path such as \"/healthz\", or \"off\"");
     match given.text().ok_or_else(misfit)? {
@@ -299,7 +301,7 @@ fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
     }
 }
 
-/// One pin, or a list of them.
+/// Reads one pin, or a list of them.
 fn pins(given: &Given<'_>) -> Read<Vec<Pin>> {
     const HEXADECIMAL: usize = 64;
     let misfit = || Problem::new("must be \"sha256/\" and the Base64 of a hash, or a list of such pins");
@@ -321,7 +323,7 @@ fn pins(given: &Given<'_>) -> Read<Vec<Pin>> {
 /// The remedy for a URL of an app that cannot be guessed.
 const URL_HELP: &str = "write where the app listens, as in \"http://127.0.0.1:3000\"";
 
-/// Where an app listens.
+/// Reads the URL of an app.
 fn url(given: &Given<'_>) -> Read<Url> {
     let misfit = || Problem::new("must be \"http://host:port\", \"https://host:port\" or \"unix:/path/to/socket\"");
     let number = given.integer().map(|number| number.to_string());
@@ -354,7 +356,7 @@ fn url(given: &Given<'_>) -> Read<Url> {
     Ok(Url { target: origin(text, scheme, port, misfit)?, tls })
 }
 
-/// The host and port of a URL that has nothing else.
+/// Reads the host and port of a URL that has nothing else.
 fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem) -> Read<Target> {
     let port = text.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
     let misfit = || match port_help(port) {

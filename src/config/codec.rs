@@ -30,8 +30,8 @@ pub(super) trait Codec {
         self.encode(value)
     }
 
-    /// Describes the type as JSON Schema. Every value that is read is valid by it; the reverse holds as far as a schema can
-    /// say it.
+    /// Describes the type as JSON Schema. Every value that is read is valid by it; the reverse holds as far as a
+    /// schema can say it.
     fn schema(&self) -> Json;
 }
 

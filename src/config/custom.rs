@@ -1,4 +1,4 @@
-//! A profile that the configuration spells out.
+//! A heartbeat profile that the configuration defines.
 
 use super::codec::{self, Codec, OneOf, Scalar};
 use super::form::{Given, Problem, Read, Words, size};
@@ -9,14 +9,14 @@ use super::schema::Visitor;
 use crate::heartbeat::{DEFAULT_MAX_LEN, DEFAULT_WINDOW, Matching, Pattern, PatternError, Profile, Proof, Role, Say};
 use crate::ws::Opcode;
 
-/// The heartbeat of an application, before it is known which role the proxy takes in it.
+/// The heartbeat of an application, for any role of the proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Custom {
     opcode: Opcode,
     matching: Matching,
-    /// Bytes of what goes to the client.
+    /// The bytes of the message to the client.
     send: Option<Box<[u8]>>,
-    /// What comes from the client.
+    /// The message from the client.
     expect: Pattern,
     start_after: Option<Pattern>,
     max_len: usize,
@@ -33,7 +33,7 @@ const OPCODES: Words<Opcode> = &[("text", Opcode::TEXT), ("binary", Opcode::BINA
 const MATCHES: Words<Matching> = &[("exact", Matching::Exact), ("prefix", Matching::Prefix), ("json", Matching::Json)];
 /// Begins hexadecimal digits in a binary profile.
 const HEX: &str = "0x";
-/// The largest `max_len`: what is held of a message while it comes.
+/// The largest `max_len`: the bytes of a message that are held while it arrives.
 const MOST: usize = 4096;
 /// The same, as a size.
 const MOST_BYTES: u64 = 4096;
@@ -89,13 +89,13 @@ pub(super) fn describe(table: SchemaTable<'_>) {
 }
 
 /// Reads the profile in the table `t`, which the proxy speaks in `role`; without a role no key is required.
-/// `None` where something in it was refused.
+/// `None` where a key was refused.
 pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
     let (mut opcode, mut matching, mut max_len) = (Opcode::TEXT, Matching::default(), DEFAULT_MAX_LEN);
     visit_form(&mut Visitor::Read(t.clone()), &mut opcode, &mut matching, &mut max_len);
     let heard = |given: &Given<'_>| heard(given, opcode, matching);
     let said = |given: &Given<'_>| match role {
-        // The app asks in the same words, and is to be understood.
+        // The app asks with the same message, which must be recognised.
         Some(Role::App | Role::Passive) => heard(given).and_then(|_| message(given, opcode)),
         Some(Role::Answer) | None => message(given, opcode),
     };
@@ -127,7 +127,7 @@ pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
 }
 
 impl Custom {
-    /// The profile for the proxy in `role`; `send` goes to the client and `expect` comes from it in each of them.
+    /// Returns the profile for the proxy in `role`; in each role `send` goes to the client and `expect` comes from it.
     pub(super) fn profile(&self, role: Role) -> Result<Profile, Problem> {
         let cannot = |why: &str| Problem::new(format!("cannot be \"{}\": {why} the profile", role.as_str()));
         let asks = match (role, &self.send) {
@@ -163,9 +163,10 @@ fn heard(given: &Given<'_>, opcode: Opcode, matching: Matching) -> Read<Heard> {
     Ok(Heard { pattern, len: bytes.len() })
 }
 
-/// The bytes of a message: the text itself or, in a binary profile, what its hexadecimal digits stand for.
+/// Reads the bytes of a message: the text itself or, in a binary profile, the bytes that its hexadecimal digits stand
+/// for.
 fn message(given: &Given<'_>, opcode: Opcode) -> Read<Box<[u8]>> {
-    // Beside the file a text may look like anything, even like a TOML table: JSON often does.
+    // The text of a variable may look like a TOML table: JSON often does.
     let text = given.value.as_str().or(given.literal).ok_or_else(|| {
         let problem = Problem::new("must be text");
         match given.integer() {

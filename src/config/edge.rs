@@ -246,8 +246,8 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
     listen
 }
 
-/// Reads `[tls]`; the faults of its files, as `certificates` finds them, are reported too. `None` where something required is
-/// missing or was refused.
+/// Reads `[tls]`; the faults of its files, as `certificates` finds them, are reported too. `None` where something
+/// required is missing or was refused.
 pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Vec<TlsFault>) -> Option<TlsMode> {
     let mut v = Visitor::Read(t.clone());
     let mut terminates = true;
@@ -350,13 +350,13 @@ pub(super) fn forwarded(t: &Table<'_>) -> Forwarded {
     forwarded
 }
 
-/// Whether no two sockets can listen at `one` and `other`.
+/// Returns whether `one` and `other` cannot both be listened on.
 pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && (everywhere || one.ip() == other.ip())
 }
 
-/// Reads `[tls.client_auth]`; `what` is said where its file is missing.
+/// Reads `[tls.client_auth]`; `what` names the file in the error where it is missing.
 fn read_client_auth(t: &Table<'_>, what: &str) -> ClientAuth {
     let with = |made: fn(PathBuf) -> ClientAuth| {
         let ca = t.required("ca", decode(&FILE), what);

@@ -47,7 +47,8 @@ impl<'a> SchemaTable<'a> {
         self.object["properties"][key]["description"] = sentence(text).into();
     }
 
-    /// Describes `key`, which `what` says in short. In a list of tables it must be set; elsewhere another layer may set it.
+    /// Describes `key`, which `what` says in short. In a list of tables it must be set; elsewhere another layer may
+    /// set it.
     pub(super) fn required(&mut self, key: &str, schema: Json, what: &str) {
         self.key(key, schema, None);
         let described = &mut self.object["properties"][key];

@@ -50,7 +50,7 @@ impl Layers {
         (Self { document, assignments, merged, values }, findings)
     }
 
-    /// The merged tree.
+    /// Returns the merged tree.
     pub(super) fn values(&self) -> &Dict {
         &self.values
     }
@@ -80,21 +80,21 @@ impl Layers {
         Some(self.spot(path, self.value(path)?, Part::Key).into_place())
     }
 
-    /// The text of a value that was set, as a whole, beside the file.
+    /// Returns the text of a value that a variable or flag sets as a whole.
     pub(super) fn literal(&self, path: &KeyPath, value: &Value) -> Option<&str> {
         let assignment = self.assignment(value.tag())?;
         (assignment.path == *path).then_some(assignment.text.as_str())
     }
 
-    /// Where a relative path starts from: the file's folder in the file, the working directory anywhere else.
+    /// Returns the folder that a relative path starts from: the file's own in the file, else the working directory.
     pub(super) fn folder(&self, value: &Value) -> &Path {
         if self.assignment(value.tag()).is_some() { Path::new("") } else { self.document.folder() }
     }
 
-    /// Where `value` was written, which the merged tree has at `path`.
+    /// Returns the place of `value`, which the merged tree has at `path`.
     pub(super) fn spot(&self, path: &KeyPath, value: &Value, part: Part) -> Spot {
         match self.assignment(value.tag()) {
-            // The key is in the name of the variable, so that its value has no part in what is wrong.
+            // The key is in the name of the variable: its value is not at fault.
             Some(Assignment { place, path: set, .. }) if part == Part::Key && set.is_within(path) => {
                 Spot::nowhere(place.clone())
             }
@@ -103,7 +103,7 @@ impl Layers {
         }
     }
 
-    /// Where a value would have to be written that is missing in the table at `path`.
+    /// Returns the place where a missing value of the table at `path` would be written.
     pub(super) fn gap(&self, path: &KeyPath) -> Spot {
         let mut beside = self.assignments.iter().rev();
         match beside.find(|assignment| !self.document.writes(path) && path.is_within(&assignment.path)) {
@@ -129,7 +129,7 @@ impl Provider for Layer {
     }
 }
 
-/// A tree in which `keys` lead to `value`.
+/// Returns a tree in which `keys` lead to `value`.
 fn nest<'a>(keys: impl DoubleEndedIterator<Item = &'a str>, value: Value) -> Dict {
     let tree = keys.rev().fold(value, |value, key| Value::from(Dict::from([(key.to_owned(), value)])));
     // The prefix is always followed by at least one key, even if by an empty one.

@@ -9,9 +9,10 @@
 //!
 //! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
 //! merged. Each key is declared once, in the function that visits its section: `edge` has the client's side, `app` the
-//! app's, `sections`, `spoken` and `custom` the heartbeat and the routes, `operate` the process. `schema` says what follows
-//! from a declaration and how to add one, `codec` holds the types of values. A [`Report`] holds every finding of a load at
-//! once. [`Shown`] is the way back, from settings to keys with their origins; `json_schema` describes the keys to editors.
+//! app's, `sections`, `spoken` and `custom` the heartbeat and the routes, `operate` the process. `schema` says what
+//! follows from a declaration and how to add one, `codec` holds the types of values. A [`Report`] holds every finding
+//! of a load at once. [`Shown`] is the way back, from settings to keys with their origins; `json_schema` describes the
+//! keys to editors.
 
 mod app;
 mod beside;
@@ -77,8 +78,8 @@ use sections::Sections;
 /// Loads `input`, lays the process's environment and `overrides` over it and validates all of it.
 ///
 /// Relative paths in a file start from the file's folder; in variables, flags and standard input from the working
-/// directory. The TLS files are put before `certificates`, and those for an app behind TLS before `app`; their faults are
-/// among the findings.
+/// directory. The TLS files are put before `certificates`, and those for an app behind TLS before `app`; their faults
+/// are among the findings.
 pub fn load_with(
     input: &Input,
     overrides: &Overrides,
@@ -126,7 +127,7 @@ fn shown((sections, layers): (Sections, Layers)) -> (Settings, Shown) {
 }
 
 /// The section `[admin]` alone, of the file at exactly `path` or of none, with the process's environment over it; for
-/// those who look for a running proxy, to whom it does not matter what else is wrong. What is wrong with the section,
+/// clients of a running proxy, which other errors do not concern. What is wrong with the section,
 /// or keeps the file from being read, is in the report; defaults stand in for it.
 pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     let read = |path| Input::named(path).and_then(|input| input.document());
@@ -143,8 +144,8 @@ pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     (admin, unread.or(findings))
 }
 
-/// Returns the format of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with it; the
-/// default where that cannot be read.
+/// Returns the format of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with
+/// it; the default where that cannot be read.
 pub fn log_format(input: &Input, overrides: &Overrides) -> LogFormat {
     let document = input.document().unwrap_or_default();
     let (layers, _) = Layers::new(document, &Environment::of_process(), overrides);
@@ -161,7 +162,7 @@ pub fn json_schema() -> serde_json::Value {
 pub fn unread_variables() -> Vec<UnreadVariable> {
     let (layers, _) = Layers::new(Document::default(), &Environment::default(), &Overrides::default());
     let reader = Reader::new(&layers, Vec::new());
-    // The required keys are missing; they have been asked for all the same.
+    // The required keys are missing; they are known all the same.
     let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
     unread::unread(std::env::vars_os(), &reader.keys())
 }

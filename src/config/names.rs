@@ -45,7 +45,7 @@ fn host_schema() -> serde_json::Value {
     text_pattern("^(?:(?:\\*\\.)?[A-Za-z0-9_.-]+|\\[?[0-9a-fA-F:.]+\\]?)$")
 }
 
-/// A host, or `*.` and a domain.
+/// Reads a host, or `*.` and a domain.
 fn host(given: &Given<'_>) -> Read<HostPattern> {
     let misfit = || Problem::new("must be a host such as \"app.example\" or \"*.app.example\"");
     pattern(given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?)
@@ -63,7 +63,7 @@ fn sni(given: &Given<'_>) -> Read<Box<str>> {
     }
 }
 
-/// The name or address in an app's certificate.
+/// Reads the name or address in an app's certificate.
 fn server_name(given: &Given<'_>) -> Read<Box<str>> {
     let misfit = || Problem::new("must be the name or address in the app's certificate, such as \"app.internal\"");
     let text = given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?;
@@ -128,7 +128,7 @@ fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
     })
 }
 
-/// A network.
+/// Reads a network, or one address.
 fn cidr(given: &Given<'_>) -> Read<Cidr> {
     let text = given.text().unwrap_or_default();
     text.parse().map_err(|error: CidrError| {
@@ -185,7 +185,7 @@ fn pattern(text: &str) -> Read<HostPattern> {
     }
 }
 
-/// That nothing stands round the host that belongs to a URL.
+/// Refuses a host with other parts of a URL around it.
 fn host_alone(text: &str) -> Read<()> {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
@@ -201,7 +201,7 @@ fn host_alone(text: &str) -> Read<()> {
     Err(Problem::new(format!("must be a host alone, without {what}")).with_help(format!("write \"{host}\"")))
 }
 
-/// A name as it stands in DNS, in lower case; numbers and dots, which are an address, are one too.
+/// Refuses a name that DNS cannot have. It is in lower case; numbers and dots, an address, pass too.
 fn domain_name(name: &str) -> Read<()> {
     if name.contains('*') {
         let problem = Problem::new("may have a wildcard only as its whole first label");

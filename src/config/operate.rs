@@ -304,7 +304,7 @@ fn level(word: &str, otherwise: impl FnOnce() -> Problem) -> Read<Option<Level>>
     found.map(|(_, level)| *level).ok_or_else(otherwise)
 }
 
-/// Why a word by itself is no level.
+/// Returns the problem of a word that is no level.
 fn stray(word: &str, misfit: Problem) -> Problem {
     match nearest(word, LEVELS.iter().map(|(name, _)| *name)) {
         Some(near) => misfit.with_help(format!("did you mean \"{near}\"?")),

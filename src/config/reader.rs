@@ -153,7 +153,8 @@ impl<'a> Table<'a> {
         read.into_iter().collect::<Option<_>>().map_or(Entry::Refused, Entry::Is)
     }
 
-    /// Returns the values of the list at `key`, which has no default and may not be empty; `what` says what is missing then.
+    /// Returns the values of the list at `key`, which has no default and may not be empty; `what` says what is missing
+    /// then.
     pub(super) fn required_list<T>(
         &self,
         key: &str,
@@ -220,8 +221,8 @@ impl<'a> Table<'a> {
 
     /// Refuses values of `keys` that do not go together; points at the first of them that is set here.
     ///
-    /// Reports nothing where none is (an inherited value is refused where it is set), and nothing about a value that has been
-    /// refused by itself, because a default stands in for it.
+    /// Reports nothing where none is (an inherited value is refused where it is set), and nothing about a value that
+    /// has been refused by itself, because a default stands in for it.
     pub(super) fn refuse(&self, keys: &[&str], problem: Problem) {
         let refused = |key: &&str| {
             let path = self.path.key(key).to_string();

@@ -1,22 +1,19 @@
 //! The schema of the configuration: each key is declared once, in the function that visits its section.
 //!
-//! A declaration is a call on a [`Visitor`], such as `v.key("delay", &DURATION_OR_ZERO, &mut drain.delay)`. The same call
-//! reads the key, makes it known (any other key is an unknown one), lists it for `pulsegate config show`, describes it in
-//! the JSON Schema of `pulsegate config schema`, and with `at_start` in the place of `key` keeps it during a reload.
+//! A declaration is a call on a [`Visitor`], such as `v.key("delay", &DURATION_OR_ZERO, &mut drain.delay)`. It reads the
+//! key, makes it known (any other key is unknown), lists it for `pulsegate config show` and describes it for `pulsegate
+//! config schema`. A key whose form no other key has (a table in the place of `"off"`) matches on the visitor instead.
 //!
 //! To add a key:
 //!
-//! 1. Add a field with its unit and its default to the section's type in `settings` (or to `heartbeat::Policy`).
-//! 2. Add one line to the function that visits the section: `edge` for the client's side, `app` for the app's, `sections`
-//!    for the heartbeat, `operate` for the process. Use `at_start` if only the next start can change the key.
-//! 3. Choose its type among those of `codec`, `value` and `names`. A new type is one more constant `Scalar` with three
-//!    functions: `decode`, `encode` and `schema`.
-//! 4. Refuse what does not fit other keys below the call that reads the section.
-//! 5. Document it in config/proxy.toml, with its default in a comment. The text above it is its description in the JSON
-//!    Schema.
+//! 1. Add a field to the section's type in `settings` (or `heartbeat::Policy`), and its default beside it.
+//! 2. Declare the key in the `visit_` function of its section: `edge` has the client's side, `app` the app's, `sections`
+//!    the heartbeat, `operate` the process. Use `at_start` for `key` if a reload cannot change it.
+//! 3. Choose its type in `codec`, `value` or `names`. A new type is a `Scalar` of `decode`, `encode` and `schema`.
+//! 4. Refuse what does not fit other keys where the section is read, below the call of its `visit_` function.
+//! 5. Document it in config/proxy.toml with its default; the text above it becomes its description in the JSON Schema.
 //!
-//! Tests compare the documented file, the listing and the JSON Schema with the declarations. A key whose form no other key
-//! has (the table that may stand for `"off"`, the lists of tables) matches on the visitor instead.
+//! Tests compare the documented file, the listing and the JSON Schema with the declarations.
 
 use std::any::Any;
 

@@ -26,7 +26,7 @@ impl Shown {
         Self { blocks: keys::blocks(layers, sections) }
     }
 
-    /// As TOML; with the `origin` of each key in a comment behind it, if it is asked for.
+    /// Writes it as TOML, with each key's origin in a comment if `origin`.
     pub fn toml(&self, origin: bool) -> String {
         let mut text = String::new();
         for block in &self.blocks {

@@ -48,7 +48,7 @@ pub(super) const PREFIX: Scalar<Box<str>> =
 
 const LEAST_HEADER_BYTES: u64 = 8 * 1024;
 const MOST_HEADER_BYTES: u64 = 1024 * 1024;
-/// What a control frame can hold beside the code (RFC 6455 §5.5).
+/// Bytes that a control frame can hold beside the code (RFC 6455 §5.5).
 const LONGEST_REASON: usize = 123;
 const MOST_WORKERS: usize = 1024;
 
@@ -78,7 +78,7 @@ pub(super) fn address_schema() -> serde_json::Value {
     codec::pattern("^(?:[0-9.]+|\\[[0-9a-fA-F:.]+(?:%[0-9]+)?\\]):[0-9]{1,5}$")
 }
 
-/// An address and a port.
+/// Reads an address and a port.
 pub(super) fn address(given: &Given<'_>) -> Read<SocketAddr> {
     let misfit = || Problem::new("must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"");
     let number = given.integer().map(|number| number.to_string());
@@ -112,7 +112,7 @@ fn address_help(text: &str) -> String {
     }
 }
 
-/// The remedy for a `port` that is a number, and none that a port can have.
+/// Returns the remedy for a `port` that is a number out of range.
 pub(super) fn port_help(port: &str) -> Option<String> {
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && port.parse::<u16>().is_err()).then(|| format!("{port} is no port: ports go up to 65535"))
@@ -131,7 +131,7 @@ fn workers(given: &Given<'_>) -> Read<NonZeroUsize> {
     number.and_then(NonZeroUsize::new).ok_or_else(misfit)
 }
 
-/// A file's path.
+/// Reads the path of a file.
 fn file(given: &Given<'_>) -> Read<PathBuf> {
     match given.text() {
         Some(text) if !text.is_empty() && !text.contains('\0') => Ok(given.folder.join(text)),
@@ -139,7 +139,7 @@ fn file(given: &Given<'_>) -> Read<PathBuf> {
     }
 }
 
-/// The path of a unix socket, if one can have it.
+/// Returns `path` if a unix socket can have it.
 pub(super) fn socket_path(path: PathBuf) -> Read<PathBuf> {
     /// `sun_path` of unix(7), without its final zero byte.
     const LONGEST: usize = 107;
@@ -154,7 +154,7 @@ pub(super) fn socket_path(path: PathBuf) -> Read<PathBuf> {
     Ok(path)
 }
 
-/// The size of a request's head, within what hyper can be told to take.
+/// Reads the size of a request's head, within the range that hyper accepts.
 fn header_bytes(given: &Given<'_>) -> Read<usize> {
     let bytes = size(given)?;
     if !(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&bytes) {
@@ -163,7 +163,7 @@ fn header_bytes(given: &Given<'_>) -> Read<usize> {
     usize::try_from(bytes).map_err(|_| Problem::new("must be a size that can be counted"))
 }
 
-/// The code of a Close frame that may stand on a wire (RFC 6455 §7.4).
+/// Reads the code of a Close frame that may be sent (RFC 6455 §7.4).
 fn close_code(given: &Given<'_>) -> Read<u16> {
     let misfit = || Problem::new("must be a close code: 1000 to 1014, or 3000 to 4999");
     let help = "4000 to 4999 are the app's own; after 1012 clients come back";
@@ -178,7 +178,7 @@ fn close_code(given: &Given<'_>) -> Read<u16> {
     }
 }
 
-/// The reason of a Close frame: what a control frame can hold beside the code (RFC 6455 §5.5).
+/// Reads the reason of a Close frame.
 fn close_reason(given: &Given<'_>) -> Read<Box<str>> {
     let text = given.text().ok_or_else(|| Problem::new("must be text"))?;
     if text.len() > LONGEST_REASON {
@@ -188,7 +188,7 @@ fn close_reason(given: &Given<'_>) -> Read<Box<str>> {
     Ok(text.into())
 }
 
-/// The path prefix of a route.
+/// Reads the path prefix of a route.
 fn prefix(given: &Given<'_>) -> Read<Box<str>> {
     let misfit = || Problem::new("must be a path such as \"/socket.io/\"").with_help("write it in quotes");
     let text = given.text().ok_or_else(misfit)?;
