@@ -10,11 +10,11 @@ use super::report::{Place, printable};
 
 /// The keys below one header.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(super) struct ListedBlock {
     /// The path of the table.
     pub(super) header: &'static str,
     pub(super) kind: BlockKind,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<ListedKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +27,19 @@ pub(super) enum BlockKind {
 
 /// One key.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct ListedKey {
     /// Its path below the header.
     pub(super) key: String,
     /// `None` where it is not set, and has no default.
     pub(super) value: Option<Value>,
-    pub(super) origin: Origin,
+    pub(super) origin: ValueOrigin,
 }
 
 /// The source of a value in force.
 ///
 /// `Display` writes it in short: `config/proxy.toml:12`, `environment PULSEGATE__LOG__LEVEL`, `--listen` or `default`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum ValueOrigin {
     Default,
     Set(Place),
 }
@@ -47,14 +47,14 @@ pub(super) enum Origin {
 /// A table, or a part of one, while its lines are written.
 pub(super) struct ListedTable<'a> {
     pub(super) layers: &'a Layers,
-    pub(super) lines: &'a mut Vec<Line>,
+    pub(super) lines: &'a mut Vec<ListedKey>,
     /// The path of the table below the header, with a dot at its end.
     pub(super) prefix: String,
     /// The tables in which a key may have been set; the first in which it is counts.
     pub(super) homes: Vec<KeyPath>,
 }
 
-impl Block {
+impl ListedBlock {
     /// Longer keys do not move the origins of all others.
     const WIDEST: usize = 48;
 
@@ -66,7 +66,7 @@ impl Block {
             BlockKind::Section => writeln!(text, "[{header}]"),
             BlockKind::Element => writeln!(text, "[[{header}]]"),
         };
-        let texts: Vec<String> = self.lines.iter().map(Line::text).collect();
+        let texts: Vec<String> = self.lines.iter().map(ListedKey::text).collect();
         let widths = texts.iter().map(|text| text.chars().count());
         let width = widths.filter(|width| *width <= Self::WIDEST).max().unwrap_or(0);
         for (line, said) in self.lines.iter().zip(texts) {
@@ -78,7 +78,7 @@ impl Block {
     }
 }
 
-impl Line {
+impl ListedKey {
     fn text(&self) -> String {
         match &self.value {
             Some(value) => format!("{} = {value}", self.key),
@@ -87,7 +87,7 @@ impl Line {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -114,8 +114,8 @@ impl ListedTable<'_> {
 
     /// Writes `key` with `value`, which was set at `place`.
     pub(super) fn set_at(&mut self, key: &str, value: impl Into<Value>, place: Option<Place>) {
-        let origin = place.map_or(Origin::Default, Origin::Set);
-        self.lines.push(Line { key: format!("{}{key}", self.prefix), value: Some(value.into()), origin });
+        let origin = place.map_or(ValueOrigin::Default, ValueOrigin::Set);
+        self.lines.push(ListedKey { key: format!("{}{key}", self.prefix), value: Some(value.into()), origin });
     }
 
     /// Writes `key` with `value`, or that it is not set.
@@ -129,7 +129,11 @@ impl ListedTable<'_> {
     /// Writes that `key` is not set; nothing where it could be inherited, for a route may leave out any key.
     pub(super) fn unset(&mut self, key: &str) {
         if self.homes.len() == 1 {
-            self.lines.push(Line { key: format!("{}{key}", self.prefix), value: None, origin: Origin::Default });
+            self.lines.push(ListedKey {
+                key: format!("{}{key}", self.prefix),
+                value: None,
+                origin: ValueOrigin::Default,
+            });
         }
     }
 

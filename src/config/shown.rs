@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 use super::codec::to_json;
 use super::layers::Layers;
-use super::listing::{Block, BlockKind, Line};
+use super::listing::{BlockKind, ListedBlock, ListedKey};
 use super::sections::Sections;
 
 /// Every key of the configuration with the value that is in force, be it set or a default, and its origin.
@@ -17,7 +17,7 @@ use super::sections::Sections;
 /// read from any folder. The content of a token file is left out.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    blocks: Vec<Block>,
+    blocks: Vec<ListedBlock>,
 }
 
 impl Shown {
@@ -45,8 +45,8 @@ impl Shown {
         for list in keys::LISTS {
             all.insert(list.to_owned(), json!([]));
         }
-        for Block { header, kind, lines } in &self.blocks {
-            let said = lines.iter().map(|Line { key, value, origin }| {
+        for ListedBlock { header, kind, lines } in &self.blocks {
+            let said = lines.iter().map(|ListedKey { key, value, origin }| {
                 let value = value.as_ref().map_or(serde_json::Value::Null, to_json);
                 (key.clone(), json!({ "value": value, "origin": origin.to_string() }))
             });

@@ -2,7 +2,7 @@
 
 use crate::config::edge::visit_sni_certificate;
 use crate::config::layers::Layers;
-use crate::config::listing::{Block, BlockKind, ListedTable};
+use crate::config::listing::{BlockKind, ListedBlock, ListedTable};
 use crate::config::path::KeyPath;
 use crate::config::schema::Visitor;
 use crate::config::sections::{SECTIONS, Sections, visit_route};
@@ -12,7 +12,7 @@ use crate::config::settings::Route;
 pub(super) const LISTS: [&str; 2] = ["tls.sni", "route"];
 
 /// Lists every key, in the order of the documented file.
-pub(super) fn blocks(layers: &Layers, sections: &Sections) -> Vec<Block> {
+pub(super) fn blocks(layers: &Layers, sections: &Sections) -> Vec<ListedBlock> {
     // A visitor takes every value as one that it may change.
     let mut sections = sections.clone();
     let mut blocks = Vec::new();
@@ -42,8 +42,8 @@ fn block(
     kind: BlockKind,
     homes: Vec<KeyPath>,
     visit: impl FnOnce(&mut Visitor<'_>),
-) -> Block {
+) -> ListedBlock {
     let mut lines = Vec::new();
     visit(&mut Visitor::List(ListedTable { layers, lines: &mut lines, prefix: String::new(), homes }));
-    Block { header, kind, lines }
+    ListedBlock { header, kind, lines }
 }
