@@ -29,7 +29,7 @@ impl Descriptions {
             let mut section_here = section.clone();
             let mut prose = Vec::new();
             let mut is_prose = true;
-            for line in block.lines() {
+            for line in block.lines().filter(|line| !line.is_empty()) {
                 let comment = line.strip_prefix('#');
                 let rest = comment.unwrap_or(line).trim();
                 let path = if let Some(header) = header(rest) {
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_text_above_a_key_describes_it() {
-        let text = "# About the file.\n\n# The section,\n# in words.\n[a]\n\n# First.\n# Second.\n# one = 1\n#\n#   two = 2\n\n\
+        let text = "# About the file.\n\n\n# The section,\n# in words.\n[a]\n\n# First.\n# Second.\n# one = 1\n#\n#   two = 2\n\n\
                     # List:\n#   \"x\"  ex,\n#          and more\n#   \"y\"  why\n# End.\n# three = 3\n\n\
                     # Tables.\n#\n#   [[a.b]]\n#   four = 4\n\n# Five.\nfive.six = 5\n";
         let texts = Descriptions::of_text(text);

@@ -229,7 +229,7 @@ fn visit_client_auth(v: &mut Visitor<'_>, client_auth: &mut ClientAuth) {
         }
         Visitor::Record(_) | Visitor::Restore(_) => {}
     }
-    v.describe("mode", "Whether clients must have a certificate.");
+    v.describe("mode", "whether clients must have a certificate");
     v.describe("ca", CA);
 }
 

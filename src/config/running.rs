@@ -73,10 +73,11 @@ fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &str, waiting: &mut
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Environment, Overrides, from_str};
+    use crate::config::{Environment, Overrides, from_str, json_schema};
 
     fn settings(listen: &str, sections: &str) -> Settings {
         let text = format!(
@@ -101,6 +102,33 @@ mod tests {
         assert_eq!((&new.listen, new.log.format), (&running.listen, running.log.format));
         assert_eq!(new.log.level, level, "the level is hot");
         assert_ne!(new.routes, running.routes, "the heartbeat is");
+    }
+
+    #[test]
+    fn every_key_that_is_declared_so_waits_for_the_next_start_and_no_other() {
+        let has_otel = cfg!(feature = "otel");
+        let otel = if has_otel { "[otel]\nendpoint = \"http://127.0.0.1:1\"" } else { "" };
+        let running = settings("", "");
+        let mut new = settings(
+            "address = \"127.0.0.1:2\"\nworkers = 1023\nredirect = \"127.0.0.1:3\"\nhttp2 = \"off\"",
+            &format!(
+                "[log]\nformat = \"json\"\nlevel = \"warn\"\n[drain]\ndelay = \"1s\"\n[admin]\nhealth = \"127.0.0.1:4\"\n\
+                 socket = \"127.0.0.1:5\"\ntls = true\nclosed_sessions = 7\n{otel}"
+            ),
+        );
+        let waiting: BTreeSet<String> = new.follow(&running).iter().map(ToString::to_string).collect();
+        let mut declared = BTreeSet::new();
+        let schema = json_schema();
+        for (section, table) in schema["properties"].as_object().expect("sections") {
+            for (key, described) in table["properties"].as_object().into_iter().flatten() {
+                if described["description"].as_str().is_some_and(|text| text.ends_with("at the next start.")) {
+                    declared.insert(format!("{section}.{key}"));
+                }
+            }
+        }
+        // The mode of TLS takes other keys with it.
+        assert!(declared.remove("tls.mode") && (has_otel || declared.remove("otel.endpoint")));
+        assert_eq!(waiting, declared);
     }
 
     #[test]

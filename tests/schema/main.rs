@@ -303,6 +303,9 @@ fn every_key_has_a_description_and_every_default_is_the_documented_one() {
     let mut missing = Vec::new();
     undescribed(&SCHEMA, "", &mut missing);
     assert_eq!(missing, Vec::<String>::new());
+    for section in ["heartbeat", "origins", "drain", "log", "route"] {
+        assert!(SCHEMA["properties"][section]["description"].is_string(), "{section} has none");
+    }
 
     // The documented file with its commented defaults, but for the examples of routes.
     let documented = fs::read_to_string(root().join("config/proxy.toml")).expect("the documented file");
