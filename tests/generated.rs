@@ -94,6 +94,7 @@ fn bash_completes_what_is_typed() {
     typed("pulsegate dr", &["drain"]);
     typed("pulsegate conns --st", &["--state"]);
     typed("pulsegate conns --state ", &["open", "closed", "all"]);
+    typed("pulsegate config sc", &["schema"]);
     typed("pulsegate config show --or", &["--origin"]);
     typed("pulsegate no", &[]);
 }

@@ -18,6 +18,13 @@ not shown. Whether certificates can be used is not looked at: `pulsegate check` 
 
 Exit codes: 0 it was shown, 2 wrong usage, 78 wrong configuration")]
     Show(Show),
+    /// Print the JSON Schema of the configuration file, for editors
+    #[command(after_help = "\
+Draft 2020-12. Save it beside the configuration, and name it in the first line of that: \
+#:schema ./proxy.schema.json
+
+Exit codes: 0 it was printed, 2 wrong usage")]
+    Schema,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +54,16 @@ enum Format {
 ///
 /// The errors of writing to `out`.
 pub(super) fn run(command: &Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let Command::Show(Show { source, origin, format }) = command;
+    match command {
+        Command::Show(show) => self::show(show, out),
+        Command::Schema => {
+            writeln!(out, "{:#}", config::json_schema()).context("cannot print")?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn show(Show { source, origin, format }: &Show, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let shown =
         source.input().and_then(|input| config::load_shown(&input, &source.overrides, |_| Vec::new(), |_| Vec::new()));
     let shown = match shown {

@@ -8,14 +8,20 @@ use std::time::Duration;
 use figment::value::Value;
 use http::Uri;
 use http::uri::PathAndQuery;
+use serde_json::json;
 
-use super::form::{Given, Problem, Read, Words, duration, off_or, one_of, or_table};
-use super::names::{server_name, source_address};
+use super::codec::{self, AtLeast, Codec, DURATION, OffOr, OneOf, Scalar, display};
+use super::form::{Given, Problem, Read, Words, or_table};
+use super::json_schema::SchemaTable;
+use super::listing::ListedTable;
+use super::names::{SERVER_NAME, SOURCE_ADDRESS};
 use super::pin::Pin;
 use super::reader::{Entry, Table};
+use super::report::Place;
+use super::schema::{Visitor, decode};
 use super::settings::{Target, Upstream, UpstreamProbe, UpstreamTls};
 use super::tls_files::{self, TlsFault};
-use super::value::{file, port_help, socket_path};
+use super::value::{FILE, port_help, socket_path};
 use crate::heartbeat::UpstreamPolicy;
 
 /// The shortest `interval` and `timeout`: below that a healthy app and a busy machine look alike.
@@ -24,47 +30,72 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const SHORTEST_GIVE_UP: Duration = Duration::from_secs(1);
 
 /// The versions of the PROXY protocol that are written.
-pub(super) const PROXY_PROTOCOL: Words<bool> = &[("off", false), ("v2", true)];
+const PROXY_PROTOCOL: Words<bool> = &[("off", false), ("v2", true)];
 
-/// What a URL says.
-#[derive(Debug)]
+/// The place of an app: a host and port with or without TLS, or a unix socket.
+#[derive(Clone, Debug, PartialEq)]
 struct Url {
     target: Target,
     /// Set for https, with nothing in it.
     tls: Option<UpstreamTls>,
 }
 
+/// The URL of an app.
+const URL: Scalar<Url> = Scalar {
+    decode: url,
+    encode: |Url { target, tls }| match target {
+        Target::Unix(socket) => format!("unix:{}", codec::absolute(socket)).into(),
+        Target::Tcp { .. } if tls.is_some() => format!("https://{target}").into(),
+        Target::Tcp { .. } => format!("http://{target}").into(),
+    },
+    schema: || codec::pattern("^(?:https?://[^/?#@\\s]+/?|unix:.+)$"),
+};
+
+/// The request of the health check.
+const PROBE: Scalar<UpstreamProbe> =
+    Scalar { decode: probe, encode: display, schema: || codec::pattern("^(?:auto|off|/\\S*)$") };
+
+/// The keys that the app's certificate may have: one pin, or a list of them.
+const PINS: Scalar<Vec<Pin>> = Scalar {
+    decode: pins,
+    encode: |pins| pins.iter().map(ToString::to_string).collect(),
+    schema: || {
+        let pin = codec::pattern("^sha256/[0-9A-Za-z+/]{43}=$");
+        json!({ "anyOf": [pin, { "type": "array", "items": pin, "minItems": 1 }] })
+    },
+};
+
 /// All apps, each once.
 pub(super) struct Apps<'a> {
     all: Vec<Arc<Upstream>>,
-    /// Says why the TLS files of one cannot be used.
+    /// Returns the faults of an app's TLS files.
     usable: &'a dyn Fn(&Upstream) -> Vec<TlsFault>,
 }
 
 impl<'a> Apps<'a> {
-    /// The app of the section `t`, and whether it is known where that listens. The TLS files of this and all further
-    /// apps are put before `usable`.
+    /// Reads the app of the section `t`. Also returns whether its URL can be used. The TLS files of all apps are
+    /// checked by `usable`.
     pub(super) fn read(t: &Table<'_>, usable: &'a dyn Fn(&Upstream) -> Vec<TlsFault>) -> (Self, bool) {
-        let url = t.required("url", url, "where the app listens");
+        let url = t.required("url", decode(&URL), "where the app listens");
         let known = url.is_some();
-        // What stands in for a URL that was refused is handed to nobody.
+        // Settings with a refused URL are never returned.
         let base = Upstream::at(Target::Unix(PathBuf::new()));
         let mut apps = Self { all: Vec::new(), usable };
         apps.enter(upstream(t, url, &base), t, &["tls", "url"]);
         (apps, known)
     }
 
-    /// The app of every route that names no other.
+    /// Returns the app of every route without one of its own.
     pub(super) fn default(&self) -> &Arc<Upstream> {
         &self.all[0]
     }
 
-    /// The app of a route: its `upstream` is a URL or a table, laid over the section.
+    /// Reads the app of a route: its `upstream` is a URL or a table, laid over the section.
     pub(super) fn of_route(&mut self, route: &Table<'_>) -> Arc<Upstream> {
         let base = self.default();
         match route.table_or("upstream", or_table(url)) {
             Ok(t) => {
-                let own = upstream(&t, t.entry("url", url).optional().ok().flatten(), base);
+                let own = upstream(&t, t.entry("url", decode(&URL)).optional().ok().flatten(), base);
                 self.enter(own, &t, &["tls", "url"])
             }
             Err(Entry::Is(url)) => {
@@ -75,7 +106,7 @@ impl<'a> Apps<'a> {
         }
     }
 
-    /// `app`, or the equal one that is known already. It stands in `t`, under one of `keys` the first of which is set.
+    /// Returns the known app that equals `app`, or adds it. It is set in `t`, by the first of `keys` that is set.
     fn enter(&mut self, app: Upstream, t: &Table<'_>, keys: &[&str]) -> Arc<Upstream> {
         if let Some(known) = self.all.iter().find(|known| ***known == app) {
             return Arc::clone(known);
@@ -90,38 +121,106 @@ impl<'a> Apps<'a> {
 }
 
 impl Url {
-    /// An app at this URL with the timing of `base`. Its TLS, PROXY header and source addresses are about another place.
+    /// Returns an app at this URL with the timing of `base`, whose TLS, PROXY header and source addresses do not apply
+    /// here.
     fn over(self, base: &Upstream) -> Upstream {
         let Self { target, tls } = self;
         Upstream { target, tls, proxy_protocol: false, source_addresses: Vec::new(), ..base.clone() }
     }
 }
 
-/// The app that the table `t` tells of, over `base`; `url` is the one in it.
+/// Visits the keys of an app, of `[upstream]` or of a route.
+pub(super) fn visit_upstream(v: &mut Visitor<'_>, app: &mut Upstream) {
+    let has_own_url = visit_url(v, app);
+    let described = matches!(v, Visitor::Describe(_)).then(UpstreamTls::default);
+    if let Some(mut tls) = app.tls.clone().or(described) {
+        // The TLS of an app belongs to its URL, and is not inherited without it.
+        visit_app_tls(&mut v.alone_if(has_own_url).table("tls"), &mut tls);
+    }
+    visit_exchange(v, app, has_own_url);
+}
+
+/// Visits the keys of an app behind its URL and its TLS. Some of them belong to the URL, and are not inherited without
+/// it.
+fn visit_exchange(v: &mut Visitor<'_>, app: &mut Upstream, has_own_url: bool) {
+    v.key("connect_timeout", &DURATION, &mut app.connect_timeout);
+    v.key("response_timeout", &DURATION, &mut app.response_timeout);
+    let mut own = v.alone_if(has_own_url);
+    own.key("proxy_protocol", &OneOf(PROXY_PROTOCOL), &mut app.proxy_protocol);
+    own.list("source_addresses", &SOURCE_ADDRESS, &mut app.source_addresses);
+    v.key("interval", &OffOr(AtLeast(SHORTEST_WAIT)), &mut app.heartbeat.interval);
+    v.key("timeout", &AtLeast(SHORTEST_WAIT), &mut app.heartbeat.timeout);
+    v.key("give_up", &AtLeast(SHORTEST_GIVE_UP), &mut app.heartbeat.give_up);
+    v.key("probe", &PROBE, &mut app.probe);
+}
+
+/// Visits the URL of `app`; it is read before, since other keys depend on it. Returns whether the table at hand has one.
+fn visit_url(v: &mut Visitor<'_>, app: &Upstream) -> bool {
+    match v {
+        Visitor::List(table) => {
+            let url = URL.encode(&Url { target: app.target.clone(), tls: app.tls.clone() });
+            match own_url(table) {
+                Some(place) => {
+                    table.set_at("url", url, Some(place));
+                    return true;
+                }
+                None => table.set("url", url),
+            }
+        }
+        Visitor::Describe(table) => table.key("url", URL.schema(), None),
+        Visitor::Read(_) | Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+    false
+}
+
+/// Returns where the table itself sets a URL: with a key, or as the URL that stands in its place.
+fn own_url(table: &ListedTable<'_>) -> Option<Place> {
+    let home = &table.homes[0];
+    match table.layers.value(home)? {
+        Value::Dict(..) => table.layers.origin(&home.key("url")),
+        _ => table.layers.origin(home),
+    }
+}
+
+/// Visits the table `tls` of an app.
+fn visit_app_tls(v: &mut Visitor<'_>, tls: &mut UpstreamTls) {
+    v.optional("ca", &FILE, &mut tls.ca);
+    // A route may leave it out, whether its TLS is inherited or its own.
+    let is_left_out = matches!(v, Visitor::List(table) if table.homes[0].in_list());
+    if !is_left_out || !tls.pins.is_empty() {
+        let mut pins = (!tls.pins.is_empty()).then(|| tls.pins.clone());
+        v.optional("pin", &PINS, &mut pins);
+        tls.pins = pins.unwrap_or_default();
+    }
+    if let Visitor::Read(table) = v {
+        tls.identity = identity(table, tls.identity.take());
+    } else {
+        let (mut certificate, mut private_key) = tls.identity.clone().unzip();
+        v.optional("certificate", &FILE, &mut certificate);
+        v.optional("private_key", &FILE, &mut private_key);
+    }
+    v.optional("server_name", &SERVER_NAME, &mut tls.server_name);
+    v.describe("ca", "the PEM file of the authorities that may have signed the app's certificate");
+    v.describe("pin", "the keys that the app's certificate may have, in the place of authorities");
+    v.describe("certificate", "the PEM file of the certificate chain that the proxy shows when the app asks for one");
+    v.describe("private_key", "the PEM file of the certificate's key");
+    v.describe("server_name", "the name that the app's certificate must have; the host of the url unless set");
+}
+
+/// Reads the app that the table `t` describes, over `base`; `url` is the one in it.
 fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
-    let base = url.map_or_else(|| base.clone(), |url| url.over(base));
-    let tls = tls(&t.table("tls"), base.tls.as_ref());
-    if base.tls.is_none() && tls.is_some() {
-        let problem = Problem::new(format!("is for an app that is reached by https; this is {base}"));
+    let mut app = url.map_or_else(|| base.clone(), |url| url.over(base));
+    let tls = tls(&t.table("tls"), app.tls.as_ref());
+    if app.tls.is_none() && tls.is_some() {
+        let problem = Problem::new(format!("is for an app that is reached by https; this is {app}"));
         t.refuse(&["tls", "url"], problem.with_help("write url = \"https://…\", or leave out `tls`"));
     }
-    let connect_timeout = t.or("connect_timeout", duration, base.connect_timeout);
-    let response_timeout = t.or("response_timeout", duration, base.response_timeout);
-    let proxy_protocol = t.or("proxy_protocol", one_of(PROXY_PROTOCOL), base.proxy_protocol);
-    let source_addresses = match t.list("source_addresses", source_address) {
-        Entry::Is(addresses) => addresses,
-        Entry::Unset | Entry::Refused => base.source_addresses.clone(),
-    };
-    if let Some(problem) = out_of_reach(&base.target, &source_addresses) {
+    app.tls = app.tls.map(|base| tls.unwrap_or(base));
+    visit_exchange(&mut Visitor::Read(t.clone()), &mut app, false);
+    if let Some(problem) = out_of_reach(&app.target, &app.source_addresses) {
         t.refuse(&["source_addresses", "url"], problem);
     }
-    let wait = at_least(SHORTEST_WAIT);
-    let heartbeat = UpstreamPolicy {
-        interval: t.or("interval", off_or(&wait), base.heartbeat.interval),
-        timeout: t.or("timeout", &wait, base.heartbeat.timeout),
-        give_up: t.or("give_up", at_least(SHORTEST_GIVE_UP), base.heartbeat.give_up),
-    };
-    if let UpstreamPolicy { interval: Some(interval), timeout, give_up } = heartbeat
+    if let UpstreamPolicy { interval: Some(interval), timeout, give_up } = app.heartbeat
         && give_up < interval + timeout
     {
         let [give_up, bound] = [give_up, interval + timeout].map(humantime::format_duration);
@@ -130,52 +229,46 @@ fn upstream(t: &Table<'_>, url: Option<Url>, base: &Upstream) -> Upstream {
             format!("set give_up = \"{}\" or more, or shorten the other two", bound.to_string().replace(' ', ""));
         t.refuse(&["give_up", "timeout", "interval"], Problem::new(what).with_help(help));
     }
-    let probe = t.or("probe", probe, base.probe);
-    let tls = base.tls.map(|base| tls.unwrap_or(base));
-    Upstream {
-        target: base.target,
-        tls,
-        connect_timeout,
-        response_timeout,
-        proxy_protocol,
-        source_addresses,
-        heartbeat,
-        probe,
-    }
+    app
 }
 
-/// What the table `t` says, key by key over `base`; `None` where nobody has written one.
+/// Reads the table `t` key by key over `base`; `None` where it is not set.
 fn tls(t: &Table<'_>, base: Option<&UpstreamTls>) -> Option<UpstreamTls> {
     if !t.is_set() {
         return None;
     }
-    let base = base.cloned().unwrap_or_default();
-    let certificate = t.entry("certificate", file);
-    let private_key = t.entry("private_key", file);
-    let identity = match (certificate, private_key) {
-        (Entry::Is(certificate), Entry::Is(private_key)) => Some((certificate, private_key)),
-        (Entry::Is(_), Entry::Unset) => {
-            t.required("private_key", file, "the PEM file of the certificate's key").and(None)
-        }
-        (Entry::Unset, Entry::Is(_)) => {
-            t.required("certificate", file, "the PEM file of the certificate that the key is for").and(None)
-        }
-        (Entry::Unset, Entry::Unset) => base.identity,
-        (Entry::Refused, _) | (_, Entry::Refused) => None,
-    };
+    let mut tls = base.cloned().unwrap_or_default();
+    visit_app_tls(&mut Visitor::Read(t.clone()), &mut tls);
     if t.sets("pin") && t.sets("ca") {
         let problem = Problem::new("does not go together with `ca`: the signer of a pinned key is not looked at");
         t.refuse(&["pin"], problem.with_help("leave out one of the two"));
     }
-    Some(UpstreamTls {
-        pins: t.or("pin", pins, base.pins),
-        ca: t.entry("ca", file).optional().ok().flatten().or(base.ca),
-        identity,
-        server_name: t.entry("server_name", server_name).optional().ok().flatten().or(base.server_name),
-    })
+    Some(tls)
 }
 
-/// Why `target` cannot be reached from `sources`, if so.
+/// Reads the certificate and the key that the proxy shows to the app, over `base`: both, or none.
+fn identity(t: &Table<'_>, base: Option<(PathBuf, PathBuf)>) -> Option<(PathBuf, PathBuf)> {
+    match (t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))) {
+        (Entry::Is(certificate), Entry::Is(private_key)) => Some((certificate, private_key)),
+        (Entry::Is(_), Entry::Unset) => {
+            t.required("private_key", decode(&FILE), "the PEM file of the certificate's key").and(None)
+        }
+        (Entry::Unset, Entry::Is(_)) => {
+            t.required("certificate", decode(&FILE), "the PEM file of the certificate that the key is for").and(None)
+        }
+        (Entry::Unset, Entry::Unset) => base,
+        (Entry::Refused, _) | (_, Entry::Refused) => None,
+    }
+}
+
+/// Describes the app of a route: a URL, or a table with the keys of `[upstream]`.
+pub(super) fn describe_of_route(route: &mut SchemaTable<'_>) {
+    let mut app = Upstream::at(Target::Unix(PathBuf::new()));
+    route.table_or("upstream", &URL.schema(), None, |table| visit_upstream(&mut Visitor::Describe(table), &mut app));
+    route.describe("upstream", "the app of the route: its URL, or a table with any key of [upstream]");
+}
+
+/// Returns the reason why `target` cannot be reached from `sources`, if there is one.
 fn out_of_reach(target: &Target, sources: &[IpAddr]) -> Option<Problem> {
     let host = match target {
         _ if sources.is_empty() => return None,
@@ -185,23 +278,13 @@ fn out_of_reach(target: &Target, sources: &[IpAddr]) -> Option<Problem> {
         }
         Target::Tcp { host, .. } => host,
     };
-    // What a name stands for is known when it is dialled.
+    // A name is resolved when it is dialled.
     let host: IpAddr = host.parse().ok()?;
     let stranger = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
     Some(Problem::new(format!("does not fit: no connection leads from {stranger} to {host}")))
 }
 
-/// A duration that is not shorter than `shortest`.
-fn at_least(shortest: Duration) -> impl Fn(&Given<'_>) -> Read<Duration> {
-    move |given| match duration(given)? {
-        short if short < shortest => {
-            Err(Problem::new(format!("must be at least \"{}\"", humantime::format_duration(shortest))))
-        }
-        long => Ok(long),
-    }
-}
-
-/// The request of the health check.
+/// Reads the request of the health check.
 fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
     let misfit = || Problem::new("must be \"auto\", a path such as \"/healthz\", or \"off\"");
     match given.text().ok_or_else(misfit)? {
@@ -218,7 +301,7 @@ fn probe(given: &Given<'_>) -> Read<UpstreamProbe> {
     }
 }
 
-/// One pin, or a list of them.
+/// Reads one pin, or a list of them.
 fn pins(given: &Given<'_>) -> Read<Vec<Pin>> {
     const HEXADECIMAL: usize = 64;
     let misfit = || Problem::new("must be \"sha256/\" and the Base64 of a hash, or a list of such pins");
@@ -240,7 +323,7 @@ fn pins(given: &Given<'_>) -> Read<Vec<Pin>> {
 /// The remedy for a URL of an app that cannot be guessed.
 const URL_HELP: &str = "write where the app listens, as in \"http://127.0.0.1:3000\"";
 
-/// Where an app listens.
+/// Reads the URL of an app.
 fn url(given: &Given<'_>) -> Read<Url> {
     let misfit = || Problem::new("must be \"http://host:port\", \"https://host:port\" or \"unix:/path/to/socket\"");
     let number = given.integer().map(|number| number.to_string());
@@ -273,7 +356,7 @@ fn url(given: &Given<'_>) -> Read<Url> {
     Ok(Url { target: origin(text, scheme, port, misfit)?, tls })
 }
 
-/// The host and port of a URL that has nothing else.
+/// Reads the host and port of a URL that has nothing else.
 fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem) -> Read<Target> {
     let port = text.trim_end_matches('/').rsplit(':').next().unwrap_or_default();
     let misfit = || match port_help(port) {

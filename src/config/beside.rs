@@ -1,11 +1,11 @@
-//! What is said beside the file: environment variables and command line flags.
+//! The layers over the file: environment variables and command line flags.
 
 use std::ffi::{OsStr, OsString};
 
 use super::path::KeyPath;
 use super::report::{Finding, Place, Spot};
 
-/// The variables that speak to pulsegate: those whose name begins with `PULSEGATE__`, in any case.
+/// The variables that set keys: those whose name begins with `PULSEGATE__`, in any case.
 ///
 /// The two underscores matter: a Kubernetes Service called `pulsegate` puts `PULSEGATE_PORT=tcp://…` into every pod.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +13,7 @@ pub struct Environment {
     variables: Vec<(String, OsString)>,
 }
 
-/// What command line flags say; each is text in the same form as in the file, and wins over every other layer.
+/// The values of command line flags, as text in the form of the file; they win over every other layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Overrides {
     /// Address of the TLS port (`listen.address`)
@@ -36,10 +36,10 @@ pub struct Overrides {
     pub log_format: Option<String>,
 }
 
-/// One key set beside the file.
+/// A key that a variable or flag sets.
 #[derive(Clone, Debug)]
 pub(super) struct Assignment {
-    /// Who says it.
+    /// The variable or flag.
     pub(super) place: Place,
     /// The key.
     pub(super) path: KeyPath,
@@ -47,17 +47,28 @@ pub(super) struct Assignment {
     pub(super) text: String,
 }
 
+impl Assignment {
+    /// Returns the name of the variable or flag.
+    pub(super) fn name(&self) -> &str {
+        match &self.place {
+            Place::Variable { variable } => variable,
+            Place::Flag { flag } => flag,
+            Place::File { file } | Place::Line { file, .. } => file,
+        }
+    }
+}
+
 const PREFIX: &str = "PULSEGATE__";
 const SEPARATOR: &str = "__";
 const DEPTH: usize = 8;
 
 impl Environment {
-    /// The environment of this process.
+    /// Returns the environment of this process.
     pub fn of_process() -> Self {
         std::env::vars_os().collect()
     }
 
-    /// The assignments in the order of their names, and a finding for each value that is no text.
+    /// Returns the assignments in the order of their names, and a finding for each value that is no text.
     pub(super) fn assignments(&self) -> (Vec<Assignment>, Vec<Finding>) {
         let mut assignments = Vec::new();
         let mut findings = Vec::new();
@@ -69,7 +80,7 @@ impl Environment {
                 continue;
             };
             let path = name[PREFIX.len()..].to_lowercase();
-            // Nothing lies deeper; what is left over stays one key, which nobody knows.
+            // No key lies deeper; the rest stays one key, an unknown one.
             let path = path.splitn(DEPTH, SEPARATOR).collect();
             assignments.push(Assignment { place, path, text: text.trim().to_owned() });
         }
@@ -78,7 +89,7 @@ impl Environment {
 }
 
 impl<N: AsRef<OsStr>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
-    /// Keeps the variables that speak to pulsegate.
+    /// Keeps the variables that set keys.
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let ours = variables.into_iter().filter_map(|(name, value)| {
             let name = name.as_ref().to_string_lossy().into_owned();
@@ -118,13 +129,13 @@ pub(super) fn overrides_or_environment_set(overrides: &Overrides, environment: &
     *overrides != Overrides::default() || !environment.variables.is_empty()
 }
 
-/// The flag that sets the key at `path`.
+/// Returns the flag that sets the key at `path`.
 pub(super) fn flag(path: &KeyPath) -> Option<&'static str> {
     let found = FLAGS.iter().find(|(_, key)| !path.in_list() && path.keys().eq(key.iter().copied()));
     found.map(|(flag, _)| *flag)
 }
 
-/// The variable that sets the key at `path`; none can reach into a list.
+/// Returns the variable that sets the key at `path`; none can reach into a list.
 pub(super) fn variable(path: &KeyPath) -> String {
     let keys: Vec<String> = path.keys().map(str::to_uppercase).collect();
     format!("{PREFIX}{}", keys.join(SEPARATOR))

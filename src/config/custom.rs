@@ -1,18 +1,22 @@
-//! A profile that the configuration spells out.
+//! A heartbeat profile that the configuration defines.
 
-use super::form::{Given, Problem, Read, Words, one_of, size};
+use super::codec::{self, Codec, OneOf, Scalar};
+use super::form::{Given, Problem, Read, Words, size};
+use super::json_schema::SchemaTable;
+use super::listing::ListedTable;
 use super::reader::{Refused, Table};
+use super::schema::Visitor;
 use crate::heartbeat::{DEFAULT_MAX_LEN, DEFAULT_WINDOW, Matching, Pattern, PatternError, Profile, Proof, Role, Say};
 use crate::ws::Opcode;
 
-/// The heartbeat of an application, before it is known which role the proxy takes in it.
+/// The heartbeat of an application, for any role of the proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Custom {
     opcode: Opcode,
     matching: Matching,
-    /// Bytes of what goes to the client.
+    /// The bytes of the message to the client.
     send: Option<Box<[u8]>>,
-    /// What comes from the client.
+    /// The message from the client.
     expect: Pattern,
     start_after: Option<Pattern>,
     max_len: usize,
@@ -29,18 +33,69 @@ const OPCODES: Words<Opcode> = &[("text", Opcode::TEXT), ("binary", Opcode::BINA
 const MATCHES: Words<Matching> = &[("exact", Matching::Exact), ("prefix", Matching::Prefix), ("json", Matching::Json)];
 /// Begins hexadecimal digits in a binary profile.
 const HEX: &str = "0x";
-/// The largest `max_len`: what is held of a message while it comes.
+/// The largest `max_len`: the bytes of a message that are held while it arrives.
 const MOST: usize = 4096;
+/// The same, as a size.
+const MOST_BYTES: u64 = 4096;
 
-/// The profile in the table `t`, which the proxy speaks in `role`; nothing is asked of it where that is not known.
-/// `None` where something in it was refused.
+/// The longest heartbeat message.
+const MAX_LEN: Scalar<usize> = Scalar {
+    decode: max_len,
+    encode: |len| codec::number(*len).into(),
+    schema: || codec::size_schema(1, Some(MOST_BYTES)),
+};
+
+/// Visits the keys with defaults, which decide how the texts of the others are read.
+fn visit_form(v: &mut Visitor<'_>, opcode: &mut Opcode, matching: &mut Matching, max_len: &mut usize) {
+    v.key("opcode", &OneOf(OPCODES), opcode);
+    v.key("match", &OneOf(MATCHES), matching);
+    v.key("max_len", &MAX_LEN, max_len);
+}
+
+/// Lists the profile of the table as it is written: the settings hold it ready for use.
+pub(super) fn list(mut table: ListedTable<'_>, profile: &Profile) {
+    let home = table.homes[0].clone();
+    for (key, usual) in [
+        ("send", None),
+        ("expect", None),
+        ("opcode", Some(OPCODES[0].0)),
+        ("match", Some(MATCHES[0].0)),
+        ("start_after", None),
+    ] {
+        let text = table.layers.text(&home.key(key)).or(usual);
+        table.maybe(key, text);
+    }
+    table.set("max_len", MAX_LEN.encode(&profile.max_len));
+}
+
+/// Describes the table.
+pub(super) fn describe(table: SchemaTable<'_>) {
+    let mut v = Visitor::Describe(table);
+    let (mut opcode, mut matching, mut longest) = (Opcode::TEXT, Matching::default(), DEFAULT_MAX_LEN);
+    visit_form(&mut v, &mut opcode, &mut matching, &mut longest);
+    v.describe("opcode", "the type of the messages");
+    v.describe("match", "how messages are compared with the texts");
+    v.describe("max_len", "bytes of the longest message that is looked at");
+    for (key, what) in [
+        ("send", "the message that goes to the client; in \"passive\" the app's own question"),
+        ("expect", "the message that comes from the client"),
+        ("start_after", "a message of either side; until it has passed, the session is pinged as in \"protocol\""),
+    ] {
+        if let Visitor::Describe(table) = &mut v {
+            table.key(key, codec::text_schema(), None);
+        }
+        v.describe(key, what);
+    }
+}
+
+/// Reads the profile in the table `t`, which the proxy speaks in `role`; without a role no key is required.
+/// `None` where a key was refused.
 pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
-    let opcode = t.or("opcode", one_of(OPCODES), Opcode::TEXT);
-    let matching = t.or("match", one_of(MATCHES), Matching::default());
-    let max_len = t.or("max_len", max_len, DEFAULT_MAX_LEN);
+    let (mut opcode, mut matching, mut max_len) = (Opcode::TEXT, Matching::default(), DEFAULT_MAX_LEN);
+    visit_form(&mut Visitor::Read(t.clone()), &mut opcode, &mut matching, &mut max_len);
     let heard = |given: &Given<'_>| heard(given, opcode, matching);
     let said = |given: &Given<'_>| match role {
-        // The app asks in the same words, and is to be understood.
+        // The app asks with the same message, which must be recognised.
         Some(Role::App | Role::Passive) => heard(given).and_then(|_| message(given, opcode)),
         Some(Role::Answer) | None => message(given, opcode),
     };
@@ -72,7 +127,7 @@ pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
 }
 
 impl Custom {
-    /// The profile for the proxy in `role`; `send` goes to the client and `expect` comes from it in each of them.
+    /// Returns the profile for the proxy in `role`; in each role `send` goes to the client and `expect` comes from it.
     pub(super) fn profile(&self, role: Role) -> Result<Profile, Problem> {
         let cannot = |why: &str| Problem::new(format!("cannot be \"{}\": {why} the profile", role.as_str()));
         let asks = match (role, &self.send) {
@@ -108,9 +163,10 @@ fn heard(given: &Given<'_>, opcode: Opcode, matching: Matching) -> Read<Heard> {
     Ok(Heard { pattern, len: bytes.len() })
 }
 
-/// The bytes of a message: the text itself or, in a binary profile, what its hexadecimal digits stand for.
+/// Reads the bytes of a message: the text itself or, in a binary profile, the bytes that its hexadecimal digits stand
+/// for.
 fn message(given: &Given<'_>, opcode: Opcode) -> Read<Box<[u8]>> {
-    // Beside the file a text may look like anything, even like a TOML table: JSON often does.
+    // The text of a variable may look like a TOML table: JSON often does.
     let text = given.value.as_str().or(given.literal).ok_or_else(|| {
         let problem = Problem::new("must be text");
         match given.integer() {
@@ -138,7 +194,6 @@ fn hexadecimal(digits: &str) -> Read<Vec<u8>> {
     Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// The longest heartbeat message.
 fn max_len(given: &Given<'_>) -> Read<usize> {
     let len = size(given).ok().and_then(|len| usize::try_from(len).ok());
     len.filter(|len| *len <= MOST).ok_or_else(|| Problem::new(format!("must be a size from 1 to {MOST} bytes")))

@@ -1,26 +1,27 @@
-//! The client's side: listening, TLS, the limits of connections, origins, what is told of addresses.
+//! The client's side: listening, TLS, the limits of connections, origins, forwarded addresses.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::form::{
-    Given, Problem, Read, Words, auto_or, boolean, bounded, duration, off_or, one_of, or_table, size, whole,
-};
+use super::cidr::Cidr;
+use super::codec::{self, AutoOr, BOOLEAN, Bounded, Codec, DURATION, OffOr, OneOf, SIZE, Scalar, Whole};
+use super::form::{Given, Problem, Read, Words, duration, one_of, or_table};
 use super::forwarded::Forwarded;
-use super::names::{cidr, header_name, origin, sni};
+use super::names::{CIDR, HEADER_NAME, ORIGIN, SNI};
 use super::origins::OriginPolicy;
 use super::reader::{Entry, Table};
+use super::schema::{Visitor, decode, encode_all, list_schema};
 use super::settings::{
     ClientAuth, ConnectionLimit, EdgeLimits, Http2, Listen, ProxyProtocol, SessionLimits, SniCertificate, Tls, TlsMode,
 };
 use super::tls_files::{self, TlsFault};
-use super::value::{address, all_cores, file, header_bytes, workers};
+use super::value::{ADDRESS, FILE, HEADER_BYTES, Workers};
 
-/// What `tls.client_auth.mode` says.
-#[derive(Clone, Copy, Debug)]
-enum Asked {
+/// The words of `tls.client_auth.mode`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum ClientAuthMode {
     Off,
     Optional,
     Required,
@@ -28,7 +29,8 @@ enum Asked {
 
 const TERMINATES: Words<bool> = &[("terminate", true), ("off", false)];
 const OFF: Words<()> = &[("off", ())];
-const CLIENT_AUTH: Words<Asked> = &[("off", Asked::Off), ("optional", Asked::Optional), ("required", Asked::Required)];
+const CLIENT_AUTH: Words<ClientAuthMode> =
+    &[("off", ClientAuthMode::Off), ("optional", ClientAuthMode::Optional), ("required", ClientAuthMode::Required)];
 
 const HTTP2: Words<Http2> = &[
     (Http2::On.as_str(), Http2::On),
@@ -36,19 +38,205 @@ const HTTP2: Words<Http2> = &[
     (Http2::Off.as_str(), Http2::Off),
 ];
 
+/// The limit of all client connections.
+const CONNECTIONS: Scalar<ConnectionLimit> = Scalar {
+    decode: |given| {
+        let read = AutoOr(Bounded(MOST_CONNECTIONS)).decode(given)?;
+        Ok(read.map_or(ConnectionLimit::Auto, |most| most.map_or(ConnectionLimit::Off, ConnectionLimit::AtMost)))
+    },
+    encode: |limit| match limit {
+        ConnectionLimit::Auto => "auto".into(),
+        ConnectionLimit::AtMost(most) => codec::number(*most).into(),
+        ConnectionLimit::Off => "off".into(),
+    },
+    schema: || AutoOr(Bounded(MOST_CONNECTIONS)).schema(),
+};
+
+/// The time for which a browser uses https only: whole seconds.
+const MAX_AGE: Scalar<Duration> =
+    Scalar { decode: max_age, encode: |age| codec::span(*age).into(), schema: codec::duration_schema };
+
 /// More than any machine has memory for.
 const MOST_CONNECTIONS: usize = 100_000_000;
 /// More than any client does in a second.
 const MOST_A_SECOND: u32 = 1_000_000;
 
+/// Visits `[listen]`.
+pub(super) fn visit_listen(v: &mut Visitor<'_>, listen: &mut Listen) {
+    v.at_start("address", &ADDRESS, &mut listen.address);
+    v.at_start("workers", &Workers, &mut listen.workers);
+    visit_proxy_protocol(v, &mut listen.proxy_protocol);
+    v.at_start("redirect", &OffOr(ADDRESS), &mut listen.redirect);
+    v.key("http2", &OneOf(HTTP2), &mut listen.http2);
+}
+
+/// Visits `[tls]`, for a listing or a description. Without TLS no other key is listed.
+pub(super) fn visit_tls(v: &mut Visitor<'_>, mode: &mut TlsMode) {
+    visit_tls_mode(v, &mut mode.terminate().is_some());
+    if let TlsMode::Terminate(tls) = mode {
+        visit_server_certificate(v, tls);
+        visit_handshake(v, tls);
+    }
+}
+
+/// Visits `mode`: whether TLS is terminated here.
+fn visit_tls_mode(v: &mut Visitor<'_>, terminates: &mut bool) {
+    v.at_start("mode", &OneOf(TERMINATES), terminates);
+}
+
+/// Visits the certificate for all names. Returns whether it can be used.
+fn visit_server_certificate(v: &mut Visitor<'_>, tls: &mut Tls) -> bool {
+    let chain = "the PEM file of the server's certificate chain";
+    let has_certificate = v.required("certificate", &FILE, chain, &mut tls.certificate);
+    v.required("private_key", &FILE, "the PEM file of the certificate's key", &mut tls.private_key) && has_certificate
+}
+
+/// Visits the keys of `[tls]` that have defaults. Returns whether the certificates for single names can be used.
+fn visit_handshake(v: &mut Visitor<'_>, tls: &mut Tls) -> bool {
+    let has_sni = visit_sni_certificates(v, &mut tls.sni);
+    v.key("strict_sni", &BOOLEAN, &mut tls.strict_sni);
+    v.key("modern", &BOOLEAN, &mut tls.modern);
+    visit_client_auth(&mut v.table("client_auth"), &mut tls.client_auth);
+    v.key("hsts", &OffOr(MAX_AGE), &mut tls.hsts);
+    has_sni
+}
+
+/// Visits one table of `[[tls.sni]]`. Returns whether it can be used.
+pub(super) fn visit_sni_certificate(v: &mut Visitor<'_>, own: &mut SniCertificate) -> bool {
+    let has_names = v.required_list("names", &SNI, "the names that the certificate is for", &mut own.names);
+    let chain = "the PEM file of the certificate chain for these names";
+    let has_certificate = v.required("certificate", &FILE, chain, &mut own.certificate);
+    let has_key = v.required("private_key", &FILE, "the PEM file of the certificate's key", &mut own.private_key);
+    has_names && has_certificate && has_key
+}
+
+/// Visits the keys of `[limits]` that concern a connection before its route is known.
+pub(super) fn visit_limits(v: &mut Visitor<'_>, limits: &mut EdgeLimits) {
+    v.key("handshake", &DURATION, &mut limits.handshake);
+    v.key("header_read", &DURATION, &mut limits.header_read);
+    v.key("keep_alive", &DURATION, &mut limits.keep_alive);
+    v.key("write_stall", &DURATION, &mut limits.write_stall);
+    v.key("headers", &Whole(1..=4096), &mut limits.headers);
+    v.key("header_bytes", &HEADER_BYTES, &mut limits.header_bytes);
+    v.key("response_headers", &Whole(1..=10_000), &mut limits.response_headers);
+    v.key("connections", &CONNECTIONS, &mut limits.connections);
+    v.key("connections_per_ip", &Bounded(MOST_CONNECTIONS), &mut limits.connections_per_ip);
+    v.key("handshakes_per_ip", &Bounded(MOST_A_SECOND), &mut limits.handshakes_per_ip);
+    v.key("memory", &OffOr(SIZE), &mut limits.memory);
+    v.key("streams", &Whole(1..=10_000), &mut limits.streams);
+    v.key("websocket_streams", &Whole(1..=10_000), &mut limits.websocket_streams);
+    v.key("resets", &Whole(1..=1_000_000), &mut limits.resets);
+}
+
+/// Visits the keys of `[limits]` that concern a session, and that a route may have too.
+pub(super) fn visit_session_limits(v: &mut Visitor<'_>, limits: &mut SessionLimits) {
+    v.key("frame", &OffOr(SIZE), &mut limits.frame);
+    v.key("message", &OffOr(SIZE), &mut limits.message);
+    v.key("messages_per_second", &Bounded(MOST_A_SECOND), &mut limits.messages_per_second);
+}
+
+/// Visits `[origins]`. Its list has no default: unless it is set, pages of any origin may open sessions.
+pub(super) fn visit_origins(v: &mut Visitor<'_>, origins: &mut Arc<OriginPolicy>) {
+    match v {
+        Visitor::Read(table) => {
+            if let Entry::Is(allowed) = table.list("allow", decode(&ORIGIN)) {
+                *origins = Arc::new(OriginPolicy::Only(allowed));
+            }
+        }
+        Visitor::List(table) => match &**origins {
+            OriginPolicy::Any => table.unset("allow"),
+            OriginPolicy::Only(allowed) => table.set("allow", encode_all(&ORIGIN, allowed)),
+        },
+        Visitor::Describe(table) => table.key("allow", list_schema(&ORIGIN), None),
+        Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+}
+
+/// Visits `[forwarded]`.
+pub(super) fn visit_forwarded(v: &mut Visitor<'_>, forwarded: &mut Forwarded) {
+    v.list("trusted_proxies", &CIDR, &mut forwarded.trusted_proxies);
+    v.key("rfc7239", &BOOLEAN, &mut forwarded.rfc7239);
+    v.list("strip", &HEADER_NAME, &mut forwarded.strip);
+}
+
+/// Visits `proxy_protocol`: `"off"`, or a table.
+fn visit_proxy_protocol(v: &mut Visitor<'_>, proxy: &mut Option<ProxyProtocol>) {
+    const KEY: &str = "proxy_protocol";
+    // There is no default: a header that is trusted from every peer lets a client claim any address.
+    fn visit(mut v: Visitor<'_>, trusted: &mut Vec<Cidr>) -> bool {
+        v.required_list("trusted", &CIDR, "the networks of the load balancers that send the header", trusted)
+    }
+    match v {
+        Visitor::Read(table) => {
+            if let Ok(table) = table.table_or(KEY, or_table(one_of(OFF))) {
+                let mut trusted = Vec::new();
+                *proxy = visit(Visitor::Read(table), &mut trusted).then_some(ProxyProtocol { trusted });
+            }
+        }
+        Visitor::List(table) => match proxy {
+            None => table.set(KEY, OneOf(OFF).encode(&())),
+            Some(proxy) => {
+                visit(Visitor::List(table.under(KEY)), &mut proxy.trusted);
+            }
+        },
+        Visitor::Describe(table) => table.table_or(KEY, &OneOf(OFF).schema(), Some(&OneOf(OFF).encode(&())), |table| {
+            visit(Visitor::Describe(table), &mut Vec::new());
+        }),
+        Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+}
+
+/// Visits the list `[[tls.sni]]`; `config show` lists its tables apart. Returns whether all of them can be used.
+fn visit_sni_certificates(v: &mut Visitor<'_>, all: &mut Vec<SniCertificate>) -> bool {
+    let empty = || SniCertificate { names: Vec::new(), certificate: PathBuf::new(), private_key: PathBuf::new() };
+    match v {
+        Visitor::Read(table) => {
+            let mut is_usable = true;
+            for t in table.tables("sni") {
+                let mut own = empty();
+                let is_whole = visit_sni_certificate(&mut Visitor::Read(t.clone()), &mut own);
+                let taken = own.names.iter().find(|name| all.iter().any(|earlier| earlier.names.contains(name)));
+                if let Some(name) = taken.filter(|_| is_usable) {
+                    let problem = Problem::new(format!("cannot have \"{name}\": an earlier certificate is for it"));
+                    t.refuse(&["names"], problem.with_help("leave it out here or there"));
+                }
+                is_usable &= is_whole;
+                all.push(own);
+            }
+            return is_usable;
+        }
+        Visitor::Describe(table) => table.tables("sni", |table| {
+            visit_sni_certificate(&mut Visitor::Describe(table), &mut empty());
+        }),
+        Visitor::List(_) | Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+    true
+}
+
+/// Visits `[tls.client_auth]`.
+fn visit_client_auth(v: &mut Visitor<'_>, client_auth: &mut ClientAuth) {
+    const CA: &str = "the PEM file of the authorities that sign the clients' certificates";
+    match v {
+        Visitor::Read(table) => *client_auth = read_client_auth(table, CA),
+        Visitor::List(_) | Visitor::Describe(_) => {
+            let (mut mode, mut ca) = match client_auth {
+                ClientAuth::Off => (ClientAuthMode::Off, None),
+                ClientAuth::Optional(ca) => (ClientAuthMode::Optional, Some(ca.clone())),
+                ClientAuth::Required(ca) => (ClientAuthMode::Required, Some(ca.clone())),
+            };
+            v.key("mode", &OneOf(CLIENT_AUTH), &mut mode);
+            v.optional("ca", &FILE, &mut ca);
+        }
+        Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+    v.describe("mode", "whether clients must have a certificate");
+    v.describe("ca", CA);
+}
+
+/// Reads `[listen]`.
 pub(super) fn listen(t: &Table<'_>) -> Listen {
-    let listen = Listen {
-        address: t.or("address", address, ([0, 0, 0, 0], 8443).into()),
-        workers: t.or("workers", workers, all_cores()),
-        proxy_protocol: proxy_protocol(t),
-        redirect: t.or("redirect", off_or(address), None),
-        http2: t.or("http2", one_of(HTTP2), Http2::default()),
-    };
+    let mut listen = Listen::default();
+    visit_listen(&mut Visitor::Read(t.clone()), &mut listen);
     if let Some(redirect) = listen.redirect
         && collide(redirect, listen.address)
     {
@@ -58,37 +246,37 @@ pub(super) fn listen(t: &Table<'_>) -> Listen {
     listen
 }
 
+/// Reads `[tls]`; the faults of its files, as `certificates` finds them, are reported too. `None` where something
+/// required is missing or was refused.
 pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&Tls) -> Vec<TlsFault>) -> Option<TlsMode> {
-    if !t.or("mode", one_of(TERMINATES), true) {
-        without_tls(t);
+    let mut v = Visitor::Read(t.clone());
+    let mut terminates = true;
+    visit_tls_mode(&mut v, &mut terminates);
+    let mut tls = Tls::of("", "");
+    if !terminates {
+        // Certificate and key may stay in a file that serves both modes.
+        drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
+        let is_usable = visit_handshake(&mut v, &mut tls);
+        without_tls(t, &tls, is_usable);
         return Some(TlsMode::Off);
     }
-    let certificate = t.required("certificate", file, "the PEM file of the server's certificate chain");
-    let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
-    let sni_tables = t.tables("sni");
-    let sni = named_certificates(&sni_tables);
-    let strict_sni = t.or("strict_sni", boolean, false);
-    let modern = t.or("modern", boolean, false);
-    let clients = t.table("client_auth");
-    let client_auth = client_auth(&clients);
-    let hsts = t.or("hsts", off_or(max_age), None);
-    let tls =
-        Tls { certificate: certificate?, private_key: private_key?, sni: sni?, strict_sni, modern, client_auth, hsts };
-    tls_files::report([t, &clients], &sni_tables, &tls, certificates(&tls));
+    let has_certificate = visit_server_certificate(&mut v, &mut tls);
+    let is_usable = visit_handshake(&mut v, &mut tls) && has_certificate;
+    if !is_usable {
+        return None;
+    }
+    tls_files::report([t, &t.table("client_auth")], &t.tables("sni"), &tls, certificates(&tls));
     Some(TlsMode::Terminate(tls))
 }
 
-/// Refuses the keys of [tls] that `mode = "off"` leaves without effect. Certificate and key may stay in a file that
-/// serves both modes.
-fn without_tls(t: &Table<'_>) {
-    drop((t.entry("certificate", file), t.entry("private_key", file)));
-    let sni = named_certificates(&t.tables("sni"));
+/// Refuses the keys of `[tls]` that `mode = "off"` leaves without effect.
+fn without_tls(t: &Table<'_>, tls: &Tls, has_usable_sni: bool) {
     for (key, is_set) in [
-        ("sni", sni.is_none_or(|sni| !sni.is_empty())),
-        ("strict_sni", t.or("strict_sni", boolean, false)),
-        ("modern", t.or("modern", boolean, false)),
-        ("client_auth", client_auth(&t.table("client_auth")) != ClientAuth::Off),
-        ("hsts", t.or("hsts", off_or(max_age), None).is_some()),
+        ("sni", !has_usable_sni || !tls.sni.is_empty()),
+        ("strict_sni", tls.strict_sni),
+        ("modern", tls.modern),
+        ("client_auth", tls.client_auth != ClientAuth::Off),
+        ("hsts", tls.hsts.is_some()),
     ] {
         if is_set {
             let problem = Problem::new("has no effect with mode = \"off\": no TLS is spoken here");
@@ -119,30 +307,10 @@ pub(super) fn beside_no_tls(root: &Table<'_>, listen: &Listen, forwarded: &Forwa
     }
 }
 
-/// The limit of all client connections.
-fn connections(given: &Given<'_>) -> Read<ConnectionLimit> {
-    let read = auto_or(bounded(MOST_CONNECTIONS))(given)?;
-    Ok(read.map_or(ConnectionLimit::Auto, |most| most.map_or(ConnectionLimit::Off, ConnectionLimit::AtMost)))
-}
-
+/// Reads the keys of `[limits]` that concern a connection before its route is known.
 pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
-    let base = EdgeLimits::default();
-    let limits = EdgeLimits {
-        handshake: t.or("handshake", duration, base.handshake),
-        header_read: t.or("header_read", duration, base.header_read),
-        keep_alive: t.or("keep_alive", duration, base.keep_alive),
-        write_stall: t.or("write_stall", duration, base.write_stall),
-        headers: t.or("headers", whole(1..=4096), base.headers),
-        header_bytes: t.or("header_bytes", header_bytes, base.header_bytes),
-        response_headers: t.or("response_headers", whole(1..=10_000), base.response_headers),
-        connections: t.or("connections", connections, base.connections),
-        connections_per_ip: t.or("connections_per_ip", bounded(MOST_CONNECTIONS), base.connections_per_ip),
-        handshakes_per_ip: t.or("handshakes_per_ip", bounded(MOST_A_SECOND), base.handshakes_per_ip),
-        memory: t.or("memory", off_or(size), base.memory),
-        streams: t.or("streams", whole(1..=10_000), base.streams),
-        websocket_streams: t.or("websocket_streams", whole(1..=10_000), base.websocket_streams),
-        resets: t.or("resets", whole(1..=1_000_000), base.resets),
-    };
+    let mut limits = EdgeLimits::default();
+    visit_limits(&mut Visitor::Read(t.clone()), &mut limits);
     if let (Some(one), ConnectionLimit::AtMost(all)) = (limits.connections_per_ip, limits.connections)
         && one > all
     {
@@ -155,13 +323,10 @@ pub(super) fn limits(t: &Table<'_>) -> EdgeLimits {
     limits
 }
 
-/// The limits of a route's sessions over those of `base`.
+/// Reads the limits of a route's sessions over those of `base`.
 pub(super) fn session_limits(t: &Table<'_>, base: SessionLimits) -> SessionLimits {
-    let limits = SessionLimits {
-        frame: t.or("frame", off_or(size), base.frame),
-        message: t.or("message", off_or(size), base.message),
-        messages_per_second: t.or("messages_per_second", bounded(MOST_A_SECOND), base.messages_per_second),
-    };
+    let mut limits = base;
+    visit_session_limits(&mut Visitor::Read(t.clone()), &mut limits);
     if let (Some(frame), Some(message)) = (limits.frame, limits.message)
         && frame > message
     {
@@ -171,71 +336,38 @@ pub(super) fn session_limits(t: &Table<'_>, base: SessionLimits) -> SessionLimit
     limits
 }
 
-/// Whose pages may open the sessions of a route, or `base`, which is shared.
+/// Reads which pages may open the sessions of a route, or returns `base`, which is shared.
 pub(super) fn origins(t: &Table<'_>, base: &Arc<OriginPolicy>) -> Arc<OriginPolicy> {
-    match t.list("allow", origin) {
-        Entry::Is(allowed) => Arc::new(OriginPolicy::Only(allowed)),
-        Entry::Unset | Entry::Refused => Arc::clone(base),
-    }
+    let mut origins = Arc::clone(base);
+    visit_origins(&mut Visitor::Read(t.clone()), &mut origins);
+    origins
 }
 
+/// Reads `[forwarded]`.
 pub(super) fn forwarded(t: &Table<'_>) -> Forwarded {
-    let base = Forwarded::default();
-    Forwarded {
-        trusted_proxies: t.list_or("trusted_proxies", cidr, base.trusted_proxies),
-        rfc7239: t.or("rfc7239", boolean, base.rfc7239),
-        strip: t.list_or("strip", header_name, base.strip),
-    }
+    let mut forwarded = Forwarded::default();
+    visit_forwarded(&mut Visitor::Read(t.clone()), &mut forwarded);
+    forwarded
 }
 
-fn proxy_protocol(t: &Table<'_>) -> Option<ProxyProtocol> {
-    // A header that is believed from anybody lets anybody be anybody; so there is no default for whom to trust.
-    let t = t.table_or("proxy_protocol", or_table(one_of(OFF))).ok()?;
-    let trusted = t.required_list("trusted", cidr, "the networks of the load balancers that send the header")?;
-    Some(ProxyProtocol { trusted })
-}
-
-/// Whether no two sockets can listen at `one` and `other`.
+/// Returns whether `one` and `other` cannot both be listened on.
 pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && (everywhere || one.ip() == other.ip())
 }
 
-/// The certificates for certain names; `None` where one of them was refused.
-fn named_certificates(tables: &[Table<'_>]) -> Option<Vec<SniCertificate>> {
-    let mut all: Option<Vec<SniCertificate>> = Some(Vec::new());
-    for t in tables {
-        let names = t.required_list("names", sni, "the names that the certificate is for");
-        let certificate = t.required("certificate", file, "the PEM file of the certificate chain for these names");
-        let private_key = t.required("private_key", file, "the PEM file of the certificate's key");
-        let taken =
-            names.iter().flatten().find(|name| all.iter().flatten().any(|earlier| earlier.names.contains(name)));
-        if let Some(name) = taken {
-            let problem = Problem::new(format!("cannot have \"{name}\": an earlier certificate is for it"));
-            t.refuse(&["names"], problem.with_help("leave it out here or there"));
-        }
-        all = match (all, names, certificate, private_key) {
-            (Some(mut all), Some(names), Some(certificate), Some(private_key)) => {
-                all.push(SniCertificate { names, certificate, private_key });
-                Some(all)
-            }
-            _ => None,
-        };
-    }
-    all
-}
-
-fn client_auth(t: &Table<'_>) -> ClientAuth {
+/// Reads `[tls.client_auth]`; `what` names the file in the error where it is missing.
+fn read_client_auth(t: &Table<'_>, what: &str) -> ClientAuth {
     let with = |made: fn(PathBuf) -> ClientAuth| {
-        let ca = t.required("ca", file, "the PEM file of the authorities that sign the clients' certificates");
+        let ca = t.required("ca", decode(&FILE), what);
         ca.map_or(ClientAuth::Off, made)
     };
     match t.entry("mode", one_of(CLIENT_AUTH)) {
-        Entry::Is(Asked::Optional) => return with(ClientAuth::Optional),
-        Entry::Is(Asked::Required) => return with(ClientAuth::Required),
-        Entry::Is(Asked::Off) | Entry::Refused => drop(t.entry("ca", file)),
+        Entry::Is(ClientAuthMode::Optional) => return with(ClientAuth::Optional),
+        Entry::Is(ClientAuthMode::Required) => return with(ClientAuth::Required),
+        Entry::Is(ClientAuthMode::Off) | Entry::Refused => drop(t.entry("ca", decode(&FILE))),
         Entry::Unset => {
-            if let Entry::Is(_) = t.entry("ca", file) {
+            if let Entry::Is(_) = t.entry("ca", decode(&FILE)) {
                 let problem = Problem::new("is of no use without `mode`: no client is asked for a certificate");
                 t.refuse(&["ca"], problem.with_help("set mode = \"required\" or mode = \"optional\" beside it"));
             }
@@ -244,7 +376,6 @@ fn client_auth(t: &Table<'_>) -> ClientAuth {
     ClientAuth::Off
 }
 
-/// How long a browser remembers that this host speaks https: whole seconds.
 fn max_age(given: &Given<'_>) -> Read<Duration> {
     let age = duration(given)?;
     if age.subsec_nanos() > 0 {

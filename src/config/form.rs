@@ -1,4 +1,4 @@
-//! The forms that values take: each reads one value, or says what it must be and how to write it.
+//! The readers of values: each returns the value, or what it must be and how to write it.
 
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;
@@ -9,27 +9,27 @@ use figment::value::Value;
 
 use super::suggest::nearest;
 
-/// A value as somebody has set it.
+/// A value as it is set.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
     /// The value as TOML reads it.
     pub(super) value: &'a Value,
-    /// What a variable or flag said word for word, where it said this one value.
+    /// The text of the variable or flag that sets this one value.
     pub(super) literal: Option<&'a str>,
-    /// Where a relative path starts from.
+    /// The folder that a relative path starts from.
     pub(super) folder: &'a Path,
 }
 
-/// Why a value does not fit.
+/// The reason why a value is refused.
 #[derive(Debug)]
 pub(super) struct Problem {
     /// Continues the name of the key: "must be …", "cannot be …".
     pub(super) what: String,
-    /// How to mend it.
+    /// The remedy, as text.
     pub(super) help: Option<String>,
 }
 
-/// What reading one value comes to.
+/// The result of reading one value.
 pub(super) type Read<T> = Result<T, Problem>;
 
 impl Problem {
@@ -43,7 +43,7 @@ impl Problem {
 }
 
 impl Given<'_> {
-    /// The value as text. In a variable or flag everything is text, even what looks like a number.
+    /// Returns the value as text. In a variable or flag every value is text, even one that looks like a number.
     pub(super) fn text(&self) -> Option<&str> {
         self.value.as_str().or(match self.value {
             Value::Dict(..) | Value::Array(..) => None,
@@ -51,13 +51,13 @@ impl Given<'_> {
         })
     }
 
-    /// The value as a whole number.
+    /// Returns the value as a whole number.
     pub(super) fn integer(&self) -> Option<i128> {
         self.value.to_i128()
     }
 }
 
-/// A duration above zero, with its unit.
+/// Reads a duration above zero, with its unit.
 pub(super) fn duration(given: &Given<'_>) -> Read<Duration> {
     match duration_or_zero(given)? {
         Duration::ZERO => Err(Problem::new("must be longer than zero").with_help("the shortest is \"1ms\"")),
@@ -65,7 +65,7 @@ pub(super) fn duration(given: &Given<'_>) -> Read<Duration> {
     }
 }
 
-/// A duration with its unit, or none at all: `"0s"`.
+/// Reads a duration with its unit, or `"0s"`.
 pub(super) fn duration_or_zero(given: &Given<'_>) -> Read<Duration> {
     // Beyond a year sums of deadlines could leave the range of a clock, and below a millisecond timers only spin.
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -94,7 +94,17 @@ pub(super) fn duration_or_zero(given: &Given<'_>) -> Read<Duration> {
     }
 }
 
-/// A number of bytes above zero, plain or with a unit.
+/// Reads a duration that is not shorter than `shortest`.
+pub(super) fn at_least(shortest: Duration) -> impl Fn(&Given<'_>) -> Read<Duration> {
+    move |given| match duration(given)? {
+        short if short < shortest => {
+            Err(Problem::new(format!("must be at least \"{}\"", humantime::format_duration(shortest))))
+        }
+        long => Ok(long),
+    }
+}
+
+/// Reads a number of bytes above zero, plain or with a unit.
 pub(super) fn size(given: &Given<'_>) -> Read<u64> {
     const UNITS: [(&str, u64); 7] = [
         ("B", 1),
@@ -125,12 +135,12 @@ fn at_least_a_byte(bytes: u64) -> Read<u64> {
     if bytes == 0 { Err(Problem::new("must be more than zero bytes")) } else { Ok(bytes) }
 }
 
-/// `"off"`, or what `form` reads.
+/// Reads `"off"`, or a value with `form`.
 pub(super) fn off_or<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<Option<T>> {
     word_or("off", form)
 }
 
-/// `"auto"`, or what `form` reads.
+/// Reads `"auto"`, or a value with `form`.
 pub(super) fn auto_or<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<Option<T>> {
     word_or("auto", form)
 }
@@ -148,7 +158,7 @@ fn word_or<T>(word: &'static str, form: impl Fn(&Given<'_>) -> Read<T>) -> impl 
     }
 }
 
-/// A whole number in `range`.
+/// Reads a whole number in `range`.
 pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&Given<'_>) -> Read<T>
 where
     T: TryFrom<i128> + PartialOrd + Display,
@@ -170,7 +180,7 @@ where
     }
 }
 
-/// `"off"`, or a whole number from 1 to `most`.
+/// Reads `"off"`, or a whole number from 1 to `most`.
 pub(super) fn bounded<T>(most: T) -> impl Fn(&Given<'_>) -> Read<Option<T>>
 where
     T: TryFrom<i128> + PartialOrd + Display + From<bool> + Clone,
@@ -183,7 +193,7 @@ where
     })
 }
 
-/// A share of one.
+/// Reads a share of one.
 pub(super) fn share(given: &Given<'_>) -> Read<f64> {
     let number = given.value.to_f64().or(match given.integer() {
         Some(0) => Some(0.0),
@@ -199,7 +209,7 @@ pub(super) fn share(given: &Given<'_>) -> Read<f64> {
     })
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`.
 pub(super) fn boolean(given: &Given<'_>) -> Read<bool> {
     given.value.to_bool().ok_or_else(|| {
         let problem = Problem::new("must be true or false");
@@ -213,15 +223,15 @@ pub(super) fn boolean(given: &Given<'_>) -> Read<bool> {
     })
 }
 
-/// What `form` reads; a table, which somebody else reads, may stand there as well.
+/// Reads a value with `form`; in errors a table is allowed too, which is read elsewhere.
 pub(super) fn or_table<T>(form: impl Fn(&Given<'_>) -> Read<T>) -> impl Fn(&Given<'_>) -> Read<T> {
     move |given| form(given).map_err(|problem| Problem { what: format!("{} or a table", problem.what), ..problem })
 }
 
-/// The words that a key may be set to, and what each of them stands for.
+/// The words that a key may be set to, each with its meaning.
 pub(super) type Words<T> = &'static [(&'static str, T)];
 
-/// One of `words`.
+/// Reads one of `words`.
 pub(super) fn one_of<T: Copy + Debug>(words: Words<T>) -> impl Fn(&Given<'_>) -> Read<T> {
     move |given| {
         let text = given.text();
@@ -236,13 +246,13 @@ pub(super) fn one_of<T: Copy + Debug>(words: Words<T>) -> impl Fn(&Given<'_>) ->
     }
 }
 
-/// The word of `words` for `meaning`, which has one.
+/// Returns the word of `words` for `meaning`, which has one.
 pub(super) fn word<T: PartialEq>(words: Words<T>, meaning: &T) -> &'static str {
     let found = words.iter().find(|(_, known)| known == meaning);
     found.map(|(word, _)| *word).expect("whatever can be meant was read from one of the words")
 }
 
-/// That a value is none of `words`, which follow `lead` in the message.
+/// Returns the problem of a value that is none of `words`, which follow `lead` in the message.
 pub(super) fn none_of<'a>(lead: &str, text: Option<&str>, words: impl Iterator<Item = &'a str> + Clone) -> Problem {
     let problem = Problem::new(format!("{lead} {}", enumerate(words.clone())));
     match text.and_then(|text| nearest(text, words)) {
@@ -251,7 +261,7 @@ pub(super) fn none_of<'a>(lead: &str, text: Option<&str>, words: impl Iterator<I
     }
 }
 
-/// `"a", "b" or "c"`.
+/// Writes words as `"a", "b" or "c"`.
 pub(super) fn enumerate<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let mut words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
     match words.pop() {

@@ -5,10 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::beside::{Environment, Overrides, overrides_or_environment_set};
 use super::document::Document;
-use super::overrides_or_environment_set;
 use super::report::{Finding, Report, Spot};
-use super::{Environment, Overrides};
 
 /// The path that stands for standard input on a command line.
 const STDIN: &str = "-";

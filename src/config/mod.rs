@@ -8,15 +8,18 @@
 //! ```
 //!
 //! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
-//! merged. `sections` asks the `reader` for every key by name, form and default (`edge` for those of the client's side,
-//! `app` for the app's, `spoken` and `custom` for which heartbeat is spoken, `operate` for those who run it); they stand nowhere else, and a key that
-//! nobody asks for is unknown. Nothing is refused alone: a [`Report`] holds everything that is wrong.
-//! [`Shown`] is the way back: from settings to keys, each with its origin.
+//! merged. Each key is declared once, in the function that visits its section: `edge` has the client's side, `app` the
+//! app's, `sections`, `spoken` and `custom` the heartbeat and the routes, `operate` the process. `schema` says what
+//! follows from a declaration and how to add one, `codec` holds the types of values. A [`Report`] holds every finding
+//! of a load at once. [`Shown`] is the way back, from settings to keys with their origins; `json_schema` describes the
+//! keys to editors.
 
 mod app;
 mod beside;
 mod cidr;
+mod codec;
 mod custom;
+mod descriptions;
 mod document;
 mod edge;
 mod file_cache;
@@ -24,7 +27,9 @@ mod form;
 mod forwarded;
 mod host;
 mod input;
+mod json_schema;
 mod layers;
+mod listing;
 mod names;
 mod operate;
 mod origins;
@@ -33,6 +38,7 @@ mod pin;
 mod reader;
 mod report;
 mod running;
+mod schema;
 mod sections;
 mod settings;
 mod shown;
@@ -50,7 +56,6 @@ mod tests;
 
 use std::path::Path;
 
-use beside::overrides_or_environment_set;
 pub use beside::{Environment, Overrides};
 pub use cidr::{Cidr, CidrError};
 pub use file_cache::FileCache;
@@ -75,8 +80,8 @@ use sections::Sections;
 /// Loads `input`, lays the process's environment and `overrides` over it and validates all of it.
 ///
 /// Relative paths in a file start from the file's folder; in variables, flags and standard input from the working
-/// directory. The TLS files are put before `certificates`, and those for an app behind TLS before `app`; their faults are
-/// among the findings.
+/// directory. The TLS files are put before `certificates`, and those for an app behind TLS before `app`; their faults
+/// are among the findings.
 pub fn load_with(
     input: &Input,
     overrides: &Overrides,
@@ -124,7 +129,7 @@ fn shown((sections, layers): (Sections, Layers)) -> (Settings, Shown) {
 }
 
 /// The section `[admin]` alone, of the file at exactly `path` or of none, with the process's environment over it; for
-/// those who look for a running proxy, to whom it does not matter what else is wrong. What is wrong with the section,
+/// clients of a running proxy, which other errors do not concern. What is wrong with the section,
 /// or keeps the file from being read, is in the report; defaults stand in for it.
 pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     let read = |path| Input::named(path).and_then(|input| input.document());
@@ -141,8 +146,8 @@ pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     (admin, unread.or(findings))
 }
 
-/// The form of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with it; the
-/// default where that cannot be read.
+/// Returns the format of log lines that `input` with environment and `overrides` asks for, whatever else is wrong with
+/// it; the default where that cannot be read.
 pub fn log_format(input: &Input, overrides: &Overrides) -> LogFormat {
     let document = input.document().unwrap_or_default();
     let (layers, _) = Layers::new(document, &Environment::of_process(), overrides);
@@ -150,11 +155,16 @@ pub fn log_format(input: &Input, overrides: &Overrides) -> LogFormat {
     operate::log(&reader.root().table("log")).format
 }
 
+/// Returns the JSON Schema (draft 2020-12) of a configuration file, for editors.
+pub fn json_schema() -> serde_json::Value {
+    sections::json_schema()
+}
+
 /// The variables of this process's environment that look as if they set a key, and are not read.
 pub fn unread_variables() -> Vec<UnreadVariable> {
     let (layers, _) = Layers::new(Document::default(), &Environment::default(), &Overrides::default());
     let reader = Reader::new(&layers, Vec::new());
-    // The required keys are missing; they have been asked for all the same.
+    // The required keys are missing; they are known all the same.
     let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
     unread::unread(std::env::vars_os(), &reader.keys())
 }

@@ -1,24 +1,58 @@
-//! The forms of names: hosts, the names of certificates, origins, networks.
+//! The types of names: hosts, the names of certificates, origins, networks.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::cidr::{Cidr, CidrError};
+use super::codec::{Scalar, display, pattern as text_pattern};
 use super::form::{Given, Problem, Read};
 use super::host::{HostPattern, split_port};
 use super::origins::{AllowedOrigin, Origin};
 use super::suggest::nearest;
 use super::value::port_help;
 
+/// A host, or `*.` and a domain.
+pub(super) const HOST: Scalar<HostPattern> = Scalar { decode: host, encode: display, schema: host_schema };
+
+/// A name that a certificate is presented for.
+pub(super) const SNI: Scalar<Box<str>> =
+    Scalar { decode: sni, encode: display, schema: || text_pattern("^(?:\\*\\.)?[A-Za-z0-9_.-]+$") };
+
+/// The name or address in an app's certificate.
+pub(super) const SERVER_NAME: Scalar<Box<str>> = Scalar { decode: server_name, encode: display, schema: host_schema };
+
+/// The origin of pages.
+pub(super) const ORIGIN: Scalar<AllowedOrigin> = Scalar {
+    decode: origin,
+    encode: display,
+    schema: || text_pattern("^(?:same-host|null|[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\\s]+)$"),
+};
+
+/// A network, or one address.
+pub(super) const CIDR: Scalar<Cidr> =
+    Scalar { decode: cidr, encode: display, schema: || text_pattern("^[0-9a-fA-F.:]+(?:/[0-9]{1,3})?$") };
+
+/// The name of a header field.
+pub(super) const HEADER_NAME: Scalar<Box<str>> =
+    Scalar { decode: header_name, encode: display, schema: || text_pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$") };
+
+/// One of this machine's addresses.
+pub(super) const SOURCE_ADDRESS: Scalar<IpAddr> =
+    Scalar { decode: source_address, encode: display, schema: || text_pattern("^[0-9a-fA-F.:]+$") };
+
 const WILDCARD: &str = "*.";
 
-/// A host, or `*.` and a domain.
-pub(super) fn host(given: &Given<'_>) -> Read<HostPattern> {
+fn host_schema() -> serde_json::Value {
+    text_pattern("^(?:(?:\\*\\.)?[A-Za-z0-9_.-]+|\\[?[0-9a-fA-F:.]+\\]?)$")
+}
+
+/// Reads a host, or `*.` and a domain.
+fn host(given: &Given<'_>) -> Read<HostPattern> {
     let misfit = || Problem::new("must be a host such as \"app.example\" or \"*.app.example\"");
     pattern(given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?)
 }
 
-/// A name that a certificate is presented for: no address, because nobody asks for one (RFC 6066 §3).
-pub(super) fn sni(given: &Given<'_>) -> Read<Box<str>> {
+/// A name that a certificate is presented for: no address, because no client sends one (RFC 6066 §3).
+fn sni(given: &Given<'_>) -> Read<Box<str>> {
     let misfit = || Problem::new("must be a name such as \"app.example\" or \"*.app.example\"");
     let pattern = pattern(given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?)?;
     match &pattern {
@@ -29,8 +63,8 @@ pub(super) fn sni(given: &Given<'_>) -> Read<Box<str>> {
     }
 }
 
-/// The name or address in an app's certificate.
-pub(super) fn server_name(given: &Given<'_>) -> Read<Box<str>> {
+/// Reads the name or address in an app's certificate.
+fn server_name(given: &Given<'_>) -> Read<Box<str>> {
     let misfit = || Problem::new("must be the name or address in the app's certificate, such as \"app.internal\"");
     let text = given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?;
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -42,8 +76,8 @@ pub(super) fn server_name(given: &Given<'_>) -> Read<Box<str>> {
     }
 }
 
-/// Whose pages are let in.
-pub(super) fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
+/// The origin of pages that may open sessions.
+fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
     const WORDS: [&str; 2] = ["same-host", "null"];
     let misfit = || {
         Problem::new(
@@ -94,8 +128,8 @@ pub(super) fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
     })
 }
 
-/// A network.
-pub(super) fn cidr(given: &Given<'_>) -> Read<Cidr> {
+/// Reads a network, or one address.
+fn cidr(given: &Given<'_>) -> Read<Cidr> {
     let text = given.text().unwrap_or_default();
     text.parse().map_err(|error: CidrError| {
         let problem = Problem::new(error.to_string());
@@ -110,7 +144,7 @@ pub(super) fn cidr(given: &Given<'_>) -> Read<Cidr> {
 }
 
 /// The name of a header field that a request can do without (RFC 9110 §5.1), in lower case.
-pub(super) fn header_name(given: &Given<'_>) -> Read<Box<str>> {
+fn header_name(given: &Given<'_>) -> Read<Box<str>> {
     const NEEDED: [&str; 6] = ["connection", "content-length", "host", "te", "transfer-encoding", "upgrade"];
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let name = given.text().unwrap_or_default().to_ascii_lowercase();
@@ -124,7 +158,7 @@ pub(super) fn header_name(given: &Given<'_>) -> Read<Box<str>> {
 }
 
 /// One of this machine's addresses.
-pub(super) fn source_address(given: &Given<'_>) -> Read<IpAddr> {
+fn source_address(given: &Given<'_>) -> Read<IpAddr> {
     let misfit = || Problem::new("must be an IP address such as \"127.0.0.2\"");
     let address: IpAddr = given.text().and_then(|text| text.parse().ok()).ok_or_else(misfit)?;
     if address.is_unspecified() || address.is_multicast() {
@@ -151,7 +185,7 @@ fn pattern(text: &str) -> Read<HostPattern> {
     }
 }
 
-/// That nothing stands round the host that belongs to a URL.
+/// Refuses a host with other parts of a URL around it.
 fn host_alone(text: &str) -> Read<()> {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
@@ -167,7 +201,7 @@ fn host_alone(text: &str) -> Read<()> {
     Err(Problem::new(format!("must be a host alone, without {what}")).with_help(format!("write \"{host}\"")))
 }
 
-/// A name as it stands in DNS, in lower case; numbers and dots, which are an address, are one too.
+/// Refuses a name that DNS cannot have. It is in lower case; numbers and dots, an address, pass too.
 fn domain_name(name: &str) -> Read<()> {
     if name.contains('*') {
         let problem = Problem::new("may have a wildcard only as its whole first label");

@@ -1,4 +1,4 @@
-//! What concerns those who run the program: its end, its administration, its log, its spans.
+//! The operation of the process: its end, its administration, its log, its spans.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -6,16 +6,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::Uri;
+use serde_json::json;
 
+use super::codec::{
+    self, BOOLEAN, Codec, DURATION, DURATION_OR_ZERO, OffOr, OneOf, Scalar, Whole, display, whole_schema,
+};
 use super::edge::collide;
-use super::form::{Given, Problem, Read, Words, boolean, duration, duration_or_zero, none_of, off_or, one_of, whole};
+use super::form::{Given, Problem, Read, Words, none_of};
 use super::reader::Table;
+use super::schema::Visitor;
 use super::settings::{Admin, AdminSocket, Directives, Drain, Level, Listen, Log, LogFormat, Otel, Token};
 use super::suggest::nearest;
-use super::value::{ADDRESS_HELP, address, file, socket_path};
+use super::value::{ADDRESS, ADDRESS_HELP, FILE, address, address_schema, socket_path};
 
-pub(super) const FORMATS: Words<LogFormat> =
-    &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
+const FORMATS: Words<LogFormat> = &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 const LEVELS: Words<Option<Level>> = &[
     (Level::OFF, None),
     ("error", Some(Level::Error)),
@@ -28,26 +32,71 @@ const LEVELS: Words<Option<Level>> = &[
 /// A page of the inspector shows no more, and each is remembered with all that its last line says.
 const MOST_CLOSED: usize = 100_000;
 
-pub(super) fn drain(t: &Table<'_>) -> Drain {
-    let base = Drain::default();
-    Drain {
-        delay: t.or("delay", duration_or_zero, base.delay),
-        window: t.or("window", duration_or_zero, base.window),
-        code: t.or("code", farewell, base.code),
-        max_connection_age: t.or("max_connection_age", off_or(duration), base.max_connection_age),
-    }
+/// The code of the Close at the end.
+const DRAIN_CODE: Scalar<u16> = Scalar {
+    decode: drain_code,
+    encode: |code| i64::from(*code).into(),
+    schema: || json!({ "anyOf": [{ "enum": [1001, 1012, 1013] }, whole_schema(3000, 4999)] }),
+};
+
+/// The socket of the admin API.
+const SOCKET: Scalar<AdminSocket> =
+    Scalar { decode: socket, encode: display, schema: || json!({ "anyOf": [codec::pattern("^/"), address_schema()] }) };
+
+/// The file with the token of the admin API.
+const TOKEN: Scalar<Token> =
+    Scalar { decode: token, encode: |token| codec::absolute(token.file()).into(), schema: codec::text_schema };
+
+/// Levels and targets, with commas between them.
+const DIRECTIVES: Scalar<Directives> =
+    Scalar { decode: directives, encode: display, schema: || codec::pattern("^[A-Za-z0-9_:.,= -]+$") };
+
+/// A collector's URL.
+const ENDPOINT: Scalar<Otel> = Scalar {
+    decode: endpoint,
+    encode: |Otel { endpoint }| display(endpoint),
+    schema: || codec::pattern("^http://[^/?#@\\s]+(?:/[^?\\s]*)?$"),
+};
+
+/// Visits `[drain]`.
+pub(super) fn visit_drain(v: &mut Visitor<'_>, drain: &mut Drain) {
+    v.key("delay", &DURATION_OR_ZERO, &mut drain.delay);
+    v.key("window", &DURATION_OR_ZERO, &mut drain.window);
+    v.key("code", &DRAIN_CODE, &mut drain.code);
+    v.key("max_connection_age", &OffOr(DURATION), &mut drain.max_connection_age);
 }
 
-/// The section `[admin]`, whose ports must not be those of `listen`, which stands in `ports`.
+/// Visits `[admin]`.
+pub(super) fn visit_admin(v: &mut Visitor<'_>, admin: &mut Admin) {
+    v.at_start("health", &OffOr(ADDRESS), &mut admin.health);
+    v.at_start("socket", &OffOr(SOCKET), &mut admin.socket);
+    v.optional("token_file", &TOKEN, &mut admin.token);
+    v.at_start("tls", &BOOLEAN, &mut admin.tls);
+    v.at_start("closed_sessions", &Whole(0..=MOST_CLOSED), &mut admin.closed_sessions);
+}
+
+/// Visits `[log]`.
+pub(super) fn visit_log(v: &mut Visitor<'_>, log: &mut Log) {
+    v.key("level", &DIRECTIVES, &mut log.level);
+    v.at_start("format", &OneOf(FORMATS), &mut log.format);
+}
+
+/// Visits `[otel]`.
+pub(super) fn visit_otel(v: &mut Visitor<'_>, otel: &mut Option<Otel>) {
+    v.at_start("endpoint", &OffOr(ENDPOINT), otel);
+}
+
+/// Reads `[drain]`.
+pub(super) fn drain(t: &Table<'_>) -> Drain {
+    let mut drain = Drain::default();
+    visit_drain(&mut Visitor::Read(t.clone()), &mut drain);
+    drain
+}
+
+/// Reads `[admin]`, whose ports must not be those of `listen`, which stands in `ports`.
 pub(super) fn admin(t: &Table<'_>, ports: &Table<'_>, listen: &Listen) -> Admin {
-    let base = Admin::default();
-    let admin = Admin {
-        health: t.or("health", off_or(address), base.health),
-        socket: t.or("socket", off_or(socket), base.socket),
-        tls: t.or("tls", boolean, base.tls),
-        token: t.or("token_file", |given| token(given).map(Some), base.token),
-        closed_sessions: t.or("closed_sessions", whole(0..=MOST_CLOSED), base.closed_sessions),
-    };
+    let mut admin = Admin::default();
+    visit_admin(&mut Visitor::Read(t.clone()), &mut admin);
     match admin.socket {
         Some(AdminSocket::Tcp(address)) if !address.ip().is_loopback() => exposed(t, address, &admin),
         Some(AdminSocket::Unix { .. }) if admin.tls => {
@@ -68,24 +117,28 @@ pub(super) fn beside_no_tls(t: &Table<'_>, admin: &Admin) {
     }
 }
 
+/// Reads `[log]`.
 pub(super) fn log(t: &Table<'_>) -> Log {
-    let base = Log::default();
-    Log { level: t.or("level", directives, base.level), format: t.or("format", one_of(FORMATS), base.format) }
+    let mut log = Log::default();
+    visit_log(&mut Visitor::Read(t.clone()), &mut log);
+    log
 }
 
+/// Reads `[otel]`.
 pub(super) fn otel(t: &Table<'_>) -> Option<Otel> {
-    let endpoint = t.or("endpoint", off_or(endpoint), None)?;
-    if !cfg!(feature = "otel") {
+    let mut otel = None;
+    visit_otel(&mut Visitor::Read(t.clone()), &mut otel);
+    if otel.is_some() && !cfg!(feature = "otel") {
         let problem = Problem::new("is not for this program, which was built without OpenTelemetry");
         t.refuse(
             &["endpoint"],
             problem.with_help("leave it out, or build with `cargo build --release --features otel`"),
         );
     }
-    Some(Otel { endpoint })
+    otel
 }
 
-/// That whoever reaches an admin socket beyond loopback is asked who they are, and cannot be overheard.
+/// Refuses an admin socket beyond loopback that has no TLS or no token.
 fn exposed(t: &Table<'_>, address: SocketAddr, admin: &Admin) {
     let missing = match (admin.tls, &admin.token) {
         (true, Some(_)) => return,
@@ -100,7 +153,7 @@ fn exposed(t: &Table<'_>, address: SocketAddr, admin: &Admin) {
     );
 }
 
-/// That no port is asked for twice.
+/// Refuses two listeners with the same port.
 fn ports_apart(t: &Table<'_>, admin: &Admin, ports: &Table<'_>, listen: &Listen) {
     let socket = match admin.socket {
         Some(AdminSocket::Tcp(address)) => Some(address),
@@ -113,7 +166,7 @@ fn ports_apart(t: &Table<'_>, admin: &Admin, ports: &Table<'_>, listen: &Listen)
             if !collide(own, other) {
                 continue;
             }
-            // What is so by default is refused where the other one is set.
+            // A default that collides is refused at the other key, which is set.
             if t.sets(key) {
                 let problem = Problem::new(format!("does not fit: {own} is taken by {what}, {other}"));
                 t.refuse(&[key], problem.with_help("choose another port"));
@@ -131,8 +184,8 @@ fn ports_apart(t: &Table<'_>, admin: &Admin, ports: &Table<'_>, listen: &Listen)
     }
 }
 
-/// The code of the Close at the end: one after which clients come back, and that says so.
-fn farewell(given: &Given<'_>) -> Read<u16> {
+/// Reads the code of the Close at the end: one after which clients reconnect.
+fn drain_code(given: &Given<'_>) -> Read<u16> {
     let misfit = || Problem::new("must be 1001, 1012, 1013, or 3000 to 4999");
     match given.integer().and_then(|code| u16::try_from(code).ok()) {
         Some(code @ (1001 | 1012 | 1013 | 3000..=4999)) => Ok(code),
@@ -160,7 +213,7 @@ fn socket(given: &Given<'_>) -> Read<AdminSocket> {
     };
     Err(match error.help {
         _ if text.contains('/') || Path::new(text).extension().is_some_and(|extension| extension == "sock") => {
-            // Whoever opens it starts elsewhere.
+            // Clients start in other folders.
             misfit().with_help("a relative path would be another one for every client")
         }
         Some(help) if help == ADDRESS_HELP => misfit().with_help("write an absolute path, or \"127.0.0.1:4040\""),
@@ -170,11 +223,11 @@ fn socket(given: &Given<'_>) -> Read<AdminSocket> {
     })
 }
 
-/// The token in a file.
+/// Reads the token in a file.
 fn token(given: &Given<'_>) -> Read<Token> {
     const LEAST: usize = 16;
     const MOST: u64 = 4096;
-    let path = file(given)?;
+    let path = FILE.decode(given)?;
     let about = |why: &str| Problem::new(format!("cannot be used: {} {why}", path.display()));
     let text = head(&path, MOST + 1).map_err(|error| {
         let problem = about(&format!("cannot be read: {error}"));
@@ -201,7 +254,7 @@ fn token(given: &Given<'_>) -> Read<Token> {
     Ok(Token::new(path.clone(), secret))
 }
 
-/// What the file at `path` begins with, at most so many bytes. Nothing is read from what is no file: it may never end.
+/// Returns the first bytes of the file at `path`, at most so many. Only a regular file is read: others may never end.
 fn head(path: &Path, most: u64) -> io::Result<String> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is no file"));
@@ -211,7 +264,6 @@ fn head(path: &Path, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Levels and targets, with commas between them.
 fn directives(given: &Given<'_>) -> Read<Directives> {
     let misfit = || Problem::new("must be a level such as \"info\", or levels such as \"warn,pulsegate::relay=debug\"");
     let text = given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?;
@@ -252,7 +304,7 @@ fn level(word: &str, otherwise: impl FnOnce() -> Problem) -> Read<Option<Level>>
     found.map(|(_, level)| *level).ok_or_else(otherwise)
 }
 
-/// Why a word by itself is no level.
+/// Returns the problem of a word that is no level.
 fn stray(word: &str, misfit: Problem) -> Problem {
     match nearest(word, LEVELS.iter().map(|(name, _)| *name)) {
         Some(near) => misfit.with_help(format!("did you mean \"{near}\"?")),
@@ -262,8 +314,7 @@ fn stray(word: &str, misfit: Problem) -> Problem {
     }
 }
 
-/// A collector's URL.
-fn endpoint(given: &Given<'_>) -> Read<Box<str>> {
+fn endpoint(given: &Given<'_>) -> Read<Otel> {
     let misfit = || Problem::new("must be the URL of a collector such as \"http://127.0.0.1:4318\"");
     let text = given.text().ok_or_else(misfit)?;
     let uri: Uri = text.parse().map_err(|_| misfit())?;
@@ -276,5 +327,5 @@ fn endpoint(given: &Given<'_>) -> Read<Box<str>> {
         }
         _ => return Err(misfit()),
     }
-    Ok(text.trim_end_matches('/').into())
+    Ok(Otel { endpoint: text.trim_end_matches('/').into() })
 }

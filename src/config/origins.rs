@@ -45,7 +45,7 @@ pub(super) struct Origin {
 }
 
 impl OriginPolicy {
-    /// Whether a page of `origin`, the value of the header, may open a WebSocket to `host`, the authority of the
+    /// Returns whether a page of `origin`, the value of the header, may open a WebSocket to `host`, the authority of the
     /// request. What cannot be read as one origin is allowed by [`Any`](Self::Any) alone.
     pub fn allows(&self, origin: &str, host: &str) -> bool {
         let allowed = match self {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Where a value stands in the tree of tables: `route[0].heartbeat.interval`.
+/// The place of a value in the tree of tables: `route[0].heartbeat.interval`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPath(Vec<Step>);
 
@@ -15,29 +15,40 @@ pub(super) enum Step {
     Index(usize),
 }
 
+/// The kind of entry at the path of a known key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NodeKind {
+    /// One value.
+    Key,
+    /// A table of keys.
+    Table,
+    /// A list of tables.
+    List,
+}
+
 impl KeyPath {
-    /// The path of `key` in the table that stands here.
+    /// Returns the path of `key` in the table at this path.
     pub(super) fn key(&self, key: &str) -> Self {
         self.step(Step::Key(key.to_owned()))
     }
 
-    /// The path of an element of the list that stands here.
+    /// Returns the path of an element of the list at this path.
     pub(super) fn index(&self, index: usize) -> Self {
         self.step(Step::Index(index))
     }
 
-    /// The steps from the root on.
+    /// Returns the steps from the root on.
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
     }
 
-    /// The path of the table or list that this stands in.
+    /// Returns the path of the enclosing table or list.
     pub(super) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;
         Some(Self(rest.to_vec()))
     }
 
-    /// The last step, where it is a key.
+    /// Returns the last step, where it is a key.
     pub(super) fn name(&self) -> Option<&str> {
         match self.0.last()? {
             Step::Key(key) => Some(key),
@@ -45,7 +56,7 @@ impl KeyPath {
         }
     }
 
-    /// The path without list positions: `route.heartbeat.interval`.
+    /// Returns the path without list positions: `route.heartbeat.interval`.
     pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.0.iter().filter_map(|step| match step {
             Step::Key(key) => Some(key.as_str()),
@@ -53,17 +64,17 @@ impl KeyPath {
         })
     }
 
-    /// Whether it is `other` or leads through it.
+    /// Returns whether it is `other` or leads through it.
     pub(super) fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
 
-    /// Whether it leads through a list.
+    /// Returns whether it leads through a list.
     pub(super) fn in_list(&self) -> bool {
         self.0.iter().any(|step| matches!(step, Step::Index(_)))
     }
 
-    /// The header of the table that stands here, as TOML has it: `[tls]`, `[[route]]`, `[route.heartbeat]`.
+    /// Returns the header of the table at this path, as TOML has it: `[tls]`, `[[route]]`, `[route.heartbeat]`.
     pub(super) fn header(&self) -> String {
         let keys = self.keys().collect::<Vec<_>>().join(".");
         if matches!(self.0.last(), Some(Step::Index(_))) { format!("[[{keys}]]") } else { format!("[{keys}]") }

@@ -1,11 +1,11 @@
-//! What is wrong with a configuration: every finding at once, each with its place, the offending text and a way out.
+//! The report on a faulty configuration: every finding at once, with its place, the offending text and the remedy.
 
 use std::fmt;
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// Everything that is wrong with a configuration, in the order in which one reads it: file, environment, flags.
+/// Every finding on a configuration, in the order file, environment, flags.
 ///
 /// `Display` draws each finding with its line, as a compiler would.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Report {
     findings: Vec<Finding>,
 }
 
-/// One thing that is wrong. Serialised, it is an object with `file`, `line` and `column` (or `variable`, or `flag`),
+/// One fault. Serialised, it is an object with `file`, `line` and `column` (or `variable`, or `flag`),
 /// `key`, `message`, `text` and `help`; what does not apply is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -28,7 +28,7 @@ pub struct Finding {
     /// The offending text as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// How to mend it.
+    /// The remedy, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The line round the offending text.
@@ -36,7 +36,7 @@ pub struct Finding {
     excerpt: Option<Excerpt>,
 }
 
-/// Where a value was written.
+/// The place at which a value is set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum Place {
@@ -94,7 +94,7 @@ impl Report {
         Self { findings: vec![finding] }
     }
 
-    /// What of it concerns the table `section` or a key below it.
+    /// Returns the findings on the table `section` or a key below it.
     pub(super) fn within(mut self, section: &str) -> Option<Self> {
         let concerns =
             |key: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -219,10 +219,11 @@ impl Spot {
 impl Excerpt {
     /// At most this many characters of a line are drawn.
     const WIDTH: usize = 100;
-    /// How many of them stand before the mark where the line is longer.
+    /// The number of them before the mark where the line is longer.
     const LEAD: usize = 20;
 
-    /// What is drawn of the line, how many characters stand before the mark, and how many are marked.
+    /// Returns the part of the line that is drawn, the number of characters before the mark, and that of the marked
+    /// ones.
     fn window(&self) -> (String, usize, usize) {
         let lead = if self.marked.end > Self::WIDTH { self.marked.start.saturating_sub(Self::LEAD) } else { 0 };
         let drawn: String = self.line.chars().skip(lead).take(Self::WIDTH).collect();

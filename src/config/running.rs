@@ -1,21 +1,20 @@
-//! New settings for a process that runs: what it can take up, and what only the next start can.
+//! New settings for a running process: those it adopts, and those that wait for the next start.
 
 use std::sync::Arc;
 
-use super::settings::{Admin, Listen, Log, Settings, TlsMode};
+use super::schema::{StartValues, Visitor};
+use super::settings::{Settings, TlsMode};
+use super::{edge, operate};
 
 impl Settings {
-    /// Turns freshly loaded settings into those that can follow `running`: what a process cannot change while it runs
-    /// is as before. Gives the keys that say something else and wait for the next start.
+    /// Gives the settings that only the next start changes their values in `running`. Returns the keys whose new values
+    /// wait for it.
     ///
     /// Apps that are equal in both are one `Arc` with `running`'s.
     pub fn follow(&mut self, running: &Self) -> Vec<Box<str>> {
         self.share_upstreams(running);
         let mut waiting = Vec::new();
-        let Listen { address, workers, redirect, .. } = &mut self.listen;
-        keep(address, &running.listen.address, "listen.address", &mut waiting);
-        keep(workers, &running.listen.workers, "listen.workers", &mut waiting);
-        keep(redirect, &running.listen.redirect, "listen.redirect", &mut waiting);
+        hold("listen", edge::visit_listen, &mut self.listen, &running.listen, &mut waiting);
         if self.tls.terminate().is_some() != running.tls.terminate().is_some() {
             keep(&mut self.tls, &running.tls, "tls.mode", &mut waiting);
             if running.tls == TlsMode::Off {
@@ -24,18 +23,14 @@ impl Settings {
                 keep(new, running, "forwarded.trusted_proxies", &mut waiting);
             }
         }
-        let Log { format, .. } = &mut self.log;
-        keep(format, &running.log.format, "log.format", &mut waiting);
-        let token = self.admin.token.clone();
-        let Admin { health, socket, tls, closed_sessions, .. } = &mut self.admin;
+        hold("log", operate::visit_log, &mut self.log, &running.log, &mut waiting);
         let before = waiting.len();
-        keep(health, &running.admin.health, "admin.health", &mut waiting);
-        keep(socket, &running.admin.socket, "admin.socket", &mut waiting);
-        keep(tls, &running.admin.tls, "admin.tls", &mut waiting);
-        keep(closed_sessions, &running.admin.closed_sessions, "admin.closed_sessions", &mut waiting);
-        // What is asked of those who come was chosen for the socket beside it. By itself it may be another.
-        self.admin.token = if waiting.len() == before { token } else { running.admin.token.clone() };
-        keep(&mut self.otel, &running.otel, "otel.endpoint", &mut waiting);
+        hold("admin", operate::visit_admin, &mut self.admin, &running.admin, &mut waiting);
+        // A token was chosen for the socket beside it, and follows only while that is unchanged.
+        if waiting.len() > before {
+            self.admin.token.clone_from(&running.admin.token);
+        }
+        hold("otel", operate::visit_otel, &mut self.otel, &running.otel, &mut waiting);
         waiting
     }
 
@@ -53,6 +48,22 @@ impl Settings {
     }
 }
 
+/// Gives the keys of `section` that only the next start changes their values in `running`, and adds those that differ to
+/// `waiting`.
+fn hold<S: Clone>(
+    section: &str,
+    visit: fn(&mut Visitor<'_>, &mut S),
+    new: &mut S,
+    running: &S,
+    waiting: &mut Vec<Box<str>>,
+) {
+    let mut held = StartValues::default();
+    visit(&mut Visitor::Record(&mut held), &mut running.clone());
+    visit(&mut Visitor::Restore(&mut held), new);
+    waiting.extend(held.changed().into_iter().map(|key| format!("{section}.{key}").into()));
+}
+
+/// Gives `key`, which no declaration marks, its value in `running`.
 fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &str, waiting: &mut Vec<Box<str>>) {
     if new != running {
         new.clone_from(running);
@@ -62,10 +73,11 @@ fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &str, waiting: &mut
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Environment, Overrides, from_str};
+    use crate::config::{Environment, Overrides, from_str, json_schema};
 
     fn settings(listen: &str, sections: &str) -> Settings {
         let text = format!(
@@ -90,6 +102,33 @@ mod tests {
         assert_eq!((&new.listen, new.log.format), (&running.listen, running.log.format));
         assert_eq!(new.log.level, level, "the level is hot");
         assert_ne!(new.routes, running.routes, "the heartbeat is");
+    }
+
+    #[test]
+    fn every_key_that_is_declared_so_waits_for_the_next_start_and_no_other() {
+        let has_otel = cfg!(feature = "otel");
+        let otel = if has_otel { "[otel]\nendpoint = \"http://127.0.0.1:1\"" } else { "" };
+        let running = settings("", "");
+        let mut new = settings(
+            "address = \"127.0.0.1:2\"\nworkers = 1023\nredirect = \"127.0.0.1:3\"\nhttp2 = \"off\"",
+            &format!(
+                "[log]\nformat = \"json\"\nlevel = \"warn\"\n[drain]\ndelay = \"1s\"\n[admin]\nhealth = \"127.0.0.1:4\"\n\
+                 socket = \"127.0.0.1:5\"\ntls = true\nclosed_sessions = 7\n{otel}"
+            ),
+        );
+        let waiting: BTreeSet<String> = new.follow(&running).iter().map(ToString::to_string).collect();
+        let mut declared = BTreeSet::new();
+        let schema = json_schema();
+        for (section, table) in schema["properties"].as_object().expect("sections") {
+            for (key, described) in table["properties"].as_object().into_iter().flatten() {
+                if described["description"].as_str().is_some_and(|text| text.ends_with("at the next start.")) {
+                    declared.insert(format!("{section}.{key}"));
+                }
+            }
+        }
+        // The mode of TLS takes other keys with it.
+        assert!(declared.remove("tls.mode") && (has_otel || declared.remove("otel.endpoint")));
+        assert_eq!(waiting, declared);
     }
 
     #[test]

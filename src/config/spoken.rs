@@ -1,46 +1,49 @@
-//! `mode` and `profile`: which heartbeat a table asks for, laid over the one that it inherits.
+//! `mode` and `profile`: the heartbeat that a table selects, laid over the one that it inherits.
 //!
-//! A profile alone implies its mode, and a mode alone is about the inherited profile. What does not go together is
-//! refused where it stands.
+//! A profile alone implies its mode, and a mode alone applies to the inherited profile. A pair that does not go
+//! together is refused at its place.
 
 use std::sync::Arc;
 
+use super::codec::{Codec, OneOf, words_schema};
 use super::custom::{self, Custom};
-use super::form::{Given, Problem, Read, Words, enumerate, none_of, one_of};
+use super::form::{Given, Problem, Read, Words, enumerate, none_of};
+use super::listing::ListedTable;
 use super::reader::{Entry, Table};
-use crate::heartbeat::{Builtin, Heartbeat, Mode, Policy, Role};
+use super::schema::{Visitor, decode};
+use crate::heartbeat::{Builtin, Heartbeat, Mode, Policy, Profile, Role};
 
-/// Which heartbeat a table asks for.
+/// The heartbeat that a table selects.
 #[derive(Clone, Debug)]
 pub(super) enum Spoken {
-    /// RFC 6455's pings.
+    /// The pings of RFC 6455.
     Protocol,
-    /// None.
+    /// No heartbeat.
     Off,
-    /// Whichever the upgrade shows, session by session.
+    /// The heartbeat that each upgrade shows.
     Auto,
-    /// That of an application, with the proxy in one of its roles.
+    /// The heartbeat of an application, with the proxy in one of its roles.
     Profile(Source, Mode),
-    /// What stood there was refused; nothing that builds on it is judged.
+    /// A refused value; nothing that builds on it is judged.
     Refused,
 }
 
-/// Where the heartbeat of an application comes from.
+/// The source of an application's heartbeat.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Builtin(Builtin),
     Custom(Arc<Custom>),
 }
 
-/// What `mode` says.
-#[derive(Clone, Copy, Debug)]
+/// The words of `mode`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Word {
     Protocol,
     Off,
     Role(Role),
 }
 
-/// What `profile` says.
+/// The values of `profile`.
 #[derive(Clone, Debug)]
 enum Named {
     Auto,
@@ -57,7 +60,7 @@ const MODES: Words<Word> = &[
     ("off", Word::Off),
 ];
 
-/// Names under which built-in profiles are known elsewhere.
+/// Other names of built-in profiles.
 const ALIASES: Words<Builtin> = &[
     ("engineio", Builtin::EngineIo),
     ("graphql", Builtin::GraphqlTransportWs),
@@ -67,9 +70,46 @@ const ALIASES: Words<Builtin> = &[
     ("subscriptions-transport-ws", Builtin::GraphqlWs),
 ];
 
-/// What the table `t` asks for, over `base`.
+/// Visits `mode` and `profile` of a heartbeat that has been read; [`spoken`] reads them.
+pub(super) fn visit_spoken(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
+    match v {
+        Visitor::List(table) => list(table, heartbeat),
+        Visitor::Describe(table) => {
+            let mode = OneOf(MODES);
+            table.key("mode", mode.schema(), Some(&mode.encode(&Word::Protocol)));
+            let names = words_schema([AUTO].into_iter().chain(Builtin::ALL.into_iter().map(Builtin::name)));
+            table.table_or("profile", &names, None, custom::describe);
+            table.describe("profile", "the application's heartbeat: \"auto\", the name of a built-in one, or a table");
+        }
+        Visitor::Read(_) | Visitor::Record(_) | Visitor::Restore(_) => {}
+    }
+}
+
+/// Lists mode and profile.
+fn list(table: &mut ListedTable<'_>, heartbeat: &Heartbeat) {
+    let mode = match heartbeat {
+        Heartbeat::Auto(_) => return table.set("profile", AUTO),
+        Heartbeat::Fixed(policy) => &policy.mode,
+    };
+    table.set_by("mode", mode.as_str(), &["mode", "profile"]);
+    let mut written = table.homes.iter().map(|home| home.key("profile"));
+    let written = written.find(|path| table.layers.value(path).is_some());
+    match (mode.profile(), written) {
+        (Some(profile), Some(written)) if profile.name == Profile::CUSTOM => {
+            let prefix = format!("{}profile.", table.prefix);
+            let custom = ListedTable { layers: table.layers, prefix, homes: vec![written], lines: table.lines };
+            custom::list(custom, profile);
+        }
+        (Some(profile), _) => table.set("profile", profile.name),
+        (None, None) => table.unset("profile"),
+        // The profile is switched off.
+        (None, Some(_)) => {}
+    }
+}
+
+/// Reads the heartbeat that the table `t` asks for, over `base`.
 pub(super) fn spoken(t: &Table<'_>, base: &Spoken) -> Spoken {
-    let mode = t.entry("mode", one_of(MODES));
+    let mode = t.entry("mode", decode(&OneOf(MODES)));
     let asked = match (mode, profile(t, mode)) {
         (Entry::Refused, _) | (_, Entry::Refused) => Ok(Spoken::Refused),
         (Entry::Unset, Entry::Unset) => Ok(base.clone()),
@@ -85,7 +125,7 @@ pub(super) fn spoken(t: &Table<'_>, base: &Spoken) -> Spoken {
 }
 
 impl Spoken {
-    /// The heartbeat itself, with the settings of `policy`.
+    /// Returns the heartbeat with the settings of `policy`.
     pub(super) fn heartbeat(&self, policy: &Policy) -> Heartbeat {
         let mode = match self {
             Self::Auto => return Heartbeat::auto(policy),
@@ -98,7 +138,7 @@ impl Spoken {
 }
 
 impl Word {
-    /// The mode alone: what it makes of the profile in `base`.
+    /// Applies the mode to the profile in `base`.
     fn over(self, base: &Spoken) -> Result<Spoken, Problem> {
         let role = match self {
             Self::Protocol => return Ok(Spoken::Protocol),
@@ -121,10 +161,10 @@ impl Word {
         }
     }
 
-    /// Mode and profile in one table.
+    /// Applies the mode to a profile in the same table.
     fn beside(self, named: &Named) -> Result<Spoken, Problem> {
         match (self, named) {
-            // A switch for the night: a variable may turn off what the file says at length.
+            // A variable may switch off a heartbeat that the file defines.
             (Self::Off, _) => Ok(Spoken::Off),
             (Self::Protocol, _) => {
                 let problem = Problem::new(format!("cannot be \"{self}\" beside a profile: one of the two is meant"));
@@ -152,7 +192,7 @@ impl std::fmt::Display for Word {
 }
 
 impl Source {
-    /// The role that it implies.
+    /// Returns the role that it implies.
     fn role(&self) -> Role {
         match self {
             Self::Builtin(builtin) => builtin.roles()[0],
@@ -160,7 +200,7 @@ impl Source {
         }
     }
 
-    /// It, with the proxy in `role`.
+    /// Returns its heartbeat with the proxy in `role`.
     fn spoken(&self, role: Role) -> Result<Spoken, Problem> {
         let mode = match self {
             Self::Custom(custom) => role.with(Arc::new(custom.profile(role)?)),
@@ -176,7 +216,7 @@ impl Source {
     }
 }
 
-/// What `profile` says beside `mode`, which decides what a profile that is spelt out must have.
+/// Reads `profile`; `mode` decides which keys a profile in a table must have.
 fn profile(t: &Table<'_>, mode: Entry<Word>) -> Entry<Named> {
     let role = match mode {
         Entry::Unset => Some(Role::App),
@@ -192,7 +232,7 @@ fn profile(t: &Table<'_>, mode: Entry<Word>) -> Entry<Named> {
     }
 }
 
-/// `"auto"`, or the name of a built-in profile.
+/// Reads `"auto"`, or the name of a built-in profile.
 fn name(given: &Given<'_>) -> Read<Named> {
     let text = given.text();
     let known = |name: &str| text.is_some_and(|text| text.eq_ignore_ascii_case(name));

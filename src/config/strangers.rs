@@ -1,4 +1,4 @@
-//! Keys that nobody has asked for: slips of the pen, and keys in the wrong place.
+//! Unknown keys: misspelt ones, and keys in the wrong table.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,15 @@ use figment::value::{Dict, Value};
 
 use super::document::Part;
 use super::layers::Layers;
-use super::path::KeyPath;
-use super::reader::Kind;
+use super::path::{KeyPath, NodeKind};
 use super::report::Finding;
 use super::suggest::nearest;
 
-/// The search for them, in `layers`, by what is `known`.
+/// The search for unknown keys in `layers`.
 #[derive(Debug)]
 pub(super) struct Strangers<'a> {
     pub(super) layers: &'a Layers,
-    pub(super) known: &'a BTreeMap<KeyPath, Kind>,
+    pub(super) known: &'a BTreeMap<KeyPath, NodeKind>,
 }
 
 /// Names that other programs have for what is set by another key here: section, name, remedy.
@@ -48,7 +47,7 @@ impl Strangers<'_> {
         let mut homes: Vec<String> = Vec::new();
         for (path, kind) in known {
             let header = match path.parent().filter(|parent| *parent != KeyPath::default()) {
-                None if *kind == Kind::List => return Some(format!("`{key}` stands by itself: [[{key}]]")),
+                None if *kind == NodeKind::List => return Some(format!("`{key}` stands by itself: [[{key}]]")),
                 None => return Some(format!("`{key}` is a section of its own: [{key}]")),
                 Some(parent) => parent.header(),
             };
@@ -67,8 +66,8 @@ impl Strangers<'_> {
             let path = path.key(key);
             match (self.known.get(&path), value) {
                 (None, _) => findings.push(self.unknown(&path, key, value)),
-                (Some(Kind::Table), Value::Dict(_, values)) => self.find(&path, values, findings),
-                (Some(Kind::List), Value::Array(_, elements)) => {
+                (Some(NodeKind::Table), Value::Dict(_, values)) => self.find(&path, values, findings),
+                (Some(NodeKind::List), Value::Array(_, elements)) => {
                     for (index, element) in elements.iter().enumerate() {
                         if let Value::Dict(_, values) = element {
                             self.find(&path.index(index), values, findings);

@@ -1,13 +1,84 @@
-//! The forms that only a proxy's configuration has: addresses, files, Close frames, route prefixes.
+//! The types that only a proxy's configuration has: addresses, files, Close frames, route prefixes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread;
 
+use serde_json::json;
+use toml_edit::Value;
+
+use super::codec::{self, Codec, Scalar, display, whole_schema};
 use super::form::{Given, Problem, Read, size};
+use super::settings::available_workers;
 
 /// An address and a port.
+pub(super) const ADDRESS: Scalar<SocketAddr> = Scalar { decode: address, encode: display, schema: address_schema };
+
+/// A number of worker threads.
+pub(super) struct Workers;
+
+/// The path of a file; a relative one starts from the folder of the layer that sets it.
+pub(super) const FILE: Scalar<PathBuf> =
+    Scalar { decode: file, encode: |path| codec::absolute(path).into(), schema: codec::text_schema };
+
+/// The size of a request's head.
+pub(super) const HEADER_BYTES: Scalar<usize> = Scalar {
+    decode: header_bytes,
+    encode: |bytes| codec::size(u64::try_from(*bytes).unwrap_or(u64::MAX)),
+    schema: || codec::size_schema(LEAST_HEADER_BYTES, Some(MOST_HEADER_BYTES)),
+};
+
+/// The code of a Close frame.
+pub(super) const CLOSE_CODE: Scalar<u16> = Scalar {
+    decode: close_code,
+    encode: |code| i64::from(*code).into(),
+    schema: || json!({ "anyOf": [whole_schema(1000, 1003), whole_schema(1007, 1014), whole_schema(3000, 4999)] }),
+};
+
+/// The reason of a Close frame.
+pub(super) const CLOSE_REASON: Scalar<Box<str>> = Scalar {
+    decode: close_reason,
+    encode: display,
+    schema: || json!({ "type": "string", "maxLength": LONGEST_REASON }),
+};
+
+/// The path prefix of a route.
+pub(super) const PREFIX: Scalar<Box<str>> =
+    Scalar { decode: prefix, encode: display, schema: || codec::pattern("^/[!\"$->@-~]*$") };
+
+const LEAST_HEADER_BYTES: u64 = 8 * 1024;
+const MOST_HEADER_BYTES: u64 = 1024 * 1024;
+/// Bytes that a control frame can hold beside the code (RFC 6455 §5.5).
+const LONGEST_REASON: usize = 123;
+const MOST_WORKERS: usize = 1024;
+
+impl Codec for Workers {
+    type Value = NonZeroUsize;
+
+    fn decode(&self, given: &Given<'_>) -> Read<NonZeroUsize> {
+        workers(given)
+    }
+
+    fn encode(&self, workers: &NonZeroUsize) -> Value {
+        codec::number(workers.get()).into()
+    }
+
+    fn encode_default(&self, _: &NonZeroUsize) -> Value {
+        // The number is that of this machine.
+        "auto".into()
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        codec::word_or("auto", whole_schema(1, codec::number(MOST_WORKERS)))
+    }
+}
+
+/// Describes an address and a port.
+pub(super) fn address_schema() -> serde_json::Value {
+    codec::pattern("^(?:[0-9.]+|\\[[0-9a-fA-F:.]+(?:%[0-9]+)?\\]):[0-9]{1,5}$")
+}
+
+/// Reads an address and a port.
 pub(super) fn address(given: &Given<'_>) -> Read<SocketAddr> {
     let misfit = || Problem::new("must be an address and a port such as \"0.0.0.0:8443\" or \"[::]:8443\"");
     let number = given.integer().map(|number| number.to_string());
@@ -41,41 +112,34 @@ fn address_help(text: &str) -> String {
     }
 }
 
-/// The remedy for a `port` that is a number, and none that a port can have.
+/// Returns the remedy for a `port` that is a number out of range.
 pub(super) fn port_help(port: &str) -> Option<String> {
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && port.parse::<u16>().is_err()).then(|| format!("{port} is no port: ports go up to 65535"))
 }
 
-/// A number of worker threads. `"auto"` is what the machine, the CPU affinity and the cgroup's quota allow, all of
-/// which the standard library looks at.
-pub(super) fn workers(given: &Given<'_>) -> Read<NonZeroUsize> {
-    const MOST: usize = 1024;
+fn workers(given: &Given<'_>) -> Read<NonZeroUsize> {
     if given.text() == Some("auto") {
-        return Ok(all_cores());
+        return Ok(available_workers());
     }
-    let number = given.integer().and_then(|number| usize::try_from(number).ok()).filter(|number| *number <= MOST);
+    let number =
+        given.integer().and_then(|number| usize::try_from(number).ok()).filter(|number| *number <= MOST_WORKERS);
     let misfit = || {
-        let problem = Problem::new(format!("must be \"auto\" or a whole number from 1 to {MOST}"));
+        let problem = Problem::new(format!("must be \"auto\" or a whole number from 1 to {MOST_WORKERS}"));
         problem.with_help("write \"auto\" for one worker for each CPU")
     };
     number.and_then(NonZeroUsize::new).ok_or_else(misfit)
 }
 
-/// What `"auto"` workers come to here.
-pub(super) fn all_cores() -> NonZeroUsize {
-    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-/// A file's path.
-pub(super) fn file(given: &Given<'_>) -> Read<PathBuf> {
+/// Reads the path of a file.
+fn file(given: &Given<'_>) -> Read<PathBuf> {
     match given.text() {
         Some(text) if !text.is_empty() && !text.contains('\0') => Ok(given.folder.join(text)),
         _ => Err(Problem::new("must be the path of a file").with_help("write it in quotes")),
     }
 }
 
-/// The path of a unix socket, if one can have it.
+/// Returns `path` if a unix socket can have it.
 pub(super) fn socket_path(path: PathBuf) -> Read<PathBuf> {
     /// `sun_path` of unix(7), without its final zero byte.
     const LONGEST: usize = 107;
@@ -90,19 +154,17 @@ pub(super) fn socket_path(path: PathBuf) -> Read<PathBuf> {
     Ok(path)
 }
 
-/// The size of a request's head, within what hyper can be told to take.
-pub(super) fn header_bytes(given: &Given<'_>) -> Read<usize> {
-    const LEAST: u64 = 8 * 1024;
-    const MOST: u64 = 1024 * 1024;
+/// Reads the size of a request's head, within the range that hyper accepts.
+fn header_bytes(given: &Given<'_>) -> Read<usize> {
     let bytes = size(given)?;
-    if !(LEAST..=MOST).contains(&bytes) {
+    if !(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES).contains(&bytes) {
         return Err(Problem::new("must be a size from \"8KiB\" to \"1MiB\""));
     }
     usize::try_from(bytes).map_err(|_| Problem::new("must be a size that can be counted"))
 }
 
-/// The code of a Close frame that may stand on a wire (RFC 6455 §7.4).
-pub(super) fn close_code(given: &Given<'_>) -> Read<u16> {
+/// Reads the code of a Close frame that may be sent (RFC 6455 §7.4).
+fn close_code(given: &Given<'_>) -> Read<u16> {
     let misfit = || Problem::new("must be a close code: 1000 to 1014, or 3000 to 4999");
     let help = "4000 to 4999 are the app's own; after 1012 clients come back";
     let code = given.integer().and_then(|code| u16::try_from(code).ok()).ok_or_else(|| misfit().with_help(help))?;
@@ -116,19 +178,18 @@ pub(super) fn close_code(given: &Given<'_>) -> Read<u16> {
     }
 }
 
-/// The reason of a Close frame: what a control frame can hold beside the code (RFC 6455 §5.5).
-pub(super) fn close_reason(given: &Given<'_>) -> Read<Box<str>> {
-    const LONGEST: usize = 123;
+/// Reads the reason of a Close frame.
+fn close_reason(given: &Given<'_>) -> Read<Box<str>> {
     let text = given.text().ok_or_else(|| Problem::new("must be text"))?;
-    if text.len() > LONGEST {
-        let problem = Problem::new(format!("must be at most {LONGEST} bytes: a Close frame holds no more"));
+    if text.len() > LONGEST_REASON {
+        let problem = Problem::new(format!("must be at most {LONGEST_REASON} bytes: a Close frame holds no more"));
         return Err(problem.with_help(format!("this is {} bytes", text.len())));
     }
     Ok(text.into())
 }
 
-/// The path prefix of a route.
-pub(super) fn prefix(given: &Given<'_>) -> Read<Box<str>> {
+/// Reads the path prefix of a route.
+fn prefix(given: &Given<'_>) -> Read<Box<str>> {
     let misfit = || Problem::new("must be a path such as \"/socket.io/\"").with_help("write it in quotes");
     let text = given.text().ok_or_else(misfit)?;
     if !text.starts_with('/') {

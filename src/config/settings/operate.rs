@@ -1,4 +1,4 @@
-//! How the program is operated: how it ends, who may ask it what, and what it says about itself.
+//! Settings of the process: its end, its administration, its log, its spans.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 /// The end of a process, in steps; and that of sessions which have grown old.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How long connections are accepted after the end has been announced; may be zero.
+    /// Time in which connections are still accepted after the end is announced; may be zero.
     pub delay: Duration,
     /// The time over which the sessions are closed, evenly; zero closes them all at once.
     pub window: Duration,
@@ -33,18 +33,18 @@ impl Default for Drain {
     }
 }
 
-/// Who may ask the program how it is, and tell it what to do.
+/// The endpoints for health, metrics and administration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Where health and metrics are served, in plain HTTP; `None` serves none.
+    /// The address of health and metrics, in plain HTTP; `None` serves none.
     pub health: Option<SocketAddr>,
-    /// Where the program is administered; `None` is nowhere.
+    /// The socket of the admin API; `None` is none.
     pub socket: Option<AdminSocket>,
-    /// Whether TLS is spoken there, with the proxy's own certificates. Never set for a unix socket.
+    /// Set if the admin socket speaks TLS, with the proxy's own certificates. Never for a unix socket.
     pub tls: bool,
-    /// What whoever administers must present; `None` asks for nothing. Never `None` on TCP beyond loopback.
+    /// The token that clients of the admin API must present; `None` asks for none. Never `None` on TCP beyond loopback.
     pub token: Option<Token>,
-    /// How many closed sessions are remembered, with their reasons.
+    /// The number of closed sessions that are remembered, with their reasons.
     pub closed_sessions: usize,
 }
 
@@ -60,14 +60,14 @@ impl Default for Admin {
     }
 }
 
-/// Where the program is administered.
+/// The socket of the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminSocket {
     /// A unix socket, which none but the program's own user can open.
     Unix {
         /// Its path, which is absolute.
         path: PathBuf,
-        /// Whether the program cannot do without: not so at [`AdminSocket::DEFAULT`], which nobody asked for.
+        /// Set if the program cannot start without it; not for [`AdminSocket::DEFAULT`], which is used where it can be.
         required: bool,
     },
     /// An address and a port.
@@ -75,7 +75,7 @@ pub enum AdminSocket {
 }
 
 impl AdminSocket {
-    /// The unix socket that is tried where nobody names one.
+    /// The unix socket that is tried unless one is set.
     pub const DEFAULT: &str = "/run/pulsegate/admin.sock";
 
     /// The unix socket at `path`, which is absolute.
@@ -114,12 +114,12 @@ impl Token {
         Self { file, secret: secret.as_bytes().into() }
     }
 
-    /// Where it was read from.
+    /// Returns the file it was read from.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Whether it is the one that was `presented`; how long that takes tells nothing but whether it is as long.
+    /// Returns whether it equals `presented`, in a time that depends on nothing but the two lengths.
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.secret.ct_eq(presented).into()
     }
@@ -139,10 +139,10 @@ impl fmt::Debug for Token {
     }
 }
 
-/// How the program logs.
+/// The log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// What is written.
+    /// The levels that are written.
     pub level: Directives,
     /// Shape of a line.
     pub format: LogFormat,
@@ -185,12 +185,12 @@ impl fmt::Display for Directives {
 pub enum Level {
     /// Failures that need a person.
     Error,
-    /// What is wrong but survived.
+    /// Faults that the program survives.
     Warn,
     /// One line for each session and request.
     #[default]
     Info,
-    /// What a developer of pulsegate wants to see.
+    /// Details for developers of pulsegate.
     Debug,
     /// Every frame.
     Trace,
@@ -224,7 +224,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where spans are sent to (OpenTelemetry).
+/// The export of spans (OpenTelemetry).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Otel {
     /// The collector that takes OTLP over HTTP, `http://host:port` and perhaps a path; no slash at its end.
