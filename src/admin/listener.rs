@@ -1,4 +1,4 @@
-//! The sockets of the two listeners, opened before anybody is served.
+//! The sockets of the two listeners, opened before any client is served.
 
 use std::fs;
 use std::io;
@@ -15,45 +15,45 @@ use crate::accept;
 use crate::config::AdminSocket;
 use crate::telemetry::Chain;
 
-/// Connections that the kernel holds until they are accepted.
+/// The accept backlog, in connections.
 const BACKLOG: i32 = 128;
-/// None but the program's own user opens the socket.
+/// The mode of the unix socket: only the program's own user may connect.
 const OWNER_ONLY: u32 = 0o600;
 
-/// Why a listener could not be opened.
+/// A listener that could not be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// The health port.
+    /// The health port could not be opened.
     #[error("cannot serve health and metrics on {address} (admin.health): {source}{}", accept::port_remedy(source))]
     Health {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The admin port.
+    /// The admin port could not be opened.
     #[error("cannot open the admin port {address} (admin.socket): {source}{}", accept::port_remedy(source))]
     Port {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The unix socket.
+    /// The unix socket could not be opened.
     #[error("cannot open the admin socket {} (admin.socket): {source}{}", path.display(), folder_remedy(path, source))]
     Socket {
-        /// Its path.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Another program answers there.
+    /// A running program listens on the socket.
     #[error("the admin socket {} (admin.socket) is in use by a running program; end it or use another path", path.display())]
     InUse {
-        /// Its path.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// Something lies there that is no socket, and so not ours to remove.
+    /// The path exists and is no socket, so it is not removed.
     #[error("{} (admin.socket) exists and is no socket; remove it or use another path", path.display())]
     NoSocket {
         /// The path.
@@ -61,7 +61,7 @@ pub enum BindError {
     },
 }
 
-/// The remedy for a socket whose folder is missing or not writable, as the end of a sentence.
+/// Returns the remedy for a missing or read-only folder of the socket, as the end of a sentence.
 fn folder_remedy(path: &Path, error: &io::Error) -> String {
     let folder = path.parent().unwrap_or(path).display();
     match error.kind() {
@@ -73,7 +73,7 @@ fn folder_remedy(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// The listener of health and metrics.
+/// The open listener of health and metrics.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) listener: TcpListener,
@@ -87,11 +87,11 @@ impl Health {
     }
 }
 
-/// The listener of the administration.
+/// The open admin listener.
 #[derive(Debug)]
 pub(super) struct Administration {
     pub(super) listener: Listener,
-    /// Where it really is.
+    /// The configured socket, with the real port.
     pub(super) socket: AdminSocket,
 }
 
@@ -102,7 +102,7 @@ pub(super) enum Listener {
 }
 
 impl Administration {
-    /// `None` where the socket is one that nobody asked for, and cannot be opened.
+    /// Opens `socket`. A default unix socket (`required` not set) that cannot be opened is logged and gives `None`.
     pub(super) fn open(socket: &AdminSocket, tls: bool) -> Result<Option<Self>, BindError> {
         match socket {
             AdminSocket::Tcp(address) => {
@@ -130,7 +130,7 @@ fn port(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// Opens the socket at `path`, and replaces one that a program has left there which is no more.
+/// Opens the socket at `path`; replaces a socket file left by a program that no longer runs.
 fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     let failed = |source| BindError::Socket { path: path.into(), source };
     match fs::symlink_metadata(path) {
@@ -143,7 +143,7 @@ fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     listen(path).map_err(failed)
 }
 
-/// Whether anybody listens at `path`. Does not wait: a program that hangs, its queue full, is there all the same.
+/// Returns whether a program listens at `path`. Does not wait: a full accept queue counts as a running program.
 fn answers(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     match socket.connect(&SockAddr::unix(path)?) {
@@ -158,17 +158,17 @@ fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::of(path)?;
-    // Before it listens: until then nobody gets in, whatever the umask has made of its mode.
+    // Before `listen`: until then no connection is accepted, whatever mode the umask has left.
     fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))?;
     socket.listen(BACKLOG)?;
     Ok((socket.into(), file))
 }
 
-/// The file of a unix socket, removed when this is dropped, unless another has taken its place.
+/// The file of a unix socket; removed on drop, unless another file has replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Held, not opened: for as long as it is, no other file gets its number.
+    /// An `O_PATH` descriptor: it pins the inode, so that no other file gets its number.
     held: fs::File,
 }
 
@@ -178,7 +178,7 @@ impl SocketFile {
         Ok(Self { path: path.into(), held })
     }
 
-    /// Whether it is still what lies at its path.
+    /// Returns whether the path still leads to this file.
     fn is_there(&self) -> io::Result<bool> {
         let (held, found) = (self.held.metadata()?, fs::symlink_metadata(&self.path)?);
         Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
@@ -188,7 +188,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_there().unwrap_or(false) {
-            // What is left behind is replaced at the next start.
+            // A file left behind is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }

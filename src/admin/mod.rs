@@ -1,4 +1,4 @@
-//! The listeners for those who run the program: health and metrics for machines, sessions and orders for people.
+//! The health listener (probes, metrics) and the admin listener (sessions, commands, the inspect page).
 //!
 //! ```text
 //! listener → serve ─┬→ health
@@ -8,8 +8,8 @@
 //!                                  └→ page
 //! ```
 //!
-//! All of it runs on one thread of its own, so that no scrape and no list of ten thousand sessions holds up a worker.
-//! What it knows of the sessions it asks the registry for; nothing else in the program knows of it but the server.
+//! Both run on one thread of their own, so that no scrape and no list of ten thousand sessions delays a worker.
+//! Sessions are read from the registry. Only the server imports this module.
 
 mod answer;
 mod api;
@@ -55,32 +55,32 @@ use crate::telemetry::metrics::Metrics;
 pub use listener::BindError;
 use listener::{Administration, Health};
 
-/// How long the end waits for answers that are on their way.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// The time limit for responses that are in flight when the listeners close.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the listeners tell of, and whom they pass orders to.
+/// The parts of the program that the listeners report on and pass commands to.
 pub struct Context {
-    /// The sessions.
+    /// The live and recently closed sessions.
     pub registry: Arc<Registry>,
-    /// The counters.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// The end of the program.
+    /// The drain of the process.
     pub shutdown: Shutdown,
-    /// Who loads the configuration anew; `None` where there is no file to load.
+    /// The handle of configuration reloads; `None` without a configuration file.
     pub reloader: Option<Reloader>,
-    /// What is in force.
+    /// The generation in force.
     pub current: Arc<Current>,
-    /// Whether the workers have begun.
+    /// The start of the workers.
     pub startup: Arc<Startup>,
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub listen: SocketAddr,
-    /// When the program started.
+    /// The time at which the program started.
     pub started_at: SystemTime,
-    /// Whether this is `pulsegate dev`, where a client may be made to look dead.
+    /// Set in `pulsegate dev`, which allows a dead client to be simulated.
     pub dev: bool,
 }
 
-/// Counts the workers that are still to begin.
+/// The number of workers that do not accept yet.
 #[derive(Debug)]
 pub struct Startup {
     left: AtomicUsize,
@@ -88,30 +88,30 @@ pub struct Startup {
 }
 
 impl Startup {
-    /// None of `workers` has begun.
+    /// Returns the state in which none of `workers` accepts.
     pub fn of(workers: usize) -> Self {
         Self { left: AtomicUsize::new(workers), over: Notify::new() }
     }
 
-    /// One more worker accepts.
+    /// Records that one more worker accepts.
     pub fn one_accepts(&self) {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.over.notify_one();
         }
     }
 
-    /// Whether every worker has begun to accept.
+    /// Returns whether every worker accepts.
     pub fn is_over(&self) -> bool {
         self.left.load(Ordering::Relaxed) == 0
     }
 
-    /// Completes then, for one that waits.
+    /// Completes once every worker accepts; supports one waiting task.
     pub async fn over(&self) {
         self.over.notified().await;
     }
 }
 
-/// The listeners with their ports open; who connects waits in the kernel's queue.
+/// The listeners with their ports open; connections wait in the kernel's accept queue.
 #[derive(Debug)]
 pub struct Bound {
     handshake: Duration,
@@ -119,7 +119,8 @@ pub struct Bound {
     administration: Option<Administration>,
 }
 
-/// Opens the ports that `settings` name. A TLS handshake, where there is one, may take `handshake`.
+/// Opens the sockets of `settings`; `handshake` is the time limit of a TLS handshake on the admin port. Fails when a
+/// required socket cannot be opened.
 pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, BindError> {
     let health = settings.health.map(Health::open).transpose()?;
     let administration = match &settings.socket {
@@ -130,17 +131,17 @@ pub fn bind(settings: &config::Admin, handshake: Duration) -> Result<Bound, Bind
 }
 
 impl Bound {
-    /// Where health and metrics are served: the configured address with the real port.
+    /// Returns the address of the health listener: as configured, with the real port.
     pub fn health_address(&self) -> Option<SocketAddr> {
         self.health.as_ref().map(|health| health.address)
     }
 
-    /// Where the program is administered: as configured, with the real port.
+    /// Returns the address of the admin listener: as configured, with the real port.
     pub fn admin_address(&self) -> Option<&AdminSocket> {
         self.administration.as_ref().map(|administration| &administration.socket)
     }
 
-    /// Serves on a thread of its own until [`Serving::end`].
+    /// Serves on a thread of its own until [`Serving::end`]. Fails when the runtime or the thread cannot be created.
     pub fn serve(self, context: Context) -> io::Result<Serving> {
         let stop = CancellationToken::new();
         let (ended, end) = mpsc::channel();
@@ -152,7 +153,7 @@ impl Bound {
                 if let Err(error) = runtime.block_on(watched(serve)) {
                     tracing::error!(error = %Chain(&error), "admin.lost");
                 }
-                // Nobody waits for what an abandoned client still has open.
+                // Returns without waiting for connections that are still open.
                 runtime.shutdown_background();
                 drop(ended);
             })?;
@@ -161,19 +162,20 @@ impl Bound {
     }
 }
 
-/// The listeners at work. They serve on if this is dropped.
+/// The running listeners. They continue to serve when this is dropped.
 #[derive(Debug)]
 pub struct Serving {
     stop: CancellationToken,
-    /// Closed when the thread has come to its end; nothing is ever sent.
+    /// Disconnected when the thread ends; carries no values.
     end: mpsc::Receiver<()>,
 }
 
 impl Serving {
-    /// Closes the listeners, lets answers that are on their way go out, and removes the unix socket; takes a moment.
+    /// Closes the listeners, lets responses in flight finish, and removes the unix socket. Blocks for one second at
+    /// most.
     pub fn end(self) {
         self.stop.cancel();
-        // The thread ends within FAREWELL; one that is stuck goes down with the process.
-        let _ = self.end.recv_timeout(2 * FAREWELL);
+        // The thread ends within SHUTDOWN_TIMEOUT; a blocked one ends with the process.
+        let _ = self.end.recv_timeout(2 * SHUTDOWN_TIMEOUT);
     }
 }
