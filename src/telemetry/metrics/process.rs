@@ -1,4 +1,4 @@
-//! The process as its kernel sees it: the metrics that every client library of Prometheus has under the same names.
+//! The process metrics, named alike by every Prometheus client library.
 
 use std::fmt;
 use std::fs;
@@ -11,18 +11,17 @@ use rustix::process::{Resource, getrlimit};
 use super::catalogue::{self, Metric};
 use super::collectors::begin;
 
-/// The unit of processor times in /proc (`USER_HZ`), which is part of Linux' interface on every architecture that Rust builds
-/// programs for.
+/// The unit of processor times in /proc (`USER_HZ`), the same on every Linux architecture that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Reads /proc at each scrape; where there is none, most of the metrics are missing.
+/// The collector of process metrics. It reads /proc at each scrape; without /proc, most of the metrics are missing.
 #[derive(Debug)]
 pub(super) struct Process {
     started: SystemTime,
 }
 
 impl Process {
-    /// A process that starts now.
+    /// Returns the collector of a process that starts now.
     pub(super) fn starting() -> Self {
         Self { started: SystemTime::now() }
     }
@@ -50,8 +49,8 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, metric: &'static Metric, value: Op
     begin(encoder, metric)?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// The processor time in `stat` (`proc_pid_stat(5)`): `utime` and `stime`, the 14th and 15th of the fields. The second one is a
-/// name in parentheses, in which anything may stand.
+/// Returns the processor time of `stat` (`proc_pid_stat(5)`) in seconds: the sum of `utime` and `stime`, fields 14 and
+/// 15. Field 2 is a name in parentheses that may contain any character.
 fn processor_time(stat: &str) -> Option<f64> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     let mut fields = behind_name.split_whitespace().skip(11);
@@ -59,13 +58,13 @@ fn processor_time(stat: &str) -> Option<f64> {
     Some((next()? + next()?) / TICKS_PER_SECOND)
 }
 
-/// The number of a line of `status` (`proc_pid_status(5)`).
+/// Returns the number in the line `name` of `status` (`proc_pid_status(5)`).
 fn number(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Open descriptors, but for the one that is open while they are counted.
+/// Returns the number of open descriptors, without the one that is opened to count them.
 fn open_descriptors() -> Option<u64> {
     let count = fs::read_dir("/proc/self/fd").ok()?.count();
     Some(count.saturating_sub(1) as u64)
