@@ -53,11 +53,11 @@ pub(super) fn one(context: &Context, generation: u64, id: &str) -> Result<Respon
 /// Returns the other sessions of the client's address among `all`: those before `row`, newest first, and those after
 /// it, oldest first.
 fn neighbours(row: &Row, all: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
-    let place = |row: &Row| (row.opened_at(), row.id());
+    let position = |row: &Row| (row.opened_at(), row.id());
     let others = all.into_iter().filter(|other| other.id() != row.id() && other.client() == row.client());
-    let (mut before, mut after): (Vec<Row>, Vec<Row>) = others.partition(|other| place(other) < place(row));
-    before.sort_unstable_by_key(|row| Reverse(place(row)));
-    after.sort_unstable_by_key(place);
+    let (mut before, mut after): (Vec<Row>, Vec<Row>) = others.partition(|other| position(other) < position(row));
+    before.sort_unstable_by_key(|row| Reverse(position(row)));
+    after.sort_unstable_by_key(position);
     (before, after)
 }
 

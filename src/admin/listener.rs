@@ -82,7 +82,7 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn open(address: SocketAddr) -> Result<Self, BindError> {
-        let (listener, address) = port(address).map_err(|source| BindError::Health { address, source })?;
+        let (listener, address) = open_port(address).map_err(|source| BindError::Health { address, source })?;
         Ok(Self { listener, address })
     }
 }
@@ -107,10 +107,10 @@ impl Administration {
         match socket {
             AdminSocket::Tcp(address) => {
                 let (listener, real) =
-                    port(*address).map_err(|source| BindError::Port { address: *address, source })?;
+                    open_port(*address).map_err(|source| BindError::Port { address: *address, source })?;
                 Ok(Some(Self { listener: Listener::Tcp { listener, tls }, socket: AdminSocket::Tcp(real) }))
             }
-            AdminSocket::Unix { path, required } => match unix(path) {
+            AdminSocket::Unix { path, required } => match open_unix(path) {
                 Ok((listener, file)) => {
                     Ok(Some(Self { listener: Listener::Unix(listener, file), socket: socket.clone() }))
                 }
@@ -124,27 +124,27 @@ impl Administration {
     }
 }
 
-fn port(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn open_port(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = accept::listeners(address, NonZeroUsize::MIN)?.swap_remove(0);
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
 /// Opens the socket at `path`; replaces a socket file left by a program that no longer runs.
-fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+fn open_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     let failed = |source| BindError::Socket { path: path.into(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
         Ok(found) if !found.file_type().is_socket() => return Err(BindError::NoSocket { path: path.into() }),
-        Ok(_) if answers(path).map_err(failed)? => return Err(BindError::InUse { path: path.into() }),
+        Ok(_) if is_in_use(path).map_err(failed)? => return Err(BindError::InUse { path: path.into() }),
         Ok(_) => fs::remove_file(path).map_err(failed)?,
     }
     listen(path).map_err(failed)
 }
 
 /// Returns whether a program listens at `path`. Does not wait: a full accept queue counts as a running program.
-fn answers(path: &Path) -> io::Result<bool> {
+fn is_in_use(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
@@ -204,15 +204,15 @@ mod tests {
     fn a_socket_is_the_owners_and_goes_with_its_listener() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("admin.sock");
-        let (listener, file) = unix(&path).expect("a free path");
+        let (listener, file) = open_unix(&path).expect("a free path");
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
-        assert!(matches!(unix(&path), Err(BindError::InUse { .. })));
+        assert!(matches!(open_unix(&path), Err(BindError::InUse { .. })));
         assert!(path.exists(), "whoever is refused removes nothing");
 
         drop(listener);
-        let (_listener, successor) = unix(&path).expect("a dead program's socket is replaced");
+        let (_listener, successor) = open_unix(&path).expect("a dead program's socket is replaced");
         drop(file);
         assert!(path.exists(), "the socket of a successor is not ours to remove");
         drop(successor);
@@ -224,9 +224,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("admin.sock");
         fs::write(&path, "precious").expect("write a file");
-        assert!(matches!(unix(&path), Err(BindError::NoSocket { .. })));
+        assert!(matches!(open_unix(&path), Err(BindError::NoSocket { .. })));
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
-        let error = unix(&dir.path().join("none/admin.sock")).expect_err("no such folder");
+        let error = open_unix(&dir.path().join("none/admin.sock")).expect_err("no such folder");
         assert!(error.to_string().contains("none/admin.sock (admin.socket): No such file"), "{error}");
     }
 

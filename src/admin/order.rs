@@ -2,7 +2,7 @@
 //!
 //! A cursor holds the position (sort value and id) of the last session on the page, not an offset: sessions that open
 //! or close before that position do not shift the next page. The opening time never changes, so paging by it lists
-//! every session once that is live throughout. Other keys are read anew for each page: a session whose key moves past
+//! every session once that is live throughout. Other keys are read for each page: a session whose key moves past
 //! the cursor between two pages is listed twice, or not at all.
 
 use std::cmp::Ordering;
@@ -82,16 +82,16 @@ impl Window {
     /// Reads the parameters `sort`, `limit` and `cursor` of a query for sessions in `state`. Fails when one is
     /// malformed, or when the cursor belongs to another order.
     pub(super) fn of_query(query: &Query<'_>, state: State) -> Result<Self, Refusal> {
-        const LIMIT: usize = 100;
-        const MOST: usize = 10_000;
+        const DEFAULT_LIMIT: usize = 100;
+        const MAX_LIMIT: usize = 10_000;
         let order = query.text("sort").map_or(Ok(Order::of(state)), Order::parse)?;
-        let must_be = format!("a whole number from 1 to {MOST}");
+        let must_be = format!("a whole number from 1 to {MAX_LIMIT}");
         let limit: Option<usize> = query.parse("limit", &must_be)?;
-        let limit = limit.unwrap_or(LIMIT);
-        if !(1..=MOST).contains(&limit) {
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(wrong("limit", &limit.to_string(), must_be));
         }
-        let after = query.text("cursor").map(|text| order.place(text)).transpose()?;
+        let after = query.text("cursor").map(|text| order.parse_cursor(text)).transpose()?;
         Ok(Self { order, after, limit })
     }
 
@@ -175,7 +175,7 @@ impl Order {
     }
 
     /// Parses `cursor`. Fails when it is malformed or belongs to another order.
-    fn place(self, cursor: &str) -> Result<Position, Refusal> {
+    fn parse_cursor(self, cursor: &str) -> Result<Position, Refusal> {
         let mut parts = cursor.split('~');
         let (order, value, id) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         let value = value.and_then(Value::parse);
@@ -233,9 +233,9 @@ mod tests {
             let position = Position { value, id: id(7) };
             let cursor = order.cursor(&position);
             assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte)), "{cursor}");
-            assert_eq!(order.place(&cursor).expect(&cursor), position);
+            assert_eq!(order.parse_cursor(&cursor).expect(&cursor), position);
             let other = Order { descending: !order.descending, ..order };
-            assert!(other.place(&cursor).expect_err("another order").message.contains(&format!("sort={sort}")));
+            assert!(other.parse_cursor(&cursor).expect_err("another order").message.contains(&format!("sort={sort}")));
         }
     }
 
@@ -255,7 +255,7 @@ mod tests {
             "opened~u7~0000000000000007",
             "age~n7~0000000000000007",
         ] {
-            assert_eq!(order.place(text).expect_err(text).code, "cursor");
+            assert_eq!(order.parse_cursor(text).expect_err(text).code, "cursor");
         }
     }
 

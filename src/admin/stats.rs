@@ -92,11 +92,11 @@ impl Rtt {
 pub(super) struct Shared(Option<(Instant, String)>);
 
 impl Shared {
-    /// Returns the sample as JSON; takes a new one with `look` when the latest is older than `age`.
-    pub(super) fn within(&mut self, age: Duration, look: impl FnOnce() -> Stats) -> &str {
+    /// Returns the sample as JSON; takes a new one with `sample` when the latest is older than `age`.
+    pub(super) fn within(&mut self, age: Duration, sample: impl FnOnce() -> Stats) -> &str {
         let stale = self.0.as_ref().is_none_or(|(at, _)| at.elapsed() >= age);
         if stale {
-            let text = serde_json::to_string(&look()).expect("structs of numbers and text have a form in JSON");
+            let text = serde_json::to_string(&sample()).expect("structs of numbers and text have a form in JSON");
             self.0 = Some((Instant::now(), text));
         }
         self.0.as_ref().map_or("", |(_, text)| text)

@@ -24,7 +24,7 @@ export class Lists {
     this.#changed = changed;
   }
 
-  // Fetches everything anew, without pauses, because events may have been missed.
+  // Fetches everything again, without pauses, because events may have been missed.
   resync() {
     this.#urgent = true;
     this.#wake();
