@@ -32,7 +32,7 @@ pub enum ReloadResult {
     Applied,
     /// The new configuration is in force, except for keys that need a restart.
     Partial,
-    /// The new configuration is invalid; the former one stays in force.
+    /// The new configuration could not be loaded; the former one stays in force.
     Failed,
 }
 
@@ -89,7 +89,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reloads the configuration and returns the outcome, which is `Failed` when the process is about to exit.
+    /// Reloads the configuration and returns the outcome. The result is `Failed` too when the process is about to exit.
     pub async fn reload(&self) -> Outcome {
         let (answer, answered) = oneshot::channel();
         // A closed channel drops `answer`, which `answered` reports below.

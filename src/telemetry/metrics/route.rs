@@ -19,7 +19,7 @@ use super::words::{close_code, known};
 /// The label of requests without a route, whose heads could not be parsed. The label of a route contains a slash.
 const NO_ROUTE: &str = "none";
 
-/// The handles of one route, which count without a lock and without a lookup.
+/// The handles of one route. They count without a lock and without a lookup, except for closes, which have more labels.
 #[derive(Debug)]
 pub struct RouteMetrics {
     route: Arc<str>,
