@@ -1,5 +1,5 @@
-//! The configuration, loaded anew while the process runs: whole or not at all, at a signal, when asked to, and when its
-//! files have changed.
+//! Reloads of the configuration while the process runs: atomic, on a signal, on request, and when its files have
+//! changed.
 
 mod certificates;
 mod source;
@@ -23,16 +23,16 @@ use crate::generation::{Current, Generation};
 use crate::telemetry::Levels;
 use crate::telemetry::metrics::Metrics;
 
-/// How a reload came out.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadResult {
-    /// Everything is as it was.
+    /// The configuration is the same as before.
     Unchanged,
-    /// What was found is in force.
+    /// The new configuration is in force.
     Applied,
-    /// It is, but for what only a restart can change.
+    /// The new configuration is in force, except for keys that need a restart.
     Partial,
-    /// It cannot be used: what was in force still is.
+    /// The new configuration could not be loaded; the former one stays in force.
     Failed,
 }
 
@@ -47,7 +47,7 @@ impl ReloadResult {
         }
     }
 
-    /// The word for metrics.
+    /// Returns the label value in metrics.
     fn counted_as(self) -> &'static str {
         if self == Self::Applied { "ok" } else { self.as_str() }
     }
@@ -56,44 +56,44 @@ impl ReloadResult {
 /// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// In a word.
+    /// The result in one word.
     pub result: ReloadResult,
-    /// The generation that is in force now.
+    /// The number of the generation in force.
     pub generation: u64,
-    /// The keys that say something else than what is in force, and wait for a restart.
+    /// The keys whose new values need a restart.
     pub requires_restart: Vec<Box<str>>,
-    /// Why it failed, in one line.
+    /// The error of a failed reload, in one line.
     pub error: Option<String>,
 }
 
-/// What is in force, and how the last reload came out.
+/// The state of the configuration: the generation in force and the last reload.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// The number of the generation.
+    /// The number of the generation in force.
     pub generation: u64,
-    /// When a load, that of the start among them, last succeeded.
+    /// The time of the last successful load, including that of the start.
     pub last_success_at: Option<SystemTime>,
-    /// Why the last one failed, in one line; `None` if it did not.
+    /// The error of the last load, in one line; `None` if it succeeded.
     pub last_error: Option<String>,
-    /// The settings in force: what waits for a restart is as it was.
+    /// The settings in force; keys that need a restart have their former values.
     pub settings: Arc<Settings>,
-    /// The configuration as it was last loaded, for people.
+    /// The last loaded configuration, in the form of `config show`.
     pub shown: Arc<Shown>,
 }
 
-/// The handle of reloads: whoever holds a clone may ask for one.
+/// A handle to request reloads.
 #[derive(Clone, Debug)]
 pub struct Reloader {
-    asks: mpsc::UnboundedSender<oneshot::Sender<Outcome>>,
+    requests: mpsc::UnboundedSender<oneshot::Sender<Outcome>>,
     status: Arc<Mutex<Status>>,
 }
 
 impl Reloader {
-    /// Loads the configuration anew, and tells what has come of it.
+    /// Reloads the configuration and returns the outcome. The result is `Failed` too when the process is about to exit.
     pub async fn reload(&self) -> Outcome {
         let (answer, answered) = oneshot::channel();
-        // Nobody there to ask and nobody to answer are the same.
-        let _ = self.asks.send(answer);
+        // A closed channel drops `answer`, which `answered` reports below.
+        let _ = self.requests.send(answer);
         answered.await.unwrap_or_else(|_| Outcome {
             result: ReloadResult::Failed,
             generation: self.status().generation,
@@ -102,7 +102,7 @@ impl Reloader {
         })
     }
 
-    /// What is in force, and how the last reload came out.
+    /// Returns the generation in force and the outcome of the last reload.
     pub fn status(&self) -> Status {
         lock(&self.status).clone()
     }
@@ -112,7 +112,7 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why the configuration is loaded.
+/// The trigger of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
     File,
@@ -132,29 +132,29 @@ impl Trigger {
     }
 }
 
-/// Does the reloads of a process, one after the other.
+/// The task that reloads the configuration, one reload at a time.
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
     source: Arc<Source>,
-    /// Away in another thread while it is armed.
+    /// The file watch; a default value while another thread arms it.
     stirs: S,
     cadence: Cadence,
     current: Arc<Current>,
     levels: Option<Levels>,
     metrics: Arc<Metrics>,
-    asks: mpsc::UnboundedReceiver<oneshot::Sender<Outcome>>,
+    requests: mpsc::UnboundedReceiver<oneshot::Sender<Outcome>>,
     status: Arc<Mutex<Status>>,
-    /// What the files held at the last load that succeeded.
+    /// The content of the files at the last successful load.
     loaded: Snapshot,
-    /// What they held at the last load.
+    /// The content of the files at the last load.
     tried: Snapshot,
-    /// Looking at files may take its time, and on a file system that does not answer it never ends. This thread has
-    /// signals to listen to.
+    /// The tasks that access files. They block, forever on a file system that does not respond, and this thread must
+    /// keep handling signals.
     blocking: TaskTracker,
 }
 
 impl<S: Stirs + Default + Send + 'static> Driver<S> {
-    /// Follows `source`, of which `loaded` and `shown` are what `current` was made of.
+    /// Returns the driver of `source` and its handle; `current` was built from `loaded` and `shown`.
     pub(crate) fn new(
         source: Source,
         (loaded, shown): (Snapshot, Shown),
@@ -163,7 +163,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         levels: Option<Levels>,
         metrics: &Arc<Metrics>,
     ) -> (Self, Reloader) {
-        let (ask, asks) = mpsc::unbounded_channel();
+        let (request, requests) = mpsc::unbounded_channel();
         let generation = current.load_full();
         let status = Arc::new(Mutex::new(Status {
             generation: generation.number,
@@ -172,7 +172,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             settings: Arc::clone(&generation.settings),
             shown: Arc::new(shown),
         }));
-        let reloader = Reloader { asks: ask, status: Arc::clone(&status) };
+        let reloader = Reloader { requests: request, status: Arc::clone(&status) };
         let driver = Self {
             source: Arc::new(source),
             stirs,
@@ -180,7 +180,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             current: Arc::clone(current),
             levels,
             metrics: Arc::clone(metrics),
-            asks,
+            requests,
             status,
             tried: loaded.clone(),
             loaded,
@@ -189,25 +189,25 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         (driver, reloader)
     }
 
-    /// Reloads whenever there is a reason to, for as long as the future is polled.
+    /// Reloads at every trigger, for as long as the future is polled.
     pub(crate) async fn drive(mut self, mut hangups: Hangups) -> Infallible {
         loop {
-            // What has changed before the watch was armed makes no stir.
-            let is_stirred = self.arm().await;
+            // The watch reports no change made before it was armed.
+            let has_changed = self.arm().await;
             let looked = Instant::now();
             tokio::select! {
-                Some(answer) = self.asks.recv() => {
+                Some(answer) = self.requests.recv() => {
                     let outcome = self.reload(Trigger::Admin).await;
-                    // Who asked may have gone.
+                    // The requester may have gone.
                     let _ = answer.send(outcome);
                 }
                 () = hangups.next() => drop(self.reload(Trigger::Signal).await),
-                cause = due(&mut self.stirs, self.cadence, looked, is_stirred) => self.look(cause).await,
+                cause = due(&mut self.stirs, self.cadence, looked, has_changed) => self.look(cause).await,
             }
         }
     }
 
-    /// Watches where the files lie now; then says whether they hold something else than when they were last loaded.
+    /// Arms the watch on the present locations of the files. Returns whether they have changed since the last load.
     async fn arm(&mut self) -> bool {
         let (mut stirs, tried) = (mem::take(&mut self.stirs), self.tried.clone());
         let arm = move || {
@@ -215,13 +215,13 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             let has_changed = tried.again() != tried;
             (stirs, has_changed)
         };
-        // The panic has been logged; what is looked at now and then needs no watch.
+        // After a panic, which has been logged, there is no watch, but the files are still polled.
         let (stirs, has_changed) = self.blocking.spawn_blocking(arm).await.unwrap_or_default();
         self.stirs = stirs;
         has_changed
     }
 
-    /// Reloads if the files hold something else than when they were last loaded, or if that failed a while ago.
+    /// Reloads if the files have changed since the last load, or, on a poll, if that load failed.
     async fn look(&mut self, cause: Cause) {
         let tried = self.tried.clone();
         let look = move || tried.again() != tried;
@@ -250,11 +250,12 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
                 }
             }
         };
-        self.tell(trigger, &outcome);
+        self.report(trigger, &outcome);
         outcome
     }
 
-    /// Puts in force what was read, as far as a process can change while it runs.
+    /// Puts the settings in force that can change without a restart. Fails when the TLS configuration cannot be
+    /// renewed.
     fn apply(&mut self, opened: Opened) -> Result<Outcome, Failure> {
         let Opened { mut settings, shown, terms, apps, snapshot } = opened;
         let before = self.current.load_full();
@@ -304,21 +305,21 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         }
     }
 
-    fn tell(&self, trigger: Trigger, outcome: &Outcome) {
+    fn report(&self, trigger: Trigger, outcome: &Outcome) {
         let Outcome { result, generation, requires_restart, error } = outcome;
         let has_succeeded = *result != ReloadResult::Failed;
         self.metrics.reloaded(result.counted_as(), has_succeeded);
-        let told_before = {
+        let reported_before = {
             let mut status = lock(&self.status);
             if has_succeeded {
                 status.last_success_at = Some(SystemTime::now());
             }
             mem::replace(&mut status.last_error, error.clone())
         };
-        let is_repeated = trigger == Trigger::Poll && told_before == *error;
+        let is_repeated = trigger == Trigger::Poll && reported_before == *error;
         let (trigger, result) = (trigger.as_str(), result.as_str());
         match error {
-            // It was tried again, and nobody has mended it.
+            // The same error as at the last attempt.
             Some(error) if is_repeated => {
                 tracing::debug!(trigger, generation, error, "config.reload_failed");
             }
@@ -332,7 +333,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
     }
 }
 
-/// Tells of the certificates that are shown from the start.
+/// Reports the certificates in force at the start, in the log and in metrics.
 pub(crate) fn tell_certificates(current: &Current, metrics: &Metrics) {
     certificates::tell(current.load().certificates(), metrics);
 }

@@ -1,4 +1,4 @@
-//! What goes back: JSON, and refusals that say what is wrong, where, and how to mend it.
+//! Responses of the admin listeners: JSON, files, and errors with fault, place and remedy.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -13,21 +13,21 @@ use serde::Serialize;
 /// The body of a response.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Keeps other sites' pages from taking an answer into theirs as an image or a script (Fetch, §3.7).
+/// Prevents other sites' pages from embedding a response as an image or a script (Fetch, §3.7).
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Why a request is not granted.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    /// One word: the name of the parameter or field, where there is one.
+    /// One word: the name of the parameter or field, if there is one.
     pub(super) code: &'static str,
     pub(super) message: String,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct ErrorBody<'a> {
     error: Error<'a>,
 }
 
@@ -42,7 +42,7 @@ impl Refusal {
         Self { status, code, message: message.into(), header: None }
     }
 
-    /// A request that makes no sense.
+    /// Returns a 400 response.
     pub(super) fn bad(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
@@ -54,8 +54,8 @@ impl Refusal {
 
 impl From<Refusal> for Response<Body> {
     fn from(refusal: Refusal) -> Self {
-        let told = Told { error: Error { code: refusal.code, message: &refusal.message } };
-        let mut response = json(refusal.status, &told);
+        let body = ErrorBody { error: Error { code: refusal.code, message: &refusal.message } };
+        let mut response = json(refusal.status, &body);
         if let Some((name, value)) = refusal.header {
             response.headers_mut().insert(name, value);
         }
@@ -63,7 +63,7 @@ impl From<Refusal> for Response<Body> {
     }
 }
 
-/// What somebody has sent, as far as it is worth showing: its first 100 characters.
+/// Returns the first 100 characters of `text`, which a client sent, for an error message.
 pub(super) fn short(text: &str) -> Cow<'_, str> {
     const SHOWN: usize = 100;
     match text.char_indices().nth(SHOWN) {
@@ -72,18 +72,18 @@ pub(super) fn short(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `value` as JSON.
+/// Returns a response with `value` as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_vec(value).expect("structs of numbers and text have a form in JSON");
     content(status, HeaderValue::from_static("application/json"), text)
 }
 
-/// `bytes` as they are.
+/// Returns a response with `bytes` of the media type `kind`.
 pub(super) fn content(status: StatusCode, kind: HeaderValue, bytes: impl Into<Bytes>) -> Response<Body> {
     of(status, kind, Full::new(bytes.into()).boxed_unsync())
 }
 
-/// `body`, with what every answer says: nobody keeps it, and no other site's page gets hold of it.
+/// Returns a response with `body` and the common headers: it is not cached, and no other site's page may embed it.
 pub(super) fn of(status: StatusCode, kind: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

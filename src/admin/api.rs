@@ -21,7 +21,7 @@ use crate::drain::CancelError;
 use crate::reload::{Outcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
-/// Whose lines these are, as in [`lines`](crate::telemetry::lines).
+/// The target of the log lines, the same as in [`lines`](crate::telemetry::lines).
 const TARGET: &str = "pulsegate";
 
 /// Everything that the admin listener answers.

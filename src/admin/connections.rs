@@ -1,4 +1,4 @@
-//! Sessions: listed, looked at, closed.
+//! Endpoints that list, show and close sessions.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::registry::{Found, Live};
 use crate::session::{ConnId, close_summary};
 use crate::ws::{MAX_CONTROL_PAYLOAD, may_be_sent};
 
-/// Names that an answer lists at most.
-const IDS: usize = 100;
-/// Whose lines these are, as in [`lines`](crate::telemetry::lines).
+/// The maximum number of ids in a response.
+const MAX_IDS: usize = 100;
+/// The target of the log lines, the same as in [`lines`](crate::telemetry::lines).
 const TARGET: &str = "pulsegate";
 
 #[derive(Serialize)]
 struct List<'a> {
     now: f64,
     generation: u64,
-    /// How many fulfil what is asked for, on all pages.
+    /// The number of matching sessions on all pages.
     total: usize,
     connections: Vec<Conn<'a>>,
     next_cursor: Option<String>,
@@ -45,7 +45,7 @@ struct Named {
     id: String,
 }
 
-/// `GET /v1/connections`.
+/// Handles `GET /v1/connections`.
 pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> Result<Response<Body>, Refusal> {
     let known = ["sort", "route", "client", "state", "misses_gte", "limit", "cursor"];
     let query = Query::of(query, &known)?;
@@ -62,12 +62,12 @@ pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> R
     Ok(json(StatusCode::OK, &list))
 }
 
-/// `GET /v1/connections/{id}`.
+/// Handles `GET /v1/connections/{id}`.
 pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, Refusal> {
     Ok(json(StatusCode::OK, &row(context, id)?.show(Clock::now())))
 }
 
-/// Returns the session that `id` names, as it is now.
+/// Returns a snapshot of the session `id`. Fails with 400 (malformed id) or 404 (unknown session).
 pub(super) fn row(context: &Context, id: &str) -> Result<Row, Refusal> {
     Ok(match find(context, id)? {
         Found::Live(live) => Row::from(live),
@@ -75,22 +75,22 @@ pub(super) fn row(context: &Context, id: &str) -> Result<Row, Refusal> {
     })
 }
 
-/// `POST /v1/connections/{id}/close`.
+/// Handles `POST /v1/connections/{id}/close`.
 pub(super) async fn close_one(
     context: &Context,
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let farewell = Farewell::of(&mut Fields::read(request, &["code", "reason", "now"]).await?)?;
+    let command = CloseCommand::of(&mut Fields::read(request, &["code", "reason", "now"]).await?)?;
     let live = find_live(context, id)?;
-    farewell.say(std::slice::from_ref(&live));
+    command.apply(std::slice::from_ref(&live));
     Ok(json(StatusCode::OK, &Ended { matched: 1, closed: 1, ids: vec![live.id.to_string()] }))
 }
 
-/// `POST /v1/connections/close`.
+/// Handles `POST /v1/connections/close`.
 pub(super) async fn close_many(context: &Context, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let mut fields = Fields::read(request, &["filter", "code", "reason", "now", "dry_run"]).await?;
-    let farewell = Farewell::of(&mut fields)?;
+    let command = CloseCommand::of(&mut fields)?;
     let dry_run = fields.flag("dry_run")?;
     let filter = Filter::of_fields(&mut fields)?;
     if filter.is_empty() {
@@ -101,14 +101,14 @@ pub(super) async fn close_many(context: &Context, request: Request<Incoming>) ->
     let matching = context.registry.sessions().into_iter().filter(|live| filter.admits(&Row::from(Arc::clone(live))));
     let matching: Vec<_> = matching.collect();
     if !dry_run {
-        farewell.say(&matching);
+        command.apply(&matching);
     }
-    let ids = matching.iter().take(IDS).map(|live| live.id.to_string()).collect();
+    let ids = matching.iter().take(MAX_IDS).map(|live| live.id.to_string()).collect();
     let closed = if dry_run { 0 } else { matching.len() };
     Ok(json(StatusCode::OK, &Ended { matched: matching.len(), closed, ids }))
 }
 
-/// `POST /v1/connections/{id}/simulate-dead`, in `dev` alone.
+/// Handles `POST /v1/connections/{id}/simulate-dead`, in `pulsegate dev` only.
 pub(super) async fn simulate_dead(
     context: &Context,
     id: &str,
@@ -146,20 +146,20 @@ fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
     }
 }
 
-/// The end that the operator wants for sessions.
-enum Farewell {
-    /// A Close on both legs.
+/// A close command of the operator.
+enum CloseCommand {
+    /// Sends a Close on both legs.
     Close { code: u16, reason: String },
-    /// None: both legs are reset at once.
+    /// Resets both legs at once, without a Close.
     Now,
 }
 
-impl Farewell {
-    /// Policy violation (RFC 6455 §7.4.1): a client that comes right back was not meant to.
+impl CloseCommand {
+    /// The default code, policy violation (RFC 6455 §7.4.1): the client is not meant to reconnect at once.
     const CODE: u16 = 1008;
     const REASON: &str = "closed by the operator";
-    /// Bytes of a Close's reason at most (RFC 6455 §5.5).
-    const LONGEST: usize = MAX_CONTROL_PAYLOAD - 2;
+    /// The maximum length of a Close reason in bytes (RFC 6455 §5.5).
+    const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
     fn of(fields: &mut Fields) -> Result<Self, Refusal> {
         let (code, reason) = (fields.number("code", "a close code")?, fields.text("reason")?);
@@ -176,14 +176,14 @@ impl Farewell {
             return Err(Refusal::bad("code", message));
         }
         let reason = reason.unwrap_or_else(|| Self::REASON.to_owned());
-        if reason.len() > Self::LONGEST {
-            let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::LONGEST);
+        if reason.len() > Self::MAX_REASON {
+            let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::MAX_REASON);
             return Err(Refusal::bad("reason", message));
         }
         Ok(Self::Close { code, reason })
     }
 
-    fn say(&self, sessions: &[Arc<Live>]) {
+    fn apply(&self, sessions: &[Arc<Live>]) {
         let only = if let [live] = sessions { Some(tracing::field::display(live.id)) } else { None };
         let count = sessions.len();
         match self {

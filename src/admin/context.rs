@@ -15,9 +15,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// The parts of the program that the listeners report on and pass orders to.
 pub struct Context {
-    /// The sessions.
+    /// The live and recently closed sessions.
     pub registry: Arc<Registry>,
-    /// The counters.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// The shutdown of the program.
     pub shutdown: Shutdown,
@@ -29,7 +29,7 @@ pub struct Context {
     pub startup: Arc<Startup>,
     /// The address to which clients connect.
     pub listen: SocketAddr,
-    /// When the program started.
+    /// The time at which the program started.
     pub started_at: SystemTime,
     /// Whether this is `pulsegate dev`, where the loss of a client can be simulated.
     pub dev: bool,

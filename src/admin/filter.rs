@@ -1,4 +1,4 @@
-//! Which sessions are meant.
+//! The selection of sessions in queries and commands.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::view::Row;
 use crate::config::{Cidr, CidrError};
 use crate::session::ConnId;
 
-/// What a client's address must be.
+/// The form of `client`, for error messages.
 const NETWORK: &str = "an address or a network such as 10.0.0.0/8 or 2001:db8::/32";
-/// What a number of misses must be.
+/// The form of `misses_gte`, for error messages.
 const COUNT: &str = "a whole number";
-/// What names of sessions must be.
+/// The form of `ids`, for error messages.
 const IDS: &str = "a list of ids, each 16 hexadecimal digits";
 
-/// The sessions that fulfil all of these; nothing asked for is every session.
+/// A conjunction of conditions; without conditions it matches every session.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     route: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The parameters of a query that it reads.
+    /// Reads the conditions from the parameters of a query. Fails when a value is malformed.
     pub(super) fn of_query(query: &Query<'_>) -> Result<Self, Refusal> {
         let client = query.text("client").map(|text| network(text).map_err(|why| wrong("client", text, why)));
         Ok(Self {
@@ -37,7 +37,7 @@ impl Filter {
         })
     }
 
-    /// Reads the object `filter`.
+    /// Reads the conditions from the object `filter` of a body. Fails when a field is unknown or malformed.
     pub(super) fn of_fields(fields: &mut Fields) -> Result<Self, Refusal> {
         let known = ["route", "client", "misses_gte", "ids"];
         let Some(mut fields) = fields.object("filter", &known)? else { return Ok(Self::default()) };
@@ -52,13 +52,13 @@ impl Filter {
         })
     }
 
-    /// Whether nothing is asked for.
+    /// Returns whether there is no condition.
     pub(super) fn is_empty(&self) -> bool {
         let Self { route, client, misses_gte, ids } = self;
         route.is_none() && client.is_none() && misses_gte.is_none() && ids.is_none()
     }
 
-    /// Whether `row` is meant.
+    /// Returns whether `row` meets every condition.
     pub(super) fn admits(&self, row: &Row) -> bool {
         let Self { route, client, misses_gte, ids } = self;
         ids.as_ref().is_none_or(|ids| ids.contains(&row.id()))

@@ -1,4 +1,4 @@
-//! The listeners for those who run the program: health and metrics for machines, sessions and orders for people.
+//! The health listener (probes, metrics) and the admin listener (sessions, commands, the inspect page).
 //!
 //! ```text
 //! listener → serve ─┬→ health
@@ -8,8 +8,8 @@
 //!                                  └→ page
 //! ```
 //!
-//! All of it runs on one thread of its own, so that no scrape and no list of ten thousand sessions holds up a worker.
-//! What it knows of the sessions it asks the registry for; nothing else in the program knows of it but the server.
+//! Both run on one thread of their own, so that no scrape and no list of ten thousand sessions delays a worker.
+//! Sessions are read from the registry. Only the server imports this module.
 
 mod answer;
 mod api;
@@ -47,7 +47,7 @@ use crate::telemetry::Chain;
 pub use context::{Context, Startup};
 use listener::{Administration, Health};
 pub use listener::{BindError, Bound};
-use serve::CLOSE_TIMEOUT;
+use serve::SHUTDOWN_TIMEOUT;
 
 /// Opens the ports that `settings` name. A TLS handshake, where there is one, may take `handshake`.
 ///
@@ -90,7 +90,7 @@ impl Bound {
                 if let Err(error) = runtime.block_on(watched(serve)) {
                     tracing::error!(error = %Chain(&error), "admin.lost");
                 }
-                // Nobody waits for what an abandoned client still has open.
+                // Returns without waiting for connections that are still open.
                 runtime.shutdown_background();
                 drop(ended);
             })?;
@@ -99,19 +99,20 @@ impl Bound {
     }
 }
 
-/// The listeners at work. They serve on if this is dropped.
+/// The running listeners. They continue to serve when this is dropped.
 #[derive(Debug)]
 pub struct Serving {
     stop: CancellationToken,
-    /// Closed when the thread has come to its end; nothing is ever sent.
+    /// Disconnected when the thread ends; carries no values.
     end: mpsc::Receiver<()>,
 }
 
 impl Serving {
-    /// Closes the listeners, lets answers that are on their way go out, and removes the unix socket; takes a moment.
+    /// Closes the listeners, lets responses in flight finish, and removes the unix socket. Blocks for one second at
+    /// most.
     pub fn end(self) {
         self.stop.cancel();
-        // The thread ends within CLOSE_TIMEOUT; one that is stuck goes down with the process.
-        let _ = self.end.recv_timeout(2 * CLOSE_TIMEOUT);
+        // The thread ends within SHUTDOWN_TIMEOUT; one that is stuck goes down with the process.
+        let _ = self.end.recv_timeout(2 * SHUTDOWN_TIMEOUT);
     }
 }

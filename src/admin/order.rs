@@ -1,9 +1,9 @@
-//! The order in which sessions are listed, and the place in it where the next page begins.
+//! The order in which sessions are listed, and the cursors of its pages.
 //!
-//! A cursor holds the place of the last session that was shown, not a number of sessions: what comes and goes before
-//! that place moves nothing behind it. The time of opening never changes, so walking by it shows every session once
-//! that lives all the while. The other keys are as they are at each page: a session whose key moves past the cursor
-//! meanwhile is shown twice, or not at all.
+//! A cursor holds the position (sort value and id) of the last session on the page, not an offset: sessions that open
+//! or close before that position do not shift the next page. The opening time never changes, so paging by it lists
+//! every session once that is live throughout. Other keys are read for each page: a session whose key moves past
+//! the cursor between two pages is listed twice, or not at all.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
@@ -14,7 +14,7 @@ use super::query::{Query, wrong};
 use super::view::{Row, State, nanos};
 use crate::session::ConnId;
 
-/// What sessions are sorted by.
+/// A sort key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Opened,
@@ -42,14 +42,14 @@ const KEYS: [(&str, Key); 10] = [
     ("held", Key::Held),
 ];
 
-/// By which key, and which way.
+/// A sort key and its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     key: Key,
     descending: bool,
 }
 
-/// Where a session stands in an order.
+/// The position of a session in an order: its sort value, then its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
     value: Value,
@@ -60,18 +60,18 @@ struct Position {
 enum Value {
     Number(u128),
     Text(String),
-    /// Comes last, whichever way the others go.
+    /// Sorts last in either direction.
     Unknown,
 }
 
-/// Some of the sessions in their order.
+/// One page of sessions, sorted.
 pub(super) struct Page {
     pub(super) rows: Vec<Row>,
-    /// Where the next page begins; `None` behind the last one.
+    /// The cursor of the next page; `None` on the last one.
     pub(super) next: Option<String>,
 }
 
-/// How many of the sessions are shown, and from where on.
+/// The order, the start and the size of one page.
 pub(super) struct Window {
     order: Order,
     after: Option<Position>,
@@ -79,22 +79,23 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Reads the parameters `sort`, `limit` and `cursor` of a query for sessions in `state`.
+    /// Reads the parameters `sort`, `limit` and `cursor` of a query for sessions in `state`. Fails when one is
+    /// malformed, or when the cursor belongs to another order.
     pub(super) fn of_query(query: &Query<'_>, state: State) -> Result<Self, Refusal> {
-        const LIMIT: usize = 100;
-        const MOST: usize = 10_000;
+        const DEFAULT_LIMIT: usize = 100;
+        const MAX_LIMIT: usize = 10_000;
         let order = query.text("sort").map_or(Ok(Order::of(state)), Order::parse)?;
-        let must_be = format!("a whole number from 1 to {MOST}");
+        let must_be = format!("a whole number from 1 to {MAX_LIMIT}");
         let limit: Option<usize> = query.parse("limit", &must_be)?;
-        let limit = limit.unwrap_or(LIMIT);
-        if !(1..=MOST).contains(&limit) {
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(wrong("limit", &limit.to_string(), must_be));
         }
-        let after = query.text("cursor").map(|text| order.place(text)).transpose()?;
+        let after = query.text("cursor").map(|text| order.parse_cursor(text)).transpose()?;
         Ok(Self { order, after, limit })
     }
 
-    /// The sessions among `rows` that are to be seen.
+    /// Returns the page that this window selects from `rows`.
     pub(super) fn page(&self, rows: Vec<Row>) -> Page {
         let Self { order, after, limit } = self;
         let mut placed: Vec<_> = rows.into_iter().map(|row| (order.position(&row), row)).collect();
@@ -109,7 +110,7 @@ impl Window {
 }
 
 impl Order {
-    /// The order of sessions in `state` where the query names none: newest closed first, otherwise oldest opened first.
+    /// Returns the default order of sessions in `state`: latest closed first, otherwise earliest opened first.
     fn of(state: State) -> Self {
         match state {
             State::Closed => Self { key: Key::Closed, descending: true },
@@ -133,7 +134,7 @@ impl Order {
         let value = match self.key {
             Key::Opened => Value::Number(nanos(row.opened_at())),
             Key::Rtt => number(row.rtt().map(|rtt| rtt.as_nanos())),
-            // Whoever was seen first has idled for longest, however long that is by the time of the next page.
+            // Derived from the time of the last byte, which, unlike the idle time, is the same on the next page.
             Key::Idle => number(row.last_seen().map(|seen| u128::MAX - nanos(seen))),
             Key::Misses => Value::Number(row.misses().into()),
             Key::BytesIn => Value::Number(row.sent_by_client().bytes.into()),
@@ -144,7 +145,7 @@ impl Order {
             }),
             Key::Route => Value::Text(row.route()),
             Key::Closed => number(row.closed_at().map(nanos)),
-            // A session that has ended holds nothing.
+            // A closed session has no buffers.
             Key::Held => number(row.held().map(|(to_app, to_client)| (to_app + to_client) as u128)),
         };
         Position { value, id: row.id() }
@@ -173,8 +174,8 @@ impl Order {
         text
     }
 
-    /// The place that `cursor` names.
-    fn place(self, cursor: &str) -> Result<Position, Refusal> {
+    /// Parses `cursor`. Fails when it is malformed or belongs to another order.
+    fn parse_cursor(self, cursor: &str) -> Result<Position, Refusal> {
         let mut parts = cursor.split('~');
         let (order, value, id) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         let value = value.and_then(Value::parse);
@@ -232,9 +233,9 @@ mod tests {
             let position = Position { value, id: id(7) };
             let cursor = order.cursor(&position);
             assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte)), "{cursor}");
-            assert_eq!(order.place(&cursor).expect(&cursor), position);
+            assert_eq!(order.parse_cursor(&cursor).expect(&cursor), position);
             let other = Order { descending: !order.descending, ..order };
-            assert!(other.place(&cursor).expect_err("another order").message.contains(&format!("sort={sort}")));
+            assert!(other.parse_cursor(&cursor).expect_err("another order").message.contains(&format!("sort={sort}")));
         }
     }
 
@@ -254,7 +255,7 @@ mod tests {
             "opened~u7~0000000000000007",
             "age~n7~0000000000000007",
         ] {
-            assert_eq!(order.place(text).expect_err(text).code, "cursor");
+            assert_eq!(order.parse_cursor(text).expect_err(text).code, "cursor");
         }
     }
 

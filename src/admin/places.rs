@@ -1,8 +1,8 @@
-//! How many connections a listener serves at once, and who makes room when there are more.
+//! The connection limit of a listener, and the eviction of idle connections above it.
 //!
-//! A port that anybody can reach would otherwise be shut by a few hundred connections that say nothing: a probe that
-//! waits until they time out is a probe that has failed. So who has been idle for longest goes when another comes; who
-//! is being answered stays.
+//! A few hundred silent connections could otherwise block a port that is reachable from outside, and health probes
+//! would fail while they wait for timeouts. At the limit, the longest-idle connection is closed for a new one;
+//! connections with a request in progress stay.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -18,49 +18,49 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::Body;
 
-/// The places of one listener.
+/// The connection slots of one listener.
 #[derive(Clone, Debug)]
 pub(super) struct Places(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    most: usize,
-    guests: Mutex<Guests>,
+    limit: usize,
+    slots: Mutex<Slots>,
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
-    /// Grows by one whenever somebody becomes idle: a clock for the order alone.
-    turns: u64,
-    present: HashMap<u64, Guest>,
-    /// Whether somebody waits for a place.
-    wanted: bool,
+struct Slots {
+    /// A logical clock, advanced by every accept and every end of a request.
+    ticks: u64,
+    taken: HashMap<u64, Slot>,
+    /// Set while an accepted connection waits for a slot.
+    is_waiting: bool,
 }
 
 #[derive(Debug)]
-struct Guest {
-    /// Requests that are being answered.
+struct Slot {
+    /// Requests in progress.
     busy: usize,
-    /// Its turn, which is also its key until it is first answered.
+    /// The tick of the last end of a request; before the first one, that of the accept.
     idle_since: u64,
-    leave: CancellationToken,
+    evict: CancellationToken,
 }
 
-impl Guests {
-    fn turn(&mut self) -> u64 {
-        self.turns += 1;
-        self.turns
+impl Slots {
+    fn tick(&mut self) -> u64 {
+        self.ticks += 1;
+        self.ticks
     }
 }
 
 impl Places {
-    /// `most` of them, all free.
-    pub(super) fn new(most: usize) -> Self {
-        Self(Arc::new(Shared { most, guests: Mutex::default(), freed: Notify::new() }))
+    /// Returns `limit` slots, all free.
+    pub(super) fn new(limit: usize) -> Self {
+        Self(Arc::new(Shared { limit, slots: Mutex::default(), freed: Notify::new() }))
     }
 
-    /// A place, once there is one. One caller at a time waits.
+    /// Waits for a free slot and takes it. Supports one waiting task.
     pub(super) async fn enter(&self) -> Place {
         loop {
             let freed = self.0.freed.notified();
@@ -71,48 +71,48 @@ impl Places {
         }
     }
 
-    /// A place if one is free; otherwise whoever has been idle for longest is asked to go, or the next who becomes so.
+    /// Takes a slot if one is free. Otherwise evicts the longest-idle connection, or the next one to become idle.
     fn try_enter(&self) -> Option<Place> {
-        let mut guests = self.0.guests();
-        guests.wanted = guests.present.len() >= self.0.most;
-        if guests.wanted {
-            let idle = guests.present.values().filter(|guest| guest.busy == 0);
-            if let Some(longest) = idle.min_by_key(|guest| guest.idle_since) {
-                longest.leave.cancel();
+        let mut slots = self.0.slots();
+        slots.is_waiting = slots.taken.len() >= self.0.limit;
+        if slots.is_waiting {
+            let idle = slots.taken.values().filter(|slot| slot.busy == 0);
+            if let Some(longest) = idle.min_by_key(|slot| slot.idle_since) {
+                longest.evict.cancel();
             }
             return None;
         }
-        let key = guests.turn();
-        let leave = CancellationToken::new();
-        guests.present.insert(key, Guest { busy: 0, idle_since: key, leave: leave.clone() });
-        Some(Place { key, leave, shared: Arc::clone(&self.0) })
+        let key = slots.tick();
+        let evict = CancellationToken::new();
+        slots.taken.insert(key, Slot { busy: 0, idle_since: key, evict: evict.clone() });
+        Some(Place { key, evict, shared: Arc::clone(&self.0) })
     }
 }
 
 impl Shared {
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The place of one connection; free again when this is dropped.
+/// The slot of one connection; freed on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     key: u64,
-    leave: CancellationToken,
+    evict: CancellationToken,
     shared: Arc<Shared>,
 }
 
 impl Place {
-    /// Comes when the connection has to make room.
+    /// Completes when the connection is evicted.
     pub(super) async fn wanted(&self) {
-        self.leave.cancelled().await;
+        self.evict.cancelled().await;
     }
 
-    /// From now on the connection waits for an answer.
+    /// Marks the connection as busy until the returned guard is dropped.
     pub(super) fn attend(self: &Arc<Self>) -> Attended {
-        if let Some(guest) = self.shared.guests().present.get_mut(&self.key) {
-            guest.busy += 1;
+        if let Some(slot) = self.shared.slots().taken.get_mut(&self.key) {
+            slot.busy += 1;
         }
         Attended(Arc::clone(self))
     }
@@ -120,17 +120,17 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.guests().present.remove(&self.key);
+        self.shared.slots().taken.remove(&self.key);
         self.shared.freed.notify_waiters();
     }
 }
 
-/// A connection that is being answered, until this is dropped.
+/// A request in progress, until dropped.
 #[derive(Debug)]
 pub(super) struct Attended(Arc<Place>);
 
 impl Attended {
-    /// `response`, which is an answer until its body has gone out.
+    /// Returns `response` with a body that keeps the connection busy until it is sent.
     pub(super) fn until_out(self, response: Response<Body>) -> Response<Body> {
         response.map(|body| Answering { body, _attended: self }.boxed_unsync())
     }
@@ -138,19 +138,19 @@ impl Attended {
 
 impl Drop for Attended {
     fn drop(&mut self) {
-        let mut guests = self.0.shared.guests();
-        let (turn, wanted) = (guests.turn(), guests.wanted);
-        if let Some(guest) = guests.present.get_mut(&self.0.key) {
-            guest.busy -= 1;
-            guest.idle_since = turn;
-            if wanted && guest.busy == 0 {
-                guest.leave.cancel();
+        let mut slots = self.0.shared.slots();
+        let (tick, is_waiting) = (slots.tick(), slots.is_waiting);
+        if let Some(slot) = slots.taken.get_mut(&self.0.key) {
+            slot.busy -= 1;
+            slot.idle_since = tick;
+            if is_waiting && slot.busy == 0 {
+                slot.evict.cancel();
             }
         }
     }
 }
 
-/// A body whose connection is attended to for as long as it lasts.
+/// A body that keeps its connection busy until it is dropped.
 struct Answering {
     body: Body,
     _attended: Attended,
@@ -199,7 +199,7 @@ mod tests {
     async fn the_longest_idle_makes_room() {
         let places = Places::new(3);
         let (first, second, third) = (enter(&places).await, enter(&places).await, enter(&places).await);
-        // The first one was answered meanwhile, so the second has been idle for longer.
+        // The first one had a request meanwhile, so the second has been idle for longer.
         drop(first.attend());
         let mut fourth = Box::pin(places.enter());
         assert!(fourth.as_mut().now_or_never().is_none(), "there were three");

@@ -1,4 +1,4 @@
-//! A stream whose peer must go on reading: one that takes nothing for too long is given up.
+//! A stream with a timeout for writes that the peer does not read.
 
 use std::future::Future;
 use std::io;
@@ -10,18 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::suspension::Expiry;
 
-/// Fails a write that has been waiting for `patience`. Reads may take as long as they like.
+/// A stream whose writes fail with [`TimedOut`](io::ErrorKind::TimedOut) after waiting for `timeout`. Reads have no
+/// time limit.
 #[derive(Debug)]
 pub(super) struct Stalling<S> {
     stream: S,
-    patience: Duration,
-    /// Runs while a write waits.
+    timeout: Duration,
+    /// The timer of the waiting write.
     waiting: Option<Expiry>,
 }
 
 impl<S: AsyncWrite + Unpin> Stalling<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(super) fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, timeout, waiting: None }
     }
 
     fn timed<T>(
@@ -34,8 +35,8 @@ impl<S: AsyncWrite + Unpin> Stalling<S> {
             self.waiting = None;
             return outcome;
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Expiry::after(patience));
+        let timeout = self.timeout;
+        let waiting = self.waiting.get_or_insert_with(|| Expiry::after(timeout));
         Pin::new(waiting).poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -67,26 +68,26 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up_and_who_is_slow_is_not() {
         let (ours, mut theirs) = duplex(4);
-        let mut stream = Stalling::new(ours, PATIENCE);
+        let mut stream = Stalling::new(ours, TIMEOUT);
         let began = Instant::now();
         let slow = async {
             let mut byte = [0];
             for _ in 0..20 {
-                sleep(PATIENCE - Duration::from_secs(1)).await;
+                sleep(TIMEOUT - Duration::from_secs(1)).await;
                 theirs.read_exact(&mut byte).await.expect("written");
             }
         };
         let (written, ()) = tokio::join!(stream.write_all(&[7; 24]), slow);
         written.expect("it went on reading");
-        assert!(began.elapsed() > 10 * PATIENCE);
+        assert!(began.elapsed() > 10 * TIMEOUT);
 
         let began = Instant::now();
         let error = stream.write_all(&[7]).await.expect_err("nobody reads");
-        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, PATIENCE));
+        assert_eq!((error.kind(), began.elapsed()), (io::ErrorKind::TimedOut, TIMEOUT));
     }
 }

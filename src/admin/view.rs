@@ -1,4 +1,4 @@
-//! A session as the administration shows it.
+//! Sessions in the JSON form of the admin API.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,23 +11,23 @@ use crate::heartbeat::Mode;
 use crate::registry::{Closed, Live, Registry};
 use crate::session::{ClientAddress, ConnId, LiveStats, SessionFacts, Traffic, close_summary};
 
-/// One session at the moment at which it was looked at.
+/// A snapshot of one session.
 #[derive(Clone, Debug)]
 pub(super) enum Row {
     /// It lives.
     Live(Arc<Live>, LiveStats),
-    /// It has ended.
+    /// A closed session that is still remembered.
     Closed(Arc<Closed>),
 }
 
-/// Which sessions are looked at.
+/// The session states that a query selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Those that live.
+    /// Live sessions.
     Open,
-    /// Those that have ended and are still remembered.
+    /// Closed sessions that are still remembered.
     Closed,
-    /// Both.
+    /// Live and closed sessions.
     All,
 }
 
@@ -44,9 +44,9 @@ impl std::str::FromStr for State {
     }
 }
 
-/// Looks at the sessions of `registry`; nothing of it is locked once this returns.
+/// Returns a snapshot of the sessions in `state`; holds no lock of `registry` after it returns.
 pub(super) fn rows(registry: &Registry, state: State) -> Vec<Row> {
-    // In this order: a session that ends in between is found twice rather than not at all.
+    // Live sessions first: one that closes in between is found twice rather than not at all.
     let live = if state == State::Closed { Vec::new() } else { registry.sessions() };
     let closed = if state == State::Open { Vec::new() } else { registry.closed() };
     let ended: HashSet<ConnId> = closed.iter().map(|closed| closed.id).collect();
@@ -69,7 +69,7 @@ impl Row {
         }
     }
 
-    /// The facts at its opening.
+    /// Returns the facts known at the opening.
     pub(super) fn facts(&self) -> &SessionFacts {
         match self {
             Self::Live(live, _) => &live.facts,
@@ -77,7 +77,7 @@ impl Row {
         }
     }
 
-    /// The host of its route, where that has one, and the path: the name that the route has in metrics, too.
+    /// Returns the route as host (if it has one) and path, the same text as the label in metrics.
     pub(super) fn route(&self) -> String {
         let route = &self.facts().request.route;
         route.host.as_ref().map_or_else(|| route.path.to_string(), |host| format!("{host}{}", route.path))
@@ -98,7 +98,7 @@ impl Row {
         }
     }
 
-    /// When both its legs had closed; `None` while it lives.
+    /// Returns the time at which both legs had closed; `None` for a live session.
     pub(super) fn closed_at(&self) -> Option<SystemTime> {
         match self {
             Self::Live(..) => None,
@@ -106,7 +106,7 @@ impl Row {
         }
     }
 
-    /// Bytes held on the way to the app and to the client; `None` of one that has ended.
+    /// Returns the bytes buffered towards the app and towards the client; `None` for a closed session.
     pub(super) fn held(&self) -> Option<(usize, usize)> {
         match self {
             Self::Live(_, figures) => Some((figures.held_to_app, figures.held_to_client)),
@@ -114,8 +114,8 @@ impl Row {
         }
     }
 
-    /// When bytes of the client came last; of a session that has ended that is not remembered. The same at every look
-    /// until more bytes come, as a place in an order has to be: counted from the beginning, not back from now.
+    /// Returns the time of the last byte from the client; `None` for a closed session. Computed from the opening time
+    /// rather than from now, so that it is the same in every snapshot until more bytes arrive, as a cursor requires.
     pub(super) fn last_seen(&self) -> Option<SystemTime> {
         match self {
             Self::Live(live, figures) => {
@@ -132,7 +132,7 @@ impl Row {
         }
     }
 
-    /// Misses in a row of one that lives, all of one that has ended.
+    /// Returns the consecutive misses of a live session, or all misses of a closed one.
     pub(super) fn misses(&self) -> u64 {
         match self {
             Self::Live(_, figures) => figures.misses.into(),
@@ -154,7 +154,7 @@ impl Row {
         }
     }
 
-    /// As JSON has it.
+    /// Returns the form that is serialised as JSON.
     pub(super) fn show(&self, clock: Clock) -> Conn<'_> {
         let facts = self.facts();
         let request = &facts.request;
@@ -204,7 +204,7 @@ impl Row {
             Self::Live(_, figures) => (figures.missed, figures.rtt_min, figures.next_deadline),
             Self::Closed(closed) => (closed.ending.heartbeat.missed, None, None),
         };
-        // Who enforces nothing has no times.
+        // Mode off enforces no times.
         let enforced = |time: Duration| (policy.mode != Mode::Off).then_some(time.as_secs_f64());
         Heartbeat {
             mode: policy.mode.as_str(),
@@ -235,7 +235,7 @@ impl Row {
     }
 }
 
-/// Now, on both clocks: what is kept as an [`Instant`] is shown as a time of day.
+/// The current time on both clocks, to convert an [`Instant`] into a time of day.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     system: SystemTime,
@@ -247,45 +247,45 @@ impl Clock {
         Self { system: SystemTime::now(), instant: Instant::now() }
     }
 
-    /// The clock at which both of these are now.
+    /// Returns the clock for which `system` and `instant` are the current time.
     #[cfg(test)]
     pub(super) fn at(system: SystemTime, instant: Instant) -> Self {
         Self { system, instant }
     }
 
-    /// The instant at the time of day `time`, which may lie ahead.
+    /// Returns the instant of `time`, which may lie in the future.
     #[cfg(test)]
     pub(super) fn instant_of(self, time: SystemTime) -> Instant {
         let ahead = time.duration_since(self.system).unwrap_or_default();
         self.instant - self.since_time(time) + ahead
     }
 
-    /// Unix seconds now.
+    /// Returns the current time in unix seconds.
     pub(super) fn seconds(self) -> f64 {
         unix(self.system)
     }
 
-    /// The time of day of `at`, which may lie ahead.
+    /// Returns the time of day of `at`, which may lie in the future.
     pub(super) fn time_of(self, at: Instant) -> SystemTime {
         self.system - self.since(at) + self.until(at)
     }
 
-    /// The time from `at` to now; zero if it lies ahead.
+    /// Returns the time from `at` to now; zero if `at` lies in the future.
     pub(super) fn since(self, at: Instant) -> Duration {
         self.instant.saturating_duration_since(at)
     }
 
-    /// The time from now to `at`; zero if it has passed.
+    /// Returns the time from now to `at`; zero if `at` has passed.
     pub(super) fn until(self, at: Instant) -> Duration {
         at.saturating_duration_since(self.instant)
     }
 
-    /// The time from `at` to now; zero if it lies ahead.
+    /// Returns the time from `at` to now; zero if `at` lies in the future.
     pub(super) fn since_time(self, at: SystemTime) -> Duration {
         self.system.duration_since(at).unwrap_or_default()
     }
 
-    /// Unix seconds of `at`, which may lie ahead.
+    /// Returns `at`, which may lie in the future, in unix seconds.
     fn unix(self, at: Instant) -> f64 {
         let behind = self.instant.saturating_duration_since(at).as_secs_f64();
         let ahead = at.saturating_duration_since(self.instant).as_secs_f64();
@@ -293,17 +293,17 @@ impl Clock {
     }
 }
 
-/// Seconds since 1970.
+/// Returns `time` in unix seconds.
 pub(super) fn unix(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Nanoseconds since 1970.
+/// Returns `time` in nanoseconds since the unix epoch.
 pub(super) fn nanos(time: SystemTime) -> u128 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
-/// A session. Times are unix seconds; what is not known is null.
+/// A session as JSON. Times are in unix seconds, durations (`_s`) in seconds; unknown values are null.
 #[derive(Debug, Serialize)]
 pub(super) struct Conn<'a> {
     id: String,

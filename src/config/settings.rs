@@ -398,7 +398,7 @@ pub struct EdgeLimits {
     pub keep_alive: Duration,
     /// Longest time in which the client takes nothing of the response to a plain request.
     pub write_stall: Duration,
-    /// Header fields in one request.
+    /// The maximum number of header fields in one request.
     pub headers: usize,
     /// Bytes of one request's head.
     pub header_bytes: usize,

@@ -16,7 +16,7 @@ use crate::generation::Generation;
 use crate::tls::{Certificate, Terminator, Terms};
 use crate::upstream::App;
 
-/// Stirs when the test says so.
+/// A file watch that the test triggers.
 #[derive(Clone, Debug, Default)]
 struct Invented(Arc<Notify>);
 
@@ -28,7 +28,7 @@ impl Stirs for Invented {
     }
 }
 
-/// A configuration in a folder, and what follows it.
+/// A configuration in a folder and the driver that reloads it.
 struct Followed {
     dir: TempDir,
     current: Arc<Current>,
@@ -74,7 +74,7 @@ impl Followed {
         fs::write(self.dir.path().join("proxy.toml"), text(&self.dir, config)).expect("write");
     }
 
-    /// How often the configuration has been loaded since the last call.
+    /// Returns the number of loads since the last call.
     fn loads(&self) -> usize {
         self.loads.swap(0, Ordering::Relaxed)
     }
@@ -83,14 +83,14 @@ impl Followed {
         self.current.load().settings.routes[0].heartbeat.policy().interval
     }
 
-    /// Something happens in the folder; then as much time passes as a look takes to be due.
+    /// Triggers the watch and advances time until the check of the files is due.
     async fn stir(&self) {
         self.stirs.0.notify_one();
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.settled().await;
     }
 
-    /// Until the driver has nothing under way: it answers in turn, and a second question changes nothing.
+    /// Yields, so that the driver handles what is due.
     async fn settled(&self) {
         tokio::task::yield_now().await;
     }
@@ -104,7 +104,7 @@ impl Followed {
     }
 }
 
-/// A new certificate with its key.
+/// Writes a new certificate and its key.
 fn certify(dir: &TempDir) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
@@ -143,7 +143,7 @@ async fn a_change_is_applied_once_it_is_quiet() {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_nobody_tells_of_is_found_within_a_minute() {
     let followed = Followed::start(&every("10s"));
-    // The watch is armed, and its first look behind it.
+    // The watch is armed, and its first check is done.
     tokio::time::sleep(Duration::from_secs(1)).await;
     followed.write(&every("20s"));
     tokio::time::sleep(Duration::from_secs(50)).await;
@@ -242,14 +242,14 @@ async fn an_app_with_equal_settings_stays_the_same_app() {
     assert_eq!(followed.reload().await.result, ReloadResult::Applied);
     assert!(Arc::ptr_eq(&before[0], &apps()[0]));
     assert!(!Arc::ptr_eq(before[1].pulse(), apps()[1].pulse()));
-    // Every route finds its app by the settings that both share.
+    // Every route finds its app by the settings shared by both.
     let generation = followed.current.load_full();
     for route in &generation.settings.routes {
         assert!(generation.apps.iter().any(|app| Arc::ptr_eq(app.settings(), &route.upstream)), "{route:?}");
     }
 }
 
-/// Stands before a file system that does not answer, until it is told something.
+/// Blocks until the test releases it, like a file system that does not respond.
 #[derive(Debug, Default)]
 struct Stuck(Option<(mpsc::UnboundedSender<()>, Mutex<std::sync::mpsc::Receiver<()>>)>);
 
@@ -257,7 +257,7 @@ impl Stirs for Stuck {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {
         if let Some((begun, answer)) = self.0.take() {
             begun.send(()).expect("the test goes on");
-            // In vain, where it is the test's own thread that waits here.
+            // Fails if it is the thread of the test that waits here.
             let _ = answer.into_inner().expect("nobody panicked").recv_timeout(Duration::from_secs(5));
         }
     }
@@ -281,7 +281,7 @@ async fn a_file_system_that_does_not_answer_holds_up_nothing_else() {
 async fn who_asks_when_it_is_over_is_told_so() {
     let Followed { reloader, tracker, .. } = Followed::start("");
     drop(tracker);
-    let orphan = Reloader { asks: mpsc::unbounded_channel().0, status: Arc::clone(&reloader.status) };
+    let orphan = Reloader { requests: mpsc::unbounded_channel().0, status: Arc::clone(&reloader.status) };
     let outcome = orphan.reload().await;
     assert_eq!(outcome.result, ReloadResult::Failed);
     assert!(outcome.error.is_some_and(|error| error.contains("about to end")));

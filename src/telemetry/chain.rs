@@ -1,14 +1,14 @@
-//! An error for a log line: its text and those of its causes, in one value.
+//! The form of errors in log lines: the text of an error and those of its causes, in one value.
 
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error and every [source](Error::source) behind it, `: ` between them. A cause that the text has already is
-/// left out.
+/// An error displayed with every [source](Error::source) behind it, separated by `: `. A cause whose text is already
+/// included is left out.
 ///
-/// The only form in which a log line carries an error. A field of type `&dyn Error` keeps its causes in lines for people
-/// alone: the JSON formatter of tracing-subscriber 0.3 has no `record_error` of its own and writes what
-/// [`Display`](fmt::Display) gives. A field that is displayed without `Chain` loses the causes in both.
+/// The only form in which a log line carries an error. A field of type `&dyn Error` keeps its causes in the human
+/// format only: the JSON formatter of tracing-subscriber 0.3 does not implement `record_error` and writes the output of
+/// [`Display`](fmt::Display). A field displayed without `Chain` loses the causes in both formats.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<'a>(pub &'a dyn Error);
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::*;
 
-/// A log whose writes each follow one order; without orders left it blocks.
+/// A log whose every write takes its result from a channel; it blocks while the channel is empty.
 struct Scripted {
     orders: Receiver<Order>,
     written: Arc<Mutex<Vec<u8>>>,

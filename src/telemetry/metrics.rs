@@ -1,7 +1,7 @@
-//! What is counted, under the names that a Prometheus server sees.
+//! The metrics of the process, under the names that Prometheus scrapes.
 //!
-//! Labels take their values from small closed sets or from the configuration; never an address, a path or a
-//! connection's name, and nothing of a client's choosing. What may be counted often, counts without a lock.
+//! The values of labels come from small closed sets or from the configuration: never an address, a path, a connection
+//! id or another value chosen by a client. Frequent events are counted without a lock.
 
 mod catalogue;
 mod collectors;
@@ -39,14 +39,14 @@ use requests::Counts;
 use tally::Tally;
 use words::{known, known_or_other};
 
-/// Of a handshake that failed, or that agreed on no group.
+/// The version and group of a failed handshake, and the group of one that negotiated none.
 const NONE: &str = "none";
 
 /// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Metrics without the prefix, whose names are the same in every program.
+    /// Metrics without the prefix, named alike by every Prometheus client library.
     process: Registry,
     unrouted: Counts,
     families: Families,
@@ -57,28 +57,28 @@ pub struct Metrics {
     certificates: Certificates,
 }
 
-/// Totals over all labels since the start.
+/// Returns the totals over all labels since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Client connections accepted.
+    /// Accepted client connections.
     pub connections: u64,
-    /// Client connections closed before their handshake.
+    /// Client connections closed before their TLS handshake.
     pub connections_refused: u64,
-    /// Handshakes that failed, whatever the outcome.
+    /// Failed TLS handshakes of every outcome.
     pub handshakes_failed: u64,
-    /// Plain requests answered.
+    /// Answered plain requests.
     pub requests: u64,
-    /// Upgrades refused.
+    /// Refused upgrades.
     pub rejections: u64,
-    /// WebSocket sessions opened.
+    /// Opened WebSocket sessions.
     pub websockets: u64,
-    /// Requests and upgrades that got no valid answer from the app.
+    /// Requests and upgrades without a valid response from the app.
     pub upstream_errors: u64,
-    /// Probes of the app's own liveness that went unanswered.
+    /// Unanswered liveness probes of the app.
     pub upstream_missed: u64,
 }
 
-/// A direction of sessions.
+/// The direction of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From clients to apps.
@@ -88,7 +88,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The word for metrics.
+    /// Returns the label value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::In => "in",
@@ -117,7 +117,7 @@ struct Families {
     draining: Gauge,
 }
 
-/// A family cannot be summed over its labels; these count beside it.
+/// Sums over all labels of a family, counted separately because a family cannot be summed.
 #[derive(Debug, Default)]
 struct Sums {
     connections: Counter,
@@ -142,7 +142,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero; the configuration counts as loaded, without which there would be no process.
+    /// Returns metrics at zero; the last load of the configuration counts as successful.
     pub fn new() -> Self {
         let families = Families::new();
         let (memory, passed, certificates) = (Arc::<Memory>::default(), Passed::default(), Certificates::default());
@@ -167,8 +167,8 @@ impl Metrics {
         metrics
     }
 
-    /// The handles of `route`, the same for every route with the same host and path, also after a reload. To be
-    /// fetched once and kept.
+    /// Returns the handles of `route`: the same for every route with the same host and path, also after a reload. Takes
+    /// a lock, so callers keep them.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         let host = route.host.as_ref().map(ToString::to_string).unwrap_or_default();
         let label: Arc<str> = format!("{host}{}", route.path).into();
@@ -177,13 +177,13 @@ impl Metrics {
         Arc::clone(routes.entry(Arc::clone(&label)).or_insert_with(new))
     }
 
-    /// An upgrade was answered with an error; `reason` is one word.
+    /// Counts an upgrade answered with an error; `reason` is one word.
     pub fn rejected(&self, reason: &'static str) {
         self.families.upgrade_rejections.inc(reason);
         self.totals.rejections.inc();
     }
 
-    /// A TLS handshake succeeded, and took so long.
+    /// Counts a successful TLS handshake that took `took`.
     pub fn handshake(&self, version: &'static str, group: Option<&str>, took: Duration) {
         let version = known(TLS_VERSIONS, version);
         let group = group.map_or(NONE, |group| known_or_other(TLS_GROUPS, group));
@@ -191,65 +191,65 @@ impl Metrics {
         self.families.tls_handshake_duration.observe(took);
     }
 
-    /// A TLS handshake failed; `outcome` says in one word why.
+    /// Counts a failed TLS handshake; `outcome` is the reason in one word.
     pub fn handshake_failed(&self, outcome: &'static str) {
         let outcome = known(HANDSHAKE_OUTCOMES, outcome);
         self.families.tls_handshakes.get_or_create(&Handshake { outcome, version: NONE, group: NONE }).inc();
         self.totals.handshakes_failed.inc();
     }
 
-    /// A plain request that is on no route was answered with `code`, and how long that took says nothing. Where its head
-    /// was too bad to have a method, that is empty.
+    /// Counts a plain request without a route that was answered with `code`; its duration is not recorded. `method` is
+    /// empty if the head could not be parsed.
     pub fn answered(&self, method: &str, code: u16) {
         self.unrouted.answered(method, code);
         self.totals.routes.requests.inc();
     }
 
-    /// An HTTP/2 connection was ended for what its client did; `reason` is one word.
+    /// Counts an HTTP/2 connection ended because of its client; `reason` is one word.
     pub fn goaway(&self, reason: &'static str) {
         self.families.http2_goaways.inc(reason);
     }
 
-    /// A connect to an app succeeded, and took so long.
+    /// Counts a successful connect to an app that took `took`.
     pub fn upstream_connect(&self, took: Duration) {
         self.families.upstream_connect_duration.observe(took);
     }
 
-    /// A connect to an app failed; `reason` is one word.
+    /// Counts a failed connect to an app; `reason` is one word.
     pub fn upstream_connect_error(&self, reason: &'static str) {
         self.families.upstream_connect_errors.inc(reason);
     }
 
-    /// A request or an upgrade got no valid answer from its app; `reason` is one word.
+    /// Counts a request or an upgrade without a valid response from its app; `reason` is one word.
     pub fn upstream_error(&self, reason: &'static str) {
         self.families.upstream_errors.inc(reason);
         self.totals.upstream_errors.inc();
     }
 
-    /// A probe of the app's own liveness went unanswered.
+    /// Counts an unanswered liveness probe of an app.
     pub fn upstream_missed(&self) {
         self.families.upstream_missed.inc();
     }
 
-    /// A client connection was accepted; it counts as active until the place is dropped.
+    /// Counts an accepted client connection, which is active until the returned guard is dropped.
     #[must_use = "the connection counts as closed when this is dropped"]
     pub fn connection(&self) -> Active {
         self.totals.connections.inc();
         Active::enter(&self.families.connections_active)
     }
 
-    /// A connection was closed before its handshake; `reason` is one word.
+    /// Counts a connection closed before its TLS handshake; `reason` is one word.
     pub fn connection_refused(&self, reason: &'static str) {
         self.families.connections_refused.inc(reason);
         self.totals.connections_refused.inc();
     }
 
-    /// A session stopped reading from one peer, because the other does not take what there is.
+    /// Counts a session that stops reading from one peer because the other does not read.
     pub fn backpressure(&self, direction: Direction) {
         self.families.backpressure_pauses.inc(direction.as_str());
     }
 
-    /// An attempt to load the configuration anew came to `result`, one word; `success`: what it says is in force.
+    /// Counts a reload with its `result`, one word; `success` is false if the configuration was refused.
     pub fn reloaded(&self, result: &'static str, success: bool) {
         self.families.reloads.inc(result);
         self.loaded(success);
@@ -262,33 +262,33 @@ impl Metrics {
         }
     }
 
-    /// The certificate called `name`, after its file, is presented to clients, and expires then.
+    /// Records a certificate presented to clients, named after its file, and its expiry.
     pub fn certificate(&self, name: &str, not_after: SystemTime) {
         self.certificates.set(name, not_after);
     }
 
-    /// No certificate is presented to clients until the next is told.
+    /// Removes all certificates.
     pub fn forget_certificates(&self) {
         self.certificates.clear();
     }
 
-    /// Whether the proxy is on its way out.
+    /// Records whether the proxy is draining.
     pub fn draining(&self, draining: bool) {
         self.families.draining.set(draining.into());
     }
 
-    /// From here on `source` is asked at each scrape for what was read from clients and from apps since the start;
-    /// neither may ever become less.
+    /// Sets the source of traffic totals since the start (from clients, from apps), read at each scrape. Both totals
+    /// must never decrease.
     pub fn observe_traffic(&self, source: impl Fn() -> (Traffic, Traffic) + Send + Sync + 'static) {
         self.passed.observe(source);
     }
 
-    /// Where sessions count what they hold for slow peers.
+    /// Returns the counters of bytes buffered for slow peers.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
-    /// Totals over all labels since the start.
+    /// Returns the totals over all labels since the start.
     pub fn totals(&self) -> Totals {
         Totals {
             connections: self.totals.connections.get(),
@@ -302,12 +302,12 @@ impl Metrics {
         }
     }
 
-    /// All of them in the `OpenMetrics` text format.
+    /// Returns all metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
         self.encode_as(Exposition::OpenMetrics)
     }
 
-    /// All of them in this format.
+    /// Returns all metrics in the text format `exposition`.
     #[expect(clippy::missing_panics_doc, reason = "a String takes whatever is written to it")]
     pub fn encode_as(&self, exposition: Exposition) -> String {
         let mut text = String::new();
@@ -341,7 +341,7 @@ impl Families {
         }
     }
 
-    /// A registry of all families under their public names; counters gain `_total` when they are written.
+    /// Returns a registry of all families under their public names; `_total` is appended to counters on output.
     fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix(catalogue::PREFIX);
         let all = &mut registry;

@@ -1,5 +1,4 @@
-//! What the program says about itself: log lines, their words in [`lines`], numbers in [`metrics`], and spans in
-//! [`otel`].
+//! Telemetry: the log (its events in [`lines`]), [`metrics`], and spans for an OpenTelemetry collector ([`otel`]).
 
 mod chain;
 mod escape;
@@ -34,22 +33,22 @@ use log_queue::LogQueue;
 
 use crate::config::{Directives, Level, Log, LogFormat};
 
-/// Where the heartbeat writes its events.
+/// The target of heartbeat events.
 const HEARTBEAT: &str = "pulsegate::heartbeat";
 
-/// Whether single heartbeats are shown.
+/// The visibility of single heartbeat events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beats {
-    /// Only what the log level lets through.
+    /// Subject to the log level.
     AsLevel,
-    /// All of them, whatever the level.
+    /// Always logged, whatever the level.
     Shown,
 }
 
 /// The reasons for which logging cannot begin.
 #[derive(Debug, Error)]
 pub enum InitError {
-    /// No thread, or no descriptor, for the log.
+    /// The thread or the descriptor of the log could not be created.
     #[error("no thread or no descriptor for the log: {0}")]
     Start(#[from] io::Error),
     /// [`init`] was called before.
@@ -72,7 +71,7 @@ pub fn init(log: &Log, beats: Beats) -> Result<(Levels, Flush), InitError> {
         LogFormat::Auto => terminal,
     };
     let shape = if human { Shape::Human { colour: terminal } } else { Shape::Json };
-    // A handle of its own: a write that blocks holds no lock that another thread waits for.
+    // A separate descriptor: a blocked write holds no lock that another thread waits for.
     let (queue, flush) = LogQueue::start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
     let (subscriber, levels) = subscriber(&log.level, beats, shape, queue);
     subscriber.try_init()?;
@@ -83,7 +82,7 @@ pub fn init(log: &Log, beats: Beats) -> Result<(Levels, Flush), InitError> {
     Ok((levels, flush))
 }
 
-/// Which log lines are written.
+/// The handle of the log level.
 #[derive(Clone, Debug)]
 pub struct Levels {
     filter: reload::Handle<Targets, Registry>,
@@ -91,9 +90,9 @@ pub struct Levels {
 }
 
 impl Levels {
-    /// Writes the lines that `level` lets through, from now on.
+    /// Replaces the log level.
     pub fn set(&self, level: &Directives) {
-        // Fails only where nobody logs any more.
+        // Fails only when the subscriber is gone.
         let _ = self.filter.reload(targets(level, self.beats));
     }
 }
@@ -156,7 +155,7 @@ pub(in crate::telemetry) mod tests {
 
     use super::*;
 
-    /// What a subscriber has written.
+    /// The output of a subscriber.
     #[derive(Clone, Default)]
     pub(in crate::telemetry) struct Page(Arc<Mutex<Vec<u8>>>);
 
@@ -170,7 +169,7 @@ pub(in crate::telemetry) mod tests {
         }
     }
 
-    /// What `events` write.
+    /// Returns the lines that `events` write.
     pub(in crate::telemetry) fn written(
         level: impl Into<Directives>,
         beats: Beats,
@@ -196,7 +195,7 @@ pub(in crate::telemetry) mod tests {
         let writer = page.clone();
         let (subscriber, levels) = subscriber(&Level::Warn.into(), Beats::AsLevel, Shape::Json, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
-            // One place in the code: what is known of it must be forgotten.
+            // A single callsite: its cached interest must be invalidated.
             for level in [Level::Warn, Level::Debug, Level::Error, Level::Info] {
                 levels.set(&level.into());
                 tracing::info!(at = level.as_str(), "said");

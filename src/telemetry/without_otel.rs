@@ -1,20 +1,20 @@
-//! Stands in where the program is built without OpenTelemetry: there are no spans, and they cost nothing.
+//! The replacement of `otel` in builds without OpenTelemetry: every operation is empty.
 
 use ::http::{HeaderMap, Request, StatusCode};
 
 use crate::config::Otel;
 use crate::session::{ConnId, RequestFacts};
 
-/// Where spans would go.
+/// The exporter of spans; empty in this build.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(());
 
-/// Would tell of one request for a WebSocket.
+/// The span of one WebSocket upgrade; empty in this build.
 #[derive(Debug)]
 pub struct Span;
 
 impl Spans {
-    /// Nowhere; the configuration refuses an endpoint.
+    /// Returns the empty exporter; the configuration refuses an endpoint in this build.
     pub fn to(_: Option<&Otel>) -> Self {
         Self(())
     }
@@ -24,25 +24,25 @@ impl Spans {
         Span
     }
 
-    /// There is nothing to wait for.
+    /// Does nothing.
     pub fn flush(&self) {}
 }
 
 impl Span {
-    /// None but the one that the client has begun.
+    /// Returns `None`.
     pub fn trace_id(&self) -> Option<Box<str>> {
         None
     }
 
-    /// Tells nobody.
+    /// Does nothing.
     pub fn name_session(&mut self, _: ConnId) {}
 
-    /// `traceparent` passes untouched.
+    /// Does nothing: the client's `traceparent` is forwarded unchanged.
     pub fn propagate(&self, _: &mut HeaderMap) {}
 
-    /// Tells nobody.
+    /// Does nothing.
     pub fn switched(self, _: StatusCode) {}
 
-    /// Tells nobody.
+    /// Does nothing.
     pub fn refused(self, _: StatusCode, _: &'static str) {}
 }

@@ -56,7 +56,7 @@ pub(super) enum Wish {
     Nothing,
     /// Other sessions, or another order.
     Look,
-    /// The end of the program.
+    /// The drain of the process.
     Quit,
 }
 

@@ -10,7 +10,7 @@ use super::*;
 const CADENCE: Cadence =
     Cadence { quiet: Duration::from_millis(500), most: Duration::from_secs(2), poll: Duration::from_secs(60) };
 
-/// Stirs when the test says so.
+/// A file watch that the test triggers.
 #[derive(Clone, Default)]
 struct Invented(Arc<Notify>);
 

@@ -39,7 +39,7 @@ enum End {
     Reset,
     /// `END_STREAM` has been handed to the library.
     Ending,
-    /// It has ended.
+    /// A closed session that is still remembered.
     Over,
 }
 

@@ -1,4 +1,4 @@
-//! The process as its kernel sees it: the metrics that every client library of Prometheus has under the same names.
+//! The process metrics, named alike by every Prometheus client library.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// A process that starts now.
+    /// Returns the collector of a process that starts now.
     pub(super) fn starting() -> Self {
         Self { started: SystemTime::now() }
     }

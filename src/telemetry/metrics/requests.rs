@@ -1,4 +1,4 @@
-//! Plain requests, the only ones that are counted often enough to count without a search.
+//! Metrics of plain requests, which are frequent enough to be counted without a map lookup.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Request {
     code: &'static str,
 }
 
-/// The families whose members are [`Requests`].
+/// The metric families of [`Requests`].
 #[derive(Debug)]
 pub(super) struct Families {
     counts: Family<Request, Counter>,
@@ -50,12 +50,12 @@ impl Families {
         register(registry, &catalogue::UPSTREAM_RESPONSE_DURATION, &self.upstream);
     }
 
-    /// The counters of requests that are on no route, and took no time that says anything.
+    /// Returns the counters of requests without a route, whose duration is not recorded.
     pub(super) fn of_none(&self, route: &Arc<str>) -> Counts {
         Counts { family: self.counts.clone(), route: Arc::clone(route), handles: OnceLock::new() }
     }
 
-    /// The members for `route`.
+    /// Returns the metrics of `route`.
     pub(super) fn of(&self, route: &Arc<str>) -> Requests {
         let labels = RouteLabel { route: Arc::clone(route) };
         Requests {
@@ -66,18 +66,18 @@ impl Families {
     }
 }
 
-/// Counters of one route by method and status.
+/// The counters of one route by method and status.
 #[derive(Debug)]
 pub(super) struct Counts {
     family: Family<Request, Counter>,
     route: Arc<str>,
-    /// One for each method and status, the statuses of a method side by side, from the first request on; a series begins
-    /// with its own first request.
+    /// One counter for each method and status, in the order of methods and then of statuses. Allocated at the first
+    /// request of the route; a series is created at its own first request.
     handles: OnceLock<Box<[OnceLock<Counter>]>>,
 }
 
 impl Counts {
-    /// A request was answered with `code`.
+    /// Counts a request answered with `code`.
     pub(super) fn answered(&self, method: &str, code: u16) {
         let (method, code) = (words::method(method), words::status(code));
         let all = || std::iter::repeat_with(OnceLock::new).take(METHODS.len() * STATUSES.len()).collect();
@@ -89,7 +89,7 @@ impl Counts {
     }
 }
 
-/// The plain requests of one route: how many, by method and status, and how long they took.
+/// The plain requests of one route: counts by method and status, and durations.
 #[derive(Debug)]
 pub(super) struct Requests {
     counts: Counts,
@@ -98,13 +98,13 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// A request was answered with `code`, and its answer was through after so long.
+    /// Counts a request answered with `code`, whose response was complete after `took`.
     pub(super) fn answered(&self, method: &str, code: u16, took: Duration) {
         self.counts.answered(method, code);
         self.duration.observe(took);
     }
 
-    /// The head of the app's response came after so long.
+    /// Records the time until the head of the app's response.
     pub(super) fn responded(&self, took: Duration) {
         self.upstream.observe(took);
     }

@@ -1,4 +1,4 @@
-//! What is counted for each route.
+//! The metrics of each route.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -16,10 +16,10 @@ use super::requests::{self, Counts, Requests, RouteLabel};
 use super::words::close_code;
 use crate::session::Ending;
 
-/// The label of requests whose route is unknown: their heads could not be read. That of a route has a slash.
+/// The label of requests without a route, whose heads could not be parsed. The label of a route contains a slash.
 const NO_ROUTE: &str = "none";
 
-/// The handles of one route: whoever has them counts without a lock and without a search.
+/// The handles of one route. They count without a lock and without a lookup, except for closes, which have more labels.
 #[derive(Debug)]
 pub struct RouteMetrics {
     route: Arc<str>,
@@ -40,31 +40,31 @@ pub struct RouteMetrics {
     totals: Totals,
 }
 
-/// Sums over all routes.
+/// The sums over all routes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
-    /// Plain requests answered, those that are on no route included.
+    /// Answered plain requests, including those without a route.
     pub(super) requests: Counter,
-    /// Sessions opened.
+    /// Opened sessions.
     pub(super) websockets: Counter,
 }
 
-/// What became of a request for a WebSocket.
+/// The outcome of an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A session began.
+    /// A session opened.
     Opened,
-    /// The proxy refused it.
+    /// The proxy refused the upgrade.
     Rejected,
-    /// The app refused it, in its own way.
+    /// The app refused the upgrade with a response of its own.
     UpstreamRefused,
-    /// The app was not there, or its answer was no valid 101.
+    /// The app was unreachable, or its response was no valid 101.
     UpstreamFailed,
-    /// The client left before it was answered, or before its session began.
+    /// The client left before the response, or before its session opened.
     Abandoned,
 }
 
-/// A request for a WebSocket on its way; counted when its outcome is known, as abandoned if it is dropped before.
+/// An upgrade in progress; counted with its outcome, or as abandoned on drop.
 #[derive(Debug)]
 #[must_use = "the request counts as abandoned when this is dropped"]
 pub struct Attempt {
@@ -73,34 +73,34 @@ pub struct Attempt {
     outcome: Outcome,
 }
 
-/// One place in a gauge, given back when dropped.
+/// A guard that holds a gauge incremented until dropped.
 #[derive(Debug)]
 pub struct Active(Gauge<i64, AtomicI64>);
 
 impl Outcome {
-    /// The word for metrics.
+    /// Returns the label value.
     pub fn as_str(self) -> &'static str {
         UPGRADE_OUTCOMES[self as usize]
     }
 }
 
 impl RouteMetrics {
-    /// Its label.
+    /// Returns the label of the route.
     pub fn label(&self) -> &str {
         &self.route
     }
 
-    /// Somebody asks for a WebSocket.
+    /// Starts an upgrade.
     pub fn attempt(self: &Arc<Self>) -> Attempt {
         Attempt { route: Arc::clone(self), begun: Instant::now(), outcome: Outcome::Abandoned }
     }
 
-    /// A request for a WebSocket has come to this.
+    /// Counts an upgrade with its outcome.
     pub fn upgrade(&self, outcome: Outcome) {
         self.upgrades[outcome as usize].inc();
     }
 
-    /// A session opened, which took so long since its request; it counts as active until the place is dropped.
+    /// Counts a session that opened `took` after its request; it is active until the returned guard is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
     pub fn opened(&self, took: Duration) -> Active {
         self.upgrade(Outcome::Opened);
@@ -121,12 +121,12 @@ impl RouteMetrics {
         self.lived.observe(ending.duration);
     }
 
-    /// A probe left for a client.
+    /// Counts a probe sent to a client.
     pub fn ping(&self) {
         self.pings.inc();
     }
 
-    /// A client answered a probe, after so long where that can be told.
+    /// Counts a client's answer to a probe; `rtt` is its round-trip time, if it could be measured.
     pub fn pong(&self, rtt: Option<Duration>) {
         self.pongs.inc();
         if let Some(rtt) = rtt {
@@ -134,57 +134,57 @@ impl RouteMetrics {
         }
     }
 
-    /// A client answered its app's own probe after so long.
+    /// Records the round-trip time of an app's own probe, answered by the client.
     pub fn measured(&self, rtt: Duration) {
         self.rtt.observe(rtt);
     }
 
-    /// The app answered a ping of the proxy's own after so long.
+    /// Records the round-trip time of a ping that the proxy sent to the app.
     pub fn upstream_ponged(&self, rtt: Duration) {
         self.upstream_rtt.observe(rtt);
     }
 
-    /// A session opened whose client had one that closed in the last minute.
+    /// Counts a session whose client had another one that closed within the last minute.
     pub fn reconnected(&self) {
         self.reconnects.inc();
     }
 
-    /// A plain request was answered with `code`, and its answer was through after so long.
+    /// Counts a plain request answered with `code`, whose response was complete after `took`.
     pub fn request(&self, method: &str, code: u16, took: Duration) {
         self.requests.answered(method, code, took);
         self.totals.requests.inc();
     }
 
-    /// The head of the app's response to a plain request came after so long.
+    /// Records the time until the head of the app's response to a plain request.
     pub fn responded(&self, took: Duration) {
         self.requests.responded(took);
     }
 
-    /// A window passed without a sign of life.
+    /// Counts a miss: a window without a sign of life.
     pub fn missed(&self) {
         self.missed.inc();
     }
 
-    /// A session was given up for want of a sign of life.
+    /// Counts a session ended for too many misses.
     pub fn timeout(&self) {
         self.timeouts.inc();
     }
 }
 
 impl Attempt {
-    /// Where its session counts.
+    /// Returns the metrics of the route.
     pub fn route(&self) -> &Arc<RouteMetrics> {
         &self.route
     }
 
-    /// A session begins; it counts as active until the place is dropped.
+    /// Counts the upgrade as opened; the session is active until the returned guard is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
     pub fn opened(mut self) -> Active {
         self.outcome = Outcome::Opened;
         self.route.opened(self.begun.elapsed())
     }
 
-    /// There will be no session.
+    /// Counts the upgrade with `outcome`, without a session.
     pub fn ended(mut self, outcome: Outcome) {
         self.outcome = outcome;
         self.route.upgrade(outcome);
@@ -226,7 +226,7 @@ struct Closed {
     code: &'static str,
 }
 
-/// The families whose members are [`RouteMetrics`].
+/// The metric families of [`RouteMetrics`].
 #[derive(Debug)]
 pub(super) struct Families {
     upgrades: Family<Upgrade, Counter>,
@@ -281,12 +281,12 @@ impl Families {
         self.requests.register(registry);
     }
 
-    /// The counters of plain requests that are on no route.
+    /// Returns the counters of plain requests without a route.
     pub(super) fn unrouted(&self) -> Counts {
         self.requests.of_none(&Arc::from(NO_ROUTE))
     }
 
-    /// The members for `route`, at zero: a rate is right from the first event on.
+    /// Returns the metrics of `route`, created at zero, so that rates include the first event.
     pub(super) fn of(&self, route: &Arc<str>, totals: &Totals) -> RouteMetrics {
         let labels = RouteLabel { route: Arc::clone(route) };
         let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });

@@ -1,4 +1,4 @@
-//! A counter for each word of one closed set.
+//! Counters for the values of a closed label.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -6,8 +6,8 @@ use prometheus_client::registry::Registry;
 
 use super::catalogue::{Metric, Values, register};
 
-/// A metric with one label. All of its series are there from the start, so that a rate is right from the first event
-/// on, and counting takes no lock.
+/// A counter metric with one label. All series exist from the start, so that rates include the first event, and
+/// counting takes no lock.
 #[derive(Debug)]
 pub(super) struct Tally {
     metric: &'static Metric,
@@ -16,7 +16,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Of `metric`, which has one label with a closed set.
+    /// Returns the counters of `metric`, which has one label with a closed set of values.
     pub(super) fn of(metric: &'static Metric) -> Self {
         let family = Family::<_, Counter>::default();
         let words = metric.labels.iter().flat_map(|label| match label.values {
@@ -31,7 +31,7 @@ impl Tally {
         register(registry, self.metric, &self.family);
     }
 
-    /// It happened again, for this `word` of the set.
+    /// Increments the counter of `word`, which must belong to the set.
     pub(super) fn inc(&self, word: &str) {
         let counter = self.counters.iter().find(|(known, _)| *known == word);
         match counter {

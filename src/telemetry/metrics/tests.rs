@@ -184,7 +184,7 @@ fn certificates_that_are_no_longer_presented_are_gone() {
     assert!(!metrics.encode().contains("old.pem"));
 }
 
-/// The one list that cannot be read off the enums: that the catalogue knows what the stages say.
+/// Checks the one list that is not derived from an enum: the outcomes in the catalogue.
 #[test]
 fn outcomes_are_the_words_of_the_catalogue() {
     let outcomes =
