@@ -1,9 +1,5 @@
 //! The admin API and the health listener of the built binary: real WebSockets behind it, raw bytes in front of it.
 
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other end-to-end tests")]
-mod support;
-
 mod abuse;
 mod api;
 mod bad_input;
@@ -15,3 +11,6 @@ mod paging;
 mod reasons;
 mod rig;
 mod sockets;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

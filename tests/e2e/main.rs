@@ -1,9 +1,5 @@
 //! The built binary in front of a real Express app, real clients and fakes that misbehave; all of it on loopback.
 
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other tests of the built binary")]
-mod support;
-
 mod abuse;
 mod answer;
 mod app_liveness;
@@ -48,3 +44,6 @@ mod upgrade;
 mod uploading;
 mod upstream_tls;
 mod without_tls;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -1,14 +1,9 @@
 //! HTTP/2 and WebSockets over its streams (RFC 8441): the built binary, a client that says exactly what is on the wire,
 //! Node's client, and Chromium.
 
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other end-to-end tests")]
-mod support;
-
 mod abuse;
 mod browser;
 mod cleartext;
-mod client;
 mod connection;
 mod drain;
 mod held;
@@ -28,3 +23,6 @@ mod targets;
 mod trailers;
 mod traps;
 mod websocket;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

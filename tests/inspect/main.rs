@@ -2,13 +2,12 @@
 //!
 //! `picture.js` makes README's picture of it.
 
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other end-to-end tests")]
-mod support;
-
 mod crowd;
 mod dev;
 mod like_the_program;
 mod page;
 mod sessions;
 mod sources;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

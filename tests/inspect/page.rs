@@ -1,10 +1,9 @@
 //! The inspect page in headless Chromium.
 
+use pulsegate_test_kit::node::project;
+use pulsegate_test_kit::process::Process;
 use serde_json::{Value, json};
 use tokio::process::Command;
-
-use crate::support::node::project;
-use crate::support::process::Process;
 
 /// Chromium on the inspect page; what it finds wrong fails the test at [`Page::finish`].
 #[derive(Debug)]
@@ -29,9 +28,9 @@ impl Page {
     async fn order(&mut self, order: &str, args: Value) -> Value {
         self.orders += 1;
         let id = self.orders;
-        self.process.tell(&json!({ "id": id, "order": order, "args": args })).await;
+        self.process.write_line(&json!({ "id": id, "order": order, "args": args })).await;
         // It has a deadline of its own, which comes first and shows what the page says.
-        let patience = crate::support::deadline::PATIENCE * 2;
+        let patience = pulsegate_test_kit::wait::TIMEOUT * 2;
         let answer = self
             .process
             .line_within(patience, &format!("an answer to {order} {args}"), |line| line.json["id"] == id)

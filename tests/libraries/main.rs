@@ -4,10 +4,6 @@
 //! A library is a folder: `mod.rs` says what is expected of it, `app.js` and `page.js` are its two ends (`page.js` of
 //! this folder says what they have in common). It is tried by the scenarios of `matrix.rs`.
 
-#[expect(dead_code, reason = "the end-to-end tests use the rest")]
-#[path = "../support/mod.rs"]
-mod support;
-
 mod actioncable;
 mod graphql_ws;
 mod jupyterlab;
@@ -25,3 +21,6 @@ mod stopped;
 mod subscriptions_transport_ws;
 mod table;
 mod ws;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -1,9 +1,5 @@
 //! The metrics of the built binary: what a real run counts, what may stand in a label, and what Prometheus makes of it.
 
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other end-to-end tests")]
-mod support;
-
 mod counted;
 mod exposition;
 mod hostile;
@@ -11,3 +7,6 @@ mod prometheus;
 mod reload;
 mod scrape;
 mod table;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::PULSEGATE;
 use crate::exposition::Exposition;
-use crate::support::deadline::{PATIENCE, soon};
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
 use crate::table::documented;
 
 /// What Prometheus takes for `OpenMetrics`.
@@ -20,7 +21,7 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A proxy in front of the app at `url` whose health listener has a port of the system's choice.
 pub(crate) fn observed(url: &str) -> Config {
-    Config::to(url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"")
+    Config::to(PULSEGATE, url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"")
 }
 
 /// Where its metrics are.
@@ -31,20 +32,20 @@ pub(crate) fn health(proxy: &Proxy) -> SocketAddr {
 }
 
 /// A GET of `target` on a connection of its own.
-pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Response {
     get_as(address, target, None).await
 }
 
 /// As [`get`], with an `Accept` field.
-async fn get_as(address: SocketAddr, target: &str, accept: Option<&str>) -> Answer {
+async fn get_as(address: SocketAddr, target: &str, accept: Option<&str>) -> Response {
     let accept = accept.map(|accept| format!("Accept: {accept}\r\n")).unwrap_or_default();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{accept}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("the request is taken");
-        Answer::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to GET {target}"))
+        Response::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to GET {target}"))
     };
-    soon("an answer", exchange).await
+    wait_for("an answer", exchange).await
 }
 
 /// All metrics, as text.
@@ -76,7 +77,7 @@ pub(crate) async fn until(proxy: &Proxy, what: &str, is_wanted: impl Fn(&Exposit
         if is_wanted(&metrics) {
             return metrics;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}; last seen:\n{text}");
+        assert!(begun.elapsed() < TIMEOUT, "waited in vain: {what}; last seen:\n{text}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -115,7 +116,7 @@ async fn assert_is_checked(text: &str) {
     let mut stdin = promtool.stdin.take().expect("stdin is piped");
     stdin.write_all(text.as_bytes()).await.expect("promtool reads");
     drop(stdin);
-    let output = soon("promtool's judgement", promtool.wait_with_output()).await.expect("it ends");
+    let output = wait_for("promtool's judgement", promtool.wait_with_output()).await.expect("it ends");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}:\n{text}", String::from_utf8_lossy(&said));
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::PULSEGATE;
 use crate::fake::{Answer, Fake, Request, closed, conn, error, page};
 use crate::program::run;
 
@@ -147,7 +148,7 @@ async fn the_words_of_the_api_are_passed_on() {
 async fn whoever_reads_may_leave() {
     let fake = Fake::on_a_socket(many);
     let mut command = tokio::process::Command::new("sh");
-    let line = format!("'{}' conns --admin '{}' | head -n 1", env!("CARGO_BIN_EXE_pulsegate"), fake.at);
+    let line = format!("'{}' conns --admin '{}' | head -n 1", PULSEGATE, fake.at);
     command.args(["-c", &line]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let run = crate::program::finish(command).await;
     assert_eq!(run.succeeded().out.lines().count(), 1);

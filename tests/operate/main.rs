@@ -2,10 +2,6 @@
 //!
 //! What a proxy may answer, or fail to, is played by a fake; what it does is shown on the real one in `real`.
 
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other end-to-end tests")]
-mod support;
-
 mod conns;
 mod diagnose;
 mod drain;
@@ -19,3 +15,6 @@ mod start;
 mod terminal;
 mod top;
 mod whereabouts;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

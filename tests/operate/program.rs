@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::PULSEGATE;
+
 /// Longer than any of this takes on a machine that is busy with other things.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -39,7 +41,7 @@ impl Run {
 
 /// The program with `arguments`; in a folder without a configuration, and with no variable that speaks to it.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    let mut command = Command::new(PULSEGATE);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command.current_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
     command

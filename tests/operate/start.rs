@@ -4,13 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use pulsegate_test_kit::pki::Pki;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::program::{Run, command, end, run, within};
-use crate::support::pki::Pki;
 
 /// A folder without a configuration, with a certificate and its key.
 struct Place {

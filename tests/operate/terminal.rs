@@ -5,6 +5,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::PULSEGATE;
 use crate::program::within;
 
 /// The program on a terminal of its own.
@@ -18,7 +19,7 @@ impl Terminal {
     /// Starts the program with `arguments` on a terminal of 60 columns and 16 rows.
     pub fn start(arguments: &[&str]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-        let program = format!("'{}' {}", env!("CARGO_BIN_EXE_pulsegate"), quoted.join(" "));
+        let program = format!("'{}' {}", PULSEGATE, quoted.join(" "));
         // What the terminal is set to afterwards is part of what the program has done. A Ctrl-C reaches the shell, too,
         // which would end before it has told that.
         let line = format!(

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, Role};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, Role};
 use crate::peer::{MUTE, Peer};
 use crate::rig::{GRACE, QUIET, Rig, SLACK, millis, secs, together, variant};
 

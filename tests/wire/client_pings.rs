@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use pulsegate_test_kit::frame::{PING, PONG, Role};
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{PING, PONG, Role};
 use crate::peer::Pace;
 use crate::rig::{QUIET, Rig, millis, secs, together, variant};
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CLOSE, Role};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, CLOSE, Role};
 use crate::peer::{CONFORMING, Habits, MUTE};
 use crate::rig::{Rig, millis, secs, together, variant};
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, Role};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, Role};
 use crate::peer::{MUTE, Peer};
 use crate::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
-use crate::support::deadline::{settles, soon};
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_millis(2500);
@@ -136,11 +136,12 @@ async fn killed_in_a_flood(path: &str, up: bool, down: bool) {
     let killed = rig.kill(path, &[]).await;
     // A frame under way is waited for 2 s at most.
     let limit = secs(2) + GRACE + SLACK;
-    settles(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended).await;
+    wait_until(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended)
+        .await;
     let took = killed.elapsed();
     assert!(took < limit, "{path}: ws.close {took:?} after the kill");
     for flood in floods {
-        soon("the flood ends with its connection", flood).await.expect("the flood does not panic");
+        wait_for("the flood ends with its connection", flood).await.expect("the flood does not panic");
     }
     let (at_client, at_app) = (client.ended(secs(10)).await, app.ended(secs(10)).await);
     let line = rig.ended(path, secs(5)).await;

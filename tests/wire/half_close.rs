@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
 use crate::link::Link;
 use crate::peer::{Connect, MUTE, Pace, Peer};
 use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, millis, secs, together, true_for_client, variant};

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use pulsegate_test_kit::frame::{CLOSE, Role};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::frames::CLOSE;
-use crate::frames::Role;
 use crate::peer::Connect;
 use crate::record::Record;
 use crate::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
@@ -21,12 +20,12 @@ const SCRIPTS: u64 = 40;
 /// What an endpoint received is a beginning of what the other one sent, with at most one Close, and nothing behind it.
 fn is_sound(record: &Record, sent: &[(u8, Vec<u8>)], what: &str) {
     let frames: Vec<_> = record.frames.iter().map(|(frame, _)| frame).collect();
-    let data: Vec<_> = frames.iter().filter(|frame| frame.opcode < CLOSE).collect();
+    let data: Vec<_> = frames.iter().filter(|frame| frame.opcode() < CLOSE).collect();
     let same =
-        data.iter().zip(sent).all(|(frame, (opcode, payload))| frame.opcode == *opcode && frame.payload == *payload);
+        data.iter().zip(sent).all(|(frame, (opcode, payload))| frame.opcode() == *opcode && frame.payload == *payload);
     assert!(same && data.len() <= sent.len(), "{what} received something else than was sent: {record:?}");
-    let closes = frames.iter().filter(|frame| frame.opcode == CLOSE).count();
-    let last = frames.last().is_none_or(|frame| frame.opcode == CLOSE);
+    let closes = frames.iter().filter(|frame| frame.opcode() == CLOSE).count();
+    let last = frames.last().is_none_or(|frame| frame.opcode() == CLOSE);
     assert!(closes == 0 || (closes == 1 && last && record.partial.is_empty()), "{what} received {record:?}");
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::{Role, TEXT};
 use tokio::time::sleep;
 
-use crate::frames::{Role, TEXT};
 use crate::peer::{MUTE, Pace};
 use crate::record::End;
 use crate::rig::{Rig, SLACK, millis, secs, together, variant};

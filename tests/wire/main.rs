@@ -1,12 +1,8 @@
 //! The built binary between raw sockets: a scripted TLS client and a scripted app that write and read every byte
-//! themselves. Frames, the TLS client and the HTTP upgrade are implemented here; no code is shared with the proxy.
-
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other tests of the built binary")]
-mod support;
+//! themselves. The TLS client and the HTTP upgrade are implemented here, the frames in the kit; no code is shared with
+//! the proxy.
 
 mod app;
-mod frames;
 mod link;
 mod peer;
 mod record;
@@ -32,3 +28,6 @@ mod trickle;
 mod violation;
 mod waking;
 mod write_failure;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

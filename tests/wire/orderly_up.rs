@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
 use crate::peer::{Connect, Pace, Peer};
 use crate::record::Record;
 use crate::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant};

@@ -1,8 +1,8 @@
 //! A closing handshake under way stands when a kill, a drain or the maximum age comes.
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
 use crate::peer::{CONFORMING, MUTE};
 use crate::rig::{Rig, Setup, millis, secs, together, variant};
 

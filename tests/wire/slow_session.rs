@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::{sleep, timeout};
 
-use crate::frames::Role;
 use crate::peer::{MUTE, Pace};
 use crate::rig::{self, BEATING, BOUND, Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
 use crate::peer::{MUTE, Peer};
 use crate::record::Record;
 use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, millis, secs, together, variant};

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
 use crate::peer::{MUTE, Pace};
 use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, secs, together, true_for_client, variant};
 

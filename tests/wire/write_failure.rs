@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
 use crate::peer::Pace;
 use crate::rig::{QUIET, Rig, millis, secs, together, variant};
 

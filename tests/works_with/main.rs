@@ -3,12 +3,11 @@
 //!
 //! An app is a folder with `app.js`. Its client is a `page.js`, or a page in headless Chromium.
 
-#[expect(dead_code, reason = "shared with the other end-to-end tests")]
-#[path = "../support/mod.rs"]
-mod support;
-
 mod apps;
 mod client;
 mod row;
 mod scenario;
 mod table;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

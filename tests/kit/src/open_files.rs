@@ -1,9 +1,9 @@
-//! Open files: a test with many connections needs more of them than a shell usually gives.
+//! The limit of open files: a test with many connections needs more than the usual soft limit.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Raises the limit as far as it goes, for this process and those that it starts; fails if that is less than `needed`.
-pub(crate) fn raise_the_limit_of_open_files(needed: u64) {
+/// Raises the soft limit to the hard one, for this process and those that it starts; fails if that is below `needed`.
+pub fn raise_open_file_limit(needed: u64) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");

@@ -9,29 +9,29 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::node::project;
-use super::process::{Line, Process};
+use crate::node::project;
+use crate::process::{OutputLine, Process};
 
-/// Chromium on one page. What the page logs as JSON are its events.
+/// Chromium on one page. The JSON lines that the page logs are its events.
 #[derive(Debug)]
-pub(crate) struct Browser {
+pub struct Browser {
     process: Process,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Opens the page at `url`, whose server `ca` vouches for, and waits until it is loaded.
-    pub(crate) async fn visit(url: &str, ca: &Path) -> Self {
+    /// Opens the page at `url`, trusts the authority in `ca`, and waits until the page is loaded.
+    pub async fn visit(url: &str, ca: &Path) -> Self {
         Self::start("visit.js", url, ca, &[]).loaded().await
     }
 
-    /// The same, in a browser that speaks no HTTP/2.
-    pub(crate) async fn visit_by_http1(url: &str, ca: &Path) -> Self {
+    /// As [`Self::visit`], in a browser without HTTP/2.
+    pub async fn visit_by_http1(url: &str, ca: &Path) -> Self {
         Self::start("visit.js", url, ca, &["--http1"]).loaded().await
     }
 
-    /// Opens `url` under the name `host` instead of its own, without waiting.
-    pub(crate) fn visit_as(host: &str, url: &str, ca: &Path) -> Self {
+    /// Opens `url` with the host name `host`, without waiting.
+    pub fn visit_as(host: &str, url: &str, ca: &Path) -> Self {
         Self::start("visit.js", url, ca, &["--host", host])
     }
 
@@ -41,8 +41,8 @@ impl Browser {
         self
     }
 
-    /// The same, in a browser that [`Self::hide`] works on. Does not wait.
-    pub(crate) fn visit_to_hide(url: &str, ca: &Path) -> Self {
+    /// Opens `url` in a browser that [`Self::hide`] works on, without waiting.
+    pub fn visit_to_hide(url: &str, ca: &Path) -> Self {
         Self::start("hide.js", url, ca, &[])
     }
 
@@ -59,25 +59,25 @@ impl Browser {
     }
 
     /// Waits until the page shows `text`.
-    pub(crate) async fn shows(&mut self, selector: &str, text: &str) {
-        self.tell(&json!({ "await": [selector, text] })).await;
+    pub async fn shows(&mut self, selector: &str, text: &str) {
+        self.write_line(&json!({ "await": [selector, text] })).await;
         self.event("shown", |event| event["selector"] == selector && event["text"] == text).await;
     }
 
     /// Blocks the page's only thread for `time`, and waits until it is blocked.
-    pub(crate) async fn block(&mut self, time: Duration) -> Line {
-        self.tell(&json!({ "block": time.as_millis() })).await;
+    pub async fn block(&mut self, time: Duration) -> OutputLine {
+        self.write_line(&json!({ "block": time.as_millis() })).await;
         self.event_line("blocked", |_| true).await
     }
 
-    /// Puts another tab in front of the page, and waits until the page knows.
-    pub(crate) async fn hide(&mut self) {
-        self.tell(&Value::Null).await;
+    /// Puts another tab in front of the page, and waits until the page reports it.
+    pub async fn hide(&mut self) {
+        self.write_line(&Value::Null).await;
         self.event("visibility", |event| event["visibilityState"] == "hidden").await;
     }
 
-    /// Chromium keeps all sockets in one process of its own.
-    pub(crate) fn network_service(&self) -> Pid {
+    /// Returns the process in which Chromium keeps all sockets.
+    pub fn network_service(&self) -> Pid {
         let found = self.descendants(|command| command.contains("--utility-sub-type=network.mojom.NetworkService"));
         let [network_service] = found[..] else { panic!("one network service expected: {found:?}") };
         network_service

@@ -1,5 +1,5 @@
-//! Upstreams that misbehave on purpose. On the path `/echo` each of them is a sound WebSocket echo, for a neighbour; the
-//! proxy's own question, `OPTIONS *`, is answered.
+//! Apps inside the test process that misbehave on purpose. On the path `/echo` each of them is a conforming WebSocket
+//! echo; the proxy's own probe, `OPTIONS *`, is answered.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::plain::{header_lines, read_head};
+use crate::http1::{header_lines, read_head};
 
-/// A listening fake.
+/// A listening app.
 #[derive(Debug)]
-pub(crate) struct Fake {
+pub struct FakeApp {
     /// The upstream URL for the proxy's configuration.
-    pub(crate) url: String,
+    pub url: String,
     accepting: JoinHandle<()>,
 }
 
-/// The head of a request as the upstream got it.
+/// The head of a request as the app received it.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub struct RequestHead {
     /// Everything up to and including the empty line.
-    pub(crate) head: String,
+    pub head: String,
 }
 
-/// A WebSocket that a fake has accepted: the frames are the test's own business.
-pub(crate) type Session = (Request, TcpStream);
+/// A WebSocket that a fake app has accepted; the test reads and writes its frames.
+pub type AppSession = (RequestHead, TcpStream);
 
-impl Fake {
+impl FakeApp {
     /// Hands every connection to `misbehave`, together with the head of its first request.
-    pub(crate) async fn start<F, Fut>(misbehave: F) -> Self
+    pub async fn start<F, Fut>(misbehave: F) -> Self
     where
-        F: Fn(Request, TcpStream) -> Fut + Send + Sync + 'static,
+        F: Fn(RequestHead, TcpStream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
         let misbehave = Arc::new(misbehave);
@@ -47,7 +47,7 @@ impl Fake {
             loop {
                 let (mut stream, _) = match listener.accept().await {
                     Ok(accepted) => accepted,
-                    // It does not stop listening for that: the proxy would find the app down, and the test a wrong cause.
+                    // It goes on listening: the proxy would otherwise find the app down, and the test a wrong cause.
                     Err(error) => {
                         eprintln!("the fake upstream cannot accept: {error}");
                         tokio::task::yield_now().await;
@@ -57,9 +57,9 @@ impl Fake {
                 let misbehave = Arc::clone(&misbehave);
                 tokio::spawn(async move {
                     let Some(head) = read_head(&mut stream).await else { return };
-                    let request = Request { head };
+                    let request = RequestHead { head };
                     if request.head.starts_with("OPTIONS * ") {
-                        // The proxy asks whether the app lives, and a fake does.
+                        // The proxy's liveness probe.
                         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
                     } else if request.path() == "/echo" {
                         echo(request, stream).await;
@@ -72,8 +72,8 @@ impl Fake {
         Self { url, accepting }
     }
 
-    /// Writes `answer` to every request and leaves the connection open.
-    pub(crate) async fn answering(answer: &'static str) -> Self {
+    /// Writes `answer` to every request and keeps the connection open.
+    pub async fn answering(answer: &'static str) -> Self {
         Self::start(move |_, mut stream| async move {
             let _ = stream.write_all(answer.as_bytes()).await;
             hold(stream).await;
@@ -82,13 +82,13 @@ impl Fake {
     }
 
     /// Accepts every WebSocket and hands it to the test.
-    pub(crate) async fn sessions() -> (Self, mpsc::UnboundedReceiver<Session>) {
+    pub async fn sessions() -> (Self, mpsc::UnboundedReceiver<AppSession>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let fake = Self::start(move |request, mut stream| {
             let sender = sender.clone();
             async move {
                 stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
-                // A test that is over takes no more sessions.
+                // A test that is over receives no more sessions.
                 let _ = sender.send((request, stream));
             }
         })
@@ -96,33 +96,33 @@ impl Fake {
         (fake, receiver)
     }
 
-    /// Stops listening; what was accepted lives on.
-    pub(crate) async fn go_down(&mut self) {
+    /// Stops listening; accepted connections stay open.
+    pub async fn go_down(&mut self) {
         self.accepting.abort();
         // The listener is closed when the task is gone.
         let _ = (&mut self.accepting).await;
     }
 }
 
-impl Drop for Fake {
+impl Drop for FakeApp {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl Request {
-    /// The path of the request line.
-    pub(crate) fn path(&self) -> &str {
+impl RequestHead {
+    /// Returns the path of the request line.
+    pub fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The first header of this name.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// Returns the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
         header_lines(&self.head).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// A sound 101 to this request.
-    pub(crate) fn accept(&self) -> String {
+    /// Returns a valid 101 to this request (RFC 6455 §4.2.2).
+    pub fn accept(&self) -> String {
         let key = self.header("sec-websocket-key").unwrap_or_default();
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -133,11 +133,11 @@ impl Request {
 }
 
 /// Keeps a connection open until the other side closes it.
-pub(crate) async fn hold(mut stream: TcpStream) {
+pub async fn hold(mut stream: TcpStream) {
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
 
-async fn echo(request: Request, mut stream: TcpStream) {
+async fn echo(request: RequestHead, mut stream: TcpStream) {
     stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
     let mut websocket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
     while let Some(Ok(message)) = websocket.next().await {

@@ -1,4 +1,4 @@
-//! A program under test: its lines, its signals, and its end.
+//! Child processes: output lines, signals, descendants, exit.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +12,11 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
 
-use super::deadline::{PATIENCE, within};
+use crate::wait::{TIMEOUT, within};
 
-/// A running program whose output is kept line by line. Dropping it kills it, with all that it started.
+/// A running program whose output is kept line by line. It is killed on drop, with all its descendants.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     pid: Pid,
@@ -26,30 +26,30 @@ pub(crate) struct Process {
 
 /// One line of output.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub struct OutputLine {
     /// As it was written.
-    pub(crate) text: String,
+    pub text: String,
     /// As JSON; null when it is none.
-    pub(crate) json: Value,
+    pub json: Value,
     /// When it was read.
-    pub(crate) at: Instant,
+    pub at: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Output {
-    lines: Mutex<Vec<Line>>,
+    lines: Mutex<Vec<OutputLine>>,
     more: Notify,
 }
 
 impl Output {
-    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+    fn lines(&self) -> MutexGuard<'_, Vec<OutputLine>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Process {
-    /// Starts `command`; both of its output streams are read from now on.
-    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
+    /// Starts `command` and reads both of its output streams.
+    pub fn start(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = match command.spawn() {
             Ok(child) => child,
@@ -63,14 +63,13 @@ impl Process {
         Self { name: name.into(), pid, stdin: child.stdin.take(), child, output }
     }
 
-    /// The first line that `matches`, among those already written or those to come within [`PATIENCE`].
-    pub(crate) async fn line(&self, what: &str, matches: impl Fn(&Line) -> bool) -> Line {
-        self.line_within(PATIENCE, what, matches).await
+    /// Returns the first line that `matches`, already written or written within [`TIMEOUT`].
+    pub async fn line(&self, what: &str, matches: impl Fn(&OutputLine) -> bool) -> OutputLine {
+        self.line_within(TIMEOUT, what, matches).await
     }
 
-    /// The first line that `matches`, among those already written or those to come within `limit`; a failure shows
-    /// every line there was.
-    pub(crate) async fn line_within(&self, limit: Duration, what: &str, matches: impl Fn(&Line) -> bool) -> Line {
+    /// Returns the first line that `matches`, already written or written within `limit`; a failure shows every line.
+    pub async fn line_within(&self, limit: Duration, what: &str, matches: impl Fn(&OutputLine) -> bool) -> OutputLine {
         let search = async {
             loop {
                 let more = self.output.more.notified();
@@ -86,33 +85,33 @@ impl Process {
         })
     }
 
-    /// The first JSON event line of this kind that `matches`.
-    pub(crate) async fn event(&self, event: &str, matches: impl Fn(&Value) -> bool) -> Value {
+    /// Returns the first JSON event of this kind that `matches`.
+    pub async fn event(&self, event: &str, matches: impl Fn(&Value) -> bool) -> Value {
         self.event_line(event, matches).await.json
     }
 
-    /// As [`Self::event`], with the time at which it was read.
-    pub(crate) async fn event_line(&self, event: &str, matches: impl Fn(&Value) -> bool) -> Line {
+    /// As [`Self::event`], with the text of the line and the time at which it was read.
+    pub async fn event_line(&self, event: &str, matches: impl Fn(&Value) -> bool) -> OutputLine {
         self.line(&format!("event {event:?}"), |line| line.json["event"] == event && matches(&line.json)).await
     }
 
-    /// All lines so far.
-    pub(crate) fn lines(&self) -> Vec<Line> {
+    /// Returns all lines so far.
+    pub fn lines(&self) -> Vec<OutputLine> {
         self.output.lines().clone()
     }
 
-    /// The JSON event lines of this kind so far.
-    pub(crate) fn events(&self, event: &str) -> Vec<Value> {
+    /// Returns the JSON events of this kind so far.
+    pub fn events(&self, event: &str) -> Vec<Value> {
         self.lines().into_iter().map(|line| line.json).filter(|json| json["event"] == event).collect()
     }
 
-    /// How many lines so far `matches` accepts.
-    pub(crate) fn count(&self, matches: impl Fn(&Line) -> bool) -> usize {
+    /// Returns the number of lines so far that `matches` accepts.
+    pub fn count(&self, matches: impl Fn(&OutputLine) -> bool) -> usize {
         self.output.lines().iter().filter(|line| matches(line)).count()
     }
 
-    /// Everything it wrote, for the message of a failure; of a long story, the end.
-    pub(crate) fn transcript(&self) -> String {
+    /// Returns the last 100 lines of its output, for the message of a failure.
+    pub fn transcript(&self) -> String {
         const SHOWN: usize = 100;
         let lines = self.output.lines();
         let (left_out, shown) = lines.split_at(lines.len().saturating_sub(SHOWN));
@@ -121,45 +120,45 @@ impl Process {
     }
 
     /// Writes one line to its standard input.
-    pub(crate) async fn tell(&mut self, line: &Value) {
+    pub async fn write_line(&mut self, line: &Value) {
         let stdin = self.stdin.as_mut().expect("stdin is piped");
         stdin.write_all(format!("{line}\n").as_bytes()).await.expect("the process reads its input");
         stdin.flush().await.expect("the process reads its input");
     }
 
-    /// Stops it: its sockets stay open, nothing answers.
-    pub(crate) fn stop(&self) {
+    /// Stops it with SIGSTOP: its sockets stay open and nothing answers.
+    pub fn stop(&self) {
         send(self.pid, Signal::STOP);
     }
 
-    /// Lets it go on after [`Self::stop`].
-    pub(crate) fn resume(&self) {
+    /// Continues it with SIGCONT after [`Self::stop`].
+    pub fn resume(&self) {
         send(self.pid, Signal::CONT);
     }
 
-    /// Asks it to end.
-    pub(crate) fn terminate(&self) {
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
         send(self.pid, Signal::TERM);
     }
 
-    /// Asks it to load its configuration anew.
-    pub(crate) fn hang_up(&self) {
+    /// Sends SIGHUP, which makes the proxy reload its configuration.
+    pub fn hang_up(&self) {
         send(self.pid, Signal::HUP);
     }
 
-    /// Ends it at once, with nothing put in order.
-    pub(crate) async fn kill(&mut self) {
+    /// Ends it with SIGKILL.
+    pub async fn kill(&mut self) {
         send(self.pid, Signal::KILL);
-        self.exit_within(PATIENCE).await;
+        self.exit_within(TIMEOUT).await;
     }
 
-    /// Its end, which must come within `limit`.
-    pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+    /// Waits for its exit; fails after `limit`.
+    pub async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         within(limit, &format!("{} exits", self.name), self.child.wait()).await.expect("the child can be waited for")
     }
 
-    /// How many TCP connections it holds, in whatever state: what is neither a listener nor a unix socket.
-    pub(crate) fn connections(&self) -> usize {
+    /// Returns the number of its TCP connections in any state, listeners excluded.
+    pub fn connections(&self) -> usize {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())) else { return 0 };
         let mut sockets: BTreeSet<String> = descriptors
             .flatten()
@@ -178,14 +177,14 @@ impl Process {
         sockets.len()
     }
 
-    /// What the kernel says about it (`/proc/[pid]/status` of proc(5)).
-    pub(crate) fn status(&self) -> String {
+    /// Returns its `/proc/[pid]/status` (proc(5)).
+    pub fn status(&self) -> String {
         let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
         fs::read_to_string(path).expect("the process runs")
     }
 
-    /// All processes below this one whose command line `matches`.
-    pub(crate) fn descendants(&self, matches: impl Fn(&str) -> bool) -> Vec<Pid> {
+    /// Returns all its descendants whose command line `matches`.
+    pub fn descendants(&self, matches: impl Fn(&str) -> bool) -> Vec<Pid> {
         descendants(self.pid).into_iter().filter(|pid| matches(&command_line(*pid))).collect()
     }
 }
@@ -195,7 +194,7 @@ impl Drop for Process {
         if self.child.id().is_some() {
             let family = descendants(self.pid);
             for pid in family.into_iter().chain([self.pid]) {
-                // A descendant may have ended in the meantime; that is all we want of it.
+                // A descendant may have ended in the meantime.
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
@@ -203,7 +202,7 @@ impl Drop for Process {
 }
 
 /// Sends `signal` to a process that must exist.
-pub(crate) fn send(pid: Pid, signal: Signal) {
+pub fn send(pid: Pid, signal: Signal) {
     if let Err(error) = kill_process(pid, signal) {
         panic!("signal {signal:?} to process {pid:?}: {error}");
     }
@@ -213,12 +212,12 @@ async fn read(stream: impl AsyncRead + Unpin, output: Arc<Output>) {
     let mut lines = BufReader::new(stream).lines();
     while let Ok(Some(text)) = lines.next_line().await {
         let json = serde_json::from_str(&text).unwrap_or_default();
-        output.lines().push(Line { text, json, at: Instant::now() });
+        output.lines().push(OutputLine { text, json, at: Instant::now() });
         output.more.notify_waiters();
     }
 }
 
-/// Children, grandchildren and so on of `root`, nearest first.
+/// Returns the children, grandchildren and so on of `root`, nearest first.
 fn descendants(root: Pid) -> Vec<Pid> {
     let parents: Vec<(Pid, Pid)> = processes().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut family = vec![root];

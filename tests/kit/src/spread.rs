@@ -1,4 +1,4 @@
-//! Whether moments are spread evenly, on a machine that may stall.
+//! A check that moments are spread evenly, on a machine that may stall.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// Watches how late this process is woken, from its start to its end.
+/// A task that measures how late this process is woken.
 #[derive(Debug)]
-pub(crate) struct Stalls {
+pub struct Stalls {
     stop: oneshot::Sender<()>,
     watch: JoinHandle<Duration>,
 }
 
 impl Stalls {
-    pub(crate) fn watch() -> Self {
+    /// Starts the task.
+    pub fn watch() -> Self {
         const TICK: Duration = Duration::from_millis(50);
         let (stop, mut stopped) = oneshot::channel();
         let watch = tokio::spawn(async move {
@@ -29,17 +30,17 @@ impl Stalls {
         Self { stop, watch }
     }
 
-    /// The longest one.
+    /// Ends the task and returns the longest delay.
     async fn worst(self) -> Duration {
-        // The watch lives until it is told.
+        // The task runs until this.
         let _ = self.stop.send(());
         self.watch.await.expect("the watch does not panic")
     }
 }
 
-/// Asserts that `moments` fill `window` with no second of it holding more than twice the mean. What a stall holds up
-/// comes in the second behind it, and is granted to that.
-pub(crate) async fn assert_even(moments: &[Instant], window: Duration, stalls: Stalls) {
+/// Asserts that `moments` fill `window` and that no second of it holds more than twice the mean. A second behind a stall
+/// may hold what the stall delayed.
+pub async fn assert_even(moments: &[Instant], window: Duration, stalls: Stalls) {
     let stalled = stalls.worst().await;
     let first = *moments.iter().min().expect("there are moments");
     let mut seconds = vec![0_u32; 1];

@@ -1,21 +1,21 @@
-//! Plain HTTP/1.1 as bytes: heads and answers.
+//! HTTP/1.1 as bytes: heads and responses.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Response {
     /// The status code.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Everything up to the empty line.
-    pub(crate) head: String,
+    pub head: String,
     /// The body, transfer coding removed.
-    pub(crate) body: String,
+    pub body: String,
 }
 
-impl Answer {
-    /// Reads one answer; `None` when the stream ends first. The body ends where its framing says (RFC 9112 §6).
-    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
+impl Response {
+    /// Reads one response; `None` when the stream ends first. The body ends where its framing says (RFC 9112 §6).
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
         let head = read_head(stream).await?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
         let mut answer = Self { status, head, body: String::new() };
@@ -36,19 +36,19 @@ impl Answer {
         Some(answer)
     }
 
-    /// The first header of this name.
-    pub(crate) fn header<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+    /// Returns the first header of this name.
+    pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.headers(name).next()
     }
 
-    /// All headers of this name, in order.
-    pub(crate) fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    /// Returns all headers of this name, in order.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         header_lines(&self.head).filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
-/// Reads up to and including the empty line that ends a head, and not a byte more.
-pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+/// Reads up to and including the empty line that ends a head, and no further byte.
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -56,13 +56,13 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<S
     String::from_utf8(head).ok()
 }
 
-/// The header fields of a head, without its first line.
-pub(crate) fn header_lines(head: &str) -> impl Iterator<Item = (&str, &str)> {
+/// Returns the header fields of a head, without its first line.
+pub fn header_lines(head: &str) -> impl Iterator<Item = (&str, &str)> {
     head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim()))
 }
 
-/// One chunk of a chunked body; the last one is empty (RFC 9112 §7.1). Trailers are read past.
-pub(crate) async fn read_chunk(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+/// Reads one chunk of a chunked body; the last one is empty (RFC 9112 §7.1). Trailers are skipped.
+pub async fn read_chunk(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let size = read_line(stream).await?;
     let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
     let mut chunk = vec![0; size];

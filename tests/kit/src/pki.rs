@@ -8,21 +8,21 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, Extend
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-/// The files of one authority, and trust in it.
+/// A certificate authority, with the PEM files of its own certificate and of one server.
 #[derive(Clone, Debug)]
-pub(crate) struct Pki {
-    /// The authority's own certificate, for clients.
-    pub(crate) ca: PathBuf,
-    /// The server's chain.
-    pub(crate) certificate: PathBuf,
-    /// The server's key.
-    pub(crate) private_key: PathBuf,
+pub struct Pki {
+    /// The file of the authority's own certificate, for clients.
+    pub ca: PathBuf,
+    /// The file of the server's chain.
+    pub certificate: PathBuf,
+    /// The file of the server's key.
+    pub private_key: PathBuf,
     root: CertificateDer<'static>,
 }
 
 impl Pki {
     /// Makes an authority and a certificate for `localhost` and 127.0.0.1; writes all of it as PEM into `dir`.
-    pub(crate) fn make(dir: &Path) -> Self {
+    pub fn make(dir: &Path) -> Self {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(DnType::CommonName, "pulsegate test authority");
@@ -48,13 +48,13 @@ impl Pki {
         }
     }
 
-    /// A TLS client that trusts this authority alone and speaks HTTP/1.1.
-    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+    /// Returns a TLS client that trusts this authority alone and offers HTTP/1.1.
+    pub fn client(&self) -> Arc<ClientConfig> {
         self.client_of("http/1.1")
     }
 
-    /// A TLS client that trusts this authority alone and speaks `protocol`, by its name in ALPN.
-    pub(crate) fn client_of(&self, protocol: &str) -> Arc<ClientConfig> {
+    /// Returns a TLS client that trusts this authority alone and offers `protocol` in ALPN.
+    pub fn client_of(&self, protocol: &str) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).expect("the authority is well-formed");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

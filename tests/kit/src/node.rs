@@ -1,49 +1,49 @@
-//! The real Express app and its real clients, each in a Node process.
+//! Node processes: the Express app, and `ws` clients.
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::process::Process;
-use super::proxy::Proxy;
+use crate::process::Process;
+use crate::proxy::Proxy;
 
-/// Where the Node projects of the tests are.
-pub(crate) fn project(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+/// Returns the folder of the Node project `name`, whose packages must be installed.
+pub fn project(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name(name);
     assert!(dir.join("node_modules").is_dir(), "{} has no node_modules: run ./tests/install", dir.display());
     dir
 }
 
-/// An app of a Node project that listens.
+/// A listening app of a Node project.
 #[derive(Debug)]
-pub(crate) struct App {
+pub struct NodeApp {
     process: Process,
     /// The upstream URL for the proxy's configuration.
-    pub(crate) url: String,
+    pub url: String,
 }
 
-impl App {
-    /// The app whose heartbeat lines are all deleted, on a port of its own.
-    pub(crate) async fn bare() -> Self {
+impl NodeApp {
+    /// Starts the Express app without any heartbeat code, on a free port.
+    pub async fn bare() -> Self {
         Self::start("express", "bare.js", &[]).await
     }
 
-    /// The classic recipe, with its own interval and timeout.
-    pub(crate) async fn classic(interval_ms: u32, timeout_ms: u32) -> Self {
+    /// Starts the Express app with the classic heartbeat recipe, at this interval and timeout.
+    pub async fn classic(interval_ms: u32, timeout_ms: u32) -> Self {
         let interval = interval_ms.to_string();
         let timeout = timeout_ms.to_string();
         let environment = [("HEARTBEAT_INTERVAL_MS", &*interval), ("HEARTBEAT_TIMEOUT_MS", &*timeout)];
         Self::start("express", "classic.js", &environment).await
     }
 
-    /// The bare app on a unix socket.
-    pub(crate) async fn bare_on(socket: &Path) -> Self {
+    /// Starts the Express app without any heartbeat code on a unix socket.
+    pub async fn bare_on(socket: &Path) -> Self {
         Self::start("express", "bare.js", &[("LISTEN", socket.to_str().expect("temporary paths are UTF-8"))]).await
     }
 
-    /// `script` of the project `name`, as soon as it has told where it listens.
-    pub(crate) async fn start(name: &str, script: &str, environment: &[(&str, &str)]) -> Self {
+    /// Starts `script` of the project `name` and waits until it prints its address.
+    pub async fn start(name: &str, script: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new("node");
         command.arg(script).current_dir(project(name)).envs(environment.iter().copied());
         let process = Process::start(script, &mut command);
@@ -54,13 +54,13 @@ impl App {
         Self { process, url }
     }
 
-    /// The app's view of the connection that calls itself `name`: its `close` event.
-    pub(crate) async fn close_of(&self, name: &str) -> super::process::Line {
+    /// Waits for the app's `close` event of the connection `name`.
+    pub async fn close_of(&self, name: &str) -> crate::process::OutputLine {
         self.process.event_line("close", |event| event["name"] == name).await
     }
 }
 
-impl Deref for App {
+impl Deref for NodeApp {
     type Target = Process;
 
     fn deref(&self) -> &Process {
@@ -68,7 +68,7 @@ impl Deref for App {
     }
 }
 
-impl DerefMut for App {
+impl DerefMut for NodeApp {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.process
     }
@@ -76,25 +76,25 @@ impl DerefMut for App {
 
 /// A `ws` client in a process of its own.
 #[derive(Debug)]
-pub(crate) struct Client(Process);
+pub struct NodeClient(Process);
 
-impl Client {
+impl NodeClient {
     /// Connects to `path` through the proxy; `flags` are those of `client.js`.
-    pub(crate) async fn connect(proxy: &Proxy, path: &str, flags: &[&str]) -> Self {
+    pub async fn connect(proxy: &Proxy, path: &str, flags: &[&str]) -> Self {
         let client = Self::start(proxy, path, flags);
         client.event("open", |_| true).await;
         client
     }
 
-    /// As [`Self::connect`], without waiting for what comes of it.
-    pub(crate) fn start(proxy: &Proxy, path: &str, flags: &[&str]) -> Self {
+    /// As [`Self::connect`], without waiting for the connection.
+    pub fn start(proxy: &Proxy, path: &str, flags: &[&str]) -> Self {
         let mut command = Command::new("node");
         command.arg("client.js").arg(proxy.wss(path)).arg("--ca").arg(&proxy.pki.ca).args(flags);
         Self(Process::start("client.js", command.current_dir(project("express"))))
     }
 }
 
-impl Deref for Client {
+impl Deref for NodeClient {
     type Target = Process;
 
     fn deref(&self) -> &Process {
@@ -102,7 +102,7 @@ impl Deref for Client {
     }
 }
 
-impl DerefMut for Client {
+impl DerefMut for NodeClient {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.0
     }

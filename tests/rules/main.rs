@@ -1,9 +1,7 @@
 //! The rules of the code base that a compiler does not check: who may import what, what lies where, and under which
 //! licences our dependencies come.
 
-#[path = "support/imports.rs"]
 mod imports;
-#[path = "support/spdx.rs"]
 mod spdx;
 
 use std::collections::BTreeSet;
