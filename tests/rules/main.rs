@@ -393,15 +393,32 @@ fn no_source_file_is_longer_than_500_lines() {
 const SCENARIOS: usize = 82;
 
 #[test]
-fn every_scenario_has_a_test() {
+fn every_scenario_has_a_test_and_every_test_of_one_its_sentence() {
     let listed = fs::read_to_string(root().join("tests/scenarios.txt")).expect("the list of scenarios is readable");
     let numbers: Vec<_> = listed.lines().filter_map(|line| line.split(' ').next()?.parse::<usize>().ok()).collect();
     assert_eq!(numbers, (1..=SCENARIOS).collect::<Vec<_>>(), "tests/scenarios.txt lists each scenario once, in order");
     let output = Command::new(root().join("tests/scenarios")).output().expect("tests/scenarios runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().collect();
-    let missing: Vec<&str> = lines.windows(2).filter(|two| two[1].trim() == "no test").map(|two| two[0]).collect();
-    assert!(output.status.success(), "{:?}; without a test:\n{}", lines.last(), missing.join("\n"));
+    let without_test = lines.windows(2).filter(|two| two[1].trim() == "no test").map(|two| two[0]);
+    let without_sentence =
+        lines.windows(2).filter(|two| two[0].ends_with("not in tests/scenarios.txt")).map(|two| two[1]);
+    let wrong: Vec<&str> = without_test.chain(without_sentence).collect();
+    assert!(output.status.success(), "{:?}; without a test or a sentence:\n{}", lines.last(), wrong.join("\n"));
+}
+
+#[test]
+fn a_scenario_lists_its_sentence_and_its_tests() {
+    let listed = |argument: &str| {
+        let output = Command::new(root().join("tests/scenarios")).arg(argument).output().expect("tests/scenarios runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = listed("s40_five_thousand_sessions_are_told_1012_over_the_window");
+    let mut lines = text.lines();
+    assert!(lines.next().is_some_and(|line| line.starts_with("40  ")), "{text}");
+    let tests: Vec<&str> = lines.map(str::trim).collect();
+    assert!(tests.iter().all(|test| test.contains(".rs::s40_")) && !tests.is_empty(), "{text}");
+    assert_eq!(listed("40"), text);
 }
 
 /// Licences under which a dependency may come; `.deny.toml` lists the same ones.
