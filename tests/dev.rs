@@ -13,6 +13,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use crate::PULSEGATE;
+
 /// Longer than any of this takes on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -103,7 +105,7 @@ impl Dev {
 }
 
 fn command(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_pulsegate"))
+    Command::new(PULSEGATE)
         .arg("dev")
         .args(arguments)
         .stdin(Stdio::null())
@@ -219,7 +221,7 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
 
     let url = format!("wss://localhost:{}/echo", dev.port);
     let ping = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_pulsegate")).arg("ping").args(arguments).arg(&url).output();
+        let output = Command::new(PULSEGATE).arg("ping").args(arguments).arg(&url).output();
         async {
             let output = within("ping", output).await.expect("it runs");
             (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())

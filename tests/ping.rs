@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
+use crate::PULSEGATE;
+
 /// Longer than any of this takes on a machine that is busy with other things.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -25,7 +27,7 @@ async fn listener() -> (TcpListener, String) {
 }
 
 fn ping(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_pulsegate"))
+    Command::new(PULSEGATE)
         .arg("ping")
         .args(arguments)
         .stdin(Stdio::null())

@@ -8,7 +8,7 @@ use pulsegate_test_kit::open_files::raise_open_file_limit;
 use pulsegate_test_kit::wait::{wait_for, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::rig::{Rig, exchange, request};
+use crate::admin::rig::{Rig, exchange, request};
 
 /// More than there are places.
 const IDLE: usize = 300;
@@ -24,7 +24,7 @@ async fn idle_connections_make_room_for_those_who_ask() {
     let mut asked = rig.connect().await;
     let head = request("GET", "/v1/info", ["Host: localhost"], "");
     assert_eq!(exchange(&mut asked, &head).await.status, 200);
-    let mut events = crate::events::Events::follow(&rig).await;
+    let mut events = crate::admin::events::Events::follow(&rig).await;
 
     let mut idle = join_all((0..IDLE).map(|_| rig.connect())).await;
     for stream in idle.iter_mut().take(IDLE / 3) {

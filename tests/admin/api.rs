@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
 use crate::PULSEGATE;
-use crate::rig::{Rig, connections, keys};
+use crate::admin::rig::{Rig, connections, keys};
 
 /// Every key of a session.
 const CONN: [&str; 21] = [

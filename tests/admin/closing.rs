@@ -8,9 +8,9 @@ use pulsegate_test_kit::wait::wait_for;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::is_whole;
-use crate::events::Events;
-use crate::rig::{Rig, connections, keys};
+use crate::admin::api::is_whole;
+use crate::admin::events::Events;
+use crate::admin::rig::{Rig, connections, keys};
 
 #[tokio::test]
 async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {

@@ -5,8 +5,8 @@ use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::is_whole;
-use crate::rig::{Rig, keys};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, keys};
 
 #[tokio::test]
 async fn a_diagnosis_has_a_session_and_those_of_its_address() {

@@ -6,8 +6,8 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::api::is_whole;
-use crate::rig::{Rig, keys, request};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, keys, request};
 
 /// A reader of the stream.
 pub(crate) struct Events {

@@ -7,7 +7,7 @@ use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::io::AsyncWriteExt;
 
 use crate::PULSEGATE;
-use crate::rig::{Reply, Rig, exchange, request};
+use crate::admin::rig::{Reply, Rig, exchange, request};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 

@@ -7,8 +7,8 @@ use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
 use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::api::is_whole;
-use crate::rig::{Rig, connections, text_id};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, connections, text_id};
 
 const SESSIONS: usize = 60;
 

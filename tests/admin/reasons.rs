@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::rig::{Rig, connections, keys};
+use crate::admin::rig::{Rig, connections, keys};
 
 /// The heading of the table.
 const SECTION: &str = "### Why a connection closed";
@@ -337,7 +337,7 @@ async fn the_table_of_the_readme_is_what_happens() {
         conn["close"]["sentence"].as_str().expect("a sentence").to_owned()
     };
     let mut rig = Rig::with(|config| config.with(ROUTES)).await;
-    let mut events = crate::events::Events::follow(&rig).await;
+    let mut events = crate::admin::events::Events::follow(&rig).await;
     let cases = bring_about(&mut rig).await;
     rig.proxy.ws_closes(cases.len()).await;
     let list = rig.get("/v1/connections?state=closed&limit=1000").await;

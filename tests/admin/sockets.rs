@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 
 use crate::PULSEGATE;
-use crate::rig::{Reply, Rig, exchange, request};
+use crate::admin::rig::{Reply, Rig, exchange, request};
 
 /// What a proxy writes that cannot start with its admin socket at `path`.
 async fn fails_to_start(path: &Path) -> String {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::PULSEGATE;
-use crate::spoken::Spoken;
+use crate::e2e::spoken::Spoken;
 
 const ANSWERS: &str = "mode = \"answer\"\nwindow = \"2s\"\nprofile = { send = \"pong\", expect = \"ping\" }\n";
 /// The window of [`ANSWERS`].

@@ -6,7 +6,7 @@ use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, P
 use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 
-use crate::spoken::Spoken;
+use crate::e2e::spoken::Spoken;
 
 /// Asks wait_for, and is patient.
 const ASKS: &str = "interval = \"500ms\"\ntimeout = \"5s\"\nprofile = { send = \"ping\", expect = \"pong\" }\n";

@@ -10,7 +10,7 @@ use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::PULSEGATE;
-use crate::frames::noise;
+use crate::e2e::frames::noise;
 
 /// A client that never finishes what it began loses its place after this long.
 const LIMITS: &str = "[limits]\nhandshake = \"600ms\"\nheader_read = \"600ms\"\n";

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::PULSEGATE;
-use crate::frames::noise;
+use crate::e2e::frames::noise;
 
 /// Fields that are about one connection (RFC 9110 §7.6.1), and the time.
 const MAY_DIFFER: [&str; 4] = ["connection", "keep-alive", "transfer-encoding", "date"];

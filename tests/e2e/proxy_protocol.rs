@@ -103,7 +103,7 @@ async fn the_redirect_asks_for_the_header_too() {
     let app = NodeApp::bare().await;
     let proxy =
         Proxy::start(Config::to(PULSEGATE, &app.url).listen(TRUSTED).listen("redirect = \"127.0.0.1:0\"")).await;
-    let address = crate::listener::redirect_address(&proxy);
+    let address = crate::e2e::listener::redirect_address(&proxy);
     let request = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n";
     let mut tcp = TcpStream::connect(address).await.expect("it listens");
     tcp.write_all(&[LINE, request].concat()).await.expect("the kernel takes it");

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use crate::PULSEGATE;
-use crate::reload::{Pair, start};
+use crate::e2e::reload::{Pair, start};
 
 /// Where a proxy is administered.
 struct Administered {

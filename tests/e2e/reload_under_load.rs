@@ -28,7 +28,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::PULSEGATE;
-use crate::reload::{Mount, Pair, reload_after};
+use crate::e2e::reload::{Mount, Pair, reload_after};
 
 /// Sessions with a connection of their own.
 const OWN: usize = 1600;

@@ -10,7 +10,7 @@ use pulsegate_test_kit::wait::{wait_for, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::PULSEGATE;
-use crate::frames::noise;
+use crate::e2e::frames::noise;
 
 /// What many megabytes may take.
 const LIMIT: Duration = Duration::from_mins(1);

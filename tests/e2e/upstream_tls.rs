@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::PULSEGATE;
-use crate::frames::noise;
+use crate::e2e::frames::noise;
 
 /// A proxy in front of `inner`, whose certificate it checks.
 async fn before(inner: &Proxy, sections: &str) -> Proxy {

@@ -8,7 +8,7 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 use pulsegate_test_kit::wait::wait_until;
 
 use crate::PULSEGATE;
-use crate::raw::{
+use crate::h2::raw::{
     self, CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PROTOCOL_ERROR, REFUSED_STREAM,
     RST_STREAM, Raw,
 };

@@ -12,7 +12,7 @@ use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
 use tokio::io::AsyncWriteExt;
 
 use crate::PULSEGATE;
-use crate::raw::{self, END_HEADERS, GOAWAY, HEADERS, PING, Raw};
+use crate::h2::raw::{self, END_HEADERS, GOAWAY, HEADERS, PING, Raw};
 
 #[tokio::test]
 async fn a_connection_without_streams_gets_goaway_after_keep_alive_and_one_with_a_websocket_stays() {

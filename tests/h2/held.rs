@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use crate::PULSEGATE;
-use crate::raw::{self, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
+use crate::h2::raw::{self, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE};
 
 /// An app that answers without end, and counts the bytes that were taken of it and the requests.
 async fn endless() -> (FakeApp, Arc<AtomicUsize>, Arc<AtomicUsize>) {

@@ -9,7 +9,7 @@ use pulsegate_test_kit::wait::wait_until;
 use pulsegate_test_kit::wait::within;
 
 use crate::PULSEGATE;
-use crate::raw::{
+use crate::h2::raw::{
     self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, HEADERS, PING,
     PROTOCOL_ERROR, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
 };

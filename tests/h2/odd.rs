@@ -7,7 +7,7 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::time::{Instant, sleep_until};
 
 use crate::PULSEGATE;
-use crate::raw::{
+use crate::h2::raw::{
     self, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PROTOCOL_ERROR, RST_STREAM, Raw, WINDOW_UPDATE,
 };
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::sleep;
 
 use crate::PULSEGATE;
-use crate::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
+use crate::h2::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
 
 /// The default route is quick; the others are not.
 const ROUTES: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\njitter = 0.0\n\

@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::PULSEGATE;
-use crate::raw::{self, ACK, DATA, END_HEADERS, HEADERS, PING, Raw, WINDOW_UPDATE};
-use crate::slow::uploads;
+use crate::h2::raw::{self, ACK, DATA, END_HEADERS, HEADERS, PING, Raw, WINDOW_UPDATE};
+use crate::h2::slow::uploads;
 
 /// What an end may take beyond its bound.
 const SLACK: Duration = Duration::from_millis(500);

@@ -16,8 +16,8 @@ use tokio::sync::{Barrier, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::PULSEGATE;
-use crate::link::Link;
-use crate::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
+use crate::h2::link::Link;
+use crate::h2::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
 
 /// A heartbeat at which a slow link takes several windows for what is sent.
 const BRISK: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\nwrite_stall = \"3s\"\njitter = 0.0\n";

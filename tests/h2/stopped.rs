@@ -10,7 +10,7 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::time::sleep;
 
 use crate::PULSEGATE;
-use crate::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw};
+use crate::h2::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw};
 
 #[tokio::test]
 async fn s77_a_header_block_that_was_under_way_costs_no_socket_of_its_connection() {

@@ -4,7 +4,7 @@ use pulsegate_test_kit::fake_app::{FakeApp, hold};
 use pulsegate_test_kit::proxy::{Config, Proxy};
 
 use crate::PULSEGATE;
-use crate::raw::{
+use crate::h2::raw::{
     self, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM,
     RST_STREAM, Raw,
 };

@@ -11,7 +11,9 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::PULSEGATE;
-use crate::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PROTOCOL_ERROR, RST_STREAM, Raw};
+use crate::h2::raw::{
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PROTOCOL_ERROR, RST_STREAM, Raw,
+};
 
 const ODD: [&str; 4] = [r#"/a?filter={"room":1}"#, "/<a>`?b=<c>`|^{}", r#"/"?""#, "/>>>?>>>"];
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::PULSEGATE;
-use crate::raw::{self, DATA, END_HEADERS, END_STREAM, HEADERS, Raw};
+use crate::h2::raw::{self, DATA, END_HEADERS, END_STREAM, HEADERS, Raw};
 
 /// Fields of trailers that go no further, in lower case.
 const REFUSED: [(&str, &str); 9] = [

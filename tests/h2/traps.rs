@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::PULSEGATE;
-use crate::raw::{self, DATA, END_HEADERS, FLOW_CONTROL_ERROR, HEADERS, RST_STREAM, Raw};
+use crate::h2::raw::{self, DATA, END_HEADERS, FLOW_CONTROL_ERROR, HEADERS, RST_STREAM, Raw};
 
 /// What a stream that is taken in whole always has room for: the window opens again when half of it is used.
 const ROOM: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use pulsegate_test_kit::process::Process;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::page::Page;
+use crate::inspect::page::Page;
 
 /// No frame may take longer; far more than a person forgives, for this machine may be busy with other things.
 const FRAME: f64 = 250.0;

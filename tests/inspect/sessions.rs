@@ -6,8 +6,8 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 use tempfile::TempDir;
 
 use crate::PULSEGATE;
-use crate::dev::Dev;
-use crate::page::Page;
+use crate::inspect::dev::Dev;
+use crate::inspect::page::Page;
 
 const ROWS: &str = ".body .row:not([hidden])";
 

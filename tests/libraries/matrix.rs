@@ -14,8 +14,8 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::PULSEGATE;
-use crate::library::{Auto, ComesBack, Hung, Library, RESTART};
-use crate::returns::Operator;
+use crate::libraries::library::{Auto, ComesBack, Hung, Library, RESTART};
+use crate::libraries::returns::Operator;
 
 /// The windows of every mode. A busy machine may stand still for a second, and nobody is dead then.
 /// A client that was stopped may be woken in the grace, and then reads the Close.
@@ -393,17 +393,17 @@ macro_rules! tests {
     ($library:expr) => {
         #[tokio::test]
         async fn under_its_profile() {
-            crate::matrix::under_its_profile(&$library).await;
+            crate::libraries::matrix::under_its_profile(&$library).await;
         }
 
         #[tokio::test]
         async fn under_protocol_pings() {
-            crate::matrix::under_protocol_pings(&$library).await;
+            crate::libraries::matrix::under_protocol_pings(&$library).await;
         }
 
         #[tokio::test]
         async fn s71_comes_back_by_itself_or_not() {
-            crate::returns::after_each_end(&$library).await;
+            crate::libraries::returns::after_each_end(&$library).await;
         }
     };
 }

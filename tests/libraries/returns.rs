@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::PULSEGATE;
-use crate::library::{ENDS, End, Library};
-use crate::matrix::{Heartbeat, Session};
+use crate::libraries::library::{ENDS, End, Library};
+use crate::libraries::matrix::{Heartbeat, Session};
 
 /// The operator of a proxy, at a socket of its own.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::PULSEGATE;
-use crate::matrix::Page;
-use crate::reconnecting::RECONNECTING_WEBSOCKET;
+use crate::libraries::matrix::Page;
+use crate::libraries::reconnecting::RECONNECTING_WEBSOCKET;
 
 /// How long a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
 const STOPPED: Duration = Duration::from_secs(8);

@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
-use crate::table::documented;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
+use crate::metrics::table::documented;
 
 const ROUTES: &[&str] = &["/", "/closed/"];
 const CLOSED: &str = "[[route]]\npath = \"/closed/\"\n[route.origins]\nallow = [\"https://app.example\"]\n";

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, assert_promtool_agrees, observed, text, until};
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, assert_promtool_agrees, observed, text, until};
 
 const PER_ROUND: u16 = 12;
 

@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scrape::{get, health, metrics, observed};
-use crate::table::documented;
+use crate::metrics::scrape::{get, health, metrics, observed};
+use crate::metrics::table::documented;
 
 /// It starts, opens its database, and scrapes once a second; all of that on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -10,8 +10,8 @@ use pulsegate_test_kit::proxy::Proxy;
 use rcgen::CertificateParams;
 use tempfile::TempDir;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, metrics, observed, until};
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, metrics, observed, until};
 
 const NOT_AFTER: &str = "pulsegate_tls_certificate_not_after_timestamp_seconds";
 const SUCCESSFUL: &str = "pulsegate_config_last_reload_successful";

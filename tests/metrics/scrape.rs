@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::PULSEGATE;
-use crate::exposition::Exposition;
-use crate::table::documented;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::table::documented;
 
 /// What Prometheus takes for `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

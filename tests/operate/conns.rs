@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::PULSEGATE;
-use crate::fake::{Answer, Fake, Request, closed, conn, error, page};
-use crate::program::run;
+use crate::operate::fake::{Answer, Fake, Request, closed, conn, error, page};
+use crate::operate::program::run;
 
 /// Pages of 1,000 sessions or what is asked for, of 2,500 in all.
 fn many(request: &Request) -> Answer {
@@ -150,6 +150,6 @@ async fn whoever_reads_may_leave() {
     let mut command = tokio::process::Command::new("sh");
     let line = format!("'{}' conns --admin '{}' | head -n 1", PULSEGATE, fake.at);
     command.args(["-c", &line]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let run = crate::program::finish(command).await;
+    let run = crate::operate::program::finish(command).await;
     assert_eq!(run.succeeded().out.lines().count(), 1);
 }

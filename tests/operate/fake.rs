@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::program::within;
+use crate::operate::program::within;
 
 /// What was asked.
 #[derive(Clone, Debug)]

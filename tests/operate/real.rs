@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::PULSEGATE;
-use crate::program::run;
+use crate::operate::program::run;
 
 /// A proxy that can be administered, and where.
 struct Operated {
@@ -132,12 +132,13 @@ async fn a_drain_is_waited_for_and_the_process_stays() {
     assert_eq!(run(&["healthcheck", "--address", &operated.health]).await.succeeded().out, "alive\n");
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
     assert_eq!(ready().await.succeeded().out, "ready\n");
-    let waiting = crate::program::command(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]).spawn();
+    let waiting =
+        crate::operate::program::command(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]).spawn();
     for session in &mut sessions {
         assert_eq!(close_of(session).await.0, 1012);
     }
     drop(sessions);
-    let drained = crate::program::end(waiting.expect("it starts")).await;
+    let drained = crate::operate::program::end(waiting.expect("it starts")).await;
     let lines: Vec<&str> = drained.succeeded().out.lines().collect();
     assert_eq!(lines.last(), Some(&"drained: 0 sessions left"), "{drained:#?}");
     let not_ready = ready().await;
@@ -156,12 +157,13 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
     let socket = operated.socket();
     let mut sessions = operated.sessions(2).await;
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
-    let waiting = crate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
+    let waiting =
+        crate::operate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
     wait_until("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
     assert_eq!(ready().await.code, Some(1), "announced");
     let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
     assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
-    crate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
+    crate::operate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
     assert_eq!(ready().await.succeeded().out, "ready\n");
     for session in &mut sessions {
         echo(session, "still here".into()).await.expect("an echo");
@@ -197,7 +199,8 @@ async fn over_tls_with_a_token_nobody_else_gets_in() {
 #[tokio::test]
 async fn top_sees_sessions_come_and_go() {
     let operated = Operated::start("delay = \"0s\"", &[]).await;
-    let mut terminal = crate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
+    let mut terminal =
+        crate::operate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
     terminal.shows("0-0 of 0, by misses").await;
     let sessions = operated.sessions(2).await;
     let ids: Vec<String> =

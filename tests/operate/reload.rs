@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake};
-use crate::program::{Run, run};
+use crate::operate::fake::{Answer, Fake};
+use crate::operate::program::{Run, run};
 
 async fn reload(status: u16, result: &str, restart: &[&str], error: Value) -> Run {
     let body = json!({ "result": result, "generation": 7, "requires_restart": restart, "error": error });

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use crate::program::{Run, command, end, run, within};
+use crate::operate::program::{Run, command, end, run, within};
 
 /// A folder without a configuration, with a certificate and its key.
 struct Place {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::PULSEGATE;
-use crate::program::within;
+use crate::operate::program::within;
 
 /// The program on a terminal of its own.
 pub struct Terminal {

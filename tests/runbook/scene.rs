@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use crate::PULSEGATE;
-use crate::paper::{Section, section};
+use crate::runbook::paper::{Section, section};
 
 /// The proxy, its app, and the folder.
 pub(crate) struct Scene {

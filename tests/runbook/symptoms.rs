@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use crate::paper::sections;
-use crate::scene::{Scene, open};
+use crate::runbook::paper::sections;
+use crate::runbook::scene::{Scene, open};
 
 const EVERY_MINUTE: &str = "All clients drop every 60 s";
 const WAVES: &str = "1006 in waves";
@@ -132,7 +132,7 @@ async fn every_client_comes_at_once() {
             drop(scene.proxy.websocket("/echo").await);
         }
     };
-    let section = crate::paper::section(STORM);
+    let section = crate::runbook::paper::section(STORM);
     let shown = tokio::select! {
         shown = scene.run(&section.command) => shown,
         () = playing => unreachable!("it goes on for ever"),

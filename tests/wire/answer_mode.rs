@@ -5,8 +5,8 @@ use std::time::Duration;
 use pulsegate_test_kit::frame::{CLOSE, Role};
 use tokio::time::{sleep, timeout};
 
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
 const ANSWER: &str = "mode = \"answer\"\nprofile = { send = \"pong\", expect = \"ping\" }\nwindow = \"60s\"";
 

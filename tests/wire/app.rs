@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::peer::{Pace, Peer};
-use crate::socket::NARROW;
+use crate::wire::peer::{Pace, Peer};
+use crate::wire::socket::NARROW;
 
 /// A listening app.
 pub(crate) struct App {

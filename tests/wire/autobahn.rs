@@ -11,9 +11,9 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::process::Command;
 
 use crate::PULSEGATE;
-use crate::peer::{Connect, MUTE, Peer};
-use crate::record::Record;
-use crate::rig::{secs, together, variant};
+use crate::wire::peer::{Connect, MUTE, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{secs, together, variant};
 
 /// A FIN comes within this time, and not after `close_grace`.
 const PROMPT: Duration = Duration::from_secs(1);

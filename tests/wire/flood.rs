@@ -9,8 +9,8 @@ use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use crate::peer::{MUTE, Peer};
-use crate::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
+use crate::wire::peer::{MUTE, Peer};
+use crate::wire::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_millis(2500);

@@ -9,10 +9,10 @@ use pulsegate_test_kit::frame::{CLOSE, Role};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::peer::Connect;
-use crate::record::Record;
-use crate::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
-use crate::scripts::{Actor, Step, script, step};
+use crate::wire::peer::Connect;
+use crate::wire::record::Record;
+use crate::wire::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
+use crate::wire::scripts::{Actor, Step, script, step};
 
 /// How many scripts there are.
 const SCRIPTS: u64 = 40;

@@ -2,8 +2,8 @@
 
 use pulsegate_test_kit::frame::{BINARY, LengthForm, Role, TEXT};
 
-use crate::peer::MUTE;
-use crate::rig::{QUIET, Rig, secs, together, variant};
+use crate::wire::peer::MUTE;
+use crate::wire::rig::{QUIET, Rig, secs, together, variant};
 
 /// The bytes of one frame, and a message behind it, arrive unchanged.
 async fn relayed(sender: Role, length: LengthForm, opcode: u8, size: usize) {

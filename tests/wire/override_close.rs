@@ -3,8 +3,8 @@
 use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::peer::{CONFORMING, MUTE};
-use crate::rig::{Rig, Setup, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, MUTE};
+use crate::wire::rig::{Rig, Setup, millis, secs, together, variant};
 
 /// A `timeout` that lets the peer answer late.
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";

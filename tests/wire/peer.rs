@@ -13,9 +13,9 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::link::time_for;
-use crate::record::Record;
-use crate::socket::{self, Input, Output};
+use crate::wire::link::time_for;
+use crate::wire::record::Record;
+use crate::wire::socket::{self, Input, Output};
 
 /// How an endpoint reads.
 #[derive(Clone, Copy, Debug, PartialEq)]

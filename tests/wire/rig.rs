@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::PULSEGATE;
-use crate::app::App;
-use crate::peer::{Connect, Peer};
-use crate::record::Record;
+use crate::wire::app::App;
+use crate::wire::peer::{Connect, Peer};
+use crate::wire::record::Record;
 
 /// What a busy machine may add to any bound.
 pub(crate) const SLACK: Duration = Duration::from_millis(1500);

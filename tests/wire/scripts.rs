@@ -10,9 +10,9 @@ use pulsegate_test_kit::frame::{CLOSE, Frame, PING, PONG, Role, TEXT};
 use pulsegate_test_kit::wait::wait_for;
 use tokio::time::sleep;
 
-use crate::peer::{Connect, MUTE, Pace, Peer};
-use crate::record::Record;
-use crate::rig::{Rig, Setup, Via, secs, together, true_for_client, variant};
+use crate::wire::peer::{Connect, MUTE, Pace, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{Rig, Setup, Via, secs, together, true_for_client, variant};
 
 /// How many scripts there are.
 const SCRIPTS: u64 = 60;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use pulsegate_test_kit::frame::{CLOSE, CONTINUATION, LengthForm, PING, Role};
 use tokio::time::sleep;
 
-use crate::peer::{CONFORMING, MUTE};
-use crate::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, MUTE};
+use crate::wire::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 
 /// A `close_grace` that leaves time for answers, and is told from "at once".
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::row::{Client, Row};
+use crate::works_with::row::{Client, Row};
 
 /// The public name of a page. It leads to loopback in its browser alone.
 const HOST: &str = "app.test";

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::PULSEGATE;
-use crate::client::Running;
-use crate::row::{Returns, Row, Setting, Vanishes, Without};
+use crate::works_with::client::Running;
+use crate::works_with::row::{Returns, Row, Setting, Vanishes, Without};
 
 /// The heartbeat.
 const HEARTBEAT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"4s\"\n";

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::apps::APPS;
-use crate::row::{Returns, Row};
+use crate::works_with::apps::APPS;
+use crate::works_with::row::{Returns, Row};
 
 /// The section of README with the table.
 const SECTION: &str = "\n## Works with\n";

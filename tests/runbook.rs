@@ -4,6 +4,3 @@
 mod paper;
 mod scene;
 mod symptoms;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

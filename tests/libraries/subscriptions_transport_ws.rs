@@ -1,7 +1,7 @@
 //! subscriptions-transport-ws, the older GraphQL protocol: the app says `ka` on a timer, and nobody answers.
 
-use crate::library::{ALWAYS, Auto, Hung, Library};
-use crate::matrix::{self, BOUND};
+use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
+use crate::libraries::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "subscriptions-transport-ws",

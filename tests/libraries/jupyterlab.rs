@@ -1,7 +1,7 @@
 //! `JupyterLab`, whose connections to kernels and terminals have no heartbeat of their own. 1001 is final for both.
 
-use crate::library::{Auto, BUT_AFTER_1001, Hung, Library};
-use crate::matrix::BOUND;
+use crate::libraries::library::{Auto, BUT_AFTER_1001, Hung, Library};
+use crate::libraries::matrix::BOUND;
 
 pub(crate) const KERNEL: Library = Library {
     title: "JupyterLab, kernels",
@@ -27,21 +27,21 @@ mod kernel {
 
     #[tokio::test]
     async fn under_its_profile() {
-        crate::matrix::under_its_profile(&KERNEL).await;
+        crate::libraries::matrix::under_its_profile(&KERNEL).await;
     }
 
     /// Not with the proxy away for longer: after a refusal the page waits 10 to 30 s before it asks for its kernel again.
     #[tokio::test]
     async fn sees_a_restart() {
-        crate::matrix::sees_a_restart(&KERNEL).await;
+        crate::libraries::matrix::sees_a_restart(&KERNEL).await;
     }
 
     #[tokio::test]
     async fn s71_comes_back_by_itself_or_not() {
-        crate::returns::after_each_end(&KERNEL).await;
+        crate::libraries::returns::after_each_end(&KERNEL).await;
     }
 }
 
 mod terminal {
-    crate::matrix::tests!(super::TERMINAL);
+    crate::libraries::matrix::tests!(super::TERMINAL);
 }

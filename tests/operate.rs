@@ -15,6 +15,3 @@ mod start;
 mod terminal;
 mod top;
 mod whereabouts;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

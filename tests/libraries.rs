@@ -1,8 +1,8 @@
 //! Real libraries, a real app and a real page of each, with the built binary between them: which heartbeat the proxy
 //! speaks to which library, what it finds out, and what the library does then. The README's table is made of it.
 //!
-//! A library is a folder: `mod.rs` says what is expected of it, `app.js` and `page.js` are its two ends (`page.js` of
-//! this folder says what they have in common). It is tried by the scenarios of `matrix.rs`.
+//! A library is a module, which states the expectations, and a folder: `app.js` and `page.js` are its two ends (`page.js`
+//! of `tests/libraries` has what they share). The scenarios of `matrix.rs` run with each library.
 
 mod actioncable;
 mod graphql_ws;
@@ -21,6 +21,3 @@ mod stopped;
 mod subscriptions_transport_ws;
 mod table;
 mod ws;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

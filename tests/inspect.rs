@@ -8,6 +8,3 @@ mod like_the_program;
 mod page;
 mod sessions;
 mod sources;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -7,6 +7,3 @@ mod prometheus;
 mod reload;
 mod scrape;
 mod table;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -1,7 +1,7 @@
 //! Socket.IO, from its bundle for browsers: with WebSocket from the beginning, and with polling that is upgraded.
 
-use crate::library::{ALWAYS, Auto, Hung, Library};
-use crate::matrix::BOUND;
+use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
+use crate::libraries::matrix::BOUND;
 
 pub(crate) const WEBSOCKET: Library = Library {
     title: "Socket.IO, WebSocket only",
@@ -23,9 +23,9 @@ pub(crate) const WEBSOCKET: Library = Library {
 pub(crate) const POLLING: Library = Library { title: "Socket.IO, polling first", flags: &[], ..WEBSOCKET };
 
 mod websocket {
-    crate::matrix::tests!(super::WEBSOCKET);
+    crate::libraries::matrix::tests!(super::WEBSOCKET);
 }
 
 mod polling {
-    crate::matrix::tests!(super::POLLING);
+    crate::libraries::matrix::tests!(super::POLLING);
 }

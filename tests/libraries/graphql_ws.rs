@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::library::{Auto, Hung, Library, UNLESS_REFUSED};
-use crate::matrix::{self, BOUND};
+use crate::libraries::library::{Auto, Hung, Library, UNLESS_REFUSED};
+use crate::libraries::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "graphql-ws",

@@ -28,6 +28,3 @@ mod trickle;
 mod violation;
 mod waking;
 mod write_failure;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -1,7 +1,7 @@
 //! Libraries that do nothing but open a WebSocket again, around a page that answers "ping" with "pong".
 
-use crate::library::{ALWAYS, Auto, BUT_AFTER_1001, Hung, Library};
-use crate::matrix::BOUND;
+use crate::libraries::library::{ALWAYS, Auto, BUT_AFTER_1001, Hung, Library};
+use crate::libraries::matrix::BOUND;
 
 pub(crate) const RECONNECTING_WEBSOCKET: Library = Library {
     title: "reconnecting-websocket",
@@ -32,13 +32,13 @@ pub(crate) const SOCKETTE: Library = Library {
 };
 
 mod reconnecting_websocket {
-    crate::matrix::tests!(super::RECONNECTING_WEBSOCKET);
+    crate::libraries::matrix::tests!(super::RECONNECTING_WEBSOCKET);
 }
 
 mod partysocket {
-    crate::matrix::tests!(super::PARTYSOCKET);
+    crate::libraries::matrix::tests!(super::PARTYSOCKET);
 }
 
 mod sockette {
-    crate::matrix::tests!(super::SOCKETTE);
+    crate::libraries::matrix::tests!(super::SOCKETTE);
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::library::{Auto, Hung, Library, NOT_ITS_JOB};
-use crate::matrix::{self, BOUND};
+use crate::libraries::library::{Auto, Hung, Library, NOT_ITS_JOB};
+use crate::libraries::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "ws",

@@ -11,6 +11,3 @@ mod paging;
 mod reasons;
 mod rig;
 mod sockets;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

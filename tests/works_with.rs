@@ -8,6 +8,3 @@ mod client;
 mod row;
 mod scenario;
 mod table;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

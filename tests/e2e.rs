@@ -44,6 +44,3 @@ mod upgrade;
 mod uploading;
 mod upstream_tls;
 mod without_tls;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

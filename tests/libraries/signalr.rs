@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::library::{ALWAYS, Auto, Hung, Library};
-use crate::matrix;
+use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
+use crate::libraries::matrix;
 
 pub(crate) const LIBRARY: Library = Library {
     title: "SignalR",
@@ -36,7 +36,7 @@ const BY_ITS_HEARTBEAT: &str = "window = \"2s\"\nliveness = \"pong_only\"\n";
 matrix::tests!(LIBRARY);
 
 mod message_pack {
-    crate::matrix::tests!(super::MESSAGE_PACK);
+    crate::libraries::matrix::tests!(super::MESSAGE_PACK);
 }
 
 #[tokio::test]

@@ -23,6 +23,3 @@ mod targets;
 mod trailers;
 mod traps;
 mod websocket;
-
-/// The path of the program under test.
-const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

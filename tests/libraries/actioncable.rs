@@ -1,7 +1,7 @@
 //! Action Cable, whose client never answers: a page that hangs is not found, and whoever does not answer pings is.
 
-use crate::library::{ALWAYS, Auto, Hung, Library};
-use crate::matrix::{self, BOUND};
+use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
+use crate::libraries::matrix::{self, BOUND};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "Action Cable",

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::library::{ALWAYS, Auto, Hung, Library};
-use crate::{matrix, returns};
+use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
+use crate::libraries::{matrix, returns};
 
 pub(crate) const LIBRARY: Library = Library {
     title: "MQTT",
