@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use pulsegate_test_kit::client::{Neighbour, echo};
 use pulsegate_test_kit::open_files::raise_open_file_limit;
-use pulsegate_test_kit::wait::{wait_for, wait_until, within};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::admin::rig::{Rig, exchange, request};
@@ -136,12 +136,8 @@ async fn who_does_not_read_its_events_holds_nobody_up() {
     rig.get("/v1/connections?state=all&limit=10000").await;
     println!("300 sessions beside {STREAMS} readers that do not read: {:?}", began.elapsed());
     drop(streams);
-    let free = async {
-        while rig.ask("HEAD", "/v1/events", &[], "").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    wait_for("there is a place again", free).await;
+    let status = async || rig.ask("HEAD", "/v1/events", &[], "").await.status;
+    wait_until_async("a stream of events is accepted again", status, |status| *status == 200).await;
     wait_until("nothing is left", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
     rig.proxy.finish().await;
 }

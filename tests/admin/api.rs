@@ -1,13 +1,13 @@
 //! Every endpoint and every key of its answer.
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pulsegate_test_kit::client::{close_of, echo};
 use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PING, PONG};
 use pulsegate_test_kit::pki::Pki;
 use pulsegate_test_kit::proxy::Proxy;
-use pulsegate_test_kit::wait::{wait_for, wait_until};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -110,16 +110,8 @@ async fn a_session_shows_who_it_is_with_and_how_it_is() {
     client.flush().await.expect("it is open");
     let id = rig.id("/quick/one").await;
     let one = format!("/v1/connections/{id}");
-    let measured = async {
-        loop {
-            let conn = rig.get(&one).await;
-            if !conn["heartbeat"]["rtt_s"].is_null() {
-                return conn;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let conn = wait_for("the round trip is measured", measured).await;
+    let is_measured = |conn: &Value| !conn["heartbeat"]["rtt_s"].is_null();
+    let conn = wait_until_async("the round trip is measured", async || rig.get(&one).await, is_measured).await;
     is_whole(&conn);
     assert_eq!(conn["state"], "open");
     assert_eq!((&conn["route"], &conn["path"]), (&"/quick/".into(), &"/quick/one".into()), "no query: {conn}");
@@ -176,13 +168,8 @@ async fn a_drain_is_asked_for_once_and_told_of_twice() {
     assert_eq!(rig.post("/v1/drain", "").await.status, 202, "again changes nothing");
     assert_eq!(close_of(&mut session).await, (1012, "service restart".to_owned()));
     drop(session);
-    let drained = async {
-        while rig.get("/v1/drain").await["phase"] != "drained" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    wait_for("it is drained", drained).await;
-    let after = rig.get("/v1/drain").await;
+    let is_drained = |drain: &Value| drain["phase"] == "drained";
+    let after = wait_until_async("it is drained", async || rig.get("/v1/drain").await, is_drained).await;
     assert!(after["sessions"] == 0 && number(&after["since"]) >= number(&before["since"]), "{after}");
     assert_eq!(rig.proxy.logged("admin.drain").len(), 2);
     let late = rig.post("/v1/drain/cancel", "").await;

@@ -3,7 +3,7 @@
 use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::node::NodeApp;
 use pulsegate_test_kit::proxy::{Config, Proxy};
-use pulsegate_test_kit::wait::{wait_for, wait_until};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use tokio::io::AsyncWriteExt;
 
 use crate::PULSEGATE;
@@ -27,16 +27,8 @@ async fn probe(proxy: &Proxy, method: &str, path: &str) -> (u16, String, String)
 /// Asks until the answer to `/readyz` is this.
 async fn becomes(proxy: &Proxy, status: u16, word: &str) {
     let expected = (status, PLAIN.to_owned(), format!("{word}\n"));
-    let search = async {
-        loop {
-            let found = probe(proxy, "GET", "/readyz").await;
-            if found == expected {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-        }
-    };
-    wait_for(&format!("/readyz is {status} {word}"), search).await;
+    let found = async || probe(proxy, "GET", "/readyz").await;
+    wait_until_async(&format!("/readyz is {status} {word}"), found, |found| *found == expected).await;
 }
 
 #[tokio::test]

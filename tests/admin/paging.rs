@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
-use pulsegate_test_kit::wait::{wait_for, wait_until};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::admin::api::is_whole;
@@ -54,17 +54,11 @@ async fn every_session_is_on_one_page_whatever_the_order() {
         sessions.push((client, app));
     }
     let total_bytes = 2 * (1..SESSIONS / 2).map(|size| size + 6).sum::<usize>();
-    let arrived = async {
-        loop {
-            let list = rig.get("/v1/connections?limit=10000").await;
-            let bytes: u64 = connections(&list).iter().filter_map(|conn| conn["in"]["bytes"].as_u64()).sum();
-            if bytes == total_bytes as u64 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    let arrived = async || -> u64 {
+        let list = rig.get("/v1/connections?limit=10000").await;
+        connections(&list).iter().filter_map(|conn| conn["in"]["bytes"].as_u64()).sum()
     };
-    pulsegate_test_kit::wait::wait_for("all is read", arrived).await;
+    wait_until_async("all is read", arrived, |bytes| *bytes == total_bytes as u64).await;
 
     let by_opening = walk(&rig, "limit=10000").await;
     let all: BTreeSet<_> = by_opening.iter().cloned().collect();

@@ -9,6 +9,7 @@ use pulsegate_test_kit::frame::{BINARY, FIN, Frame, TEXT};
 use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::open_files::raise_open_file_limit;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::{wait_for, wait_until, within};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::Semaphore;
@@ -61,6 +62,7 @@ async fn slow(proxy: &Proxy, stage: usize) -> Box<dyn Stream> {
 
 #[tokio::test]
 async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
+    let _turn = busy_turn().await;
     raise_open_file_limit(4096);
     let app = silent_app().await;
     let limits = "[limits]\nhandshake = \"5m\"\nheader_read = \"5m\"\n[heartbeat]\ninterval = \"5m\"\n";

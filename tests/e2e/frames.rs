@@ -9,6 +9,7 @@ use pulsegate_test_kit::fake_app::FakeApp;
 use pulsegate_test_kit::frame::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
 use pulsegate_test_kit::node::NodeApp;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::{wait_for, within};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
@@ -35,6 +36,7 @@ async fn every_size_of_frame_comes_back_whole() {
 
 #[tokio::test]
 async fn frames_of_64_mib_come_back_whole() {
+    let _turn = busy_turn().await;
     const LIMIT: Duration = Duration::from_mins(1);
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;

@@ -11,6 +11,7 @@ use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::node::NodeApp;
 use pulsegate_test_kit::process::OutputLine;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,6 +48,7 @@ async fn slowest_echo(neighbour: &Neighbour) -> Duration {
 
 #[tokio::test]
 async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
+    let _turn = busy_turn().await;
     const FLOOD: usize = 1_000;
     /// KiB for each, of the task, the library's state and what was read; a served connection takes far more.
     const EACH: u64 = 8;

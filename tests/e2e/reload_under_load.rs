@@ -15,6 +15,7 @@ use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PING, PONG};
 use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::open_files::raise_open_file_limit;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::{wait_for, within};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -209,6 +210,7 @@ async fn is_shown(proxy: &Proxy, pair: &Pair) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
+    let _turn = busy_turn().await;
     // Two for each session in this process, the client's and the app's, and two in the proxy.
     raise_open_file_limit(6144);
     let app = FakeApp::start(|_, stream| async move { drop(stream) }).await;

@@ -7,6 +7,7 @@ use pulsegate_test_kit::client::echo;
 use pulsegate_test_kit::node::NodeApp;
 use pulsegate_test_kit::open_files::raise_open_file_limit;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::within;
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn a_thousand_sessions_echo_random_sizes() {
+    let _turn = busy_turn().await;
     // Two for each session in the proxy.
     raise_open_file_limit(4096);
     let app = NodeApp::bare().await;

@@ -6,6 +6,7 @@ use pulsegate_test_kit::client::Tls;
 use pulsegate_test_kit::http1::{Response, read_chunk, read_head};
 use pulsegate_test_kit::node::NodeApp;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::{wait_for, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -75,6 +76,7 @@ async fn server_sent_events_arrive_one_by_one() {
 
 #[tokio::test]
 async fn sixteen_megabytes_come_back_whole() {
+    let _turn = busy_turn().await;
     const SIZE: usize = 16 << 20;
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;

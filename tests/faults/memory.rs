@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pulsegate_test_kit::client::{Neighbour, echo, upgrade_head};
 use pulsegate_test_kit::proxy::{Config, Proxy};
-use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
+use pulsegate_test_kit::wait::{wait_for, wait_until_async};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -56,16 +56,11 @@ async fn slow_readers_cost_bounded_memory_and_new_sessions_wait_until_they_are_g
     proxy.ws_closes(admitted).await;
     let reasons: Vec<_> = proxy.logged("ws.close").iter().map(|line| line["close.reason"].clone()).collect();
     assert!(reasons.iter().all(|reason| reason == "slow_reader"), "{reasons:?}");
-    let began = std::time::Instant::now();
-    loop {
+    let upgrade = async || {
         let mut stream = proxy.tls().await;
-        let answer = proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await;
-        if answer.status == 101 {
-            break;
-        }
-        assert!(began.elapsed() < TIMEOUT, "{answer:?} still");
-        sleep(Duration::from_millis(100)).await;
-    }
+        proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await
+    };
+    wait_until_async("a WebSocket is accepted again", upgrade, |answer| answer.status == 101).await;
     let mut websocket = proxy.websocket("/ws").await;
     wait_for("an echo", echo(&mut websocket, Message::text("in"))).await.expect("an echo");
     for neighbour in &neighbours {

@@ -14,6 +14,7 @@ use pulsegate_test_kit::http2::{Http2Client, Http2Response, Http2WebSocket, requ
 use pulsegate_test_kit::open_files::raise_open_file_limit;
 use pulsegate_test_kit::proxy::{Config, Proxy};
 use pulsegate_test_kit::spread::{Stalls, assert_even};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::{wait_for, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -41,6 +42,7 @@ type Told = JoinHandle<(Option<u16>, Instant)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
+    let _turn = busy_turn().await;
     // Two for each session in this process, and two in the proxy.
     raise_open_file_limit(12_000);
     let (fake, mut asked) = app().await;

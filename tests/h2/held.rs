@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pulsegate_test_kit::fake_app::FakeApp;
 use pulsegate_test_kit::proxy::{Config, Proxy};
-use pulsegate_test_kit::wait::{wait_for, wait_until};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -117,12 +117,8 @@ async fn what_is_held_for_a_connection_does_not_grow_with_its_streams() {
     assert!(held > 64 * 1024, "{held} bytes: what is held is not counted");
     assert!(held < 2 << 20, "{held} bytes for a connection with a hundred streams");
     drop(client);
-    let now = || async { buffered(&proxy, "out").await };
-    let give_up = Instant::now() + Duration::from_secs(20);
-    while now().await > 0 {
-        assert!(Instant::now() < give_up, "{} bytes for a client that is gone", now().await);
-        sleep(Duration::from_millis(50)).await;
-    }
+    let held = async || buffered(&proxy, "out").await;
+    wait_until_async("nothing is held for a client that is gone", held, |held| *held == 0).await;
     proxy.finish().await;
 }
 
@@ -190,15 +186,8 @@ async fn what_is_held_for_a_reader_over_http1_is_counted() {
     let held = buffered(&proxy, "out").await;
     assert!((32 * 1024..512 * 1024).contains(&held), "{held} bytes are held");
     drop(client);
-    let give_up = Instant::now() + Duration::from_secs(20);
-    loop {
-        let held = buffered(&proxy, "out").await;
-        if held == 0 {
-            break;
-        }
-        assert!(Instant::now() < give_up, "{held} bytes for a client that is gone");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let held = async || buffered(&proxy, "out").await;
+    wait_until_async("nothing is held for a client that is gone", held, |held| *held == 0).await;
     proxy.finish().await;
 }
 

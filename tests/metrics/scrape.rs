@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::proxy::{Config, Proxy};
-use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
+use pulsegate_test_kit::wait::{wait_for, wait_until_async};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -70,16 +70,8 @@ pub(crate) async fn metrics(proxy: &Proxy) -> Exposition {
 
 /// Asks again and again until `is_wanted`.
 pub(crate) async fn until(proxy: &Proxy, what: &str, is_wanted: impl Fn(&Exposition) -> bool) -> Exposition {
-    let begun = std::time::Instant::now();
-    loop {
-        let text = text(proxy).await;
-        let metrics = Exposition::read(&text);
-        if is_wanted(&metrics) {
-            return metrics;
-        }
-        assert!(begun.elapsed() < TIMEOUT, "waited in vain: {what}; last seen:\n{text}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let text = wait_until_async(what, async || text(proxy).await, |text| is_wanted(&Exposition::read(text))).await;
+    Exposition::read(&text)
 }
 
 /// Fails unless every family and label is one that the README has, every word one of its set, and every route one of

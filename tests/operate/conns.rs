@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::PULSEGATE;
 use crate::operate::fake::{Answer, Fake, Request, closed, conn, error, page};
-use crate::operate::program::run;
+use crate::operate::program::{finish, run};
 
 /// Pages of 1,000 sessions or what is asked for, of 2,500 in all.
 fn many(request: &Request) -> Answer {
@@ -149,7 +149,7 @@ async fn whoever_reads_may_leave() {
     let fake = Fake::on_a_socket(many);
     let mut command = tokio::process::Command::new("sh");
     let line = format!("'{}' conns --admin '{}' | head -n 1", PULSEGATE, fake.at);
-    command.args(["-c", &line]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let run = crate::operate::program::finish(command).await;
+    command.args(["-c", &line]);
+    let run = finish(command).await;
     assert_eq!(run.succeeded().out.lines().count(), 1);
 }

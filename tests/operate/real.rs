@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::PULSEGATE;
-use crate::operate::program::run;
+use crate::operate::program::{run, start};
 
 /// A proxy that can be administered, and where.
 struct Operated {
@@ -132,13 +132,12 @@ async fn a_drain_is_waited_for_and_the_process_stays() {
     assert_eq!(run(&["healthcheck", "--address", &operated.health]).await.succeeded().out, "alive\n");
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
     assert_eq!(ready().await.succeeded().out, "ready\n");
-    let waiting =
-        crate::operate::program::command(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]).spawn();
+    let waiting = start(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]);
     for session in &mut sessions {
         assert_eq!(close_of(session).await.0, 1012);
     }
     drop(sessions);
-    let drained = crate::operate::program::end(waiting.expect("it starts")).await;
+    let drained = waiting.finish().await;
     let lines: Vec<&str> = drained.succeeded().out.lines().collect();
     assert_eq!(lines.last(), Some(&"drained: 0 sessions left"), "{drained:#?}");
     let not_ready = ready().await;
@@ -157,13 +156,12 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
     let socket = operated.socket();
     let mut sessions = operated.sessions(2).await;
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
-    let waiting =
-        crate::operate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
+    let waiting = start(&["drain", "--wait", "--admin", &socket]);
     wait_until("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
     assert_eq!(ready().await.code, Some(1), "announced");
     let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
     assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
-    crate::operate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
+    waiting.finish().await.failed(1, &["the drain was cancelled"]);
     assert_eq!(ready().await.succeeded().out, "ready\n");
     for session in &mut sessions {
         echo(session, "still here".into()).await.expect("an echo");

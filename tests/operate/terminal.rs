@@ -2,11 +2,11 @@
 
 use std::process::Stdio;
 
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::PULSEGATE;
-use crate::operate::program::within;
 
 /// The program on a terminal of its own.
 pub struct Terminal {
@@ -49,7 +49,7 @@ impl Terminal {
                 }
             }
         };
-        let ended = within(&format!("{text:?} on the terminal"), waiting).await;
+        let ended = wait_for(&format!("{text:?} on the terminal"), waiting).await;
         ended.unwrap_or_else(|()| panic!("the terminal ended without {text:?}: {:?}", self.shown))
     }
 

@@ -8,6 +8,7 @@ use pulsegate_test_kit::frame::{BINARY, CLOSE, LengthForm, PING, Role, TEXT};
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::Process;
 use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use tokio::process::Command;
 
 use crate::PULSEGATE;
@@ -109,6 +110,7 @@ fn reserved(rsv: u8, opcode: u8, payload: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn s68_cases_7_3_to_7_9_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     let close = |number: &str, payload: &[u8]| at_once(number, vec![Role::Client.frame(CLOSE, payload)]);
     let with_code = |code: u16, reason: &[u8]| [&code.to_be_bytes()[..], reason].concat();
     let mut cases = vec![
@@ -133,6 +135,7 @@ async fn s68_cases_7_3_to_7_9_end_as_they_do_directly() {
 
 #[tokio::test]
 async fn s69_cases_3_and_4_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     let (text, ping) = (Role::Client.text("Hello, world!"), Role::Client.frame(PING, b""));
     let octets = |frames: &[Vec<u8>]| frames.concat().iter().map(|octet| vec![*octet]).collect();
     let three_four = [text.clone(), reserved(4, TEXT, b"Hello, world!"), ping.clone()];
@@ -158,6 +161,7 @@ async fn s69_cases_3_and_4_end_as_they_do_directly() {
 
 #[tokio::test]
 async fn s69_cases_5_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     let text =
         |fin: bool, text: &str| Role::Client.raw(if fin { 0x81 } else { 0x01 }, LengthForm::Minimal, text.as_bytes());
     let more =

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pulsegate_test_kit::frame::{CLOSE, Role};
+use pulsegate_test_kit::turn::busy_turn;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -79,6 +80,7 @@ async fn interrupted(rig: Arc<Rig>, seed: u64) {
 
 #[tokio::test]
 async fn s61_random_scripts_that_a_kill_interrupts_end_soundly() {
+    let _turn = busy_turn().await;
     let heartbeat = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";
     let rig = Arc::new(Rig::set_up(Setup { heartbeat, narrow_app: true, ..Setup::default() }).await);
     let run = |seed| variant(format!("seed {seed}"), interrupted(Arc::clone(&rig), seed));

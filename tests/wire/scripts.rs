@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pulsegate_test_kit::frame::{CLOSE, Frame, PING, PONG, Role, TEXT};
+use pulsegate_test_kit::turn::busy_turn;
 use pulsegate_test_kit::wait::wait_for;
 use tokio::time::sleep;
 
@@ -242,11 +243,13 @@ async fn like_direct(rig: Arc<Rig>, seed: u64) {
 
 #[tokio::test]
 async fn s82_random_scripts_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     run("60s", 0..SCRIPTS).await;
 }
 
 #[tokio::test]
 async fn s36_random_scripts_with_probes_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     run("300ms", SCRIPTS..2 * SCRIPTS).await;
 }
 

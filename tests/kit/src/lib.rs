@@ -14,4 +14,5 @@ pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod spread;
+pub mod turn;
 pub mod wait;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::wait::{TIMEOUT, within};
 
@@ -22,11 +23,53 @@ pub struct Process {
     pid: Pid,
     stdin: Option<ChildStdin>,
     output: Arc<Output>,
+    readers: [JoinHandle<()>; 2],
+}
+
+/// An output stream of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The result of a program that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// The lines of standard output.
+    pub out: String,
+    /// The lines of standard error.
+    pub err: String,
+}
+
+impl Finished {
+    /// Fails unless the exit code is 0 and standard error is empty.
+    #[track_caller]
+    pub fn succeeded(&self) -> &Self {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:#?}");
+        self
+    }
+
+    /// Fails unless the exit code is `code` and standard error contains all of `words`.
+    #[track_caller]
+    pub fn failed(&self, code: i32, words: &[&str]) -> &Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        for word in words {
+            assert!(self.err.contains(word), "no {word:?} in {self:#?}");
+        }
+        self
+    }
 }
 
 /// One line of output.
 #[derive(Clone, Debug)]
 pub struct OutputLine {
+    /// The stream to which it was written.
+    pub stream: OutputStream,
     /// As it was written.
     pub text: String,
     /// As JSON; null when it is none.
@@ -50,17 +93,50 @@ impl Output {
 impl Process {
     /// Starts `command` and reads both of its output streams.
     pub fn start(name: &str, command: &mut Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        Self::spawn(name, command, Stdio::piped())
+    }
+
+    /// As [`Self::start`], with an empty standard input.
+    pub fn start_without_input(name: &str, command: &mut Command) -> Self {
+        Self::spawn(name, command, Stdio::null())
+    }
+
+    /// Runs `command` with an empty standard input to its end; fails after [`TIMEOUT`].
+    pub async fn run(name: &str, command: &mut Command) -> Finished {
+        Self::start_without_input(name, command).finish().await
+    }
+
+    fn spawn(name: &str, command: &mut Command, stdin: Stdio) -> Self {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("{name} does not start: {error}; ./tests/install installs what the tests need"),
         };
         let output = Arc::<Output>::default();
-        tokio::spawn(read(child.stdout.take().expect("stdout is piped"), Arc::clone(&output)));
-        tokio::spawn(read(child.stderr.take().expect("stderr is piped"), Arc::clone(&output)));
+        let (stdout, stderr) = (child.stdout.take().expect("stdout is piped"), child.stderr.take());
+        let readers = [
+            tokio::spawn(read(stdout, OutputStream::Stdout, Arc::clone(&output))),
+            tokio::spawn(read(stderr.expect("stderr is piped"), OutputStream::Stderr, Arc::clone(&output))),
+        ];
         let id = child.id().expect("a child that was just started has an id");
         let pid = Pid::from_raw(id.cast_signed()).expect("no process has the id 0");
-        Self { name: name.into(), pid, stdin: child.stdin.take(), child, output }
+        Self { name: name.into(), pid, stdin: child.stdin.take(), child, output, readers }
+    }
+
+    /// Waits until it has ended and everything that it wrote is read; fails after [`TIMEOUT`].
+    pub async fn finish(mut self) -> Finished {
+        let status = self.exit_within(TIMEOUT).await;
+        for reader in &mut self.readers {
+            within(TIMEOUT, "the end of its output", reader).await.expect("the reader does not panic");
+        }
+        let (out, err) = (self.text_of(OutputStream::Stdout), self.text_of(OutputStream::Stderr));
+        Finished { code: status.code(), out, err }
+    }
+
+    /// Returns all lines so far of one stream.
+    pub fn text_of(&self, stream: OutputStream) -> String {
+        let lines = self.output.lines();
+        lines.iter().filter(|line| line.stream == stream).fold(String::new(), |text, line| text + &line.text + "\n")
     }
 
     /// Returns the first line that `matches`, already written or written within [`TIMEOUT`].
@@ -119,6 +195,12 @@ impl Process {
         shown.iter().fold(note, |text, line| text + &line.text + "\n")
     }
 
+    /// Writes `text` to its standard input and closes it.
+    pub async fn write_input(&mut self, text: &str) {
+        let mut stdin = self.stdin.take().expect("stdin is piped");
+        stdin.write_all(text.as_bytes()).await.expect("the process reads its input");
+    }
+
     /// Writes one line to its standard input.
     pub async fn write_line(&mut self, line: &Value) {
         let stdin = self.stdin.as_mut().expect("stdin is piped");
@@ -139,6 +221,11 @@ impl Process {
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         send(self.pid, Signal::TERM);
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        send(self.pid, Signal::INT);
     }
 
     /// Sends SIGHUP, which makes the proxy reload its configuration.
@@ -208,11 +295,11 @@ pub fn send(pid: Pid, signal: Signal) {
     }
 }
 
-async fn read(stream: impl AsyncRead + Unpin, output: Arc<Output>) {
-    let mut lines = BufReader::new(stream).lines();
+async fn read(source: impl AsyncRead + Unpin, stream: OutputStream, output: Arc<Output>) {
+    let mut lines = BufReader::new(source).lines();
     while let Ok(Some(text)) = lines.next_line().await {
         let json = serde_json::from_str(&text).unwrap_or_default();
-        output.lines().push(OutputLine { text, json, at: Instant::now() });
+        output.lines().push(OutputLine { stream, text, json, at: Instant::now() });
         output.more.notify_waiters();
     }
 }

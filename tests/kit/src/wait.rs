@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The limit of a step that is quick on an idle machine: long enough for a busy one, and reached only by a failure.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,14 +24,23 @@ pub async fn wait_until<T: std::fmt::Debug>(
     mut measure: impl FnMut() -> T,
     wanted: impl Fn(&T) -> bool,
 ) -> T {
+    wait_until_async(what, async || measure(), wanted).await
+}
+
+/// As [`wait_until`], with a measurement that is asynchronous.
+pub async fn wait_until_async<T: std::fmt::Debug>(
+    what: &str,
+    mut measure: impl AsyncFnMut() -> T,
+    wanted: impl Fn(&T) -> bool,
+) -> T {
     const PAUSE: Duration = Duration::from_millis(25);
-    let mut last = measure();
-    for _ in 0..TIMEOUT.as_millis() / PAUSE.as_millis() {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let last = within(TIMEOUT, what, measure()).await;
         if wanted(&last) {
             return last;
         }
+        assert!(Instant::now() < deadline, "waited {TIMEOUT:?} in vain: {what}; last seen: {last:?}");
         sleep(PAUSE).await;
-        last = measure();
     }
-    panic!("waited {TIMEOUT:?} in vain: {what}; last seen: {last:?}");
 }
