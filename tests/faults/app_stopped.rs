@@ -10,7 +10,7 @@ use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::Process;
 use pulsegate_test_kit::proxy::{Config, Proxy};
-use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for, wait_until_async};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -53,22 +53,16 @@ async fn proxy(url: &str, give_up: &str) -> Proxy {
     proxy
 }
 
-/// Asks until `/readyz` has the status `wanted`.
+/// Waits until `/readyz` has the status `wanted`.
 pub(crate) async fn becomes(proxy: &Proxy, wanted: u16) {
-    let began = Instant::now();
-    loop {
-        let line = proxy.logged("listening").swap_remove(0);
-        let address = line["health"].as_str().expect("a health port").to_owned();
+    let line = proxy.logged("listening").swap_remove(0);
+    let address = line["health"].as_str().expect("a health port");
+    let status = async || {
         let mut stream = wait_for("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("it reads");
-        let answer = wait_for("an answer", Response::read(&mut stream)).await.expect("an answer");
-        if answer.status == wanted {
-            return;
-        }
-        let elapsed = began.elapsed();
-        assert!(elapsed < TIMEOUT, "/readyz is not {wanted} but {answer:?}; the log:\n{}", proxy.transcript());
-        sleep(Duration::from_millis(20)).await;
-    }
+        wait_for("an answer", Response::read(&mut stream)).await.expect("an answer").status
+    };
+    wait_until_async("the status of /readyz", status, |status| *status == wanted).await;
 }
 
 /// A session in whose middle the app is: it has done the first half of what its path names.

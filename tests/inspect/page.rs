@@ -1,5 +1,6 @@
 //! The inspect page in headless Chromium.
 
+use pulsegate_test_kit::browser::start_turn;
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::Process;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ impl Page {
     pub(crate) async fn open(url: &str) -> Self {
         // The script lies beside this file; the packages it needs are those of the other tests' browser.
         let script = project("browser").with_file_name("inspect").join("drive.js");
+        let _start = start_turn().await;
         let process = Process::start("drive.js", Command::new("node").arg(script).arg(url));
         let loaded = process.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");

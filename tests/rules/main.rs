@@ -389,6 +389,38 @@ fn no_source_file_is_longer_than_500_lines() {
     }
 }
 
+#[test]
+fn tests_share_code_through_the_kit_alone() {
+    // The fuzz targets are programs of a workspace of its own.
+    let files =
+        tracked("tests/").into_iter().filter(|path| path.ends_with(".rs") && !path.starts_with("tests/fuzz/bin"));
+    let mut found = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(root().join(&file)).expect("the test is readable");
+        for (number, line) in source.lines().map(str::trim_start).enumerate() {
+            let is_shared = line.starts_with("#[path = \"../");
+            let is_dead = line.starts_with('#') && line.contains("(dead_code");
+            if is_shared || is_dead {
+                found.push(format!("{file}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "move what tests share to tests/kit:\n{}", found.join("\n"));
+}
+
+#[test]
+fn judges_of_the_program_share_no_code_with_it() {
+    for judge in ["kit", "load", "torture"] {
+        let manifest = root().join(format!("tests/{judge}/Cargo.toml"));
+        let manifest = fs::read_to_string(manifest).expect("the manifest is readable");
+        let manifest: toml_edit::DocumentMut = manifest.parse().expect("the manifest is TOML");
+        let sections =
+            ["dependencies", "dev-dependencies"].into_iter().filter_map(|name| manifest.get(name)?.as_table());
+        let mut names = sections.flat_map(|section| section.iter().map(|(name, _)| name));
+        assert!(names.all(|name| name != "pulsegate"), "tests/{judge} depends on the program that it judges");
+    }
+}
+
 /// The scenarios of the heartbeat are numbered from 1 to this.
 const SCENARIOS: usize = 82;
 

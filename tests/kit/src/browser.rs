@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::node::project;
 use crate::process::{OutputLine, Process};
@@ -22,12 +23,12 @@ pub struct Browser {
 impl Browser {
     /// Opens the page at `url`, trusts the authority in `ca`, and waits until the page is loaded.
     pub async fn visit(url: &str, ca: &Path) -> Self {
-        Self::start("visit.js", url, ca, &[]).loaded().await
+        Self::load(url, ca, &[]).await
     }
 
     /// As [`Self::visit`], in a browser without HTTP/2.
     pub async fn visit_by_http1(url: &str, ca: &Path) -> Self {
-        Self::start("visit.js", url, ca, &["--http1"]).loaded().await
+        Self::load(url, ca, &["--http1"]).await
     }
 
     /// Opens `url` with the host name `host`, without waiting.
@@ -35,10 +36,12 @@ impl Browser {
         Self::start("visit.js", url, ca, &["--host", host])
     }
 
-    async fn loaded(self) -> Self {
-        let loaded = self.event("loaded", |_| true).await;
+    async fn load(url: &str, ca: &Path, flags: &[&str]) -> Self {
+        let _start = start_turn().await;
+        let browser = Self::start("visit.js", url, ca, flags);
+        let loaded = browser.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");
-        self
+        browser
     }
 
     /// Opens `url` in a browser that [`Self::hide`] works on, without waiting.
@@ -82,6 +85,13 @@ impl Browser {
         let [network_service] = found[..] else { panic!("one network service expected: {found:?}") };
         network_service
     }
+}
+
+/// Waits for the turn to start a browser, which lasts until the value is dropped: a start keeps all cores busy for
+/// seconds, and one at a time is enough.
+pub async fn start_turn() -> SemaphorePermit<'static> {
+    static STARTS: Semaphore = Semaphore::const_new(1);
+    STARTS.acquire().await.expect("the semaphore is never closed")
 }
 
 impl Deref for Browser {

@@ -124,11 +124,17 @@ impl Process {
     }
 
     /// Waits until it has ended and everything that it wrote is read; fails after [`TIMEOUT`].
-    pub async fn finish(mut self) -> Finished {
+    pub async fn ended(&mut self) -> ExitStatus {
         let status = self.exit_within(TIMEOUT).await;
         for reader in &mut self.readers {
             within(TIMEOUT, "the end of its output", reader).await.expect("the reader does not panic");
         }
+        status
+    }
+
+    /// As [`Self::ended`]; returns the exit code and all output.
+    pub async fn finish(mut self) -> Finished {
+        let status = self.ended().await;
         let (out, err) = (self.text_of(OutputStream::Stdout), self.text_of(OutputStream::Stderr));
         Finished { code: status.code(), out, err }
     }
@@ -146,11 +152,39 @@ impl Process {
 
     /// Returns the first line that `matches`, already written or written within `limit`; a failure shows every line.
     pub async fn line_within(&self, limit: Duration, what: &str, matches: impl Fn(&OutputLine) -> bool) -> OutputLine {
+        self.search(limit, 0, what, matches).await.1
+    }
+
+    /// As [`Self::line`], behind the first `skipped` lines; returns also the number of lines up to this one.
+    pub async fn line_after(
+        &self,
+        skipped: usize,
+        what: &str,
+        matches: impl Fn(&OutputLine) -> bool,
+    ) -> (usize, OutputLine) {
+        self.search(TIMEOUT, skipped, what, matches).await
+    }
+
+    async fn search(
+        &self,
+        limit: Duration,
+        skipped: usize,
+        what: &str,
+        matches: impl Fn(&OutputLine) -> bool,
+    ) -> (usize, OutputLine) {
         let search = async {
             loop {
                 let more = self.output.more.notified();
-                if let Some(line) = self.output.lines().iter().find(|line| matches(line)) {
-                    return line.clone();
+                let found = self
+                    .output
+                    .lines()
+                    .iter()
+                    .enumerate()
+                    .skip(skipped)
+                    .find(|(_, line)| matches(line))
+                    .map(|(index, line)| (index + 1, line.clone()));
+                if let Some(found) = found {
+                    return found;
                 }
                 more.await;
             }
