@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::e2e::spoken::Spoken;
 
-/// Asks wait_for, and is patient.
+/// Asks soon, and waits for long.
 const ASKS: &str = "interval = \"500ms\"\ntimeout = \"5s\"\nprofile = { send = \"ping\", expect = \"pong\" }\n";
 /// `interval` of [`ASKS`].
 const INTERVAL: Duration = Duration::from_millis(500);

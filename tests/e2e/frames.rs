@@ -36,8 +36,8 @@ async fn every_size_of_frame_comes_back_whole() {
 
 #[tokio::test]
 async fn frames_of_64_mib_come_back_whole() {
-    let _turn = busy_turn().await;
     const LIMIT: Duration = Duration::from_mins(1);
+    let _turn = busy_turn().await;
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut websocket = proxy.websocket("/ws").await;

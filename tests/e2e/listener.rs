@@ -48,10 +48,10 @@ async fn slowest_echo(neighbour: &Neighbour) -> Duration {
 
 #[tokio::test]
 async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
-    let _turn = busy_turn().await;
     const FLOOD: usize = 1_000;
     /// KiB for each, of the task, the library's state and what was read; a served connection takes far more.
     const EACH: u64 = 8;
+    let _turn = busy_turn().await;
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nhandshake = \"10s\"\n")).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;

@@ -76,8 +76,8 @@ async fn server_sent_events_arrive_one_by_one() {
 
 #[tokio::test]
 async fn sixteen_megabytes_come_back_whole() {
-    let _turn = busy_turn().await;
     const SIZE: usize = 16 << 20;
+    let _turn = busy_turn().await;
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;

@@ -35,6 +35,7 @@ pub struct Proxy {
 
 /// A configuration file under construction, and the program that reads it.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Config {
     program: PathBuf,
     listen: String,
@@ -192,7 +193,7 @@ impl Proxy {
     /// As [`Self::start`] with a configuration `file` that the test writes itself, `config` at first; `dir` lives as long
     /// as the proxy.
     pub async fn follow(file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
-        Self::spawn(Command::new(&config.program), file, config, pki, dir).await
+        Box::pin(Self::spawn(Command::new(&config.program), file, config, pki, dir)).await
     }
 
     /// As [`Self::start`], listening on `address`, by a command to which the program and its arguments are added.
@@ -202,7 +203,7 @@ impl Proxy {
         let file = dir.path().join("proxy.toml");
         fs::write(&file, config.toml(address, &pki)).expect("write the configuration");
         command.arg(&config.program);
-        Self::spawn(command, &file, config, pki, dir).await
+        Box::pin(Self::spawn(command, &file, config, pki, dir)).await
     }
 
     async fn spawn(mut command: Command, file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
