@@ -1,4 +1,4 @@
-//! The built binary in front of a real Express app, real clients and fakes that misbehave; all of it on loopback.
+//! The built binary in front of a real Express app, real clients, and apps and clients that misbehave; all on loopback.
 
 mod abuse;
 mod answer;

@@ -1,5 +1,5 @@
-//! HTTP/2 and WebSockets over its streams (RFC 8441): the built binary, a client that says exactly what is on the wire,
-//! Node's client, and Chromium.
+//! HTTP/2 and WebSockets over its streams (RFC 8441): the built binary against a client that writes every frame
+//! itself, Node's client, and Chromium.
 
 mod abuse;
 mod browser;

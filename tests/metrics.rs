@@ -1,4 +1,4 @@
-//! The metrics of the built binary: what a real run counts, what may stand in a label, and what Prometheus makes of it.
+//! The metrics of the built binary: counts of real runs, the values of labels, and a Prometheus that scrapes them.
 
 mod counted;
 mod exposition;

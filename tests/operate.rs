@@ -1,6 +1,5 @@
-//! The commands that speak to a running proxy, as processes.
-//!
-//! What a proxy may answer, or fail to, is played by a fake; what it does is shown on the real one in `real`.
+//! The commands that speak to a running proxy, as processes: against a fake admin API with every answer and failure, and
+//! in `real` against the built binary.
 
 mod conns;
 mod diagnose;

@@ -1,5 +1,5 @@
-//! `deploy/OPERATIONS.md` is true: each of its symptoms is brought about on the built binary, the command that stands below
-//! it is run as it stands, and prints what the paper shows.
+//! The symptoms of `deploy/OPERATIONS.md`: each is reproduced on the built binary, the command below it is run as it is
+//! written, and must print what the document shows.
 
 mod paper;
 mod scene;

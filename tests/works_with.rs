@@ -1,5 +1,5 @@
-//! Frameworks and development servers behind the built binary, unchanged and with their real clients, over wss.
-//! README's table "Works with" is made of the rows that are tried here.
+//! Frameworks and development servers behind the built binary, unchanged and with their own clients, over wss.
+//! The table "Works with" comes from these tests.
 //!
 //! An app is a folder with `app.js`. Its client is a `page.js`, or a page in headless Chromium.
 
