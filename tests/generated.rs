@@ -9,10 +9,12 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::PULSEGATE;
+
 const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
 fn pulsegate<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pulsegate")).args(arguments).output().expect("it runs")
+    Command::new(PULSEGATE).args(arguments).output().expect("it runs")
 }
 
 /// What it prints, if all goes well.
@@ -151,7 +153,7 @@ const TOML: &str =
     "[tls]\ncertificate = \"tls.crt\"\nprivate_key = \"tls.key\"\n[upstream]\nurl = \"unix:/run/app.sock\"\n";
 
 fn show(file: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    let mut command = Command::new(PULSEGATE);
     command.args(["config", "show", "-c"]).arg(file).args(arguments);
     command.env("PULSEGATE__LOG__LEVEL", "warn").output().expect("it runs")
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::client::{Neighbour, echo};
+use pulsegate_test_kit::open_files::raise_open_file_limit;
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::rig::{Rig, exchange, request};
-use crate::support::client::{Neighbour, echo};
-use crate::support::deadline::{settles, soon, within};
-use crate::support::files::raise_the_limit_of_open_files;
+use crate::admin::rig::{Rig, exchange, request};
 
 /// More than there are places.
 const IDLE: usize = 300;
@@ -17,14 +17,14 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn idle_connections_make_room_for_those_who_ask() {
-    raise_the_limit_of_open_files(1024);
+    raise_open_file_limit(1024);
     let rig = Rig::start().await;
     let neighbour = Neighbour::join(&rig.proxy, "/echo").await;
     // One that has asked before all others came, and one that reads events.
     let mut asked = rig.connect().await;
     let head = request("GET", "/v1/info", ["Host: localhost"], "");
     assert_eq!(exchange(&mut asked, &head).await.status, 200);
-    let mut events = crate::events::Events::follow(&rig).await;
+    let mut events = crate::admin::events::Events::follow(&rig).await;
 
     let mut idle = join_all((0..IDLE).map(|_| rig.connect())).await;
     for stream in idle.iter_mut().take(IDLE / 3) {
@@ -37,7 +37,7 @@ async fn idle_connections_make_room_for_those_who_ask() {
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         neighbour.echoes().await;
     }
-    let rest = soon("the first one is hung up on", asked.read(&mut [0])).await;
+    let rest = wait_for("the first one is hung up on", asked.read(&mut [0])).await;
     assert_eq!(rest.ok(), Some(0), "it had been idle for longest");
     assert_eq!(events.of("stats").await.id, None, "who is being answered stays");
     drop(idle);
@@ -115,13 +115,13 @@ async fn who_does_not_read_its_events_holds_nobody_up() {
         loop {
             let mut stream = rig.connect().await;
             stream.write_all(request("GET", "/v1/events", ["Host: localhost"], "").as_bytes()).await.expect("it reads");
-            let head = crate::support::plain::read_head(&mut stream).await.expect("an answer");
+            let head = pulsegate_test_kit::http1::read_head(&mut stream).await.expect("an answer");
             if head.starts_with("HTTP/1.1 503 ") {
                 return;
             }
         }
     };
-    soon("one too many is refused", refused).await;
+    wait_for("one too many is refused", refused).await;
     let reply = rig.ask("GET", "/v1/events", &[], "").await;
     reply.refuses(503, "streams", &["64 streams", "/v1/connections"]);
     assert_eq!(reply.header("retry-after"), Some("5"));
@@ -132,16 +132,12 @@ async fn who_does_not_read_its_events_holds_nobody_up() {
         let mut session = rig.proxy.websocket("/echo").await;
         session.close(None).await.expect("it is open");
     }
-    soon("an echo", echo(&mut neighbour, "still here".into())).await.expect("it lives");
+    wait_for("an echo", echo(&mut neighbour, "still here".into())).await.expect("it lives");
     rig.get("/v1/connections?state=all&limit=10000").await;
     println!("300 sessions beside {STREAMS} readers that do not read: {:?}", began.elapsed());
     drop(streams);
-    let free = async {
-        while rig.ask("HEAD", "/v1/events", &[], "").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon("there is a place again", free).await;
-    settles("nothing is left", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
+    let status = async || rig.ask("HEAD", "/v1/events", &[], "").await.status;
+    wait_until_async("a stream of events is accepted again", status, |status| *status == 200).await;
+    wait_until("nothing is left", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
     rig.proxy.finish().await;
 }

@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use crate::rig::{Reply, Rig, connections, request};
+use crate::admin::rig::{Reply, Rig, connections, request};
 
 const NOBODY: &str = "/v1/connections/00000000000000ff";
 

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Wss, close_of, echo};
+use pulsegate_test_kit::frame::{CLOSE, FIN, Frame, PING, PONG};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::is_whole;
-use crate::events::Events;
-use crate::rig::{Rig, connections, keys};
-use crate::support::client::{Wss, close_of, echo};
-use crate::support::deadline::soon;
-use crate::support::frames::{CLOSE, FIN, Frame, PING, PONG};
+use crate::admin::api::is_whole;
+use crate::admin::events::Events;
+use crate::admin::rig::{Rig, connections, keys};
 
 #[tokio::test]
 async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
@@ -21,8 +21,8 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     let reply = rig.post(&format!("/v1/connections/{id}/close"), r#"{"code": 4001, "reason": "maintenance"}"#).await;
     assert_eq!((reply.status, &reply.json), (200, &json!({"matched": 1, "closed": 1, "ids": [id]})));
     for (who, frame) in [
-        ("client", soon("a Close", Frame::read_past_pings(&mut client)).await),
-        ("app", soon("a Close", Frame::read_past_pings(&mut app)).await),
+        ("client", wait_for("a Close", Frame::read_past_pings(&mut client)).await),
+        ("app", wait_for("a Close", Frame::read_past_pings(&mut app)).await),
     ] {
         let told = frame.and_then(|frame| frame.close());
         assert_eq!(told, Some((4001, "maintenance".to_owned())), "{who}");
@@ -133,7 +133,7 @@ async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_tr
     let id = rig.id("/raw").await;
     let (mut pongs, mut last, mut round_trip) = (0, Instant::now(), Duration::ZERO);
     let close = loop {
-        let frame = soon("a frame", Frame::read(&mut client)).await.expect("a Close before the end");
+        let frame = wait_for("a frame", Frame::read(&mut client)).await.expect("a Close before the end");
         match frame.opcode() {
             PING if pongs < 2 => {
                 let began = Instant::now();

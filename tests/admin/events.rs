@@ -1,13 +1,13 @@
 //! What happens, as it happens.
 
+use pulsegate_test_kit::http1::{header_lines, read_chunk, read_head};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::api::is_whole;
-use crate::rig::{Rig, keys, request};
-use crate::support::deadline::soon;
-use crate::support::plain::{header_lines, read_chunk, read_head};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, keys, request};
 
 /// A reader of the stream.
 pub(crate) struct Events {
@@ -35,7 +35,7 @@ impl Events {
         let last = last.map(|last| format!("Last-Event-ID: {last}"));
         let headers = ["Host: localhost"].into_iter().chain(last.as_deref());
         stream.write_all(request("GET", "/v1/events", headers, "").as_bytes()).await.expect("it reads");
-        let head = soon("the head", read_head(&mut stream)).await.expect("an answer");
+        let head = wait_for("the head", read_head(&mut stream)).await.expect("an answer");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         for (name, value) in [("content-type", "text/event-stream"), ("cache-control", "no-store")] {
             assert!(header_lines(&head).any(|field| field == (name, value)), "no {name}: {value} in {head}");
@@ -54,7 +54,7 @@ impl Events {
                 let block = std::mem::replace(&mut self.read, rest);
                 return block.trim_end().to_owned();
             }
-            let chunk = soon("a chunk", read_chunk(&mut self.stream)).await.expect("the stream goes on");
+            let chunk = wait_for("a chunk", read_chunk(&mut self.stream)).await.expect("the stream goes on");
             assert!(!chunk.is_empty(), "the stream ended");
             self.read += str::from_utf8(&chunk).expect("UTF-8");
         }
@@ -212,5 +212,5 @@ async fn the_end_of_the_program_ends_the_stream_behind_the_last_event() {
         }
         false
     };
-    assert!(soon("the end of the stream", rest).await, "an orderly one");
+    assert!(wait_for("the end of the stream", rest).await, "an orderly one");
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::api::is_whole;
-use crate::rig::{Rig, connections, text_id};
-use crate::support::deadline::{settles, soon};
-use crate::support::frames::{BINARY, FIN, Frame};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, connections, text_id};
 
 const SESSIONS: usize = 60;
 
@@ -54,17 +54,11 @@ async fn every_session_is_on_one_page_whatever_the_order() {
         sessions.push((client, app));
     }
     let total_bytes = 2 * (1..SESSIONS / 2).map(|size| size + 6).sum::<usize>();
-    let arrived = async {
-        loop {
-            let list = rig.get("/v1/connections?limit=10000").await;
-            let bytes: u64 = connections(&list).iter().filter_map(|conn| conn["in"]["bytes"].as_u64()).sum();
-            if bytes == total_bytes as u64 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    let arrived = async || -> u64 {
+        let list = rig.get("/v1/connections?limit=10000").await;
+        connections(&list).iter().filter_map(|conn| conn["in"]["bytes"].as_u64()).sum()
     };
-    crate::support::deadline::soon("all is read", arrived).await;
+    wait_until_async("all is read", arrived, |bytes| *bytes == total_bytes as u64).await;
 
     let by_opening = walk(&rig, "limit=10000").await;
     let all: BTreeSet<_> = by_opening.iter().cloned().collect();
@@ -112,7 +106,7 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     for (client, mut app) in sessions.drain(..4) {
         drop(client);
         // Its end has come through before the app goes, too.
-        let _ = soon("the end of the client", app.read_to_end(&mut Vec::new())).await;
+        let _ = wait_for("the end of the client", app.read_to_end(&mut Vec::new())).await;
     }
     rig.proxy.ws_closes(4).await;
     for _ in 0..2 {
@@ -182,7 +176,7 @@ async fn the_list_is_whole_while_sessions_come_and_go() {
         () = looking => {}
     }
     assert!(lists > 0);
-    settles("all have ended", || rig.proxy.logged("ws.close").len(), |ended| *ended == 40).await;
+    wait_until("all have ended", || rig.proxy.logged("ws.close").len(), |ended| *ended == 40).await;
     assert_eq!(total(&rig, "state=closed").await, 40);
     rig.proxy.finish().await;
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::rig::{Reply, Rig};
+use crate::admin::rig::{Reply, Rig};
 
 /// The answers that the paper shows below each heading.
 fn documented() -> Vec<(String, Value)> {

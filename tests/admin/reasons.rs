@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use pulsegate_test_kit::client::Tls;
+use pulsegate_test_kit::frame::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::rig::{Rig, connections, keys};
-use crate::support::client::Tls;
-use crate::support::deadline::soon;
-use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
+use crate::admin::rig::{Rig, connections, keys};
 
 /// The heading of the table.
 const SECTION: &str = "\n## Every end\n";
@@ -99,7 +99,7 @@ async fn end_of(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), masked
         }
         Saw::End
     };
-    soon("the end of a leg", reading).await
+    wait_for("the end of a leg", reading).await
 }
 
 /// What both ends saw.
@@ -150,7 +150,7 @@ upstream = { interval = "300ms", timeout = "400ms", give_up = "1500ms", probe = 
 /// The client answers one ping, late, and no other.
 async fn answers_once(client: &mut Tls) {
     loop {
-        let frame = soon("a ping", Frame::read(client)).await.expect("it is open");
+        let frame = wait_for("a ping", Frame::read(client)).await.expect("it is open");
         if frame.opcode() == PING {
             tokio::time::sleep(std::time::Duration::from_millis(30)).await;
             client.write_all(&Frame::client(FIN | PONG, frame.payload).bytes()).await.expect("it is open");
@@ -171,7 +171,7 @@ async fn not_reading(client: Tls, app: TcpStream) -> (Saw, Saw) {
         let frame = Frame::server(FIN | BINARY, vec![7; 65_536]).bytes();
         while writing.write_all(&frame).await.is_ok() {}
     });
-    let told = soon("the app is told", async {
+    let told = wait_for("the app is told", async {
         loop {
             match Frame::read(&mut reading).await {
                 Some(frame) if frame.opcode() == CLOSE => {
@@ -211,7 +211,7 @@ async fn trickling(client: Tls, mut app: TcpStream) -> (Saw, Saw) {
             None => Saw::End,
         }
     };
-    let seen = soon("both legs end", async { tokio::join!(client_end, app_end) }).await;
+    let seen = wait_for("both legs end", async { tokio::join!(client_end, app_end) }).await;
     trickle.abort();
     seen
 }
@@ -272,7 +272,7 @@ async fn bring_about(rig: &mut Rig) -> Vec<Case> {
 
     let mut cases = Vec::new();
     for (path, seen) in running {
-        let seen = soon(path, seen).await;
+        let seen = wait_for(path, seen).await;
         let seen = seen.unwrap_or_else(|error| panic!("{path}: {error}; the log:\n{}", rig.proxy.transcript()));
         cases.push(Case { path, seen });
     }
@@ -337,7 +337,7 @@ async fn the_table_of_close_reasons_is_what_happens() {
         conn["close"]["sentence"].as_str().expect("a sentence").to_owned()
     };
     let mut rig = Rig::with(|config| config.with(ROUTES)).await;
-    let mut events = crate::events::Events::follow(&rig).await;
+    let mut events = crate::admin::events::Events::follow(&rig).await;
     let cases = bring_about(&mut rig).await;
     rig.proxy.ws_closes(cases.len()).await;
     let list = rig.get("/v1/connections?state=closed&limit=1000").await;
@@ -362,14 +362,14 @@ async fn the_table_of_close_reasons_is_what_happens() {
             break told.data["close"]["sentence"].as_str().expect("a sentence").to_owned();
         }
     };
-    check(&line, &sentence, &soon("/drained", seen).await.expect("no panic"));
+    check(&line, &sentence, &wait_for("/drained", seen).await.expect("no panic"));
 
     let mut rig = Rig::with(|config| {
         config.drain("delay = \"0s\"").drain("window = \"0s\"").drain("max_connection_age = \"500ms\"")
     })
     .await;
     let (client, app) = rig.session("/old").await;
-    let seen = soon("/old", both_wait(client, app)).await.expect("no panic");
+    let seen = wait_for("/old", both_wait(client, app)).await.expect("no panic");
     let line = rig.proxy.ws_close(|line| line["url.path"] == "/old").await.json;
     let list = rig.get("/v1/connections?state=closed").await;
     check(&line, &sentence_of(&list, "/old"), &seen);

@@ -6,6 +6,12 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pulsegate_test_kit::client::Tls;
+use pulsegate_test_kit::fake_app::{AppSession, FakeApp};
+use pulsegate_test_kit::http1::{Response, header_lines, read_head};
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -13,19 +19,14 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::support::client::Tls;
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, Session};
-use crate::support::plain::{Answer, header_lines, read_head};
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// The proxy, its app, and the folder of its unix socket.
 pub(crate) struct Rig {
     pub(crate) proxy: Proxy,
-    pub(crate) app: Fake,
+    pub(crate) app: FakeApp,
     pub(crate) dir: TempDir,
-    sessions: mpsc::UnboundedReceiver<Session>,
+    sessions: mpsc::UnboundedReceiver<AppSession>,
 }
 
 /// An answer of the admin listener.
@@ -46,16 +47,21 @@ impl Rig {
     /// With more in the configuration.
     pub(crate) async fn with(more: impl FnOnce(Config) -> Config) -> Self {
         let dir = TempDir::new().expect("make a temporary directory");
-        let (app, sessions) = Fake::sessions().await;
+        let (app, sessions) = FakeApp::sessions().await;
         let socket = dir.path().join("admin.sock");
-        let config = Config::to(&app.url).admin("health = \"127.0.0.1:0\"");
+        let config = Config::to(PULSEGATE, &app.url).admin("health = \"127.0.0.1:0\"");
         let config = config.admin(&format!("socket = {:?}", socket.display().to_string()));
         let proxy = Proxy::start(more(config)).await;
         Self { proxy, app, dir, sessions }
     }
 
     /// Around a proxy that was started otherwise, with its socket in `dir`.
-    pub(crate) fn around(proxy: Proxy, app: Fake, dir: TempDir, sessions: mpsc::UnboundedReceiver<Session>) -> Self {
+    pub(crate) fn around(
+        proxy: Proxy,
+        app: FakeApp,
+        dir: TempDir,
+        sessions: mpsc::UnboundedReceiver<AppSession>,
+    ) -> Self {
         Self { proxy, app, dir, sessions }
     }
 
@@ -81,21 +87,21 @@ impl Rig {
                 }
             }
         };
-        soon("connect to the admin socket", connect).await
+        wait_for("connect to the admin socket", connect).await
     }
 
     /// A connection to the health port, nothing sent.
     pub(crate) async fn health(&self) -> TcpStream {
         let address = self.listening("health");
-        soon("connect to the health port", TcpStream::connect(address)).await.expect("it listens")
+        wait_for("connect to the health port", TcpStream::connect(address)).await.expect("it listens")
     }
 
     /// Opens a WebSocket on `path`: both of its ends, as bytes. From then on it is in the list.
     pub(crate) async fn session(&mut self, path: &str) -> (Tls, TcpStream) {
         let client = self.proxy.upgraded(path).await;
-        let (_, app) = soon("the session reaches the app", self.sessions.recv()).await.expect("the fake runs");
+        let (_, app) = wait_for("the session reaches the app", self.sessions.recv()).await.expect("the fake runs");
         let port = client.get_ref().0.local_addr().expect("it is connected").port();
-        let opens = |line: &Line| line.json["message"] == "ws.open" && line.json["client.port"] == port;
+        let opens = |line: &OutputLine| line.json["message"] == "ws.open" && line.json["client.port"] == port;
         self.proxy.line("its ws.open", opens).await;
         (client, app)
     }
@@ -151,11 +157,11 @@ pub(crate) async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     let _ = stream.write_all(request.as_bytes()).await;
     let _ = stream.flush().await;
     if request.starts_with("HEAD ") {
-        let head = soon("the head of an answer", read_head(stream)).await.expect("an answer");
+        let head = wait_for("the head of an answer", read_head(stream)).await.expect("an answer");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         return Reply { status, head, json: Value::Null };
     }
-    let answer = soon("an answer", Answer::read(stream)).await;
+    let answer = wait_for("an answer", Response::read(stream)).await;
     let answer = answer.unwrap_or_else(|| panic!("no answer to {:?}", request.lines().next()));
     let json = serde_json::from_str(&answer.body).unwrap_or_default();
     Reply { status: answer.status, head: answer.head, json }

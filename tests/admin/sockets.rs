@@ -6,6 +6,9 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::proxy::Config;
+use pulsegate_test_kit::wait::wait_for;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,22 +16,20 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::TlsConnector;
 
-use crate::rig::{Reply, Rig, exchange, request};
-use crate::support::deadline::soon;
-use crate::support::pki::Pki;
-use crate::support::proxy::Config;
+use crate::PULSEGATE;
+use crate::admin::rig::{Reply, Rig, exchange, request};
 
 /// What a proxy writes that cannot start with its admin socket at `path`.
 async fn fails_to_start(path: &Path) -> String {
     let dir = TempDir::new().expect("make a temporary directory");
     let pki = Pki::make(dir.path());
-    let config = Config::to("http://127.0.0.1:9").admin("health = \"off\"");
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").admin("health = \"off\"");
     let config = config.admin(&format!("socket = {:?}", path.display().to_string()));
     let file = dir.path().join("proxy.toml");
     fs::write(&file, config.toml(([127, 0, 0, 1], 0).into(), &pki)).expect("write the configuration");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    let mut command = Command::new(PULSEGATE);
     command.arg("run").arg("-c").arg(&file).stdin(Stdio::null()).kill_on_drop(true);
-    let output = soon("its end", command.output()).await.expect("it starts");
+    let output = wait_for("its end", command.output()).await.expect("it starts");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     text
@@ -62,9 +63,9 @@ async fn what_a_killed_program_leaves_behind_is_replaced_and_a_file_is_not() {
     assert!(path.exists(), "whoever is killed removes nothing");
 
     let socket = format!("socket = {:?}", path.display().to_string());
-    let config = Config::to(&rig.app.url).admin("health = \"off\"").admin(&socket);
-    let successor = crate::support::proxy::Proxy::start(config).await;
-    let mut stream = soon("connect", tokio::net::UnixStream::connect(&path)).await.expect("the successor listens");
+    let config = Config::to(PULSEGATE, &rig.app.url).admin("health = \"off\"").admin(&socket);
+    let successor = pulsegate_test_kit::proxy::Proxy::start(config).await;
+    let mut stream = wait_for("connect", tokio::net::UnixStream::connect(&path)).await.expect("the successor listens");
     let info = exchange(&mut stream, &request("GET", "/v1/info", ["Host: localhost"], "")).await;
     assert_eq!(info.status, 200, "{info:?}");
     drop(stream);
@@ -83,12 +84,12 @@ async fn what_a_killed_program_leaves_behind_is_replaced_and_a_file_is_not() {
 
 #[tokio::test]
 async fn a_port_of_the_loopback_answers_without_a_token() {
-    let (app, _sessions) = crate::support::fake::Fake::sessions().await;
-    let config = Config::to(&app.url).admin("health = \"off\"").admin("socket = \"127.0.0.1:0\"");
-    let proxy = crate::support::proxy::Proxy::start(config).await;
+    let (app, _sessions) = pulsegate_test_kit::fake_app::FakeApp::sessions().await;
+    let config = Config::to(PULSEGATE, &app.url).admin("health = \"off\"").admin("socket = \"127.0.0.1:0\"");
+    let proxy = pulsegate_test_kit::proxy::Proxy::start(config).await;
     let address = proxy.logged("listening").swap_remove(0)["admin"].as_str().expect("an address").to_owned();
     let ask = async |host: &str, origin: Option<&str>| {
-        let mut stream = soon("connect", TcpStream::connect(&address)).await.expect("it listens");
+        let mut stream = wait_for("connect", TcpStream::connect(&address)).await.expect("it listens");
         let headers = [format!("Host: {host}")].into_iter().chain(origin.map(|origin| format!("Origin: {origin}")));
         let headers: Vec<_> = headers.collect();
         exchange(&mut stream, &request("GET", "/v1/info", headers.iter().map(String::as_str), "")).await
@@ -112,16 +113,18 @@ async fn a_port_with_tls_speaks_nothing_else_and_asks_for_the_token() {
     let file = dir.path().join("token");
     fs::write(&file, format!("{TOKEN}\n")).expect("write the token");
     let token_file = format!("token_file = {:?}", file.display().to_string());
-    let (app, _sessions) = crate::support::fake::Fake::sessions().await;
-    let config = Config::to(&app.url).admin("health = \"off\"").admin("socket = \"127.0.0.1:0\"");
-    let proxy = crate::support::proxy::Proxy::start(config.admin("tls = true").admin(&token_file)).await;
+    let (app, _sessions) = pulsegate_test_kit::fake_app::FakeApp::sessions().await;
+    let config = Config::to(PULSEGATE, &app.url).admin("health = \"off\"").admin("socket = \"127.0.0.1:0\"");
+    let proxy = pulsegate_test_kit::proxy::Proxy::start(config.admin("tls = true").admin(&token_file)).await;
     let listening = proxy.logged("listening").swap_remove(0);
     let address = listening["admin"].as_str().expect("an address").trim_start_matches("https://").to_owned();
 
     let connect = async || {
-        let tcp = soon("connect", TcpStream::connect(&address)).await.expect("it listens");
+        let tcp = wait_for("connect", TcpStream::connect(&address)).await.expect("it listens");
         let name = ServerName::try_from("localhost").expect("a name");
-        soon("the handshake", TlsConnector::from(proxy.pki.client()).connect(name, tcp)).await.expect("it is trusted")
+        wait_for("the handshake", TlsConnector::from(proxy.pki.client()).connect(name, tcp))
+            .await
+            .expect("it is trusted")
     };
     let ask = async |headers: &[&str]| -> Reply {
         let headers = ["Host: localhost"].into_iter().chain(headers.iter().copied());
@@ -152,12 +155,12 @@ async fn a_port_with_tls_speaks_nothing_else_and_asks_for_the_token() {
     let path = exchange(&mut connect().await, &request("GET", "/nowhere", ["Host: localhost"], "")).await;
     path.refuses(401, "token", &[]);
 
-    let mut plain = soon("connect", TcpStream::connect(&address)).await.expect("it listens");
+    let mut plain = wait_for("connect", TcpStream::connect(&address)).await.expect("it listens");
     let head = request("GET", "/v1/info", ["Host: localhost", &bearer], "");
     plain.write_all(head.as_bytes()).await.expect("the kernel takes it");
     let mut rest = Vec::new();
     // The end, or a reset.
-    let _ = soon("its end", plain.read_to_end(&mut rest)).await;
+    let _ = wait_for("its end", plain.read_to_end(&mut rest)).await;
     let rest = String::from_utf8_lossy(&rest);
     assert!(rest.starts_with("HTTP/1.1 400 ") && rest.contains("This port speaks TLS"), "{rest}");
     proxy.finish().await;

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::node::{NodeApp, NodeClient};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::spoken::Spoken;
-use crate::support::deadline::settles;
-use crate::support::frames::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
-use crate::support::node::{App, Client};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::spoken::Spoken;
 
 const ANSWERS: &str = "mode = \"answer\"\nwindow = \"2s\"\nprofile = { send = \"pong\", expect = \"ping\" }\n";
 /// The window of [`ANSWERS`].
@@ -97,23 +98,23 @@ async fn s51_control_frames_do_not_break_the_silence() {
 
 #[tokio::test]
 async fn a_beat_in_every_window_is_enough() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let answers = format!("[heartbeat]\n{}", ANSWERS.replace("2s", "3s"));
-    let proxy = Proxy::start(Config::to(&app.url).with(&answers)).await;
-    let mut client = Client::connect(&proxy, "/ws?name=beating", &[]).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&answers)).await;
+    let mut client = NodeClient::connect(&proxy, "/ws?name=beating", &[]).await;
     let opened = Instant::now();
     let mut beats = 0;
     // For three windows, one beat after another; each must be answered before the next.
     while opened.elapsed() < Duration::from_secs(9) {
-        client.tell(&json!({ "send": "ping" })).await;
+        client.write_line(&json!({ "send": "ping" })).await;
         beats += 1;
-        settles("one more answer", || client.events("message").len(), |answers| *answers >= beats).await;
+        wait_until("one more answer", || client.events("message").len(), |answers| *answers >= beats).await;
         tokio::time::sleep(Duration::from_millis(750)).await;
     }
     let answers = client.events("message");
     assert!(answers.iter().all(|answer| answer["data"] == "pong"), "{}", client.transcript());
     assert_eq!(answers.len(), beats, "{}", client.transcript());
-    client.tell(&json!({ "close": [1000, "done"] })).await;
+    client.write_line(&json!({ "close": [1000, "done"] })).await;
     let close = app.close_of("beating").await.json;
     assert_eq!((&close["code"], &close["payload"]), (&1000.into(), &0.into()), "{close}");
     assert_eq!(proxy.logged("ws.open")[0]["heartbeat.mode"], "answer", "{}", proxy.transcript());

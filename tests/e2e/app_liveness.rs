@@ -5,6 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, Tls, close_of};
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
+use pulsegate_test_kit::http1::{Response, read_head};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -12,14 +20,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::support::client::{Neighbour, Tls, close_of};
-use crate::support::deadline::{PATIENCE, soon};
-use crate::support::fake::{Fake, hold};
-use crate::support::frames::{BINARY, FIN, Frame};
-use crate::support::node::App;
-use crate::support::plain::{Answer, read_head};
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// A watch that is quick enough for a test, with a `give_up` longer than the test.
 const WATCH: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"60s\"";
@@ -29,7 +30,7 @@ const SHORT: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500
 const LONG_ENOUGH: Duration = Duration::from_millis(2500);
 
 fn config(url: &str, upstream: &str) -> Config {
-    let config = Config::to(url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
+    let config = Config::to(PULSEGATE, url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
     config.upstream(upstream).with("[heartbeat]\nmode = \"off\"\n")
 }
 
@@ -37,9 +38,9 @@ fn config(url: &str, upstream: &str) -> Config {
 async fn readiness(proxy: &Proxy) -> (u16, String) {
     let line = proxy.logged("listening").swap_remove(0);
     let address = line["health"].as_str().expect("a health port").to_owned();
-    let mut stream = soon("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
+    let mut stream = wait_for("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("it reads");
-    let answer = soon("an answer", Answer::read(&mut stream)).await.expect("an answer");
+    let answer = wait_for("an answer", Response::read(&mut stream)).await.expect("an answer");
     (answer.status, answer.body.trim_end().to_owned())
 }
 
@@ -52,7 +53,7 @@ async fn becomes(proxy: &Proxy, wanted: u16) -> Duration {
             return began.elapsed();
         }
         assert!(
-            began.elapsed() < PATIENCE,
+            began.elapsed() < TIMEOUT,
             "/readyz is not {wanted} but {seen:?}; the proxy wrote:\n{}",
             proxy.transcript()
         );
@@ -212,7 +213,7 @@ async fn s58_the_outages_of_an_app_that_is_not_watched_are_reported_once_each() 
 
 #[tokio::test]
 async fn s58_an_app_that_is_there_is_ready_at_once_and_nothing_is_reported() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     stays(&proxy, 200, LONG_ENOUGH).await;
@@ -223,7 +224,7 @@ async fn s58_an_app_that_is_there_is_ready_at_once_and_nothing_is_reported() {
 #[tokio::test]
 async fn s58_an_app_that_is_killed_without_sessions_is_not_ready() {
     for probe in ["", "\nprobe = \"off\""] {
-        let mut app = App::bare().await;
+        let mut app = NodeApp::bare().await;
         let proxy = Proxy::start(config(&app.url, &format!("{WATCH}{probe}"))).await;
         becomes(&proxy, 200).await;
         app.kill().await;
@@ -236,7 +237,7 @@ async fn s58_an_app_that_is_killed_without_sessions_is_not_ready() {
 
 #[tokio::test]
 async fn s58_an_app_that_is_stopped_without_sessions_is_not_ready() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     app.stop();
@@ -286,7 +287,7 @@ async fn s58_an_app_whose_kernel_alone_accepts_is_not_ready() {
 
 #[tokio::test]
 async fn s58_a_proxy_that_was_stopped_does_not_count_against_the_app() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     for session in [false, true] {
@@ -319,7 +320,7 @@ async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    soon("the app refuses", search).await;
+    wait_for("the app refuses", search).await;
     becomes(&proxy, 503).await;
     let _app = Answering::on(reserved(address).0);
     becomes(&proxy, 200).await;
@@ -329,7 +330,7 @@ async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
 
 #[tokio::test]
 async fn s58_sessions_outlive_an_app_that_takes_no_more_of_them() {
-    let mut fake = Fake::start(|_, stream| hold(stream)).await;
+    let mut fake = FakeApp::start(|_, stream| hold(stream)).await;
     let proxy = Proxy::start(config(&fake.url, SHORT)).await;
     becomes(&proxy, 200).await;
     let session = Neighbour::join(&proxy, "/echo").await;
@@ -349,7 +350,7 @@ async fn s58_sessions_outlive_an_app_that_takes_no_more_of_them() {
 
 #[tokio::test]
 async fn s58_an_app_that_freezes_while_every_session_is_inside_a_frame_is_not_ready() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     let _sessions = [half_a_frame(&proxy, "/ws?name=a").await, half_a_frame(&proxy, "/ws?name=b").await];
     becomes(&proxy, 200).await;
@@ -364,7 +365,7 @@ async fn s58_an_app_that_freezes_while_every_session_is_inside_a_frame_is_not_re
 
 #[tokio::test]
 async fn s58_an_app_that_lives_while_every_session_is_inside_a_frame_is_not_given_up() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, SHORT)).await;
     let session = half_a_frame(&proxy, "/ws?name=slow").await;
     becomes(&proxy, 200).await;
@@ -376,7 +377,7 @@ async fn s58_an_app_that_lives_while_every_session_is_inside_a_frame_is_not_give
 
 #[tokio::test]
 async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and_given_up() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, SHORT)).await;
     let mut session = proxy.upgraded("/sink?name=up").await;
     becomes(&proxy, 200).await;
@@ -402,17 +403,17 @@ async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and
 /// no more of the app; of the other the app reads nothing.
 #[tokio::test]
 async fn s63_an_app_that_answers_requests_is_not_given_up_for_the_pongs_of_stuck_sessions() {
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     let proxy = Proxy::start(config(&fake.url, SHORT)).await;
     becomes(&proxy, 200).await;
     let _slow = proxy.upgraded("/raw?slow").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let burst = tokio::spawn(async move {
         let _ = app.write_all(&Frame::server(FIN | BINARY, vec![1; 30_000_000]).bytes()).await;
         app
     });
     let _unread = proxy.upgraded("/raw?unread").await;
-    let _app = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let _app = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     // Many times `give_up`, and within the clients' own interval.
     sleep(3 * LONG_ENOUGH).await;
     assert_eq!(reported(&proxy), [""; 0], "{}", proxy.transcript());
@@ -423,7 +424,7 @@ async fn s63_an_app_that_answers_requests_is_not_given_up_for_the_pongs_of_stuck
 
 #[tokio::test]
 async fn s58_an_app_that_was_given_up_stays_unready_until_it_answers() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, SHORT)).await;
     becomes(&proxy, 200).await;
     let mut session = proxy.websocket("/ws?name=held").await;
@@ -463,7 +464,7 @@ async fn s58_only_an_app_in_doubt_is_asked() {
         }
     };
     let began = Instant::now();
-    soon("it is asked again", search).await;
+    wait_for("it is asked again", search).await;
     assert!(began.elapsed() >= Duration::from_millis(400), "once an interval: {:?}", began.elapsed());
     assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
@@ -495,7 +496,7 @@ async fn s58_without_a_watch_readiness_is_about_the_proxy_alone() {
 #[tokio::test]
 async fn s58_an_app_on_a_unix_socket_is_asked_too() {
     let dir = tempfile::TempDir::new().expect("a folder");
-    let app = App::bare_on(&dir.path().join("app.sock")).await;
+    let app = NodeApp::bare_on(&dir.path().join("app.sock")).await;
     let mut proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     app.stop();
@@ -504,7 +505,7 @@ async fn s58_an_app_on_a_unix_socket_is_asked_too() {
     becomes(&proxy, 200).await;
     // The next one was never there.
     proxy.terminate();
-    proxy.exit_within(PATIENCE).await;
+    proxy.exit_within(TIMEOUT).await;
     let nowhere = format!("unix:{}", dir.path().join("absent.sock").display());
     let proxy = Proxy::start(config(&nowhere, WATCH)).await;
     stays(&proxy, 503, Duration::from_millis(500)).await;
@@ -513,8 +514,8 @@ async fn s58_an_app_on_a_unix_socket_is_asked_too() {
 
 #[tokio::test]
 async fn s58_an_app_behind_tls_is_asked_too() {
-    let app = App::bare().await;
-    let inner = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let inner = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let tls = format!("{WATCH}\ntls = {{ ca = \"{}\" }}", inner.pki.ca.display());
     let outer = Proxy::start(config(&format!("https://localhost:{}", inner.address.port()), &tls)).await;
     becomes(&outer, 200).await;
@@ -530,7 +531,7 @@ async fn s58_an_app_behind_tls_is_asked_too() {
 async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
     // The smallest that are accepted: one millisecond less is refused, see the tests of the configuration.
     let least = "interval = \"100ms\"\ntimeout = \"100ms\"\ngive_up = \"1s\"";
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, least)).await;
     becomes(&proxy, 200).await;
     let idle = Neighbour::join(&proxy, "/ws?name=idle").await;

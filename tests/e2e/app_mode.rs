@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 
-use crate::spoken::Spoken;
-use crate::support::deadline::soon;
-use crate::support::frames::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use crate::e2e::spoken::Spoken;
 
-/// Asks soon, and is patient.
+/// Asks soon, and waits for long.
 const ASKS: &str = "interval = \"500ms\"\ntimeout = \"5s\"\nprofile = { send = \"ping\", expect = \"pong\" }\n";
 /// `interval` of [`ASKS`].
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -325,5 +325,5 @@ async fn passes(session: &mut Spoken, frames: &[Frame]) {
             assert!(heard == *sent, "sent {sent_size} bytes, the app heard {heard_size}; first bytes {firsts:02x?}");
         }
     };
-    soon("every byte arrives", async { tokio::join!(sending, arriving) }).await;
+    wait_for("every byte arrives", async { tokio::join!(sending, arriving) }).await;
 }

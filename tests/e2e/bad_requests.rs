@@ -1,16 +1,17 @@
 //! Requests that must be refused, each with the status that says why.
 
+use pulsegate_test_kit::client::{Neighbour, upgrade_head};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::client::{Neighbour, upgrade_head};
-use crate::support::node::App;
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// What the proxy answers to `request` while a neighbour looks on.
-async fn refusal_of(request: &str) -> Answer {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+async fn refusal_of(request: &str) -> Response {
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let neighbour = Neighbour::join(&proxy, "/ws?name=neighbour").await;
     let connections = proxy.connections();
     let answer = {

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::Neighbour;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::frames::noise;
-use crate::support::client::Neighbour;
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::frames::noise;
 
 /// A client that never finishes what it began loses its place after this long.
 const LIMITS: &str = "[limits]\nhandshake = \"600ms\"\nheader_read = \"600ms\"\n";
@@ -18,7 +19,7 @@ const LIMIT: Duration = Duration::from_millis(600);
 const GRAIN: Duration = Duration::from_millis(50);
 
 struct Scene {
-    _app: App,
+    _app: NodeApp,
     proxy: Proxy,
     neighbour: Neighbour,
     connections: usize,
@@ -26,8 +27,8 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Self {
-        let app = App::bare().await;
-        let proxy = Proxy::start(Config::to(&app.url).with(LIMITS)).await;
+        let app = NodeApp::bare().await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
         let neighbour = Neighbour::join(&proxy, "/ws").await;
         let connections = proxy.connections();
         Self { _app: app, proxy, neighbour, connections }
@@ -35,8 +36,8 @@ impl Scene {
 
     /// The log says why a handshake came to nothing.
     async fn logs(&self, outcomes: &[&str]) {
-        let failed = |line: &Line| line.json["message"] == "tls.handshake_failed";
-        let known = |line: &Line| outcomes.iter().any(|outcome| line.json["outcome"] == *outcome);
+        let failed = |line: &OutputLine| line.json["message"] == "tls.handshake_failed";
+        let known = |line: &OutputLine| outcomes.iter().any(|outcome| line.json["outcome"] == *outcome);
         self.proxy.line(&format!("a failed handshake, {outcomes:?}"), |line| failed(line) && known(line)).await;
     }
 
@@ -96,7 +97,7 @@ async fn a_request_head_that_never_ends_is_hung_up_on() {
     stream.flush().await.expect("the session lives");
     let answer = until_the_end(&mut stream).await;
     assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
-    let reason = |line: &Line| line.json["message"] == "http.reject" && line.json["reason"] == "header_timeout";
+    let reason = |line: &OutputLine| line.json["message"] == "http.reject" && line.json["reason"] == "header_timeout";
     scene.proxy.line("an http.reject for the head", reason).await;
     scene.survives().await;
 }
@@ -104,11 +105,11 @@ async fn a_request_head_that_never_ends_is_hung_up_on() {
 #[tokio::test]
 async fn a_client_that_trusts_nobody_here_does_no_harm() {
     let scene = Scene::open().await;
-    let stranger = Proxy::start(Config::to("http://127.0.0.1:9")).await;
+    let stranger = Proxy::start(Config::to(PULSEGATE, "http://127.0.0.1:9")).await;
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a valid name");
     let connector = tokio_rustls::TlsConnector::from(stranger.pki.client());
     let handshake = connector.connect(name, scene.proxy.tcp().await);
-    soon("the handshake fails", handshake).await.expect_err("an unknown authority");
+    wait_for("the handshake fails", handshake).await.expect_err("an unknown authority");
     scene.logs(&["alert"]).await;
     stranger.finish().await;
     scene.survives().await;
@@ -117,6 +118,6 @@ async fn a_client_that_trusts_nobody_here_does_no_harm() {
 /// What comes until the other side hangs up, by FIN or by RST.
 async fn until_the_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let _ = soon("the proxy hangs up", stream.read_to_end(&mut bytes)).await;
+    let _ = wait_for("the proxy hangs up", stream.read_to_end(&mut bytes)).await;
     bytes
 }

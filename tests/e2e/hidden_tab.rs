@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::Value;
 
-use crate::support::browser::Browser;
-use crate::support::deadline::settles;
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// Where the proxy answers the page's "ping", one route keeps the default window of 90 s; another's is long enough for a
 /// page that beats every 25 s, and too short for one that is throttled. On the third the proxy asks.
@@ -28,8 +29,8 @@ const LIMIT: Duration = Duration::from_secs(25 + 55 + 60 + 20);
 
 #[tokio::test]
 async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_and_the_app_hears_nothing() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(ANSWER)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(ANSWER)).await;
     let page = format!("/beating?every={}&path=/default&path=/narrow&answering=/asked", EVERY.as_millis());
     let mut browser = Browser::visit_to_hide(&proxy.https(&page), &proxy.pki.ca);
     for path in ["/default", "/narrow"] {
@@ -47,7 +48,7 @@ async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_a
 
     // It is answered by the proxy, as every one before it was.
     let count = |kind: &str| browser.events(kind).iter().filter(|event| event["path"] == "/default").count();
-    settles("the answer", || count("message"), |answers| *answers >= count("beat")).await;
+    wait_until("the answer", || count("message"), |answers| *answers >= count("beat")).await;
     let answers = browser.events("message");
     assert!(answers.iter().all(|answer| answer["data"] == "pong"), "{}", browser.transcript());
     assert_eq!(count("message"), count("beat"), "{}", browser.transcript());

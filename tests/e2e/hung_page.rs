@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{BOUND, Config, Proxy, QUICK};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::browser::Browser;
-use crate::support::node::App;
-use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
 /// The proxy speaks the heartbeat of the page, which has never heard of the proxy. A Chromium that shares a busy
 /// machine may take a second to answer.
@@ -22,8 +23,8 @@ const BLOCK: Duration = Duration::from_secs(8);
 
 #[tokio::test]
 async fn s23_a_hung_page_is_alive_in_protocol_mode() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
@@ -33,7 +34,7 @@ async fn s23_a_hung_page_is_alive_in_protocol_mode() {
     assert!(lasted + SLACK > BLOCK && lasted > BOUND * 5, "the page was blocked for {lasted:?} only");
     assert!(app.events("close").is_empty(), "{}", app.transcript());
 
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
@@ -41,14 +42,14 @@ async fn s23_a_hung_page_is_alive_in_protocol_mode() {
 
 #[tokio::test]
 async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(SPOKEN)).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
     // The page is silent for many windows, but for its answers, and lives; the app hears none of them.
     sleep(SPOKEN_BOUND * 3).await;
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
     assert!(app.events("close").is_empty(), "{}", app.transcript());
     assert_eq!(browser.events("message").len(), 1, "only the app's echo is shown: {}", browser.transcript());
@@ -74,14 +75,14 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
 
 #[tokio::test]
 async fn a_page_that_computes_for_less_than_the_window_keeps_its_session() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(&SPOKEN.replace("\"2s\"", "\"6s\""))).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&SPOKEN.replace("\"2s\"", "\"6s\""))).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
     browser.block(Duration::from_secs(3)).await;
     browser.event("unblocked", |_| true).await;
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     proxy.finish().await;

@@ -8,16 +8,17 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::SendStream;
 use http::{HeaderMap, StatusCode};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::frames::noise;
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::frames::noise;
 
 /// Fields that are about one connection (RFC 9110 §7.6.1), and the time.
 const MAY_DIFFER: [&str; 4] = ["connection", "keep-alive", "transfer-encoding", "date"];
@@ -54,16 +55,16 @@ both!(
 /// One app that is asked directly, and another run of it that is asked through the proxy.
 struct Pair {
     via: Via,
-    direct: App,
-    _behind: App,
+    direct: NodeApp,
+    _behind: NodeApp,
     proxy: Proxy,
 }
 
 impl Pair {
     async fn start(via: Via) -> Self {
-        let direct = App::start("express", "whole.js", &[]).await;
-        let behind = App::start("express", "whole.js", &[]).await;
-        let proxy = Proxy::start(Config::to(&behind.url)).await;
+        let direct = NodeApp::start("express", "whole.js", &[]).await;
+        let behind = NodeApp::start("express", "whole.js", &[]).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &behind.url)).await;
         Self { via, direct, _behind: behind, proxy }
     }
 
@@ -71,7 +72,7 @@ impl Pair {
     async fn ask(&self, request: &Request) -> [Reply; 2] {
         let address = self.direct.url.strip_prefix("http://").expect("the app listens on TCP");
         let tcp = TcpStream::connect(address).await.expect("the app listens");
-        let direct = soon("the app's answer", reply(tcp, &request.bytes())).await;
+        let direct = wait_for("the app's answer", reply(tcp, &request.bytes())).await;
         [direct, self.via.ask(&self.proxy, request).await]
     }
 
@@ -96,7 +97,7 @@ impl Via {
                 Self::Http2 => reply_by_http2(proxy, request).await,
             }
         };
-        soon("the answer through the proxy", answer).await
+        wait_for("the answer through the proxy", answer).await
     }
 }
 
@@ -478,7 +479,7 @@ async fn what_differs_is_what_is_documented(via: Via) {
 }
 
 async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via: Via) {
-    let app = App::start("express", "whole.js", &[]).await;
+    let app = NodeApp::start("express", "whole.js", &[]).await;
     let claims =
         ["X-Forwarded-For: 6.6.6.6, 198.51.100.1", "X-Forwarded-Host: shop.example", "X-Request-Id: from-afar"];
     for (trusted, ip, hostname, logged) in [
@@ -486,7 +487,7 @@ async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via:
         ("[\"10.0.0.0/8\"]", "127.0.0.1", "app.example", "127.0.0.1"),
     ] {
         let forwarded = format!("[forwarded]\ntrusted_proxies = {trusted}\nrfc7239 = true\n");
-        let proxy = Proxy::start(Config::to(&app.url).with(&forwarded)).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&forwarded)).await;
         let request = Request::get("/who", &claims);
         let who = via.ask(&proxy, &request).await.json();
         assert_eq!((&who["ip"], &who["hostname"]), (&ip.into(), &hostname.into()), "{who}");

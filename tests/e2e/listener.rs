@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use pulsegate_test_kit::client::Neighbour;
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::client::Neighbour;
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::plain::Answer;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// Where it listens for plain HTTP.
 pub(crate) fn redirect_address(proxy: &Proxy) -> SocketAddr {
@@ -49,8 +51,9 @@ async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
     const FLOOD: usize = 1_000;
     /// KiB for each, of the task, the library's state and what was read; a served connection takes far more.
     const EACH: u64 = 8;
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nhandshake = \"10s\"\n")).await;
+    let _turn = busy_turn().await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nhandshake = \"10s\"\n")).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     let connections = proxy.connections();
     let before = resident(&proxy);
@@ -62,7 +65,7 @@ async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
     }
     let held = || proxy.connections();
     // A health check may have been counted before.
-    crate::support::deadline::settles("all are held", held, |count| *count >= FLOOD).await;
+    pulsegate_test_kit::wait::wait_until("all are held", held, |count| *count >= FLOOD).await;
     let slowest = slowest_echo(&neighbour).await;
     let each = resident(&proxy).saturating_sub(before) / FLOOD as u64;
     assert!(each <= EACH, "{each} KiB for each of {FLOOD} half-open handshakes");
@@ -76,9 +79,9 @@ async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
 
 #[tokio::test]
 async fn one_address_that_opens_everything_is_bounded() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let limits = "[limits]\nconnections = 40\nconnections_per_ip = 20\n";
-    let proxy = Proxy::start(Config::to(&app.url).with(limits)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(limits)).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     let mut ends = FuturesUnordered::new();
     for _ in 0..100 {
@@ -88,12 +91,12 @@ async fn one_address_that_opens_everything_is_bounded() {
     }
     // Nothing comes to those who are let in: TLS waits for the client.
     for _ in 0..81 {
-        let end = soon("one more is refused", ends.next()).await.expect("one of them");
+        let end = wait_for("one more is refused", ends.next()).await.expect("one of them");
         assert_eq!(end.expect_err("no orderly end").kind(), ErrorKind::ConnectionReset);
     }
     assert!(ends.next().now_or_never().is_none(), "20 with the neighbour");
     let told =
-        |line: &Line| line.json["message"] == "connection.refused" && line.json["reason"] == "connections_per_ip";
+        |line: &OutputLine| line.json["message"] == "connection.refused" && line.json["reason"] == "connections_per_ip";
     proxy.line("the refusals", told).await;
     assert!(proxy.count(told) <= 2, "told seldom:\n{}", proxy.transcript());
     assert!(slowest_echo(&neighbour).await < Duration::from_secs(1));
@@ -103,18 +106,18 @@ async fn one_address_that_opens_everything_is_bounded() {
 
 /// A proxy with a plain port in front of nothing: whoever comes there never reaches an app.
 async fn redirecting(limits: &str) -> (Proxy, SocketAddr) {
-    let config = Config::to("http://127.0.0.1:9").listen("redirect = \"127.0.0.1:0\"").with(limits);
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").listen("redirect = \"127.0.0.1:0\"").with(limits);
     let proxy = Proxy::start(config).await;
     let address = redirect_address(&proxy);
     (proxy, address)
 }
 
-async fn ask(address: SocketAddr, request: &str) -> (Answer, Vec<u8>) {
-    let mut tcp = soon("connect", TcpStream::connect(address)).await.expect("it listens");
+async fn ask(address: SocketAddr, request: &str) -> (Response, Vec<u8>) {
+    let mut tcp = wait_for("connect", TcpStream::connect(address)).await.expect("it listens");
     tcp.write_all(request.as_bytes()).await.expect("the kernel takes it");
-    let answer = soon("the answer", Answer::read(&mut tcp)).await.expect("an answer");
+    let answer = wait_for("the answer", Response::read(&mut tcp)).await.expect("an answer");
     let mut rest = Vec::new();
-    soon("the end", tcp.read_to_end(&mut rest)).await.expect("an orderly end");
+    wait_for("the end", tcp.read_to_end(&mut rest)).await.expect("an orderly end");
     (answer, rest)
 }
 
@@ -157,7 +160,7 @@ async fn what_is_no_request_is_refused_on_the_plain_port_too() {
     ] {
         let (answer, _) = ask(address, &request).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        let told = |line: &Line| line.json["message"] == "http.reject" && line.json["reason"] == reason;
+        let told = |line: &OutputLine| line.json["message"] == "http.reject" && line.json["reason"] == reason;
         proxy.line(reason, told).await;
     }
     proxy.releases(connections).await;
@@ -172,7 +175,7 @@ async fn the_plain_port_closes_with_the_other() {
     ask(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     proxy.terminate();
     let begun = Instant::now();
-    soon("the end", idle.read(&mut [0; 1])).await.unwrap_or_default();
+    wait_for("the end", idle.read(&mut [0; 1])).await.unwrap_or_default();
     let status = proxy.exit_within(Duration::from_secs(20)).await;
     assert_eq!(status.code(), Some(0), "{status}\n{}", proxy.transcript());
     assert!(begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());

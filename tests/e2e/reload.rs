@@ -8,6 +8,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use pulsegate_test_kit::client::{Neighbour, Tls, close_of, echo, upgrade_head};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{Frame, TEXT};
+use pulsegate_test_kit::http1::read_head;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for, wait_until};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -16,15 +25,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{Neighbour, Tls, close_of, echo, upgrade_head};
-use crate::support::deadline::{PATIENCE, settles, soon};
-use crate::support::fake::Fake;
-use crate::support::frames::{Frame, TEXT};
-use crate::support::node::App;
-use crate::support::pki::Pki;
-use crate::support::plain::read_head;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// A folder as Kubernetes mounts a `ConfigMap` and a Secret: every file is a link through `..data`, which is
 /// swapped.
@@ -91,17 +92,17 @@ const PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr
 async fn shows(proxy: &Proxy, pair: &Pair) -> bool {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(pair.pki.client()).connect(name, proxy.tcp().await);
-    soon("the handshake or its failure", handshake).await.is_ok()
+    wait_for("the handshake or its failure", handshake).await.is_ok()
 }
 
 /// The proxy's next line about a reload that came to anything, after the first `seen`: the watch may look at what a
 /// signal has had loaded already.
 pub(crate) async fn reload_after(proxy: &Proxy, seen: usize) -> Value {
-    let is_one = |line: &Line| match line.json["message"].as_str() {
+    let is_one = |line: &OutputLine| match line.json["message"].as_str() {
         Some("config.reloaded") => line.json["result"] != "unchanged",
         message => message == Some("config.reload_failed"),
     };
-    settles("another reload", || proxy.count(is_one), |count| *count > seen).await;
+    wait_until("another reload", || proxy.count(is_one), |count| *count > seen).await;
     let lines = proxy.lines().into_iter().filter(is_one).map(|line| line.json);
     lines.into_iter().nth(seen).expect("it was counted")
 }
@@ -125,9 +126,9 @@ async fn get(proxy: &Proxy, stream: &mut Tls, path: &str) -> (u16, String) {
 }
 
 /// An app that answers every plain request with `name` and keeps the connection; when one is closed, it tells.
-async fn named(name: &'static str) -> (Fake, mpsc::UnboundedReceiver<Instant>) {
+async fn named(name: &'static str) -> (FakeApp, mpsc::UnboundedReceiver<Instant>) {
     let (ends, ended) = mpsc::unbounded_channel();
-    let app = Fake::start(move |_, mut stream| {
+    let app = FakeApp::start(move |_, mut stream| {
         let ends = ends.clone();
         async move {
             loop {
@@ -147,12 +148,12 @@ async fn named(name: &'static str) -> (Fake, mpsc::UnboundedReceiver<Instant>) {
 
 #[tokio::test]
 async fn swaps_of_a_mounted_folder_are_followed_every_time() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let mut mount = Mount::new(dir.path());
     let first = Pair::make();
     let pki = first.mounted(&mount);
-    let config = Config::to(&app.url);
+    let config = Config::to(PULSEGATE, &app.url);
     let text =
         |interval: u32| config.clone().with(&format!("[heartbeat]\ninterval = \"{interval}s\"")).toml(PORT, &pki);
     let files = |pair: &Pair, interval: u32| {
@@ -183,8 +184,8 @@ async fn swaps_of_a_mounted_folder_are_followed_every_time() {
 
 #[tokio::test]
 async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
-    let app = App::bare().await;
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let port = proxy.address.port();
     let changed = text.replace("127.0.0.1:0", "127.0.0.1:1").replace("level = \"info\"", "level = \"debug\"");
     fs::write(&file, changed.replace("\"json\"", "\"human\"")).expect("write");
@@ -209,7 +210,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
 #[tokio::test]
 async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
     let ((one, _), (other, _)) = (named("one").await, named("other").await);
-    let (proxy, file, text) = start(&Config::to(&one.url)).await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &one.url)).await;
     let mut kept = proxy.tls().await;
     let mut streams = multiplexed(&proxy).await;
     assert_eq!(get(&proxy, &mut kept, "/new/x").await, (200, "one".into()));
@@ -243,7 +244,7 @@ async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
 #[tokio::test]
 async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
     let ((old, mut ended), (new, _)) = (named("old").await, named("new").await);
-    let (proxy, file, text) = start(&Config::to(&old.url)).await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &old.url)).await;
     // A client that is connected and says nothing more must not keep them.
     let mut kept = proxy.tls().await;
     assert_eq!(get(&proxy, &mut kept, "/").await, (200, "old".into()));
@@ -257,7 +258,7 @@ async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
     fs::write(&file, text.replace(&old.url, &new.url)).expect("write");
     proxy.hang_up();
     let reloaded = proxy.line("it is applied", |line| line.json["generation"] == 3).await;
-    let closed = soon("the connection closes", ended.recv()).await.expect("the app runs");
+    let closed = wait_for("the connection closes", ended.recv()).await.expect("the app runs");
     // By itself it would be closed after four seconds.
     let took = closed.saturating_duration_since(reloaded.at);
     assert!(took < Duration::from_secs(2), "{took:?}");
@@ -269,7 +270,7 @@ async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
 async fn multiplexed(proxy: &Proxy) -> h2::client::SendRequest<Bytes> {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
-    let tls = soon("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted");
+    let tls = wait_for("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted");
     let (sender, connection) = h2::client::handshake(tls).await.expect("the preface goes out");
     tokio::spawn(connection);
     sender
@@ -278,9 +279,9 @@ async fn multiplexed(proxy: &Proxy) -> h2::client::SendRequest<Bytes> {
 async fn streams_get(streams: &mut h2::client::SendRequest<Bytes>, path: &str) -> String {
     let request = http::Request::get(format!("https://localhost{path}")).body(()).expect("a request");
     let (answer, _) = streams.send_request(request, true).expect("a stream");
-    let mut body = soon("an answer", answer).await.expect("an answer").into_body();
+    let mut body = wait_for("an answer", answer).await.expect("an answer").into_body();
     let mut text = Vec::new();
-    while let Some(piece) = soon("the body", body.data()).await {
+    while let Some(piece) = wait_for("the body", body.data()).await {
         text.extend_from_slice(&piece.expect("a whole body"));
     }
     String::from_utf8(text).expect("UTF-8")
@@ -288,9 +289,9 @@ async fn streams_get(streams: &mut h2::client::SendRequest<Bytes>, path: &str) -
 
 #[tokio::test]
 async fn a_session_keeps_the_heartbeat_that_it_was_opened_with() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let quick = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\n";
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     // Neither of the two ever answers a ping.
     let mut patient = proxy.upgraded("/ws?name=patient").await;
     fs::write(&file, format!("{text}\n{quick}")).expect("write");
@@ -302,15 +303,15 @@ async fn a_session_keeps_the_heartbeat_that_it_was_opened_with() {
     assert_eq!(missed.json["conn_id"], opened[1]["conn_id"], "the one with the new heartbeat");
     // The first one lives: its app hears it.
     patient.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await.expect("write");
-    let frame = soon("the echo", Frame::read(&mut patient)).await.expect("a frame");
+    let frame = wait_for("the echo", Frame::read(&mut patient)).await.expect("a frame");
     assert_eq!(frame.opcode(), TEXT, "{frame:?}");
     proxy.finish().await;
 }
 
 #[tokio::test]
 async fn origins_and_limits_hold_for_the_next_upgrade_and_drain_timers_for_the_end() {
-    let app = App::bare().await;
-    let (mut proxy, file, text) = start(&Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let (mut proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let mut websocket = proxy.websocket("/ws").await;
     let from_elsewhere = format!("{}Origin: https://elsewhere.example\r\n\r\n", upgrade_head("/ws"));
     assert_eq!(proxy.ask(&mut proxy.tls().await, from_elsewhere.as_bytes()).await.status, 101);
@@ -332,13 +333,13 @@ async fn origins_and_limits_hold_for_the_next_upgrade_and_drain_timers_for_the_e
     assert_eq!(close_of(&mut websocket).await, (1013, "try again later".into()));
     let announced = proxy.line("the announcement", |line| line.json["window_s"].is_number()).await.json;
     assert_eq!(announced["window_s"], 1.0, "{announced}");
-    assert_eq!(proxy.exit_within(PATIENCE).await.code(), Some(0), "{}", proxy.transcript());
+    assert_eq!(proxy.exit_within(TIMEOUT).await.code(), Some(0), "{}", proxy.transcript());
 }
 
 #[tokio::test]
 async fn an_editor_that_renames_and_a_file_that_vanishes_for_a_moment_are_one_change() {
-    let app = App::bare().await;
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let edited = |n: u32| format!("{text}\n[heartbeat]\ninterval = \"{n}s\"\n");
     for turn in 0..3 {
         // As vim does it, backup and all.

@@ -4,18 +4,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pulsegate_test_kit::client::Neighbour;
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::reload::{Pair, start};
-use crate::support::client::Neighbour;
-use crate::support::deadline::{settles, soon};
-use crate::support::fake::Fake;
-use crate::support::plain::Answer;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::reload::{Pair, start};
 
 /// Where a proxy is administered.
 struct Administered {
@@ -47,9 +48,9 @@ impl Administered {
         let exchange = async {
             let mut stream = UnixStream::connect(self.socket()).await.expect("somebody listens");
             stream.write_all(request.as_bytes()).await.expect("the request is taken");
-            Answer::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to {line}"))
+            Response::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to {line}"))
         };
-        let answer = soon("an answer of the administration", exchange).await;
+        let answer = wait_for("an answer of the administration", exchange).await;
         let json = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error} in {:?}", answer.body));
         (answer.status, json)
     }
@@ -70,8 +71,8 @@ fn clear(file: &Path) {
 
 /// The next failure that `trigger` has brought about, after the first `seen`.
 async fn failure(proxy: &Proxy, trigger: &str, seen: usize) -> Value {
-    let is_one = |line: &Line| line.json["message"] == "config.reload_failed" && line.json["trigger"] == trigger;
-    settles(&format!("a failure by {trigger}"), || proxy.count(is_one), |count| *count > seen).await;
+    let is_one = |line: &OutputLine| line.json["message"] == "config.reload_failed" && line.json["trigger"] == trigger;
+    wait_until(&format!("a failure by {trigger}"), || proxy.count(is_one), |count| *count > seen).await;
     let mut lines = proxy.lines().into_iter().filter(is_one).map(|line| line.json);
     lines.nth(seen).expect("it was counted")
 }
@@ -131,9 +132,9 @@ const UNREADABLE: Case = (
 
 #[tokio::test]
 async fn a_file_that_cannot_be_used_changes_nothing_and_its_reason_is_one_line_whoever_asks() {
-    let app = Fake::answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+    let app = FakeApp::answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
     let admin = Administered::new();
-    let (proxy, config, text) = start(&admin.lines(Config::to(&app.url))).await;
+    let (proxy, config, text) = start(&admin.lines(Config::to(PULSEGATE, &app.url))).await;
     let (certificate, key) = (proxy.pki.certificate.clone(), proxy.pki.private_key.clone());
     let sound = [&config, &certificate, &key].map(|path| (path.clone(), fs::read(path).expect("read"))).to_vec();
     let files = Files { config, certificate, key, sound, text, other: Pair::make() };
@@ -182,8 +183,9 @@ async fn a_token_that_is_replaced_is_asked_for_from_then_on() {
     let admin = Administered::new();
     let (old, new) = (Some("the-old-token-0123456789"), Some("the-new-token-0123456789"));
     replace(&admin.token(), "the-old-token-0123456789\n");
-    let config =
-        admin.lines(Config::to("http://127.0.0.1:9")).admin(&format!("token_file = \"{}\"", admin.token().display()));
+    let config = admin
+        .lines(Config::to(PULSEGATE, "http://127.0.0.1:9"))
+        .admin(&format!("token_file = \"{}\"", admin.token().display()));
     let proxy = Proxy::start(config).await;
     assert_eq!(admin.ask("GET /v1/info", new).await.0, 401);
     replace(&admin.token(), "short");

@@ -5,10 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
+use pulsegate_test_kit::client::{Wss, echo};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PING, PONG};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::open_files::raise_open_file_limit;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::{wait_for, within};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,13 +28,8 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::reload::{Mount, Pair, reload_after};
-use crate::support::client::{Wss, echo};
-use crate::support::deadline::{soon, within};
-use crate::support::fake::Fake;
-use crate::support::files::raise_the_limit_of_open_files;
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::reload::{Mount, Pair, reload_after};
 
 /// Sessions with a connection of their own.
 const OWN: usize = 1600;
@@ -77,7 +80,7 @@ impl Load {
     async fn stream(self: Arc<Self>, number: usize, mut stream: Stream) {
         for turn in 0.. {
             let payload = Self::payload(number, turn);
-            stream.write(0x82, &payload);
+            stream.write(FIN | BINARY, &payload);
             let answer = within(PATIENCE, "an echo", stream.message()).await;
             assert!(answer == payload, "session {number} got other bytes in turn {turn}");
             self.echoed();
@@ -106,53 +109,38 @@ impl Stream {
         request.headers_mut().insert("sec-websocket-version", http::HeaderValue::from_static("13"));
         request.extensions_mut().insert(Protocol::from_static("websocket"));
         let (answer, out) = connection.send_request(request, false).expect("a stream");
-        let answer = soon("the upgrade", answer).await.expect("an answer");
+        let answer = wait_for("the upgrade", answer).await.expect("an answer");
         assert_eq!(answer.status(), 200, "{answer:?}");
         Self { out, body: answer.into_body(), read: BytesMut::new() }
     }
 
-    /// A frame with a key of zeros: what is sent is what is on the wire.
     fn write(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first];
-        match u8::try_from(payload.len()) {
-            Ok(length @ ..126) => frame.push(0x80 | length),
-            _ => {
-                frame.push(0x80 | 0x7e);
-                frame.extend_from_slice(&u16::try_from(payload.len()).expect("a short message").to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(payload);
+        let frame = Frame::client(first, payload).bytes();
         self.out.send_data(frame.into(), false).expect("the stream lives");
     }
 
-    /// The next data frame; answers the pings before it.
+    /// Returns the payload of the next data frame; answers the pings before it.
     async fn message(&mut self) -> Vec<u8> {
         loop {
-            let head = self.take(2).await;
-            let length = match head[1] {
-                126 => {
-                    let long = self.take(2).await;
-                    usize::from(u16::from_be_bytes([long[0], long[1]]))
-                }
-                length => usize::from(length),
-            };
-            let payload = self.take(length).await;
-            match head[0] {
-                0x82 => return payload,
-                0x89 => self.write(0x8a, &payload),
-                other => panic!("frame {other:#x} instead of an echo: {payload:?}"),
+            let frame = self.frame().await;
+            match frame.opcode() {
+                BINARY => return frame.payload,
+                PING => self.write(FIN | PONG, &frame.payload),
+                _ => panic!("{frame:?} instead of an echo"),
             }
         }
     }
 
-    async fn take(&mut self, length: usize) -> Vec<u8> {
-        while self.read.len() < length {
+    async fn frame(&mut self) -> Frame {
+        loop {
+            if let Some((frame, size)) = Frame::parse(&self.read) {
+                self.read.advance(size);
+                return frame;
+            }
             let piece = self.body.data().await.expect("the stream lives").expect("the stream lives");
             self.body.flow_control().release_capacity(piece.len()).expect("it was received");
             self.read.extend_from_slice(&piece);
         }
-        self.read.split_to(length).to_vec()
     }
 }
 
@@ -173,13 +161,13 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
     for connection in 0..SHARED / STREAMS {
         let name = ServerName::try_from("localhost").expect("a valid name");
         let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
-        let tls = soon("the TLS handshake", handshake).await.expect("trusted");
+        let tls = wait_for("the TLS handshake", handshake).await.expect("trusted");
         let (sender, driver) = h2::client::handshake(tls).await.expect("the preface goes out");
         tokio::spawn(driver);
         // Its SETTINGS say that it takes an extended CONNECT; they come before the answer to anything.
         let request = http::Request::get("https://localhost/settings").body(()).expect("a request");
         let (answer, _) = sender.clone().send_request(request, true).expect("a stream");
-        let _ = soon("any answer", answer).await;
+        let _ = wait_for("any answer", answer).await;
         for stream in 0..STREAMS {
             let number = OWN + connection * STREAMS + stream;
             let stream = Stream::open(&sender).await;
@@ -206,7 +194,7 @@ async fn measured(proxy: &Proxy, metric: &str) -> usize {
         let mut stream = TcpStream::connect(health).await.expect("somebody listens");
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request).await.expect("the request is taken");
-        Answer::read(&mut stream).await.expect("an answer").body
+        Response::read(&mut stream).await.expect("an answer").body
     };
     let text = within(PATIENCE, "a scrape", exchange).await;
     let value = text.lines().find_map(|line| line.strip_prefix("pulsegate_")?.strip_prefix(metric)?.strip_prefix(' '));
@@ -222,15 +210,16 @@ async fn is_shown(proxy: &Proxy, pair: &Pair) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
+    let _turn = busy_turn().await;
     // Two for each session in this process, the client's and the app's, and two in the proxy.
-    raise_the_limit_of_open_files(6144);
-    let app = Fake::start(|_, stream| async move { drop(stream) }).await;
+    raise_open_file_limit(6144);
+    let app = FakeApp::start(|_, stream| async move { drop(stream) }).await;
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let mut mount = Mount::new(dir.path());
     let mut shown = Pair::make();
     let pki = shown.mounted(&mount);
     // A busy machine is not what is tried here.
-    let config = Config::to(&app.url)
+    let config = Config::to(PULSEGATE, &app.url)
         .admin("health = \"127.0.0.1:0\"")
         .admin("socket = \"off\"")
         .with("[limits]\nhandshake = \"60s\"");

@@ -3,20 +3,21 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, Tls};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{CLOSE, FIN, Frame, TEXT};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::client::{Neighbour, Tls};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::frames::{CLOSE, FIN, Frame, TEXT};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// A client and an app with the proxy between them, and a session beside theirs.
 pub(crate) struct Spoken {
-    _fake: Fake,
+    _fake: FakeApp,
     /// In between.
     pub(crate) proxy: Proxy,
     neighbour: Neighbour,
@@ -30,13 +31,13 @@ pub(crate) struct Spoken {
 impl Spoken {
     /// A session under `heartbeat`, which is the body of a section. The neighbour's heartbeat is the default.
     pub(crate) async fn open(heartbeat: &str) -> Self {
-        let (fake, mut sessions) = Fake::sessions().await;
+        let (fake, mut sessions) = FakeApp::sessions().await;
         let route = format!("[[route]]\npath = \"/raw\"\n[route.heartbeat]\n{heartbeat}\n");
-        let proxy = Proxy::start(Config::to(&fake.url).with(&route)).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(&route)).await;
         let neighbour = Neighbour::join(&proxy, "/echo").await;
         let connections = proxy.connections();
         let client = proxy.upgraded("/raw").await;
-        let (_, app) = soon("the session reaches the app", sessions.recv()).await.expect("the fake runs");
+        let (_, app) = wait_for("the session reaches the app", sessions.recv()).await.expect("the fake runs");
         Self { _fake: fake, proxy, neighbour, client, app, connections }
     }
 
@@ -58,7 +59,7 @@ impl Spoken {
 
     /// The next frame at the client.
     pub(crate) async fn client_hears(&mut self) -> Frame {
-        soon("a frame for the client", Frame::read(&mut self.client)).await.expect("the session lives")
+        wait_for("a frame for the client", Frame::read(&mut self.client)).await.expect("the session lives")
     }
 
     /// Fails unless the next frame at the client is the whole text message `text`.
@@ -68,7 +69,7 @@ impl Spoken {
 
     /// Fails unless the next frame at the app is `frame`, bit for bit. The proxy's own question for the app may pass.
     pub(crate) async fn app_hears(&mut self, frame: &Frame) {
-        let heard = soon("a frame for the app", Frame::read_past_pings(&mut self.app)).await;
+        let heard = wait_for("a frame for the app", Frame::read_past_pings(&mut self.app)).await;
         let frames = [heard.expect("the session lives"), frame.clone()];
         assert!(frames[0] == frames[1], "the app heard the first, not the second of {}", briefly(&frames));
     }
@@ -97,7 +98,7 @@ impl Spoken {
     pub(crate) async fn ends_amid(mut self, frames: &[Frame], code: u16) -> End {
         let (mut reading, mut writing) = tokio::io::split(self.client);
         let (client_heard, told) = tokio::select! {
-            end = soon("the client's end", until_close(&mut reading)) => end,
+            end = wait_for("the client's end", until_close(&mut reading)) => end,
             never = trickle(&mut writing, frames) => match never {},
         };
         let at = Instant::now();
@@ -107,7 +108,7 @@ impl Spoken {
         let _ = self.client.write_all(&Frame::client(FIN | CLOSE, code.to_be_bytes()).bytes()).await;
         let _ = self.client.flush().await;
 
-        let (app_heard, told) = soon("the app's end", until_close(&mut self.app)).await;
+        let (app_heard, told) = wait_for("the app's end", until_close(&mut self.app)).await;
         let proper = matches!(told, Some(1000..=1003 | 1007..=1014 | 4000..=4999));
         assert!(proper, "the app got {told:?}; it had heard {}", briefly(&app_heard));
         let _ = self.app.write_all(&Frame::server(FIN | CLOSE, code.to_be_bytes()).bytes()).await;

@@ -5,17 +5,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ppp::v2::{Addresses, Command, Header};
+use pulsegate_test_kit::client::{Tls, upgrade_head};
+use pulsegate_test_kit::fake_app::RequestHead;
+use pulsegate_test_kit::frame::{FIN, Frame, TEXT};
+use pulsegate_test_kit::http1::read_head;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
-use crate::support::client::{Tls, upgrade_head};
-use crate::support::deadline::{settles, soon};
-use crate::support::fake::Request;
-use crate::support::frames::{FIN, Frame, TEXT};
-use crate::support::plain::read_head;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 const TRUSTED: &str = "proxy_protocol = { trusted = [\"127.0.0.0/8\"] }";
 
@@ -85,7 +86,7 @@ async fn serve(mut stream: TcpStream, number: usize, seen: Arc<Mutex<BTreeMap<us
     seen.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (told, Vec::new()));
     while let Some(head) = read_head(&mut stream).await {
         let line = head.lines().next().unwrap_or_default().to_owned();
-        let request = Request { head };
+        let request = RequestHead { head };
         if let Some((_, lines)) = seen.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&number) {
             lines.push(line);
         }
@@ -109,7 +110,7 @@ async fn client(proxy: &Proxy, address: &str) -> Tls {
     tcp.write_all(line.as_bytes()).await.expect("the connection lives");
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client()).connect(name, tcp);
-    soon("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted")
+    wait_for("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted")
 }
 
 async fn get(proxy: &Proxy, stream: &mut Tls, path: &str) {
@@ -121,7 +122,8 @@ async fn get(proxy: &Proxy, stream: &mut Tls, path: &str) {
 #[tokio::test]
 async fn a_connection_names_its_client_and_is_shared_with_no_other() {
     let app = App::start().await;
-    let config = Config::to(&app.url).listen(TRUSTED).listen("workers = 1").upstream("proxy_protocol = \"v2\"");
+    let config =
+        Config::to(PULSEGATE, &app.url).listen(TRUSTED).listen("workers = 1").upstream("proxy_protocol = \"v2\"");
     let proxy = Proxy::start(config).await;
     let mut one = client(&proxy, "192.0.2.7").await;
     let mut other = client(&proxy, "203.0.113.9").await;
@@ -138,13 +140,13 @@ async fn a_connection_names_its_client_and_is_shared_with_no_other() {
     assert_eq!(answer.status, 101, "{answer:?}");
     let sent = Frame::client(FIN | TEXT, "hello");
     one.write_all(&sent.bytes()).await.expect("open");
-    let echoed = soon("the echo", Frame::read(&mut one)).await.expect("open");
+    let echoed = wait_for("the echo", Frame::read(&mut one)).await.expect("open");
     assert_eq!(echoed.payload, sent.payload);
     let upgraded = (told("192.0.2.7"), vec!["GET /ws HTTP/1.1".to_owned()]);
     assert_eq!(app.seen().last(), Some(&upgraded), "a session has a connection of its own");
     // The first look at the app was a request of the proxy's own.
     let is_probe = |probes: &Vec<String>| probes.iter().any(|line| line == "OPTIONS * HTTP/1.1");
-    settles("a health check", || app.probes(), is_probe).await;
+    wait_until("a health check", || app.probes(), is_probe).await;
     drop((one, other));
     proxy.finish().await;
 }
@@ -152,7 +154,7 @@ async fn a_connection_names_its_client_and_is_shared_with_no_other() {
 #[tokio::test]
 async fn the_client_that_a_trusted_proxy_names_is_the_one_that_the_app_is_told() {
     let app = App::start().await;
-    let config = Config::to(&app.url)
+    let config = Config::to(PULSEGATE, &app.url)
         .upstream("proxy_protocol = \"v2\"")
         .with("[forwarded]\ntrusted_proxies = [\"127.0.0.0/8\"]\n");
     let proxy = Proxy::start(config).await;

@@ -5,23 +5,24 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::client::{Neighbour, echo, upgrade_head};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use rustix::process::{Resource, Rlimit, prlimit};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::PULSEGATE;
 use crate::app_stopped::becomes;
-use crate::support::client::{Neighbour, echo, upgrade_head};
-use crate::support::deadline::{settles, soon};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy, QUICK};
 use crate::tool::{cpu_time, pid};
 
 /// Several times `interval + timeout`.
 const WINDOWS: Duration = Duration::from_secs(3);
 
-async fn proxy(app: &App) -> Proxy {
-    let config = Config::to(&app.url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
+async fn proxy(app: &NodeApp) -> Proxy {
+    let config = Config::to(PULSEGATE, &app.url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
     // The answer to a probe would leave a connection in the pool, which a session could take.
     let config = config.upstream("probe = \"off\"");
     let watch = config.listen("workers = 1").upstream("interval = \"300ms\"").upstream("timeout = \"400ms\"");
@@ -43,7 +44,7 @@ async fn leave(proxy: &Proxy, count: usize) -> Rlimit {
         let before = std::mem::replace(&mut last, open_files(proxy));
         (before, last.clone())
     };
-    let (_, open) = settles("its descriptors", look, |(before, now)| before == now).await;
+    let (_, open) = wait_until("its descriptors", look, |(before, now)| before == now).await;
     // The limit is one of their numbers, and there may be gaps between those that are open.
     let limit = (0..).filter(|number| !open.contains(number)).nth(count).map(|number: usize| number as u64);
     let limit = Rlimit { current: limit, maximum: Some(20_000) };
@@ -52,7 +53,7 @@ async fn leave(proxy: &Proxy, count: usize) -> Rlimit {
 
 #[tokio::test]
 async fn sessions_beat_on_while_no_connection_can_be_accepted() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = proxy(&app).await;
     let neighbours = join_all((0..5).map(|_| Neighbour::join(&proxy, "/ws"))).await;
     let before = leave(&proxy, 3).await;
@@ -78,7 +79,7 @@ async fn sessions_beat_on_while_no_connection_can_be_accepted() {
     // Descriptors are free again: first because the crowd leaves, then because there may be more of them.
     drop(crowd);
     let mut websocket = proxy.websocket("/ws").await;
-    soon("an echo", echo(&mut websocket, Message::text("in"))).await.expect("an echo");
+    wait_for("an echo", echo(&mut websocket, Message::text("in"))).await.expect("an echo");
     prlimit(Some(pid(&proxy)), Resource::Nofile, before).expect("root may set limits");
     join_all((0..10).map(|_| Neighbour::join(&proxy, "/ws"))).await;
     for neighbour in &neighbours {
@@ -90,7 +91,7 @@ async fn sessions_beat_on_while_no_connection_can_be_accepted() {
 
 #[tokio::test]
 async fn s58_a_connect_without_a_descriptor_is_no_failure_of_the_app() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = proxy(&app).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     for _ in 0..3 {
@@ -114,11 +115,11 @@ async fn s58_a_connect_without_a_descriptor_is_no_failure_of_the_app() {
 
 #[tokio::test]
 async fn a_drain_without_descriptors_ends_in_order() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let mut proxy = proxy(&app).await;
     let _neighbours = join_all((0..5).map(|_| Neighbour::join(&proxy, "/ws"))).await;
     leave(&proxy, 0).await;
-    let waiting = soon("a connect", TcpStream::connect(proxy.address)).await.expect("the kernel accepts");
+    let waiting = wait_for("a connect", TcpStream::connect(proxy.address)).await.expect("the kernel accepts");
     proxy.line("that nothing can be accepted", |line| line.json["message"] == "accept failed").await;
     proxy.terminate();
     let status = proxy.exit_within(Duration::from_secs(15)).await;

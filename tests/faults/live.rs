@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use pulsegate_test_kit::client::Wss;
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PING, PONG};
+use pulsegate_test_kit::http2::Http2WebSocket;
+use pulsegate_test_kit::wait::within;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
-
-use crate::client::WebSocket;
-use crate::support::client::Wss;
-use crate::support::deadline::within;
-use crate::support::frames::{BINARY, FIN, Frame, PING, PONG};
 
 /// What an echo may take on a bad link: as long as a client may be silent on it.
 const ECHO: Duration = Duration::from_secs(60);
@@ -23,7 +22,7 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(
 /// A session of a live client, over HTTP/1.1 or HTTP/2.
 pub(crate) enum Session {
     One(Box<Wss>),
-    Two(WebSocket),
+    Two(Http2WebSocket),
 }
 
 /// What came in.

@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pulsegate_test_kit::client::{Tls, Wss};
+use pulsegate_test_kit::http2::Http2Client;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::within;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -16,10 +20,6 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::client::Client;
-use crate::support::client::{Tls, Wss};
-use crate::support::deadline::within;
-use crate::support::proxy::{Config, Proxy};
 use crate::tool::{attempt, needs_root, run};
 
 /// What a handshake may take on a bad link.
@@ -146,9 +146,9 @@ impl Net {
     }
 
     /// A connection over HTTP/2, and its client port.
-    pub(crate) async fn h2(&self, proxy: &Proxy) -> (u16, Client) {
+    pub(crate) async fn h2(&self, proxy: &Proxy) -> (u16, Http2Client) {
         let (port, tls) = self.tls(proxy, "h2").await;
-        (port, Client::over(tls, &h2::client::Builder::new()).await)
+        (port, Http2Client::over(tls, &h2::client::Builder::new()).await)
     }
 }
 

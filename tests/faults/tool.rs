@@ -4,9 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use pulsegate_test_kit::process::Process;
 use rustix::process::{Pid, geteuid};
-
-use crate::support::process::Process;
 
 /// The command that installs all of them.
 const INSTALL: &str = "./tests/install installs what the tests need";

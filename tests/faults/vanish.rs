@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::next_message;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{BOUND, Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::PULSEGATE;
 use crate::app_stopped::app_on;
 use crate::live::Session;
 use crate::net::Net;
-use crate::support::client::next_message;
-use crate::support::deadline::soon;
-use crate::support::process::Process;
-use crate::support::proxy::{BOUND, Config, Proxy};
 
 /// `interval + timeout` is [`BOUND`]; the leg of a dead client lasts for `close_grace` more.
 const HEARTBEAT: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\nclose_grace = \"300ms\"\n";
@@ -26,7 +27,7 @@ async fn set_up(heartbeat: &str) -> (TempDir, Process, Net, Proxy) {
     let socket = dir.path().join("app.sock");
     let app = app_on(&socket).await;
     let net = Net::linked();
-    let config = Config::to(&format!("unix:{}", socket.display())).with(heartbeat);
+    let config = Config::to(PULSEGATE, &format!("unix:{}", socket.display())).with(heartbeat);
     // Connections to the app for its own liveness come and go, and would be counted.
     let proxy = net.proxy(config.upstream("interval = \"off\"")).await;
     (dir, app, net, proxy)
@@ -94,9 +95,9 @@ async fn s22_a_client_that_vanishes_in_a_download_is_gone_within_the_write_stall
     let (two, mut client) = net.h2(&proxy).await;
     let mut stream = client.websocket("/flood2").await;
     for _ in 0..5 {
-        let message = soon("a message", next_message(&mut download)).await.expect("the download goes on");
+        let message = wait_for("a message", next_message(&mut download)).await.expect("the download goes on");
         assert!(matches!(message, Message::Binary(_)), "{message:?}");
-        soon("a message", stream.message()).await.expect("the download goes on");
+        wait_for("a message", stream.message()).await.expect("the download goes on");
     }
     // Both go on reading until nothing comes: what is lost is the network, not the reader.
     let reading = tokio::spawn(async move { while next_message(&mut download).await.is_ok() {} });

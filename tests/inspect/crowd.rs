@@ -1,11 +1,11 @@
 //! The page with many sessions: `crowd.js` makes them up.
 
+use pulsegate_test_kit::node::project;
+use pulsegate_test_kit::process::Process;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::page::Page;
-use crate::support::node::project;
-use crate::support::process::Process;
+use crate::inspect::page::Page;
 
 /// No frame may take longer; far more than a person forgives, for this machine may be busy with other things.
 const FRAME: f64 = 250.0;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use futures_util::StreamExt;
 use pulsegate::tls::client::{Client, Trust};
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::wait::wait_for;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -16,8 +18,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::USER_AGENT;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::support::deadline::soon;
-use crate::support::process::Process;
+use crate::PULSEGATE;
 
 /// A running `pulsegate dev`.
 pub(crate) struct Dev {
@@ -40,7 +41,7 @@ impl Dev {
     pub(crate) async fn start(interval: &str, timeout: &str) -> Self {
         let dir = TempDir::new().expect("make a temporary directory");
         let ca = dir.path().join("ca.pem");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        let mut command = Command::new(PULSEGATE);
         command.args(["dev", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--interval", interval]);
         command.args(["--timeout", timeout, "--ca-out"]).arg(&ca);
         let process = Process::start("pulsegate dev", &mut command);
@@ -60,10 +61,10 @@ impl Dev {
         let url = format!("wss://localhost:{}/echo", self.port);
         let mut request = url.into_client_request().expect("a valid URL");
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
-        let tcp = soon("connect", TcpStream::connect(("127.0.0.1", self.port))).await.expect("it listens");
+        let tcp = wait_for("connect", TcpStream::connect(("127.0.0.1", self.port))).await.expect("it listens");
         let client = Client::new(&Trust::File(self.ca.clone()), None).expect("an authority");
-        let tls = soon("the handshake", client.handshake("localhost", tcp)).await.expect("it is trusted");
-        let (mut socket, _) = soon("the upgrade", Box::pin(client_async(request, tls))).await.expect("accepted");
+        let tls = wait_for("the handshake", client.handshake("localhost", tcp)).await.expect("it is trusted");
+        let (mut socket, _) = wait_for("the upgrade", Box::pin(client_async(request, tls))).await.expect("accepted");
         let (orders, mut told) = mpsc::channel(1);
         let life = tokio::spawn(async move {
             loop {
@@ -97,6 +98,6 @@ impl Guest {
 
     /// The code and the reason of the Close it gets.
     pub(crate) async fn close(self) -> (u16, String) {
-        soon("its end", self.life).await.expect("it does not panic")
+        wait_for("its end", self.life).await.expect("it does not panic")
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::crowd::Crowd;
-use crate::dev::Dev;
-use crate::page::Page;
+use crate::inspect::crowd::Crowd;
+use crate::inspect::dev::Dev;
+use crate::inspect::page::Page;
 
 /// The first statistics of the stream.
 const STATS: &str = "

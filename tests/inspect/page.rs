@@ -1,10 +1,10 @@
 //! The inspect page in headless Chromium.
 
+use pulsegate_test_kit::browser::start_turn;
+use pulsegate_test_kit::node::project;
+use pulsegate_test_kit::process::Process;
 use serde_json::{Value, json};
 use tokio::process::Command;
-
-use crate::support::node::project;
-use crate::support::process::Process;
 
 /// Chromium on the inspect page; what it finds wrong fails the test at [`Page::finish`].
 #[derive(Debug)]
@@ -18,6 +18,7 @@ impl Page {
     pub(crate) async fn open(url: &str) -> Self {
         // The script lies beside this file; the packages it needs are those of the other tests' browser.
         let script = project("browser").with_file_name("inspect").join("drive.js");
+        let _start = start_turn().await;
         let process = Process::start("drive.js", Command::new("node").arg(script).arg(url));
         let loaded = process.event("loaded", |_| true).await;
         assert_eq!(loaded["status"], 200, "{loaded}");
@@ -29,9 +30,9 @@ impl Page {
     async fn order(&mut self, order: &str, args: Value) -> Value {
         self.orders += 1;
         let id = self.orders;
-        self.process.tell(&json!({ "id": id, "order": order, "args": args })).await;
+        self.process.write_line(&json!({ "id": id, "order": order, "args": args })).await;
         // It has a deadline of its own, which comes first and shows what the page says.
-        let patience = crate::support::deadline::PATIENCE * 2;
+        let patience = pulsegate_test_kit::wait::TIMEOUT * 2;
         let answer = self
             .process
             .line_within(patience, &format!("an answer to {order} {args}"), |line| line.json["id"] == id)

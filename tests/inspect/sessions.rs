@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tempfile::TempDir;
 
-use crate::dev::Dev;
-use crate::page::Page;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::inspect::dev::Dev;
+use crate::inspect::page::Page;
 
 const ROWS: &str = ".body .row:not([hidden])";
 
@@ -162,7 +163,7 @@ async fn a_token_is_asked_for_once_and_kept_by_the_tab() {
     let dir = TempDir::new().expect("make a temporary directory");
     let file = dir.path().join("token");
     fs::write(&file, "correct-horse-battery-staple\n").expect("written");
-    let config = Config::to("http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
     let proxy = Proxy::start(config.admin(&format!("token_file = \"{}\"", file.display()))).await;
     let listening = proxy.line("it listens", |line| line.json["message"] == "listening").await;
     let url = format!("http://{}/", listening.json["admin"].as_str().expect("an address"));
@@ -185,7 +186,7 @@ async fn a_token_is_asked_for_once_and_kept_by_the_tab() {
 
 #[tokio::test]
 async fn the_end_is_announced_to_whoever_looks() {
-    let config = Config::to("http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
     let proxy = Proxy::start(config.drain("delay = \"30s\"\nwindow = \"0s\"")).await;
     let listening = proxy.line("it listens", |line| line.json["message"] == "listening").await;
     let url = format!("http://{}/", listening.json["admin"].as_str().expect("an address"));

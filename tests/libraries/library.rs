@@ -4,9 +4,8 @@ use std::fmt::{self, Display};
 use std::fs;
 use std::time::Duration;
 
+use pulsegate_test_kit::node::project;
 use serde_json::Value;
-
-use crate::support::node::project;
 
 /// A library, and how it behaves behind the proxy.
 #[derive(Debug)]

@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::node::{NodeApp, project};
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::library::{Auto, ComesBack, Hung, Library, RESTART};
-use crate::returns::Operator;
-use crate::support::deadline::{settles, soon};
-use crate::support::node::{App, project};
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::libraries::library::{Auto, ComesBack, Hung, Library, RESTART};
+use crate::libraries::returns::Operator;
 
 /// The windows of every mode. A busy machine may stand still for a second, and nobody is dead then.
 /// A client that was stopped may be woken in the grace, and then reads the Close.
@@ -77,7 +78,7 @@ impl Heartbeat {
 
 /// A library's app and page, with the proxy between them, in an open session.
 pub(crate) struct Session {
-    pub(crate) app: App,
+    pub(crate) app: NodeApp,
     pub(crate) proxy: Proxy,
     pub(crate) page: Page,
     operator: Operator,
@@ -85,9 +86,9 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(library: &Library, heartbeat: Heartbeat) -> Self {
-        let app = App::start("libraries", &format!("{}/app.js", library.folder), &[]).await;
+        let app = NodeApp::start("libraries", &format!("{}/app.js", library.folder), &[]).await;
         let operator = Operator::new();
-        let config = operator.of(Config::to(&app.url)).with(&heartbeat.section(library));
+        let config = operator.of(Config::to(PULSEGATE, &app.url)).with(&heartbeat.section(library));
         let proxy = Proxy::start(config).await;
         let page = Page::start(library, &proxy);
         page.event("open", |_| true).await;
@@ -99,7 +100,7 @@ impl Session {
 
     /// A message goes from the page to the app and back.
     pub(crate) async fn echoes(&mut self, text: &str) {
-        self.page.tell(&json!({ "send": text })).await;
+        self.page.write_line(&json!({ "send": text })).await;
         self.page.event("message", |event| event["data"] == text).await;
     }
 
@@ -146,7 +147,7 @@ impl Page {
     async fn hang(&mut self, hung: Hung) -> Instant {
         match hung {
             Hung::Page { .. } => {
-                self.tell(&json!({ "hang": true })).await;
+                self.write_line(&json!({ "hang": true })).await;
                 self.event_line("hung", |_| true).await.at
             }
             Hung::Process { .. } => {
@@ -158,7 +159,7 @@ impl Page {
 
     async fn wake(&mut self, hung: Hung) {
         match hung {
-            Hung::Page { .. } => self.tell(&json!({})).await,
+            Hung::Page { .. } => self.write_line(&json!({})).await,
             Hung::Process { .. } => self.resume(),
         }
     }
@@ -175,7 +176,7 @@ impl Page {
         match comes_back {
             ComesBack::Yes | ComesBack::UnlessRefused => {
                 let transcript = || (self.opens(), self.transcript());
-                settles(&format!("{what}, the page is back"), transcript, |(now, _)| *now == opens + 1).await;
+                wait_until(&format!("{what}, the page is back"), transcript, |(now, _)| *now == opens + 1).await;
             }
             ComesBack::No | ComesBack::NotItsJob => self.stays_away(opens, what).await,
         }
@@ -376,7 +377,7 @@ async fn is_refused_meanwhile(library: &Library) {
 /// Waits for a connection, and ends it before it says a word.
 async fn refuse_one(address: SocketAddr) {
     let listener = TcpListener::bind(address).await.expect("nobody listens there any more");
-    soon("the page's first try", listener.accept()).await.expect("the try is taken");
+    wait_for("the page's first try", listener.accept()).await.expect("the try is taken");
 }
 
 /// `event` has these fields, among others.
@@ -392,17 +393,17 @@ macro_rules! tests {
     ($library:expr) => {
         #[tokio::test]
         async fn under_its_profile() {
-            crate::matrix::under_its_profile(&$library).await;
+            crate::libraries::matrix::under_its_profile(&$library).await;
         }
 
         #[tokio::test]
         async fn under_protocol_pings() {
-            crate::matrix::under_protocol_pings(&$library).await;
+            crate::libraries::matrix::under_protocol_pings(&$library).await;
         }
 
         #[tokio::test]
         async fn s71_comes_back_by_itself_or_not() {
-            crate::returns::after_each_end(&$library).await;
+            crate::libraries::returns::after_each_end(&$library).await;
         }
     };
 }

@@ -1,15 +1,16 @@
 //! The pages that come back by themselves, for each code that a missed heartbeat could have.
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::library::{ENDS, End, Library};
-use crate::matrix::{Heartbeat, Session};
-use crate::support::browser::Browser;
-use crate::support::deadline::{settles, soon};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::libraries::library::{ENDS, End, Library};
+use crate::libraries::matrix::{Heartbeat, Session};
 
 /// The operator of a proxy, at a socket of its own.
 #[derive(Debug)]
@@ -30,10 +31,10 @@ impl Operator {
 
     /// Closes every session with `code`, and with the reason of a missed heartbeat.
     pub(crate) async fn kill(&self, code: u16) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        let mut command = Command::new(PULSEGATE);
         command.args(["kill", "--client", "127.0.0.0/8", "--yes", "--code", &code.to_string()]);
         command.args(["--reason", "heartbeat timeout", "--admin"]).arg(self.dir.path().join("admin.sock"));
-        let output = soon("pulsegate kill", command.kill_on_drop(true).output()).await.expect("it starts");
+        let output = wait_for("pulsegate kill", command.kill_on_drop(true).output()).await.expect("it starts");
         assert!(output.status.success(), "{output:?}");
     }
 }
@@ -76,9 +77,9 @@ pub(crate) async fn after_each_end(library: &Library) {
 
 /// The page of reconnecting-websocket in a browser, over HTTP/1.1 or HTTP/2.
 async fn in_chromium(protocol: &str) {
-    let app = App::start("libraries", "reconnecting/app.js", &[]).await;
+    let app = NodeApp::start("libraries", "reconnecting/app.js", &[]).await;
     let operator = Operator::new();
-    let mut proxy = Proxy::start(operator.of(Config::to(&app.url))).await;
+    let mut proxy = Proxy::start(operator.of(Config::to(PULSEGATE, &app.url))).await;
     let mut browser = match protocol {
         "h1" => Browser::visit_by_http1(&proxy.https("/"), &proxy.pki.ca).await,
         _ => Browser::visit(&proxy.https("/"), &proxy.pki.ca).await,
@@ -92,12 +93,12 @@ async fn in_chromium(protocol: &str) {
             End::NoClose => proxy = proxy.crash().await,
         }
         let opens = || (browser.events("open").len(), browser.transcript());
-        settles(&format!("after {end} the page is back"), opens, |(opens, _)| *opens == ended + 1).await;
+        wait_until(&format!("after {end} the page is back"), opens, |(opens, _)| *opens == ended + 1).await;
         let close = browser.events("close").pop().expect("the page has seen its end");
         assert_eq!(close["code"], if let End::Close(code) = end { code } else { 1006 }, "{close}");
         println!("reconnecting-websocket in Chromium, {protocol} | after {end} | Yes");
         let text = format!("back after {end}");
-        browser.tell(&json!({ "send": text })).await;
+        browser.write_line(&json!({ "send": text })).await;
         browser.event("message", |event| event["data"] == *text).await;
     }
     proxy.finish().await;

@@ -4,25 +4,26 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::{Process, send};
+use pulsegate_test_kit::proxy::{Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_until;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::matrix::Page;
-use crate::reconnecting::RECONNECTING_WEBSOCKET;
-use crate::support::browser::Browser;
-use crate::support::deadline::settles;
-use crate::support::node::App;
-use crate::support::process::{Process, send};
-use crate::support::proxy::{Config, Proxy, QUICK};
+use crate::PULSEGATE;
+use crate::libraries::matrix::Page;
+use crate::libraries::reconnecting::RECONNECTING_WEBSOCKET;
 
 /// How long a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
 const STOPPED: Duration = Duration::from_secs(8);
 
-async fn start() -> (App, Proxy) {
-    let app = App::start("libraries", "reconnecting/app.js", &[]).await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+async fn start() -> (NodeApp, Proxy) {
+    let app = NodeApp::start("libraries", "reconnecting/app.js", &[]).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
     (app, proxy)
 }
 
@@ -35,7 +36,7 @@ async fn sleeps(
     client: &Process,
     protocol: &str,
     may_see: &[(u64, &str)],
-    (app, proxy): (App, Proxy),
+    (app, proxy): (NodeApp, Proxy),
     stop: impl FnOnce(),
     wake: impl FnOnce(),
 ) {
@@ -62,8 +63,8 @@ async fn sleeps(
         client.transcript()
     );
     let opens = || (client.events("open").len(), client.transcript());
-    settles("the client is back", opens, |(opens, _)| *opens == 2).await;
-    settles("its session is open", || proxy.logged("ws.open").len(), |opens| *opens == 2).await;
+    wait_until("the client is back", opens, |(opens, _)| *opens == 2).await;
+    wait_until("its session is open", || proxy.logged("ws.open").len(), |opens| *opens == 2).await;
     proxy.finish().await;
 }
 
@@ -88,9 +89,9 @@ async fn s71_websockets_in_python_reads_the_close_and_comes_back() {
 }
 
 /// Chromium, which keeps its sockets in a process of their own.
-async fn chromium(protocol: &str, may_see: &[(u64, &str)], session: (App, Proxy), mut browser: Browser) {
+async fn chromium(protocol: &str, may_see: &[(u64, &str)], session: (NodeApp, Proxy), mut browser: Browser) {
     browser.event("open", |_| true).await;
-    browser.tell(&json!({ "send": "hello" })).await;
+    browser.write_line(&json!({ "send": "hello" })).await;
     browser.event("message", |event| event["data"] == "hello").await;
     let network_service = browser.network_service();
     let signal = |signal| move || send(network_service, signal);

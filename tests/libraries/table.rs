@@ -3,31 +3,31 @@
 use std::fs;
 use std::path::Path;
 
-use crate::library::{Auto, ComesBack, ENDS, Hung, Library};
+use crate::libraries::library::{Auto, ComesBack, ENDS, Hung, Library};
 
 /// Every library that is tried, in the order of the table.
 const LIBRARIES: &[&Library] = &[
-    &crate::ws::LIBRARY,
-    &crate::ws::BEATS,
-    &crate::socket_io::WEBSOCKET,
-    &crate::socket_io::POLLING,
-    &crate::graphql_ws::LIBRARY,
-    &crate::graphql_ws::BEATS,
-    &crate::subscriptions_transport_ws::LIBRARY,
-    &crate::signalr::LIBRARY,
-    &crate::signalr::MESSAGE_PACK,
-    &crate::stomp::LIBRARY,
-    &crate::mqtt::LIBRARY,
-    &crate::mqtt::IN_NODE,
-    &crate::phoenix::LIBRARY,
-    &crate::actioncable::LIBRARY,
-    &crate::pusher::LIBRARY,
-    &crate::pusher::IN_NODE,
-    &crate::reconnecting::RECONNECTING_WEBSOCKET,
-    &crate::reconnecting::PARTYSOCKET,
-    &crate::reconnecting::SOCKETTE,
-    &crate::jupyterlab::KERNEL,
-    &crate::jupyterlab::TERMINAL,
+    &crate::libraries::ws::LIBRARY,
+    &crate::libraries::ws::BEATS,
+    &crate::libraries::socket_io::WEBSOCKET,
+    &crate::libraries::socket_io::POLLING,
+    &crate::libraries::graphql_ws::LIBRARY,
+    &crate::libraries::graphql_ws::BEATS,
+    &crate::libraries::subscriptions_transport_ws::LIBRARY,
+    &crate::libraries::signalr::LIBRARY,
+    &crate::libraries::signalr::MESSAGE_PACK,
+    &crate::libraries::stomp::LIBRARY,
+    &crate::libraries::mqtt::LIBRARY,
+    &crate::libraries::mqtt::IN_NODE,
+    &crate::libraries::phoenix::LIBRARY,
+    &crate::libraries::actioncable::LIBRARY,
+    &crate::libraries::pusher::LIBRARY,
+    &crate::libraries::pusher::IN_NODE,
+    &crate::libraries::reconnecting::RECONNECTING_WEBSOCKET,
+    &crate::libraries::reconnecting::PARTYSOCKET,
+    &crate::libraries::reconnecting::SOCKETTE,
+    &crate::libraries::jupyterlab::KERNEL,
+    &crate::libraries::jupyterlab::TERMINAL,
 ];
 
 const HEAD: &str = "\

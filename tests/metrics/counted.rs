@@ -3,27 +3,27 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pulsegate_test_kit::client::{Neighbour, Tls, close_of, echo, next_message, upgrade_head};
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead, hold};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::proxy::{Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
-use crate::support::client::{Neighbour, Tls, close_of, echo, next_message, upgrade_head};
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, Request, hold};
-use crate::support::plain::Answer;
-use crate::support::proxy::{Proxy, QUICK};
-use crate::table::documented;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
+use crate::metrics::table::documented;
 
 const ROUTES: &[&str] = &["/", "/closed/"];
 const CLOSED: &str = "[[route]]\npath = \"/closed/\"\n[route.origins]\nallow = [\"https://app.example\"]\n";
 
 /// Echoes on `/echo`, holds WebSockets on `/hold`, refuses them on `/refused`, breaks off on `/broken`, and answers
 /// everything else with 200.
-async fn app() -> Fake {
-    Fake::start(|request: Request, mut stream: TcpStream| async move {
+async fn app() -> FakeApp {
+    FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         match request.path() {
             "/hold" => {
                 stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
@@ -120,7 +120,7 @@ async fn asks_in_vain(proxy: &Proxy) {
 async fn speaks_no_tls(proxy: &Proxy) {
     let mut http = proxy.tcp().await;
     http.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is taken");
-    assert_eq!(soon("an answer", Answer::read(&mut http)).await.expect("an answer").status, 400);
+    assert_eq!(wait_for("an answer", Response::read(&mut http)).await.expect("an answer").status, 400);
     let mut noise = proxy.tcp().await;
     noise.write_all(&[0xff; 64]).await.expect("it is taken");
     let gone = |metrics: &Exposition| metrics.sum("pulsegate_tls_handshakes_total", &[("outcome", "not_tls")]) == 1;
@@ -215,7 +215,7 @@ async fn a_drain_is_told_while_it_lasts() {
 
 #[tokio::test]
 async fn what_a_slow_client_does_not_take_is_counted_as_held_and_as_a_pause() {
-    let app = Fake::start(|request: Request, mut stream: TcpStream| async move {
+    let app = FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
         // One message that no socket buffers hold: 64 MiB.
         let mut message = vec![0x82, 127];

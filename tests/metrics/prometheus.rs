@@ -5,18 +5,18 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, echo};
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead, hold};
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::Proxy;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scrape::{get, health, metrics, observed};
-use crate::support::client::{Neighbour, echo};
-use crate::support::fake::{Fake, Request, hold};
-use crate::support::process::Process;
-use crate::support::proxy::Proxy;
-use crate::table::documented;
+use crate::metrics::scrape::{get, health, metrics, observed};
+use crate::metrics::table::documented;
 
 /// It starts, opens its database, and scrapes once a second; all of that on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ fn percent_encoded(text: &str) -> String {
 
 #[tokio::test]
 async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
-    let app = Fake::start(|_: Request, stream: TcpStream| hold(stream)).await;
+    let app = FakeApp::start(|_: RequestHead, stream: TcpStream| hold(stream)).await;
     let proxy = Proxy::start(observed(&app.url)).await;
     let _neighbours = [Neighbour::join(&proxy, "/echo").await, Neighbour::join(&proxy, "/echo").await];
     let mut websocket = proxy.websocket("/echo").await;

@@ -4,14 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::proxy::Proxy;
 use rcgen::CertificateParams;
 use tempfile::TempDir;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, metrics, observed, until};
-use crate::support::fake::Fake;
-use crate::support::pki::Pki;
-use crate::support::proxy::Proxy;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, metrics, observed, until};
 
 const NOT_AFTER: &str = "pulsegate_tls_certificate_not_after_timestamp_seconds";
 const SUCCESSFUL: &str = "pulsegate_config_last_reload_successful";
@@ -38,7 +38,7 @@ fn put(file: &Path, text: &str) {
 
 #[tokio::test]
 async fn reloads_are_counted_and_certificates_forgotten_when_they_are_replaced() {
-    let app = Fake::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let app = FakeApp::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let (dir, others) = (TempDir::with_prefix("pulsegate-").expect("a folder"), TempDir::new().expect("a folder"));
     let (pki, mut renewed) = (Pki::make(dir.path()), Pki::make(others.path()));
     for (path, name) in [(&mut renewed.certificate, "renewed.pem"), (&mut renewed.private_key, "renewed.key")] {

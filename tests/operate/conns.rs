@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Request, closed, conn, error, page};
-use crate::program::run;
+use crate::PULSEGATE;
+use crate::operate::fake::{Answer, Fake, Request, closed, conn, error, page};
+use crate::operate::program::{finish, run};
 
 /// Pages of 1,000 sessions or what is asked for, of 2,500 in all.
 fn many(request: &Request) -> Answer {
@@ -147,8 +148,8 @@ async fn the_words_of_the_api_are_passed_on() {
 async fn whoever_reads_may_leave() {
     let fake = Fake::on_a_socket(many);
     let mut command = tokio::process::Command::new("sh");
-    let line = format!("'{}' conns --admin '{}' | head -n 1", env!("CARGO_BIN_EXE_pulsegate"), fake.at);
-    command.args(["-c", &line]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let run = crate::program::finish(command).await;
+    let line = format!("'{}' conns --admin '{}' | head -n 1", PULSEGATE, fake.at);
+    command.args(["-c", &line]);
+    let run = finish(command).await;
     assert_eq!(run.succeeded().out.lines().count(), 1);
 }

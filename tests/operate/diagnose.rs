@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Request, conn, error, page};
-use crate::program::run;
-use crate::terminal::Terminal;
+use crate::operate::fake::{Answer, Fake, Request, conn, error, page};
+use crate::operate::program::run;
+use crate::operate::terminal::Terminal;
 
 /// Three sessions, of which the second is forgotten before it is asked for.
 fn proxy(request: &Request) -> Answer {

@@ -3,10 +3,11 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::json;
 
-use crate::fake::{Answer, Fake, Request, error};
-use crate::program::run;
+use crate::operate::fake::{Answer, Fake, Request, error};
+use crate::operate::program::{run, start};
 
 /// Answers the question after the drain's first step with each of `steps`, and every later one with the last.
 fn steps(steps: &'static [(&'static str, u64)]) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
@@ -46,15 +47,10 @@ async fn with_wait_it_tells_every_phase_and_ends_with_the_last() {
 async fn a_process_that_goes_is_a_drain_that_ended() {
     let fake = Fake::on_a_socket(steps(&[("draining", 3)]));
     let socket = fake.at.clone();
-    let waiting = crate::program::command(&["drain", "--wait", "--admin", &fake.at]).spawn().expect("it starts");
-    crate::program::within("a second question", async {
-        while fake.lines().len() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let waiting = start(&["drain", "--wait", "--admin", &fake.at]);
+    wait_until("a second question", || fake.lines().len(), |asked| *asked >= 2).await;
     fs::remove_file(socket).expect("remove the socket");
-    let run = crate::program::end(waiting).await;
+    let run = waiting.finish().await;
     assert!(run.succeeded().out.ends_with("\nit is gone\n"), "{}", run.out);
 }
 

@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-use crate::program::within;
 
 /// What was asked.
 #[derive(Clone, Debug)]
@@ -90,7 +89,7 @@ impl Fake {
     pub async fn is_asked(&self, words: &str) {
         let mut asked = self.asked.subscribe();
         let asked = asked.wait_for(|requests| requests.iter().any(|request| request.line.contains(words)));
-        within(&format!("{words:?} in a request"), asked).await.expect("it is there as long as this");
+        wait_for(&format!("{words:?} in a request"), asked).await.expect("it is there as long as this");
     }
 
     /// Their first lines.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
-use crate::fake::{Answer, Fake, Request};
-use crate::program::{command, finish, run};
+use crate::operate::fake::{Answer, Fake, Request};
+use crate::operate::program::{command, finish, run};
 
 /// Alive, and ready or not.
 fn health(ready: bool) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Request, closed, conn, error};
-use crate::program::run;
+use crate::operate::fake::{Answer, Fake, Request, closed, conn, error};
+use crate::operate::program::run;
 
 const ID: &str = "00000000000000a1";
 

@@ -1,18 +1,19 @@
 //! The commands against the built binary itself, with real sessions.
 
+use pulsegate_test_kit::client::{Wss, close_of, echo};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::run;
-use crate::support::client::{Wss, close_of, echo};
-use crate::support::deadline::settles;
-use crate::support::fake::Fake;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::operate::program::{run, start};
 
 /// A proxy that can be administered, and where.
 struct Operated {
     proxy: Proxy,
-    _app: Fake,
+    _app: FakeApp,
     dir: TempDir,
     health: String,
 }
@@ -21,9 +22,9 @@ impl Operated {
     /// With more `lines` of the section `[admin]`.
     async fn start(drain: &str, lines: &[&str]) -> Self {
         let dir = TempDir::new().expect("make a temporary directory");
-        let app = Fake::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        let app = FakeApp::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
         let socket = dir.path().join("admin.sock");
-        let mut config = Config::to(&app.url).drain(drain).admin("health = \"127.0.0.1:0\"");
+        let mut config = Config::to(PULSEGATE, &app.url).drain(drain).admin("health = \"127.0.0.1:0\"");
         if !lines.iter().any(|line| line.starts_with("socket")) {
             config = config.admin(&format!("socket = {:?}", socket.display().to_string()));
         }
@@ -131,12 +132,12 @@ async fn a_drain_is_waited_for_and_the_process_stays() {
     assert_eq!(run(&["healthcheck", "--address", &operated.health]).await.succeeded().out, "alive\n");
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
     assert_eq!(ready().await.succeeded().out, "ready\n");
-    let waiting = crate::program::command(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]).spawn();
+    let waiting = start(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]);
     for session in &mut sessions {
         assert_eq!(close_of(session).await.0, 1012);
     }
     drop(sessions);
-    let drained = crate::program::end(waiting.expect("it starts")).await;
+    let drained = waiting.finish().await;
     let lines: Vec<&str> = drained.succeeded().out.lines().collect();
     assert_eq!(lines.last(), Some(&"drained: 0 sessions left"), "{drained:#?}");
     let not_ready = ready().await;
@@ -155,12 +156,12 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
     let socket = operated.socket();
     let mut sessions = operated.sessions(2).await;
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
-    let waiting = crate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
-    settles("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
+    let waiting = start(&["drain", "--wait", "--admin", &socket]);
+    wait_until("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
     assert_eq!(ready().await.code, Some(1), "announced");
     let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
     assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
-    crate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
+    waiting.finish().await.failed(1, &["the drain was cancelled"]);
     assert_eq!(ready().await.succeeded().out, "ready\n");
     for session in &mut sessions {
         echo(session, "still here".into()).await.expect("an echo");
@@ -196,7 +197,8 @@ async fn over_tls_with_a_token_nobody_else_gets_in() {
 #[tokio::test]
 async fn top_sees_sessions_come_and_go() {
     let operated = Operated::start("delay = \"0s\"", &[]).await;
-    let mut terminal = crate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
+    let mut terminal =
+        crate::operate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
     terminal.shows("0-0 of 0, by misses").await;
     let sessions = operated.sessions(2).await;
     let ids: Vec<String> =
@@ -207,6 +209,6 @@ async fn top_sees_sessions_come_and_go() {
     terminal.shows("0-0 of 0, by misses").await;
     terminal.types(b"q").await;
     terminal.shows("restored").await;
-    settles("the sessions end", || operated.proxy.logged("ws.close").len(), |ended| *ended == 2).await;
+    wait_until("the sessions end", || operated.proxy.logged("ws.close").len(), |ended| *ended == 2).await;
     operated.proxy.finish().await;
 }

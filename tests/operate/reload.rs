@@ -1,11 +1,12 @@
 //! `pulsegate reload`: each result and its exit code.
 
+use pulsegate_test_kit::process::Finished;
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake};
-use crate::program::{Run, run};
+use crate::operate::fake::{Answer, Fake};
+use crate::operate::program::run;
 
-async fn reload(status: u16, result: &str, restart: &[&str], error: Value) -> Run {
+async fn reload(status: u16, result: &str, restart: &[&str], error: Value) -> Finished {
     let body = json!({ "result": result, "generation": 7, "requires_restart": restart, "error": error });
     let fake = Fake::on_a_socket(move |_| Answer::Json(status, body.clone()));
     let run = run(&["reload", "--admin", &fake.at]).await;

@@ -2,10 +2,11 @@
 
 use std::process::Stdio;
 
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::program::within;
+use crate::PULSEGATE;
 
 /// The program on a terminal of its own.
 pub struct Terminal {
@@ -18,7 +19,7 @@ impl Terminal {
     /// Starts the program with `arguments` on a terminal of 60 columns and 16 rows.
     pub fn start(arguments: &[&str]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-        let program = format!("'{}' {}", env!("CARGO_BIN_EXE_pulsegate"), quoted.join(" "));
+        let program = format!("'{}' {}", PULSEGATE, quoted.join(" "));
         // What the terminal is set to afterwards is part of what the program has done. A Ctrl-C reaches the shell, too,
         // which would end before it has told that.
         let line = format!(
@@ -48,7 +49,7 @@ impl Terminal {
                 }
             }
         };
-        let ended = within(&format!("{text:?} on the terminal"), waiting).await;
+        let ended = wait_for(&format!("{text:?} on the terminal"), waiting).await;
         ended.unwrap_or_else(|()| panic!("the terminal ended without {text:?}: {:?}", self.shown))
     }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::fake::{Answer, Fake, Request, conn, error, info, page, stats};
-use crate::program::run;
-use crate::terminal::Terminal;
+use crate::operate::fake::{Answer, Fake, Request, conn, error, info, page, stats};
+use crate::operate::program::run;
+use crate::operate::terminal::Terminal;
 
 /// 25 sessions, and figures of two seconds.
 fn proxy(request: &Request) -> Answer {

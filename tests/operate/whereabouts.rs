@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
 
-use crate::fake::{Answer, Fake, Request, error, page};
-use crate::program::{command, finish, run};
+use crate::operate::fake::{Answer, Fake, Request, error, page};
+use crate::operate::program::{command, finish, run};
 
 /// No session, for whoever has the token.
 fn guarded(request: &Request) -> Answer {

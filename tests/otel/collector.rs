@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pulsegate_test_kit::http1::{header_lines, read_head};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::protobuf::Message;
-use crate::support::deadline::settles;
-use crate::support::plain::{header_lines, read_head};
 
 /// A listening collector.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Collector {
             let spans = self.spans().into_iter();
             spans.filter(|span| span.attributes["url.path"] == path).collect::<Vec<_>>()
         };
-        let spans = settles(&format!("a span of {path}"), of_path, |spans| !spans.is_empty()).await;
+        let spans = wait_until(&format!("a span of {path}"), of_path, |spans| !spans.is_empty()).await;
         let [span] = &spans[..] else { panic!("several spans of one upgrade: {spans:?}") };
         span.clone()
     }

@@ -98,7 +98,7 @@ const COMMANDS: &[(&str, Tried)] = &[
     ("cargo build", Tried::Here(the_program_is_installed)),
     ("cargo test --lib", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
     ("cargo test --test rules", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
-    ("cargo test --test e2e heartbeat", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+    ("cargo test --test program heartbeat", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
     ("tests/install", Tried::Elsewhere { file: "tests/run", by: "step \"tests/install\" tests/install" }),
     ("tests/run", Tried::Elsewhere { file: ".ci/run", by: "tests/run </dev/null" }),
     (".ci/run", Tried::Elsewhere { file: ".github/workflows/ci.yml", by: "run: .ci/run" }),

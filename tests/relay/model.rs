@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use pulsegate::heartbeat::{Builtin, Matching, Pattern, Policy, Profile, Role, Say};
 use pulsegate::ws::{Limits, Opcode, RSV_DEFLATE};
+use pulsegate_test_kit::frame::{self, LengthForm};
 use serde_json::Value;
 
 use crate::deflate::Deflate;
@@ -204,31 +205,19 @@ impl Message {
 }
 
 fn encode(first: u8, payload: &[u8], mask: Option<u32>) -> Vec<u8> {
-    let plain = Frame { first, payload: payload.to_vec() }.encode(false);
-    let Some(mask) = mask else { return plain };
-    let key = mask.to_be_bytes();
-    let (head, payload) = plain.split_at(plain.len() - payload.len());
-    let mut out = head.to_vec();
-    out[1] |= 0x80;
-    out.extend(key);
-    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-    out
+    frame::encode(first, mask.map(u32::to_be_bytes), LengthForm::Minimal, payload)
 }
 
 fn is_control(frame: &[u8]) -> bool {
     frame[0] & 0x08 != 0
 }
 
-/// Masked frames, whole, as they stand in `bytes`.
+/// Splits `bytes` into the whole frames that they consist of.
 fn cut_into_frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        let (head, payload) = match bytes[1] & 0x7F {
-            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-            127 => (10, usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().unwrap())).unwrap()),
-            short => (2, usize::from(short)),
-        };
-        let (frame, rest) = bytes.split_at(head + 4 + payload);
+        let (_, size) = frame::Frame::parse(bytes).expect("whole frames");
+        let (frame, rest) = bytes.split_at(size);
         frames.push(frame.to_vec());
         bytes = rest;
     }

@@ -13,20 +13,15 @@ use pulsegate::registry::Registry;
 use pulsegate::relay::{self, Control, Delivery, Leg, Legs, Memory, Observer, Partial, Terms, Unobserved};
 use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
+use pulsegate_test_kit::frame::{self, KEY, LengthForm};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-pub const PING: u8 = 0x9;
-pub const PONG: u8 = 0xA;
-pub const CLOSE: u8 = 0x8;
-pub const TEXT: u8 = 0x1;
-pub const BINARY: u8 = 0x2;
-pub const CONTINUATION: u8 = 0x0;
+pub use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
 
-const KEY: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
 /// Longer than anything that a test waits for, in paused time.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -50,27 +45,8 @@ impl Frame {
         self.first & 0x0F
     }
 
-    pub fn encode(&self, mask: bool) -> Vec<u8> {
-        let mut out = vec![self.first];
-        let bit = if mask { 0x80 } else { 0 };
-        match self.payload.len() {
-            n @ 0..=125 => out.push(bit | u8::try_from(n).unwrap()),
-            n @ 126..=0xFFFF => {
-                out.push(bit | 0x7E);
-                out.extend(u16::try_from(n).unwrap().to_be_bytes());
-            }
-            n => {
-                out.push(bit | 0x7F);
-                out.extend((n as u64).to_be_bytes());
-            }
-        }
-        if mask {
-            out.extend(KEY);
-            out.extend(self.payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-        } else {
-            out.extend(&self.payload);
-        }
-        out
+    pub fn encode(&self, masked: bool) -> Vec<u8> {
+        frame::encode(self.first, masked.then_some(KEY), LengthForm::Minimal, &self.payload)
     }
 }
 
@@ -182,23 +158,9 @@ impl End {
     }
 
     async fn read_frame(&mut self) -> Option<Frame> {
-        let mut head = [0; 2];
-        self.io.read_exact(&mut head).await.ok()?;
-        let length = match head[1] & 0x7F {
-            126 => usize::from(self.io.read_u16().await.ok()?),
-            127 => usize::try_from(self.io.read_u64().await.ok()?).unwrap(),
-            short => usize::from(short),
-        };
-        let mut key = [0; 4];
-        let masked = head[1] & 0x80 != 0;
-        assert_eq!(masked, !self.masks, "clients mask, servers do not");
-        if masked {
-            self.io.read_exact(&mut key).await.ok()?;
-        }
-        let mut payload = vec![0; length];
-        self.io.read_exact(&mut payload).await.ok()?;
-        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-        Some(Frame { first: head[0], payload })
+        let frame = frame::Frame::read(&mut self.io).await?;
+        assert_eq!(frame.mask.is_some(), !self.masks, "clients mask, servers do not");
+        Some(Frame { first: frame.first, payload: frame.payload })
     }
 }
 

@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 §5.2), written for the ends and the judge of the simulation alone.
+//! WebSocket frames (RFC 6455 §5.2), written for the ends and the judge of the simulation alone: a judge that shares no
+//! code with the other tests. The decoder keeps only the beginning of a payload, because worlds are large.
 
 pub const CONTINUATION: u8 = 0x0;
 pub const TEXT: u8 = 0x1;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, Role};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, Role};
-use crate::peer::{MUTE, Peer};
-use crate::rig::{GRACE, QUIET, Rig, SLACK, millis, secs, together, variant};
+use crate::wire::peer::{MUTE, Peer};
+use crate::wire::rig::{GRACE, QUIET, Rig, SLACK, millis, secs, together, variant};
 
 /// Sends `frame` every 300 ms until the connection ends.
 async fn keeps_sending(peer: &Peer, frame: &[u8]) {

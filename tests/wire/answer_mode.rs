@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::{CLOSE, Role};
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{CLOSE, Role};
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
 const ANSWER: &str = "mode = \"answer\"\nprofile = { send = \"pong\", expect = \"ping\" }\nwindow = \"60s\"";
 
@@ -64,7 +64,7 @@ async fn s79_beats_before_a_close_are_answered_before_it() {
     let texts = ["ping", "x", "ping"].map(|text| Role::Client.text(text)).concat();
     client.close_after(&texts, 1000, "bye").await;
     let seen = client.ended(secs(5)).await;
-    let order: Vec<_> = seen.frames.iter().map(|(frame, _)| (frame.opcode == CLOSE, frame.payload.clone())).collect();
+    let order: Vec<_> = seen.frames.iter().map(|(frame, _)| (frame.opcode() == CLOSE, frame.payload.clone())).collect();
     let pong = (false, b"pong".to_vec());
     let close = (true, [&1000_u16.to_be_bytes()[..], b"bye"].concat());
     assert_eq!(order, [pong.clone(), pong, close], "the client received {seen:?}");

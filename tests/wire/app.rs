@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::peer::{Pace, Peer};
-use crate::socket::NARROW;
-use crate::support::deadline::soon;
+use crate::wire::peer::{Pace, Peer};
+use crate::wire::socket::NARROW;
 
 /// A listening app.
 pub(crate) struct App {
@@ -59,7 +59,7 @@ impl App {
                 changed.await;
             }
         };
-        soon(&format!("the app gets the session {path}"), search).await
+        wait_for(&format!("the app gets the session {path}"), search).await
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::fs;
 
+use pulsegate_test_kit::frame::{PING, PONG, Role};
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{PING, PONG, Role};
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
 /// What stands in front of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

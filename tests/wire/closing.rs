@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CLOSE, Role};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, CLOSE, Role};
-use crate::peer::{CONFORMING, Habits, MUTE};
-use crate::rig::{Rig, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, Habits, MUTE};
+use crate::wire::rig::{Rig, millis, secs, together, variant};
 
 /// A `close_grace` that is told from "at once".
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"4s\"";
@@ -52,14 +52,14 @@ async fn upload_behind(path: &'static str, last: Vec<u8>, code: u16) {
     let (client, _app) = rig.pair(path).await;
     client.sends_close();
     client.habits(MUTE);
-    client.pace(crate::peer::Pace::Stopped);
+    client.pace(crate::wire::peer::Pace::Stopped);
     client.send(&last).await;
     let garbage = Role::Client.binary(50_000);
     for _ in 0..6 {
         assert!(client.try_send(&garbage).await.is_ok(), "{path}: reset while it uploads: {:?}", client.record());
         sleep(millis(100)).await;
     }
-    client.pace(crate::peer::Pace::Full);
+    client.pace(crate::wire::peer::Pace::Full);
     let seen = client.ended(secs(5)).await;
     assert_eq!(seen.codes(), [code], "{path}: the client received {seen:?}");
     assert!(seen.ended_with_fin(), "{path}: the client received {seen:?}");

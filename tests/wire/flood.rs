@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, Role};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, Role};
-use crate::peer::{MUTE, Peer};
-use crate::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
-use crate::support::deadline::{settles, soon};
+use crate::wire::peer::{MUTE, Peer};
+use crate::wire::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
 
 /// How long a flood lasts.
 const FLOOD: Duration = Duration::from_millis(2500);
@@ -44,6 +45,7 @@ impl Flood {
 
 #[tokio::test]
 async fn s52_client_that_floods_and_falls_silent_is_gone_within_the_bound() {
+    let _turn = busy_turn().await;
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/up").await;
     client.habits(MUTE);
@@ -55,6 +57,7 @@ async fn s52_client_that_floods_and_falls_silent_is_gone_within_the_bound() {
 
 #[tokio::test]
 async fn s52_client_that_falls_silent_after_a_flood_of_the_app_is_gone_within_the_bound() {
+    let _turn = busy_turn().await;
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/down").await;
     client.habits(MUTE);
@@ -71,6 +74,7 @@ async fn s52_client_that_falls_silent_after_a_flood_of_the_app_is_gone_within_th
 
 #[tokio::test]
 async fn s52_client_that_falls_silent_after_floods_of_both_sides_is_gone_within_the_bound() {
+    let _turn = busy_turn().await;
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/both").await;
     client.habits(MUTE);
@@ -104,16 +108,19 @@ async fn gone_in_time(rig: &Rig, path: &str, client: &Peer, app: &Peer) {
 
 #[tokio::test]
 async fn s52_kill_in_a_flood_of_the_client_acts_in_time() {
+    let _turn = busy_turn().await;
     killed_in_a_flood("/up", true, false).await;
 }
 
 #[tokio::test]
 async fn s52_kill_in_a_flood_of_the_app_acts_in_time() {
+    let _turn = busy_turn().await;
     killed_in_a_flood("/down", false, true).await;
 }
 
 #[tokio::test]
 async fn s52_kill_in_floods_of_both_sides_acts_in_time() {
+    let _turn = busy_turn().await;
     killed_in_a_flood("/both", true, true).await;
 }
 
@@ -136,11 +143,12 @@ async fn killed_in_a_flood(path: &str, up: bool, down: bool) {
     let killed = rig.kill(path, &[]).await;
     // A frame under way is waited for 2 s at most.
     let limit = secs(2) + GRACE + SLACK;
-    settles(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended).await;
+    wait_until(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended)
+        .await;
     let took = killed.elapsed();
     assert!(took < limit, "{path}: ws.close {took:?} after the kill");
     for flood in floods {
-        soon("the flood ends with its connection", flood).await.expect("the flood does not panic");
+        wait_for("the flood ends with its connection", flood).await.expect("the flood does not panic");
     }
     let (at_client, at_app) = (client.ended(secs(10)).await, app.ended(secs(10)).await);
     let line = rig.ended(path, secs(5)).await;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::link::Link;
-use crate::peer::{Connect, MUTE, Pace, Peer};
-use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, millis, secs, together, true_for_client, variant};
+use crate::wire::link::Link;
+use crate::wire::peer::{Connect, MUTE, Pace, Peer};
+use crate::wire::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, millis, secs, together, true_for_client, variant};
 
 /// The client asks and ends its direction; the app answers later than timeout + `close_grace`.
 async fn answer_arrives(via: Via, heartbeat: &'static str, size: usize, with_close: bool) {

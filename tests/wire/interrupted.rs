@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use pulsegate_test_kit::frame::{CLOSE, Role};
+use pulsegate_test_kit::turn::busy_turn;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::frames::CLOSE;
-use crate::frames::Role;
-use crate::peer::Connect;
-use crate::record::Record;
-use crate::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
-use crate::scripts::{Actor, Step, script, step};
+use crate::wire::peer::Connect;
+use crate::wire::record::Record;
+use crate::wire::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
+use crate::wire::scripts::{Actor, Step, script, step};
 
 /// How many scripts there are.
 const SCRIPTS: u64 = 40;
@@ -21,12 +21,12 @@ const SCRIPTS: u64 = 40;
 /// What an endpoint received is a beginning of what the other one sent, with at most one Close, and nothing behind it.
 fn is_sound(record: &Record, sent: &[(u8, Vec<u8>)], what: &str) {
     let frames: Vec<_> = record.frames.iter().map(|(frame, _)| frame).collect();
-    let data: Vec<_> = frames.iter().filter(|frame| frame.opcode < CLOSE).collect();
+    let data: Vec<_> = frames.iter().filter(|frame| frame.opcode() < CLOSE).collect();
     let same =
-        data.iter().zip(sent).all(|(frame, (opcode, payload))| frame.opcode == *opcode && frame.payload == *payload);
+        data.iter().zip(sent).all(|(frame, (opcode, payload))| frame.opcode() == *opcode && frame.payload == *payload);
     assert!(same && data.len() <= sent.len(), "{what} received something else than was sent: {record:?}");
-    let closes = frames.iter().filter(|frame| frame.opcode == CLOSE).count();
-    let last = frames.last().is_none_or(|frame| frame.opcode == CLOSE);
+    let closes = frames.iter().filter(|frame| frame.opcode() == CLOSE).count();
+    let last = frames.last().is_none_or(|frame| frame.opcode() == CLOSE);
     assert!(closes == 0 || (closes == 1 && last && record.partial.is_empty()), "{what} received {record:?}");
 }
 
@@ -80,6 +80,7 @@ async fn interrupted(rig: Arc<Rig>, seed: u64) {
 
 #[tokio::test]
 async fn s61_random_scripts_that_a_kill_interrupts_end_soundly() {
+    let _turn = busy_turn().await;
     let heartbeat = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";
     let rig = Arc::new(Rig::set_up(Setup { heartbeat, narrow_app: true, ..Setup::default() }).await);
     let run = |seed| variant(format!("seed {seed}"), interrupted(Arc::clone(&rig), seed));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::{Role, TEXT};
 use tokio::time::sleep;
 
-use crate::frames::{Role, TEXT};
-use crate::peer::{MUTE, Pace};
-use crate::record::End;
-use crate::rig::{Rig, SLACK, millis, secs, together, variant};
+use crate::wire::peer::{MUTE, Pace};
+use crate::wire::record::End;
+use crate::wire::rig::{Rig, SLACK, millis, secs, together, variant};
 
 /// A `close_grace` that `--now` does not wait for.
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"6s\"";

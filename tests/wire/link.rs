@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::socket::{self, NARROW};
+use crate::wire::socket::{self, NARROW};
 
 /// A link that takes connections at `address`.
 pub(crate) struct Link {

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::link::Link;
-use crate::peer::{CONFORMING, Connect, Habits, MUTE, Pace, Peer};
-use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Setup, Via, secs, together, true_for_client, variant};
+use crate::wire::link::Link;
+use crate::wire::peer::{CONFORMING, Connect, Habits, MUTE, Pace, Peer};
+use crate::wire::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Setup, Via, secs, together, true_for_client, variant};
 
 /// The size of each message of the app.
 const SIZE: usize = 100_000;

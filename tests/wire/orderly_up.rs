@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{Connect, Pace, Peer};
-use crate::record::Record;
-use crate::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant};
+use crate::wire::peer::{Connect, Pace, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant};
 
 /// How long the app takes nothing: longer than timeout + `close_grace`.
 const BUSY: Duration = Duration::from_secs(4);

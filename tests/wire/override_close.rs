@@ -1,10 +1,10 @@
 //! A closing handshake under way stands when a kill, a drain or the maximum age comes.
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{CONFORMING, MUTE};
-use crate::rig::{Rig, Setup, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, MUTE};
+use crate::wire::rig::{Rig, Setup, millis, secs, together, variant};
 
 /// A `timeout` that lets the peer answer late.
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";

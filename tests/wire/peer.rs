@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{CLOSE, PING, PONG, Role};
+use pulsegate_test_kit::wait::wait_for;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{CLOSE, PING, PONG, Role};
-use crate::link::time_for;
-use crate::record::Record;
-use crate::socket::{self, Input, Output};
-use crate::support::deadline::soon;
+use crate::wire::link::time_for;
+use crate::wire::record::Record;
+use crate::wire::socket::{self, Input, Output};
 
 /// How an endpoint reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,7 +90,7 @@ impl Peer {
     pub(crate) async fn connect(address: SocketAddr, path: &str, how: Connect) -> Self {
         let stream = socket::connect(address, how.narrow).await;
         let (mut input, mut output) = match how.tls {
-            Some(config) => soon("the TLS handshake", socket::handshake(stream, config)).await,
+            Some(config) => wait_for("the TLS handshake", socket::handshake(stream, config)).await,
             None => socket::plain(stream),
         };
         let fields = how.fields;
@@ -99,7 +99,7 @@ impl Peer {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
         output.send(request.as_bytes()).await.expect("send the upgrade request");
-        let (head, rest) = soon("the answer to the upgrade", read_head(&mut input)).await;
+        let (head, rest) = wait_for("the answer to the upgrade", read_head(&mut input)).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
         Self::start(Role::Client, path, input, output, &rest, CONFORMING)
     }
@@ -145,7 +145,7 @@ impl Peer {
 
     /// Sends bytes to a peer that must take them within 20 s.
     pub(crate) async fn send(&self, plain: &[u8]) {
-        let sent = soon(&format!("{} sends {} bytes", self.name, plain.len()), self.try_send(plain)).await;
+        let sent = wait_for(&format!("{} sends {} bytes", self.name, plain.len()), self.try_send(plain)).await;
         sent.unwrap_or_else(|error| {
             panic!("{} cannot send {} bytes: {error}; it received: {:?}", self.name, plain.len(), self.record())
         });
@@ -307,10 +307,10 @@ fn receive(role: Role, shared: &Arc<Shared>, plain: &[u8]) {
         let mut record = shared.record();
         let first = record.add(plain);
         for (frame, _) in &record.frames[first..] {
-            if frame.opcode == PING && habits.pongs {
+            if frame.opcode() == PING && habits.pongs {
                 answers.extend(role.frame(PONG, &frame.payload));
             }
-            if frame.opcode == CLOSE {
+            if frame.opcode() == CLOSE {
                 let mut closing = shared.closing.lock().unwrap_or_else(PoisonError::into_inner);
                 if !*closing && habits.echoes_close {
                     *closing = true;

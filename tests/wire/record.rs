@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::frames::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT};
 
 /// How a connection ended, as its peer saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +66,10 @@ impl Record {
         let mut parsed = 0;
         while let Some((frame, size)) = Frame::parse(&self.partial[parsed..]) {
             parsed += size;
-            if frame.opcode < CLOSE {
+            if frame.opcode() < CLOSE {
                 self.last_data_at = Some(now);
             }
-            if frame.payload.is_empty() && frame.opcode < CLOSE {
+            if frame.payload.is_empty() && frame.opcode() < CLOSE {
                 self.empty += 1;
             } else {
                 self.frames.push((frame, now));
@@ -81,12 +81,12 @@ impl Record {
 
     /// The payloads of the data frames.
     pub(crate) fn messages(&self) -> Vec<&[u8]> {
-        self.frames.iter().filter(|(frame, _)| frame.opcode < CLOSE).map(|(frame, _)| &*frame.payload).collect()
+        self.frames.iter().filter(|(frame, _)| frame.opcode() < CLOSE).map(|(frame, _)| &*frame.payload).collect()
     }
 
     /// The payloads of the text frames.
     pub(crate) fn texts(&self) -> Vec<String> {
-        let texts = self.frames.iter().filter(|(frame, _)| frame.opcode == TEXT);
+        let texts = self.frames.iter().filter(|(frame, _)| frame.opcode() == TEXT);
         texts.map(|(frame, _)| String::from_utf8_lossy(&frame.payload).into_owned()).collect()
     }
 
@@ -102,12 +102,12 @@ impl Record {
 
     /// The payloads of the frames with this opcode.
     pub(crate) fn payloads(&self, opcode: u8) -> Vec<&[u8]> {
-        self.frames.iter().filter(|(frame, _)| frame.opcode == opcode).map(|(frame, _)| &*frame.payload).collect()
+        self.frames.iter().filter(|(frame, _)| frame.opcode() == opcode).map(|(frame, _)| &*frame.payload).collect()
     }
 
     /// When the first Close came.
     pub(crate) fn closed_at(&self) -> Option<Instant> {
-        self.frames.iter().find(|(frame, _)| frame.opcode == CLOSE).map(|(_, at)| *at)
+        self.frames.iter().find(|(frame, _)| frame.opcode() == CLOSE).map(|(_, at)| *at)
     }
 
     /// Whether the end was a FIN.
@@ -135,7 +135,7 @@ impl fmt::Debug for Record {
             if hidden > 0 && (SHOWN..SHOWN + hidden).contains(&index) {
                 continue;
             }
-            let kind = match frame.opcode {
+            let kind = match frame.opcode() {
                 CONTINUATION => "continuation".into(),
                 TEXT => "text".into(),
                 BINARY => "binary".into(),

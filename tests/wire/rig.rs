@@ -6,16 +6,17 @@ use std::pin::Pin;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::app::App;
-use crate::peer::{Connect, Peer};
-use crate::record::Record;
-use crate::support::deadline::soon;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::wire::app::App;
+use crate::wire::peer::{Connect, Peer};
+use crate::wire::record::Record;
 
 /// What a busy machine may add to any bound.
 pub(crate) const SLACK: Duration = Duration::from_millis(1500);
@@ -79,7 +80,7 @@ impl Rig {
         let dir = TempDir::with_prefix("pulsegate-wire-").expect("make a temporary directory");
         let socket = dir.path().join("admin.sock").display().to_string();
         let Setup { heartbeat, limits, drain, .. } = setup;
-        let mut config = Config::to(&format!("http://{}", app.address))
+        let mut config = Config::to(PULSEGATE, &format!("http://{}", app.address))
             .listen("workers = 1")
             .upstream("interval = \"off\"")
             .admin("health = \"off\"")
@@ -114,8 +115,8 @@ impl Rig {
     }
 
     /// The last line of the session with this path, which must come within `limit`.
-    pub(crate) async fn ended(&self, path: &str, limit: Duration) -> Line {
-        let is_its = |line: &Line| line.json["message"] == "ws.close" && line.json["url.path"] == path;
+    pub(crate) async fn ended(&self, path: &str, limit: Duration) -> OutputLine {
+        let is_its = |line: &OutputLine| line.json["message"] == "ws.close" && line.json["url.path"] == path;
         self.proxy.line_within(limit, &format!("ws.close of {path}"), is_its).await
     }
 
@@ -125,7 +126,7 @@ impl Rig {
     }
 
     /// Checks initiator, reason and codes of the last line of a session.
-    pub(crate) async fn logs(&self, path: &str, initiator: &str, reason: &str, code: u16, upstream: u16) -> Line {
+    pub(crate) async fn logs(&self, path: &str, initiator: &str, reason: &str, code: u16, upstream: u16) -> OutputLine {
         let line = self.ended(path, Duration::from_secs(10)).await;
         let found = summary(&line.json);
         let expected = format!("{initiator} {reason} client={code} upstream={upstream}");
@@ -148,14 +149,14 @@ impl Rig {
     }
 
     async fn run_kill(&self, path: &str, flags: &[&str]) -> (Instant, Output) {
-        let is_its = |line: &Line| line.json["message"] == "ws.open" && line.json["url.path"] == path;
+        let is_its = |line: &OutputLine| line.json["message"] == "ws.open" && line.json["url.path"] == path;
         let opened = self.proxy.line(&format!("ws.open of {path}"), is_its).await.json;
         let id = opened["conn_id"].as_str().unwrap_or_else(|| panic!("no conn_id in {opened}"));
         let socket = self.dir.path().join("admin.sock");
         let started = Instant::now();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        let mut command = Command::new(PULSEGATE);
         command.arg("kill").arg("--admin").arg(socket).args(flags).arg(id).kill_on_drop(true);
-        (started, soon("pulsegate kill", command.output()).await.expect("the program runs"))
+        (started, wait_for("pulsegate kill", command.output()).await.expect("the program runs"))
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use pulsegate_test_kit::frame::{CLOSE, Frame, PING, PONG, Role, TEXT};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::wait_for;
 use tokio::time::sleep;
 
-use crate::frames::{CLOSE, Frame, PING, PONG, Role, TEXT};
-use crate::peer::{Connect, MUTE, Pace, Peer};
-use crate::record::Record;
-use crate::rig::{Rig, Setup, Via, secs, together, true_for_client, variant};
-use crate::support::deadline::soon;
+use crate::wire::peer::{Connect, MUTE, Pace, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{Rig, Setup, Via, secs, together, true_for_client, variant};
 
 /// How many scripts there are.
 const SCRIPTS: u64 = 60;
@@ -149,11 +150,11 @@ impl Actor {
         let mut rest = &bytes[..];
         while let Some((frame, size)) = Frame::parse(rest) {
             rest = &rest[size..];
-            if frame.opcode < CLOSE {
-                self.data.push((frame.opcode, frame.payload));
+            if frame.opcode() < CLOSE {
+                self.data.push((frame.opcode(), frame.payload));
             }
         }
-        let _ = soon("the peer takes what is sent", self.peer.try_send(&bytes)).await;
+        let _ = wait_for("the peer takes what is sent", self.peer.try_send(&bytes)).await;
     }
 
     async fn close(&mut self, code: u16, reason: &str) {
@@ -174,11 +175,12 @@ impl Actor {
 fn received(record: &Record) -> String {
     let mut text = String::new();
     for (frame, _) in &record.frames {
-        if frame.opcode == PING && !frame.payload.starts_with(b"App") && !frame.payload.starts_with(b"Client") {
+        if frame.opcode() == PING && !frame.payload.starts_with(b"App") && !frame.payload.starts_with(b"Client") {
             continue;
         }
         let start = String::from_utf8_lossy(&frame.payload[..frame.payload.len().min(24)]);
-        write!(text, "[{} fin={} {}B {start:?}]", frame.opcode, frame.fin, frame.payload.len()).expect("a string");
+        write!(text, "[{} fin={} {}B {start:?}]", frame.opcode(), frame.is_final(), frame.payload.len())
+            .expect("a string");
     }
     text
 }
@@ -241,11 +243,13 @@ async fn like_direct(rig: Arc<Rig>, seed: u64) {
 
 #[tokio::test]
 async fn s82_random_scripts_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     run("60s", 0..SCRIPTS).await;
 }
 
 #[tokio::test]
 async fn s36_random_scripts_with_probes_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     run("300ms", SCRIPTS..2 * SCRIPTS).await;
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::{sleep, timeout};
 
-use crate::frames::Role;
-use crate::peer::{MUTE, Pace};
-use crate::rig::{self, BEATING, BOUND, Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
+use crate::wire::peer::{MUTE, Pace};
+use crate::wire::rig::{self, BEATING, BOUND, Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
 
 /// A `close_grace` whose double is told from it.
 const GRACE: Duration = Duration::from_secs(3);

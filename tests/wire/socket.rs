@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::record::End;
+use crate::wire::record::End;
 
 /// The TLS state that both halves of a connection share.
 type Shared = Arc<Mutex<ClientConnection>>;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{CLOSE, CONTINUATION, LengthForm, PING, Role};
 use tokio::time::sleep;
 
-use crate::frames::{CLOSE, CONTINUATION, Length, PING, Role};
-use crate::peer::{CONFORMING, MUTE};
-use crate::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, MUTE};
+use crate::wire::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 
 /// A `close_grace` that leaves time for answers, and is told from "at once".
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
@@ -17,7 +17,7 @@ fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
         ("reserved opcode", Role::Client.frame(3, b"x"), 1002),
         ("reserved control opcode", Role::Client.frame(11, b"x"), 1002),
-        ("RSV2", Role::Client.raw(0xa1, Length::Minimal, b"x"), 1002),
+        ("RSV2", Role::Client.raw(0xa1, LengthForm::Minimal, b"x"), 1002),
         ("continuation of nothing", Role::Client.frame(CONTINUATION, b"x"), 1002),
         ("unmasked frame", Role::App.text("x"), 1002),
         ("long Ping", Role::Client.frame(PING, &[b'x'; 126]), 1002),

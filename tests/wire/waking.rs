@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{MUTE, Pace};
-use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, secs, together, true_for_client, variant};
+use crate::wire::peer::{MUTE, Pace};
+use crate::wire::rig::{BEATING, BOUND, GRACE, Rig, SLACK, secs, together, true_for_client, variant};
 
 async fn wakes(name: &'static str, backlog: usize, partial: bool) {
     let rig = Rig::start(BEATING).await;

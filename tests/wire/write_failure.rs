@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
 /// The client sends 50 messages, with a Close behind them or without, and resets its connection.
 async fn delivered(stopped: bool, with_close: bool, narrow_app: bool) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::row::{Client, Returns, Row, Setting, Vanishes, Without};
-use crate::scenario;
+use crate::works_with::row::{Client, Returns, Row, Setting, Vanishes, Without};
+use crate::works_with::scenario;
 
 macro_rules! apps {
     ($($test:ident: $app:expr;)*) => {

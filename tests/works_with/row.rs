@@ -3,9 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use pulsegate_test_kit::node::project;
 use serde_json::Value;
-
-use crate::support::node::project;
 
 /// An app and its client, and their behaviour behind the proxy.
 #[derive(Debug)]

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::node;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::client::Running;
-use crate::row::{Returns, Row, Setting, Vanishes, Without};
-use crate::support::deadline::settles;
-use crate::support::node;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::works_with::client::Running;
+use crate::works_with::row::{Returns, Row, Setting, Vanishes, Without};
 
 /// The heartbeat.
 const HEARTBEAT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"4s\"\n";
@@ -49,7 +50,7 @@ pub(crate) async fn works(app: &Row) {
 /// An app, the proxy and a client.
 struct Session<'a> {
     app: &'a Row,
-    server: node::App,
+    server: node::NodeApp,
     proxy: Proxy,
     client: Running,
     /// How many times a client has connected.
@@ -65,10 +66,10 @@ impl<'a> Session<'a> {
         let sources = TempDir::with_prefix("pulsegate-sources-").expect("make a temporary directory");
         let folder = sources.path().to_str().expect("temporary paths are UTF-8");
         let environment = [("SOURCES", folder), ("WITHOUT", without)];
-        let server = node::App::start("works_with", &format!("{}/app.js", app.folder), &environment).await;
+        let server = node::NodeApp::start("works_with", &format!("{}/app.js", app.folder), &environment).await;
         // A drain waits for streams of plain requests, and `close_grace` adds to its bound.
         let grace = if app.vanishes == Vanishes::Stopped { WOKEN } else { "" };
-        let proxy = Proxy::start(Config::to(&server.url).with(&format!("{HEARTBEAT}{grace}"))).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &server.url).with(&format!("{HEARTBEAT}{grace}"))).await;
         let client = Running::start(app, &proxy);
         Self { app, server, proxy, client, opens: 0, loads: 0, _sources: sources }
     }
@@ -201,7 +202,7 @@ async fn settles_or_show<T: std::fmt::Debug>(
     measure: impl Fn() -> T,
     wanted: impl Fn(&T) -> bool,
 ) {
-    settles(what, || (measure(), session.transcripts()), |(seen, _)| wanted(seen)).await;
+    wait_until(what, || (measure(), session.transcripts()), |(seen, _)| wanted(seen)).await;
 }
 
 /// Without `setting` the app does not work, or not as well, in the way that the table gives.

@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 §5.2): an encoder, and a streaming parser that keeps a hash of each payload.
+//! WebSocket frames (RFC 6455 §5.2): an encoder, and a streaming parser that keeps a hash of each payload. Written for
+//! this judge alone, which shares no code with the program, nor with its other tests.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
