@@ -82,7 +82,7 @@ fn contents_decide_whether_something_has_changed() {
     assert_ne!(before, after, "an empty file is one");
     assert!(after.has_changed(&at("b"), &before) && !after.has_changed(&at("a"), &before));
     assert!(after.has_changed(&at("a"), &snapshot(&dir, &["b"])), "it was not looked at");
-    assert!(!snapshot(&dir, &["b"]).has_changed(&at("a"), &after), "nobody has looked");
+    assert!(!snapshot(&dir, &["b"]).has_changed(&at("a"), &after), "it was not read");
     assert!(snapshot(&dir, &["a"]).agrees_with(&snapshot(&dir, &["b"])), "they have nothing in common");
     assert!(!before.agrees_with(&after));
 }
@@ -91,8 +91,8 @@ fn contents_decide_whether_something_has_changed() {
 fn a_pipe_is_not_read() {
     let dir = TempDir::new().expect("a folder");
     let pipe = dir.path().join("pipe");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).expect("a pipe");
-    // Were it opened, this would never end.
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success(), "a pipe");
+    // To open it would wait for ever.
     assert_eq!(snapshot(&dir, &["pipe"]).special(), Some(pipe.as_path()));
 }
