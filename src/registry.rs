@@ -1,5 +1,4 @@
-//! The sessions: those that are live, in the order in which they opened, the last ones that closed, and what has
-//! passed in all of them.
+//! The sessions: the live ones in the order in which they opened, the last ones that closed, and the traffic of all.
 
 mod closed;
 mod events;
@@ -34,12 +33,12 @@ pub struct Registry {
     events: Events,
 }
 
-/// What changes together when a session opens or ends, so that nobody sees it twice or not at all.
+/// The state that changes in one step when a session opens or ends, so that each is seen exactly once.
 #[derive(Debug)]
 struct Sessions {
     live: BTreeMap<ConnId, Arc<Live>>,
     closed: Kept,
-    /// What has passed in the sessions that have ended, from clients and from apps.
+    /// The traffic of the sessions that have ended, from clients and from apps.
     ended: (Traffic, Traffic),
 }
 
@@ -48,12 +47,12 @@ struct Sessions {
 pub enum Found {
     /// It is live.
     Live(Arc<Live>),
-    /// It has closed not long ago.
+    /// It is among the last that closed.
     Closed(Arc<Closed>),
 }
 
 impl Registry {
-    /// An empty registry; `seed` gives the upper half of every [`ConnId`].
+    /// Creates an empty registry; `seed` gives the upper half of every [`ConnId`].
     pub fn new(seed: u32) -> Self {
         let sessions = Sessions { live: BTreeMap::new(), closed: Kept::new(DEFAULT_KEPT), ended: Default::default() };
         Self {
@@ -76,7 +75,7 @@ impl Registry {
         ConnId::new(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Enters a session, and tells of it; it leaves when the returned entry is closed or dropped.
+    /// Enters a session, and publishes that; it leaves when the returned entry is closed or dropped.
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
         let pulse = Arc::clone(&opening.pulse);
         let live = Arc::new(Live::new(opening));
@@ -90,27 +89,27 @@ impl Registry {
         Entry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: pulse }
     }
 
-    /// How many sessions are live.
+    /// Returns the number of live sessions.
     pub fn len(&self) -> usize {
         self.lock().live.len()
     }
 
-    /// Whether no session is live.
+    /// Returns whether no session is live.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All live sessions, oldest first.
+    /// Returns all live sessions, oldest first.
     pub fn sessions(&self) -> Vec<Arc<Live>> {
         self.lock().live.values().cloned().collect()
     }
 
-    /// The sessions that closed last, newest first.
+    /// Returns the sessions that closed last, newest first.
     pub fn closed(&self) -> Vec<Arc<Closed>> {
         self.lock().closed.newest_first().cloned().collect()
     }
 
-    /// The session that `id` names, if it is live or closed not long ago.
+    /// Returns the session with this `id`, if it is live or among the last that closed.
     pub fn find(&self, id: ConnId) -> Option<Found> {
         let sessions = self.lock();
         let live = sessions.live.get(&id).cloned().map(Found::Live);
@@ -118,7 +117,7 @@ impl Registry {
         live.or_else(closed)
     }
 
-    /// What has passed in all sessions since the start, from clients and from apps. Neither ever goes back.
+    /// Returns the traffic of all sessions since the start, from clients and from apps. Neither ever decreases.
     pub fn traffic(&self) -> (Traffic, Traffic) {
         let sessions = self.lock();
         let (mut from_clients, mut from_apps) = sessions.ended;
@@ -130,24 +129,24 @@ impl Registry {
         (from_clients, from_apps)
     }
 
-    /// What happens to sessions, as it happens.
+    /// Returns the events of all sessions.
     pub fn events(&self) -> &Events {
         &self.events
     }
 
-    /// The handles of all live sessions, oldest first.
+    /// Returns the handles of all live sessions, oldest first.
     pub fn all(&self) -> Vec<Arc<Control>> {
         self.lock().live.values().map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// As [`Self::all`], of those with the app that `pulse` is of.
+    /// Returns the same as [`Self::all`], of the sessions with the app whose liveness is `pulse`.
     pub fn of(&self, pulse: &UpstreamPulse) -> Vec<Arc<Control>> {
         let sessions = self.lock();
         sessions.live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// Of the sessions with the app that `pulse` is of and through which it can be heard, the one that opened next after
-    /// `id`, or the oldest one: walking with it takes all in turn.
+    /// Returns, of the sessions through which the app with the liveness `pulse` can be read, the one that opened next after
+    /// `id`, or the oldest one: repeated calls take all in turn.
     pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamPulse) -> Option<(ConnId, Arc<Control>)> {
         let sessions = self.lock();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
@@ -156,12 +155,12 @@ impl Registry {
         found.map(|(id, live)| (*id, Arc::clone(live.control())))
     }
 
-    /// Whether the session that `id` names is live, and its app can be heard through it.
+    /// Returns whether the session with this `id` is live, and its app can be read through it.
     pub fn is_open(&self, id: ConnId) -> bool {
         self.lock().live.get(&id).is_some_and(|live| live.control().reads_app())
     }
 
-    /// A session is live no longer, and `passed` is what has passed in it. Returns whether it was.
+    /// Removes a live session, whose traffic is `passed`. Returns whether it was live.
     fn leave(
         &self,
         id: ConnId,
@@ -174,7 +173,7 @@ impl Registry {
         sessions.ended.0 += from_client;
         sessions.ended.1 += from_app;
         let forgotten = closed.and_then(|(client, closed)| sessions.closed.push(client, Arc::clone(closed)));
-        // What is let go is let go behind the lock.
+        // Dropped outside the lock.
         drop(sessions);
         drop((left, forgotten));
         true
@@ -185,35 +184,35 @@ impl Registry {
     }
 }
 
-/// A session's place in the registry.
+/// The entry of a session in the registry.
 #[derive(Debug)]
 pub struct Entry {
     live: Arc<Live>,
     registry: Arc<Registry>,
     client: ClientKey,
     is_reconnect: bool,
-    /// Its app is watched for as long as it has sessions.
+    /// Keeps the monitor of the app running while it has sessions.
     _pulse: Arc<UpstreamPulse>,
 }
 
 impl Entry {
-    /// The session.
+    /// Returns the session.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
-    /// Whether its client had a session that closed in the last minute and is kept still. Two clients with one address and
-    /// one user agent are not told apart.
+    /// Returns whether its client had a session that closed in the last minute and is still kept. Clients with the same
+    /// address and user agent count as one.
     pub fn is_reconnect(&self) -> bool {
         self.is_reconnect
     }
 
-    /// Where it is entered.
+    /// Returns the registry in which it is entered.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
-    /// The session has ended: it leaves, is kept among the closed ones, and told of. Once is enough.
+    /// Moves the session to the closed ones, and publishes that. Further calls change nothing.
     pub fn close(&self, ending: Ending) -> Arc<Closed> {
         let passed = (ending.from_client, ending.from_upstream);
         let closed = Arc::new(Closed::new(&self.live, ending));
@@ -225,7 +224,7 @@ impl Entry {
 }
 
 impl Drop for Entry {
-    /// A session that is dropped before its end leaves no trace but what has passed in it.
+    /// Removes a session that is dropped before its end; only its traffic is kept.
     fn drop(&mut self) {
         self.live.control().retire();
         self.registry.leave(self.live.id, None, || self.live.control().traffic());

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use super::live::Live;
 use crate::session::{ConnId, Ending, SessionFacts};
 
-/// How many closed sessions are kept unless it is said otherwise.
+/// The default number of closed sessions that are kept.
 pub const DEFAULT_KEPT: usize = 1000;
 
 /// A session that has closed.
 #[derive(Debug)]
 pub struct Closed {
-    /// Its name.
+    /// Its id.
     pub id: ConnId,
-    /// Who it was with, and on which terms.
+    /// Its facts.
     pub facts: Arc<SessionFacts>,
     /// When it opened.
     pub opened_at: SystemTime,
@@ -25,9 +25,9 @@ pub struct Closed {
     pub closed_at: SystemTime,
     /// The same, on a clock that is never set.
     since: Instant,
-    /// How it ended.
+    /// Its end.
     pub ending: Ending,
-    /// How long its client had answered nobody's probe when the end was decided; `None`: it never has.
+    /// The time since its client's last answer to a probe when the end was decided; `None` without any.
     pub last_pong_ago: Option<Duration>,
 }
 
@@ -44,28 +44,28 @@ impl Closed {
         }
     }
 
-    /// A session that opened and closed at these times.
+    /// Creates a session that opened and closed at these times.
     #[cfg(test)]
     pub(crate) fn of_times(live: &Live, ending: Ending, opened_at: SystemTime, closed_at: SystemTime) -> Self {
         Self { opened_at, closed_at, ..Self::new(live, ending) }
     }
 
-    /// Whether this session ended `time` ago at most, and `live` has the same client.
+    /// Returns whether this session ended at most `time` ago, and `live` has the same client.
     pub(super) fn was_of(&self, live: &Live, time: Duration) -> bool {
         self.since.elapsed() <= time && client(&self.facts) == client(&live.facts)
     }
 }
 
-/// What is known of a client from one session to the next.
+/// Returns the address and the user agent, by which a client is known from one session to the next.
 fn client(facts: &SessionFacts) -> (IpAddr, Option<&str>) {
     (facts.request.client.address(), facts.request.user_agent.as_deref())
 }
 
-/// Gives clients their keys.
+/// The keys of clients.
 #[derive(Debug, Default)]
 pub(super) struct Clients(RandomState);
 
-/// Stands for a client's address and user agent where many are compared; two clients may share one.
+/// A hash of a client's address and user agent, for comparisons of many; two clients may share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientKey(u64);
 
@@ -75,11 +75,11 @@ impl Clients {
     }
 }
 
-/// The last few of them.
+/// The sessions that closed last.
 #[derive(Debug)]
 pub(super) struct Kept {
     most: usize,
-    /// Oldest first. The keys stand beside the sessions: a search for one follows no pointer.
+    /// Oldest first. A search by key follows no pointer.
     closed: VecDeque<(ClientKey, Arc<Closed>)>,
 }
 
@@ -88,7 +88,7 @@ impl Kept {
         Self { most, closed: VecDeque::new() }
     }
 
-    /// Keeps `closed`, whose client has this key; returns the one that is forgotten for it.
+    /// Keeps `closed`, whose client has this key; returns the one that is dropped for it.
     pub(super) fn push(&mut self, client: ClientKey, closed: Arc<Closed>) -> Option<Arc<Closed>> {
         if self.most == 0 {
             return Some(closed);
@@ -102,7 +102,7 @@ impl Kept {
         self.closed.iter().rev().map(|(_, closed)| closed)
     }
 
-    /// The session of a client with this key that closed last.
+    /// Returns the session of a client with this key that closed last.
     pub(super) fn last_of(&self, client: ClientKey) -> Option<&Arc<Closed>> {
         self.closed.iter().rev().find(|(key, _)| *key == client).map(|(_, closed)| closed)
     }

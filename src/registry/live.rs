@@ -1,4 +1,4 @@
-//! A live session, as the rest of the program sees it.
+//! A live session for the rest of the program.
 
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
@@ -7,30 +7,30 @@ use crate::heartbeat::UpstreamPulse;
 use crate::relay::{Control, Order};
 use crate::session::{Abort, ConnId, LiveStats, SessionFacts};
 
-/// What a session is entered with.
+/// The parts with which a session is entered.
 #[derive(Debug)]
 pub struct Opening {
     /// The facts for its log lines.
     pub facts: Arc<SessionFacts>,
-    /// How it is spoken to.
+    /// The handle of its task.
     pub control: Arc<Control>,
-    /// The liveness of its app, which stands for the app.
+    /// The liveness of its app, which identifies the app.
     pub pulse: Arc<UpstreamPulse>,
 }
 
 /// A live session.
 #[derive(Debug)]
 pub struct Live {
-    /// Its name.
+    /// Its id.
     pub id: ConnId,
-    /// Who it is with, and on which terms.
+    /// Its facts.
     pub facts: Arc<SessionFacts>,
     /// When it opened.
     pub opened_at: SystemTime,
     /// The same, on the clock of its [`LiveStats`].
     pub opened: Instant,
     control: Arc<Control>,
-    /// Kept alive by the session's [`Entry`](super::Entry): what is remembered of a session that is gone keeps no app.
+    /// Kept alive by the session's [`Entry`](super::Entry): a session that is gone keeps no app.
     pulse: Weak<UpstreamPulse>,
 }
 
@@ -41,13 +41,13 @@ impl Live {
         Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
     }
 
-    /// Returns its figures.
+    /// Returns its live stats.
     pub fn live_stats(&self) -> LiveStats {
         self.control.live_stats()
     }
 
     /// Closes both legs with `code`, which must be one that may be sent ([`may_be_sent`](crate::ws::may_be_sent)), and
-    /// `reason`. One that is closing already goes on with that.
+    /// `reason`. A session that is closing already continues with that.
     pub fn close(&self, code: u16, reason: &str) {
         self.control.give(Order::Close { code, reason: reason.into() });
     }
@@ -57,12 +57,12 @@ impl Live {
         self.control.give(Order::Abort(Abort::Operator));
     }
 
-    /// From now on nothing of its client is read, as if it had vanished.
+    /// Stops reading from its client, as if that had vanished.
     pub fn play_dead(&self) {
         self.control.give(Order::PlayDead);
     }
 
-    /// How it is spoken to.
+    /// Returns the handle of its task.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
     }

@@ -1,4 +1,4 @@
-//! Sessions for tests, which are with nobody.
+//! Sessions without peers, for tests.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::relay::Control;
 use crate::session::{ClientAddress, ConnId, RequestFacts, SessionFacts};
 
 impl Registry {
-    /// Enters a session with the app that `pulse` is of.
+    /// Enters a session with the app whose liveness is `pulse`.
     pub(crate) fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
         self.open(Opening { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
     }

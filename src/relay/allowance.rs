@@ -1,16 +1,16 @@
-//! How many messages a client may send: a bucket of one second.
+//! The rate at which a client may send messages: a bucket of one second.
 
 use std::time::{Duration, Instant};
 
 use crate::suspension::Credit;
 
-/// What fits into the bucket, in time.
+/// The capacity of the bucket, in time.
 const BUCKET: Duration = Duration::from_secs(1);
 
 /// Messages that a client may still send. A second's worth may come at once; after that, as many as the rate gives.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// What one message takes.
+    /// The time that one message takes out of the bucket.
     each: Duration,
     /// When the bucket would be full again.
     full: Instant,

@@ -1,7 +1,7 @@
-//! The end of a session: what decides it, and what follows for its two directions and its two legs.
+//! The end of a session: its decision, and the consequences for both directions and both legs.
 //!
 //! Each direction stays open, ends at its next gap, or is closed; each leg ends by itself once nothing more is accepted for
-//! its peer (see [`super::teardown`]). An end closes directions; which ones, and with which Close, depends on its cause.
+//! its peer (see [`super::teardown`]). The cause of an end determines which directions it closes, and with which Close.
 
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use crate::session::{Abort, CloseCause, LegClose, RESTART};
 use crate::suspension::paused_since;
 use crate::ws::Sender;
 
-/// How long a drain or an operator waits for the end of a frame that is under way and does not move.
+/// The time for which a drain or an operator waits for the end of a frame that is under way and does not move.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<C: Leg, U: Leg> Pump<C, U> {
-    /// Performs what was ordered from outside.
+    /// Performs an order.
     pub(super) fn obey(&mut self, order: Order, cx: &mut Context<'_>, now: Instant) {
         match order {
             Order::ProbeUpstream => self.rules.probe_app(),
@@ -45,7 +45,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// Whether the client has ended its half without a Close, and the app still sends.
+    /// Returns whether the client has ended its half without a Close, and the app still sends.
     fn is_half_closed(&self) -> bool {
         let no_close = self.up.inbound.close.is_none() && self.down.inbound.close.is_none();
         let is_open = no_close && matches!(self.down.flow, Flow::Open);
@@ -55,7 +55,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// Ends the session for `cause`, unless an end is under way already.
     pub(super) fn decide(&mut self, cause: CloseCause, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_some() {
-            // What an offender sends is read no further, and what was said stands.
+            // Nothing more of an offender is read, and the first cause stands.
             let (to_client, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
             match cause.offender() {
                 Some(Sender::Client) => self.close_up(to_app, cx),
@@ -81,8 +81,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// A session that has become as old as it may is closed at the next gap, however long that takes; the heartbeat goes
-    /// on until then.
+    /// Closes a session that has reached its maximum age at the next gap, however long that takes; the heartbeat continues
+    /// until then.
     pub(super) fn expire_by_age(&mut self, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_some() || self.expires.is_none_or(|at| at > now) {
             return;
@@ -96,7 +96,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// Moves the times of an end by those in which the process was stopped since they were last looked at.
+    /// Moves the times of an end by the pauses of the process since they were last compared with the clock.
     pub(super) fn allow_for_pauses(&mut self, now: Instant) {
         let Some(end) = &mut self.end else { return };
         let paused = paused_since(end.reviewed.into());
@@ -113,15 +113,15 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.app_end.allow_for(paused);
     }
 
-    /// Draws the consequences of what was read, of what failed, and of the time that has passed.
+    /// Applies the consequences of reads, of failures, and of the time that has passed.
     pub(super) fn conclude(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.notice(cx, now);
         self.force_gaps(cx, now);
         self.end_answers(cx, now);
     }
 
-    /// Takes in the failures, ends and Closes that were read. Done before orders and deadlines are looked at, too: a
-    /// closing handshake that has begun stands.
+    /// Applies the failures, ends and Closes that were read. Done before orders and deadlines are considered, too: a closing
+    /// handshake that has begun stands.
     pub(super) fn notice(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.notice_failures(cx, now);
         self.notice_ends(cx, now);
@@ -171,7 +171,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.settle(now);
     }
 
-    /// When the end must be looked at again.
+    /// Returns when the end must be reviewed again.
     pub(super) fn end_deadline(&self) -> Option<Instant> {
         let end = self.end.as_ref()?;
         let gap = end.gap_until.filter(|_| self.awaits_gap()).map(|(until, _)| until);
@@ -181,7 +181,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         candidates.into_iter().flatten().min()
     }
 
-    /// The end is decided.
+    /// Begins the end for `cause`.
     fn begin(&mut self, cause: CloseCause, now: Instant) {
         self.rules.ending(&cause);
         self.show(false, now);
@@ -241,7 +241,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.up.awaits_gap() || self.down.awaits_gap()
     }
 
-    /// A frame that was under way has been waited for long enough.
+    /// Closes the directions whose frame under way has not ended in time.
     fn force_gaps(&mut self, cx: &mut Context<'_>, now: Instant) {
         let awaits = self.awaits_gap();
         let read = self.down.inbound.traffic.bytes;
@@ -265,7 +265,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.blame_after_gap(now);
     }
 
-    /// Begins the time of an operator's client when no frame is waited for any more.
+    /// Begins the time of an operator's client when no frame is awaited any more.
     fn blame_after_gap(&mut self, now: Instant) {
         let until = now + self.grace();
         if !self.awaits_gap()
@@ -275,8 +275,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// The app's answers to what a client had sent before it broke a rule: until the app closes, ends, or has had its
-    /// time.
+    /// Ends the time in which the app may answer what the client had sent before it broke a rule: when the app closes, ends,
+    /// or is out of time.
     fn end_answers(&mut self, cx: &mut Context<'_>, now: Instant) {
         let until = now + self.grace();
         let Some(End { answers_until: Some(answers_until), cause, .. }) = self.end.as_deref() else { return };
@@ -300,7 +300,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// Reads and writes that failed.
+    /// Applies failed reads and writes.
     fn notice_failures(&mut self, cx: &mut Context<'_>, now: Instant) {
         if let Some(error) = self.up.source_error.take() {
             match failure::client_lost(&error) {
@@ -322,9 +322,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         if let Some(error) = self.up.sink_error.take() {
             self.app_write_error.get_or_insert(error);
-            // The app may have sent its last words; they are still read.
+            // What the app has sent before is still read.
             self.up.flow = Flow::Closed;
-            // What the client says goes nowhere and is not looked at from here on, so that its silence says nothing either.
+            // The client's bytes are neither relayed nor scanned from here on, so its silence means nothing either.
             self.rules.engine.closing();
             self.app_unwritable.get_or_insert(now);
         }
@@ -339,7 +339,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// Closes and ends that were read.
+    /// Applies Closes and ends that were read.
     fn notice_ends(&mut self, cx: &mut Context<'_>, now: Instant) {
         let (client, app) = (&self.up.inbound, &self.down.inbound);
         if self.end.is_none() && (client.close.is_some() || client.ended || app.close.is_some()) {
@@ -347,7 +347,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             self.begin(self.rules.closed_by_peer(), now);
         }
         if self.up.inbound.ended && !self.up.is_closed() {
-            // A client that cannot be written to, and whose last words were no Close, is lost; any other may listen on.
+            // A client that cannot be written to, and that sent no Close, is lost; any other may read on.
             let (_, to_app) = self.closes();
             self.close_up(to_app, cx);
         }
@@ -370,7 +370,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// The client's connection is gone.
+    /// Ends both directions of a client whose connection is gone.
     fn client_gone(&mut self, cause: CloseCause, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_none() {
             self.begin(cause, now);
@@ -399,7 +399,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// A leg is out of time. What its peer still sends is no longer wanted, and the other leg is closed too.
+    /// Cuts off a leg that is out of time. Nothing more of its peer is relayed, and the other leg is closed, too.
     fn cut_client(&mut self, cx: &mut Context<'_>) {
         self.down.flow = Flow::Closed;
         self.client_end.cut(&mut self.client, &self.down, cx);
@@ -440,7 +440,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// What the client and the app are sent last.
+    /// Returns what the client and the app are sent last.
     fn closes(&self) -> (LegClose, LegClose) {
         let on_miss = &self.rules.engine.policy().on_miss;
         self.end.as_ref().map_or((LegClose::Fin, LegClose::Fin), |end| end.cause.closes(on_miss))

@@ -1,4 +1,4 @@
-//! The handle by which the rest of the program speaks to a live session, and sees how it is.
+//! The handle of a live session: orders to it, and its live stats.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,21 +10,21 @@ use futures_util::task::AtomicWaker;
 use super::timer::now;
 use crate::session::{Abort, LiveCounters, LiveStats, Traffic};
 
-/// What a live session may be asked to do.
+/// An order to a live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Send one ping of the proxy's own to the app.
     ProbeUpstream,
-    /// From now on nothing of the client is read, as if it had vanished: the heartbeat will find it dead.
+    /// Read nothing more of the client, as if it had vanished, so that it misses its heartbeat.
     PlayDead,
     /// End: the proxy shuts down; the client gets Close `code`, the app Close 1012.
     Drain {
-        /// What the client is told (RFC 6455 §7.4).
+        /// The code of the client's Close (RFC 6455 §7.4).
         code: u16,
     },
     /// End: the app has been silent for too long; the client gets Close 1012.
     UpstreamUnresponsive,
-    /// End: an operator wants it to; both legs get this Close. One that is closing already goes on with that.
+    /// End: an operator closes it; both legs get this Close. A session that is closing already continues with that.
     Close {
         /// A code that may stand on a wire ([`may_be_sent`](crate::ws::may_be_sent)).
         code: u16,
@@ -36,7 +36,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// Which of two orders that wait at the same time is obeyed. An order to end is displaced by an abort only.
+    /// Returns the precedence among orders that wait at the same time. An order to end is replaced by an abort only.
     fn weight(&self) -> u8 {
         match self {
             Self::ProbeUpstream => 0,
@@ -47,10 +47,10 @@ impl Order {
     }
 }
 
-/// Hands orders to one session and wakes it; shared between the session and whoever may speak to it.
+/// The handle of one session, shared between its task and the senders of orders.
 #[derive(Debug)]
 pub struct Control {
-    /// Whether `order` holds one, so that a session with none need not take the lock.
+    /// Whether `order` holds one; without one the session takes no lock.
     waiting: AtomicBool,
     order: Mutex<Option<Order>>,
     waker: AtomicWaker,
@@ -58,14 +58,14 @@ pub struct Control {
 }
 
 impl Default for Control {
-    /// Of a session that opens now.
+    /// Creates the handle of a session that opens now.
     fn default() -> Self {
         Self::new(now())
     }
 }
 
 impl Control {
-    /// Of a session that opens at `opened`, on the runtime's clock.
+    /// Creates the handle of a session that opens at `opened`, on the runtime's clock.
     pub fn new(opened: Instant) -> Self {
         Self {
             waiting: AtomicBool::default(),
@@ -75,7 +75,7 @@ impl Control {
         }
     }
 
-    /// Leaves `order` for the session and wakes it. An order to end is displaced by an abort only.
+    /// Stores `order` for the session and wakes it. An order to end is replaced by an abort only.
     pub fn give(&self, order: Order) {
         {
             let mut slot = self.order();
@@ -97,33 +97,33 @@ impl Control {
         self.order().take()
     }
 
-    /// Whether the session has begun to end.
+    /// Returns whether the session is closing.
     pub fn is_closing(&self) -> bool {
         self.figures.is_closing()
     }
 
-    /// Whether a ping to the app may have a pong through it: a session that holds bytes for a slow client reads nothing of
-    /// the app, and one that has begun to end sends no ping.
+    /// Returns whether a pong of the app can be read through it: a session that holds bytes for a slow client reads nothing
+    /// from the app, and one that is closing sends no ping.
     pub fn reads_app(&self) -> bool {
         !self.is_closing() && self.figures.held().1 == 0
     }
 
-    /// Returns the session's figures.
+    /// Returns the session's live stats.
     pub fn live_stats(&self) -> LiveStats {
         self.figures.live_stats()
     }
 
-    /// What has passed in it, from the client and from the app.
+    /// Returns its traffic, from the client and from the app.
     pub fn traffic(&self) -> (Traffic, Traffic) {
         self.figures.traffic()
     }
 
-    /// When the session opened, on the runtime's clock.
+    /// Returns when the session opened, on the runtime's clock.
     pub fn opened(&self) -> Instant {
         self.figures.opened()
     }
 
-    /// The session is gone: its task, which a waker keeps in memory, is let go.
+    /// Releases the session's task, which a waker keeps in memory, once the session is gone.
     pub fn retire(&self) {
         drop(self.waker.take());
     }
@@ -133,19 +133,19 @@ impl Control {
         self.waker.register(waker);
     }
 
-    /// As a session leaves what has passed in it.
+    /// Stores traffic as a session does.
     #[cfg(test)]
     pub(crate) fn passed(&self, from_client: Traffic, from_upstream: Traffic) {
         self.figures.passed(from_client, from_upstream);
     }
 
-    /// As a session begins to end.
+    /// Marks the session as closing.
     #[cfg(test)]
     pub(crate) fn close_for_test(&self) {
         self.figures.closing();
     }
 
-    /// As a session's task registers itself.
+    /// Registers a waker as a session's task does.
     #[cfg(test)]
     pub(crate) fn register_for_test(&self, waker: &Waker) {
         self.register(waker);

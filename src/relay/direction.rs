@@ -18,7 +18,7 @@ use crate::heartbeat::{CloseSpec, Gap, Seen};
 use crate::session::{CloseCause, LegClose};
 use crate::ws::{Close, ControlFrame, Header, Limits, Opcode, Piece, Sender};
 
-/// What one peer sends, on its way to the other.
+/// One direction: the bytes of one peer on their way to the other.
 #[derive(Debug)]
 pub(super) struct Direction {
     pub(super) from: Sender,
@@ -27,19 +27,19 @@ pub(super) struct Direction {
     pub(super) flow: Flow,
     /// The Close behind everything else that was put into `outbound`.
     pub(super) last: Option<Box<LastClose>>,
-    /// What the sink gets in place of a Close of the source that answers one of the proxy's own.
+    /// The Close that replaces the source's, where that answers one of the proxy's.
     pub(super) in_place: Option<Box<InPlace>>,
-    /// Why the source broke.
+    /// The error of the source.
     pub(super) source_error: Option<io::Error>,
-    /// Why the sink takes nothing any more.
+    /// The error of the sink.
     pub(super) sink_error: Option<io::Error>,
     /// Set on routes with an application-level heartbeat.
     tap: Option<Box<Tap>>,
-    /// How many messages may come, where that is limited.
+    /// The limit on messages, if there is one.
     allowance: Option<Box<Allowance>>,
 }
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Something was read; there may be more.
@@ -48,7 +48,7 @@ pub(super) enum Step {
     Idle,
 }
 
-/// What is to become of a piece of a data frame.
+/// The treatment of a piece of a data frame.
 enum Passage {
     /// It passes.
     Go,
@@ -77,7 +77,7 @@ impl Direction {
         }
     }
 
-    /// Whether the sink gets nothing more of the source.
+    /// Returns whether the sink gets nothing more of the source.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.flow, Flow::Closed)
@@ -121,7 +121,7 @@ impl Direction {
             Poll::Ready(Ok(0)) => Ok(Step::More),
             Poll::Ready(Ok(filled)) => {
                 let bytes = &scratch[..filled];
-                // Who has no tap does not pay for one.
+                // Sessions without a tap pay nothing for it.
                 if self.tap.is_none() {
                     self.relay::<T, false>(bytes, sink, rules, cx, now)?;
                 } else {
@@ -139,13 +139,13 @@ impl Direction {
         })
     }
 
-    /// Whether a Close of the proxy's own waits for the end of the frame that is under way.
+    /// Returns whether a Close of the proxy's own waits for the end of the frame that is under way.
     #[inline]
     pub(super) fn awaits_gap(&self) -> bool {
         matches!(self.flow, Flow::UntilGap(_))
     }
 
-    /// Whether the source's connection was reset.
+    /// Returns whether the source's connection was reset.
     pub(super) fn was_reset(&self) -> bool {
         self.source_error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
@@ -199,7 +199,7 @@ impl Direction {
         }
     }
 
-    /// What may stand behind the bytes that have been sent so far; `None`: nothing of ours.
+    /// Returns what may be sent behind the bytes so far; `None`: nothing of the proxy's.
     pub(super) fn gap(&self) -> Option<Gap> {
         if self.is_closed() || self.outbound.is_broken() {
             return None;
@@ -211,7 +211,7 @@ impl Direction {
         self.inbound.scanner.at_boundary().then_some(Gap::Frame)
     }
 
-    /// Whether a part of a message is held back.
+    /// Returns whether a part of a message is held back.
     fn holds(&self) -> bool {
         self.tap.as_ref().is_some_and(|tap| tap.holds())
     }
@@ -254,7 +254,7 @@ impl Direction {
         }
         let inbound = &mut self.inbound;
         let read = scratch::with(|scratch| {
-            // What is thrown away has not passed.
+            // Discarded bytes do not count as traffic.
             let traffic = inbound.traffic;
             let read = inbound.poll_read(source, cx, scratch);
             inbound.traffic = traffic;
@@ -308,7 +308,7 @@ impl Direction {
                             Ok(Passage::Go) => {}
                             Ok(Passage::GoAfter(held)) => {
                                 self.outbound.send(sink, cx, &held);
-                                // What was held were whole frames, unless this goes on with the last of them.
+                                // Whole frames were held, unless this continues the last of them.
                                 seen.ended_frame |= starts_frame;
                             }
                             Ok(Passage::Stop) => {
@@ -328,7 +328,7 @@ impl Direction {
                 Ok(Some(Piece::Control(header))) => {
                     let end = at + control_len(&header);
                     seen.ended_frame |= !(TAPPED && self.holds());
-                    // What was promised to the client goes before the app's Close.
+                    // The answers due to the client go before the app's Close.
                     if header.opcode == Opcode::CLOSE && self.from == Sender::Server && rules.owes_answers() {
                         self.outbound.send(sink, cx, &bytes[run..at]);
                         run = at;

@@ -11,7 +11,7 @@ pub(super) struct End {
     pub(super) decided: Instant,
     /// When the times of the end were last compared with the clock.
     pub(super) reviewed: Instant,
-    /// How long the client had been silent then; bytes that it sends afterwards are no sign of life.
+    /// The client's silence until then; bytes that it sends afterwards are no sign of life.
     pub(super) last_seen_ago: Duration,
     pub(super) last_pong_ago: Option<Duration>,
     /// The time until which a frame that is under way may be completed, and the bytes read when that was set.

@@ -29,7 +29,7 @@ fn breakage(error: &io::Error) -> Breakage {
     }
 }
 
-/// Whether not the kernel gave up, but the connection that the leg shares with others.
+/// Returns whether not the kernel gave up, but the connection that the leg shares with others.
 fn is_unanswered(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unanswered>)
 }

@@ -45,19 +45,19 @@ impl Inbound {
         }
     }
 
-    /// Whether the peer is in the middle of a frame.
+    /// Returns whether the peer is in the middle of a frame.
     #[inline]
     pub(super) fn inside_frame(&self) -> bool {
         !self.scanner.at_boundary() || !self.rest.is_empty()
     }
 
-    /// Whether nothing more is to be read.
+    /// Returns whether nothing more is to be read.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         self.ended || self.vanished
     }
 
-    /// Whether nothing of interest can come any more: the peer has closed, ended, or broken the framing.
+    /// Returns whether nothing of interest can come any more: the peer has closed, ended, or broken the framing.
     pub(super) fn is_over(&self) -> bool {
         self.close.is_some() || self.ended || self.violated
     }

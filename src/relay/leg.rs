@@ -9,59 +9,57 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::heartbeat::Delivery;
 
-/// One leg of a session: a byte stream, and what can be learnt about how far its bytes have come.
+/// One leg of a session: a byte stream, and the kernel's knowledge of its delivery.
 ///
 /// Sockets answer from the kernel; streams without a kernel behind them (tests, simulation) keep the defaults.
 pub trait Leg: AsyncRead + AsyncWrite + Unpin {
-    /// How far written bytes have come, or `None` where nobody knows. Asked when a probe leaves and at its deadline,
-    /// never on the way of a frame.
+    /// Returns how many written bytes were acknowledged; `None` where that is unknown. Called when a probe leaves and at its
+    /// deadline, never for a single frame.
     fn delivery(&self) -> Option<Delivery> {
         None
     }
 
-    /// The client is to answer within `window` from `since` on. Reported before [`Self::delivery`] is asked at the deadline
-    /// of that; a stream among others gathers meanwhile what shows whether the answer is on its way.
+    /// Announces that an answer of the client is due within `window` from `since` on. Called before [`Self::delivery`] is, at
+    /// the deadline; a multiplexed stream collects meanwhile whether the answer is under way.
     fn await_answer(&self, since: Instant, window: Duration) {
         let _ = (since, window);
     }
 
-    /// Returns whether the end of the one direction costs the other nothing, whatever the peer still sends. Behind a FIN of
-    /// TCP the peer may be reset.
+    /// Returns whether one direction can end without harm to the other, whatever the peer still sends. After a FIN of TCP the
+    /// peer may be reset.
     fn has_halves(&self) -> bool {
         false
     }
 
-    /// Bytes handed to the socket so far, encryption overhead included, on the scale of [`Delivery::acked`].
+    /// Returns the bytes handed to the socket so far, encryption overhead included, on the scale of [`Delivery::acked`].
     fn written(&self) -> u64 {
         0
     }
 
-    /// Bytes of the peer that have left the socket, but are not readable yet: the beginning of a TLS record or of an
-    /// HTTP/2 DATA frame. They are signs of life, an unfinished frame, and held memory like any other. Asked when a read
+    /// Returns the bytes of the peer that have left the socket, but are not readable yet: the beginning of a TLS record or of
+    /// an HTTP/2 DATA frame. They are signs of life, an unfinished frame, and held memory like any other. Called when a read
     /// returns Pending and at a deadline.
     fn partial(&self) -> Option<Partial> {
         None
     }
 
-    /// Bytes that the leg has read ahead and keeps for the relay; counted as held, like what the relay keeps itself.
+    /// Returns the bytes that the leg has read ahead for the relay; they count as held, like those that the relay keeps.
     fn read_ahead(&self) -> usize {
         0
     }
 
-    /// Memory that is taken by bytes which the leg has accepted and could not hand to the socket yet; counted as held
-    /// likewise.
+    /// Returns the memory in bytes of what the leg has accepted and could not hand to the socket yet; it counts as held, too.
     fn unsent(&self) -> usize {
         0
     }
 
-    /// Bytes that were handed to the kernel and that the peer's kernel has not acknowledged; `None` where that cannot be
-    /// told. Asked while a session ends, never on the way of a frame.
+    /// Returns the bytes handed to the kernel that the peer's kernel has not acknowledged; `None` where that is unknown. Called
+    /// while a session ends, never for a single frame.
     fn unacked(&self) -> Option<u64> {
         self.delivery().map(|delivery| self.written().saturating_sub(delivery.acked))
     }
 
-    /// Of those, bytes that have not left this host even once; `None` where that cannot be told. Asked when a leg breaks or
-    /// is reset.
+    /// Returns how many of those have never left this host; `None` where that is unknown. Called when a leg breaks or is reset.
     fn untransmitted(&self) -> Option<u64> {
         None
     }
@@ -89,7 +87,7 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
     /// Makes the coming drop abort the connection (RST) rather than end it (FIN).
     fn abort_on_drop(&mut self) {}
 
-    /// The other leg was reset: where a reset can be told without harm to what goes before it, the end is one.
+    /// Reports that the other leg was reset: where a reset does no harm to the bytes before it, this leg ends with one, too.
     fn other_leg_reset(&mut self) {}
 }
 
@@ -98,12 +96,11 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 pub struct Partial {
     /// When the last byte of it arrived, on the runtime's clock.
     pub at: Instant,
-    /// How many bytes of it are held.
+    /// The number of its bytes that are held.
     pub len: usize,
 }
 
-/// What reads and writes fail with on a leg whose connection, which carries others too, has asked its peer for a sign
-/// of life in vain.
+/// The error of reads and writes on a leg whose connection, which carries others too, sent a PING that was not answered.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection's own PING was not answered")]
 pub struct Unanswered;
@@ -114,12 +111,12 @@ impl From<Unanswered> for io::Error {
     }
 }
 
-/// Both legs as the upgrade leaves them, with the bytes that were read too early.
+/// Both legs after the upgrade, with the bytes that were read behind it.
 #[derive(Debug)]
 pub struct Legs<C, U> {
     /// The client leg.
     pub client: C,
-    /// Read from the client behind its upgrade request.
+    /// The bytes read from the client behind its upgrade request.
     pub client_early: Bytes,
     /// The upstream leg.
     pub upstream: U,

@@ -1,4 +1,4 @@
-//! What is held because a peer does not take it: counted for the whole process, so that it can be bounded.
+//! The bytes held because a peer does not take them: counted for the whole process, so that they can be bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 //! The relay: one future per session drives both legs.
 //!
 //! Bytes are read into a buffer that belongs to the worker thread, their frame boundaries are found in place, and they
-//! are written to the other leg from there, masks and all. Only what the other leg does not take at once is kept, and
-//! while anything is kept nothing more is read. The rules decide on control frames, the heartbeat engine on time, and
-//! the pump performs what they say.
+//! are written to the other leg from there, still masked. Only what the other leg does not take at once is kept, and while
+//! anything is kept nothing more is read. The rules decide on control frames, the heartbeat engine on time, and the pump
+//! performs their decisions.
 
 mod allowance;
 mod closing;

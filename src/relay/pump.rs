@@ -32,10 +32,10 @@ pub(super) struct Pump<C, U> {
     /// From the app to the client.
     pub(super) down: Direction,
     pub(super) rules: Rules,
-    /// What is held in both directions, as far as it is counted.
+    /// The count of bytes held in both directions.
     share: Share,
     timer: Timer,
-    /// When the session is as old as it may become.
+    /// When the session reaches its maximum age.
     pub(super) expires: Option<Instant>,
     /// Since when the app takes nothing any more.
     pub(super) app_unwritable: Option<Instant>,
@@ -72,7 +72,7 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
         if unsent != (0, 0) {
-            // What an HTTP/2 connection sends by itself wakes no session, and counts as held until one looks.
+            // Bytes that an HTTP/2 connection sends by itself wake no session, and count as held until one looks.
             this.timer.arm(Some(now + UNSENT_LOOK), cx);
         }
         this.show(deadline.is_some(), now);
@@ -157,7 +157,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             Due::Nothing => None,
             Due::Look => {
                 let vanished = self.up.inbound.vanished;
-                // What a vanished client has sent is not about to be read.
+                // Bytes of a vanished client are not read.
                 let unread = |delivery: Delivery| Delivery { unread: delivery.unread && !vanished, ..delivery };
                 engine.looked(now, self.client.written(), self.client.delivery().map(unread))
             }
@@ -172,12 +172,12 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// How the session ended, once both legs are closed.
+    /// Returns the ending, once both legs are closed.
     fn poll_ended(&mut self) -> Option<Ending> {
         if self.client_end.is_done() && self.app_end.is_done() { self.end.as_mut()?.ending.take() } else { None }
     }
 
-    /// Leaves what has changed in this poll where it is looked for; `hurried`: the deadline may have changed, too.
+    /// Publishes the live stats that have changed in this poll; `hurried`: the deadline may have changed, too.
     #[inline]
     pub(super) fn show(&self, hurried: bool, now: Instant) {
         let figures = &self.rules.control.figures;
@@ -191,13 +191,13 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// When the session acts next if nothing comes.
+    /// Returns when the session acts next if nothing comes.
     #[inline]
     fn next_deadline(&self) -> Option<Instant> {
         self.end_deadline().or_else(|| self.rules.engine.outlook())
     }
 
-    /// When the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
+    /// Returns when the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
     fn poll_deadline(&mut self) -> Option<Instant> {
         if self.end.is_some() {
             return self.end_deadline();

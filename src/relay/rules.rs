@@ -1,4 +1,4 @@
-//! What to do with each control frame: the heartbeat of both legs, and who said Close.
+//! The treatment of control frames: the heartbeat of both legs, and the first Close.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,14 +19,14 @@ use crate::ws::{Close, ControlFrame, Opcode, Sender};
 /// The target of the events that `dev` shows: never more than a few for each heartbeat.
 const BEAT: &str = "pulsegate::heartbeat";
 
-/// The part of a session that thinks: fed by the pump, without input or output; of a leg it asks at most how far its
+/// The decisions of a session: fed by the pump, without input or output; of a leg it reads at most how far its
 /// bytes have come.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) engine: Engine,
-    /// What messages mean, where the heartbeat is made of messages.
+    /// The matcher of heartbeat messages, on routes with an application-level heartbeat.
     pub(super) listener: Option<Box<Listener>>,
-    /// Takes orders, and shows how the session is.
+    /// The source of orders, and the place of the live stats.
     pub(super) control: Arc<Control>,
     observer: Arc<dyn Observer>,
     id: ConnId,
@@ -34,12 +34,12 @@ pub(super) struct Rules {
     app_ledger: Ledger,
     pulse: Arc<UpstreamPulse>,
     app_probe: AppProbe,
-    /// A Pong in the app's place, until it can go out.
+    /// A Pong in the app's place, until it can be sent.
     reply: Option<Box<ControlFrame>>,
     /// The client's own heartbeats that are still to be answered in the app's place.
     owed: Option<Box<Owed>>,
     keys: fastrand::Rng,
-    /// Whose bytes wait for the other leg to take them.
+    /// The peers whose bytes wait for the other leg.
     stalled: Stalled,
     pub(super) first_close: Option<FirstClose>,
     /// Whether an end is under way.
@@ -77,7 +77,7 @@ struct Stalled {
     server: bool,
 }
 
-/// What to do with one control frame.
+/// The treatment of one control frame.
 pub(super) enum Fate {
     /// Relay its bytes as they are.
     Pass,
@@ -108,14 +108,14 @@ impl Rules {
         }
     }
 
-    /// One of our own pings shall go to the app.
+    /// Requests a ping of the proxy's to the app.
     pub(super) fn probe_app(&mut self) {
         if !self.ending {
             self.app_probe = AppProbe::Wanted;
         }
     }
 
-    /// Whether messages of `from` may matter to the heartbeat.
+    /// Returns whether messages of `from` may matter to the heartbeat.
     pub(super) fn attends(&self, from: Sender) -> bool {
         self.listener.as_ref().is_some_and(|listener| listener.attends(from))
     }
@@ -190,7 +190,7 @@ impl Rules {
         CloseCause::Closed { by: self.first_close.as_ref().map_or(Sender::Client, |first| first.by) }
     }
 
-    /// How much of the client has left the socket and cannot be read yet.
+    /// Takes in the client's bytes that have left the socket and cannot be read yet.
     #[inline]
     pub(super) fn partial(&mut self, partial: Option<Partial>) {
         match partial {
@@ -202,7 +202,7 @@ impl Rules {
         }
     }
 
-    /// Whether [`Self::injection`] has a frame to put into the stream that `from` sends.
+    /// Returns whether [`Self::injection`] has a frame to put into the stream that `from` sends.
     #[inline]
     pub(super) fn wants_injection(&self, from: Sender, now: Instant) -> bool {
         match from {
@@ -246,7 +246,7 @@ impl Rules {
         }
     }
 
-    /// How the stream that `from` sends gets out to the other leg, `sink`.
+    /// Takes in how far the stream that `from` sends was written to the other leg, `sink`.
     #[inline]
     pub(super) fn drained<T: Leg>(&mut self, from: Sender, drained: Drained, now: Instant, sink: &T) {
         match (from, drained) {
@@ -303,7 +303,7 @@ impl Rules {
         }
     }
 
-    /// Whether the client's own heartbeats wait for their answers.
+    /// Returns whether the client's own heartbeats wait for their answers.
     pub(super) fn owes_answers(&self) -> bool {
         self.owed.is_some()
     }

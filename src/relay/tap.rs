@@ -6,11 +6,11 @@ use flate2::{Decompress, FlushDecompress, Status};
 use crate::heartbeat::{Heard, Listener};
 use crate::ws::{Header, Limits, Opcode, RSV_ALL, RSV_DEFLATE, Sender, unmask};
 
-/// Fragments without content that are held; whoever sends more of them sends no heartbeat.
+/// The maximum number of empty fragments that are held; a message with more is no heartbeat.
 const MOST_EMPTY: usize = 64;
 /// A message up to this size that has come whole needs no allocation.
 const SMALL: usize = 256;
-/// What a sender takes off the end of a compressed message (RFC 7692 §7.2.1).
+/// The bytes that a sender removes from the end of a compressed message (RFC 7692 §7.2.1).
 const DEFLATE_TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 
 /// Follows the messages of one direction.
@@ -35,7 +35,7 @@ enum Message {
 struct Gathering {
     opcode: Opcode,
     compressed: bool,
-    /// What has come of it, unmasked.
+    /// Its bytes so far, unmasked.
     payload: Vec<u8>,
     /// The key of the frame that the stream stands in, how many of its bytes have come, and how many have not.
     mask: Option<[u8; 4]>,
@@ -47,14 +47,14 @@ struct Gathering {
     held: Vec<u8>,
 }
 
-/// What is to become of a piece of a data frame.
+/// The treatment of a piece of a data frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sight {
     /// It passes.
     Pass,
     /// It is held back.
     Hold,
-    /// What was held passes, and then this.
+    /// The held bytes pass, and then this.
     Release,
     /// With it the message is known; what was held is still held.
     Heard(Heard),
@@ -65,7 +65,7 @@ impl Tap {
         Self { from, message: Message::Between }
     }
 
-    /// Whether a part of a message is held back.
+    /// Returns whether a part of a message is held back.
     pub(super) fn holds(&self) -> bool {
         matches!(&self.message, Message::Gathering(gathering) if !gathering.held.is_empty())
     }
@@ -78,7 +78,7 @@ impl Tap {
         }
     }
 
-    /// What was held back; it no longer is.
+    /// Returns the held bytes, which are held no longer.
     pub(super) fn take_held(&mut self) -> Vec<u8> {
         match &mut self.message {
             Message::Gathering(gathering) => std::mem::take(&mut gathering.held),
@@ -111,7 +111,7 @@ impl Tap {
         self.message = Message::Between;
     }
 
-    /// What was held has passed; the rest of the message, if there is one, passes too.
+    /// Marks the held bytes as passed; the rest of the message, if there is one, passes, too.
     pub(super) fn pass(&mut self, ends_message: bool) {
         self.message = if ends_message { Message::Between } else { Message::Passing };
     }
@@ -173,7 +173,7 @@ impl Tap {
         Sight::Pass
     }
 
-    /// What a message means, `whole` or as far as it is worth reading.
+    /// Returns the meaning of a message, `whole` or as far as it was kept.
     fn judge(
         &mut self,
         opcode: Opcode,

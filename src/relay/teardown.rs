@@ -13,10 +13,10 @@ use super::direction::Direction;
 use super::leg::Leg;
 use super::slot::Slot;
 
-/// How often it is looked whether the peer's kernel has acknowledged everything. Nothing wakes a task for that.
+/// The interval of checks whether the peer's kernel has acknowledged everything. Nothing wakes a task for that.
 const ACK_LOOK: Duration = Duration::from_millis(50);
 
-/// How far one leg's end has come.
+/// The progress of one leg's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The peer still gets what the other peer sends.
@@ -45,7 +45,7 @@ pub(super) struct Patience {
     pub(super) quiet: Option<Instant>,
 }
 
-/// What a look at the times of a leg found.
+/// The result of a review of a leg's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// The leg has time left.
@@ -61,11 +61,11 @@ pub(super) enum Finding {
 pub(super) struct LegTeardown {
     opened: Instant,
     stage: Stage,
-    /// When the leg of an offender is cut off.
+    /// The time at which the leg of an offender is cut off.
     offender_until: Option<Instant>,
     /// Whether FIN does not wait for the peer's half.
     fin_at_once: bool,
-    /// What was accepted and is still to be delivered, at the last look; a change is progress.
+    /// The bytes accepted and not yet delivered at the last look; a change is progress.
     mark: Mark,
     moved: Instant,
     /// Since when everything that was accepted is delivered.
@@ -76,7 +76,7 @@ pub(super) struct LegTeardown {
     next: Option<Instant>,
 }
 
-/// What was accepted for a leg's peer, and how far it has come.
+/// The delivery of the bytes accepted for a leg's peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     accepted: u64,
@@ -127,12 +127,12 @@ impl LegTeardown {
         self.stage == Stage::Done
     }
 
-    /// Whether something that was accepted for the peer is still to be delivered.
+    /// Returns whether something that was accepted for the peer is still to be delivered.
     pub(super) fn is_delivering(&self) -> bool {
         self.delivered.is_none() && !self.is_done()
     }
 
-    /// Whether all that this leg's peer will ever get is on the wire, as far as that will be known.
+    /// Returns whether all that this leg's peer will ever get is on the wire, as far as that will be known.
     pub(super) fn is_settled(&self) -> bool {
         match self.stage {
             Stage::Open | Stage::Closing => false,
@@ -191,7 +191,7 @@ impl LegTeardown {
         }
     }
 
-    /// Whether FIN goes out behind the Close to an offender, whose half of the end changes nothing any more.
+    /// Returns whether FIN goes out behind the Close to an offender, whose half of the end changes nothing any more.
     fn ends_half<L: Leg>(&self, leg: &Slot<L>, towards: &Direction) -> bool {
         leg.has_halves() && self.offender_until.is_some() && towards.written_close().is_some()
     }
@@ -228,7 +228,7 @@ impl LegTeardown {
                     (_, None) => over(self.moved + patience.stall, Finding::OutOfTime)?.min(now + ACK_LOOK),
                     // The frame that its peer is sending is waited for.
                     (Stage::Closing | Stage::Finished { .. }, Some(_)) if back.awaits_gap() => absolute,
-                    // What its peer still sends is wanted.
+                    // Its peer's bytes are still relayed.
                     (Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
                     (Stage::Open | Stage::Done, Some(_)) => absolute,
                     (Stage::Finished { since }, Some(delivered)) => {

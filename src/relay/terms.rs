@@ -14,18 +14,18 @@ use crate::ws::Limits;
 pub struct Terms {
     /// The heartbeat of the client leg.
     pub policy: Arc<Policy>,
-    /// Frame rules of both directions; which RSV bits an extension has claimed.
+    /// Frame rules of both directions, with the RSV bits that an extension has claimed.
     pub limits: Limits,
-    /// Where it is counted what the session holds for slow peers; shared by all sessions.
+    /// The counter of bytes held for slow peers, shared by all sessions.
     pub memory: Arc<Memory>,
     /// The app's own liveness, shared by all sessions of one upstream.
     pub pulse: Arc<UpstreamPulse>,
-    /// Who is told what happens.
+    /// The receiver of the session's events.
     pub observer: Arc<dyn Observer>,
-    /// The session's name in log lines.
+    /// The session's id in log lines.
     pub id: ConnId,
     /// Randomness for nonces and jitter.
     pub seed: u64,
-    /// After which time the session ends, as soon as no frame is under way.
+    /// The age at which the session ends, as soon as no frame is under way.
     pub max_age: Option<Duration>,
 }

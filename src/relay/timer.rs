@@ -23,7 +23,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Whether the armed instant has passed; the timer is disarmed then, and must be armed anew.
+    /// Returns whether the armed instant has passed; the timer is disarmed then, and must be armed anew.
     #[inline]
     pub(super) fn fired(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(at) = self.armed else { return false };
