@@ -4,12 +4,11 @@
 mod linux;
 #[cfg(any(feature = "portable", not(target_os = "linux")))]
 mod portable;
+mod socket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-
-use socket2::{Domain, Protocol, Socket, Type};
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use linux as system;
@@ -27,23 +26,4 @@ use portable as system;
 /// Returns the kernel's error; `AddrInUse` where any program listens on the address, this one included.
 pub fn open(address: SocketAddr, count: NonZeroUsize, backlog: i32) -> io::Result<Vec<TcpListener>> {
     system::open(address, count, backlog)
-}
-
-/// A socket that is not bound yet.
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    // Connections of an earlier run in TIME_WAIT must not block a restart.
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // `[::]` includes IPv4, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    Ok(socket)
-}
-
-fn listen(socket: Socket, address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
 }

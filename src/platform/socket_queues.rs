@@ -4,6 +4,9 @@
 mod linux;
 #[cfg(any(feature = "portable", not(target_os = "linux")))]
 mod portable;
+mod unread_limit;
+
+pub use unread_limit::UNREAD_COUNTED;
 
 use std::os::fd::AsFd;
 
@@ -11,9 +14,6 @@ use std::os::fd::AsFd;
 use linux as system;
 #[cfg(any(feature = "portable", not(target_os = "linux")))]
 use portable as system;
-
-/// The number of unread bytes up to which [`unread`] counts on every system.
-pub const UNREAD_COUNTED: usize = 2048;
 
 /// Returns the bytes that the peer's kernel has acknowledged since the connection began (RFC 4898,
 /// `tcpEStatsAppHCThruOctetsAcked`), or `None` where the kernel does not report it.

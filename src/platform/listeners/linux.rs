@@ -4,14 +4,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 
-use super::{listen, socket};
+use super::socket::{listen, unbound};
 
 pub(super) fn open(address: SocketAddr, count: NonZeroUsize, backlog: i32) -> io::Result<Vec<TcpListener>> {
     // With SO_REUSEPORT alone, a second process of the same user would start without an error and take half of the
     // connections of the first. A bind without the option fails when anything listens on the port.
-    socket(address)?.bind(&address.into())?;
+    unbound(address)?.bind(&address.into())?;
     let sharing = |address| {
-        let socket = socket(address)?;
+        let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
         listen(socket, address, backlog)
     };

@@ -4,10 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 
-use super::{listen, socket};
+use super::socket::{listen, unbound};
 
 pub(super) fn open(address: SocketAddr, count: NonZeroUsize, backlog: i32) -> io::Result<Vec<TcpListener>> {
-    let first = listen(socket(address)?, address, backlog)?;
+    let first = listen(unbound(address)?, address, backlog)?;
     let mut listeners = (1..count.get()).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
     listeners.push(first);
     Ok(listeners)

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{ProcessUsage, descriptors};
+use super::usage::{ProcessUsage, descriptors};
 
 /// The unit of processor times in /proc (`USER_HZ`), which is part of Linux' interface on every architecture that Rust
 /// builds programs for.

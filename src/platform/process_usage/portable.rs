@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{ProcessUsage, descriptors};
+use super::usage::{ProcessUsage, descriptors};
 
 pub(super) fn now() -> ProcessUsage {
     let used = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok();

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use socket2::SockRef;
 
-use super::UNREAD_COUNTED;
+use super::unread_limit::UNREAD_COUNTED;
 
 pub(super) fn bytes_acked(_socket: &impl AsFd) -> Option<u64> {
     None

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::catalogue::{self, Metric};
 use super::collectors::begin;
-use crate::platform::process_usage::ProcessUsage;
+use crate::platform::process_usage;
 
 /// The collector of the usage of this process, read at each scrape. What the system does not report is missing.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Process {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let usage = ProcessUsage::now();
+        let usage = process_usage::read();
         if let Some(seconds) = usage.processor_seconds {
             begin(&mut encoder, &catalogue::PROCESS_CPU)?.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
         }
