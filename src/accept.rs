@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Http2;
-use crate::gate::{Complaints, Gate, Place, Refusal};
-use crate::generation::Current;
+use crate::connection_limits::{ConnectionLimiter, ConnectionPermit, ConnectionRefusal, LogRateLimit};
+use crate::generation::CurrentGeneration;
 use crate::http::{self, KEPT, Peer};
 use crate::platform;
-use crate::proxy_protocol::{Header, Malformed, Source};
+use crate::proxy_protocol::{HeaderReader, Malformed, ProxiedSource};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::tls::{ClientLeg, PlainStream, Terminator};
 
 /// The length of a listener's accept queue in connections; the system's `somaxconn` may be lower.
@@ -59,23 +59,23 @@ pub fn port_remedy(error: &io::Error) -> &'static str {
 
 /// The checks that connections of one port pass before their protocol is detected: connection limits and PROXY header.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct ListenerLimits {
     /// The connection limits of the process.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<ConnectionLimiter>,
     /// The configuration in force. It lists the peers that begin each connection with a PROXY header; with such a list,
     /// connections of other peers are refused.
-    pub current: Arc<Current>,
+    pub current: Arc<CurrentGeneration>,
     /// True if a TLS handshake follows, which counts towards the handshake limit of the client's address.
     pub handshakes: bool,
 }
 
 /// An accepted connection within the connection limits.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct AcceptedConnection {
     tcp: TcpStream,
     /// The peer's address until the PROXY header names the client.
     address: SocketAddr,
-    place: Place,
+    place: ConnectionPermit,
     introduction: Introduction,
 }
 
@@ -85,7 +85,7 @@ enum Introduction {
     /// The client is the peer itself.
     Done,
     /// The client is the address in the PROXY header, which has not been read yet.
-    Awaited(Door),
+    Awaited(ListenerLimits),
 }
 
 /// An error in place of a valid PROXY header.
@@ -101,11 +101,16 @@ enum HeaderError {
     Timeout,
 }
 
-impl Door {
+impl ListenerLimits {
     /// Accepts connections until `stop`, closes the listener, and passes accepted connections to `next`. Refused
     /// connections are reset at once, which costs least and leaves no state in the kernel.
-    pub async fn open(&self, listener: TcpListener, stop: &CancellationToken, mut next: impl FnMut(Arrival)) {
-        let mut complaints = Complaints::default();
+    pub async fn open(
+        &self,
+        listener: TcpListener,
+        stop: &CancellationToken,
+        mut next: impl FnMut(AcceptedConnection),
+    ) {
+        let mut complaints = LogRateLimit::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -138,7 +143,7 @@ impl Door {
     /// Accepts the connections left in the queue of `listener`, and closes it. A connection still in the queue at the
     /// close would be reset, although its client considers it open and may have sent a request. The runtime may not
     /// have been notified of it yet.
-    fn close(&self, listener: TcpListener, mut next: impl FnMut(Arrival)) {
+    fn close(&self, listener: TcpListener, mut next: impl FnMut(AcceptedConnection)) {
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..=BACKLOG {
             match listener.accept() {
@@ -154,19 +159,19 @@ impl Door {
         }
     }
 
-    fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Option<Arrival> {
+    fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Option<AcceptedConnection> {
         // An IPv4 client of a listener on `[::]` appears under its IPv4 address.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let settings = Arc::clone(&self.current.load().settings);
-        let place = self.gate.enter().and_then(|mut place| match &settings.listen.proxy_protocol {
+        let place = self.gate.acquire().and_then(|mut place| match &settings.listen.proxy_protocol {
             None => self.claim(&mut place, address).map(|()| (place, Introduction::Done)),
             Some(proxies) if proxies.trusted.iter().any(|network| network.contains(address.ip())) => {
                 Ok((place, Introduction::Awaited(self.clone())))
             }
-            Some(_) => Err(Refusal::ProxyUntrusted),
+            Some(_) => Err(ConnectionRefusal::ProxyUntrusted),
         });
         match place {
-            Ok((place, introduction)) => Some(Arrival { tcp, address, place, introduction }),
+            Ok((place, introduction)) => Some(AcceptedConnection { tcp, address, place, introduction }),
             Err(refusal) => {
                 self.refuse(refusal, &tcp, address);
                 None
@@ -174,22 +179,22 @@ impl Door {
         }
     }
 
-    fn claim(&self, place: &mut Place, address: SocketAddr) -> Result<(), Refusal> {
+    fn claim(&self, place: &mut ConnectionPermit, address: SocketAddr) -> Result<(), ConnectionRefusal> {
         if self.handshakes { place.claim(address.ip()) } else { place.claim_without_handshake(address.ip()) }
     }
 
     /// Counts and logs the refusal, and makes the close of `tcp` a reset.
-    fn refuse(&self, refusal: Refusal, tcp: &TcpStream, address: SocketAddr) {
-        self.gate.refused(refusal, address);
+    fn refuse(&self, refusal: ConnectionRefusal, tcp: &TcpStream, address: SocketAddr) {
+        self.gate.record_refusal(refusal, address);
         // Fails only on a socket that is no longer connected.
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
-impl Arrival {
+impl AcceptedConnection {
     /// Reads the PROXY header if one is expected, and returns the connection with the client's address. Returns `None`
     /// if no valid header arrives by `deadline` or the limits refuse the client.
-    pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, Place)> {
+    pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, ConnectionPermit)> {
         let Self { mut tcp, mut address, mut place, introduction } = self;
         let Introduction::Awaited(door) = introduction else {
             return Some((tcp, address, place));
@@ -198,7 +203,7 @@ impl Arrival {
         let header = header.unwrap_or(Err(HeaderError::Timeout));
         let refusal = match header {
             Ok(source) => {
-                if let Source::Client(client) = source {
+                if let ProxiedSource::Client(client) = source {
                     address = client;
                 }
                 match door.claim(&mut place, address) {
@@ -207,7 +212,7 @@ impl Arrival {
                 }
             }
             Err(error) => {
-                let (client, port) = lines::client(address);
+                let (client, port) = log_events::client(address);
                 tracing::debug!(client.address = client, client.port = port, error = %Chain(&error), "proxy_header");
                 error.refusal()
             }
@@ -222,18 +227,18 @@ impl Arrival {
 impl HeaderError {
     /// Returns the reason of the refusal; `None` for a peer that connects and closes without a byte, as load balancers
     /// do to check the port: nothing was refused.
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<ConnectionRefusal> {
         match self {
-            Self::Malformed(_) => Some(Refusal::ProxyHeader),
-            Self::Cut(_) | Self::Timeout => Some(Refusal::ProxyCut),
+            Self::Malformed(_) => Some(ConnectionRefusal::ProxyHeader),
+            Self::Cut(_) | Self::Timeout => Some(ConnectionRefusal::ProxyCut),
             Self::Nothing => None,
         }
     }
 }
 
 /// Reads the header and no byte beyond it.
-async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
-    let mut header = Header::default();
+async fn read_header(tcp: &mut TcpStream) -> Result<ProxiedSource, HeaderError> {
+    let mut header = HeaderReader::default();
     let mut space = [0; 256];
     let mut begun = false;
     loop {
@@ -256,9 +261,9 @@ async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
 #[derive(Clone)]
 pub struct Accept {
     /// The checks before the handshake.
-    pub door: Door,
+    pub door: ListenerLimits,
     /// The configuration in force, for the TLS settings and the time limit of a handshake, PROXY header included.
-    pub current: Arc<Current>,
+    pub current: Arc<CurrentGeneration>,
     /// The metrics that count handshakes.
     pub metrics: Arc<Metrics>,
     /// The tracker of every connection's tasks.
@@ -278,7 +283,7 @@ impl Accept {
         self.door.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
     }
 
-    fn spawn<N, F>(&self, arrival: Arrival, stop: CancellationToken, next: N)
+    fn spawn<N, F>(&self, arrival: AcceptedConnection, stop: CancellationToken, next: N)
     where
         N: FnOnce(ClientLeg, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -297,7 +302,7 @@ impl Accept {
                 biased;
                 opened = opening => opened,
                 // A silent client must not delay the shutdown.
-                () = given_up(&stop, &this.current) => {
+                () = request_deadline(&stop, &this.current) => {
                     if terminator.is_some() {
                         this.metrics.handshake_failed("draining");
                     }
@@ -312,7 +317,7 @@ impl Accept {
 
     /// Detects the protocol of a connection without TLS and checks that the peer is a trusted proxy. The first byte may
     /// take as long as a request head (`limits.header_read`). Returns `None` if the connection ends first.
-    async fn open_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
+    async fn open_without_tls(&self, arrival: AcceptedConnection, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
         let proxy = arrival.address;
         let (tcp, address, place) = arrival.identified(deadline).await?;
         let local = local_address(&tcp);
@@ -326,7 +331,7 @@ impl Accept {
         // A PROXY header names the client; the proxy is the peer that sent it.
         let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
         if forbidden {
-            self.door.gate.refused(Refusal::UntrustedPeer, proxy);
+            self.door.gate.record_refusal(ConnectionRefusal::UntrustedPeer, proxy);
         }
         Some((ClientLeg::Plain(stream), Peer { local, cleartext, forbidden, ..Peer::at(address) }))
     }
@@ -334,7 +339,7 @@ impl Accept {
 
 /// Completes when a drain gives up on connections without a request. Clients that the kernel accepted before the port
 /// closed get the time for which an idle connection is kept, but no more than the drain window.
-pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
+pub(crate) async fn request_deadline(stop: &CancellationToken, current: &CurrentGeneration) {
     stop.cancelled().await;
     let window = current.load().settings.drain.window;
     Expiry::after(window.min(KEPT)).await;
@@ -344,7 +349,7 @@ pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
 async fn handshake(
     terminator: &Terminator,
     metrics: &Metrics,
-    arrival: Arrival,
+    arrival: AcceptedConnection,
     deadline: Deadline,
 ) -> Option<(ClientLeg, Peer)> {
     let begun = Instant::now();
@@ -359,7 +364,7 @@ async fn handshake(
         Err(error) => {
             let outcome = error.outcome();
             metrics.handshake_failed(outcome);
-            let (client, port) = lines::client(address);
+            let (client, port) = log_events::client(address);
             if error.is_routine() {
                 tracing::debug!(
                     client.address = client,
@@ -407,5 +412,4 @@ fn log_accept_failure(error: &io::Error, failures: u64) {
 }
 
 #[cfg(test)]
-#[path = "accept_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@
 //! request for a WebSocket becomes a session (`switch`). What all connections of a worker share is the [`Edge`].
 
 mod access;
-mod admit;
+mod admission;
 mod authority;
 mod client_certificate;
 mod connection;
@@ -16,16 +16,16 @@ mod h2;
 mod handle;
 mod headers;
 mod interim;
-mod linger;
+mod lingering_close;
 mod pace;
 mod peer;
-mod reply;
 mod request_head;
+mod response;
 mod route;
-mod rules;
-mod switch;
 mod target;
 mod timer;
+mod websocket;
+mod worker_config;
 
 use std::sync::Arc;
 

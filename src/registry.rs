@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use closed::{Closed, DEFAULT_KEPT};
-pub use events::{Cursor, Event, Events, RING, Told};
-pub use live::{Live, Opening};
+pub use closed::{ClosedSession, DEFAULT_KEPT};
+pub use events::{Event, EventCursor, EventRing, NextEvent, RING};
+pub use live::{Live, SessionEntry};
 
-use self::closed::{ClientKey, Clients, Kept};
-use crate::heartbeat::UpstreamPulse;
+use self::closed::{ClientKey, ClientKeys, Kept};
+use crate::heartbeat::UpstreamLiveness;
 use crate::relay::Control;
 use crate::session::{ConnId, Ending, Traffic};
 
@@ -28,9 +28,9 @@ const RECONNECT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Registry {
     next: AtomicU64,
-    clients: Clients,
+    clients: ClientKeys,
     sessions: Mutex<Sessions>,
-    events: Events,
+    events: EventRing,
 }
 
 /// The state that changes in one step when a session opens or ends, so that each is seen exactly once.
@@ -44,11 +44,11 @@ struct Sessions {
 
 /// A session, live or not.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum FoundSession {
     /// It is live.
     Live(Arc<Live>),
     /// It is among the last that closed.
-    Closed(Arc<Closed>),
+    Closed(Arc<ClosedSession>),
 }
 
 impl Registry {
@@ -57,9 +57,9 @@ impl Registry {
         let sessions = Sessions { live: BTreeMap::new(), closed: Kept::new(DEFAULT_KEPT), ended: Default::default() };
         Self {
             next: AtomicU64::new(u64::from(seed) << 32 | 1),
-            clients: Clients::default(),
+            clients: ClientKeys::default(),
             sessions: Mutex::new(sessions),
-            events: Events::default(),
+            events: EventRing::default(),
         }
     }
 
@@ -76,7 +76,7 @@ impl Registry {
     }
 
     /// Enters a session, and publishes that; it leaves when the returned entry is closed or dropped.
-    pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
+    pub fn open(self: &Arc<Self>, opening: SessionEntry) -> RegistryEntry {
         let pulse = Arc::clone(&opening.pulse);
         let live = Arc::new(Live::new(opening));
         let client = self.clients.key_of(&live.facts);
@@ -86,7 +86,7 @@ impl Registry {
         drop(sessions);
         self.events.publish(Event::Opened(Arc::clone(&live)));
         let is_reconnect = before.is_some_and(|closed| closed.was_of(&live, RECONNECT));
-        Entry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: pulse }
+        RegistryEntry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: pulse }
     }
 
     /// Returns the number of live sessions.
@@ -105,15 +105,16 @@ impl Registry {
     }
 
     /// Returns the sessions that closed last, newest first.
-    pub fn closed(&self) -> Vec<Arc<Closed>> {
+    pub fn closed(&self) -> Vec<Arc<ClosedSession>> {
         self.lock().closed.newest_first().cloned().collect()
     }
 
     /// Returns the session with this `id`, if it is live or among the last that closed.
-    pub fn find(&self, id: ConnId) -> Option<Found> {
+    pub fn find(&self, id: ConnId) -> Option<FoundSession> {
         let sessions = self.lock();
-        let live = sessions.live.get(&id).cloned().map(Found::Live);
-        let closed = || sessions.closed.newest_first().find(|closed| closed.id == id).cloned().map(Found::Closed);
+        let live = sessions.live.get(&id).cloned().map(FoundSession::Live);
+        let closed =
+            || sessions.closed.newest_first().find(|closed| closed.id == id).cloned().map(FoundSession::Closed);
         live.or_else(closed)
     }
 
@@ -130,7 +131,7 @@ impl Registry {
     }
 
     /// Returns the events of all sessions.
-    pub fn events(&self) -> &Events {
+    pub fn events(&self) -> &EventRing {
         &self.events
     }
 
@@ -140,14 +141,14 @@ impl Registry {
     }
 
     /// Returns the same as [`Self::all`], of the sessions with the app whose liveness is `pulse`.
-    pub fn of(&self, pulse: &UpstreamPulse) -> Vec<Arc<Control>> {
+    pub fn of(&self, pulse: &UpstreamLiveness) -> Vec<Arc<Control>> {
         let sessions = self.lock();
         sessions.live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(live.control())).collect()
     }
 
     /// Returns, of the sessions through which the app with the liveness `pulse` can be read, the one that opened next after
     /// `id`, or the oldest one: repeated calls take all in turn.
-    pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamPulse) -> Option<(ConnId, Arc<Control>)> {
+    pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamLiveness) -> Option<(ConnId, Arc<Control>)> {
         let sessions = self.lock();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
         let mut in_turn = sessions.live.range((from, Bound::Unbounded)).chain(sessions.live.iter());
@@ -164,7 +165,7 @@ impl Registry {
     fn leave(
         &self,
         id: ConnId,
-        closed: Option<(ClientKey, &Arc<Closed>)>,
+        closed: Option<(ClientKey, &Arc<ClosedSession>)>,
         passed: impl FnOnce() -> (Traffic, Traffic),
     ) -> bool {
         let mut sessions = self.lock();
@@ -186,16 +187,16 @@ impl Registry {
 
 /// The entry of a session in the registry.
 #[derive(Debug)]
-pub struct Entry {
+pub struct RegistryEntry {
     live: Arc<Live>,
     registry: Arc<Registry>,
     client: ClientKey,
     is_reconnect: bool,
     /// Keeps the monitor of the app running while it has sessions.
-    _pulse: Arc<UpstreamPulse>,
+    _pulse: Arc<UpstreamLiveness>,
 }
 
-impl Entry {
+impl RegistryEntry {
     /// Returns the session.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
@@ -213,9 +214,9 @@ impl Entry {
     }
 
     /// Moves the session to the closed ones, and publishes that. Further calls change nothing.
-    pub fn close(&self, ending: Ending) -> Arc<Closed> {
+    pub fn close(&self, ending: Ending) -> Arc<ClosedSession> {
         let passed = (ending.from_client, ending.from_upstream);
-        let closed = Arc::new(Closed::new(&self.live, ending));
+        let closed = Arc::new(ClosedSession::new(&self.live, ending));
         if self.registry.leave(self.live.id, Some((self.client, &closed)), || passed) {
             self.registry.events.publish(Event::Closed(Arc::clone(&closed)));
         }
@@ -223,7 +224,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for RegistryEntry {
     /// Removes a session that is dropped before its end; only its traffic is kept.
     fn drop(&mut self) {
         self.live.control().retire();

@@ -13,14 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use source::{LoadError, Opened, Source};
+pub use source::{ConfigSource, LoadError, LoadedConfig};
 
-use self::source::Failure;
-use crate::config::watch::{Cadence, Cause, Snapshot, Stirs, due};
-use crate::config::{Settings, Shown};
+use self::source::LoadFailure;
+use crate::config::watch::{Cadence, ChangeSource, Snapshot, WatchEvent, due};
+use crate::config::{EffectiveConfig, Settings};
 use crate::drain::Hangups;
-use crate::generation::{Current, Generation};
-use crate::telemetry::Levels;
+use crate::generation::{CurrentGeneration, Generation};
+use crate::telemetry::LevelHandle;
 use crate::telemetry::metrics::Metrics;
 
 /// The result of a reload.
@@ -55,7 +55,7 @@ impl ReloadResult {
 
 /// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ReloadOutcome {
     /// The result in one word.
     pub result: ReloadResult,
     /// The number of the generation in force.
@@ -68,7 +68,7 @@ pub struct Outcome {
 
 /// The state of the configuration: the generation in force and the last reload.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct ConfigStatus {
     /// The number of the generation in force.
     pub generation: u64,
     /// The time of the last successful load, including that of the start.
@@ -78,23 +78,23 @@ pub struct Status {
     /// The settings in force; keys that need a restart have their former values.
     pub settings: Arc<Settings>,
     /// The last loaded configuration, in the form of `config show`.
-    pub shown: Arc<Shown>,
+    pub shown: Arc<EffectiveConfig>,
 }
 
 /// A handle to request reloads.
 #[derive(Clone, Debug)]
 pub struct Reloader {
-    requests: mpsc::UnboundedSender<oneshot::Sender<Outcome>>,
-    status: Arc<Mutex<Status>>,
+    requests: mpsc::UnboundedSender<oneshot::Sender<ReloadOutcome>>,
+    status: Arc<Mutex<ConfigStatus>>,
 }
 
 impl Reloader {
     /// Reloads the configuration and returns the outcome. The result is `Failed` too when the process is about to exit.
-    pub async fn reload(&self) -> Outcome {
+    pub async fn reload(&self) -> ReloadOutcome {
         let (answer, answered) = oneshot::channel();
         // A closed channel drops `answer`, which `answered` reports below.
         let _ = self.requests.send(answer);
-        answered.await.unwrap_or_else(|_| Outcome {
+        answered.await.unwrap_or_else(|_| ReloadOutcome {
             result: ReloadResult::Failed,
             generation: self.status().generation,
             requires_restart: Vec::new(),
@@ -103,12 +103,12 @@ impl Reloader {
     }
 
     /// Returns the generation in force and the outcome of the last reload.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> ConfigStatus {
         lock(&self.status).clone()
     }
 }
 
-fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+fn lock(status: &Mutex<ConfigStatus>) -> MutexGuard<'_, ConfigStatus> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -135,15 +135,15 @@ impl Trigger {
 /// The task that reloads the configuration, one reload at a time.
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
-    source: Arc<Source>,
+    source: Arc<ConfigSource>,
     /// The file watch; a default value while another thread arms it.
     stirs: S,
     cadence: Cadence,
-    current: Arc<Current>,
-    levels: Option<Levels>,
+    current: Arc<CurrentGeneration>,
+    levels: Option<LevelHandle>,
     metrics: Arc<Metrics>,
-    requests: mpsc::UnboundedReceiver<oneshot::Sender<Outcome>>,
-    status: Arc<Mutex<Status>>,
+    requests: mpsc::UnboundedReceiver<oneshot::Sender<ReloadOutcome>>,
+    status: Arc<Mutex<ConfigStatus>>,
     /// The content of the files at the last successful load.
     loaded: Snapshot,
     /// The content of the files at the last load.
@@ -153,19 +153,19 @@ pub(crate) struct Driver<S> {
     blocking: TaskTracker,
 }
 
-impl<S: Stirs + Default + Send + 'static> Driver<S> {
+impl<S: ChangeSource + Default + Send + 'static> Driver<S> {
     /// Returns the driver of `source` and its handle; `current` was built from `loaded` and `shown`.
     pub(crate) fn new(
-        source: Source,
-        (loaded, shown): (Snapshot, Shown),
+        source: ConfigSource,
+        (loaded, shown): (Snapshot, EffectiveConfig),
         stirs: S,
-        current: &Arc<Current>,
-        levels: Option<Levels>,
+        current: &Arc<CurrentGeneration>,
+        levels: Option<LevelHandle>,
         metrics: &Arc<Metrics>,
     ) -> (Self, Reloader) {
         let (request, requests) = mpsc::unbounded_channel();
         let generation = current.load_full();
-        let status = Arc::new(Mutex::new(Status {
+        let status = Arc::new(Mutex::new(ConfigStatus {
             generation: generation.number,
             last_success_at: Some(SystemTime::now()),
             last_error: None,
@@ -222,27 +222,27 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
     }
 
     /// Reloads if the files have changed since the last load, or, on a poll, if that load failed.
-    async fn look(&mut self, cause: Cause) {
+    async fn look(&mut self, cause: WatchEvent) {
         let tried = self.tried.clone();
         let look = move || tried.again() != tried;
         let has_changed = self.blocking.spawn_blocking(look).await.unwrap_or_default();
         let has_failed = lock(&self.status).last_error.is_some();
         match cause {
             _ if has_changed => drop(self.reload(Trigger::File).await),
-            Cause::Poll if has_failed => drop(self.reload(Trigger::Poll).await),
-            Cause::Poll | Cause::Stir => {}
+            WatchEvent::Poll if has_failed => drop(self.reload(Trigger::Poll).await),
+            WatchEvent::Poll | WatchEvent::Stir => {}
         }
     }
 
-    async fn reload(&mut self, trigger: Trigger) -> Outcome {
+    async fn reload(&mut self, trigger: Trigger) -> ReloadOutcome {
         let (source, known) = (Arc::clone(&self.source), self.tried.clone());
         let opened = self.blocking.spawn_blocking(move || source.reopen(&known)).await;
-        let opened = opened.unwrap_or_else(|_| Err(Failure::new(LoadError::Panicked, self.tried.clone())));
+        let opened = opened.unwrap_or_else(|_| Err(LoadFailure::new(LoadError::Panicked, self.tried.clone())));
         let outcome = match opened.and_then(|opened| self.apply(opened)) {
             Ok(outcome) => outcome,
-            Err(Failure { error, found }) => {
+            Err(LoadFailure { error, found }) => {
                 self.tried = found;
-                Outcome {
+                ReloadOutcome {
                     result: ReloadResult::Failed,
                     generation: self.current.load().number,
                     requires_restart: Vec::new(),
@@ -256,8 +256,8 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
 
     /// Puts the settings in force that can change without a restart. Fails when the TLS configuration cannot be
     /// renewed.
-    fn apply(&mut self, opened: Opened) -> Result<Outcome, Failure> {
-        let Opened { mut settings, shown, terms, apps, snapshot } = opened;
+    fn apply(&mut self, opened: LoadedConfig) -> Result<ReloadOutcome, LoadFailure> {
+        let LoadedConfig { mut settings, shown, terms, apps, snapshot } = opened;
         let before = self.current.load_full();
         let requires_restart = settings.follow(&before.settings);
         let has_changed = |file: &std::path::Path| snapshot.has_changed(file, &self.loaded);
@@ -266,9 +266,9 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             (*before).clone()
         } else {
             let terminator = match (&before.terminator, terms) {
-                (Some(terminator), Some(terms)) => {
-                    Some(Arc::new(terminator.renewed(terms).map_err(|error| Failure::new(error, snapshot.clone()))?))
-                }
+                (Some(terminator), Some(terms)) => Some(Arc::new(
+                    terminator.renewed(terms).map_err(|error| LoadFailure::new(error, snapshot.clone()))?,
+                )),
                 // A change of the mode waits for a restart.
                 (terminator, _) => terminator.clone(),
             };
@@ -290,7 +290,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         drop(status);
         self.loaded = snapshot.clone();
         self.tried = snapshot;
-        Ok(Outcome { result, generation: generation.number, requires_restart, error: None })
+        Ok(ReloadOutcome { result, generation: generation.number, requires_restart, error: None })
     }
 
     fn publish(&self, before: &Generation, generation: Generation) {
@@ -301,12 +301,12 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             levels.set(&published.settings.log.level);
         }
         if published.certificates() != before.certificates() {
-            certificates::tell(published.certificates(), &self.metrics);
+            certificates::report(published.certificates(), &self.metrics);
         }
     }
 
-    fn report(&self, trigger: Trigger, outcome: &Outcome) {
-        let Outcome { result, generation, requires_restart, error } = outcome;
+    fn report(&self, trigger: Trigger, outcome: &ReloadOutcome) {
+        let ReloadOutcome { result, generation, requires_restart, error } = outcome;
         let has_succeeded = *result != ReloadResult::Failed;
         self.metrics.reloaded(result.counted_as(), has_succeeded);
         let reported_before = {
@@ -334,10 +334,9 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
 }
 
 /// Reports the certificates in force at the start, in the log and in metrics.
-pub(crate) fn tell_certificates(current: &Current, metrics: &Metrics) {
-    certificates::tell(current.load().certificates(), metrics);
+pub(crate) fn report_certificates(current: &CurrentGeneration, metrics: &Metrics) {
+    certificates::report(current.load().certificates(), metrics);
 }
 
 #[cfg(test)]
-#[path = "reload/tests.rs"]
 mod tests;

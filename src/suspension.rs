@@ -59,7 +59,7 @@ impl Deadline {
 
     /// Sets the minimum time left after the first pause, in place of the whole span.
     #[must_use]
-    pub fn anew(self, anew: Duration) -> Self {
+    pub fn with_min_after_pause(self, anew: Duration) -> Self {
         Self { anew, ..self }
     }
 
@@ -78,7 +78,7 @@ pub fn paused_since(since: Instant) -> Duration {
 }
 
 /// Runs `work`, the whole of a thread's work, with a record of its pauses.
-pub async fn watched<T>(work: impl Future<Output = T>) -> T {
+pub async fn with_pause_record<T>(work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
         never = tick() => match never {},
@@ -136,7 +136,7 @@ impl Credit {
     }
 
     /// Takes `amount` from the credit; returns whether the credit covered it.
-    pub fn draw(&mut self, amount: Duration, now: Instant) -> bool {
+    pub fn take(&mut self, amount: Duration, now: Instant) -> bool {
         self.left += paused_since(self.counted);
         self.counted = self.counted.max(now);
         let covered = self.left >= amount;
@@ -148,5 +148,4 @@ impl Credit {
 }
 
 #[cfg(test)]
-#[path = "suspension/tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::{SinkExt, StreamExt};
-use pulsegate::tls::client::{Client, HandshakeError, Stream, Trust};
+use pulsegate::tls::client::{ConnectorError, Stream, TlsClient, Trust};
 use pulsegate_test_kit::process::{Finished, OutputLine, OutputStream, Process};
 use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,9 +34,9 @@ impl Dev {
         Self { process, guide, port, authority }
     }
 
-    async fn connect(&self, trust: &Trust, name: &str) -> Result<Stream<TcpStream>, HandshakeError> {
+    async fn connect(&self, trust: &Trust, name: &str) -> Result<Stream<TcpStream>, ConnectorError> {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
-        wait_for("a handshake", Client::new(trust, None).expect("authorities").handshake(name, tcp)).await
+        wait_for("a handshake", TlsClient::new(trust, None).expect("authorities").handshake(name, tcp)).await
     }
 
     async fn trusted(&self) -> Stream<TcpStream> {
@@ -170,11 +170,11 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
         dev.connect(&trust, name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let other = dev.connect(&trust, "example.com").await.expect_err("another name");
-    assert!(matches!(other, HandshakeError::Certificate(_)), "{other:?}");
+    assert!(matches!(other, ConnectorError::Certificate(_)), "{other:?}");
     // Another run's authority has the same name and another key.
     let stranger = Dev::start(&["--listen", "127.0.0.1:0"]).await;
     let refused = dev.connect(&Trust::File(stranger.authority.clone()), "localhost").await.expect_err("a stranger's");
-    assert!(matches!(refused, HandshakeError::UnknownAuthority | HandshakeError::Certificate(_)), "{refused:?}");
+    assert!(matches!(refused, ConnectorError::UnknownAuthority | ConnectorError::Certificate(_)), "{refused:?}");
 
     let url = format!("wss://localhost:{}/echo", dev.port);
     let ping = async |arguments: &[&str]| {

@@ -10,15 +10,15 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Body, Refusal, json, short};
 use super::auth::{self, Guard, Way};
 use super::context::Context;
 use super::events::Feed;
 use super::fields::Fields;
-use super::view::{Clock, unix};
+use super::response::{Body, RequestRefusal, json, short};
+use super::session_view::{ViewClock, unix};
 use super::{connections, diagnosis, page};
 use crate::drain::CancelError;
-use crate::reload::{Outcome, ReloadResult, Reloader};
+use crate::reload::{ReloadOutcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
 /// The target of the log lines, the same as in [`lines`](crate::telemetry::lines).
@@ -101,8 +101,8 @@ impl Api {
         })
     }
 
-    async fn grant(self: &Arc<Self>, request: Request<Incoming>, way: &Way) -> Result<Response<Body>, Refusal> {
-        self.guard.admits(&request, way)?;
+    async fn grant(self: &Arc<Self>, request: Request<Incoming>, way: &Way) -> Result<Response<Body>, RequestRefusal> {
+        self.guard.check(&request, way)?;
         let path = request.uri().path().to_owned();
         // A browser that opens the page can show no token yet; the page knows nothing that is worth one.
         if let Some(file) = page::at(&path) {
@@ -111,7 +111,7 @@ impl Api {
         }
         auth::knows(self.context.current.load().settings.admin.token.as_ref(), request.headers())?;
         let endpoint = Endpoint::at(&path).ok_or_else(|| {
-            Refusal::new(
+            RequestRefusal::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 format!("there is no {:?} here; /v1/info is a beginning", short(&path)),
@@ -135,7 +135,11 @@ impl Api {
         }
     }
 
-    async fn change(&self, endpoint: Endpoint<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn change(
+        &self,
+        endpoint: Endpoint<'_>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, RequestRefusal> {
         match endpoint {
             Endpoint::CloseOne(id) => connections::close_one(&self.context, id, request).await,
             Endpoint::CloseMany => connections::close_many(&self.context, request).await,
@@ -169,7 +173,7 @@ impl Api {
             dev: context.dev,
             pid: process::id(),
             started_at: unix(context.started_at),
-            now: Clock::now().seconds(),
+            now: ViewClock::now().seconds(),
             listen: context.listen.to_string(),
             upstreams: in_force.apps.iter().map(|app| app.settings().to_string()).collect(),
             admin_token: in_force.settings.admin.token.is_some(),
@@ -186,7 +190,7 @@ impl Api {
         }
     }
 
-    fn cancel_drain(&self) -> Result<Response<Body>, Refusal> {
+    fn cancel_drain(&self) -> Result<Response<Body>, RequestRefusal> {
         let cancelled = self.context.shutdown.cancel();
         tracing::info!(target: TARGET, phase = self.context.shutdown.phase().as_str(), "admin.drain_cancel");
         match cancelled {
@@ -197,27 +201,27 @@ impl Api {
                     CancelError::Exiting => "exiting",
                 };
                 let message = format!("{error}; wait for the drain to end, then start the proxy again");
-                Err(Refusal::new(StatusCode::CONFLICT, code, message))
+                Err(RequestRefusal::new(StatusCode::CONFLICT, code, message))
             }
         }
     }
 
-    fn reloader(&self) -> Result<&Reloader, Refusal> {
+    fn reloader(&self) -> Result<&Reloader, RequestRefusal> {
         self.context.reloader.as_ref().ok_or_else(|| {
             let message = "`pulsegate dev` has no configuration file to load; `pulsegate run -c FILE` has one";
-            Refusal::new(StatusCode::CONFLICT, "no_file", message)
+            RequestRefusal::new(StatusCode::CONFLICT, "no_file", message)
         })
     }
 
-    fn reloaded(&self) -> Result<Response<Body>, Refusal> {
+    fn reloaded(&self) -> Result<Response<Body>, RequestRefusal> {
         let status = self.reloader()?.status();
         let last_success_at = status.last_success_at.map(unix);
         let told = Reloaded { generation: status.generation, last_success_at, last_error: status.last_error };
         Ok(json(StatusCode::OK, &told))
     }
 
-    async fn reload(&self) -> Result<Response<Body>, Refusal> {
-        let Outcome { result, generation, requires_restart, error } = self.reloader()?.reload().await;
+    async fn reload(&self) -> Result<Response<Body>, RequestRefusal> {
+        let ReloadOutcome { result, generation, requires_restart, error } = self.reloader()?.reload().await;
         let status = match result {
             ReloadResult::Unchanged | ReloadResult::Applied | ReloadResult::Partial => StatusCode::OK,
             ReloadResult::Failed => StatusCode::UNPROCESSABLE_ENTITY,
@@ -227,7 +231,7 @@ impl Api {
         Ok(json(status, &Reload { result, generation, requires_restart, error }))
     }
 
-    fn config(&self) -> Result<Response<Body>, Refusal> {
+    fn config(&self) -> Result<Response<Body>, RequestRefusal> {
         let status = self.reloader()?.status();
         Ok(json(StatusCode::OK, &Config { generation: status.generation, config: status.shown.json() }))
     }
@@ -238,12 +242,12 @@ impl Api {
     }
 }
 
-fn allowed(method: &Method, allow: &'static str) -> Result<(), Refusal> {
+fn allowed(method: &Method, allow: &'static str) -> Result<(), RequestRefusal> {
     if allow.split(", ").any(|allowed| allowed == method.as_str()) {
         return Ok(());
     }
     let message = format!("{method} is not for this path; use {}", allow.replace(", ", " or "));
-    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message);
+    let refusal = RequestRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message);
     Err(refusal.with(ALLOW, HeaderValue::from_static(allow)))
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 
-use super::answer::{Refusal, short};
+use super::response::{RequestRefusal, short};
 use crate::config::{Token, bare_host};
 
 /// The connection that a request arrived on.
@@ -35,9 +35,12 @@ pub(super) struct Guard {
 impl Guard {
     /// Checks that `request` names this listener and comes from no page but its own. Fails with 400 (no single host),
     /// 421 (foreign host) or 403 (foreign origin).
-    pub(super) fn admits<B>(&self, request: &Request<B>, way: &Way) -> Result<(), Refusal> {
+    pub(super) fn check<B>(&self, request: &Request<B>, way: &Way) -> Result<(), RequestRefusal> {
         let host = host(request).ok_or_else(|| {
-            Refusal::bad("host", "the request must name one host: send one Host header, such as \"Host: localhost\"")
+            RequestRefusal::bad(
+                "host",
+                "the request must name one host: send one Host header, such as \"Host: localhost\"",
+            )
         })?;
         if !self.is_ours(host, way) {
             let message = format!(
@@ -45,7 +48,7 @@ impl Guard {
                  admin.socket",
                 short(host)
             );
-            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host", message));
+            return Err(RequestRefusal::new(StatusCode::MISDIRECTED_REQUEST, "host", message));
         }
         let mut origins = request.headers().get_all(ORIGIN).iter();
         if let Some(origin) = origins.find(|origin| !is_same(origin, host, way)) {
@@ -53,7 +56,7 @@ impl Guard {
                 "pages of {} may not ask; only the page that is served here may",
                 short(&format!("{origin:?}"))
             );
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "origin", message));
+            return Err(RequestRefusal::new(StatusCode::FORBIDDEN, "origin", message));
         }
         Ok(())
     }
@@ -77,7 +80,7 @@ impl Guard {
 }
 
 /// Checks the bearer token in `headers`, if `token` is configured. Fails with 401.
-pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), RequestRefusal> {
     let Some(token) = token else { return Ok(()) };
     let message = match bearer(headers) {
         Some(presented) if token.matches(presented) => return Ok(()),
@@ -85,7 +88,7 @@ pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Re
         None => "send the token in the file that admin.token_file names, as \"Authorization: Bearer TOKEN\"",
     };
     let challenge = HeaderValue::from_static("Bearer realm=\"pulsegate\"");
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, "token", message).with(WWW_AUTHENTICATE, challenge))
+    Err(RequestRefusal::new(StatusCode::UNAUTHORIZED, "token", message).with(WWW_AUTHENTICATE, challenge))
 }
 
 /// Returns the host of the request; `None` if there is none or more than one.
@@ -123,7 +126,7 @@ mod tests {
             request = request.header(ORIGIN, origin);
         }
         let guard = Guard { configured: "192.0.2.7".parse().ok() };
-        guard.admits(&request.body(()).expect("a request"), way).map_err(|refusal| refusal.code)
+        guard.check(&request.body(()).expect("a request"), way).map_err(|refusal| refusal.code)
     }
 
     fn plain() -> Way {

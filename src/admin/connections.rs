@@ -7,14 +7,14 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::answer::{Body, Refusal, json, short};
 use super::context::Context;
 use super::fields::Fields;
 use super::filter::Filter;
-use super::order::Window;
 use super::query::Query;
-use super::view::{Clock, Conn, Row, State, rows};
-use crate::registry::{Found, Live};
+use super::response::{Body, RequestRefusal, json, short};
+use super::session_view::{Row, SessionView, State, ViewClock, rows};
+use super::sorting::Window;
+use crate::registry::{FoundSession, Live};
 use crate::session::{ConnId, close_summary};
 use crate::ws::{MAX_CONTROL_PAYLOAD, may_be_sent};
 
@@ -29,7 +29,7 @@ struct List<'a> {
     generation: u64,
     /// The number of matching sessions on all pages.
     total: usize,
-    connections: Vec<Conn<'a>>,
+    connections: Vec<SessionView<'a>>,
     next_cursor: Option<String>,
 }
 
@@ -46,15 +46,15 @@ struct Named {
 }
 
 /// Handles `GET /v1/connections`.
-pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> Result<Response<Body>, Refusal> {
+pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> Result<Response<Body>, RequestRefusal> {
     let known = ["sort", "route", "client", "state", "misses_gte", "limit", "cursor"];
     let query = Query::of(query, &known)?;
     let state = query.parse("state", "open, closed or all")?.unwrap_or(State::Open);
     let filter = Filter::of_query(&query)?;
     let window = Window::of_query(&query, state)?;
-    let clock = Clock::now();
+    let clock = ViewClock::now();
     let mut rows = rows(&context.registry, state);
-    rows.retain(|row| filter.admits(row));
+    rows.retain(|row| filter.matches(row));
     let total = rows.len();
     let page = window.page(rows);
     let connections = page.rows.iter().map(|row| row.show(clock)).collect();
@@ -63,15 +63,15 @@ pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> R
 }
 
 /// Handles `GET /v1/connections/{id}`.
-pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, Refusal> {
-    Ok(json(StatusCode::OK, &row(context, id)?.show(Clock::now())))
+pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, RequestRefusal> {
+    Ok(json(StatusCode::OK, &row(context, id)?.show(ViewClock::now())))
 }
 
 /// Returns a snapshot of the session `id`. Fails with 400 (malformed id) or 404 (unknown session).
-pub(super) fn row(context: &Context, id: &str) -> Result<Row, Refusal> {
+pub(super) fn row(context: &Context, id: &str) -> Result<Row, RequestRefusal> {
     Ok(match find(context, id)? {
-        Found::Live(live) => Row::from(live),
-        Found::Closed(closed) => Row::Closed(closed),
+        FoundSession::Live(live) => Row::from(live),
+        FoundSession::Closed(closed) => Row::Closed(closed),
     })
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn close_one(
     context: &Context,
     id: &str,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, RequestRefusal> {
     let command = CloseCommand::of(&mut Fields::read(request, &["code", "reason", "now"]).await?)?;
     let live = find_live(context, id)?;
     command.apply(std::slice::from_ref(&live));
@@ -88,7 +88,10 @@ pub(super) async fn close_one(
 }
 
 /// Handles `POST /v1/connections/close`.
-pub(super) async fn close_many(context: &Context, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub(super) async fn close_many(
+    context: &Context,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, RequestRefusal> {
     let mut fields = Fields::read(request, &["filter", "code", "reason", "now", "dry_run"]).await?;
     let command = CloseCommand::of(&mut fields)?;
     let dry_run = fields.flag("dry_run")?;
@@ -96,9 +99,9 @@ pub(super) async fn close_many(context: &Context, request: Request<Incoming>) ->
     if filter.is_empty() {
         let message = "say which sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
                        {\"client\": \"0.0.0.0/0\"} and {\"client\": \"::/0\"} are all of them";
-        return Err(Refusal::bad("filter", message));
+        return Err(RequestRefusal::bad("filter", message));
     }
-    let matching = context.registry.sessions().into_iter().filter(|live| filter.admits(&Row::from(Arc::clone(live))));
+    let matching = context.registry.sessions().into_iter().filter(|live| filter.matches(&Row::from(Arc::clone(live))));
     let matching: Vec<_> = matching.collect();
     if !dry_run {
         command.apply(&matching);
@@ -113,10 +116,10 @@ pub(super) async fn simulate_dead(
     context: &Context,
     id: &str,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, RequestRefusal> {
     if !context.dev {
         let message = "clients are made to look dead in \"pulsegate dev\" alone";
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
+        return Err(RequestRefusal::new(StatusCode::NOT_FOUND, "not_found", message));
     }
     Fields::read(request, &[]).await?;
     let live = find_live(context, id)?;
@@ -125,23 +128,23 @@ pub(super) async fn simulate_dead(
     Ok(json(StatusCode::OK, &Named { id: live.id.to_string() }))
 }
 
-fn find(context: &Context, id: &str) -> Result<Found, Refusal> {
+fn find(context: &Context, id: &str) -> Result<FoundSession, RequestRefusal> {
     let named = ConnId::from_str(id).map_err(|_| {
-        Refusal::bad("id", format!("{:?} is no id of a connection: those are 16 hexadecimal digits", short(id)))
+        RequestRefusal::bad("id", format!("{:?} is no id of a connection: those are 16 hexadecimal digits", short(id)))
     })?;
     context.registry.find(named).ok_or_else(|| {
         let message = format!("connection {id} is neither open nor among the last that were closed");
-        Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+        RequestRefusal::new(StatusCode::NOT_FOUND, "not_found", message)
     })
 }
 
-fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
+fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, RequestRefusal> {
     match find(context, id)? {
-        Found::Live(live) => Ok(live),
-        Found::Closed(closed) => {
+        FoundSession::Live(live) => Ok(live),
+        FoundSession::Closed(closed) => {
             let why = close_summary(&closed.ending, &closed.facts.heartbeat.policy);
             let message = format!("connection {id} has ended already: {why}");
-            Err(Refusal::new(StatusCode::CONFLICT, "closed", message))
+            Err(RequestRefusal::new(StatusCode::CONFLICT, "closed", message))
         }
     }
 }
@@ -161,24 +164,24 @@ impl CloseCommand {
     /// The maximum length of a Close reason in bytes (RFC 6455 §5.5).
     const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
-    fn of(fields: &mut Fields) -> Result<Self, Refusal> {
+    fn of(fields: &mut Fields) -> Result<Self, RequestRefusal> {
         let (code, reason) = (fields.number("code", "a close code")?, fields.text("reason")?);
         if fields.flag("now")? {
             if code.is_some() || reason.is_some() {
                 let message = "now resets both legs without a Close; leave code and reason out";
-                return Err(Refusal::bad("now", message));
+                return Err(RequestRefusal::bad("now", message));
             }
             return Ok(Self::Now);
         }
         let code = code.unwrap_or(Self::CODE);
         if !may_be_sent(code) {
             let message = format!("code is {code}; it must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4)");
-            return Err(Refusal::bad("code", message));
+            return Err(RequestRefusal::bad("code", message));
         }
         let reason = reason.unwrap_or_else(|| Self::REASON.to_owned());
         if reason.len() > Self::MAX_REASON {
             let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::MAX_REASON);
-            return Err(Refusal::bad("reason", message));
+            return Err(RequestRefusal::bad("reason", message));
         }
         Ok(Self::Close { code, reason })
     }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::Notify;
 
 use crate::drain::Shutdown;
-use crate::generation::Current;
+use crate::generation::CurrentGeneration;
 use crate::registry::Registry;
 use crate::reload::Reloader;
 use crate::telemetry::metrics::Metrics;
@@ -24,7 +24,7 @@ pub struct Context {
     /// The loader of the next configuration; `None` without a file to load.
     pub reloader: Option<Reloader>,
     /// The handle to the generation in force.
-    pub current: Arc<Current>,
+    pub current: Arc<CurrentGeneration>,
     /// The workers' start.
     pub startup: Arc<Startup>,
     /// The address to which clients connect.
@@ -49,19 +49,19 @@ impl Startup {
     }
 
     /// Counts one more worker that accepts.
-    pub fn one_accepts(&self) {
+    pub fn worker_ready(&self) {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.over.notify_one();
         }
     }
 
     /// Returns whether every worker accepts.
-    pub fn is_over(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.left.load(Ordering::Relaxed) == 0
     }
 
     /// Completes when every worker accepts, for one waiter.
-    pub async fn over(&self) {
+    pub async fn completed(&self) {
         self.over.notified().await;
     }
 }

@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use super::answer::{Body, Refusal, json};
 use super::connections;
 use super::context::Context;
-use super::story::{self, Line, Surroundings};
-use super::view::{Clock, Conn, Row, State, rows};
+use super::response::{Body, RequestRefusal, json};
+use super::session_view::{Row, SessionView, State, ViewClock, rows};
+use super::story::{self, Paragraph, Surroundings};
 
 /// The maximum number of sessions of the same address that are listed before, and after.
 const LISTED: usize = 5;
@@ -18,8 +18,8 @@ const LISTED: usize = 5;
 struct Diagnosis<'a> {
     now: f64,
     generation: u64,
-    connection: Conn<'a>,
-    story: Vec<Line>,
+    connection: SessionView<'a>,
+    story: Vec<Paragraph>,
     /// Sessions of the address that opened earlier, newest first.
     before: Neighbours<'a>,
     /// Sessions of the address that opened later, oldest first.
@@ -30,13 +30,13 @@ struct Diagnosis<'a> {
 struct Neighbours<'a> {
     /// The number of open and remembered sessions, including those not listed.
     total: usize,
-    connections: Vec<Conn<'a>>,
+    connections: Vec<SessionView<'a>>,
 }
 
 /// Handles `GET /v1/connections/{id}/diagnosis`.
-pub(super) fn one(context: &Context, generation: u64, id: &str) -> Result<Response<Body>, Refusal> {
+pub(super) fn one(context: &Context, generation: u64, id: &str) -> Result<Response<Body>, RequestRefusal> {
     let row = connections::row(context, id)?;
-    let clock = Clock::now();
+    let clock = ViewClock::now();
     let (before, after) = neighbours(&row, rows(&context.registry, State::All));
     let surroundings = Surroundings { generation, phase: context.shutdown.phase(), before: &before, after: &after };
     let diagnosis = Diagnosis {
@@ -62,7 +62,7 @@ fn neighbours(row: &Row, all: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
 }
 
 impl<'a> Neighbours<'a> {
-    fn of(rows: &'a [Row], clock: Clock) -> Self {
+    fn of(rows: &'a [Row], clock: ViewClock) -> Self {
         let connections = rows.iter().take(LISTED).map(|row| row.show(clock)).collect();
         Self { total: rows.len(), connections }
     }

@@ -19,11 +19,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{self, Body, Refusal};
 use super::context::Context;
-use super::stats::{Shared, Stats};
-use super::view::{Clock, Row, unix};
-use crate::registry::{Cursor, Event, Told};
+use super::response::{self, Body, RequestRefusal};
+use super::session_view::{Row, ViewClock, unix};
+use super::stats::{ProxyStats, Shared};
+use crate::registry::{Event, EventCursor, NextEvent};
 
 /// Streams at once; so many are never in the way of a request.
 const STREAMS: usize = 64;
@@ -47,7 +47,7 @@ pub(super) struct Feed {
 /// One reader.
 struct Stream {
     feed: Arc<Feed>,
-    cursor: Cursor,
+    cursor: EventCursor,
     stats: Interval,
     stop: CancellationToken,
     begun: bool,
@@ -73,12 +73,13 @@ impl Feed {
     }
 
     /// Streams all events from now on, or those behind the one that `headers` name.
-    pub(super) fn stream(self: &Arc<Self>, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    pub(super) fn stream(self: &Arc<Self>, headers: &HeaderMap) -> Result<Response<Body>, RequestRefusal> {
         let last = last(headers)?;
         let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
             let message =
                 format!("{STREAMS} streams of events are open; end one of them, or ask for /v1/connections instead");
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "streams", message).with(RETRY_AFTER, HeaderValue::from(5))
+            RequestRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "streams", message)
+                .with(RETRY_AFTER, HeaderValue::from(5))
         })?;
         let mut stats = interval(STATS);
         stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,21 +91,21 @@ impl Feed {
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(text))), stream))
         });
         let body = StreamBody::new(frames).boxed_unsync();
-        Ok(answer::of(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body))
+        Ok(response::of(StatusCode::OK, HeaderValue::from_static("text/event-stream"), body))
     }
 
     /// Passes the totals as JSON to `read`, at most [`STATS_AGE`] old.
     fn stats<T>(&self, read: impl FnOnce(&str) -> T) -> T {
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        read(stats.within(STATS_AGE, || Stats::of(&self.context, self.context.current.load().number)))
+        read(stats.within(STATS_AGE, || ProxyStats::of(&self.context, self.context.current.load().number)))
     }
 }
 
-fn last(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+fn last(headers: &HeaderMap) -> Result<Option<u64>, RequestRefusal> {
     let Some(value) = headers.get(LAST_EVENT_ID) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.parse().ok());
     id.map(Some).ok_or_else(|| {
-        Refusal::bad(
+        RequestRefusal::bad(
             "last_event_id",
             format!("Last-Event-ID is {value:?}; it must be the id of an event, a whole number"),
         )
@@ -120,23 +121,25 @@ impl Stream {
         tokio::select! {
             biased;
             _ = self.stats.tick() => Some(self.feed.stats(|stats| event(None, "stats", stats))),
-            told = self.cursor.next() => Some(tell(&told)),
+            told = self.cursor.next() => Some(encode(&told)),
             () = self.stop.cancelled() => None,
         }
     }
 }
 
-fn tell(told: &Told) -> String {
-    let clock = Clock::now();
+fn encode(told: &NextEvent) -> String {
+    let clock = ViewClock::now();
     let show = |row: &Row| json(&row.show(clock));
     match told {
-        Told::Event(id, Event::Opened(live)) => event(Some(*id), "open", &show(&Row::from(Arc::clone(live)))),
-        Told::Event(id, Event::Closed(closed)) => event(Some(*id), "close", &show(&Row::Closed(Arc::clone(closed)))),
-        Told::Event(id, Event::Missed { id: session, misses, max, at }) => {
+        NextEvent::Event(id, Event::Opened(live)) => event(Some(*id), "open", &show(&Row::from(Arc::clone(live)))),
+        NextEvent::Event(id, Event::Closed(closed)) => {
+            event(Some(*id), "close", &show(&Row::Closed(Arc::clone(closed))))
+        }
+        NextEvent::Event(id, Event::Missed { id: session, misses, max, at }) => {
             let miss = Miss { id: session.to_string(), misses: *misses, max: *max, at: unix(*at) };
             event(Some(*id), "miss", &json(&miss))
         }
-        Told::Lost(count) => event(None, "lost", &json(&Lost { count: *count })),
+        NextEvent::Lost(count) => event(None, "lost", &json(&Lost { count: *count })),
     }
 }
 

@@ -9,8 +9,8 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
 
-use super::answer::{Refusal, short};
 use super::query::unknown;
+use super::response::{RequestRefusal, short};
 use crate::suspension::timeout;
 
 /// The maximum size of a body in bytes.
@@ -27,11 +27,11 @@ pub(super) struct Fields(Map<String, Value>);
 impl Fields {
     /// Reads the body of `request`, whose fields must be among `known`; an empty body has no fields. Fails with 400
     /// (malformed), 408 (too slow), 413 (too large) or 415 (no JSON).
-    pub(super) async fn read(request: Request<Incoming>, known: &[&str]) -> Result<Self, Refusal> {
+    pub(super) async fn read(request: Request<Incoming>, known: &[&str]) -> Result<Self, RequestRefusal> {
         let (head, body) = request.into_parts();
         let late = |_| {
             let message = format!("the body took longer than {BODY_TIMEOUT:?}; send it at once");
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body", message)
+            RequestRefusal::new(StatusCode::REQUEST_TIMEOUT, "body", message)
         };
         let bytes = timeout(BODY_TIMEOUT, pin!(collect(body))).await.map_err(late)??;
         if bytes.is_empty() {
@@ -39,20 +39,23 @@ impl Fields {
         }
         if !is_json(&head.headers) {
             let message = "send the body with \"Content-Type: application/json\"";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
+            return Err(RequestRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
         }
         let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::bad("json", format!("the body is no JSON: {error}")))?;
+            .map_err(|error| RequestRefusal::bad("json", format!("the body is no JSON: {error}")))?;
         Self::of("json", value, known)
     }
 
     /// Returns the fields of `value`, which must be an object; `code` is the error code otherwise.
-    fn of(code: &'static str, value: Value, known: &[&str]) -> Result<Self, Refusal> {
+    fn of(code: &'static str, value: Value, known: &[&str]) -> Result<Self, RequestRefusal> {
         let Value::Object(fields) = value else {
-            return Err(Refusal::bad(code, format!("an object is wanted here, not {}", short(&value.to_string()))));
+            return Err(RequestRefusal::bad(
+                code,
+                format!("an object is wanted here, not {}", short(&value.to_string())),
+            ));
         };
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => Err(Refusal::bad("field", unknown("field", name, known))),
+            Some(name) => Err(RequestRefusal::bad("field", unknown("field", name, known))),
             None => Ok(Self(fields)),
         }
     }
@@ -64,30 +67,35 @@ impl Fields {
         name: &'static str,
         must_be: &str,
         read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
+    ) -> Result<Option<T>, RequestRefusal> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match read(&value) {
                 Some(read) => Ok(Some(read)),
-                None => {
-                    Err(Refusal::bad(name, format!("{name} is {}; it must be {must_be}", short(&value.to_string()))))
-                }
+                None => Err(RequestRefusal::bad(
+                    name,
+                    format!("{name} is {}; it must be {must_be}", short(&value.to_string())),
+                )),
             },
         }
     }
 
     /// Takes a string.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, RequestRefusal> {
         self.take(name, "a string", |value| value.as_str().map(str::to_owned))
     }
 
     /// Takes a whole number.
-    pub(super) fn number<T: TryFrom<u64>>(&mut self, name: &'static str, must_be: &str) -> Result<Option<T>, Refusal> {
+    pub(super) fn number<T: TryFrom<u64>>(
+        &mut self,
+        name: &'static str,
+        must_be: &str,
+    ) -> Result<Option<T>, RequestRefusal> {
         self.take(name, must_be, |value| T::try_from(value.as_u64()?).ok())
     }
 
     /// Takes a boolean; an absent one is false.
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Refusal> {
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, RequestRefusal> {
         Ok(self.take(name, "true or false", Value::as_bool)?.unwrap_or(false))
     }
 
@@ -96,22 +104,22 @@ impl Fields {
         &mut self,
         name: &'static str,
         must_be: &str,
-    ) -> Result<Option<Vec<T>>, Refusal> {
+    ) -> Result<Option<Vec<T>>, RequestRefusal> {
         self.take(name, must_be, |value| value.as_array()?.iter().map(|value| value.as_str()?.parse().ok()).collect())
     }
 
     /// Takes an object whose fields must be among `known`.
-    pub(super) fn object(&mut self, name: &'static str, known: &[&str]) -> Result<Option<Self>, Refusal> {
+    pub(super) fn object(&mut self, name: &'static str, known: &[&str]) -> Result<Option<Self>, RequestRefusal> {
         let value = self.take(name, "an object", |value| Some(value.clone()))?;
         value.map(|value| Self::of(name, value, known)).transpose()
     }
 }
 
 /// Collects `body`. Fails when it is too long or breaks off.
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, RequestRefusal> {
     let too_long = || {
         let message = format!("the body is longer than {MAX_BODY} bytes; send less");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body", message)
+        RequestRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body", message)
     };
     if body.size_hint().lower() > MAX_READ {
         return Err(too_long());
@@ -119,7 +127,7 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     let mut seen = 0_u64;
     while let Some(frame) = body.frame().await {
-        let broken = |error| Refusal::bad("body", format!("the body broke off: {error}"));
+        let broken = |error| RequestRefusal::bad("body", format!("the body broke off: {error}"));
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         seen += data.len() as u64;
         if seen > MAX_READ {
@@ -159,7 +167,7 @@ mod tests {
     #[test]
     fn a_value_of_another_kind_is_told_by_its_name() {
         let mut read = fields(json!({"code": -1, "reason": 5, "dry_run": "yes", "ids": ["a", 7]})).expect("known");
-        let message = |result: Result<bool, Refusal>| result.expect_err("wrong").message;
+        let message = |result: Result<bool, RequestRefusal>| result.expect_err("wrong").message;
         let code: Result<Option<u16>, _> = read.number("code", "a close code");
         assert_eq!(message(code.map(|_| true)), "code is -1; it must be a close code");
         assert_eq!(message(read.text("reason").map(|_| true)), "reason is 5; it must be a string");

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::answer::Refusal;
 use super::fields::Fields;
 use super::query::{Query, wrong};
-use super::view::Row;
+use super::response::RequestRefusal;
+use super::session_view::Row;
 use crate::config::{Cidr, CidrError};
 use crate::session::ConnId;
 
@@ -27,7 +27,7 @@ pub(super) struct Filter {
 
 impl Filter {
     /// Reads the conditions from the parameters of a query. Fails when a value is malformed.
-    pub(super) fn of_query(query: &Query<'_>) -> Result<Self, Refusal> {
+    pub(super) fn of_query(query: &Query<'_>) -> Result<Self, RequestRefusal> {
         let client = query.text("client").map(|text| network(text).map_err(|why| wrong("client", text, why)));
         Ok(Self {
             route: query.text("route").map(str::to_owned),
@@ -38,7 +38,7 @@ impl Filter {
     }
 
     /// Reads the conditions from the object `filter` of a body. Fails when a field is unknown or malformed.
-    pub(super) fn of_fields(fields: &mut Fields) -> Result<Self, Refusal> {
+    pub(super) fn of_fields(fields: &mut Fields) -> Result<Self, RequestRefusal> {
         let known = ["route", "client", "misses_gte", "ids"];
         let Some(mut fields) = fields.object("filter", &known)? else { return Ok(Self::default()) };
         let client = fields.text("client")?;
@@ -59,7 +59,7 @@ impl Filter {
     }
 
     /// Returns whether `row` meets every condition.
-    pub(super) fn admits(&self, row: &Row) -> bool {
+    pub(super) fn matches(&self, row: &Row) -> bool {
         let Self { route, client, misses_gte, ids } = self;
         ids.as_ref().is_none_or(|ids| ids.contains(&row.id()))
             && misses_gte.is_none_or(|least| row.misses() >= u64::from(least))

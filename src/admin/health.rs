@@ -8,10 +8,10 @@ use std::sync::Arc;
 use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::answer::{Body, Refusal, content};
 use super::context::Context;
-use crate::drain::Phase;
-use crate::telemetry::metrics::Exposition;
+use super::response::{Body, RequestRefusal, content};
+use crate::drain::DrainPhase;
+use crate::telemetry::metrics::TextFormat;
 
 pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Response<Body> {
     let (status, word) = match request.uri().path() {
@@ -23,12 +23,12 @@ pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Respons
         _ => (StatusCode::NOT_FOUND, "not_found"),
     };
     if status != StatusCode::NOT_FOUND && !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "use GET or HEAD");
+        let refusal = RequestRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "use GET or HEAD");
         return refusal.with(ALLOW, HeaderValue::from_static("GET, HEAD")).into();
     }
     if word.is_empty() {
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        let exposition = Exposition::of_accept(accept.unwrap_or_default());
+        let exposition = TextFormat::negotiate(accept.unwrap_or_default());
         let kind = HeaderValue::from_static(exposition.content_type());
         let mut response = content(status, kind, context.metrics.encode_as(exposition));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
@@ -47,18 +47,18 @@ fn verdict(found: Result<&'static str, &'static str>) -> (StatusCode, &'static s
 
 /// Returns `Ok` once every worker accepts, and from then on.
 fn startup(context: &Context) -> Result<&'static str, &'static str> {
-    if context.startup.is_over() { Ok("started") } else { Err("starting") }
+    if context.startup.is_complete() { Ok("started") } else { Err("starting") }
 }
 
 /// Returns `Ok` while the process should receive new clients; otherwise the reason.
 fn readiness(context: &Context) -> Result<&'static str, &'static str> {
-    if context.shutdown.phase() >= Phase::Announced {
+    if context.shutdown.phase() >= DrainPhase::Announced {
         return Err("draining");
     }
     startup(context)?;
     // One responsive app is enough: its routes can be served.
     let in_force = context.current.load();
-    if !in_force.apps.iter().any(|app| app.pulse().is_responsive()) {
+    if !in_force.apps.iter().any(|app| app.liveness().is_responsive()) {
         return Err("upstream");
     }
     Ok("ready")

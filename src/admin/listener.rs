@@ -24,9 +24,9 @@ const OWNER_ONLY: u32 = 0o600;
 
 /// The listeners with their ports open; connections wait in the kernel's queue.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListeners {
     pub(super) handshake: Duration,
-    pub(super) health: Option<Health>,
+    pub(super) health: Option<HealthListener>,
     pub(super) administration: Option<Administration>,
 }
 
@@ -85,12 +85,12 @@ fn folder_remedy(path: &Path, error: &io::Error) -> String {
 
 /// The open listener of health and metrics.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct HealthListener {
     pub(super) listener: TcpListener,
     pub(super) address: SocketAddr,
 }
 
-impl Health {
+impl HealthListener {
     pub(super) fn open(address: SocketAddr) -> Result<Self, BindError> {
         let (listener, address) = open_port(address).map_err(|source| BindError::Health { address, source })?;
         Ok(Self { listener, address })
@@ -100,13 +100,13 @@ impl Health {
 /// The open admin listener.
 #[derive(Debug)]
 pub(super) struct Administration {
-    pub(super) listener: Listener,
+    pub(super) listener: AdminListener,
     /// The configured socket, with the real port.
     pub(super) socket: AdminSocket,
 }
 
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(super) enum AdminListener {
     Unix(UnixListener, SocketFile),
     Tcp { listener: TcpListener, tls: bool },
 }
@@ -118,11 +118,11 @@ impl Administration {
             AdminSocket::Tcp(address) => {
                 let (listener, real) =
                     open_port(*address).map_err(|source| BindError::Port { address: *address, source })?;
-                Ok(Some(Self { listener: Listener::Tcp { listener, tls }, socket: AdminSocket::Tcp(real) }))
+                Ok(Some(Self { listener: AdminListener::Tcp { listener, tls }, socket: AdminSocket::Tcp(real) }))
             }
             AdminSocket::Unix { path, required } => match open_unix(path) {
                 Ok((listener, file)) => {
-                    Ok(Some(Self { listener: Listener::Unix(listener, file), socket: socket.clone() }))
+                    Ok(Some(Self { listener: AdminListener::Unix(listener, file), socket: socket.clone() }))
                 }
                 Err(error) if *required => Err(error),
                 Err(error) => {

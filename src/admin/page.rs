@@ -3,7 +3,7 @@
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, X_FRAME_OPTIONS};
 use hyper::{Response, StatusCode};
 
-use super::answer::{Body, content};
+use super::response::{Body, content};
 
 /// The Content-Security-Policy: only these files are loaded, and no other page may frame them.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

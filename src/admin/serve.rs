@@ -18,14 +18,14 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Body;
 use super::api::Api;
 use super::auth::{Guard, Way};
 use super::context::Context;
 use super::health;
-use super::listener::{Administration, Bound, Listener};
-use super::places::{Place, Places};
-use super::stall::Stalling;
+use super::idle_eviction::{ConnectionSlot, ConnectionSlots};
+use super::listener::{AdminListener, Administration, BoundListeners};
+use super::response::Body;
+use super::write_timeout::WriteTimeout;
 use crate::config::AdminSocket;
 use crate::http::PauseTimer;
 use crate::suspension::{Deadline, timeout};
@@ -48,8 +48,8 @@ const BUFFER: usize = 16 * 1024;
 
 /// Serves both listeners until `stop`, then finishes the requests in progress, within [`SHUTDOWN_TIMEOUT`]. Fails when
 /// a socket cannot be registered with the runtime.
-pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: CancellationToken) -> io::Result<()> {
-    let Bound { handshake, health, administration } = bound;
+pub(super) async fn serve(bound: BoundListeners, context: Arc<Context>, stop: CancellationToken) -> io::Result<()> {
+    let BoundListeners { handshake, health, administration } = bound;
     let connections = Connections { tracker: TaskTracker::new(), stop: stop.clone() };
     let health_listener = async {
         match health {
@@ -70,11 +70,11 @@ pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: Cancellatio
         let guard = Guard { configured };
         let api = Arc::new(Api::new(Arc::clone(&context), guard, stop.clone()));
         match listener {
-            Listener::Unix(listener, file) => {
+            AdminListener::Unix(listener, file) => {
                 serve_admin_unix(&connections, UnixListener::from_std(listener)?, &api).await;
                 Ok(Some(file))
             }
-            Listener::Tcp { listener, tls } => {
+            AdminListener::Tcp { listener, tls } => {
                 let listener = TcpListener::from_std(listener)?;
                 serve_admin_tcp(&connections, listener, tls.then_some(handshake), &api).await;
                 Ok(None)
@@ -151,11 +151,14 @@ struct Connections {
 
 impl Connections {
     /// Accepts connections until `stop`, and serves each in a task of its own.
-    async fn accept<S, F>(&self, mut next: impl AsyncFnMut() -> io::Result<S>, serve: impl Fn(S, Arc<Place>) -> F)
-    where
+    async fn accept<S, F>(
+        &self,
+        mut next: impl AsyncFnMut() -> io::Result<S>,
+        serve: impl Fn(S, Arc<ConnectionSlot>) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Places::new(MAX_CONNECTIONS);
+        let places = ConnectionSlots::new(MAX_CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -169,7 +172,7 @@ impl Connections {
                     self.tracker.spawn(async move {
                         tokio::select! {
                             () = served => {}
-                            () = place.wanted() => tracing::debug!("admin.makes_room"),
+                            () = place.evicted() => tracing::debug!("admin.makes_room"),
                         }
                     });
                 }
@@ -182,21 +185,21 @@ impl Connections {
     }
 
     /// Serves one connection until it closes or times out.
-    async fn serve_connection<S, A, F>(self, stream: S, place: Arc<Place>, answer: A)
+    async fn serve_connection<S, A, F>(self, stream: S, place: Arc<ConnectionSlot>, answer: A)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Fn(Request<Incoming>) -> F + Send,
         F: Future<Output = Response<Body>> + Send,
     {
         let service = service_fn(|request| {
-            let attended = place.attend();
+            let attended = place.begin_request();
             let answered = answer(request);
-            async { Ok::<_, Infallible>(attended.until_out(answered.await)) }
+            async { Ok::<_, Infallible>(attended.until_sent(answered.await)) }
         });
         let mut http = http1::Builder::new();
         // Without a timer hyper ignores the timeout.
         http.timer(PauseTimer).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(BUFFER);
-        let stream = TokioIo::new(Stalling::new(stream, WRITE_TIMEOUT));
+        let stream = TokioIo::new(WriteTimeout::new(stream, WRITE_TIMEOUT));
         let mut connection = pin!(http.serve_connection(stream, service));
         let outcome = tokio::select! {
             outcome = &mut connection => outcome,
@@ -212,7 +215,10 @@ impl Connections {
 }
 
 /// Returns the next connection and its slot. Accepts first, so that no connection is evicted needlessly.
-async fn accept_one<S>(places: &Places, next: &mut impl AsyncFnMut() -> io::Result<S>) -> io::Result<(S, Place)> {
+async fn accept_one<S>(
+    places: &ConnectionSlots,
+    next: &mut impl AsyncFnMut() -> io::Result<S>,
+) -> io::Result<(S, ConnectionSlot)> {
     let stream = next().await?;
-    Ok((stream, places.enter().await))
+    Ok((stream, places.acquire().await))
 }

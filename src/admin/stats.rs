@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::context::Context;
-use super::view::Clock;
-use crate::drain::Phase;
+use super::session_view::ViewClock;
+use crate::drain::DrainPhase;
 use crate::session::{LiveStats, Traffic};
 
 /// One sample. Totals are since the start; `at` is in unix seconds, `buffered` in bytes.
 #[derive(Debug, Serialize)]
-pub(super) struct Stats {
+pub(super) struct ProxyStats {
     at: f64,
     open: usize,
     opened_total: u64,
@@ -51,7 +51,7 @@ struct Rtt {
     count: usize,
 }
 
-impl Stats {
+impl ProxyStats {
     pub(super) fn of(context: &Context, generation: u64) -> Self {
         let stats: Vec<LiveStats> = context.registry.sessions().iter().map(|live| live.live_stats()).collect();
         let (from_clients, from_apps) = context.registry.traffic();
@@ -59,7 +59,7 @@ impl Stats {
         let memory = context.metrics.memory();
         let phase = context.shutdown.phase();
         Self {
-            at: Clock::now().seconds(),
+            at: ViewClock::now().seconds(),
             open: stats.len(),
             opened_total,
             closed_total: opened_total.saturating_sub(stats.len() as u64),
@@ -68,7 +68,7 @@ impl Stats {
             buffered: memory.total(),
             rtt: Rtt::of(stats.iter().filter_map(|stats| stats.rtt).collect()),
             missing: stats.iter().filter(|stats| stats.misses > 0).count(),
-            draining: phase >= Phase::Announced,
+            draining: phase >= DrainPhase::Announced,
             phase: phase.as_str(),
             generation,
         }
@@ -93,7 +93,7 @@ pub(super) struct Shared(Option<(Instant, String)>);
 
 impl Shared {
     /// Returns the sample as JSON; takes a new one with `sample` when the latest is older than `age`.
-    pub(super) fn within(&mut self, age: Duration, sample: impl FnOnce() -> Stats) -> &str {
+    pub(super) fn within(&mut self, age: Duration, sample: impl FnOnce() -> ProxyStats) -> &str {
         let stale = self.0.as_ref().is_none_or(|(at, _)| at.elapsed() >= age);
         if stale {
             let text = serde_json::to_string(&sample()).expect("structs of numbers and text have a form in JSON");

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::view::{Clock, Row};
-use crate::drain::Phase;
-use crate::heartbeat::{Awaited, Liveness, Mode, Picked, Policy, Proof};
-use crate::registry::Closed;
+use super::session_view::{Row, ViewClock};
+use crate::drain::DrainPhase;
+use crate::heartbeat::{Awaited, Liveness, Mode, Policy, ProofOfLife, Selected};
+use crate::registry::ClosedSession;
 use crate::session::{ClientAddress, Ending, Initiator, LiveStats, SessionFacts, Traffic, close_summary, span};
 
 /// No Close came or went (RFC 6455 §7.1.5).
@@ -21,7 +21,7 @@ const EMPTY_CLOSE: u16 = 1005;
 
 /// One paragraph of the story.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Line {
+pub(super) struct Paragraph {
     /// Its subject, in a word or two.
     topic: &'static str,
     /// Whole sentences.
@@ -33,7 +33,7 @@ pub(super) struct Surroundings<'a> {
     /// The generation of the configuration.
     pub(super) generation: u64,
     /// The drain's phase.
-    pub(super) phase: Phase,
+    pub(super) phase: DrainPhase,
     /// The address's sessions that opened earlier, newest first.
     pub(super) before: &'a [Row],
     /// Those that opened later, oldest first.
@@ -41,42 +41,42 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Returns the story of `row`.
-pub(super) fn of(row: &Row, around: &Surroundings<'_>, clock: Clock) -> Vec<Line> {
+pub(super) fn of(row: &Row, around: &Surroundings<'_>, clock: ViewClock) -> Vec<Paragraph> {
     let facts = row.facts();
     let mut story = vec![
-        Line { topic: "state", text: state(row, clock) },
-        Line { topic: "opened", text: opened(facts, row.opened_at(), around.generation, clock) },
-        Line { topic: "heartbeat", text: heartbeat(&facts.heartbeat) },
+        Paragraph { topic: "state", text: state(row, clock) },
+        Paragraph { topic: "opened", text: opened(facts, row.opened_at(), around.generation, clock) },
+        Paragraph { topic: "heartbeat", text: heartbeat(&facts.heartbeat) },
     ];
     match row {
         Row::Live(_, figures) => story.extend([
-            Line { topic: "round trips", text: round_trips(figures, &facts.heartbeat.policy) },
-            Line {
+            Paragraph { topic: "round trips", text: round_trips(figures, &facts.heartbeat.policy) },
+            Paragraph {
                 topic: "traffic",
                 text: traffic(figures.from_client, figures.from_upstream) + &last_byte(figures, clock),
             },
-            Line { topic: "held", text: held(figures, &facts.heartbeat.policy) },
-            Line { topic: "next", text: next(figures, &facts.heartbeat.policy, around.phase, clock) },
+            Paragraph { topic: "held", text: held(figures, &facts.heartbeat.policy) },
+            Paragraph { topic: "next", text: next(figures, &facts.heartbeat.policy, around.phase, clock) },
         ]),
         Row::Closed(closed) => {
             let ending = &closed.ending;
             story.extend([
-                Line { topic: "round trips", text: last_round_trips(ending) },
-                Line { topic: "traffic", text: traffic(ending.from_client, ending.from_upstream) },
-                Line { topic: "end", text: end(closed) },
-                Line { topic: "client", text: client_end(ending) },
-                Line { topic: "app", text: app_end(ending) },
+                Paragraph { topic: "round trips", text: last_round_trips(ending) },
+                Paragraph { topic: "traffic", text: traffic(ending.from_client, ending.from_upstream) },
+                Paragraph { topic: "end", text: end(closed) },
+                Paragraph { topic: "client", text: client_end(ending) },
+                Paragraph { topic: "app", text: app_end(ending) },
             ]);
         }
     }
     story.extend([
-        Line { topic: "before", text: before(row, around.before) },
-        Line { topic: "after", text: after(row, around.after) },
+        Paragraph { topic: "before", text: before(row, around.before) },
+        Paragraph { topic: "after", text: after(row, around.after) },
     ]);
     story
 }
 
-fn state(row: &Row, clock: Clock) -> String {
+fn state(row: &Row, clock: ViewClock) -> String {
     let id = row.id();
     match row {
         Row::Live(live, figures) => {
@@ -94,7 +94,7 @@ fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-fn opened(facts: &SessionFacts, at: SystemTime, generation: u64, clock: Clock) -> String {
+fn opened(facts: &SessionFacts, at: SystemTime, generation: u64, clock: ViewClock) -> String {
     let request = &facts.request;
     let http = if request.protocol == "h2" { "HTTP/2" } else { "HTTP/1.1" };
     let tls = match (facts.tls_version, facts.tls_group) {
@@ -140,7 +140,7 @@ fn opened(facts: &SessionFacts, at: SystemTime, generation: u64, clock: Clock) -
     text
 }
 
-fn heartbeat(picked: &Picked) -> String {
+fn heartbeat(picked: &Selected) -> String {
     let policy = &*picked.policy;
     let mode = match policy.mode.profile() {
         Some(profile) => format!("mode {}, profile {}", policy.mode.as_str(), profile.name),
@@ -181,23 +181,23 @@ fn does(policy: &Policy) -> String {
     };
     match (&policy.mode, policy.proof()) {
         (Mode::Off, _) | (_, None) => "No heartbeat: a silent client is not detected".to_owned(),
-        (Mode::Protocol, _) | (Mode::Passive(_), Some(Proof::Pongs)) => asked("a ping", "the pong"),
+        (Mode::Protocol, _) | (Mode::Passive(_), Some(ProofOfLife::Pongs)) => asked("a ping", "the pong"),
         (Mode::App(_), _) => asked("the proxy sends the heartbeat message", "the client's answer"),
         (Mode::Answer(_), Some(proof)) => {
             let window = span(proof.window().unwrap_or_default());
             format!("The client sends heartbeats and the proxy answers them; {window} without one end the session")
         }
-        (Mode::Passive(_), Some(Proof::Answers)) => {
+        (Mode::Passive(_), Some(ProofOfLife::Answers)) => {
             format!("The app sends heartbeats; the client has {timeout} to answer each of them")
         }
-        (Mode::Passive(_), Some(Proof::Speaks(window))) => {
+        (Mode::Passive(_), Some(ProofOfLife::Speaks(window))) => {
             format!("The client sends heartbeats to the app; {} without one end the session", span(window))
         }
-        (Mode::Passive(_), Some(Proof::SpeaksWhenQuiet(window))) => format!(
+        (Mode::Passive(_), Some(ProofOfLife::SpeaksWhenQuiet(window))) => format!(
             "The client sends heartbeats to the app when both sides are quiet; {} of silence end the session",
             span(window)
         ),
-        (Mode::Passive(_), Some(Proof::SpeaksWhenSpokenTo(window))) => format!(
+        (Mode::Passive(_), Some(ProofOfLife::SpeaksWhenSpokenTo(window))) => format!(
             "The client sends heartbeats to the app; {} without one after a message of the app end the session",
             span(window)
         ),
@@ -237,7 +237,7 @@ fn traffic(from_client: Traffic, from_app: Traffic) -> String {
     format!("From the client {}, from the app {}.", flow(from_client), flow(from_app))
 }
 
-fn last_byte(figures: &LiveStats, clock: Clock) -> String {
+fn last_byte(figures: &LiveStats, clock: ViewClock) -> String {
     match figures.from_client.bytes {
         0 => " The client has sent nothing since the upgrade.".to_owned(),
         _ => format!(" The client's last byte came {} ago.", span(clock.since(figures.last_seen))),
@@ -263,7 +263,7 @@ fn held(figures: &LiveStats, policy: &Policy) -> String {
 }
 
 /// What happens if nothing else does.
-fn next(figures: &LiveStats, policy: &Policy, phase: Phase, clock: Clock) -> String {
+fn next(figures: &LiveStats, policy: &Policy, phase: DrainPhase, clock: ViewClock) -> String {
     let due = figures.next_deadline.map(|at| format!("{}, in {}", time(clock.time_of(at)), span(clock.until(at))));
     let due = due.as_deref();
     let mut text = match (figures.closing, figures.awaited, due) {
@@ -291,20 +291,20 @@ fn next(figures: &LiveStats, policy: &Policy, phase: Phase, clock: Clock) -> Str
         (false, Awaited::App, Some(due)) => {
             format!("The app does not take what the client sends; if that lasts until {due}, the session ends.")
         }
-        (false, Awaited::Question, _) => "The app's next heartbeat is awaited; the client owes nothing.".to_owned(),
+        (false, Awaited::AppProbe, _) => "The app's next heartbeat is awaited; the client owes nothing.".to_owned(),
         (false, ..) => "Nothing is due.".to_owned(),
     };
     match phase {
-        Phase::Serving => {}
-        Phase::Announced => text.push_str(" A drain is announced and will close the session."),
-        Phase::Draining | Phase::Drained | Phase::Aborting => {
+        DrainPhase::Serving => {}
+        DrainPhase::Announced => text.push_str(" A drain is announced and will close the session."),
+        DrainPhase::Draining | DrainPhase::Drained | DrainPhase::Aborting => {
             text.push_str(" The proxy is draining and closes every session.");
         }
     }
     text
 }
 
-fn end(closed: &Closed) -> String {
+fn end(closed: &ClosedSession) -> String {
     let ending = &closed.ending;
     let began = match ending.cause.initiator() {
         Initiator::Client => "The client",
@@ -439,5 +439,4 @@ fn bytes(count: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "story_tests.rs"]
 mod tests;

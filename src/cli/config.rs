@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::source::Source;
+use super::source::ConfigArgs;
 use crate::config::{self, Report};
 
 /// The subcommands of `pulsegate config`.
@@ -30,7 +30,7 @@ Exit codes: 0 it was printed, 2 wrong usage")]
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     #[command(flatten)]
-    source: Source,
+    source: ConfigArgs,
     /// Say of each key who has set it: the file and its line, a variable, a flag, or nobody
     #[arg(long)]
     origin: bool,

@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::remote::{Conn, Connections, Remote, Where, block_on};
+use super::remote::{Connections, Remote, RemoteArgs, SessionReport, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 
@@ -45,7 +45,7 @@ HELD is what is held for both sides because they read slowly. CLOSED-AT is UTC. 
 JSON has every field: times in seconds since 1970, spans in seconds.
 
 Exit codes: 0 all is well, 1 no proxy could be asked, 2 wrong usage")]
-pub struct Args {
+pub struct ConnsArgs {
     /// How the sessions are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -70,7 +70,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = units::number)]
     limit: Option<u32>,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// The output format of a list of sessions.
@@ -100,15 +100,15 @@ enum State {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ConnsArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
     let found = block_on(async { Ok(remote.connections(&args.query(), limit).await?) })?;
     let (text, left_out) = match args.format {
         Format::Json => (json(&found), 0),
         Format::Table => {
-            let conns: Vec<Conn> =
-                found.list.iter().map(Conn::deserialize).collect::<Result<_, _>>().context(
+            let conns: Vec<SessionReport> =
+                found.list.iter().map(SessionReport::deserialize).collect::<Result<_, _>>().context(
                     "these sessions are of another version of pulsegate; --format json shows them as they are",
                 )?;
             let width = text::width();
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Args {
+impl ConnsArgs {
     fn query(&self) -> Vec<(&'static str, String)> {
         let state = match self.state {
             State::Open => "open",

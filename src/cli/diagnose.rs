@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::remote::{Conn, Diagnosis, Remote, RemoteError, Where, block_on};
+use super::remote::{Diagnosis, Remote, RemoteArgs, RemoteError, SessionReport, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 
@@ -24,7 +24,7 @@ what happens next and when. Of one that has closed: why, which side began it, an
 both: the sessions of the same address before and after. The proxy remembers the last `admin.closed_sessions` that closed.
 
 Exit codes: 0 all is well, 1 no such session, or no proxy could be asked, 2 wrong usage")]
-pub struct Args {
+pub struct DiagnoseArgs {
     /// The session, by the id that logs and `conns` show
     #[arg(value_name = "ID", value_parser = id, group = "which")]
     id: Option<String>,
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// The output format of a diagnosis.
@@ -56,7 +56,7 @@ enum Format {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DiagnoseArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let (diagnoses, total) = block_on(args.ask(&remote))?;
     if diagnoses.is_empty() {
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Args {
+impl DiagnoseArgs {
     /// Returns the diagnoses in the API's format, and the number of sessions that match.
     async fn ask(&self, remote: &Remote) -> anyhow::Result<(Vec<Value>, u64)> {
         let Some(client) = self.client else {
@@ -92,7 +92,7 @@ impl Args {
         let mut found = Vec::new();
         for conn in &list.list {
             // A session that has closed since may already be forgotten.
-            found.extend(diagnosis(remote, &Conn::deserialize(conn)?.id).await?);
+            found.extend(diagnosis(remote, &SessionReport::deserialize(conn)?.id).await?);
         }
         Ok((found, list.total))
     }
@@ -119,7 +119,7 @@ fn id(text: &str) -> Result<String, String> {
 async fn diagnosis(remote: &Remote, id: &str) -> Result<Option<Value>, RemoteError> {
     match remote.get(&format!("/v1/connections/{id}/diagnosis")).await {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.is_called("not_found") => Ok(None),
+        Err(error) if error.has_code("not_found") => Ok(None),
         Err(error) => Err(error),
     }
 }

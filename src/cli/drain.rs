@@ -7,7 +7,7 @@ use anyhow::Context;
 use http::StatusCode;
 use tokio::time::sleep;
 
-use super::remote::{Draining, PATIENCE, Remote, Where, block_on};
+use super::remote::{Draining, Remote, RemoteArgs, TIMEOUT, block_on};
 use super::text;
 
 /// The interval between two requests for the state of the drain.
@@ -28,7 +28,7 @@ As a preStop hook of Kubernetes: exec: { command: [\"/pulsegate\", \"drain\", \"
 
 Exit codes: 0 it drains, or with --wait has drained or is gone, or with --cancel serves as before, 1 it could not be asked, \
 took longer than --timeout, or the drain was or cannot be cancelled, 2 wrong usage")]
-pub struct Args {
+pub struct DrainArgs {
     /// Come back only when nothing is left
     #[arg(long)]
     wait: bool,
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["wait", "timeout"])]
     cancel: bool,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// Starts the drain and, with `--wait`, waits for its end; or cancels it.
@@ -47,14 +47,14 @@ pub struct Args {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     if args.cancel {
         return block_on(cancel(&remote));
     }
     let began = Instant::now();
     block_on(async {
-        let patience = args.timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+        let patience = args.timeout.map_or(TIMEOUT, |timeout| timeout.min(TIMEOUT));
         let now: Draining = remote.post("/v1/drain", None, patience, StatusCode::is_success).await?;
         report(&now)?;
         if !args.wait {
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Cancels an announced drain. If it can no longer be cancelled, the API's refusal gives the reason.
 async fn cancel(remote: &Remote) -> anyhow::Result<ExitCode> {
-    let now: Draining = remote.post("/v1/drain/cancel", None, PATIENCE, StatusCode::is_success).await?;
+    let now: Draining = remote.post("/v1/drain/cancel", None, TIMEOUT, StatusCode::is_success).await?;
     report(&now)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -101,7 +101,7 @@ async fn wait_until_drained(remote: &Remote, mut last: Draining) -> anyhow::Resu
             Ok(now) => now,
             Err(error) if error.is_absence() => return gone("it is gone"),
             // The process may end in the middle of a response; the next request will show it.
-            Err(error) if error.is_passing() => continue,
+            Err(error) if error.is_transient() => continue,
             Err(error) => return Err(error.into()),
         };
         if now.phase == "serving" {

@@ -18,7 +18,7 @@ drain, and its app has been reached and answers.
 As a Docker HEALTHCHECK: [\"CMD\", \"/pulsegate\", \"healthcheck\", \"--ready\"]
 
 Exit codes: 0 yes, 1 no, or no answer, 2 wrong usage")]
-pub struct Args {
+pub struct HealthcheckArgs {
     /// Ask whether it is ready, not only whether it is alive
     #[arg(long)]
     ready: bool,
@@ -38,7 +38,7 @@ pub struct Args {
 /// # Errors
 ///
 /// The health listener cannot be reached, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::health(args.address.clone(), args.config.clone())?;
     let (path, yes) = if args.ready { ("/readyz", "ready") } else { ("/livez", "alive") };
     let (status, said) = block_on(async { Ok(remote.probe(path, args.timeout).await?) })?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use http::StatusCode;
 
-use super::remote::{Reloaded, Remote, Where, block_on};
+use super::remote::{Reloaded, Remote, RemoteArgs, block_on};
 use super::text;
 
 /// The time limit for the response: the proxy reads its files before it responds, possibly from a slow disk.
@@ -20,9 +20,9 @@ stays as it is.
 
 Exit codes: 0 what is in the file is in force, but for keys that are named as needing a restart, 1 it is not, or no \
 proxy could be asked, 2 wrong usage")]
-pub struct Args {
+pub struct ReloadArgs {
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// Requests a reload, and prints its result.
@@ -30,7 +30,7 @@ pub struct Args {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let fine = |status: &StatusCode| status.is_success() || *status == StatusCode::UNPROCESSABLE_ENTITY;
     let reloaded: Reloaded = block_on(async { Ok(remote.post("/v1/reload", None, TIMEOUT, fine).await?) })?;

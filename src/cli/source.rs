@@ -6,7 +6,7 @@ use crate::config::{Input, Overrides, Report};
 
 /// The source of the configuration; flags take precedence over the environment, and the environment over the file.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Source {
+pub(super) struct ConfigArgs {
     /// The configuration file; - reads standard input [default: config/proxy.toml; without that file, flags and
     /// environment say everything]
     #[arg(short, long, value_name = "FILE")]
@@ -15,7 +15,7 @@ pub(super) struct Source {
     pub(super) overrides: Overrides,
 }
 
-impl Source {
+impl ConfigArgs {
     /// Returns the text of the configuration; standard input is read here.
     pub(super) fn input(&self) -> Result<Input, Report> {
         Input::of(self.config.as_deref(), &self.overrides)

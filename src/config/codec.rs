@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use toml_edit::Value;
 
-use super::form::{self, Given, Read, Words};
+use super::parse::{self, Given, Read, Words};
 
 /// The type of a key's value, as it stands in a configuration.
 pub(super) trait Codec {
@@ -62,29 +62,29 @@ pub(super) struct AtLeast(pub(super) Duration);
 
 /// A duration above zero.
 pub(super) const DURATION: Scalar<Duration> =
-    Scalar { decode: form::duration, encode: |duration| span(*duration).into(), schema: duration_schema };
+    Scalar { decode: parse::duration, encode: |duration| span(*duration).into(), schema: duration_schema };
 
 /// A duration, or `"0s"`.
 pub(super) const DURATION_OR_ZERO: Scalar<Duration> = Scalar {
-    decode: form::duration_or_zero,
+    decode: parse::duration_or_zero,
     encode: |duration| span(*duration).into(),
     schema: || pattern(&duration_pattern()),
 };
 
 /// A number of bytes above zero.
 pub(super) const SIZE: Scalar<u64> =
-    Scalar { decode: form::size, encode: |bytes| size(*bytes), schema: || size_schema(1, None) };
+    Scalar { decode: parse::size, encode: |bytes| size(*bytes), schema: || size_schema(1, None) };
 
 /// A share of one.
 pub(super) const SHARE: Scalar<f64> = Scalar {
-    decode: form::share,
+    decode: parse::share,
     encode: |share| (*share).into(),
     schema: || json!({ "type": "number", "minimum": 0, "maximum": 1 }),
 };
 
 /// `true` or `false`.
 pub(super) const BOOLEAN: Scalar<bool> =
-    Scalar { decode: form::boolean, encode: |flag| (*flag).into(), schema: || json!({ "type": "boolean" }) };
+    Scalar { decode: parse::boolean, encode: |flag| (*flag).into(), schema: || json!({ "type": "boolean" }) };
 
 impl<T: Clone + PartialEq + 'static> Codec for Scalar<T> {
     type Value = T;
@@ -106,7 +106,7 @@ impl<C: Codec> Codec for OffOr<C> {
     type Value = Option<C::Value>;
 
     fn decode(&self, given: &Given<'_>) -> Read<Self::Value> {
-        form::off_or(|given: &Given<'_>| self.0.decode(given))(given)
+        parse::off_or(|given: &Given<'_>| self.0.decode(given))(given)
     }
 
     fn encode(&self, value: &Self::Value) -> Value {
@@ -122,7 +122,7 @@ impl<C: Codec> Codec for AutoOr<C> {
     type Value = Option<C::Value>;
 
     fn decode(&self, given: &Given<'_>) -> Read<Self::Value> {
-        form::auto_or(|given: &Given<'_>| self.0.decode(given))(given)
+        parse::auto_or(|given: &Given<'_>| self.0.decode(given))(given)
     }
 
     fn encode(&self, value: &Self::Value) -> Value {
@@ -141,7 +141,7 @@ where
     type Value = T;
 
     fn decode(&self, given: &Given<'_>) -> Read<T> {
-        form::whole(self.0.clone())(given)
+        parse::whole(self.0.clone())(given)
     }
 
     fn encode(&self, value: &T) -> Value {
@@ -160,7 +160,7 @@ where
     type Value = Option<T>;
 
     fn decode(&self, given: &Given<'_>) -> Read<Option<T>> {
-        form::bounded(self.0)(given)
+        parse::bounded(self.0)(given)
     }
 
     fn encode(&self, value: &Option<T>) -> Value {
@@ -176,11 +176,11 @@ impl<T: Copy + Debug + PartialEq + 'static> Codec for OneOf<T> {
     type Value = T;
 
     fn decode(&self, given: &Given<'_>) -> Read<T> {
-        form::one_of(self.0)(given)
+        parse::one_of(self.0)(given)
     }
 
     fn encode(&self, value: &T) -> Value {
-        form::word(self.0, value).into()
+        parse::word(self.0, value).into()
     }
 
     fn schema(&self) -> Json {
@@ -192,7 +192,7 @@ impl Codec for AtLeast {
     type Value = Duration;
 
     fn decode(&self, given: &Given<'_>) -> Read<Duration> {
-        form::at_least(self.0)(given)
+        parse::at_least(self.0)(given)
     }
 
     fn encode(&self, value: &Duration) -> Value {

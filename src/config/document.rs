@@ -31,7 +31,7 @@ struct Spans {
 
 /// Which part of an entry a finding points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum EntryPart {
     /// The key, or the header of a table.
     Key,
     /// The value.
@@ -114,13 +114,13 @@ impl Document {
     }
 
     /// The place of `path`, or of the table nearest above it that is written out, or the file as a whole.
-    pub(super) fn spot(&self, path: &KeyPath, part: Part) -> Spot {
+    pub(super) fn spot(&self, path: &KeyPath, part: EntryPart) -> Spot {
         if let Some(spans) = self.spans.get(path) {
-            let span = if part == Part::Key { &spans.key } else { &spans.value };
+            let span = if part == EntryPart::Key { &spans.key } else { &spans.value };
             return Spot::span(&self.name, &self.text, span.clone());
         }
         match path.parent() {
-            Some(parent) => self.spot(&parent, Part::Key),
+            Some(parent) => self.spot(&parent, EntryPart::Key),
             None => Spot::file(&self.name),
         }
     }

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::beside::{Environment, Overrides, overrides_or_environment_set};
 use super::document::Document;
+use super::overrides::{Environment, Overrides, overrides_or_environment_set};
 use super::report::{Finding, Report, Spot};
 
 /// The path that stands for standard input on a command line.

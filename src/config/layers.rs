@@ -5,10 +5,10 @@ use std::path::Path;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::beside::{Assignment, Environment, Overrides};
-use super::document::{Document, Part, loose};
-use super::path::{KeyPath, Step};
-use super::report::{Finding, Place, Spot};
+use super::document::{Document, EntryPart, loose};
+use super::overrides::{Assignment, Environment, Overrides};
+use super::path::{KeyPath, PathStep};
+use super::report::{Finding, Location, Spot};
 
 /// The merged tree of values, each with its source.
 #[derive(Debug)]
@@ -59,12 +59,12 @@ impl Layers {
     pub(super) fn value(&self, path: &KeyPath) -> Option<&Value> {
         let (first, rest) = path.steps().split_first()?;
         let first = match first {
-            Step::Key(key) => self.values.get(key)?,
-            Step::Index(_) => return None,
+            PathStep::Key(key) => self.values.get(key)?,
+            PathStep::Index(_) => return None,
         };
         rest.iter().try_fold(first, |value, step| match (value, step) {
-            (Value::Dict(_, values), Step::Key(key)) => values.get(key),
-            (Value::Array(_, elements), Step::Index(index)) => elements.get(*index),
+            (Value::Dict(_, values), PathStep::Key(key)) => values.get(key),
+            (Value::Array(_, elements), PathStep::Index(index)) => elements.get(*index),
             _ => None,
         })
     }
@@ -76,8 +76,8 @@ impl Layers {
     }
 
     /// Returns the place that sets the value at `path`, if there is one.
-    pub(super) fn origin(&self, path: &KeyPath) -> Option<Place> {
-        Some(self.spot(path, self.value(path)?, Part::Key).into_place())
+    pub(super) fn origin(&self, path: &KeyPath) -> Option<Location> {
+        Some(self.spot(path, self.value(path)?, EntryPart::Key).into_place())
     }
 
     /// Returns the text of a value that a variable or flag sets as a whole.
@@ -92,10 +92,10 @@ impl Layers {
     }
 
     /// Returns the place of `value`, which the merged tree has at `path`.
-    pub(super) fn spot(&self, path: &KeyPath, value: &Value, part: Part) -> Spot {
+    pub(super) fn spot(&self, path: &KeyPath, value: &Value, part: EntryPart) -> Spot {
         match self.assignment(value.tag()) {
             // The key is in the name of the variable: its value is not at fault.
-            Some(Assignment { place, path: set, .. }) if part == Part::Key && set.is_within(path) => {
+            Some(Assignment { place, path: set, .. }) if part == EntryPart::Key && set.is_within(path) => {
                 Spot::nowhere(place.clone())
             }
             Some(assignment) => Spot::whole(assignment.place.clone(), &assignment.text),
@@ -108,7 +108,7 @@ impl Layers {
         let mut beside = self.assignments.iter().rev();
         match beside.find(|assignment| !self.document.writes(path) && path.is_within(&assignment.path)) {
             Some(assignment) => Spot::whole(assignment.place.clone(), &assignment.text),
-            None => self.document.spot(path, Part::Key),
+            None => self.document.spot(path, EntryPart::Key),
         }
     }
 

@@ -6,7 +6,7 @@ use toml_edit::Value;
 
 use super::layers::Layers;
 use super::path::KeyPath;
-use super::report::{Place, printable};
+use super::report::{Location, printable};
 
 /// The keys below one header.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(super) struct ListedKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ValueOrigin {
     Default,
-    Set(Place),
+    Set(Location),
 }
 
 /// A table, or a part of one, while its lines are written.
@@ -91,10 +91,10 @@ impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Set(Place::File { file }) => f.write_str(&printable(file)),
-            Self::Set(Place::Line { file, line, .. }) => write!(f, "{}:{line}", printable(file)),
-            Self::Set(Place::Variable { variable }) => write!(f, "environment {}", printable(variable)),
-            Self::Set(Place::Flag { flag }) => f.write_str(flag),
+            Self::Set(Location::File { file }) => f.write_str(&printable(file)),
+            Self::Set(Location::Line { file, line, .. }) => write!(f, "{}:{line}", printable(file)),
+            Self::Set(Location::Variable { variable }) => write!(f, "environment {}", printable(variable)),
+            Self::Set(Location::Flag { flag }) => f.write_str(flag),
         }
     }
 }
@@ -113,7 +113,7 @@ impl ListedTable<'_> {
     }
 
     /// Writes `key` with `value`, which was set at `place`.
-    pub(super) fn set_at(&mut self, key: &str, value: impl Into<Value>, place: Option<Place>) {
+    pub(super) fn set_at(&mut self, key: &str, value: impl Into<Value>, place: Option<Location>) {
         let origin = place.map_or(ValueOrigin::Default, ValueOrigin::Set);
         self.lines.push(ListedKey { key: format!("{}{key}", self.prefix), value: Some(value.into()), origin });
     }

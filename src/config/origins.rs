@@ -36,7 +36,7 @@ pub enum AllowedOrigin {
 
 /// An origin taken apart (RFC 6454 §7.1), in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct PageOrigin {
     pub(super) scheme: Box<str>,
     /// An IPv6 address is in brackets.
     pub(super) host: Box<str>,
@@ -55,14 +55,14 @@ impl OriginPolicy {
         if origin == "null" {
             return allowed.contains(&AllowedOrigin::Null);
         }
-        let Some(origin) = Origin::parse(origin) else { return false };
+        let Some(origin) = PageOrigin::parse(origin) else { return false };
         let text = origin.to_string();
         allowed.iter().any(|allowed| allowed.fits(&origin, &text, host))
     }
 }
 
 impl AllowedOrigin {
-    fn fits(&self, origin: &Origin, text: &str, authority: &str) -> bool {
+    fn fits(&self, origin: &PageOrigin, text: &str, authority: &str) -> bool {
         match self {
             Self::Exact(allowed) => **allowed == *text,
             Self::Subdomains { scheme, suffix, port } => {
@@ -96,7 +96,7 @@ impl fmt::Display for AllowedOrigin {
     }
 }
 
-impl Origin {
+impl PageOrigin {
     /// Reads `scheme://host[:port]`, nothing more and nothing less.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
@@ -117,7 +117,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for PageOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme, self.host)?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))

@@ -4,11 +4,11 @@ use std::fmt;
 
 /// The place of a value in the tree of tables: `route[0].heartbeat.interval`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KeyPath(Vec<Step>);
+pub(super) struct KeyPath(Vec<PathStep>);
 
 /// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into a table.
     Key(String),
     /// Into a list.
@@ -29,16 +29,16 @@ pub(super) enum NodeKind {
 impl KeyPath {
     /// Returns the path of `key` in the table at this path.
     pub(super) fn key(&self, key: &str) -> Self {
-        self.step(Step::Key(key.to_owned()))
+        self.step(PathStep::Key(key.to_owned()))
     }
 
     /// Returns the path of an element of the list at this path.
     pub(super) fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
+        self.step(PathStep::Index(index))
     }
 
     /// Returns the steps from the root on.
-    pub(super) fn steps(&self) -> &[Step] {
+    pub(super) fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
@@ -51,16 +51,16 @@ impl KeyPath {
     /// Returns the last step, where it is a key.
     pub(super) fn name(&self) -> Option<&str> {
         match self.0.last()? {
-            Step::Key(key) => Some(key),
-            Step::Index(_) => None,
+            PathStep::Key(key) => Some(key),
+            PathStep::Index(_) => None,
         }
     }
 
     /// Returns the path without list positions: `route.heartbeat.interval`.
     pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.0.iter().filter_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Index(_) => None,
+            PathStep::Key(key) => Some(key.as_str()),
+            PathStep::Index(_) => None,
         })
     }
 
@@ -71,16 +71,16 @@ impl KeyPath {
 
     /// Returns whether it leads through a list.
     pub(super) fn in_list(&self) -> bool {
-        self.0.iter().any(|step| matches!(step, Step::Index(_)))
+        self.0.iter().any(|step| matches!(step, PathStep::Index(_)))
     }
 
     /// Returns the header of the table at this path, as TOML has it: `[tls]`, `[[route]]`, `[route.heartbeat]`.
     pub(super) fn header(&self) -> String {
         let keys = self.keys().collect::<Vec<_>>().join(".");
-        if matches!(self.0.last(), Some(Step::Index(_))) { format!("[[{keys}]]") } else { format!("[{keys}]") }
+        if matches!(self.0.last(), Some(PathStep::Index(_))) { format!("[[{keys}]]") } else { format!("[{keys}]") }
     }
 
-    fn step(&self, step: Step) -> Self {
+    fn step(&self, step: PathStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
@@ -89,7 +89,7 @@ impl KeyPath {
 
 impl<'a> FromIterator<&'a str> for KeyPath {
     fn from_iter<I: IntoIterator<Item = &'a str>>(keys: I) -> Self {
-        Self(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
+        Self(keys.into_iter().map(|key| PathStep::Key(key.to_owned())).collect())
     }
 }
 
@@ -97,8 +97,8 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
+                PathStep::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) => {
                     f.write_str(if at > 0 { "." } else { "" })?;
                     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
                     if !key.is_empty() && key.chars().all(bare) {

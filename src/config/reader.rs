@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
-use super::beside;
-use super::document::Part;
-use super::form::{Given, Problem};
+use super::document::EntryPart;
 use super::layers::Layers;
+use super::overrides;
+use super::parse::{Given, Problem};
 use super::path::{KeyPath, NodeKind};
 use super::report::{Finding, Report, Spot};
-use super::strangers::Strangers;
+use super::unknown_keys::UnknownKeys;
 
 /// The reading of one tree, and the findings it has made.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct TreeReader<'a> {
     layers: &'a Layers,
     known: RefCell<BTreeMap<KeyPath, NodeKind>>,
     findings: RefCell<Vec<Finding>>,
@@ -24,14 +24,14 @@ pub(super) struct Reader<'a> {
 /// A table of the tree, or the place where it would be.
 #[derive(Clone, Debug)]
 pub(super) struct Table<'a> {
-    reader: &'a Reader<'a>,
+    reader: &'a TreeReader<'a>,
     path: KeyPath,
     values: Option<&'a Dict>,
 }
 
 /// The entry at a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry<T> {
+pub(super) enum KeyValue<T> {
     /// It is not set.
     Unset,
     /// Its value has been refused.
@@ -44,7 +44,7 @@ pub(super) enum Entry<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused;
 
-impl<T> Entry<T> {
+impl<T> KeyValue<T> {
     /// Returns the value, if one is set.
     pub(super) fn optional(self) -> Result<Option<T>, Refused> {
         match self {
@@ -55,7 +55,7 @@ impl<T> Entry<T> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TreeReader<'a> {
     /// A reader of `layers` that has `findings` to begin with.
     pub(super) fn new(layers: &'a Layers, findings: Vec<Finding>) -> Self {
         Self { layers, known: RefCell::default(), findings: RefCell::new(findings) }
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
     pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Report> {
         let mut findings = self.findings.into_inner();
         let known = self.known.into_inner();
-        let strangers = Strangers { layers: self.layers, known: &known };
+        let strangers = UnknownKeys { layers: self.layers, known: &known };
         strangers.find(&KeyPath::default(), self.layers.values(), &mut findings);
         // A reading that did not come to its end has reported why.
         read.filter(|_| findings.is_empty()).ok_or_else(|| Report::new(findings))
@@ -95,11 +95,11 @@ impl<'a> Reader<'a> {
 
 impl<'a> Table<'a> {
     /// Returns the entry at `key`.
-    pub(super) fn entry<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Entry<T> {
+    pub(super) fn entry<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> KeyValue<T> {
         self.asked(key, NodeKind::Key);
         match self.value(key) {
-            Some(value) => self.read(key, value, form).map_or(Entry::Refused, Entry::Is),
-            None => Entry::Unset,
+            Some(value) => self.read(key, value, form).map_or(KeyValue::Refused, KeyValue::Is),
+            None => KeyValue::Unset,
         }
     }
 
@@ -108,7 +108,7 @@ impl<'a> Table<'a> {
         &self,
         key: &str,
         form: impl Fn(&Given<'_>) -> Result<T, Problem>,
-    ) -> Result<Table<'a>, Entry<T>> {
+    ) -> Result<Table<'a>, KeyValue<T>> {
         match self.value(key) {
             Some(Value::Dict(..)) => Ok(self.table(key)),
             _ => Err(self.entry(key, form)),
@@ -131,11 +131,11 @@ impl<'a> Table<'a> {
     }
 
     /// Returns the values of the list at `key`, each of which `form` reads.
-    pub(super) fn list<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Entry<Vec<T>> {
+    pub(super) fn list<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> KeyValue<Vec<T>> {
         self.asked(key, NodeKind::Key);
         let path = self.path.key(key);
         let elements = match self.value(key) {
-            None => return Entry::Unset,
+            None => return KeyValue::Unset,
             Some(Value::Array(_, elements)) => elements,
             Some(other) => {
                 let problem = Problem::new("must be a list");
@@ -144,13 +144,13 @@ impl<'a> Table<'a> {
                     None => problem,
                 };
                 self.misfit(&path, other, problem);
-                return Entry::Refused;
+                return KeyValue::Refused;
             }
         };
         let read = elements.iter().enumerate().map(|(index, element)| self.read_at(&path.index(index), element, &form));
         // Every element is read, so that every error is reported.
         let read: Vec<Option<T>> = read.collect();
-        read.into_iter().collect::<Option<_>>().map_or(Entry::Refused, Entry::Is)
+        read.into_iter().collect::<Option<_>>().map_or(KeyValue::Refused, KeyValue::Is)
     }
 
     /// Returns the values of the list at `key`, which has no default and may not be empty; `what` says what is missing
@@ -162,13 +162,13 @@ impl<'a> Table<'a> {
         what: &str,
     ) -> Option<Vec<T>> {
         match self.list(key, form) {
-            Entry::Is(values) if values.is_empty() => {
+            KeyValue::Is(values) if values.is_empty() => {
                 self.refuse(&[key], Problem::new(format!("must not be empty: {what}")));
                 None
             }
-            Entry::Is(values) => Some(values),
-            Entry::Refused => None,
-            Entry::Unset => {
+            KeyValue::Is(values) => Some(values),
+            KeyValue::Refused => None,
+            KeyValue::Unset => {
                 self.missing(key, what);
                 None
             }
@@ -254,9 +254,9 @@ impl<'a> Table<'a> {
         let path = self.path.key(key);
         let mut ways = vec![format!("`{key}` in {}", self.path.header())];
         if !path.in_list() {
-            ways.push(beside::variable(&path));
+            ways.push(overrides::variable(&path));
         }
-        ways.extend(beside::flag(&path).map(str::to_owned));
+        ways.extend(overrides::flag(&path).map(str::to_owned));
         let last = ways.pop().unwrap_or_default();
         let help = if ways.is_empty() { format!("set {last}") } else { format!("set {}, or {last}", ways.join(", ")) };
         let problem = Problem::new(format!("is missing: {what}")).with_help(help);
@@ -274,7 +274,7 @@ impl<'a> Table<'a> {
     }
 
     fn misfit(&self, path: &KeyPath, value: &Value, problem: Problem) {
-        self.reader.report(path, self.reader.layers.spot(path, value, Part::Value), problem);
+        self.reader.report(path, self.reader.layers.spot(path, value, EntryPart::Value), problem);
     }
 
     fn asked(&self, key: &str, kind: NodeKind) {

@@ -19,7 +19,7 @@ pub struct Report {
 pub struct Finding {
     /// Returns the current phase.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: Location,
     /// The dotted path of the key that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -39,7 +39,7 @@ pub struct Finding {
 /// The place at which a value is set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
-pub enum Place {
+pub enum Location {
     /// The file as a whole.
     File {
         /// Its path as it was given.
@@ -69,7 +69,7 @@ pub enum Place {
 /// A place together with the text that stands there.
 #[derive(Clone, Debug)]
 pub(super) struct Spot {
-    place: Place,
+    place: Location,
     text: Option<String>,
     excerpt: Option<Excerpt>,
 }
@@ -148,7 +148,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error: {}", printable(&self.message))?;
         let number = match self.place {
-            Place::Line { line, .. } => line.to_string(),
+            Location::Line { line, .. } => line.to_string(),
             _ => String::new(),
         };
         let margin = " ".repeat(number.len());
@@ -167,7 +167,7 @@ impl fmt::Display for Finding {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file } => f.write_str(file),
@@ -180,17 +180,17 @@ impl fmt::Display for Place {
 
 impl Spot {
     /// The place without its text.
-    pub(super) fn into_place(self) -> Place {
+    pub(super) fn into_place(self) -> Location {
         self.place
     }
 
     /// The file as a whole.
     pub(super) fn file(file: &str) -> Self {
-        Self::nowhere(Place::File { file: file.to_owned() })
+        Self::nowhere(Location::File { file: file.to_owned() })
     }
 
     /// A place of which no text is worth showing.
-    pub(super) fn nowhere(place: Place) -> Self {
+    pub(super) fn nowhere(place: Location) -> Self {
         Self { place, text: None, excerpt: None }
     }
 
@@ -203,14 +203,14 @@ impl Spot {
         let chars = |range: Range<usize>| text[range].chars().count();
         let (before, width) = (chars(from..start), chars(start..end.min(to)));
         let place =
-            Place::Line { file: file.to_owned(), line: text[..from].matches('\n').count() + 1, column: before + 1 };
+            Location::Line { file: file.to_owned(), line: text[..from].matches('\n').count() + 1, column: before + 1 };
         let line = text[from..to].trim_end_matches('\r').to_owned();
         let marked = Some(text[start..end].to_owned()).filter(|text| !text.is_empty());
         Self { place, text: marked, excerpt: Some(Excerpt { line, marked: before..before + width }) }
     }
 
     /// The whole `text` of something that is not a file.
-    pub(super) fn whole(place: Place, text: &str) -> Self {
+    pub(super) fn whole(place: Location, text: &str) -> Self {
         let excerpt = Excerpt { line: text.to_owned(), marked: 0..text.chars().count() };
         Self { place, text: Some(text.to_owned()), excerpt: Some(excerpt) }
     }

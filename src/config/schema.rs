@@ -18,10 +18,10 @@
 use std::any::Any;
 
 use super::codec::Codec;
-use super::form::{Given, Problem};
 use super::json_schema::SchemaTable;
 use super::listing::ListedTable;
-use super::reader::{Entry, Table};
+use super::parse::{Given, Problem};
+use super::reader::{KeyValue, Table};
 
 /// One of the passes over the keys of a table. Every pass calls the same declarations.
 pub(super) enum Visitor<'a> {
@@ -66,7 +66,7 @@ impl Visitor<'_> {
     pub(super) fn key<C: Codec>(&mut self, key: &'static str, codec: &C, value: &mut C::Value) {
         match self {
             Self::Read(table) => {
-                if let Entry::Is(read) = table.entry(key, decode(codec)) {
+                if let KeyValue::Is(read) = table.entry(key, decode(codec)) {
                     *value = read;
                 }
             }
@@ -93,7 +93,7 @@ impl Visitor<'_> {
     pub(super) fn optional<C: Codec>(&mut self, key: &'static str, codec: &C, value: &mut Option<C::Value>) {
         match self {
             Self::Read(table) => {
-                if let Entry::Is(read) = table.entry(key, decode(codec)) {
+                if let KeyValue::Is(read) = table.entry(key, decode(codec)) {
                     *value = Some(read);
                 }
             }
@@ -127,7 +127,7 @@ impl Visitor<'_> {
     pub(super) fn list<C: Codec>(&mut self, key: &'static str, codec: &C, values: &mut Vec<C::Value>) {
         match self {
             Self::Read(table) => {
-                if let Entry::Is(read) = table.list(key, decode(codec)) {
+                if let KeyValue::Is(read) = table.list(key, decode(codec)) {
                     *values = read;
                 }
             }

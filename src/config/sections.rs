@@ -6,25 +6,26 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::app::{self, Apps};
 use super::codec::{self, AutoOr, BOOLEAN, Codec, DURATION, OneOf, SHARE, Scalar};
 use super::descriptions::Descriptions;
-use super::edge;
-use super::form::{Given, Problem, Read, Words, one_of, or_table, whole};
 use super::forwarded::Forwarded;
+use super::heartbeat_mode::{HeartbeatMode, spoken, visit_spoken};
 use super::host::HostPattern;
 use super::json_schema::{DIALECT, SchemaTable};
-use super::names::HOST;
-use super::operate;
+use super::listener;
+use super::operations;
 use super::origins::OriginPolicy;
-use super::reader::{Entry, Table};
+use super::parse::{Given, Problem, Read, Words, one_of, or_table, whole};
+use super::parse_names::HOST;
+use super::reader::{KeyValue, Table};
 use super::schema::{Visitor, decode};
 use super::settings::{
-    Admin, Drain, EdgeLimits, Listen, Log, Route, SessionLimits, Settings, Target, Tls, TlsMode, Upstream,
+    Admin, Drain, EdgeLimits, Listen, Log, Route, SessionLimits, Settings, TlsMode, TlsSettings, UpstreamSettings,
+    UpstreamTarget,
 };
-use super::spoken::{Spoken, spoken, visit_spoken};
 use super::tls_files::TlsFault;
-use super::value::{CLOSE_CODE, CLOSE_REASON, PREFIX};
+use super::upstream::{self, AppReader};
+use super::value_types::{CLOSE_CODE, CLOSE_REASON, PREFIX};
 use crate::heartbeat::{ClientPing, CloseSpec, Heartbeat, Liveness, OnMiss, Policy, UpstreamEnd};
 
 const LIVENESS: Words<Liveness> =
@@ -36,7 +37,7 @@ const DISCONNECT: Words<()> = &[("disconnect", ())];
 #[derive(Debug)]
 struct Common {
     /// The kind of heartbeat.
-    spoken: Spoken,
+    spoken: HeartbeatMode,
     /// Its settings.
     policy: Policy,
     /// Both together.
@@ -57,20 +58,20 @@ pub(super) struct Sections {
 
 /// The sections in the order of the documented file, each with the function that visits its keys.
 pub(super) const SECTIONS: [(&str, VisitSection); 11] = [
-    ("listen", |v, all| edge::visit_listen(v, &mut all.settings.listen)),
-    ("tls", |v, all| edge::visit_tls(v, &mut all.settings.tls)),
-    ("upstream", |v, all| app::visit_upstream(v, Arc::make_mut(&mut all.settings.upstream))),
+    ("listen", |v, all| listener::visit_listen(v, &mut all.settings.listen)),
+    ("tls", |v, all| listener::visit_tls(v, &mut all.settings.tls)),
+    ("upstream", |v, all| upstream::visit_upstream(v, Arc::make_mut(&mut all.settings.upstream))),
     ("heartbeat", |v, all| visit_heartbeat(v, &all.common.heartbeat)),
     ("limits", |v, all| {
-        edge::visit_limits(v, &mut all.settings.limits);
-        edge::visit_session_limits(v, &mut Arc::make_mut(&mut all.common).limits);
+        listener::visit_limits(v, &mut all.settings.limits);
+        listener::visit_session_limits(v, &mut Arc::make_mut(&mut all.common).limits);
     }),
-    ("origins", |v, all| edge::visit_origins(v, &mut Arc::make_mut(&mut all.common).origins)),
-    ("forwarded", |v, all| edge::visit_forwarded(v, &mut all.settings.forwarded)),
-    ("drain", |v, all| operate::visit_drain(v, &mut all.settings.drain)),
-    ("admin", |v, all| operate::visit_admin(v, &mut all.settings.admin)),
-    ("log", |v, all| operate::visit_log(v, &mut all.settings.log)),
-    ("otel", |v, all| operate::visit_otel(v, &mut all.settings.otel)),
+    ("origins", |v, all| listener::visit_origins(v, &mut Arc::make_mut(&mut all.common).origins)),
+    ("forwarded", |v, all| listener::visit_forwarded(v, &mut all.settings.forwarded)),
+    ("drain", |v, all| operations::visit_drain(v, &mut all.settings.drain)),
+    ("admin", |v, all| operations::visit_admin(v, &mut all.settings.admin)),
+    ("log", |v, all| operations::visit_log(v, &mut all.settings.log)),
+    ("otel", |v, all| operations::visit_otel(v, &mut all.settings.otel)),
 ];
 
 /// A function that visits the keys of one section.
@@ -139,12 +140,12 @@ fn visit_close(v: &mut Visitor<'_>, close: &mut CloseSpec) {
 pub(super) fn visit_route(v: &mut Visitor<'_>, route: &mut Route) {
     visit_request_match(&mut v.alone_if(true), &mut route.path, &mut route.host);
     match v {
-        Visitor::Describe(table) => app::describe_of_route(table),
-        _ => app::visit_upstream(&mut v.table("upstream"), Arc::make_mut(&mut route.upstream)),
+        Visitor::Describe(table) => upstream::describe_of_route(table),
+        _ => upstream::visit_upstream(&mut v.table("upstream"), Arc::make_mut(&mut route.upstream)),
     }
     visit_heartbeat(&mut v.table("heartbeat"), &route.heartbeat);
-    edge::visit_session_limits(&mut v.table("limits"), &mut route.limits);
-    edge::visit_origins(&mut v.table("origins"), &mut route.origins);
+    listener::visit_session_limits(&mut v.table("limits"), &mut route.limits);
+    listener::visit_origins(&mut v.table("origins"), &mut route.origins);
 }
 
 /// Visits the keys that say which requests a route is for. Returns whether they can be used.
@@ -169,11 +170,11 @@ fn visit_request_match(v: &mut Visitor<'_>, path: &mut Box<str>, host: &mut Opti
 ///
 /// Required keys are required in lists of tables alone: elsewhere the environment or a flag may set them.
 pub(super) fn json_schema() -> Json {
-    let upstream = Arc::new(Upstream::at(Target::Unix(PathBuf::new())));
+    let upstream = Arc::new(UpstreamSettings::at(UpstreamTarget::Unix(PathBuf::new())));
     let route = Route::to(Arc::clone(&upstream));
     let settings = Settings {
         listen: Listen::default(),
-        tls: Tls::of("", "").into(),
+        tls: TlsSettings::of("", "").into(),
         upstream,
         routes: Vec::new(),
         limits: EdgeLimits::default(),
@@ -200,31 +201,31 @@ pub(super) fn json_schema() -> Json {
 /// and their defaults stand in for them.
 pub(super) fn read(
     root: &Table<'_>,
-    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
-    app: impl Fn(&Upstream) -> Vec<TlsFault>,
+    certificates: impl Fn(&TlsSettings) -> Vec<TlsFault>,
+    app: impl Fn(&UpstreamSettings) -> Vec<TlsFault>,
 ) -> Option<Sections> {
     let listen_table = root.table("listen");
-    let listen = edge::listen(&listen_table);
-    let tls = edge::tls(&root.table("tls"), certificates);
-    let (mut apps, is_known) = Apps::read(&root.table("upstream"), &app);
+    let listen = listener::listen(&listen_table);
+    let tls = listener::tls(&root.table("tls"), certificates);
+    let (mut apps, is_known) = AppReader::read(&root.table("upstream"), &app);
     let table = root.table("heartbeat");
-    let spoken = spoken(&table, &Spoken::Protocol);
+    let spoken = spoken(&table, &HeartbeatMode::Protocol);
     let policy = policy(&table, &Policy::default());
     let heartbeat = spoken.heartbeat(&policy);
     let table = root.table("limits");
-    let limits = edge::limits(&table);
-    let session = edge::session_limits(&table, SessionLimits::default());
-    let origins = edge::origins(&root.table("origins"), &Arc::default());
+    let limits = listener::limits(&table);
+    let session = listener::session_limits(&table, SessionLimits::default());
+    let origins = listener::origins(&root.table("origins"), &Arc::default());
     let common = Common { spoken, policy, heartbeat, limits: session, origins };
-    let forwarded = edge::forwarded(&root.table("forwarded"));
-    let drain = operate::drain(&root.table("drain"));
-    let admin = operate::admin(&root.table("admin"), &listen_table, &listen);
+    let forwarded = listener::forwarded(&root.table("forwarded"));
+    let drain = operations::drain(&root.table("drain"));
+    let admin = operations::admin(&root.table("admin"), &listen_table, &listen);
     if tls == Some(TlsMode::Off) {
-        edge::beside_no_tls(root, &listen, &forwarded, &limits);
-        operate::beside_no_tls(&root.table("admin"), &admin);
+        listener::check_without_tls(root, &listen, &forwarded, &limits);
+        operations::check_without_tls(&root.table("admin"), &admin);
     }
-    let log = operate::log(&root.table("log"));
-    let otel = operate::otel(&root.table("otel"));
+    let log = operations::log(&root.table("log"));
+    let otel = operations::otel(&root.table("otel"));
     let written = routes(&root.tables("route"), &common, &mut apps);
     let upstream = is_known.then(|| Arc::clone(apps.default()))?;
     let common = Arc::new(Route {
@@ -256,8 +257,8 @@ fn max_missed(given: &Given<'_>) -> Read<u32> {
 fn upstream_end(t: &Table<'_>, base: &UpstreamEnd) -> UpstreamEnd {
     let table = match t.table_or("upstream", or_table(one_of(DISCONNECT))) {
         Ok(table) => table,
-        Err(Entry::Unset) => t.table("upstream"),
-        Err(Entry::Is(()) | Entry::Refused) => return UpstreamEnd::Disconnect,
+        Err(KeyValue::Unset) => t.table("upstream"),
+        Err(KeyValue::Is(()) | KeyValue::Refused) => return UpstreamEnd::Disconnect,
     };
     // A route that names one key of a Close turns a global "disconnect" back into the default Close.
     let mut end = match base {
@@ -271,15 +272,15 @@ fn upstream_end(t: &Table<'_>, base: &UpstreamEnd) -> UpstreamEnd {
 }
 
 /// Reads the routes as they are written.
-fn routes(tables: &[Table<'_>], common: &Common, apps: &mut Apps<'_>) -> Vec<Arc<Route>> {
+fn routes(tables: &[Table<'_>], common: &Common, apps: &mut AppReader<'_>) -> Vec<Arc<Route>> {
     let mut routes: Vec<Arc<Route>> = Vec::new();
     for t in tables {
         let (mut path, mut host) = (Box::default(), None);
         let is_usable = visit_request_match(&mut Visitor::Read(t.clone()), &mut path, &mut host);
         let upstream = apps.of_route(t);
         let heartbeat = heartbeat(&t.table("heartbeat"), common);
-        let limits = edge::session_limits(&t.table("limits"), common.limits);
-        let origins = edge::origins(&t.table("origins"), &common.origins);
+        let limits = listener::session_limits(&t.table("limits"), common.limits);
+        let origins = listener::origins(&t.table("origins"), &common.origins);
         if !is_usable {
             continue;
         }

@@ -1,7 +1,7 @@
 //! Validated settings: what the rest of the program is handed. Parsing and validation happen once, in
 //! [`super::load_with`]; a value of these types needs no further check.
 
-mod operate;
+mod operations;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-pub use operate::*;
+pub use operations::*;
 
 use super::cidr::Cidr;
 use super::forwarded::Forwarded;
@@ -29,7 +29,7 @@ pub struct Settings {
     /// The mode of TLS towards clients.
     pub tls: TlsMode,
     /// The app behind the proxy, for every route that names no other.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<UpstreamSettings>,
     /// Routes in the order in which they are tried: those of one host, those of a wildcard (the longer first), those of
     /// any host, and among each the longest prefix first. The last one takes every host and every path.
     pub routes: Vec<Arc<Route>>,
@@ -49,7 +49,7 @@ pub struct Settings {
 
 impl Settings {
     /// Returns every app, the default one first, each once; equal ones are one `Arc`.
-    pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
+    pub fn upstreams(&self) -> Vec<&Arc<UpstreamSettings>> {
         let mut all = vec![&self.upstream];
         for route in &self.routes {
             if !all.iter().any(|known| Arc::ptr_eq(known, &route.upstream)) {
@@ -154,7 +154,7 @@ pub struct ProxyProtocol {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// TLS is terminated here.
-    Terminate(Tls),
+    Terminate(TlsSettings),
     /// The port speaks plain HTTP: the proxies of `forwarded.trusted_proxies`, never none, terminate TLS, and no other
     /// peer is served.
     Off,
@@ -162,7 +162,7 @@ pub enum TlsMode {
 
 impl TlsMode {
     /// Returns the settings of TLS where it is terminated here.
-    pub fn terminate(&self) -> Option<&Tls> {
+    pub fn terminate(&self) -> Option<&TlsSettings> {
         match self {
             Self::Terminate(tls) => Some(tls),
             Self::Off => None,
@@ -170,15 +170,15 @@ impl TlsMode {
     }
 }
 
-impl From<Tls> for TlsMode {
-    fn from(tls: Tls) -> Self {
+impl From<TlsSettings> for TlsMode {
+    fn from(tls: TlsSettings) -> Self {
         Self::Terminate(tls)
     }
 }
 
 /// The server's side of the TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsSettings {
     /// Certificate chain for names that no other certificate is for, PEM, leaf first.
     pub certificate: PathBuf,
     /// PKCS#8, PKCS#1 or SEC1 key that belongs to the leaf.
@@ -196,7 +196,7 @@ pub struct Tls {
     pub hsts: Option<Duration>,
 }
 
-impl Tls {
+impl TlsSettings {
     /// Returns one certificate for all names, and defaults for the rest.
     pub fn of(certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
         Self {
@@ -235,9 +235,9 @@ pub enum ClientAuth {
 
 /// An app behind the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamSettings {
     /// Returns the address on which the app listens.
-    pub target: Target,
+    pub target: UpstreamTarget,
     /// TLS towards it; `None` is plain HTTP. Never set for a unix socket.
     pub tls: Option<UpstreamTls>,
     /// Time limit of a connect, name resolution and TLS handshake included.
@@ -279,9 +279,9 @@ impl fmt::Display for UpstreamProbe {
     }
 }
 
-impl Upstream {
+impl UpstreamSettings {
     /// Returns the app at `target`, in plain HTTP and with defaults for the rest.
-    pub fn at(target: Target) -> Self {
+    pub fn at(target: UpstreamTarget) -> Self {
         Self {
             target,
             tls: None,
@@ -295,7 +295,7 @@ impl Upstream {
     }
 }
 
-impl Upstream {
+impl UpstreamSettings {
     /// Returns the files of its TLS.
     pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
         let tls = self.tls.iter();
@@ -306,13 +306,13 @@ impl Upstream {
     }
 }
 
-impl fmt::Display for Upstream {
+impl fmt::Display for UpstreamSettings {
     /// Its URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         match &self.target {
-            Target::Tcp { .. } => write!(f, "{scheme}://{}", self.target),
-            Target::Unix(_) => self.target.fmt(f),
+            UpstreamTarget::Tcp { .. } => write!(f, "{scheme}://{}", self.target),
+            UpstreamTarget::Unix(_) => self.target.fmt(f),
         }
     }
 }
@@ -333,7 +333,7 @@ pub struct UpstreamTls {
 
 /// The address of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum UpstreamTarget {
     /// `http://host:port` or `https://host:port`; the host is a name or an address without brackets.
     Tcp {
         /// Host name or IP address.
@@ -345,7 +345,7 @@ pub enum Target {
     Unix(PathBuf),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for UpstreamTarget {
     /// `host:port`, or `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -364,7 +364,7 @@ pub struct Route {
     /// The hosts; `None` is any.
     pub host: Option<HostPattern>,
     /// The app that its requests go to; shared with every route that has an equal one.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<UpstreamSettings>,
     /// The heartbeat of its sessions.
     pub heartbeat: Heartbeat,
     /// The limits of its sessions.
@@ -375,7 +375,7 @@ pub struct Route {
 
 impl Route {
     /// Returns the route of every request to `upstream`, with defaults for the rest.
-    pub fn to(upstream: Arc<Upstream>) -> Self {
+    pub fn to(upstream: Arc<UpstreamSettings>) -> Self {
         Self {
             path: "/".into(),
             host: None,

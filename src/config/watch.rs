@@ -20,11 +20,11 @@ use super::FileCache;
 
 /// What some files held at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot(BTreeMap<PathBuf, Seen>);
+pub struct Snapshot(BTreeMap<PathBuf, FileState>);
 
 /// The digest of one file, or the reason for which there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
+enum FileState {
     /// A file with contents of this SHA-256.
     File([u8; 32]),
     /// A pipe or a device: a second read of it waits for ever, or returns something else.
@@ -71,32 +71,32 @@ impl Snapshot {
 
     /// Returns a file that cannot be read a second time, if there is one.
     pub fn special(&self) -> Option<&Path> {
-        let found = self.0.iter().find(|(_, seen)| **seen == Seen::Special);
+        let found = self.0.iter().find(|(_, seen)| **seen == FileState::Special);
         found.map(|(file, _)| file.as_path())
     }
 }
 
-fn look(file: &Path, cache: &FileCache) -> Seen {
+fn look(file: &Path, cache: &FileCache) -> FileState {
     if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        return Seen::Special;
+        return FileState::Special;
     }
     match cache.read(file) {
         Ok(bytes) => {
             let mut hash = [0; 32];
             hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-            Seen::File(hash)
+            FileState::File(hash)
         }
-        Err(error) => Seen::Nothing(error.kind()),
+        Err(error) => FileState::Nothing(error.kind()),
     }
 }
 
 /// A source of reports that files may have changed.
-pub trait Stirs {
+pub trait ChangeSource {
     /// Watches `files` from now on, and no others. Earlier changes are not reported.
     fn arm<'a>(&mut self, files: impl Iterator<Item = &'a Path>);
 
     /// Completes when something has happened to them; may be dropped and called again.
-    fn stir(&mut self) -> impl Future<Output = ()> + Send;
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// The watch over the files of the configuration. Where a folder cannot be watched, the log says so, once for each kind of
@@ -107,7 +107,7 @@ pub struct FileWatch {
     reported: Option<io::ErrorKind>,
 }
 
-impl Stirs for FileWatch {
+impl ChangeSource for FileWatch {
     fn arm<'a>(&mut self, files: impl Iterator<Item = &'a Path>) {
         let unwatched = self.changes.watch(files);
         let kind = unwatched.as_ref().map(|(_, error)| error.kind());
@@ -117,7 +117,7 @@ impl Stirs for FileWatch {
         self.reported = kind;
     }
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         self.changes.changed().await;
     }
 }
@@ -141,7 +141,7 @@ impl Default for Cadence {
 
 /// The reason for a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum WatchEvent {
     /// A reported change.
     Stir,
     /// The end of [`Cadence::poll`].
@@ -150,25 +150,24 @@ pub enum Cause {
 
 /// Waits until the files are due to be read, the last read having begun at `looked`. `is_stirred` stands for a change that
 /// is known already.
-pub async fn due(stirs: &mut impl Stirs, cadence: Cadence, looked: Instant, is_stirred: bool) -> Cause {
+pub async fn due(stirs: &mut impl ChangeSource, cadence: Cadence, looked: Instant, is_stirred: bool) -> WatchEvent {
     if !is_stirred {
         tokio::select! {
             biased;
-            () = stirs.stir() => {}
-            () = sleep_until(looked + cadence.poll) => return Cause::Poll,
+            () = stirs.changed() => {}
+            () = sleep_until(looked + cadence.poll) => return WatchEvent::Poll,
         }
     }
     let latest = Instant::now() + cadence.most;
     loop {
         tokio::select! {
             biased;
-            () = sleep_until(latest) => return Cause::Stir,
-            () = stirs.stir() => {}
-            () = sleep(cadence.quiet) => return Cause::Stir,
+            () = sleep_until(latest) => return WatchEvent::Stir,
+            () = stirs.changed() => {}
+            () = sleep(cadence.quiet) => return WatchEvent::Stir,
         }
     }
 }
 
 #[cfg(test)]
-#[path = "watch/tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ mod json;
 mod records;
 
 use self::json::Json;
-pub use self::records::Format;
+pub use self::records::RecordFormat;
 pub(super) use self::records::{MQTT_LENGTH, variable_length};
 use crate::ws::Opcode;
 
@@ -20,7 +20,7 @@ enum Content {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
     Json(Json),
-    Record(Format),
+    Record(RecordFormat),
 }
 
 /// The comparison of a configured text with messages.
@@ -72,7 +72,7 @@ impl Pattern {
     }
 
     /// Creates a pattern of messages of `format` with a heartbeat among their records.
-    pub fn record(format: Format) -> Self {
+    pub fn record(format: RecordFormat) -> Self {
         Self { opcode: format.opcode(), content: Content::Record(format) }
     }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
-use super::connection::Connection;
+use super::connection::ClientConnection;
 use super::request_head::RequestHead;
 use crate::config::Route;
 use crate::telemetry::metrics::RouteMetrics;
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::upstream::UploadProgress;
 
 /// The status of a request whose client left before there was an answer (nginx's word for it).
@@ -45,10 +45,10 @@ enum Upstream {
 }
 
 impl Access {
-    pub(super) fn begin<B>(connection: &Arc<Connection>, route: &Arc<Route>, request: &Request<B>) -> Box<Self> {
+    pub(super) fn begin<B>(connection: &Arc<ClientConnection>, route: &Arc<Route>, request: &Request<B>) -> Box<Self> {
         Box::new(Self {
             counts: Arc::clone(connection.rules.counts(route)),
-            head: lines::may_log_access().then(|| RequestHead::of(connection, Arc::clone(route), request)),
+            head: log_events::may_log_access().then(|| RequestHead::of(connection, Arc::clone(route), request)),
             method: request.method().clone(),
             begun: Instant::now(),
             status: None,
@@ -115,8 +115,8 @@ impl Drop for Access {
         self.counts.request(self.method.as_str(), status, duration);
         let (reason, error) = (self.reason, self.error.as_deref());
         // The text is made for a line that is written: most requests have none.
-        if let Some(head) = self.head.as_ref().filter(|_| lines::is_access_logged(status, reason, error)) {
-            lines::http_access(&lines::Access {
+        if let Some(head) = self.head.as_ref().filter(|_| log_events::is_access_logged(status, reason, error)) {
+            log_events::http_access(&log_events::AccessRecord {
                 request: &head.to_facts(),
                 method: self.method.as_str(),
                 status,

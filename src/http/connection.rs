@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::edge::Edge;
 use super::peer::Peer;
-use super::rules::Rules;
+use super::worker_config::WorkerConfig;
 
 /// One client connection, as a request sees it; in HTTP/2 each stream has its own.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     pub(super) peer: Peer,
     pub(super) edge: Arc<Edge>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) rules: Arc<WorkerConfig>,
 }
 
-impl Connection {
+impl ClientConnection {
     /// The connection as its first request sees it.
     pub(super) fn new(peer: Peer, edge: Arc<Edge>) -> Arc<Self> {
         let rules = edge.rules();

@@ -7,8 +7,8 @@ use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::rules::Rules;
-use crate::generation::Current;
+use super::worker_config::WorkerConfig;
+use crate::generation::CurrentGeneration;
 use crate::registry::Registry;
 use crate::suspension::Expiry;
 use crate::telemetry::metrics::Metrics;
@@ -23,9 +23,9 @@ pub(crate) const KEPT: Duration = Duration::from_secs(3);
 /// The shared state of all client connections of one worker.
 #[derive(Debug)]
 pub struct Edge {
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     /// The rules of the generation that was in force at the last look.
-    rules: ArcSwap<Rules>,
+    rules: ArcSwap<WorkerConfig>,
     pub(super) sessions: Sessions,
     pub(super) metrics: Arc<Metrics>,
     pub(super) spans: Spans,
@@ -38,14 +38,14 @@ impl Edge {
     /// cancelled, connections end after the request in hand, or the next one if that comes soon, upgrades are refused
     /// and idle upstream connections are closed.
     pub fn new(
-        current: &Arc<Current>,
+        current: &Arc<CurrentGeneration>,
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         spans: Spans,
         tracker: TaskTracker,
         draining: CancellationToken,
     ) -> Arc<Self> {
-        let rules = Rules::new(&current.load(), None, &metrics, &tracker, &draining);
+        let rules = WorkerConfig::new(&current.load(), None, &metrics, &tracker, &draining);
         let edge = Arc::new(Self {
             current: Arc::clone(current),
             rules: ArcSwap::from_pointee(rules),
@@ -60,12 +60,13 @@ impl Edge {
     }
 
     /// Returns the rules in force.
-    pub(super) fn rules(&self) -> Arc<Rules> {
+    pub(super) fn rules(&self) -> Arc<WorkerConfig> {
         let (rules, generation) = (self.rules.load(), self.current.load());
         if rules.generation == generation.number {
             return Guard::into_inner(rules);
         }
-        let renewed = Arc::new(Rules::new(&generation, Some(&rules), &self.metrics, &self.tracker, &self.draining));
+        let renewed =
+            Arc::new(WorkerConfig::new(&generation, Some(&rules), &self.metrics, &self.tracker, &self.draining));
         self.rules.store(Arc::clone(&renewed));
         rules.retire(&renewed);
         renewed
@@ -84,7 +85,7 @@ impl Edge {
     }
 
     /// Completes when a connection of HTTP/1.1 is to end as soon as it has nothing to do.
-    pub(super) async fn parting(&self) {
+    pub(super) async fn closing(&self) {
         self.draining.cancelled().await;
         let window = self.current.load().settings.drain.window;
         Expiry::after(window.min(KEPT)).await;

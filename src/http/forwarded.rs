@@ -13,7 +13,7 @@ use super::client_certificate::CLIENT_CERTIFICATE;
 use super::peer::{Peer, address_value};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
 use crate::session::ClientAddress;
-use crate::telemetry::lines;
+use crate::telemetry::log_events;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -39,7 +39,7 @@ const CLAIMS: [HeaderName; 8] = [
 
 /// The rules for the fields about a client that reach the app, and for those that are removed, prepared for each request.
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(super) struct ForwardingPolicy {
     settings: Forwarded,
     /// For each length, the first letters of fields that an untrusted peer may not send: nearly every field of a request is
     /// found to be none of them by a look here.
@@ -55,7 +55,7 @@ fn shape(name: &str) -> (usize, u32) {
     (name.len().min(SHAPES - 1), 1 << (first % 32))
 }
 
-impl From<Forwarded> for Policy {
+impl From<Forwarded> for ForwardingPolicy {
     fn from(settings: Forwarded) -> Self {
         let mut shapes = [0; SHAPES];
         for name in CLAIMS.iter().map(HeaderName::as_str).chain(settings.strip.iter().map(|name| &**name)) {
@@ -66,7 +66,7 @@ impl From<Forwarded> for Policy {
     }
 }
 
-impl Deref for Policy {
+impl Deref for ForwardingPolicy {
     type Target = Forwarded;
 
     fn deref(&self) -> &Forwarded {
@@ -74,7 +74,7 @@ impl Deref for Policy {
     }
 }
 
-impl Policy {
+impl ForwardingPolicy {
     /// Returns whether a field is removed from the requests of untrusted peers.
     fn removes(&self, name: &HeaderName) -> bool {
         let (len, letter) = shape(name.as_str());
@@ -140,7 +140,12 @@ pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, 
 /// claims are replaced, and the fields of `forwarded.strip` removed. A trusted one is another proxy: its address is added to
 /// the lists (`X-Forwarded-For`, `Forwarded`), and its fields that have one value stand. `host` is the
 /// authority of the request.
-pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
+pub(super) fn set_forwarding_fields(
+    policy: &ForwardingPolicy,
+    headers: &mut HeaderMap,
+    host: &HeaderValue,
+    peer: &Peer,
+) {
     // Rather than grow for one field after another.
     headers.reserve(OWN_FIELDS);
     // A v4 client of a dual-stack listener is a v4 client.
@@ -152,7 +157,7 @@ pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue,
         let asked_for = settle(headers, FORWARDED_HOST, || host.clone());
         settle(headers, FORWARDED_PORT, || port(&asked_for, &scheme));
         settle(headers, REAL_IP, || address_value(client));
-        append(headers, FORWARDED_FOR, peer.told().as_bytes());
+        append(headers, FORWARDED_FOR, peer.address_value().as_bytes());
     } else {
         // Without TLS every connection comes from a trusted proxy, and where a PROXY header names a client behind that,
         // the proxy still decides on the scheme: only it knows whether the client uses TLS.
@@ -163,7 +168,7 @@ pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue,
         headers.insert(FORWARDED_PROTO, scheme);
         headers.insert(FORWARDED_HOST, host.clone());
         headers.insert(FORWARDED_PORT, port);
-        let address = peer.told();
+        let address = peer.address_value();
         headers.insert(REAL_IP, address.clone());
         headers.insert(FORWARDED_FOR, address.clone());
     }
@@ -174,12 +179,12 @@ pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue,
 }
 
 /// Removes the fields by which an app might take the client for another one.
-fn strip(policy: &Policy, headers: &mut HeaderMap, peer: SocketAddr) {
+fn strip(policy: &ForwardingPolicy, headers: &mut HeaderMap, peer: SocketAddr) {
     let removed: Vec<HeaderName> = headers.keys().filter(|name| policy.removes(name)).cloned().collect();
     for name in &removed {
         headers.remove(name);
         if !CLAIMS.contains(name) {
-            FIRST_STRIPPED.call_once(|| lines::header_stripped(peer, name.as_str()));
+            FIRST_STRIPPED.call_once(|| log_events::header_stripped(peer, name.as_str()));
         }
     }
 }
@@ -300,7 +305,7 @@ mod tests {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
         let mut headers = map(fields);
-        tell(&settings(rfc7239).into(), &mut headers, &HeaderValue::from_static(host), &peer);
+        set_forwarding_fields(&settings(rfc7239).into(), &mut headers, &HeaderValue::from_static(host), &peer);
         assert!(headers.remove(REQUEST_ID).is_some(), "every request has an id");
         headers
     }
@@ -392,7 +397,7 @@ mod tests {
         let none = Forwarded { strip: Vec::new(), ..settings(false) };
         let mut headers = map(&claims);
         let peer = Peer::at("192.0.2.7:9".parse().unwrap());
-        tell(&none.into(), &mut headers, &HeaderValue::from_static("a"), &peer);
+        set_forwarding_fields(&none.into(), &mut headers, &HeaderValue::from_static("a"), &peer);
         assert!(claims.iter().all(|(name, _)| headers.contains_key(*name)), "{headers:?}");
     }
 
@@ -411,7 +416,7 @@ mod tests {
     fn without_tls_the_scheme_is_the_one_that_the_proxy_states() {
         let scheme = |peer: &str, fields: &[(&'static str, &'static str)]| {
             let mut headers = map(fields);
-            tell(
+            set_forwarding_fields(
                 &settings(false).into(),
                 &mut headers,
                 &HeaderValue::from_static("a"),
@@ -432,13 +437,13 @@ mod tests {
     fn each_field_that_is_removed_is_found_by_its_shape() {
         let long = "x-".repeat(40);
         let strip = vec![long.as_str().into(), "a".into(), "0-digit".into()];
-        let policy = Policy::from(Forwarded { strip, ..Forwarded::default() });
+        let policy = ForwardingPolicy::from(Forwarded { strip, ..Forwarded::default() });
         let removed = [long.as_str(), "a", "0-digit"].map(|name| name.parse::<HeaderName>().expect(name));
         assert!(removed.iter().chain(&CLAIMS).all(|name| policy.removes(name)));
         for name in ["b", "host", "user-agent", "x-real-ix", "1-digit"] {
             assert!(!policy.removes(&HeaderName::from_static(name)), "{name}");
         }
-        let policy = Policy::from(Forwarded::default());
+        let policy = ForwardingPolicy::from(Forwarded::default());
         assert!(IDENTITY_FIELDS.iter().all(|name| policy.removes(&HeaderName::from_static(name))));
     }
 
@@ -455,7 +460,7 @@ mod tests {
         let id = |peer: &str| {
             let mut headers = map(&[("x-request-id", "abc")]);
             let peer = Peer::at(peer.parse().expect(peer));
-            tell(&settings(false).into(), &mut headers, &HeaderValue::from_static("a"), &peer);
+            set_forwarding_fields(&settings(false).into(), &mut headers, &HeaderValue::from_static("a"), &peer);
             headers[REQUEST_ID].clone()
         };
         assert_eq!(id("10.0.0.1:9"), "abc");

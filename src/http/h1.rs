@@ -30,23 +30,23 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::ClientConnection;
 use super::edge::Edge;
 use super::handle::handle;
 use super::peer::Peer;
-use super::reply::{Handled, Reply};
-use super::{linger, target};
+use super::response::{Handled, ProxyResponse};
+use super::{lingering_close, target};
 use crate::config::EdgeLimits;
 use crate::relay::{Held, Leg};
 use crate::suspension::{Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::upstream::{CROWD, Upload};
 pub(crate) use bad_head::{reject_head, reject_late_head};
 pub(crate) use builder::http1_builder;
-use io::{Io, Phase, TrackedBody, Turns, Unread};
+use io::{Io, RequestPhase, RequestProgress, TrackedBody, UnreadByHyper};
 use pending_upgrade::PendingUpgrade;
-use reader::Reader;
+use reader::ResponseRate;
 
 /// Time that an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
@@ -77,25 +77,25 @@ fn resume<C: Leg + Send + 'static>(
 }
 
 async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, edge: Arc<Edge>) {
-    let mut unread = Unread::new(first, edge.rules().limits.header_bytes);
-    let turns = Arc::new(Turns::new());
+    let mut unread = UnreadByHyper::new(first, edge.rules().limits.header_bytes);
+    let turns = Arc::new(RequestProgress::new());
     if edge.tracker.len() > CROWD {
         stream.limit_unsent(Some(UNSENT));
     }
     let (idle, keep_alive) = loop {
         let limits = edge.rules().limits;
-        let latest = Mutex::new(Connection::new(peer.clone(), Arc::clone(&edge)));
+        let latest = Mutex::new(ClientConnection::new(peer.clone(), Arc::clone(&edge)));
         let upgrade = PendingUpgrade::default();
         let service = service_fn(|request| {
-            let (connection, turns) = (Connection::at_next_request(&latest), Arc::clone(&turns));
+            let (connection, turns) = (ClientConnection::at_next_request(&latest), Arc::clone(&turns));
             exchange(connection, turns, &upgrade, request)
         });
-        let reader = Reader::new(limits.write_stall, Held::new(edge.metrics.memory()), limits.memory);
+        let reader = ResponseRate::new(limits.write_stall, Held::new(edge.metrics.memory()), limits.memory);
         let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&turns), reader));
         let mut http = http1_builder(&limits).serve_connection(io, service).with_upgrades();
         let mut clock = Clock::new(&limits);
         let ended = {
-            let mut parting = pin!(edge.parting());
+            let mut parting = pin!(edge.closing());
             let (mut is_parting, mut is_shut) = (false, false);
             // The task that is woken at the drain. (No budget of the task keeps it from being registered.)
             let mut woken: Option<Waker> = None;
@@ -130,11 +130,11 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
         let read = &parts.read_buf[blank..];
         stream = io;
         match ended {
-            Ended::Http(Ok(())) => return linger::close(&mut stream).await,
+            Ended::Http(Ok(())) => return lingering_close::close(&mut stream).await,
             Ended::Http(Err(error)) => return failed(&error, read, &mut stream, peer.address, &edge.metrics).await,
-            Ended::LateHead if read.is_empty() => return linger::close(&mut stream).await,
+            Ended::LateHead if read.is_empty() => return lingering_close::close(&mut stream).await,
             Ended::LateHead => {
-                return linger::close_with(&mut stream, reject_late_head(peer.address, &edge.metrics)).await;
+                return lingering_close::close_with(&mut stream, reject_late_head(peer.address, &edge.metrics)).await;
             }
             Ended::Idle(since) if read.is_empty() && rest.is_empty() => break (since, limits.keep_alive),
             // The beginning of a request arrived together with the one before it.
@@ -160,11 +160,11 @@ enum Ended {
 
 /// One request and its response.
 async fn exchange(
-    connection: Arc<Connection>,
-    turns: Arc<Turns>,
+    connection: Arc<ClientConnection>,
+    turns: Arc<RequestProgress>,
     upgrade: &PendingUpgrade,
     mut request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<Response<ProxyResponse>, Infallible> {
     if let Some(sent) = turns.begin() {
         target::note(&mut request, sent);
     }
@@ -178,7 +178,7 @@ async fn exchange(
         Handled::Response(response) => response.map(|reply| reply.in_turn(turns.answer(true))),
         Handled::Session(accepted, session) => {
             upgrade.accept(session);
-            accepted.map(|()| Reply::empty().in_turn(turns.answer(false)))
+            accepted.map(|()| ProxyResponse::empty().in_turn(turns.answer(false)))
         }
     })
 }
@@ -186,9 +186,9 @@ async fn exchange(
 /// Ends a connection whose HTTP went wrong, of which hyper has left `unread`.
 async fn failed<C: Leg>(error: &hyper::Error, unread: &[u8], stream: &mut C, client: SocketAddr, metrics: &Metrics) {
     match reject_head(error, unread, client, metrics) {
-        Some(answer) => linger::close_with(stream, answer).await,
+        Some(answer) => lingering_close::close_with(stream, answer).await,
         None => {
-            let (address, port) = lines::client(client);
+            let (address, port) = log_events::client(client);
             tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http.connection");
         }
     }
@@ -217,11 +217,11 @@ impl Clock {
 
     /// Completes when a head is late or, if it `may_park`, the connection has been idle; to be polled after hyper, which
     /// reads what has arrived.
-    fn poll(&mut self, cx: &mut Context<'_>, turns: &Turns, may_park: impl Fn() -> bool) -> Poll<Ended> {
+    fn poll(&mut self, cx: &mut Context<'_>, turns: &RequestProgress, may_park: impl Fn() -> bool) -> Poll<Ended> {
         loop {
             let due = match turns.waiting() {
-                Some(Phase::Head { since }) => Some((since, self.header_read, Ended::LateHead)),
-                Some(Phase::Idle { since }) if may_park() => Some((since, self.idle, Ended::Idle(since))),
+                Some(RequestPhase::Head { since }) => Some((since, self.header_read, Ended::LateHead)),
+                Some(RequestPhase::Idle { since }) if may_park() => Some((since, self.idle, Ended::Idle(since))),
                 _ => None,
             };
             if let Some((since, limit, _)) = due

@@ -10,7 +10,7 @@ use hyper::header::{
 };
 
 use super::client_certificate::CLIENT_CERTIFICATE;
-use super::forwarded::{self, Policy};
+use super::forwarded::{self, ForwardingPolicy};
 use super::peer::Peer;
 
 /// The largest Content-Length of a request; a signed number holds it too.
@@ -117,7 +117,12 @@ fn is_trailer(name: &HeaderName, nominated: &[HeaderName]) -> bool {
 /// asked for.
 ///
 /// Returns the fields that `Connection` nominates.
-pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, policy: &Policy) -> Vec<HeaderName> {
+pub(super) fn to_upstream(
+    headers: &mut HeaderMap,
+    host: HeaderValue,
+    peer: &Peer,
+    policy: &ForwardingPolicy,
+) -> Vec<HeaderName> {
     // As above: the length of a name shows whether it may be one of these.
     let (mut trailers, mut has_id, mut expects) = (false, false, false);
     for name in headers.keys() {
@@ -141,7 +146,7 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    forwarded::tell(policy, headers, &host, peer);
+    forwarded::set_forwarding_fields(policy, headers, &host, peer);
     if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
         headers.insert(CLIENT_CERTIFICATE, certificate.forwarded());
     }

@@ -66,7 +66,7 @@ impl Peer {
     }
 
     /// Returns the client's address as the field value that the app gets, made once for all requests.
-    pub(super) fn told(&self) -> &HeaderValue {
+    pub(super) fn address_value(&self) -> &HeaderValue {
         // A v4 client of a dual-stack listener is a v4 client.
         self.told.get_or_init(|| address_value(self.address.ip().to_canonical()))
     }

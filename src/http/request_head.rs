@@ -5,11 +5,11 @@ use std::sync::Arc;
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request, Uri, Version};
 
-use super::connection::Connection;
+use super::connection::ClientConnection;
 use super::{forwarded, target};
 use crate::config::Route;
 use crate::session::{ClientAddress, RequestFacts};
-use crate::telemetry::lines;
+use crate::telemetry::log_events;
 use crate::upstream::RawTarget;
 
 /// W3C Trace Context §3.2.
@@ -39,7 +39,7 @@ pub(super) struct RequestHead {
 
 impl RequestHead {
     /// Takes the facts of `request`, which goes to `route`.
-    pub(super) fn of<B>(connection: &Connection, route: Arc<Route>, request: &Request<B>) -> Self {
+    pub(super) fn of<B>(connection: &ClientConnection, route: Arc<Route>, request: &Request<B>) -> Self {
         let (settings, peer, headers) = (&connection.rules.forwarded, &connection.peer, request.headers());
         let mut head = Self {
             client: forwarded::client(settings, peer.address, headers),
@@ -82,7 +82,7 @@ impl RequestHead {
 
     /// Converts it to the text of a line, which shares nothing with the request.
     pub(super) fn to_facts(&self) -> RequestFacts {
-        let text = |value: &Option<HeaderValue>| value.as_ref().map(|value| lines::words(value.as_bytes()));
+        let text = |value: &Option<HeaderValue>| value.as_ref().map(|value| log_events::escaped(value.as_bytes()));
         let forwarded_host = self.forwarded_host.as_ref().and_then(forwarded::first_value);
         let authority = self.uri.authority().map(|authority| authority.as_str().as_bytes());
         let host = || self.host.as_ref().map(HeaderValue::as_bytes);
@@ -96,10 +96,10 @@ impl RequestHead {
                 Version::HTTP_10 => "1.0",
                 _ => "1.1",
             },
-            host: forwarded_host.or(authority).or_else(host).map(lines::words),
+            host: forwarded_host.or(authority).or_else(host).map(log_events::escaped),
             request_id: text(&self.request_id),
             route: Arc::clone(&self.route),
-            path: lines::words(path),
+            path: log_events::escaped(path),
             user_agent: text(&self.user_agent),
             trace_id: self.traceparent.as_ref().and_then(|value| trace_id(value.as_bytes())),
         }
@@ -110,5 +110,5 @@ impl RequestHead {
 fn trace_id(traceparent: &[u8]) -> Option<Box<str>> {
     let id = traceparent.split(|byte| *byte == b'-').nth(1)?;
     let is_valid = id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit);
-    is_valid.then(|| lines::words(id))
+    is_valid.then(|| log_events::escaped(id))
 }

@@ -129,5 +129,4 @@ fn hexadecimal(high: u8, low: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
-#[path = "route_tests.rs"]
 mod tests;

@@ -14,7 +14,7 @@ pub const DEFAULT_KEPT: usize = 1000;
 
 /// A session that has closed.
 #[derive(Debug)]
-pub struct Closed {
+pub struct ClosedSession {
     /// Its id.
     pub id: ConnId,
     /// Its facts.
@@ -31,7 +31,7 @@ pub struct Closed {
     pub last_pong_ago: Option<Duration>,
 }
 
-impl Closed {
+impl ClosedSession {
     pub(super) fn new(live: &Live, ending: Ending) -> Self {
         Self {
             id: live.id,
@@ -63,13 +63,13 @@ fn client(facts: &SessionFacts) -> (IpAddr, Option<&str>) {
 
 /// The keys of clients.
 #[derive(Debug, Default)]
-pub(super) struct Clients(RandomState);
+pub(super) struct ClientKeys(RandomState);
 
 /// A hash of a client's address and user agent, for comparisons of many; two clients may share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientKey(u64);
 
-impl Clients {
+impl ClientKeys {
     pub(super) fn key_of(&self, facts: &SessionFacts) -> ClientKey {
         ClientKey(self.0.hash_one(client(facts)))
     }
@@ -80,7 +80,7 @@ impl Clients {
 pub(super) struct Kept {
     most: usize,
     /// Oldest first. A search by key follows no pointer.
-    closed: VecDeque<(ClientKey, Arc<Closed>)>,
+    closed: VecDeque<(ClientKey, Arc<ClosedSession>)>,
 }
 
 impl Kept {
@@ -89,7 +89,7 @@ impl Kept {
     }
 
     /// Keeps `closed`, whose client has this key; returns the one that is dropped for it.
-    pub(super) fn push(&mut self, client: ClientKey, closed: Arc<Closed>) -> Option<Arc<Closed>> {
+    pub(super) fn push(&mut self, client: ClientKey, closed: Arc<ClosedSession>) -> Option<Arc<ClosedSession>> {
         if self.most == 0 {
             return Some(closed);
         }
@@ -98,12 +98,12 @@ impl Kept {
         forgotten.map(|(_, closed)| closed)
     }
 
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Closed>> {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<ClosedSession>> {
         self.closed.iter().rev().map(|(_, closed)| closed)
     }
 
     /// Returns the session of a client with this key that closed last.
-    pub(super) fn last_of(&self, client: ClientKey) -> Option<&Arc<Closed>> {
+    pub(super) fn last_of(&self, client: ClientKey) -> Option<&Arc<ClosedSession>> {
         self.closed.iter().rev().find(|(key, _)| *key == client).map(|(_, closed)| closed)
     }
 }

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::closed::Closed;
+use super::closed::ClosedSession;
 use super::live::Live;
 use crate::session::ConnId;
 
@@ -26,7 +26,7 @@ pub enum Event {
     /// It opened.
     Opened(Arc<Live>),
     /// It closed.
-    Closed(Arc<Closed>),
+    Closed(Arc<ClosedSession>),
     /// A window passed without a sign of life of its client.
     Missed {
         /// The session.
@@ -42,7 +42,7 @@ pub enum Event {
 
 /// The next item of a cursor.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum NextEvent {
     /// The next event with its id. Ids begin at 1 and grow by one.
     Event(u64, Event),
     /// The number of events that were overwritten before they were read.
@@ -51,7 +51,7 @@ pub enum Told {
 
 /// The last [`RING`] events.
 #[derive(Clone, Debug, Default)]
-pub struct Events(Arc<Shared>);
+pub struct EventRing(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -68,7 +68,7 @@ struct Ring {
     events: VecDeque<Event>,
 }
 
-impl Events {
+impl EventRing {
     /// Adds an event, and wakes the cursors that wait.
     pub fn publish(&self, event: Event) {
         let forgotten = self.0.ring().push(event);
@@ -81,11 +81,11 @@ impl Events {
 
     /// Returns a cursor behind the event with the id `last`, or behind all events. An id that does not exist yet must be
     /// another process's: all events follow it.
-    pub fn since(&self, last: Option<u64>) -> Cursor {
+    pub fn since(&self, last: Option<u64>) -> EventCursor {
         self.0.cursors.fetch_add(1, Ordering::AcqRel);
         let count = self.0.ring().count;
         let seen = last.map_or(count, |last| if last > count { 0 } else { last });
-        Cursor { of: Arc::clone(&self.0), seen }
+        EventCursor { of: Arc::clone(&self.0), seen }
     }
 
     /// Returns the id of the last event; 0 before the first one.
@@ -96,15 +96,15 @@ impl Events {
 
 /// A reader of the events, each once and in order.
 #[derive(Debug)]
-pub struct Cursor {
+pub struct EventCursor {
     of: Arc<Shared>,
     /// The id of the last event that was read or lost.
     seen: u64,
 }
 
-impl Cursor {
+impl EventCursor {
     /// Waits for the next item. Cancelling loses nothing.
-    pub async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> NextEvent {
         loop {
             let shared = Arc::clone(&self.of);
             let mut news = std::pin::pin!(shared.news.notified());
@@ -118,17 +118,17 @@ impl Cursor {
     }
 
     /// Returns the next item, if there is one already.
-    pub fn try_next(&mut self) -> Option<Told> {
+    pub fn try_next(&mut self) -> Option<NextEvent> {
         let told = self.of.ring().after(self.seen)?;
         self.seen = match told {
-            Told::Event(id, _) => id,
-            Told::Lost(count) => self.seen + count,
+            NextEvent::Event(id, _) => id,
+            NextEvent::Lost(count) => self.seen + count,
         };
         Some(told)
     }
 }
 
-impl Drop for Cursor {
+impl Drop for EventCursor {
     fn drop(&mut self) {
         self.of.cursors.fetch_sub(1, Ordering::AcqRel);
     }
@@ -148,16 +148,15 @@ impl Ring {
         forgotten
     }
 
-    fn after(&self, seen: u64) -> Option<Told> {
+    fn after(&self, seen: u64) -> Option<NextEvent> {
         let forgotten = self.count - self.events.len() as u64;
         if seen < forgotten {
-            return Some(Told::Lost(forgotten - seen));
+            return Some(NextEvent::Lost(forgotten - seen));
         }
         let at = usize::try_from(seen - forgotten).ok()?;
-        self.events.get(at).map(|event| Told::Event(seen + 1, event.clone()))
+        self.events.get(at).map(|event| NextEvent::Event(seen + 1, event.clone()))
     }
 }
 
 #[cfg(test)]
-#[path = "events_tests.rs"]
 mod tests;

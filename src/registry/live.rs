@@ -3,19 +3,19 @@
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use crate::heartbeat::UpstreamPulse;
-use crate::relay::{Control, Order};
+use crate::heartbeat::UpstreamLiveness;
+use crate::relay::{Control, SessionOrder};
 use crate::session::{Abort, ConnId, LiveStats, SessionFacts};
 
 /// The parts with which a session is entered.
 #[derive(Debug)]
-pub struct Opening {
+pub struct SessionEntry {
     /// The facts for its log lines.
     pub facts: Arc<SessionFacts>,
     /// The handle of its task.
     pub control: Arc<Control>,
     /// The liveness of its app, which identifies the app.
-    pub pulse: Arc<UpstreamPulse>,
+    pub pulse: Arc<UpstreamLiveness>,
 }
 
 /// A live session.
@@ -31,12 +31,12 @@ pub struct Live {
     pub opened: Instant,
     control: Arc<Control>,
     /// Kept alive by the session's [`Entry`](super::Entry): a session that is gone keeps no app.
-    pulse: Weak<UpstreamPulse>,
+    pulse: Weak<UpstreamLiveness>,
 }
 
 impl Live {
-    pub(super) fn new(opening: Opening) -> Self {
-        let Opening { facts, control, pulse } = opening;
+    pub(super) fn new(opening: SessionEntry) -> Self {
+        let SessionEntry { facts, control, pulse } = opening;
         let pulse = Arc::downgrade(&pulse);
         Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
     }
@@ -49,17 +49,17 @@ impl Live {
     /// Closes both legs with `code`, which must be one that may be sent ([`may_be_sent`](crate::ws::may_be_sent)), and
     /// `reason`. A session that is closing already continues with that.
     pub fn close(&self, code: u16, reason: &str) {
-        self.control.give(Order::Close { code, reason: reason.into() });
+        self.control.give(SessionOrder::Close { code, reason: reason.into() });
     }
 
     /// Resets both legs at once; nothing more is delivered.
     pub fn abort(&self) {
-        self.control.give(Order::Abort(Abort::Operator));
+        self.control.give(SessionOrder::Abort(Abort::Operator));
     }
 
     /// Stops reading from its client, as if that had vanished.
     pub fn play_dead(&self) {
-        self.control.give(Order::PlayDead);
+        self.control.give(SessionOrder::PlayDead);
     }
 
     /// Returns the handle of its task.
@@ -67,7 +67,7 @@ impl Live {
         &self.control
     }
 
-    pub(super) fn belongs_to(&self, pulse: &UpstreamPulse) -> bool {
+    pub(super) fn belongs_to(&self, pulse: &UpstreamLiveness) -> bool {
         std::ptr::eq(self.pulse.as_ptr(), pulse)
     }
 }

@@ -2,22 +2,27 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Opening, Registry};
-use crate::config::{Route, Target, Upstream};
-use crate::heartbeat::{Picked, UpstreamPulse};
+use super::{Registry, RegistryEntry, SessionEntry};
+use crate::config::{Route, UpstreamSettings, UpstreamTarget};
+use crate::heartbeat::{Selected, UpstreamLiveness};
 use crate::relay::Control;
 use crate::session::{ClientAddress, ConnId, RequestFacts, SessionFacts};
 
 impl Registry {
     /// Enters a session with the app whose liveness is `pulse`.
-    pub(crate) fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
-        self.open(Opening { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        id: ConnId,
+        control: Arc<Control>,
+        pulse: &Arc<UpstreamLiveness>,
+    ) -> RegistryEntry {
+        self.open(SessionEntry { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
     }
 }
 
 fn facts(id: ConnId) -> SessionFacts {
-    let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
-    let heartbeat = Picked { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
+    let route = Route::to(Arc::new(UpstreamSettings::at(UpstreamTarget::Unix("/app.sock".into()))));
+    let heartbeat = Selected { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
     SessionFacts {
         id,
         config_generation: 1,

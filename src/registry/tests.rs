@@ -6,19 +6,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::heartbeat::Stats;
+use crate::heartbeat::HeartbeatStats;
 use crate::session::CloseCause;
 use crate::ws::Sender;
 
-fn pulse() -> Arc<UpstreamPulse> {
-    Arc::new(UpstreamPulse::new(Instant::now()))
+fn pulse() -> Arc<UpstreamLiveness> {
+    Arc::new(UpstreamLiveness::new(Instant::now()))
 }
 
 fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(7))
 }
 
-fn enter(registry: &Arc<Registry>) -> Entry {
+fn enter(registry: &Arc<Registry>) -> RegistryEntry {
     registry.enter(registry.next_id(), Arc::default(), &pulse())
 }
 
@@ -35,7 +35,7 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
         upstream_close_reason: "bye".into(),
         from_client: traffic(from_client),
         from_upstream: traffic(from_upstream),
-        heartbeat: Stats::default(),
+        heartbeat: HeartbeatStats::default(),
         duration: Duration::from_secs(1),
         last_seen_ago: Duration::ZERO,
         last_pong_ago: Some(Duration::from_secs(45)),
@@ -72,11 +72,11 @@ fn a_session_is_found_while_it_lives_and_for_a_while_after() {
     let registry = Arc::new(Registry::new(7).keeping(2));
     let entry = enter(&registry);
     let id = entry.live().id;
-    assert!(matches!(registry.find(id), Some(Found::Live(live)) if live.id == id));
+    assert!(matches!(registry.find(id), Some(FoundSession::Live(live)) if live.id == id));
     let closed = entry.close(ending(10, 20));
     assert_eq!(closed.last_pong_ago, Some(Duration::from_secs(45)));
     assert!(Arc::ptr_eq(&closed.facts, &entry.live().facts), "shared, not copied");
-    assert!(matches!(registry.find(id), Some(Found::Closed(closed)) if closed.id == id));
+    assert!(matches!(registry.find(id), Some(FoundSession::Closed(closed)) if closed.id == id));
     assert!(registry.is_empty() && registry.sessions().is_empty());
     entry.close(ending(10, 20));
     drop(entry);
@@ -178,8 +178,8 @@ fn what_happens_to_a_session_is_told_in_order() {
     let id = entry.live().id;
     entry.close(ending(0, 0));
     drop(entry);
-    assert!(matches!(cursor.try_next(), Some(Told::Event(1, Event::Opened(live))) if live.id == id));
-    assert!(matches!(cursor.try_next(), Some(Told::Event(2, Event::Closed(closed))) if closed.id == id));
+    assert!(matches!(cursor.try_next(), Some(NextEvent::Event(1, Event::Opened(live))) if live.id == id));
+    assert!(matches!(cursor.try_next(), Some(NextEvent::Event(2, Event::Closed(closed))) if closed.id == id));
     assert!(cursor.try_next().is_none());
 }
 

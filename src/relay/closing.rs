@@ -6,13 +6,13 @@
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use super::control::Order;
+use super::control::SessionOrder;
 use super::end::End;
 use super::failure;
-use super::flow::{Closed, Flow, InPlace};
+use super::flow::{Flow, FlowEnd, InPlace};
 use super::leg::Leg;
 use super::pump::Pump;
-use super::teardown::{Finding, Patience};
+use super::teardown::{TeardownFinding, TeardownTimeouts};
 use crate::heartbeat::CloseSpec;
 use crate::session::{Abort, CloseCause, LegClose, RESTART};
 use crate::suspension::paused_since;
@@ -23,22 +23,22 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<C: Leg, U: Leg> Pump<C, U> {
     /// Performs an order.
-    pub(super) fn obey(&mut self, order: Order, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn obey(&mut self, order: SessionOrder, cx: &mut Context<'_>, now: Instant) {
         match order {
-            Order::ProbeUpstream => self.rules.probe_app(),
-            Order::PlayDead => self.up.inbound.vanished = true,
-            Order::Abort(by) => self.abort(by, cx, now),
+            SessionOrder::ProbeUpstream => self.rules.probe_app(),
+            SessionOrder::PlayDead => self.up.inbound.vanished = true,
+            SessionOrder::Abort(by) => self.abort(by, cx, now),
             // The first end stands, a closing handshake among them.
             _ if self.end.is_some() && !self.is_half_closed() => {}
-            Order::Drain { code } => {
+            SessionOrder::Drain { code } => {
                 self.begin(CloseCause::Drain { code }, now);
                 self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
             }
-            Order::Close { code, reason } => {
+            SessionOrder::Close { code, reason } => {
                 self.begin(CloseCause::Admin(CloseSpec { code, reason }), now);
                 self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
             }
-            Order::UpstreamUnresponsive => {
+            SessionOrder::UpstreamUnresponsive => {
                 self.end = None;
                 self.decide(CloseCause::UpstreamUnresponsive, cx, now);
             }
@@ -141,7 +141,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.client_end.look(&self.client, &self.down, now);
         self.app_end.look(&self.upstream, &self.up, now);
         let policy = self.rules.engine.policy();
-        let patience = Patience {
+        let patience = TeardownTimeouts {
             half: orderly.then_some(policy.timeout),
             grace: policy.close_grace,
             stall: policy.write_stall,
@@ -149,24 +149,24 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             quiet: self.client_end.quiet().zip(self.app_end.quiet()).map(|(client, app)| client.max(app)),
         };
         match self.client_end.review(&self.up, &patience, now) {
-            Finding::InTime => {}
-            Finding::NoAnswer => {
+            TeardownFinding::InTime => {}
+            TeardownFinding::NoAnswer => {
                 self.client_end.fin_at_once();
                 let (_, to_app) = self.closes();
                 self.close_up(to_app, cx);
                 cx.waker().wake_by_ref();
             }
-            Finding::OutOfTime => self.cut_client(cx),
+            TeardownFinding::OutOfTime => self.cut_client(cx),
         }
         match self.app_end.review(&self.down, &patience, now) {
-            Finding::InTime => {}
-            Finding::NoAnswer => {
+            TeardownFinding::InTime => {}
+            TeardownFinding::NoAnswer => {
                 self.app_end.fin_at_once();
                 let (to_client, _) = self.closes();
                 self.close_down(to_client, cx);
                 cx.waker().wake_by_ref();
             }
-            Finding::OutOfTime => self.cut_app(cx),
+            TeardownFinding::OutOfTime => self.cut_app(cx),
         }
         self.settle(now);
     }
@@ -194,10 +194,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         // The app's answers to a client that broke a rule come first.
         if cause.blames(Sender::Client) && !cause.lets_app_answer() {
             let gap = if matches!(cause, CloseCause::Admin(_)) { FRAME_TIMEOUT } else { Duration::ZERO };
-            self.client_end.blame(until + gap);
+            self.client_end.set_blame_deadline(until + gap);
         }
         if cause.blames(Sender::Server) {
-            self.app_end.blame(until);
+            self.app_end.set_blame_deadline(until);
         }
         self.end = Some(Box::new(End {
             cause,
@@ -262,16 +262,16 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 self.close_down(to_client, cx);
             }
         }
-        self.blame_after_gap(now);
+        self.fault_after_gap(now);
     }
 
     /// Begins the time of an operator's client when no frame is awaited any more.
-    fn blame_after_gap(&mut self, now: Instant) {
+    fn fault_after_gap(&mut self, now: Instant) {
         let until = now + self.grace();
         if !self.awaits_gap()
             && let Some(End { cause: CloseCause::Admin(_), .. }) = self.end.as_deref()
         {
-            self.client_end.blame(until);
+            self.client_end.set_blame_deadline(until);
         }
     }
 
@@ -293,7 +293,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         if self.down.is_closed() {
             self.client_end.fin_at_once();
-            self.client_end.blame(until);
+            self.client_end.set_blame_deadline(until);
             if let Some(end) = &mut self.end {
                 end.answers_until = None;
             }
@@ -418,7 +418,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     fn close_down(&mut self, close: LegClose, cx: &mut Context<'_>) {
         let fin = close == LegClose::Fin && !self.down.is_closed();
-        if self.down.close(close, &mut self.client, cx, None) == Closed::InsideFrame {
+        if self.down.close(close, &mut self.client, cx, None) == FlowEnd::InsideFrame {
             // Half a frame is out: no Close can be put there. A client that is not to blame still gets what was accepted
             // for it, and then FIN; where all of it has arrived, a reset costs nothing.
             let is_innocent = self.end.as_ref().is_some_and(|end| !end.cause.blames(Sender::Client));
@@ -435,7 +435,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     fn close_up(&mut self, close: LegClose, cx: &mut Context<'_>) {
         let fin = close == LegClose::Fin && !self.up.is_closed();
         let key = self.rules.key();
-        if self.up.close(close, &mut self.upstream, cx, Some(key)) == Closed::InsideFrame || fin {
+        if self.up.close(close, &mut self.upstream, cx, Some(key)) == FlowEnd::InsideFrame || fin {
             self.app_end.fin_at_once();
         }
     }

@@ -12,7 +12,7 @@ use crate::session::{Abort, LiveCounters, LiveStats, Traffic};
 
 /// An order to a live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum SessionOrder {
     /// Send one ping of the proxy's own to the app.
     ProbeUpstream,
     /// Read nothing more of the client, as if it had vanished, so that it misses its heartbeat.
@@ -35,7 +35,7 @@ pub enum Order {
     Abort(Abort),
 }
 
-impl Order {
+impl SessionOrder {
     /// Returns the precedence among orders that wait at the same time. An order to end is replaced by an abort only.
     fn weight(&self) -> u8 {
         match self {
@@ -52,7 +52,7 @@ impl Order {
 pub struct Control {
     /// Whether `order` holds one; without one the session takes no lock.
     waiting: AtomicBool,
-    order: Mutex<Option<Order>>,
+    order: Mutex<Option<SessionOrder>>,
     waker: AtomicWaker,
     pub(super) figures: LiveCounters,
 }
@@ -76,7 +76,7 @@ impl Control {
     }
 
     /// Stores `order` for the session and wakes it. An order to end is replaced by an abort only.
-    pub fn give(&self, order: Order) {
+    pub fn give(&self, order: SessionOrder) {
         {
             let mut slot = self.order();
             if slot.as_ref().is_none_or(|waiting| waiting.weight() < order.weight()) {
@@ -89,7 +89,7 @@ impl Control {
 
     /// Takes the waiting order, if there is one.
     #[inline]
-    pub fn take(&self) -> Option<Order> {
+    pub fn take(&self) -> Option<SessionOrder> {
         if !self.waiting.load(Ordering::Relaxed) {
             return None;
         }
@@ -151,7 +151,7 @@ impl Control {
         self.register(waker);
     }
 
-    fn order(&self) -> MutexGuard<'_, Option<Order>> {
+    fn order(&self) -> MutexGuard<'_, Option<SessionOrder>> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

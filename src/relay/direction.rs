@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::allowance::Allowance;
-use super::flow::{Closed, Flow, InPlace, LastClose};
+use super::control_frames::{ControlFrames, Fate};
+use super::flow::{Flow, FlowEnd, InPlace, LastClose};
 use super::inbound::{Inbound, Payload, control_len};
 use super::leg::Leg;
+use super::message_filter::{Sight, Tap};
+use super::message_rate::Allowance;
 use super::outbound::{Drained, Outbound};
-use super::rules::{Fate, Rules};
 use super::scratch;
-use super::tap::{Sight, Tap};
-use crate::heartbeat::{CloseSpec, Gap, Seen};
+use crate::heartbeat::{CloseSpec, Gap, ReadSummary};
 use crate::session::{CloseCause, LegClose};
-use crate::ws::{Close, ControlFrame, Header, Limits, Opcode, Piece, Sender};
+use crate::ws::{Close, ControlFrame, FrameHeader, Limits, Opcode, Piece, Sender};
 
 /// One direction: the bytes of one peer on their way to the other.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Direction {
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum DirectionStep {
     /// Something was read; there may be more.
     More,
     /// Nothing to do until the task is woken.
@@ -59,8 +59,8 @@ enum Passage {
 }
 
 impl Direction {
-    pub(super) fn new(from: Sender, limits: Limits, early: Bytes, rules: &Rules, now: Instant) -> Self {
-        let tap = rules.attends(from).then(|| Box::new(Tap::new(from)));
+    pub(super) fn new(from: Sender, limits: Limits, early: Bytes, rules: &ControlFrames, now: Instant) -> Self {
+        let tap = rules.needs_messages(from).then(|| Box::new(Tap::new(from)));
         let rate = limits.messages_per_second.filter(|_| from == Sender::Client);
         let allowance = rate.map(|rate| Box::new(Allowance::new(rate, now)));
         Self {
@@ -94,10 +94,10 @@ impl Direction {
     pub(super) fn step<S: Leg, T: Leg>(
         &mut self,
         (source, sink): (&mut S, &mut T),
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<Step, CloseCause> {
+    ) -> Result<DirectionStep, CloseCause> {
         let drained = self.drain(sink, rules, cx, now);
         if self.is_closed() {
             return Ok(self.discard(source, cx));
@@ -106,7 +106,7 @@ impl Direction {
             if let Some(allowance) = &mut self.allowance {
                 allowance.hold_up(now);
             }
-            return Ok(Step::Idle);
+            return Ok(DirectionStep::Idle);
         }
         scratch::with(|scratch| match self.inbound.poll_read(source, cx, scratch) {
             Poll::Pending => {
@@ -116,9 +116,9 @@ impl Direction {
                 if self.from == Sender::Client {
                     rules.partial(source.partial());
                 }
-                Ok(Step::Idle)
+                Ok(DirectionStep::Idle)
             }
-            Poll::Ready(Ok(0)) => Ok(Step::More),
+            Poll::Ready(Ok(0)) => Ok(DirectionStep::More),
             Poll::Ready(Ok(filled)) => {
                 let bytes = &scratch[..filled];
                 // Sessions without a tap pay nothing for it.
@@ -126,15 +126,15 @@ impl Direction {
                     self.relay::<T, false>(bytes, sink, rules, cx, now)?;
                 } else {
                     self.relay::<T, true>(bytes, sink, rules, cx, now)?;
-                    if !self.holds() && !rules.attends(self.from) {
+                    if !self.holds() && !rules.needs_messages(self.from) {
                         self.tap = None;
                     }
                 }
-                Ok(Step::More)
+                Ok(DirectionStep::More)
             }
             Poll::Ready(Err(error)) => {
                 self.source_failed(error);
-                Ok(Step::More)
+                Ok(DirectionStep::More)
             }
         })
     }
@@ -165,9 +165,9 @@ impl Direction {
         sink: &mut T,
         cx: &mut Context<'_>,
         key: Option<[u8; 4]>,
-    ) -> Closed {
+    ) -> FlowEnd {
         if self.is_closed() {
-            return Closed::Whole;
+            return FlowEnd::Whole;
         }
         let gap = self.gap();
         self.flow = Flow::Closed;
@@ -175,13 +175,13 @@ impl Direction {
             LegClose::Gone => self.outbound.break_off(),
             LegClose::Fin => {}
             LegClose::Close(_) if self.outbound.is_broken() => {}
-            LegClose::Close(_) if gap.is_none() => return Closed::InsideFrame,
+            LegClose::Close(_) if gap.is_none() => return FlowEnd::InsideFrame,
             LegClose::Close(spec) => {
                 self.outbound.send(sink, cx, ControlFrame::close(spec.code, &spec.reason, key).as_bytes());
                 self.last = Some(Box::new(LastClose { code: spec.code, reason: spec.reason, own: true }));
             }
         }
-        Closed::Whole
+        FlowEnd::Whole
     }
 
     /// The code of the Close that was written to the sink.
@@ -190,7 +190,13 @@ impl Direction {
     }
 
     /// Puts frames of our own into the stream, as far as they may stand where it stands.
-    pub(super) fn inject<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn inject<T: Leg>(
+        &mut self,
+        sink: &mut T,
+        rules: &mut ControlFrames,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         if rules.wants_injection(self.from, now)
             && let Some(gap) = self.gap()
         {
@@ -220,7 +226,7 @@ impl Direction {
         &mut self,
         gap: Gap,
         sink: &mut T,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -233,7 +239,7 @@ impl Direction {
     pub(super) fn drain<T: Leg>(
         &mut self,
         sink: &mut T,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Drained {
@@ -248,9 +254,9 @@ impl Direction {
 
     /// Reads once and throws away what was read, looking only for the source's Close: with bytes left unread in its
     /// socket, closing that would reset the connection before the peer has read our Close.
-    fn discard<S: Leg>(&mut self, source: &mut S, cx: &mut Context<'_>) -> Step {
+    fn discard<S: Leg>(&mut self, source: &mut S, cx: &mut Context<'_>) -> DirectionStep {
         if self.inbound.ended {
-            return Step::Idle;
+            return DirectionStep::Idle;
         }
         let inbound = &mut self.inbound;
         let read = scratch::with(|scratch| {
@@ -264,11 +270,11 @@ impl Direction {
             read
         });
         match read {
-            Poll::Pending => return Step::Idle,
+            Poll::Pending => return DirectionStep::Idle,
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => self.source_failed(error),
         }
-        Step::More
+        DirectionStep::More
     }
 
     /// Walks the frames of `bytes`. What passes is sent in as few writes as possible, straight from the buffer.
@@ -276,12 +282,12 @@ impl Direction {
         &mut self,
         bytes: &[u8],
         sink: &mut T,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Result<(), CloseCause> {
         let (mut run, mut at) = (0, 0);
-        let mut seen = Seen::default();
+        let mut seen = ReadSummary::default();
         let outcome = loop {
             // Nothing may follow a Close (RFC 6455 §5.5.1).
             if self.is_closed() {
@@ -329,7 +335,7 @@ impl Direction {
                     let end = at + control_len(&header);
                     seen.ended_frame |= !(TAPPED && self.holds());
                     // The answers due to the client go before the app's Close.
-                    if header.opcode == Opcode::CLOSE && self.from == Sender::Server && rules.owes_answers() {
+                    if header.opcode == Opcode::CLOSE && self.from == Sender::Server && rules.has_pending_replies() {
                         self.outbound.send(sink, cx, &bytes[run..at]);
                         run = at;
                         self.put_answers(sink, rules, cx);
@@ -380,7 +386,7 @@ impl Direction {
         seen.inside_frame = self.inbound.inside_frame() || TAPPED && self.holds();
         match self.from {
             Sender::Client => rules.engine.read(now, seen),
-            Sender::Server => rules.heard_app(now, seen),
+            Sender::Server => rules.app_message(now, seen),
         }
         outcome
     }
@@ -391,7 +397,7 @@ impl Direction {
         piece: &[u8],
         starts_frame: bool,
         ends_message: bool,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         now: Instant,
     ) -> Result<Passage, CloseCause> {
         let Some((tap, listener)) = self.tap.as_mut().zip(rules.listener.as_mut()) else { return Ok(Passage::Go) };
@@ -399,7 +405,7 @@ impl Direction {
             Sight::Pass => return Ok(Passage::Go),
             Sight::Hold => return Ok(Passage::Stop),
             Sight::Release => tap.take_held(),
-            Sight::Heard(heard) => match rules.heard(self.from, heard, now)? {
+            Sight::Heard(heard) => match rules.message(self.from, heard, now)? {
                 Fate::Pass => tap.take_held(),
                 Fate::Drop | Fate::Replace(_) => {
                     tap.end();
@@ -419,7 +425,13 @@ impl Direction {
         }
     }
 
-    fn control(&mut self, header: &Header, frame: &[u8], rules: &mut Rules, now: Instant) -> Result<Fate, CloseCause> {
+    fn control(
+        &mut self,
+        header: &FrameHeader,
+        frame: &[u8],
+        rules: &mut ControlFrames,
+        now: Instant,
+    ) -> Result<Fate, CloseCause> {
         let payload = Payload::of(header, frame);
         if header.opcode == Opcode::CLOSE {
             let close = payload.close().map_err(|violation| {
@@ -432,7 +444,7 @@ impl Direction {
     }
 
     /// The source has sent its Close.
-    fn closed(&mut self, close: &Close<'_>, rules: &mut Rules) -> Fate {
+    fn closed(&mut self, close: &Close<'_>, rules: &mut ControlFrames) -> Fate {
         let code = close.code.unwrap_or(1005);
         self.inbound.close = Some(code);
         self.flow = Flow::Closed;
@@ -452,7 +464,7 @@ impl Direction {
     }
 
     /// Puts the Close that waits for a gap where the stream stands now, if that is one.
-    pub(super) fn close_at_gap<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>) {
+    pub(super) fn close_at_gap<T: Leg>(&mut self, sink: &mut T, rules: &mut ControlFrames, cx: &mut Context<'_>) {
         if self.gap().is_some()
             && let Flow::UntilGap(spec) = std::mem::replace(&mut self.flow, Flow::Open)
         {
@@ -461,7 +473,7 @@ impl Direction {
     }
 
     /// Puts the answers that the client is still owed, where a message may stand.
-    fn put_answers<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>) {
+    fn put_answers<T: Leg>(&mut self, sink: &mut T, rules: &mut ControlFrames, cx: &mut Context<'_>) {
         while self.gap() == Some(Gap::Message)
             && let Some(answer) = rules.answer()
         {

@@ -33,7 +33,7 @@ pub(super) struct InPlace {
 
 /// The way in which a direction was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
+pub(super) enum FlowEnd {
     /// Whole frames were sent, and behind them the Close, if there is one.
     Whole,
     /// The sink has the beginning of a frame whose end it will not get, and no Close.

@@ -10,7 +10,7 @@ use tokio::io::ReadBuf;
 use super::leg::Leg;
 use super::scratch::CHUNK;
 use crate::session::Traffic;
-use crate::ws::{Close, Header, Limits, MAX_CONTROL_PAYLOAD, Opcode, Piece, Scanner, Sender, Violation, unmask};
+use crate::ws::{Close, FrameHeader, Limits, MAX_CONTROL_PAYLOAD, Opcode, Piece, Scanner, Sender, Violation, unmask};
 
 /// Bytes coming from one leg.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Inbound {
 
 /// The length of a whole control frame.
 #[expect(clippy::cast_possible_truncation, reason = "the scanner lets no control frame over 125 bytes pass")]
-pub(super) fn control_len(header: &Header) -> usize {
+pub(super) fn control_len(header: &FrameHeader) -> usize {
     header.len + header.payload as usize
 }
 
@@ -143,7 +143,7 @@ pub(super) struct Payload {
 
 impl Payload {
     /// Of the control frame at the front of `bytes`.
-    pub(super) fn of(header: &Header, bytes: &[u8]) -> Self {
+    pub(super) fn of(header: &FrameHeader, bytes: &[u8]) -> Self {
         let payload = &bytes[header.len..control_len(header)];
         let mut copy = Self { bytes: [0; MAX_CONTROL_PAYLOAD], len: payload.len() };
         copy.bytes[..payload.len()].copy_from_slice(payload);

@@ -138,5 +138,4 @@ impl Outbound {
 }
 
 #[cfg(test)]
-#[path = "outbound_tests.rs"]
 mod tests;

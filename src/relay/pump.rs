@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::control::Control;
-use super::direction::{Direction, Step};
+use super::control_frames::ControlFrames;
+use super::direction::{Direction, DirectionStep};
 use super::end::End;
 use super::flow::Flow;
 use super::leg::{Leg, Legs};
 use super::memory::Share;
-use super::rules::Rules;
 use super::slot::Slot;
 use super::teardown::LegTeardown;
-use super::terms::Terms;
+use super::terms::NegotiatedTerms;
 use super::timer::{Timer, now};
 use crate::heartbeat::{Delivery, Due};
 use crate::session::{CloseCause, Ending};
@@ -31,7 +31,7 @@ pub(super) struct Pump<C, U> {
     pub(super) up: Direction,
     /// From the app to the client.
     pub(super) down: Direction,
-    pub(super) rules: Rules,
+    pub(super) rules: ControlFrames,
     /// The count of bytes held in both directions.
     share: Share,
     timer: Timer,
@@ -81,16 +81,16 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
 }
 
 impl<C: Leg, U: Leg> Pump<C, U> {
-    pub(super) fn new(mut legs: Legs<C, U>, terms: Terms, control: Arc<Control>) -> Self {
+    pub(super) fn new(mut legs: Legs<C, U>, terms: NegotiatedTerms, control: Arc<Control>) -> Self {
         let now = now();
         // A session is judged by what is acknowledged. The kernel's own time-out takes a small window for a dead peer: to a
         // client that reads steadily but lets no full segment in, it sends probes, and counts them from the first.
         legs.client.set_user_timeout(Duration::ZERO);
         legs.client.limit_unsent(None);
-        terms.pulse.heard(now);
+        terms.pulse.record_bytes(now);
         let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
         let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));
-        let rules = Rules::new(terms, control, now);
+        let rules = ControlFrames::new(terms, control, now);
         Self {
             client: Slot::new(legs.client),
             upstream: Slot::new(legs.upstream),
@@ -112,13 +112,13 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// before an end is decided.
     fn relay(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.rules.engine.woken(now);
-        let (mut up, mut down) = (Step::More, Step::More);
-        while up == Step::More || down == Step::More {
-            if up == Step::More {
+        let (mut up, mut down) = (DirectionStep::More, DirectionStep::More);
+        while up == DirectionStep::More || down == DirectionStep::More {
+            if up == DirectionStep::More {
                 let step = self.up.step((&mut self.client, &mut self.upstream), &mut self.rules, cx, now);
                 up = self.stepped(step, cx, now);
             }
-            if down == Step::More {
+            if down == DirectionStep::More {
                 let step = self.down.step((&mut self.upstream, &mut self.client), &mut self.rules, cx, now);
                 down = self.stepped(step, cx, now);
             }
@@ -137,10 +137,15 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.conclude(cx, now);
     }
 
-    fn stepped(&mut self, step: Result<Step, CloseCause>, cx: &mut Context<'_>, now: Instant) -> Step {
+    fn stepped(
+        &mut self,
+        step: Result<DirectionStep, CloseCause>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> DirectionStep {
         step.unwrap_or_else(|cause| {
             self.decide(cause, cx, now);
-            Step::More
+            DirectionStep::More
         })
     }
 
@@ -159,7 +164,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 let vanished = self.up.inbound.vanished;
                 // Bytes of a vanished client are not read.
                 let unread = |delivery: Delivery| Delivery { unread: delivery.unread && !vanished, ..delivery };
-                engine.looked(now, self.client.written(), self.client.delivery().map(unread))
+                engine.delivery_checked(now, self.client.written(), self.client.delivery().map(unread))
             }
             Due::End(verdict) => Some(verdict),
         };
@@ -194,7 +199,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// Returns when the session acts next if nothing comes.
     #[inline]
     fn next_deadline(&self) -> Option<Instant> {
-        self.end_deadline().or_else(|| self.rules.engine.outlook())
+        self.end_deadline().or_else(|| self.rules.engine.next_action_at())
     }
 
     /// Returns when the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.

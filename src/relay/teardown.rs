@@ -31,7 +31,7 @@ enum Stage {
 
 /// The times of an end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct TeardownTimeouts {
     /// For the peer's half of a closing handshake that a peer began, from when everything is delivered; behind it FIN goes
     /// out, and `grace` begins. `None`: the peer's half is waited for within `grace`.
     pub(super) half: Option<Duration>,
@@ -47,7 +47,7 @@ pub(super) struct Patience {
 
 /// The result of a review of a leg's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum TeardownFinding {
     /// The leg has time left.
     InTime,
     /// The peer's half of the end was waited for in vain.
@@ -103,7 +103,7 @@ impl LegTeardown {
     }
 
     /// The leg's peer is to blame: the leg is cut off at `until`, or earlier where that was said before or after.
-    pub(super) fn blame(&mut self, until: Instant) {
+    pub(super) fn set_blame_deadline(&mut self, until: Instant) {
         self.offender_until = Some(self.offender_until.map_or(until, |earlier| earlier.min(until)));
     }
 
@@ -217,28 +217,30 @@ impl LegTeardown {
     }
 
     /// Compares the leg with its times.
-    pub(super) fn review(&mut self, back: &Direction, patience: &Patience, now: Instant) -> Finding {
+    pub(super) fn review(&mut self, back: &Direction, patience: &TeardownTimeouts, now: Instant) -> TeardownFinding {
         self.next = None;
         let over = |at: Instant, finding| if at <= now { Err(finding) } else { Ok(at) };
         let next = match (self.stage, self.offender_until) {
-            (Stage::Done, _) => return Finding::InTime,
-            (_, Some(until)) => over(until, Finding::OutOfTime),
-            (stage, None) => over(patience.absolute, Finding::OutOfTime).and_then(|absolute| {
+            (Stage::Done, _) => return TeardownFinding::InTime,
+            (_, Some(until)) => over(until, TeardownFinding::OutOfTime),
+            (stage, None) => over(patience.absolute, TeardownFinding::OutOfTime).and_then(|absolute| {
                 let next = match (stage, self.delivered) {
-                    (_, None) => over(self.moved + patience.stall, Finding::OutOfTime)?.min(now + ACK_LOOK),
+                    (_, None) => over(self.moved + patience.stall, TeardownFinding::OutOfTime)?.min(now + ACK_LOOK),
                     // The frame that its peer is sending is waited for.
                     (Stage::Closing | Stage::Finished { .. }, Some(_)) if back.awaits_gap() => absolute,
                     // Its peer's bytes are still relayed.
                     (Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
                     (Stage::Open | Stage::Done, Some(_)) => absolute,
                     (Stage::Finished { since }, Some(delivered)) => {
-                        over(since.max(delivered) + patience.grace, Finding::OutOfTime)?
+                        over(since.max(delivered) + patience.grace, TeardownFinding::OutOfTime)?
                     }
                     (Stage::Closing, Some(_)) => match (patience.quiet, patience.half) {
-                        (Some(quiet), Some(half)) if !self.fin_at_once => over(quiet + half, Finding::NoAnswer)?,
+                        (Some(quiet), Some(half)) if !self.fin_at_once => {
+                            over(quiet + half, TeardownFinding::NoAnswer)?
+                        }
                         // A FIN that does not go out is waited for no longer than the peer's.
                         (Some(quiet), half) => {
-                            over(quiet + half.unwrap_or_default() + patience.grace, Finding::OutOfTime)?
+                            over(quiet + half.unwrap_or_default() + patience.grace, TeardownFinding::OutOfTime)?
                         }
                         (None, _) => now + ACK_LOOK,
                     },
@@ -249,7 +251,7 @@ impl LegTeardown {
         match next {
             Ok(next) => {
                 self.next = Some(next);
-                Finding::InTime
+                TeardownFinding::InTime
             }
             Err(finding) => finding,
         }

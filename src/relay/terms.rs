@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::memory::Memory;
 use super::observer::Observer;
-use crate::heartbeat::{Policy, UpstreamPulse};
+use crate::heartbeat::{Policy, UpstreamLiveness};
 use crate::session::ConnId;
 use crate::ws::Limits;
 
 /// The terms of a session, on which the upgrade agreed.
 #[derive(Debug)]
-pub struct Terms {
+pub struct NegotiatedTerms {
     /// The heartbeat of the client leg.
     pub policy: Arc<Policy>,
     /// Frame rules of both directions, with the RSV bits that an extension has claimed.
@@ -19,7 +19,7 @@ pub struct Terms {
     /// The counter of bytes held for slow peers, shared by all sessions.
     pub memory: Arc<Memory>,
     /// The app's own liveness, shared by all sessions of one upstream.
-    pub pulse: Arc<UpstreamPulse>,
+    pub pulse: Arc<UpstreamLiveness>,
     /// The receiver of the session's events.
     pub observer: Arc<dyn Observer>,
     /// The session's id in log lines.

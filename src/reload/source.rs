@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{FileCache, Http2, Report, Settings, Shown, TlsFault};
-use crate::tls::{TerminatorError, Terms, TermsError};
-use crate::upstream::{AppError, Apps};
+use crate::config::{EffectiveConfig, FileCache, Http2, Report, Settings, TlsFault};
+use crate::tls::{ServerConfigError, ServerConfigs, TerminatorError};
+use crate::upstream::{AppError, AppSet};
 
 /// How often files are read that change meanwhile.
 const TRIES: usize = 5;
@@ -19,10 +19,10 @@ const TRIES: usize = 5;
 const REST: Duration = Duration::from_millis(100);
 
 /// Reads and validates all settings; the TLS files that they name are read through the cache.
-type Load = Box<dyn Fn(&FileCache) -> Result<(Settings, Shown), Report> + Send + Sync>;
+type Load = Box<dyn Fn(&FileCache) -> Result<(Settings, EffectiveConfig), Report> + Send + Sync>;
 
 /// Where the configuration comes from.
-pub struct Source {
+pub struct ConfigSource {
     /// `None` where the configuration is not read from a file.
     file: Option<PathBuf>,
     load: Load,
@@ -30,15 +30,15 @@ pub struct Source {
 
 /// A configuration with all that its files hold, read in one piece.
 #[derive(Debug)]
-pub struct Opened {
+pub struct LoadedConfig {
     /// The settings.
     pub settings: Settings,
     /// The same for people.
-    pub shown: Shown,
+    pub shown: EffectiveConfig,
     /// The terms of handshakes; `None` where TLS is not terminated here.
-    pub terms: Option<Terms>,
+    pub terms: Option<ServerConfigs>,
     /// Where requests go.
-    pub apps: Apps,
+    pub apps: AppSet,
     /// What the files held.
     pub snapshot: Snapshot,
 }
@@ -55,7 +55,7 @@ pub enum LoadError {
     Terms {
         /// What is wrong with them.
         #[from]
-        error: TermsError,
+        error: ServerConfigError,
     },
     /// The TLS library does not take them.
     #[error(transparent)]
@@ -80,20 +80,20 @@ pub enum LoadError {
 
 /// A load that failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct LoadFailure {
     /// Why.
     pub(super) error: Box<LoadError>,
     /// What the files held.
     pub(super) found: Snapshot,
 }
 
-impl Failure {
+impl LoadFailure {
     pub(super) fn new(error: impl Into<LoadError>, found: Snapshot) -> Self {
         Self { error: Box::new(error.into()), found }
     }
 }
 
-fn remedy(error: &TermsError) -> String {
+fn remedy(error: &ServerConfigError) -> String {
     TlsFault::from(error).help.map_or_else(String::new, |help| format!(" ({help})"))
 }
 
@@ -119,12 +119,12 @@ impl LoadError {
     }
 }
 
-impl Source {
+impl ConfigSource {
     /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it,
     /// and reads TLS files through the cache that it is given.
     pub fn new(
         file: impl Into<Option<PathBuf>>,
-        load: impl Fn(&FileCache) -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
+        load: impl Fn(&FileCache) -> Result<(Settings, EffectiveConfig), Report> + Send + Sync + 'static,
     ) -> Self {
         Self { file: file.into(), load: Box::new(load) }
     }
@@ -134,16 +134,16 @@ impl Source {
     /// # Errors
     ///
     /// Returns what is wrong with the settings, a TLS file or an app; or that the files kept changing while they were read.
-    pub fn open(&self) -> Result<Opened, LoadError> {
+    pub fn open(&self) -> Result<LoadedConfig, LoadError> {
         let first = || Snapshot::take(self.file.clone());
         self.read(first).map_err(|failure| *failure.error)
     }
 
     /// Reads everything again; `known` are the files of the last time. A failure comes with what they held.
-    pub(super) fn reopen(&self, known: &Snapshot) -> Result<Opened, Failure> {
+    pub(super) fn reopen(&self, known: &Snapshot) -> Result<LoadedConfig, LoadFailure> {
         let now = known.again();
         match now.special() {
-            Some(file) => Err(Failure::new(LoadError::Special(file.into()), now)),
+            Some(file) => Err(LoadFailure::new(LoadError::Special(file.into()), now)),
             None => self.read(|| known.again()),
         }
     }
@@ -151,7 +151,7 @@ impl Source {
     /// Reads until nothing has changed meanwhile, so that a certificate comes with its own key. Each TLS file is read once
     /// in a try, and looked at again at its end. Blocks, and sleeps between two tries. `known` looks at the files that are
     /// known before the configuration is.
-    fn read(&self, known: impl Fn() -> Snapshot) -> Result<Opened, Failure> {
+    fn read(&self, known: impl Fn() -> Snapshot) -> Result<LoadedConfig, LoadFailure> {
         let mut last = None;
         for turn in 0..TRIES {
             if turn > 0 {
@@ -164,30 +164,32 @@ impl Source {
                     let read = Snapshot::of(cache.paths(), &cache);
                     // Not all files that it would name are known; those of the last time may be at fault.
                     if known() == before && read.again() == read {
-                        return Err(Failure::new(report, before));
+                        return Err(LoadFailure::new(report, before));
                     }
                     last = Some(before);
                     continue;
                 }
             };
             let found = Snapshot::of(settings.files().into_iter().chain(self.file.clone()), &cache);
-            let terms = settings.tls.terminate().map(|tls| Terms::from_pem_files(tls, &cache)).transpose();
+            let terms = settings.tls.terminate().map(|tls| ServerConfigs::from_pem_files(tls, &cache)).transpose();
             let opened = terms
                 .map_err(LoadError::from)
                 .map(|terms| terms.map(|terms| terms.with_http2(settings.listen.http2 != Http2::Off)))
-                .and_then(|terms| Ok((terms, Apps::load(&settings, &cache, Instant::now())?)));
+                .and_then(|terms| Ok((terms, AppSet::load(&settings, &cache, Instant::now())?)));
             let is_calm = found == found.again() && before.agrees_with(&found);
             match opened {
-                Ok((terms, apps)) if is_calm => return Ok(Opened { settings, shown, terms, apps, snapshot: found }),
-                Err(error) if is_calm => return Err(Failure::new(error, found)),
+                Ok((terms, apps)) if is_calm => {
+                    return Ok(LoadedConfig { settings, shown, terms, apps, snapshot: found });
+                }
+                Err(error) if is_calm => return Err(LoadFailure::new(error, found)),
                 _ => last = Some(found),
             }
         }
-        Err(Failure::new(LoadError::Restless, last.unwrap_or_else(known)))
+        Err(LoadFailure::new(LoadError::Restless, last.unwrap_or_else(known)))
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
     }

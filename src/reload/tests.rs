@@ -13,17 +13,17 @@ use super::*;
 use crate::config::{FileCache, Input, Overrides, Report, load_alone, load_shown};
 use crate::drain::Shutdown;
 use crate::generation::Generation;
-use crate::tls::{Certificate, Terminator, Terms};
+use crate::tls::{Certificate, ServerConfigs, Terminator};
 use crate::upstream::App;
 
 /// A file watch that the test triggers.
 #[derive(Clone, Debug, Default)]
 struct Invented(Arc<Notify>);
 
-impl Stirs for Invented {
+impl ChangeSource for Invented {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {}
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         self.0.notified().await;
     }
 }
@@ -31,7 +31,7 @@ impl Stirs for Invented {
 /// A configuration in a folder and the driver that reloads it.
 struct Followed {
     dir: TempDir,
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     metrics: Arc<Metrics>,
     reloader: Reloader,
     stirs: Invented,
@@ -47,20 +47,20 @@ impl Followed {
         Self { stirs: stirs.clone(), ..Self::with(config, stirs) }
     }
 
-    fn with<S: Stirs + Default + Send + Sync + 'static>(config: &str, stirs: S) -> Self {
+    fn with<S: ChangeSource + Default + Send + Sync + 'static>(config: &str, stirs: S) -> Self {
         let dir = TempDir::new().expect("a folder");
         certify(&dir);
         let file = dir.path().join("proxy.toml");
         fs::write(&file, text(&dir, config)).expect("write");
         let loads = Arc::<AtomicUsize>::default();
         let (path, counted) = (file.clone(), Arc::clone(&loads));
-        let source = Source::new(file, move |_| {
+        let source = ConfigSource::new(file, move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             load_alone(&path)
         });
-        let Opened { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
+        let LoadedConfig { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
         let terminator = Arc::new(Terminator::new(terms.expect("TLS")).expect("a terminator"));
-        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let current = CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps));
         let metrics = Arc::new(Metrics::new());
         let (driver, reloader) = Driver::new(source, (snapshot, shown), stirs, &current, None, &metrics);
         let tracker = TaskTracker::new();
@@ -95,7 +95,7 @@ impl Followed {
         tokio::task::yield_now().await;
     }
 
-    async fn reload(&self) -> Outcome {
+    async fn reload(&self) -> ReloadOutcome {
         timeout(10 * MINUTE, self.reloader.reload()).await.expect("an answer")
     }
 
@@ -189,18 +189,18 @@ async fn what_cannot_be_used_leaves_everything_as_it_was_and_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn who_asks_is_told_what_has_come_of_it() {
     let followed = Followed::start(&every("10s"));
-    let told = |result, generation| Outcome { result, generation, requires_restart: Vec::new(), error: None };
+    let told = |result, generation| ReloadOutcome { result, generation, requires_restart: Vec::new(), error: None };
     assert_eq!(followed.reload().await, told(ReloadResult::Unchanged, 1));
     followed.write(&format!("# a remark\n{}", every("10s")));
     assert_eq!(followed.reload().await, told(ReloadResult::Unchanged, 1), "a remark is no setting");
     followed.write(&every("20s"));
     assert_eq!(followed.reload().await, told(ReloadResult::Applied, 2));
     followed.write(&format!("{}[listen]\nworkers = 7\n", every("20s")));
-    let waits = Outcome { requires_restart: vec!["listen.workers".into()], ..told(ReloadResult::Partial, 2) };
+    let waits = ReloadOutcome { requires_restart: vec!["listen.workers".into()], ..told(ReloadResult::Partial, 2) };
     assert_eq!(followed.reload().await, waits);
     assert_eq!(followed.reload().await, waits, "it still waits");
     followed.write(&format!("{}[listen]\nworkers = 7\n", every("30s")));
-    assert_eq!(followed.reload().await, Outcome { generation: 3, ..waits }, "the rest is applied");
+    assert_eq!(followed.reload().await, ReloadOutcome { generation: 3, ..waits }, "the rest is applied");
     assert_eq!(followed.interval(), Duration::from_secs(30));
     fs::remove_file(followed.dir.path().join("tls.key")).expect("remove");
     let failed = followed.reload().await;
@@ -241,7 +241,7 @@ async fn an_app_with_equal_settings_stays_the_same_app() {
     followed.write(&route(3));
     assert_eq!(followed.reload().await.result, ReloadResult::Applied);
     assert!(Arc::ptr_eq(&before[0], &apps()[0]));
-    assert!(!Arc::ptr_eq(before[1].pulse(), apps()[1].pulse()));
+    assert!(!Arc::ptr_eq(before[1].liveness(), apps()[1].liveness()));
     // Every route finds its app by the settings shared by both.
     let generation = followed.current.load_full();
     for route in &generation.settings.routes {
@@ -253,7 +253,7 @@ async fn an_app_with_equal_settings_stays_the_same_app() {
 #[derive(Debug, Default)]
 struct Stuck(Option<(mpsc::UnboundedSender<()>, Mutex<std::sync::mpsc::Receiver<()>>)>);
 
-impl Stirs for Stuck {
+impl ChangeSource for Stuck {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {
         if let Some((begun, answer)) = self.0.take() {
             begun.send(()).expect("the test goes on");
@@ -262,7 +262,7 @@ impl Stirs for Stuck {
         }
     }
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         std::future::pending::<()>().await;
     }
 }
@@ -288,13 +288,13 @@ async fn who_asks_when_it_is_over_is_told_so() {
 }
 
 /// Loads the file at `path` as `pulsegate run` does: the faults of the TLS files are among the findings.
-fn load(path: &Path, cache: &FileCache) -> Result<(Settings, Shown), Report> {
-    let faults = |tls: &crate::config::Tls| Terms::faults(tls, cache);
+fn load(path: &Path, cache: &FileCache) -> Result<(Settings, EffectiveConfig), Report> {
+    let faults = |tls: &crate::config::TlsSettings| ServerConfigs::faults(tls, cache);
     load_shown(&Input::from(path), &Overrides::default(), faults, |app| App::faults(app, cache))
 }
 
 /// The fingerprint of the certificate that clients would see.
-fn fingerprint(opened: Opened) -> [u8; 32] {
+fn fingerprint(opened: LoadedConfig) -> [u8; 32] {
     let terminator = Terminator::new(opened.terms.expect("TLS")).expect("a terminator");
     terminator.certificates()[0].fingerprint
 }
@@ -322,7 +322,7 @@ fn tls_files_are_read_once_in_a_load() {
     fs::write(&file, text(&dir, "")).expect("write");
     let (done, opened) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let source = Source::new(file.clone(), move |cache| load(&file, cache));
+        let source = ConfigSource::new(file.clone(), move |cache| load(&file, cache));
         let _ = done.send(source.open().map(fingerprint));
     });
     let opened = opened.recv_timeout(Duration::from_secs(60)).expect("no file is read twice");
@@ -339,7 +339,7 @@ fn a_pair_that_is_replaced_during_a_load_is_read_as_a_pair() {
         fs::write(&file, text(&dir, "")).expect("write");
         let loads = Arc::<AtomicUsize>::default();
         let (folder, counted, path) = (Arc::clone(&dir), Arc::clone(&loads), file.clone());
-        let source = Source::new(file, move |cache| {
+        let source = ConfigSource::new(file, move |cache| {
             let is_first = counted.fetch_add(1, Ordering::Relaxed) == 0;
             if is_first && is_between {
                 cache.read(&folder.path().join("tls.crt")).expect("a certificate");

@@ -300,5 +300,4 @@ fn drain_text(code: u16) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "cause_table_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! The cause of a session's end, and the closed sets of words for it. [`cause_table`](super::cause_table) gives what each
 //! cause reports.
 
-use crate::heartbeat::{CloseSpec, Verdict};
+use crate::heartbeat::{CloseSpec, EngineVerdict};
 use crate::ws::{Sender, Violation};
 
 /// Service restart (IANA's registry): every client library of note reconnects after it.
@@ -151,13 +151,13 @@ words! {
     }
 }
 
-impl From<Verdict> for CloseCause {
-    fn from(verdict: Verdict) -> Self {
+impl From<EngineVerdict> for CloseCause {
+    fn from(verdict: EngineVerdict) -> Self {
         match verdict {
-            Verdict::Timeout => Self::HeartbeatTimeout,
-            Verdict::SlowReader => Self::SlowReader,
-            Verdict::Trickle => Self::Trickle,
-            Verdict::UpstreamStalled => Self::UpstreamStalled,
+            EngineVerdict::Timeout => Self::HeartbeatTimeout,
+            EngineVerdict::SlowReader => Self::SlowReader,
+            EngineVerdict::Trickle => Self::Trickle,
+            EngineVerdict::UpstreamStalled => Self::UpstreamStalled,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ending::Ending;
-use crate::heartbeat::{Mode, Policy, Proof};
+use crate::heartbeat::{Mode, Policy, ProofOfLife};
 use crate::ws::Sender;
 
 /// The code that stands for a Close which was neither sent nor received (RFC 6455 §7.1.5).
@@ -91,7 +91,7 @@ pub(super) fn silent(Summary { ending, policy, .. }: &Summary<'_>) -> String {
             let (heard, rtt) = (heard.unwrap_or_default(), rtt.unwrap_or_default());
             format!("client stopped answering: last {answer} {} ago{heard}{rtt}", span(ago))
         }
-        (None, 0) => match policy.proof().and_then(Proof::window) {
+        (None, 0) => match policy.proof().and_then(ProofOfLife::window) {
             Some(window) => format!("client fell silent: no heartbeat of its own for {}", span(window)),
             None => "client fell silent, and its network acknowledges nothing".to_owned(),
         },
@@ -136,7 +136,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::heartbeat::{Builtin, CloseSpec, Role, Stats};
+    use crate::heartbeat::{Builtin, CloseSpec, HeartbeatStats, Role};
     use crate::session::{Breakage, CloseCause, Traffic, close_summary};
     use crate::ws::Violation;
 
@@ -149,7 +149,7 @@ mod tests {
             upstream_close_reason: Box::default(),
             from_client: Traffic::default(),
             from_upstream: Traffic::default(),
-            heartbeat: Stats::default(),
+            heartbeat: HeartbeatStats::default(),
             duration: Duration::from_secs(3 * 3600 + 1800),
             last_pong_ago: None,
             last_seen_ago: Duration::ZERO,
@@ -163,7 +163,7 @@ mod tests {
     /// A client whose heartbeat was missed, and who was last heard and answered last so many milliseconds ago.
     fn dead(pings: u64, rtt: Option<u64>, pong_ago: Option<u64>, seen_ago: u64) -> Ending {
         Ending {
-            heartbeat: Stats { pings, rtt_last: rtt.map(Duration::from_millis), ..Stats::default() },
+            heartbeat: HeartbeatStats { pings, rtt_last: rtt.map(Duration::from_millis), ..HeartbeatStats::default() },
             last_pong_ago: pong_ago.map(Duration::from_millis),
             last_seen_ago: Duration::from_millis(seen_ago),
             ..ending(CloseCause::HeartbeatTimeout)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::close_cause::CloseCause;
 use super::live_stats::Traffic;
-use crate::heartbeat::Stats;
+use crate::heartbeat::HeartbeatStats;
 
 /// The end of one session, reported once.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Ending {
     /// Traffic read from the app.
     pub from_upstream: Traffic,
     /// Heartbeat figures.
-    pub heartbeat: Stats,
+    pub heartbeat: HeartbeatStats,
     /// The time from the upgrade to the end of both legs.
     pub duration: Duration,
     /// The time since the client's last byte when the end was decided.

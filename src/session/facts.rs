@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::conn_id::ConnId;
 use crate::config::Route;
-use crate::heartbeat::Picked;
+use crate::heartbeat::Selected;
 
 /// The facts of a session that are known when it opens.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct SessionFacts {
     /// The subprotocol on which both ends agreed.
     pub subprotocol: Option<Box<str>>,
     /// The heartbeat selected for it.
-    pub heartbeat: Picked,
+    pub heartbeat: Selected,
     /// Whether extensions that the client offered were refused for the heartbeat's sake.
     pub extensions_refused: bool,
 }

@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Returns whether a terminal or a line reader interprets `c`: controls (C0, DEL and C1), line and paragraph
 /// separators, and marks of writing direction.
-pub(crate) fn disturbs(c: char) -> bool {
+pub(crate) fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -27,7 +27,7 @@ impl Escape {
             Self::Json => c < '\u{7f}',
             Self::Text { has_colour } => matches!(c, '\n' | '\t') || has_colour && c == '\u{1b}',
         };
-        disturbs(c) && !is_of_the_format
+        is_control(c) && !is_of_the_format
     }
 
     /// Returns `line` with control characters escaped; `None` if there are none.
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn json_keeps_its_value() {
-        let all: String = ('\0'..='\u{2100}').filter(|c| disturbs(*c)).collect();
+        let all: String = ('\0'..='\u{2100}').filter(|c| is_control(*c)).collect();
         for text in [&*all, "größe ✓ \u{1f600}", "\u{85}a\u{2028}\"\\\u{9b}2J\u{202e}", ""] {
             let line = format!("{}\n", serde_json::json!({ text: text }));
             let written = escaped(Escape::Json, &line);
@@ -108,7 +108,7 @@ mod tests {
                 written.trim_end().parse::<serde_json::Value>().expect("JSON"),
                 serde_json::json!({ text: text })
             );
-            assert!(!written.trim_end().chars().any(disturbs), "{}", written.escape_unicode());
+            assert!(!written.trim_end().chars().any(is_control), "{}", written.escape_unicode());
         }
         assert_eq!(escaped(Escape::Json, "\"ö\u{85}\"\n"), "\"ö\\u0085\"\n");
     }

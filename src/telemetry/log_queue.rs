@@ -204,5 +204,4 @@ impl<'a> MakeWriter<'a> for LogQueue {
 }
 
 #[cfg(test)]
-#[path = "log_queue_tests.rs"]
 mod tests;

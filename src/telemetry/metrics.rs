@@ -5,13 +5,13 @@
 
 mod catalogue;
 mod collectors;
+mod counter_set;
 mod exposition;
 mod histogram;
+mod labels;
 mod process;
 mod requests;
 mod route;
-mod tally;
-mod words;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,21 +23,21 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use catalogue::{ALL, Kind, Label, Metric, Values, markdown};
-pub use exposition::Exposition;
+pub use catalogue::{ALL, Label, Metric, MetricKind, Values, markdown};
+pub use exposition::TextFormat;
 pub(crate) use exposition::media_range;
-pub use route::{Active, Attempt, Outcome, RouteMetrics};
+pub use route::{GaugeGuard, RouteMetrics, UpgradeAttempt, UpgradeOutcome};
 
 use crate::config::Route;
 use crate::relay::Memory;
 use crate::session::Traffic;
 use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS, register};
 use collectors::{Buffered, Certificates, Passed, unix_seconds};
+use counter_set::CounterSet;
 use histogram::Histogram;
+use labels::{known, known_or_other};
 use process::Process;
 use requests::Counts;
-use tally::Tally;
-use words::{known, known_or_other};
 
 /// The version and group of a failed handshake, and the group of one that negotiated none.
 const NONE: &str = "none";
@@ -59,7 +59,7 @@ pub struct Metrics {
 
 /// Returns the totals over all labels since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct MetricTotals {
     /// Accepted client connections.
     pub connections: u64,
     /// Client connections closed before their TLS handshake.
@@ -80,14 +80,14 @@ pub struct Totals {
 
 /// The direction of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum TrafficDirection {
     /// From clients to apps.
     In,
     /// From apps to clients.
     Out,
 }
 
-impl Direction {
+impl TrafficDirection {
     /// Returns the label value.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,21 +99,21 @@ impl Direction {
 
 #[derive(Debug)]
 struct Families {
-    routes: route::Families,
+    routes: route::RouteFamilies,
     connections_active: Gauge,
-    connections_refused: Tally,
+    connections_refused: CounterSet,
     tls_handshakes: Family<Handshake, Counter>,
     tls_handshake_duration: Histogram,
-    upgrade_rejections: Tally,
-    http2_goaways: Tally,
-    backpressure_pauses: Tally,
+    upgrade_rejections: CounterSet,
+    http2_goaways: CounterSet,
+    backpressure_pauses: CounterSet,
     upstream_connect_duration: Histogram,
-    upstream_connect_errors: Tally,
-    upstream_errors: Tally,
+    upstream_connect_errors: CounterSet,
+    upstream_errors: CounterSet,
     upstream_missed: Counter,
     reload_successful: Gauge,
     reload_success: Gauge,
-    reloads: Tally,
+    reloads: CounterSet,
     draining: Gauge,
 }
 
@@ -125,7 +125,7 @@ struct Sums {
     handshakes_failed: Counter,
     rejections: Counter,
     upstream_errors: Counter,
-    routes: route::Totals,
+    routes: route::RouteTotals,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -233,9 +233,9 @@ impl Metrics {
 
     /// Counts an accepted client connection, which is active until the returned guard is dropped.
     #[must_use = "the connection counts as closed when this is dropped"]
-    pub fn connection(&self) -> Active {
+    pub fn connection(&self) -> GaugeGuard {
         self.totals.connections.inc();
-        Active::enter(&self.families.connections_active)
+        GaugeGuard::enter(&self.families.connections_active)
     }
 
     /// Counts a connection closed before its TLS handshake; `reason` is one word.
@@ -245,7 +245,7 @@ impl Metrics {
     }
 
     /// Counts a session that stops reading from one peer because the other does not read.
-    pub fn backpressure(&self, direction: Direction) {
+    pub fn backpressure(&self, direction: TrafficDirection) {
         self.families.backpressure_pauses.inc(direction.as_str());
     }
 
@@ -268,7 +268,7 @@ impl Metrics {
     }
 
     /// Removes all certificates.
-    pub fn forget_certificates(&self) {
+    pub fn clear_certificates(&self) {
         self.certificates.clear();
     }
 
@@ -289,8 +289,8 @@ impl Metrics {
     }
 
     /// Returns the totals over all labels since the start.
-    pub fn totals(&self) -> Totals {
-        Totals {
+    pub fn totals(&self) -> MetricTotals {
+        MetricTotals {
             connections: self.totals.connections.get(),
             connections_refused: self.totals.connections_refused.get(),
             handshakes_failed: self.totals.handshakes_failed.get(),
@@ -304,12 +304,12 @@ impl Metrics {
 
     /// Returns all metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
-        self.encode_as(Exposition::OpenMetrics)
+        self.encode_as(TextFormat::OpenMetrics)
     }
 
     /// Returns all metrics in the text format `exposition`.
     #[expect(clippy::missing_panics_doc, reason = "a String takes whatever is written to it")]
-    pub fn encode_as(&self, exposition: Exposition) -> String {
+    pub fn encode_as(&self, exposition: TextFormat) -> String {
         let mut text = String::new();
         let written = text::encode_registry(&mut text, &self.registry)
             .and_then(|()| text::encode_registry(&mut text, &self.process))
@@ -322,21 +322,21 @@ impl Metrics {
 impl Families {
     fn new() -> Self {
         Self {
-            routes: route::Families::default(),
+            routes: route::RouteFamilies::default(),
             connections_active: Gauge::default(),
-            connections_refused: Tally::of(&catalogue::CONNECTIONS_REFUSED),
+            connections_refused: CounterSet::of(&catalogue::CONNECTIONS_REFUSED),
             tls_handshakes: Family::default(),
             tls_handshake_duration: Histogram::new(SHORT),
-            upgrade_rejections: Tally::of(&catalogue::UPGRADE_REJECTIONS),
-            http2_goaways: Tally::of(&catalogue::HTTP2_GOAWAYS),
-            backpressure_pauses: Tally::of(&catalogue::BACKPRESSURE_PAUSES),
+            upgrade_rejections: CounterSet::of(&catalogue::UPGRADE_REJECTIONS),
+            http2_goaways: CounterSet::of(&catalogue::HTTP2_GOAWAYS),
+            backpressure_pauses: CounterSet::of(&catalogue::BACKPRESSURE_PAUSES),
             upstream_connect_duration: Histogram::new(SHORT),
-            upstream_connect_errors: Tally::of(&catalogue::UPSTREAM_CONNECT_ERRORS),
-            upstream_errors: Tally::of(&catalogue::UPSTREAM_ERRORS),
+            upstream_connect_errors: CounterSet::of(&catalogue::UPSTREAM_CONNECT_ERRORS),
+            upstream_errors: CounterSet::of(&catalogue::UPSTREAM_ERRORS),
             upstream_missed: Counter::default(),
             reload_successful: Gauge::default(),
             reload_success: Gauge::default(),
-            reloads: Tally::of(&catalogue::CONFIG_RELOADS),
+            reloads: CounterSet::of(&catalogue::CONFIG_RELOADS),
             draining: Gauge::default(),
         }
     }
@@ -369,5 +369,4 @@ impl Families {
 }
 
 #[cfg(test)]
-#[path = "metrics/tests.rs"]
 mod tests;

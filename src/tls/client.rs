@@ -16,7 +16,7 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::contents::{Contents, Kind};
+use super::contents::{Contents, PemKind};
 use super::{Identity, fingerprint, identity};
 use crate::config::{FileCache, Pin, TlsFault, TlsRole};
 
@@ -34,7 +34,7 @@ pub enum Trust {
     Keys(Vec<Pin>),
     /// Every certificate. The signature of the handshake is still verified, so the peer holds the private key of the
     /// certificate that it presents.
-    Anyone,
+    AnyCertificate,
 }
 
 /// An error that prevents the set of trusted authorities from being loaded.
@@ -83,7 +83,7 @@ impl TrustError {
             Self::Empty { contents: Contents::Pem(kind) | Contents::Der(kind), .. } if kind.is_key() => {
                 Some("name the file of the authority's certificate".to_owned())
             }
-            Self::Empty { path, contents } => contents.remedy(Kind::Certificate, path),
+            Self::Empty { path, contents } => contents.remedy(PemKind::Certificate, path),
             Self::NoSystemRoots { .. } => {
                 Some("install the package ca-certificates, or name the authorities of the app in `ca`".to_owned())
             }
@@ -106,7 +106,7 @@ impl From<&TrustError> for TlsFault {
 
 /// An error that ends a handshake as a client.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub enum ConnectorError {
     /// The host is neither a DNS name nor an IP address, so no certificate can name it.
     #[error("{host:?} cannot be the name in a certificate")]
     Name {
@@ -136,14 +136,14 @@ pub enum HandshakeError {
     Io(#[source] io::Error),
 }
 
-impl HandshakeError {
+impl ConnectorError {
     /// Returns whether the certificate was refused as untrusted, so that a pin of its key could replace the trust.
-    pub fn is_about_trust(&self) -> bool {
+    pub fn is_untrusted(&self) -> bool {
         matches!(self, Self::UnknownAuthority | Self::Certificate(rustls::Error::InvalidCertificate(_)))
     }
 
     /// Returns whether the certificate was refused because it does not name the host.
-    pub fn is_about_the_name(&self) -> bool {
+    pub fn is_wrong_name(&self) -> bool {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         let Self::Certificate(rustls::Error::InvalidCertificate(why)) = self else { return false };
         matches!(why, NotValidForName | NotValidForNameContext { .. })
@@ -163,11 +163,11 @@ fn self_signed_hint(error: &rustls::Error) -> &'static str {
 
 /// A TLS client: performs handshakes over plain streams with one configuration.
 #[derive(Clone)]
-pub struct Client {
+pub struct TlsClient {
     connector: TlsConnector,
 }
 
-impl Client {
+impl TlsClient {
     /// As [`load`](Self::load), with files that are read for this client alone.
     pub fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, TrustError> {
         Self::load(trust, identity, &FileCache::default())
@@ -187,7 +187,7 @@ impl Client {
             Trust::Keys(pins) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: Some(pins.clone()) })),
-            Trust::Anyone => {
+            Trust::AnyCertificate => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: None }))
             }
         };
@@ -208,16 +208,16 @@ impl Client {
     ///
     /// `host` cannot stand in a certificate, the stream breaks, the peer violates the protocol, or its certificate is
     /// refused.
-    pub async fn handshake<S>(&self, host: &str, stream: S) -> Result<Stream<S>, HandshakeError>
+    pub async fn handshake<S>(&self, host: &str, stream: S) -> Result<Stream<S>, ConnectorError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name { host: host.into() })?;
-        self.connector.connect(name, stream).await.map_err(HandshakeError::from)
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectorError::Name { host: host.into() })?;
+        self.connector.connect(name, stream).await.map_err(ConnectorError::from)
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
@@ -241,7 +241,7 @@ pub fn pin_of<S>(stream: &Stream<S>) -> Option<Pin> {
     session.peer_certificates().and_then(<[_]>::first).and_then(fingerprint::pin)
 }
 
-impl From<io::Error> for HandshakeError {
+impl From<io::Error> for ConnectorError {
     /// Unpacks the `rustls::Error` that tokio-rustls returns inside an `io::Error`.
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {

@@ -11,7 +11,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
 use super::Certificate;
-use super::contents::{Contents, Kind, NEW_KEY, unusable_key};
+use super::contents::{Contents, NEW_KEY, PemKind, unusable_key};
 use crate::config::{FileCache, TlsFault, TlsRole};
 
 /// A certificate chain, leaf first, and the private key of the leaf; that they match has been verified.
@@ -161,12 +161,14 @@ impl IdentityError {
         match self {
             Self::Read { source, .. } => unreadable(source),
             Self::Pem { .. } => Some("copy the file again: each section ends with its \"-----END …-----\" line".into()),
-            Self::NoCertificate { file, contents } => contents.remedy(Kind::Certificate, file),
+            Self::NoCertificate { file, contents } => contents.remedy(PemKind::Certificate, file),
             Self::BadCertificate { file, .. } => {
                 Some(format!("look at it: openssl x509 -in {} -noout -text", file.display()))
             }
-            Self::NoKey { file, contents } => contents.remedy(Kind::PrivateKey, file),
-            Self::EncryptedKey { file } => Contents::Pem(Kind::EncryptedPrivateKey).remedy(Kind::PrivateKey, file),
+            Self::NoKey { file, contents } => contents.remedy(PemKind::PrivateKey, file),
+            Self::EncryptedKey { file } => {
+                Contents::Pem(PemKind::EncryptedPrivateKey).remedy(PemKind::PrivateKey, file)
+            }
             Self::SeveralKeys { .. } => Some("keep the one that belongs to the certificate".into()),
             Self::UnsupportedKey { .. } => Some(NEW_KEY.into()),
             Self::BadKey { file, .. } => Some(format!("look at it: openssl pkey -in {} -noout -check", file.display())),
@@ -341,5 +343,4 @@ fn is_encrypted(text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "identity_tests.rs"]
 mod tests;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
-use crate::gate::Place;
+use crate::connection_limits::ConnectionPermit;
 use crate::platform::{socket_options, socket_queues};
 use crate::relay::{Delivery, Leg, Partial};
 
@@ -44,18 +44,18 @@ thread_local! {
 /// bytes may have been cut off.
 #[derive(Debug)]
 pub struct ClientStream {
-    socket: Socket,
+    socket: CountingSocket,
     records: Records,
     /// The time of the last read that ended inside a record.
     partial_at: Option<Instant>,
     /// Decrypted bytes not yet read.
-    unread: Unread,
+    unread: PlaintextBuffer,
     outgoing: Outgoing,
 }
 
 /// Bytes not yet read; without an allocation while there are none.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(super) struct PlaintextBuffer {
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -74,10 +74,10 @@ struct Outgoing {
 impl ClientStream {
     pub(super) fn new(connection: UnbufferedServerConnection, tcp: TcpStream) -> Self {
         Self {
-            socket: Socket::new(tcp),
+            socket: CountingSocket::new(tcp),
             records: Records::new(connection),
             partial_at: None,
-            unread: Unread::default(),
+            unread: PlaintextBuffer::default(),
             outgoing: Outgoing::default(),
         }
     }
@@ -109,7 +109,7 @@ impl ClientStream {
     }
 
     /// Keeps `place`, the connection's permit among the connection limits, until its socket closes.
-    pub fn hold(&mut self, place: Place) {
+    pub fn hold(&mut self, place: ConnectionPermit) {
         self.socket.hold(place);
     }
 
@@ -194,7 +194,7 @@ impl Leg for ClientStream {
                     Ok(_) => {}
                 }
             } else {
-                self.socket.overlook();
+                self.socket.clear_readiness();
             }
         }
         Poll::Ready(())
@@ -274,7 +274,7 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-impl Unread {
+impl PlaintextBuffer {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), taken: 0 }
     }
@@ -295,7 +295,7 @@ impl Unread {
 
 impl Outgoing {
     /// Writes `bytes` after the unsent bytes, and keeps those that the socket does not accept.
-    fn send(&mut self, socket: &mut Socket, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, socket: &mut CountingSocket, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         if self.bytes.is_empty() {
             while !bytes.is_empty() {
                 match socket.poll_write(cx, bytes) {
@@ -316,7 +316,7 @@ impl Outgoing {
     }
 
     /// Writes the unsent bytes.
-    fn poll_drain(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, socket: &mut CountingSocket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.bytes.len() {
             match socket.poll_write(cx, &self.bytes[self.written..]) {
                 Poll::Ready(written) => self.written += written?,
@@ -338,20 +338,20 @@ impl Outgoing {
 /// A TCP connection that counts the bytes written to it, so that the kernel's count of acknowledged bytes can be
 /// compared.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct CountingSocket {
     tcp: TcpStream,
     written: u64,
     /// Set while bytes are unread although the runtime's readiness was cleared.
     overlooked: bool,
-    place: Option<Place>,
+    place: Option<ConnectionPermit>,
 }
 
-impl Socket {
+impl CountingSocket {
     pub(super) fn new(tcp: TcpStream) -> Self {
         Self { tcp, written: 0, overlooked: false, place: None }
     }
 
-    pub(super) fn hold(&mut self, place: Place) {
+    pub(super) fn hold(&mut self, place: ConnectionPermit) {
         self.place = Some(place);
     }
 
@@ -408,7 +408,7 @@ impl Socket {
 
     /// Clears the runtime's readiness while bytes are unread, so that the next event wakes the reader: more bytes, or
     /// the end behind them. The unread bytes are later read directly from the socket.
-    pub(super) fn overlook(&mut self) {
+    pub(super) fn clear_readiness(&mut self) {
         let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         self.overlooked = true;
     }
@@ -460,5 +460,4 @@ fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
 mod tests;

@@ -2,11 +2,11 @@
 
 use hyper::StatusCode;
 
-use crate::upstream::{DialError, Failure};
+use crate::upstream::{DialError, RequestFailure};
 
 /// The reason for which an upgrade was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum UpgradeRefusal {
     /// The request is not a handshake by RFC 6455 §4.2.1.
     #[error("{0}")]
     BadRequest(&'static str),
@@ -32,13 +32,13 @@ pub enum Refusal {
     Draining,
     /// The app sent no response.
     #[error(transparent)]
-    Upstream(#[from] Failure),
+    Upstream(#[from] RequestFailure),
     /// The app's 101 violates RFC 6455 §4.1.
     #[error("{0}")]
     Switch(&'static str),
 }
 
-impl Refusal {
+impl UpgradeRefusal {
     /// Returns the reason label of log lines and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -48,9 +48,9 @@ impl Refusal {
             Self::Path => "path",
             Self::Memory { .. } => "memory",
             Self::Draining => "draining",
-            Self::Upstream(Failure::Timeout { .. }) => "upstream_timeout",
-            Self::Upstream(Failure::Dial(DialError::Tls { .. }) | Failure::Tls(_)) => "upstream_tls",
-            Self::Upstream(Failure::Dial(_)) => "upstream_unreachable",
+            Self::Upstream(RequestFailure::Timeout { .. }) => "upstream_timeout",
+            Self::Upstream(RequestFailure::Dial(DialError::Tls { .. }) | RequestFailure::Tls(_)) => "upstream_tls",
+            Self::Upstream(RequestFailure::Dial(_)) => "upstream_unreachable",
             Self::Upstream(_) => "upstream_closed",
             Self::Switch(_) => "upstream_invalid",
         }

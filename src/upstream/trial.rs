@@ -11,9 +11,9 @@ use super::check::{self, Check};
 use super::dial::DialError;
 use super::unusable::Unusable;
 use crate::config::UpstreamProbe;
-use crate::heartbeat::{HealthCheck, UpstreamPulse};
+use crate::heartbeat::{HealthCheck, UpstreamLiveness};
 use crate::suspension;
-use crate::tls::client::HandshakeError;
+use crate::tls::client::ConnectorError;
 
 impl App {
     /// Connects, performs the TLS handshake where configured, and sends the request of the health check. Returns the
@@ -28,8 +28,8 @@ impl App {
             Ok(stream) => stream,
             Err(error) => {
                 let pin = match &error {
-                    DialError::Tls { source: HandshakeError::Pin { seen }, .. } => Some(*seen),
-                    DialError::Tls { source, .. } if source.is_about_trust() => dialer.shown_pin().await,
+                    DialError::Tls { source: ConnectorError::Pin { seen }, .. } => Some(*seen),
+                    DialError::Tls { source, .. } if source.is_untrusted() => dialer.shown_pin().await,
                     _ => None,
                 };
                 return Err(Unusable::of(&error, pin));
@@ -41,7 +41,7 @@ impl App {
         let Some(probe) = check::request(&settings.target, &settings.probe, &interim) else {
             return Ok(request);
         };
-        let pulse = Arc::new(UpstreamPulse::unreached(Instant::now().into_std()));
+        let pulse = Arc::new(UpstreamLiveness::unreached(Instant::now().into_std()));
         let check = Check { dialer, pulse, reports: Arc::default(), kind: HealthCheck::Request };
         let limit = settings.heartbeat.timeout;
         let ended = suspension::timeout(limit, pin!(check.exchange(stream, probe, interim))).await;

@@ -3,7 +3,7 @@
 use super::dial::DialError;
 use crate::config::Pin;
 use crate::telemetry::Chain;
-use crate::tls::client::HandshakeError;
+use crate::tls::client::ConnectorError;
 
 /// The cause and the remedy of a failed attempt to use an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +37,12 @@ fn remedy(error: &DialError, pin: Option<Pin>) -> String {
             "see that the app runs and that no firewall is between, or raise `connect_timeout` in [upstream]".into()
         }
         DialError::Tls { source, .. } => match (source, pin) {
-            (HandshakeError::NotTls, _) => "write url = \"http://…\" in [upstream]: the app speaks no TLS".into(),
-            (HandshakeError::Pin { seen }, _) => {
+            (ConnectorError::NotTls, _) => "write url = \"http://…\" in [upstream]: the app speaks no TLS".into(),
+            (ConnectorError::Pin { seen }, _) => {
                 format!("if the app's key was changed, set tls.pin = \"{seen}\" in [upstream]")
             }
             (source, Some(pin)) => {
-                let trust = if source.is_about_the_name() {
+                let trust = if source.is_wrong_name() {
                     "set tls.server_name in [upstream] to a name of the certificate"
                 } else {
                     "set tls.ca in [upstream] to the authority that has signed the certificate"

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pulsegate::config::{Forwarded, Route, Settings, Upstream, UpstreamTls};
-use pulsegate::upstream::Apps;
+use pulsegate::config::{Forwarded, Route, Settings, UpstreamSettings, UpstreamTls};
+use pulsegate::upstream::AppSet;
 
 use crate::support::{App, LogPage, Proxy, alter_app};
 use crate::tls::{Asks, TlsApp};
@@ -19,7 +19,7 @@ fn before(app: &TlsApp, tls: &UpstreamTls) -> Proxy {
 }
 
 /// Gives the path `path` an app of its own.
-fn add_route(settings: &mut Settings, path: &str, upstream: &Arc<Upstream>) {
+fn add_route(settings: &mut Settings, path: &str, upstream: &Arc<UpstreamSettings>) {
     let route = Route { path: path.into(), ..Route::to(Arc::clone(upstream)) };
     settings.routes.insert(0, Arc::new(route));
 }
@@ -27,7 +27,7 @@ fn add_route(settings: &mut Settings, path: &str, upstream: &Arc<Upstream>) {
 #[tokio::test]
 async fn each_route_leads_to_its_own_app() {
     let (shop, chat) = (App::start().await, App::start().await);
-    let own = Arc::new(Upstream { ..Upstream::at(chat.target()) });
+    let own = Arc::new(UpstreamSettings { ..UpstreamSettings::at(chat.target()) });
     let proxy = Proxy::with(shop.target(), |settings| {
         add_route(settings, "/live/", &own);
         add_route(settings, "/also-live/", &own);
@@ -72,7 +72,8 @@ async fn each_route_leads_to_its_own_app() {
 #[tokio::test]
 async fn an_app_that_is_down_leaves_the_others_alone() {
     let (shop, gone) = (App::start().await, App::start().await.target());
-    let proxy = Proxy::with(shop.target(), |settings| add_route(settings, "/live/", &Arc::new(Upstream::at(gone))));
+    let proxy =
+        Proxy::with(shop.target(), |settings| add_route(settings, "/live/", &Arc::new(UpstreamSettings::at(gone))));
     let mut client = proxy.connect();
     client.send("GET /live/ HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
@@ -177,7 +178,7 @@ async fn an_app_that_speaks_no_tls_or_does_not_answer() {
     let tls = UpstreamTls { ca: TlsApp::start(Asks::Nobody).await.tls().ca, ..UpstreamTls::default() };
     // The files are read when the proxy starts, and are gone by then.
     let missing = Proxy::settings(app.target(), |settings| alter_app(settings, |app| app.tls = Some(tls.clone())));
-    let error = Apps::open(&missing, Instant::now()).expect_err("there is no such file");
+    let error = AppSet::open(&missing, Instant::now()).expect_err("there is no such file");
     assert!(error.to_string().contains(&format!("https://{}", app.authority())), "{error}");
 
     let authority = TlsApp::start(Asks::Nobody).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::config::{HostPattern, Route, Target};
+use pulsegate::config::{HostPattern, Route, UpstreamTarget};
 use tokio::net::UnixListener;
 
 use crate::support::{App, LogPage, Proxy, Wire, alter_app};
@@ -261,7 +261,7 @@ async fn a_unix_socket_serves_as_well() {
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let proxy = Proxy::with(Target::Unix(path), |_| {});
+    let proxy = Proxy::with(UpstreamTarget::Unix(path), |_| {});
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.0\r\n\r\n").await;
     let mut upstream = Wire::new("app", listener.accept().await.unwrap().0);
@@ -403,7 +403,7 @@ async fn an_app_that_is_down_is_a_502() {
 #[tokio::test]
 async fn the_cause_of_an_answer_of_the_proxys_own_is_in_the_access_line() {
     let gone = App::start().await.target();
-    let Target::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
+    let UpstreamTarget::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
     let refused = format!("cannot connect to the upstream at 127.0.0.1:{port}: Connection refused (os error 111)");
     let proxy = Proxy::with(gone.clone(), |_| {});
     let log = LogPage::open();

@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pulsegate::config::{
-    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
+    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Settings, TlsSettings,
+    UpstreamSettings, UpstreamTarget,
 };
-use pulsegate::generation::{Current, Generation};
+use pulsegate::generation::{CurrentGeneration, Generation};
 use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
@@ -21,7 +22,7 @@ use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
 use pulsegate::telemetry::otel::Spans;
 use pulsegate::tls::{Identity, Terminator};
-use pulsegate::upstream::Apps;
+use pulsegate::upstream::AppSet;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,7 +41,7 @@ pub const CLIENT_PORT: u16 = 40000;
 /// One worker's edge.
 pub struct Proxy {
     edge: Arc<Edge>,
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub draining: CancellationToken,
@@ -54,14 +55,14 @@ impl Proxy {
     }
 
     /// A proxy before `target` with altered settings.
-    pub fn with(target: Target, alter: impl FnOnce(&mut Settings)) -> Self {
+    pub fn with(target: UpstreamTarget, alter: impl FnOnce(&mut Settings)) -> Self {
         let settings = Self::settings(target, alter);
         let registry = Arc::new(Registry::new(1));
         let metrics = Arc::new(Metrics::new());
-        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let apps = AppSet::open(&settings, Instant::now()).expect("the TLS files are there");
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
         let terminator = Arc::new(Terminator::new(identity()).expect("a terminator"));
-        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let current = CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps));
         let edge = Edge::new(
             &current,
             Arc::clone(&registry),
@@ -74,17 +75,17 @@ impl Proxy {
     }
 
     /// Puts other settings in force, as a reload does.
-    pub fn reload(&self, target: Target, alter: impl FnOnce(&mut Settings)) {
+    pub fn reload(&self, target: UpstreamTarget, alter: impl FnOnce(&mut Settings)) {
         let before = self.current.load_full();
         let mut settings = Self::settings(target, alter);
         assert_eq!(settings.follow(&before.settings), [], "nothing of it waits for a restart");
-        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let apps = AppSet::open(&settings, Instant::now()).expect("the TLS files are there");
         let apps = apps.after(&before.apps, |_| false);
         self.current.publish(before.next(Arc::new(settings), before.terminator.clone(), apps));
     }
 
     /// The settings of a proxy before `target`, altered.
-    pub fn settings(target: Target, alter: impl FnOnce(&mut Settings)) -> Settings {
+    pub fn settings(target: UpstreamTarget, alter: impl FnOnce(&mut Settings)) -> Settings {
         let mut settings = settings(target);
         alter(&mut settings);
         settings
@@ -133,19 +134,19 @@ fn identity() -> Identity {
 }
 
 /// Alters the app of every route.
-pub fn alter_app(settings: &mut Settings, alter: impl Fn(&mut Upstream)) {
+pub fn alter_app(settings: &mut Settings, alter: impl Fn(&mut UpstreamSettings)) {
     alter(Arc::make_mut(&mut settings.upstream));
     for route in &mut settings.routes {
         Arc::make_mut(route).upstream = Arc::clone(&settings.upstream);
     }
 }
 
-fn settings(target: Target) -> Settings {
-    let upstream = Arc::new(Upstream {
+fn settings(target: UpstreamTarget) -> Settings {
+    let upstream = Arc::new(UpstreamSettings {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
         heartbeat: UpstreamPolicy { interval: None, ..UpstreamPolicy::default() },
-        ..Upstream::at(target)
+        ..UpstreamSettings::at(target)
     });
     let route = |path: &str| Arc::new(Route { path: path.into(), ..Route::to(Arc::clone(&upstream)) });
     Settings {
@@ -156,7 +157,7 @@ fn settings(target: Target) -> Settings {
             redirect: None,
             http2: Http2::default(),
         },
-        tls: Tls::of("unused", "unused").into(),
+        tls: TlsSettings::of("unused", "unused").into(),
         routes: vec![route("/chat/"), route("/")],
         upstream,
         limits: EdgeLimits {
@@ -211,8 +212,8 @@ impl App {
         Self { listener, address }
     }
 
-    pub fn target(&self) -> Target {
-        Target::Tcp { host: "127.0.0.1".into(), port: self.address.port() }
+    pub fn target(&self) -> UpstreamTarget {
+        UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: self.address.port() }
     }
 
     /// The authority that it answers to.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::config::{Target, UpstreamTls};
+use pulsegate::config::{UpstreamTarget, UpstreamTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -71,8 +71,8 @@ impl TlsApp {
         Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)), dir }
     }
 
-    pub fn target(&self) -> Target {
-        Target::Tcp { host: "127.0.0.1".into(), port: self.listener.local_addr().unwrap().port() }
+    pub fn target(&self) -> UpstreamTarget {
+        UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: self.listener.local_addr().unwrap().port() }
     }
 
     /// What suits it, for a proxy that knows its authority and name.

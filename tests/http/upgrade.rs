@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use pulsegate::config::Target;
-use pulsegate::relay::Order;
+use pulsegate::config::UpstreamTarget;
+use pulsegate::relay::SessionOrder;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 
@@ -74,7 +74,7 @@ async fn what_is_no_handshake_is_refused_before_the_app_hears_of_it() {
 #[tokio::test]
 async fn the_cause_of_a_refusal_is_in_its_line() {
     let gone = App::start().await.target();
-    let Target::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
+    let UpstreamTarget::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
     let refused = format!("cannot connect to the upstream at 127.0.0.1:{port}: Connection refused (os error 111)");
     let proxy = Proxy::with(gone.clone(), |_| {});
     let log = LogPage::open();
@@ -509,7 +509,7 @@ async fn a_session_that_the_drain_overtakes_is_found_and_told() {
     upstream.expect([0x82, 0x80, 0, 0, 0, 0]).await;
     let sessions = proxy.registry.all();
     assert_eq!(sessions.len(), 1);
-    sessions[0].give(Order::Drain { code: 1001 });
+    sessions[0].give(SessionOrder::Drain { code: 1001 });
     client.expect([0x88, 12, 0x03, 0xe9]).await;
     client.expect("going away").await;
     drop((client, upstream));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use futures_util::StreamExt;
-use pulsegate::tls::client::{Client, Trust};
+use pulsegate::tls::client::{TlsClient, Trust};
 use pulsegate_test_kit::process::Process;
 use pulsegate_test_kit::wait::wait_for;
 use tempfile::TempDir;
@@ -62,7 +62,7 @@ impl Dev {
         let mut request = url.into_client_request().expect("a valid URL");
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
         let tcp = wait_for("connect", TcpStream::connect(("127.0.0.1", self.port))).await.expect("it listens");
-        let client = Client::new(&Trust::File(self.ca.clone()), None).expect("an authority");
+        let client = TlsClient::new(&Trust::File(self.ca.clone()), None).expect("an authority");
         let tls = wait_for("the handshake", client.handshake("localhost", tcp)).await.expect("it is trusted");
         let (mut socket, _) = wait_for("the upgrade", Box::pin(client_async(request, tls))).await.expect("accepted");
         let (orders, mut told) = mpsc::channel(1);

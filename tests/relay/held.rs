@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::EndReason;
 use tokio::time::sleep;
 
@@ -133,7 +133,7 @@ async fn a_teardown_in_the_middle_of_a_held_message_is_a_proper_close() {
         // Once within the frame, once behind it.
         rig.client.send_raw(&fragment(TEXT, b"po").encode(true)[..cut]).await;
         rig.client.silent(10 * SECOND).await;
-        rig.control.give(Order::Drain { code: 1012 });
+        rig.control.give(SessionOrder::Drain { code: 1012 });
         assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
         assert_eq!(rig.app.frame().await, None);
         assert_eq!(rig.client.expect().await, Frame::close(1012, "service restart"));
@@ -236,7 +236,7 @@ async fn a_probe_of_the_app_passes_a_held_message() {
     let answer = text("pong").encode(true);
     rig.client.send_raw(&answer[..8]).await;
     sleep(MILLISECOND).await;
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::ProbeUpstream);
     let probe = rig.app.expect().await;
     assert_eq!((probe.opcode(), probe.payload.len()), (PING, 8));
     rig.client.send_raw(&answer[8..]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Matching, Mode, Pattern, Policy, Profile, Role, Say};
+use pulsegate::heartbeat::{Builtin, Matching, MessageTemplate, Mode, Pattern, Policy, Profile, Role};
 use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Opcode;
 use tokio::time::sleep;
@@ -350,7 +350,7 @@ async fn json_answers_may_have_members_beside_those_that_are_named() {
 fn after_hello(role: Role) -> Policy {
     let pattern = |text: &str| Pattern::new(Opcode::TEXT, text.as_bytes(), Matching::Exact).unwrap();
     let profile = Profile {
-        send: Some(Say::new(Opcode::TEXT, b"ping")),
+        send: Some(MessageTemplate::new(Opcode::TEXT, b"ping")),
         asks: (role == Role::App).then(|| pattern("ping")),
         expect: vec![pattern("pong")],
         start_after: Some(pattern("hello")),
@@ -398,7 +398,7 @@ async fn before_start_after_nothing_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn the_mode_takes_binary_messages_where_the_profile_says_so() {
     let profile = Profile {
-        send: Some(Say::new(Opcode::BINARY, &[0xC0])),
+        send: Some(MessageTemplate::new(Opcode::BINARY, &[0xC0])),
         expect: vec![Pattern::new(Opcode::BINARY, &[0xD0], Matching::Exact).unwrap()],
         ..Builtin::ExpressText.profile(Role::App)
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pulsegate::heartbeat::{Builtin, Matching, Pattern, Policy, Profile, Role, Say};
+use pulsegate::heartbeat::{Builtin, Matching, MessageTemplate, Pattern, Policy, Profile, Role};
 use pulsegate::ws::{Limits, Opcode, RSV_DEFLATE};
 use pulsegate_test_kit::frame::{self, LengthForm};
 use serde_json::Value;
@@ -42,7 +42,7 @@ impl Kind {
             Self::Binary => Pattern::new(Opcode::BINARY, &[0xD0, 0x01], Matching::Exact).unwrap(),
         };
         let profile = Profile {
-            send: Some(Say::new(Opcode::TEXT, b"ping")),
+            send: Some(MessageTemplate::new(Opcode::TEXT, b"ping")),
             asks: (role == Role::App).then(|| text("ping", Matching::Exact)),
             expect: vec![expect],
             max_len: MAX_LEN,

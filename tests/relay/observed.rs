@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Builtin, Policy, Role};
-use pulsegate::relay::{Observer, Order};
+use pulsegate::relay::{Observer, SessionOrder};
 use pulsegate::session::Ending;
 use pulsegate::ws::Sender;
 use tokio::time::sleep;
@@ -185,7 +185,7 @@ async fn an_end_for_another_reason_is_no_timeout() {
     let (mut rig, notes) = observed(Policy::default());
     let ping = rig.client.expect().await;
     rig.client.send(&Frame::new(PONG, &ping.payload)).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     assert_eq!(rig.client.expect().await.opcode(), CLOSE);
     notes.agree_with(&rig.ending().await);
     assert_eq!(notes.said().len(), 2, "{:?}", notes.said());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::Delivery;
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::{Abort, EndReason, Initiator};
 use tokio::time::{advance, sleep};
 
@@ -11,8 +11,8 @@ use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn close(code: u16, reason: &str) -> Order {
-    Order::Close { code, reason: reason.into() }
+fn close(code: u16, reason: &str) -> SessionOrder {
+    SessionOrder::Close { code, reason: reason.into() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +90,7 @@ async fn a_second_close_changes_nothing() {
     rig.control.give(close(4000, "second"));
     assert_eq!(rig.client.expect().await, Frame::close(1008, "first"));
     rig.control.give(close(4001, "third"));
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     assert_eq!(rig.app.expect().await, Frame::close(1008, "first"));
     assert_eq!(rig.client.frame().await, None, "one Close and the end");
     assert_eq!(rig.app.frame().await, None);
@@ -103,7 +103,7 @@ async fn a_session_that_the_drain_has_told_goes_on_with_that() {
     let up = Frame::new(BINARY, &[5; 100]).encode(true);
     rig.client.send_raw(&up[..50]).await;
     assert_eq!(rig.app.exactly(50).await, up[..50]);
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     sleep(SECOND).await;
     rig.control.give(close(1008, "too late"));
     sleep(SECOND / 2).await;
@@ -114,7 +114,7 @@ async fn a_session_that_the_drain_has_told_goes_on_with_that() {
 
 #[tokio::test(start_paused = true)]
 async fn s61_a_closing_handshake_under_way_keeps_its_codes() {
-    for order in [close(1008, "enough"), Order::Drain { code: 1012 }] {
+    for order in [close(1008, "enough"), SessionOrder::Drain { code: 1012 }] {
         let mut rig = Rig::new();
         rig.client.send(&Frame::close(4000, "bye")).await;
         assert_eq!(rig.app.expect().await, Frame::close(4000, "bye"));
@@ -145,7 +145,7 @@ async fn an_abort_ends_both_legs_at_once_whatever_is_under_way() {
         }
         let ordered = rig.elapsed();
         rig.control.give(close(1008, "slowly"));
-        rig.control.give(Order::Abort(Abort::Operator));
+        rig.control.give(SessionOrder::Abort(Abort::Operator));
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         assert_eq!(rig.elapsed(), ordered);
         assert!(aborted(&rig.client_aborted));
@@ -162,8 +162,8 @@ async fn who_plays_dead_is_found_within_the_bound_whatever_the_client_does() {
     *rig.kernel.lock().unwrap() = Some(Delivery { acked: u64::MAX, unread: true });
     rig.client.send(&Frame::new(TEXT, b"still here")).await;
     assert_eq!(rig.app.expect().await.payload, b"still here");
-    rig.control.give(Order::PlayDead);
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::PlayDead);
+    rig.control.give(SessionOrder::ProbeUpstream);
     sleep(SECOND).await;
     rig.client.send(&Frame::new(TEXT, b"nobody hears this")).await;
     rig.app.send(&Frame::new(TEXT, b"news")).await;
@@ -183,7 +183,7 @@ async fn who_plays_dead_is_found_within_the_bound_whatever_the_client_does() {
 #[tokio::test(start_paused = true)]
 async fn who_plays_dead_can_still_be_closed() {
     let mut rig = Rig::new();
-    rig.control.give(Order::PlayDead);
+    rig.control.give(SessionOrder::PlayDead);
     rig.control.give(close(1008, "enough"));
     assert_eq!(rig.client.expect().await, Frame::close(1008, "enough"));
     assert_eq!(rig.ending().await.cause.reason(), EndReason::Admin);
@@ -192,7 +192,7 @@ async fn who_plays_dead_can_still_be_closed() {
 #[tokio::test(start_paused = true)]
 async fn an_abort_of_a_drain_still_closes_towards_an_app_that_takes_it() {
     let mut rig = Rig::new();
-    rig.control.give(Order::Abort(Abort::Drain));
+    rig.control.give(SessionOrder::Abort(Abort::Drain));
     assert_eq!(rig.client.frame().await, None);
     assert!(aborted(&rig.client_aborted));
     assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
@@ -203,7 +203,7 @@ async fn an_abort_of_a_drain_still_closes_towards_an_app_that_takes_it() {
 
 #[tokio::test(start_paused = true)]
 async fn s61_a_close_that_is_read_together_with_an_order_stands() {
-    for order in [close(4000, "moved"), Order::Drain { code: 1012 }] {
+    for order in [close(4000, "moved"), SessionOrder::Drain { code: 1012 }] {
         for by_client in [true, false] {
             let mut rig = Rig::new();
             sleep(SECOND).await;

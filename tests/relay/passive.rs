@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Liveness, Policy, Proof, Role};
+use pulsegate::heartbeat::{Builtin, Liveness, Policy, ProofOfLife, Role};
 use pulsegate::session::EndReason;
 use pulsegate::ws::{Limits, RSV_DEFLATE, Sender};
 use tokio::time::sleep;
@@ -223,7 +223,9 @@ async fn mqtt_keeps_the_keep_alive_of_a_connect_in_nine_messages() {
 
 #[tokio::test(start_paused = true)]
 async fn phoenix_beats_by_itself() {
-    let Proof::Speaks(window) = Builtin::Phoenix.profile(Role::Passive).proof else { panic!("it speaks by itself") };
+    let ProofOfLife::Speaks(window) = Builtin::Phoenix.profile(Role::Passive).proof else {
+        panic!("it speaks by itself")
+    };
     // `pong_only`: other messages do not count, and compressed ones must be read, or be taken for heartbeats.
     for (liveness, takeover) in [Liveness::AnyBytes, Liveness::PongOnly].iter().flat_map(|l| CODINGS.map(|c| (*l, c))) {
         let mode = Builtin::Phoenix.mode(Role::Passive);

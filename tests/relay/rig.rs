@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulsegate::heartbeat::{Policy, UpstreamPulse};
+use pulsegate::heartbeat::{Policy, UpstreamLiveness};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Delivery, Leg, Legs, Memory, Observer, Partial, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Delivery, Leg, Legs, Memory, NegotiatedTerms, Observer, Partial, Unobserved};
 use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
 use pulsegate_test_kit::frame::{self, KEY, LengthForm};
@@ -304,11 +304,11 @@ impl Rig {
         let control = Arc::new(Control::default());
         let memory = Arc::<Memory>::default();
         let opened = Instant::now();
-        let terms = Terms {
+        let terms = NegotiatedTerms {
             policy: Arc::new(plan.policy),
             limits: plan.limits,
             memory: Arc::clone(&memory),
-            pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
+            pulse: Arc::new(UpstreamLiveness::new(opened.into_std())),
             observer: plan.observer,
             id: Registry::new(0).next_id(),
             seed: 42,

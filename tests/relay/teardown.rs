@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{CloseSpec, Delivery, Mode, OnMiss, Policy, UpstreamEnd};
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Limits;
 
@@ -73,7 +73,7 @@ async fn s35_a_complete_message_reaches_the_app_before_the_end() {
     let message = Frame::new(TEXT, &[b'm'; 300]);
     rig.client.send(&message).await;
     rig.client.send(&message).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     tokio::time::sleep(SECOND).await;
     assert_eq!(rig.app.expect().await, message);
     assert_eq!(rig.app.expect().await, message);
@@ -182,8 +182,8 @@ async fn a_client_that_vanishes_ends_the_app_leg_with_a_bare_fin() {
 #[tokio::test(start_paused = true)]
 async fn drain_tells_both_legs_1012() {
     let mut rig = Rig::new();
-    rig.control.give(Order::Drain { code: 1012 });
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::Drain { code: 1012 });
+    rig.control.give(SessionOrder::ProbeUpstream);
     let close = Frame::close(1012, "service restart");
     assert_eq!(rig.client.expect().await, close);
     rig.client.send(&close).await;
@@ -205,7 +205,7 @@ async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
     rig.app.send(&Frame::new(PING, b"")).await;
     assert_eq!(rig.client.expect().await.opcode(), PING);
     tokio::time::sleep(19 * SECOND).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     let drained = rig.elapsed();
     let ending = rig.ending().await;
     let grace = ending.duration.saturating_sub(drained);
@@ -216,7 +216,7 @@ async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
 async fn a_drain_tells_the_client_the_code_it_was_given_and_the_app_1012() {
     for (code, reason) in [(1001, "going away"), (1013, "try again later"), (4999, "service restart")] {
         let mut rig = Rig::new();
-        rig.control.give(Order::Drain { code });
+        rig.control.give(SessionOrder::Drain { code });
         assert_eq!(rig.client.expect().await, Frame::close(code, reason));
         assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
         let ending = rig.ending().await;
@@ -234,7 +234,7 @@ async fn a_drain_waits_for_the_frame_that_is_under_way_but_not_for_long() {
         rig.client.send_raw(&up[..400]).await;
         assert_eq!(rig.client.exactly(400).await, down[..400]);
         let ordered = rig.elapsed();
-        rig.control.give(Order::Drain { code: 1012 });
+        rig.control.give(SessionOrder::Drain { code: 1012 });
         tokio::time::sleep(SECOND).await;
         if ends {
             rig.app.send_raw(&down[400..]).await;
@@ -299,7 +299,7 @@ async fn a_drain_overtakes_the_end_by_age() {
     rig.app.send_raw(&down[..400]).await;
     assert_eq!(rig.client.exactly(400).await, down[..400]);
     rig.client.silent(200 * SECOND).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     assert_eq!(rig.client.rest().await, b"", "age would have waited");
     assert_eq!(rig.ending().await.cause.reason(), EndReason::Drain);
 }
@@ -376,7 +376,7 @@ async fn s53_a_client_that_takes_nothing_holds_its_end_for_the_write_stall_and_i
 #[tokio::test(start_paused = true)]
 async fn s55_all_that_the_client_sent_reaches_an_app_that_was_busy() {
     // Beside it a drain, an end by age, and (once the client's Close was read) an operator.
-    for order in [None, Some(Order::Drain { code: 1012 })] {
+    for order in [None, Some(SessionOrder::Drain { code: 1012 })] {
         let mut rig = Rig::with(Plan { pipe: 4096, ..Plan::default() });
         let message = Frame::new(BINARY, &[3; 10_000]);
         let mut sent: Vec<u8> = (0..100).flat_map(|_| message.encode(true)).collect();
@@ -531,7 +531,7 @@ async fn s80_the_apps_leg_of_a_killed_session_ends_within_one_grace() {
     rig.app.send_raw_soon(down);
     tokio::time::sleep(SECOND).await;
     let ordered = rig.elapsed();
-    rig.control.give(Order::Close { code: 1008, reason: "closed by the operator".into() });
+    rig.control.give(SessionOrder::Close { code: 1008, reason: "closed by the operator".into() });
     assert_eq!(rig.app.expect().await, Frame::close(1008, "closed by the operator"));
     assert_eq!(rig.app.frame().await, None);
     let took = rig.elapsed() - ordered;
@@ -623,9 +623,9 @@ async fn a_peer_that_breaks_a_rule_while_the_session_ends_is_read_no_further() {
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_client_has_half_closed_can_still_be_ended() {
     for (order, told, reason) in [
-        (Order::Drain { code: 1012 }, Frame::close(1012, "service restart"), EndReason::Drain),
-        (Order::Close { code: 4000, reason: "moved".into() }, Frame::close(4000, "moved"), EndReason::Admin),
-        (Order::UpstreamUnresponsive, Frame::close(1012, "upstream unresponsive"), EndReason::UpstreamLost),
+        (SessionOrder::Drain { code: 1012 }, Frame::close(1012, "service restart"), EndReason::Drain),
+        (SessionOrder::Close { code: 4000, reason: "moved".into() }, Frame::close(4000, "moved"), EndReason::Admin),
+        (SessionOrder::UpstreamUnresponsive, Frame::close(1012, "upstream unresponsive"), EndReason::UpstreamLost),
     ] {
         let mut rig = Rig::new();
         rig.client.fin().await;

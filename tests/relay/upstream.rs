@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Delivery, Liveness, Policy};
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::{EndReason, Initiator};
 use tokio::time::sleep;
 
@@ -90,7 +90,7 @@ async fn the_apps_last_words_arrive_even_when_it_hangs_up_behind_them() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_of_the_app_is_masked_and_its_pong_stops_here() {
     let mut rig = Rig::new();
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::ProbeUpstream);
     let probe = rig.app.expect().await;
     assert_eq!((probe.opcode(), probe.payload.len()), (PING, 8));
     rig.app.send(&Frame::new(PONG, &probe.payload)).await;
@@ -105,7 +105,7 @@ async fn a_probe_of_the_app_waits_for_the_end_of_the_clients_frame() {
     let encoded = frame.encode(true);
     rig.client.send_raw(&encoded[..50]).await;
     rig.app.exactly(50).await;
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::ProbeUpstream);
     tokio::time::sleep(SECOND).await;
     rig.client.send_raw(&encoded[50..]).await;
     assert_eq!(rig.app.exactly(encoded.len() - 50).await, encoded[50..]);
@@ -115,7 +115,7 @@ async fn a_probe_of_the_app_waits_for_the_end_of_the_clients_frame() {
 #[tokio::test(start_paused = true)]
 async fn an_unresponsive_app_loses_its_clients_with_1012() {
     let mut rig = Rig::new();
-    rig.control.give(Order::UpstreamUnresponsive);
+    rig.control.give(SessionOrder::UpstreamUnresponsive);
     assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream unresponsive"));
     assert_eq!(rig.ending().await.cause.reason(), EndReason::UpstreamLost);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Awaited, Builtin, Policy, Role};
-use pulsegate::relay::{Control, Order};
+use pulsegate::relay::{Control, SessionOrder};
 use pulsegate::session::{EndReason, LiveStats, Traffic};
 use tokio::time::{Instant, sleep};
 
@@ -106,7 +106,7 @@ async fn traffic_is_counted_as_the_ending_counts_it() {
     }
     assert_eq!(shown, [1, 2, 3]);
     let control = std::sync::Arc::clone(&rig.control);
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     let ending = rig.ending().await;
     assert_eq!(control.traffic(), (ending.from_client, ending.from_upstream));
     assert_eq!(ending.from_client.payload, 70_201);

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pulsegate::heartbeat::Policy;
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 
 use crate::proxy::{Proxy, SessionRecord};
 
@@ -173,7 +173,7 @@ impl Case<'_> {
     }
 
     /// When the session was first ordered to do something that `is_meant`.
-    fn ordered(&self, is_meant: impl Fn(&Order) -> bool) -> Option<Duration> {
+    fn ordered(&self, is_meant: impl Fn(&SessionOrder) -> bool) -> Option<Duration> {
         self.record.orders.borrow().iter().find(|(_, order)| is_meant(order)).map(|(at, _)| *at)
     }
 
@@ -190,6 +190,6 @@ impl Case<'_> {
 
     /// From when on nothing of the client is read, on an operator's order.
     fn plays_dead_from(&self) -> Option<Duration> {
-        self.ordered(|order| matches!(order, Order::PlayDead))
+        self.ordered(|order| matches!(order, SessionOrder::PlayDead))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pulsegate::relay::{Delivery, Leg, Partial};
-use pulsegate::tls::client::{Client, Trust};
+use pulsegate::tls::client::{TlsClient, Trust};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -164,7 +164,7 @@ impl Drop for SimLeg {
 #[derive(Clone)]
 pub struct Tls {
     pub acceptor: TlsAcceptor,
-    pub client: Client,
+    pub client: TlsClient,
 }
 
 impl Tls {
@@ -183,7 +183,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("the key is the certificate's");
-        let client = Client::new(&Trust::Anyone, None).expect("no files are read");
+        let client = TlsClient::new(&Trust::AnyCertificate, None).expect("no files are read");
         Self { acceptor: TlsAcceptor::from(Arc::new(config)), client }
     }
 }

@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use pulsegate::heartbeat::{Policy, UpstreamPulse};
+use pulsegate::heartbeat::{Policy, UpstreamLiveness};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Leg, Legs, Order, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Leg, Legs, NegotiatedTerms, SessionOrder, Unobserved};
 use pulsegate::session::{EndReason, Ending, Initiator};
 use pulsegate::ws::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -139,11 +139,11 @@ async fn proxy(policy: Policy, story: Story) -> turmoil::Result {
         upstream: SimLeg(upstream),
         upstream_early: Bytes::new(),
     };
-    let terms = Terms {
+    let terms = NegotiatedTerms {
         policy: Arc::new(policy),
         limits: Limits::default(),
         memory: Arc::default(),
-        pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
+        pulse: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
         observer: Arc::new(Unobserved),
         id: Registry::new(0).next_id(),
         seed: 3,
@@ -252,7 +252,7 @@ fn a_drain_reaches_the_client_over_a_slow_link() {
     sim.client("client", async move {
         let mut socket = connect().await;
         assert!(listen(&mut socket, 40 * SECOND).await.is_none());
-        control.give(Order::Drain { code: 1012 });
+        control.give(SessionOrder::Drain { code: 1012 });
         match listen(&mut socket, 5 * SECOND).await {
             Some(Ok(Message::Close(Some(close)))) => assert_eq!(u16::from(close.code), 1012),
             other => panic!("expected Close 1012, saw {other:?}"),

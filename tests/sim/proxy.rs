@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulsegate::config::{Route, Target, Upstream};
-use pulsegate::drain::{self, Outcome, Shutdown};
-use pulsegate::heartbeat::{Picked, Policy, UpstreamPulse};
-use pulsegate::registry::{Entry, Opening, Registry};
-use pulsegate::relay::{self, Control, Legs, Memory, Observer, Order, Terms};
+use pulsegate::config::{Route, UpstreamSettings, UpstreamTarget};
+use pulsegate::drain::{self, Shutdown, WorkOutcome};
+use pulsegate::heartbeat::{Policy, Selected, UpstreamLiveness};
+use pulsegate::registry::{Registry, RegistryEntry, SessionEntry};
+use pulsegate::relay::{self, Control, Legs, Memory, NegotiatedTerms, Observer, SessionOrder};
 use pulsegate::session::{Abort, ClientAddress, ConnId, Ending, RequestFacts, SessionFacts};
 use pulsegate::suspension;
 use pulsegate::ws::Limits;
@@ -64,7 +64,7 @@ pub struct SessionRecord {
     /// When the proxy gave the client up.
     pub given_up: Arc<Mutex<Option<Duration>>>,
     /// What was ordered from outside, and when.
-    pub orders: RefCell<Vec<(Duration, Order)>>,
+    pub orders: RefCell<Vec<(Duration, SessionOrder)>>,
 }
 
 impl SessionRecord {
@@ -100,7 +100,7 @@ impl SessionRecord {
     }
 
     /// Gives `order` to the session, if it is running.
-    pub fn order(&self, at: Duration, order: Order) {
+    pub fn order(&self, at: Duration, order: SessionOrder) {
         if let Some(control) = self.control.borrow().as_ref().filter(|_| self.is_running()) {
             self.orders.borrow_mut().push((at, order.clone()));
             control.give(order);
@@ -180,13 +180,13 @@ pub async fn run(proxy: Rc<Proxy>, tuning: Tuning) -> turmoil::Result {
     let stack = Stack::start(tuning, Rc::new(Cell::new(true))).await?;
     stack.hide_readiness_while(proxy.process.unaware());
     let process = Rc::clone(&proxy.process);
-    process.task(suspension::watched(accept(proxy, stack))).await
+    process.task(suspension::with_pause_record(accept(proxy, stack))).await
 }
 
 /// Accepts clients and spawns their sessions.
 async fn accept(proxy: Rc<Proxy>, stack: Rc<Stack>) -> turmoil::Result {
     let process = Rc::clone(&proxy.process);
-    let pulse = Arc::new(UpstreamPulse::new(Instant::now().into_std()));
+    let pulse = Arc::new(UpstreamLiveness::new(Instant::now().into_std()));
     let tracker = TaskTracker::new();
     let draining = proxy.shutdown.draining().clone();
     tokio::task::spawn_local(process.task(supervise(Rc::clone(&proxy), tracker.clone())));
@@ -207,15 +207,15 @@ async fn supervise(proxy: Rc<Proxy>, tracker: TaskTracker) {
         tracker.wait().await;
     };
     let outcome = drain::supervise(&proxy.shutdown, &proxy.registry, work).await;
-    if outcome == Outcome::OutOfTime {
+    if outcome == WorkOutcome::OutOfTime {
         proxy.cut.set(Some(now()));
         for session in proxy.registry.all() {
-            session.give(Order::Abort(Abort::Drain));
+            session.give(SessionOrder::Abort(Abort::Drain));
         }
     }
 }
 
-async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id: u32, mut stream: Stream) {
+async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamLiveness>, id: u32, mut stream: Stream) {
     let number = (id / 2) as usize;
     let record = Rc::clone(&proxy.sessions[&number]);
     let plan = proxy.plan.session(number);
@@ -235,7 +235,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
     let control = Arc::new(Control::default());
     let conn = proxy.registry.next_id();
     let facts = Arc::new(facts(conn, &policy));
-    let opening = Opening { facts, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+    let opening = SessionEntry { facts, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
     let observer = Arc::new(Watched {
         entry: proxy.registry.open(opening),
         flaw: proxy.flaw,
@@ -250,7 +250,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
     record.id.set(Some(conn));
     *record.control.borrow_mut() = Some(Arc::clone(&control));
     let legs = Legs { client, client_early: Bytes::new(), upstream, upstream_early: Bytes::new() };
-    let terms = Terms {
+    let terms = NegotiatedTerms {
         policy,
         limits: Limits::default(),
         memory: Arc::clone(&proxy.memory),
@@ -270,7 +270,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
 }
 
 fn facts(id: ConnId, policy: &Arc<Policy>) -> SessionFacts {
-    let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
+    let route = Route::to(Arc::new(UpstreamSettings::at(UpstreamTarget::Unix("/app.sock".into()))));
     SessionFacts {
         id,
         config_generation: 1,
@@ -289,7 +289,7 @@ fn facts(id: ConnId, policy: &Arc<Policy>) -> SessionFacts {
         tls_version: None,
         tls_group: None,
         subprotocol: None,
-        heartbeat: Picked { policy: Arc::clone(policy), why: None, degraded: None },
+        heartbeat: Selected { policy: Arc::clone(policy), why: None, degraded: None },
         extensions_refused: false,
     }
 }
@@ -297,7 +297,7 @@ fn facts(id: ConnId, policy: &Arc<Policy>) -> SessionFacts {
 /// Enters a session's end in the registry and in the judge's record.
 #[derive(Debug)]
 struct Watched {
-    entry: Entry,
+    entry: RegistryEntry,
     flaw: Flaw,
     endings: Arc<Mutex<Vec<(Duration, Ending)>>>,
     given_up: Arc<Mutex<Option<Duration>>>,

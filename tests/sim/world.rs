@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pulsegate::drain;
 use pulsegate::heartbeat::Mode;
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::Abort;
 use turmoil::{Builder, Sim};
 
@@ -149,13 +149,13 @@ impl World {
                     self.proxy.shutdown.drain();
                 }
             }
-            Event::Kill { session, code } => order(session, Order::Close { code, reason: "killed".into() }),
-            Event::Abort { session } => order(session, Order::Abort(Abort::Operator)),
-            Event::PlayDead { session } => order(session, Order::PlayDead),
+            Event::Kill { session, code } => order(session, SessionOrder::Close { code, reason: "killed".into() }),
+            Event::Abort { session } => order(session, SessionOrder::Abort(Abort::Operator)),
+            Event::PlayDead { session } => order(session, SessionOrder::PlayDead),
             Event::Stop { lasts } => self.proxy.process.stop(now, lasts),
             Event::GiveUp => {
                 for record in self.proxy.sessions.values() {
-                    record.order(now, Order::UpstreamUnresponsive);
+                    record.order(now, SessionOrder::UpstreamUnresponsive);
                 }
             }
         }

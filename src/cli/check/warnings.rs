@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use humantime::{format_duration, format_rfc3339_seconds};
 
-use super::{edge, heartbeat, overlap};
+use super::{heartbeat, listener, overlap};
 use crate::config::{FileCache, Route, Settings, UnreadVariable};
-use crate::heartbeat::{Policy, Proof};
+use crate::heartbeat::{Policy, ProofOfLife};
 use crate::tls::{Certificate, Validity};
 
 /// The window below which live and dead clients are indistinguishable: round trips over mobile networks and pauses of
@@ -19,7 +19,8 @@ const LONGEST_BOUND: Duration = Duration::from_secs(60 * 60);
 
 /// Returns all warnings about `settings`, and about `variables` that are not read.
 pub(super) fn warnings(settings: &Settings, variables: &[UnreadVariable], cache: &FileCache) -> Vec<String> {
-    let mut all: Vec<String> = [open_to_pages(settings), edge::open_files(settings)].into_iter().flatten().collect();
+    let mut all: Vec<String> =
+        [open_to_pages(settings), listener::open_files(settings)].into_iter().flatten().collect();
     all.extend(certificates(settings, cache, SystemTime::now()));
     all.extend(windows(&settings.routes));
     all.extend(settings.routes.iter().filter_map(|route| pattern(route)));
@@ -89,10 +90,14 @@ fn about(key: &str, file: &Path, certificate: &Certificate, now: SystemTime) -> 
 type Window = (&'static str, fn(&Policy) -> Option<Duration>);
 
 const WINDOWS: [Window; 4] = [
-    ("timeout", |policy| matches!(policy.proof()?, Proof::Pongs | Proof::Answers).then_some(policy.timeout)),
+    ("timeout", |policy| {
+        matches!(policy.proof()?, ProofOfLife::Pongs | ProofOfLife::Answers).then_some(policy.timeout)
+    }),
     ("window", |policy| match policy.proof()? {
-        Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window) => Some(window),
-        Proof::Pongs | Proof::Answers => None,
+        ProofOfLife::Speaks(window)
+        | ProofOfLife::SpeaksWhenQuiet(window)
+        | ProofOfLife::SpeaksWhenSpokenTo(window) => Some(window),
+        ProofOfLife::Pongs | ProofOfLife::Answers => None,
     }),
     ("write_stall", |policy| Some(policy.write_stall)),
     ("frame_max_time", |policy| Some(policy.frame_max_time)),

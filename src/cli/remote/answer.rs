@@ -5,7 +5,7 @@ use serde::Deserialize;
 /// A session. Times are in seconds since 1970, durations in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(in crate::cli) struct Conn {
+pub(in crate::cli) struct SessionReport {
     pub(in crate::cli) id: String,
     pub(in crate::cli) state: String,
     pub(in crate::cli) route: String,
@@ -15,20 +15,20 @@ pub(in crate::cli) struct Conn {
     pub(in crate::cli) closed_at: Option<f64>,
     pub(in crate::cli) duration_s: Option<f64>,
     pub(in crate::cli) idle_s: Option<f64>,
-    pub(in crate::cli) heartbeat: Heartbeat,
+    pub(in crate::cli) heartbeat: HeartbeatReport,
     /// The flow from the client.
     #[serde(rename = "in")]
-    pub(in crate::cli) incoming: Flow,
+    pub(in crate::cli) incoming: DirectionReport,
     /// The flow to the client.
     #[serde(rename = "out")]
-    pub(in crate::cli) outgoing: Flow,
-    pub(in crate::cli) close: Option<Close>,
+    pub(in crate::cli) outgoing: DirectionReport,
+    pub(in crate::cli) close: Option<CloseReport>,
 }
 
 /// The state of a session's heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(in crate::cli) struct Heartbeat {
+pub(in crate::cli) struct HeartbeatReport {
     /// The number of consecutive misses.
     pub(in crate::cli) misses: Option<u64>,
     /// The number of consecutive misses that ends the session.
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Heartbeat {
 /// The traffic in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(in crate::cli) struct Flow {
+pub(in crate::cli) struct DirectionReport {
     #[serde(rename = "msgs")]
     pub(in crate::cli) messages: Option<u64>,
     pub(in crate::cli) bytes: Option<u64>,
@@ -50,7 +50,7 @@ pub(in crate::cli) struct Flow {
 /// The end of a session.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(in crate::cli) struct Close {
+pub(in crate::cli) struct CloseReport {
     pub(in crate::cli) reason: Option<String>,
     pub(in crate::cli) code: Option<u16>,
     /// The end as a sentence.
@@ -70,15 +70,15 @@ pub(in crate::cli) struct Info {
 /// The figures of the whole proxy, sent once a second.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(in crate::cli) struct Stats {
+pub(in crate::cli) struct StatsReport {
     pub(in crate::cli) at: f64,
     pub(in crate::cli) open: u64,
     pub(in crate::cli) opened_total: u64,
     pub(in crate::cli) closed_total: u64,
     #[serde(rename = "in")]
-    pub(in crate::cli) incoming: Flow,
+    pub(in crate::cli) incoming: DirectionReport,
     #[serde(rename = "out")]
-    pub(in crate::cli) outgoing: Flow,
+    pub(in crate::cli) outgoing: DirectionReport,
     pub(in crate::cli) buffered: u64,
     pub(in crate::cli) rtt: Rtt,
     pub(in crate::cli) missing: u64,

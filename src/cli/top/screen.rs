@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tc
 use tokio::sync::mpsc;
 
 use super::keys::{Key, Keys};
-use super::view::{Line, Style};
+use super::view::{ScreenLine, Style};
 
 /// The control sequences that enter the alternate screen without cursor and line wrapping, and leave it again.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -55,7 +55,7 @@ impl Screen {
     }
 
     /// Replaces the content of the screen with `lines`, which have to fit.
-    pub(super) fn draw(lines: &[Line]) -> io::Result<()> {
+    pub(super) fn draw(lines: &[ScreenLine]) -> io::Result<()> {
         let mut frame = String::from(HOME);
         for (at, line) in lines.iter().enumerate() {
             frame.push_str(if at > 0 { "\r\n" } else { "" });

@@ -14,9 +14,9 @@ use super::{read, token_file};
 use crate::config::document::Document;
 use crate::config::layers::Layers;
 use crate::config::path::KeyPath;
-use crate::config::reader::Reader;
+use crate::config::reader::TreeReader;
 use crate::config::{AllowedOrigin, Environment, OriginPolicy, Overrides, Settings, sections};
-use crate::heartbeat::{Builtin, Heartbeat, RECOGNISABLE};
+use crate::heartbeat::{Builtin, DETECTABLE, Heartbeat};
 
 const DOCUMENTED: &str = include_str!("../../../config/proxy.toml");
 
@@ -103,7 +103,7 @@ fn settings(text: &str) -> Settings {
 fn asked(text: &str) -> BTreeSet<KeyPath> {
     let document = Document::parse(Path::new("a"), text.to_owned()).expect("TOML");
     let (layers, findings) = Layers::new(document, &Environment::default(), &Overrides::default());
-    let reader = Reader::new(&layers, findings);
+    let reader = TreeReader::new(&layers, findings);
     let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
     reader.keys().into_iter().collect()
 }
@@ -210,7 +210,7 @@ fn every_profile_stands_in_the_file_with_its_modes() {
             _ => false,
         };
         assert!(documented, "{row}\nhas the modes {roles:?}");
-        let recognised = RECOGNISABLE.iter().any(|(recognisable, _)| *recognisable == builtin);
+        let recognised = DETECTABLE.iter().any(|(recognisable, _)| *recognisable == builtin);
         assert_eq!(columns.last(), Some(if recognised { &"yes" } else { &"no" }), "{row}");
     }
 }

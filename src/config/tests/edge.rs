@@ -10,8 +10,8 @@ use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read, read_with, refusal, settings};
 use crate::config::{
-    AllowedOrigin, ClientAuth, ConnectionLimit, EdgeLimits, HostPattern, Http2, OriginPolicy, Settings, Target, Tls,
-    TlsMode,
+    AllowedOrigin, ClientAuth, ConnectionLimit, EdgeLimits, HostPattern, Http2, OriginPolicy, Settings, TlsMode,
+    TlsSettings, UpstreamTarget,
 };
 
 fn of(text: &str) -> String {
@@ -41,7 +41,7 @@ fn told(text: &str) -> String {
 fn the_edge_is_plain_unless_it_is_told_otherwise() {
     let Settings { listen, tls, upstream, routes, limits, forwarded, .. } = settings("");
     assert_eq!((listen.proxy_protocol, listen.redirect, listen.http2), (None, None, Http2::On));
-    assert_eq!(tls, Tls::of("config/tls.crt", "config/tls.key").into());
+    assert_eq!(tls, TlsSettings::of("config/tls.crt", "config/tls.key").into());
     assert_eq!((upstream.tls.clone(), upstream.source_addresses.len()), (None, 0));
     assert_eq!(limits, EdgeLimits::default());
     assert!(forwarded.trusted_proxies.is_empty() && !forwarded.rfc7239);
@@ -307,7 +307,7 @@ fn an_app_behind_tls_is_told_from_one_that_is_not() {
     let app =
         |url: &str, keys: &str| read(&(REQUIRED.replace("http://127.0.0.1:3000", url) + keys)).expect("valid").upstream;
     let plain = app("https://app", "");
-    assert_eq!(plain.target, Target::Tcp { host: "app".into(), port: 443 });
+    assert_eq!(plain.target, UpstreamTarget::Tcp { host: "app".into(), port: 443 });
     assert_eq!(plain.to_string(), "https://app:443");
     let tls = plain.tls.clone().expect("https");
     assert_eq!((tls.ca, tls.identity, tls.server_name), (None, None, None));

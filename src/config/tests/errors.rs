@@ -5,7 +5,7 @@
 use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read, read_with, refusal, settings};
-use crate::config::{Place, Report, UpstreamProbe};
+use crate::config::{Location, Report, UpstreamProbe};
 use crate::heartbeat::{CloseSpec, UpstreamEnd};
 
 #[test]
@@ -223,7 +223,7 @@ fn findings_are_objects_for_machines() {
       }
     ]
     "#);
-    assert!(matches!(&report.findings()[0].place, Place::Line { line: 10, column: 9, .. }));
+    assert!(matches!(&report.findings()[0].place, Location::Line { line: 10, column: 9, .. }));
     assert_eq!(Report::EXIT_CODE, 78);
 }
 

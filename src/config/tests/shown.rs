@@ -10,8 +10,8 @@ use insta::assert_snapshot;
 use super::token_file;
 use crate::config::document::Document;
 use crate::config::layers::Layers;
-use crate::config::reader::Reader;
-use crate::config::{Environment, Overrides, Settings, Shown, from_str, resolve, sections, shown};
+use crate::config::reader::TreeReader;
+use crate::config::{EffectiveConfig, Environment, Overrides, Settings, from_str, resolve, sections, shown};
 
 /// The required keys, with paths that mean the same from everywhere.
 const REQUIRED: &str = r#"
@@ -122,14 +122,14 @@ upstream = { url = "http://[::1]:3001" }
 heartbeat = { profile = "graphql-transport-ws", mode = "answer" }
 "#;
 
-fn both(text: &str, variables: &[(&str, &str)], overrides: &Overrides) -> (Settings, Shown) {
+fn both(text: &str, variables: &[(&str, &str)], overrides: &Overrides) -> (Settings, EffectiveConfig) {
     let document = Document::parse(Path::new("config/proxy.toml"), text.to_owned()).expect("TOML");
     let environment: Environment = variables.iter().copied().collect();
     let read = resolve(document, &environment, overrides, |_| Vec::new(), |_| Vec::new());
     shown(read.unwrap_or_else(|report| panic!("{text}\nrefused:\n{report}")))
 }
 
-fn of(text: &str) -> (Settings, Shown) {
+fn of(text: &str) -> (Settings, EffectiveConfig) {
     both(text, &[], &Overrides::default())
 }
 
@@ -142,7 +142,7 @@ fn again(text: &str) -> Settings {
 fn asked(text: &str) -> BTreeSet<String> {
     let document = Document::parse(Path::new("a"), text.to_owned()).expect("TOML");
     let (layers, findings) = Layers::new(document, &Environment::default(), &Overrides::default());
-    let reader = Reader::new(&layers, findings);
+    let reader = TreeReader::new(&layers, findings);
     let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
     reader.keys().iter().filter(|key| !key.in_list()).map(ToString::to_string).collect()
 }

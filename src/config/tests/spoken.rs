@@ -9,7 +9,7 @@ use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read_with, refusal, settings};
 use crate::config::Settings;
-use crate::heartbeat::{Builtin, Heartbeat, Policy, Profile, Proof, Role, Say};
+use crate::heartbeat::{Builtin, Heartbeat, MessageTemplate, Policy, Profile, ProofOfLife, Role};
 use crate::ws::Opcode;
 
 /// `mode profile` of each route, the default last.
@@ -81,9 +81,9 @@ fn a_custom_profile_means_the_same_in_every_mode() {
     let answer = profile(&format!("mode = \"answer\"\n{keys}"));
     assert_eq!((frame(&answer), &answer.asks), (frame(&app), &None));
     let passive = profile(&format!("mode = \"passive\"\n{keys}"));
-    assert_eq!((frame(&passive), &passive.asks, passive.proof), (None, &app.asks, Proof::Answers));
+    assert_eq!((frame(&passive), &passive.asks, passive.proof), (None, &app.asks, ProofOfLife::Answers));
     let mute = profile("mode = \"passive\"\nprofile.expect = \"b\"");
-    assert_eq!((frame(&mute), &mute.asks, mute.proof), (None, &None, Proof::Speaks(Duration::from_secs(90))));
+    assert_eq!((frame(&mute), &mute.asks, mute.proof), (None, &None, ProofOfLife::Speaks(Duration::from_secs(90))));
     for profile in [&answer, &passive, &mute] {
         assert_eq!(profile.expect, app.expect);
     }
@@ -93,7 +93,7 @@ fn a_custom_profile_means_the_same_in_every_mode() {
 #[test]
 fn texts_are_bytes_in_a_binary_profile() {
     let mqtt = profile("profile = { send = \"0xC000\", expect = \"0xd000\", opcode = \"binary\" }");
-    assert_eq!(mqtt.send.as_ref().map(Say::as_bytes), Some(&b"\x82\x02\xC0\x00"[..]));
+    assert_eq!(mqtt.send.as_ref().map(MessageTemplate::as_bytes), Some(&b"\x82\x02\xC0\x00"[..]));
     assert!(mqtt.expect[0].matches(Opcode::BINARY, b"\xD0\x00"));
     let plain = profile("profile = { send = \"ping\", expect = \"pong\", opcode = \"binary\" }");
     assert!(plain.expect[0].matches(Opcode::BINARY, b"pong"));

@@ -14,16 +14,16 @@ const CADENCE: Cadence =
 #[derive(Clone, Default)]
 struct Invented(Arc<Notify>);
 
-impl Stirs for Invented {
+impl ChangeSource for Invented {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {}
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         self.0.notified().await;
     }
 }
 
 /// When a look was due, in milliseconds from now, and why, with stirs at `stirs`.
-async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, Cause) {
+async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, WatchEvent) {
     let mut invented = Invented::default();
     let began = Instant::now();
     let bell = Arc::clone(&invented.0);
@@ -43,23 +43,23 @@ async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, Cause) {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_is_due_when_it_has_been_quiet() {
-    assert_eq!(looks(&[1000], false).await, (1500, Cause::Stir));
-    assert_eq!(looks(&[1000, 1499], false).await, (1999, Cause::Stir), "every stir begins it anew");
-    assert_eq!(looks(&[1000, 1499, 2500], false).await, (1999, Cause::Stir), "too late to matter");
-    assert_eq!(looks(&[], true).await, (500, Cause::Stir), "what is known to have happened is a stir");
-    assert_eq!(looks(&[400], true).await, (900, Cause::Stir));
+    assert_eq!(looks(&[1000], false).await, (1500, WatchEvent::Stir));
+    assert_eq!(looks(&[1000, 1499], false).await, (1999, WatchEvent::Stir), "every stir begins it anew");
+    assert_eq!(looks(&[1000, 1499, 2500], false).await, (1999, WatchEvent::Stir), "too late to matter");
+    assert_eq!(looks(&[], true).await, (500, WatchEvent::Stir), "what is known to have happened is a stir");
+    assert_eq!(looks(&[400], true).await, (900, WatchEvent::Stir));
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_it_is_never_quiet_a_look_is_due_all_the_same() {
     let restless: Vec<u64> = (10..1000).map(|n| n * 100).collect();
-    assert_eq!(looks(&restless, false).await, (3000, Cause::Stir));
+    assert_eq!(looks(&restless, false).await, (3000, WatchEvent::Stir));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_word_a_look_is_due_after_a_while() {
-    assert_eq!(looks(&[], false).await, (60_000, Cause::Poll));
-    assert_eq!(looks(&[59_900], false).await, (60_400, Cause::Stir), "not in the middle of a change");
+    assert_eq!(looks(&[], false).await, (60_000, WatchEvent::Poll));
+    assert_eq!(looks(&[59_900], false).await, (60_400, WatchEvent::Stir), "not in the middle of a change");
 }
 
 fn snapshot(dir: &TempDir, names: &[&str]) -> Snapshot {

@@ -74,5 +74,4 @@ fn longest_text(value: &Value) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hyper::StatusCode;
 
-use crate::telemetry::lines;
+use crate::telemetry::log_events;
 use crate::telemetry::metrics::Metrics;
 
 /// The connection preface of HTTP/2 (RFC 9113 §3.4).
@@ -35,7 +35,7 @@ pub(crate) fn reject_head(
         _ => return None,
     };
     metrics.answered("", status.as_u16());
-    lines::http_reject(client, reason, status.as_u16());
+    log_events::http_reject(client, reason, status.as_u16());
     Some(if unread.starts_with(H2_PREFACE) { BAD_REQUEST } else { &[] })
 }
 
@@ -43,6 +43,6 @@ pub(crate) fn reject_head(
 pub(crate) fn reject_late_head(client: SocketAddr, metrics: &Metrics) -> &'static [u8] {
     let status = StatusCode::REQUEST_TIMEOUT.as_u16();
     metrics.answered("", status);
-    lines::http_reject(client, "header_timeout", status);
+    log_events::http_reject(client, "header_timeout", status);
     HEAD_TIMEOUT
 }

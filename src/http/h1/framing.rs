@@ -397,5 +397,4 @@ fn length(value: &[u8]) -> Result<u64, Unreadable> {
 }
 
 #[cfg(test)]
-#[path = "framing_tests.rs"]
 mod tests;

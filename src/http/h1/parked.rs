@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 
 use crate::http::edge::Edge;
-use crate::http::linger;
+use crate::http::lingering_close;
 use crate::http::peer::Peer;
 use crate::relay::Leg;
 use crate::suspension::{Deadline, within};
@@ -34,12 +34,12 @@ pub(super) async fn wait<C, F>(
         tokio::select! {
             biased;
             first = within(deadline, next) => first.ok().flatten(),
-            () = edge.parting() => None,
+            () = edge.closing() => None,
         }
     };
     match first {
         Some(first) => drop(edge.tracker.spawn(resume(stream, first, peer, Arc::clone(&edge)))),
-        None => linger::close(&mut stream).await,
+        None => lingering_close::close(&mut stream).await,
     }
 }
 

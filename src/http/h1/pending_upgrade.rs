@@ -9,9 +9,9 @@ use hyper::upgrade::OnUpgrade;
 
 use super::io::Io;
 use crate::http::edge::Edge;
-use crate::http::linger;
+use crate::http::lingering_close;
 use crate::relay::Leg;
-use crate::upgrade::{self, Prepared};
+use crate::upgrade::{self, PreparedSession};
 
 /// The upgrade offered by the latest request of a connection that offered one.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ struct Offered {
     /// The stream, once hyper parts with it. hyper does so rather than close the connection, whatever the answer was.
     stream: OnUpgrade,
     /// The session behind a 101; `None` while the upgrade is not accepted.
-    session: Option<Box<Prepared>>,
+    session: Option<Box<PreparedSession>>,
 }
 
 impl PendingUpgrade {
@@ -32,7 +32,7 @@ impl PendingUpgrade {
     }
 
     /// Keeps the session that begins once the 101 is written.
-    pub(super) fn accept(&self, session: Box<Prepared>) {
+    pub(super) fn accept(&self, session: Box<PreparedSession>) {
         if let Some(offered) = &mut *self.lock() {
             offered.session = Some(session);
         }
@@ -44,7 +44,7 @@ impl PendingUpgrade {
         let Some((mut stream, early)) = regain::<C>(stream).await else { return };
         match session {
             Some(session) => edge.sessions.start(stream, early, *session),
-            None => linger::close(&mut stream).await,
+            None => lingering_close::close(&mut stream).await,
         }
     }
 
@@ -55,7 +55,7 @@ impl PendingUpgrade {
 
 /// Takes the stream out of hyper, with the bytes that were read too early.
 async fn regain<C: Leg + Send + 'static>(stream: OnUpgrade) -> Option<(C, Bytes)> {
-    let (io, early) = upgrade::regain::<Io<C>>(stream).await?;
+    let (io, early) = upgrade::take_upgraded_stream::<Io<C>>(stream).await?;
     let (stream, rest) = io.into_parts();
     Some((stream, rest.into_bytes(&early)))
 }

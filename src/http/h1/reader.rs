@@ -20,7 +20,7 @@ use crate::suspension::{Deadline, Expiry, paused_since};
 /// The kernel's own time (`TCP_USER_TIMEOUT`), which finds a client that is gone while nothing waits here, runs on for a
 /// slow one whose window opens by less than the segment that stands first. So it ends where this rate is first looked at.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct ResponseRate {
     /// The time over which the rate is measured.
     stall: Duration,
     /// The value of `limits.memory`, in bytes.
@@ -46,7 +46,7 @@ struct Progress {
     acked: Option<u64>,
 }
 
-impl Reader {
+impl ResponseRate {
     /// A client that must take its responses at the least rate, measured over `stall`. `held` counts what is held for it,
     /// together with everything else for which there is `limit`.
     pub(super) fn new(stall: Duration, held: Held, limit: Option<u64>) -> Self {
@@ -123,5 +123,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-#[path = "reader_tests.rs"]
 mod tests;

@@ -15,27 +15,27 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMa
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::inflow::{Inflow, RequestBody};
 use super::leg::StreamLeg;
 use super::outgoing::Outgoing;
-use super::streams::Kind;
-use super::wire::StreamEntry;
+use super::shared_io::StreamEntry;
+use super::stream_receiver::{Inflow, RequestBody};
+use super::streams::StreamKind;
 use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
 use crate::http::authority::RequestHost;
-use crate::http::connection::Connection;
+use crate::http::connection::ClientConnection;
 use crate::http::handle::{add_connection_fields, handle};
 use crate::http::headers::{self, CONTENT_LENGTH_MAX};
 use crate::http::interim::Interim;
-use crate::http::reply::{self, Handled, Reply};
+use crate::http::response::{self, Handled, ProxyResponse};
 use crate::http::target;
 use crate::relay::{Held, Leg};
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::upstream::Upload;
 
 /// One stream, from its request on.
 pub(super) struct Exchange<C> {
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<ClientConnection>,
     pub(super) entry: StreamEntry<C>,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) inflow: Inflow,
@@ -114,7 +114,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
     }
 
     /// Sends the answer. The client may leave it where it is for `stall`.
-    async fn send(mut self, response: Response<Reply>, without_body: bool, stall: Duration) {
+    async fn send(mut self, response: Response<ProxyResponse>, without_body: bool, stall: Duration) {
         let (head, body) = response.into_parts();
         let ends = without_body || body.is_end_stream();
         // A body that the client has not sent yet is of no use from here on, unless the app still takes it.
@@ -127,7 +127,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             }
             Ok(_) => {}
             Err(error) => {
-                let (address, port) = lines::client(self.connection.peer.address);
+                let (address, port) = log_events::client(self.connection.peer.address);
                 tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http2.response");
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
             }
@@ -136,7 +136,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
 }
 
 async fn respond_to(
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     inflow: Inflow,
     mut request: Request<()>,
     is_connect: bool,
@@ -146,7 +146,7 @@ async fn respond_to(
         let routes = &rules.routes;
         let route = routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default());
         let access = Access::begin(&connection, route, &request);
-        let mut refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
+        let mut refused = response::explain(status, reason, request.headers().get(ACCEPT), Some(access));
         add_connection_fields(&connection, refused.headers_mut());
         return Handled::Response(refused);
     }
@@ -180,8 +180,8 @@ impl Body for Tunnel {
 }
 
 /// Returns what a stream is opened for.
-pub(super) fn kind<B>(request: &Request<B>) -> Kind {
-    if request.extensions().get::<Protocol>().is_some() { Kind::WebSocket } else { Kind::Plain }
+pub(super) fn kind<B>(request: &Request<B>) -> StreamKind {
+    if request.extensions().get::<Protocol>().is_some() { StreamKind::WebSocket } else { StreamKind::Plain }
 }
 
 /// Returns whether a request is malformed (RFC 9113 §8.1.1) although the library let it pass: a path that does not begin

@@ -59,7 +59,7 @@ struct Name {
 
 /// Findings in a header block.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct BlockContents {
     pub(super) has_pseudo: bool,
     /// A path that the library does not return as it was sent.
     pub(super) path: Option<Box<[u8]>>,
@@ -76,7 +76,7 @@ impl Default for Blocks {
 
 impl Blocks {
     /// Reads a whole block, and puts stand-ins into its path where the library refuses it.
-    pub(super) fn read(&mut self, block: &mut [u8]) -> Result<Found, Undecodable> {
+    pub(super) fn read(&mut self, block: &mut [u8]) -> Result<BlockContents, Undecodable> {
         let mut odd = Odd::new();
         let found = self.find(block, &mut odd)?;
         for (value, is_coded) in odd {
@@ -89,9 +89,9 @@ impl Blocks {
         Ok(found)
     }
 
-    fn find(&mut self, block: &[u8], odd: &mut Odd) -> Result<Found, Undecodable> {
+    fn find(&mut self, block: &[u8], odd: &mut Odd) -> Result<BlockContents, Undecodable> {
         let mut rest = Rest(block);
-        let (mut found, mut may_resize) = (Found::default(), true);
+        let (mut found, mut may_resize) = (BlockContents::default(), true);
         while let Some(first) = rest.0.first().copied() {
             let is_size_update = first & 0xe0 == 0x20;
             if is_size_update {
@@ -274,5 +274,4 @@ impl Text<'_> {
 }
 
 #[cfg(test)]
-#[path = "hpack_tests.rs"]
 mod tests;

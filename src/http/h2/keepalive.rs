@@ -9,9 +9,9 @@ use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
 use super::heartbeats::Clocks;
-use super::inflow::Death;
+use super::shared_io::SharedIo;
+use super::stream_receiver::Death;
 use super::streams::Streams;
-use super::wire::Wire;
 use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
 use crate::suspension::{Deadline, Expiry, paused_since};
@@ -30,7 +30,7 @@ const STALL_GUARD: Duration = Duration::from_secs(2);
 
 /// The finding of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ClockFinding {
     /// All is well.
     Nothing,
     /// A PING has not been answered, nor has anything else come (RFC 9113 §6.7), or the client takes nothing. The
@@ -121,7 +121,7 @@ impl KeepAlive {
     }
 
     /// The connection is to have ended by `until`.
-    pub(super) fn part(&mut self, until: Instant) {
+    pub(super) fn close_after(&mut self, until: Instant) {
         self.until = Some(until);
         self.sleep.reset(Deadline::fixed(until));
     }
@@ -133,8 +133,13 @@ impl KeepAlive {
     }
 
     /// Looks at the clocks; to be called after everything that has come was read.
-    pub(super) fn poll<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &mut Wire<C>, has_streams: bool) -> Finding {
-        self.hear_pong(cx, wire);
+    pub(super) fn poll<C: Leg>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut SharedIo<C>,
+        has_streams: bool,
+    ) -> ClockFinding {
+        self.read_pong(cx, wire);
         if has_streams {
             self.idle_since = None;
             self.had_streams = true;
@@ -158,16 +163,16 @@ impl KeepAlive {
             let now = Instant::now();
             let late = now.duration_since(self.sleep.deadline().at());
             let finding = self.look(now, late, wire);
-            if finding != Finding::Nothing {
+            if finding != ClockFinding::Nothing {
                 return finding;
             }
             let next = self.next(now, wire);
             self.sleep.reset(Deadline::fixed(next));
         }
-        Finding::Nothing
+        ClockFinding::Nothing
     }
 
-    fn hear_pong<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &Wire<C>) {
+    fn read_pong<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &SharedIo<C>) {
         if let (Some(pings), Some(_)) = (&mut self.pings, self.question)
             && matches!(pings.poll_pong(cx), Poll::Ready(Ok(_)))
         {
@@ -177,7 +182,7 @@ impl KeepAlive {
     }
 
     /// Puts a question, unless there is one, and sends it as soon as the socket takes something.
-    fn ask<C: Leg>(&mut self, now: Instant, wire: &Wire<C>) {
+    fn ask<C: Leg>(&mut self, now: Instant, wire: &SharedIo<C>) {
         let Some(pings) = &mut self.pings else { return };
         let question = self.question.get_or_insert_with(|| Question::put(now, wire.delivery()));
         if !question.sent && !wire.is_blocked() && pings.send_ping(Ping::opaque()).is_ok() {
@@ -186,15 +191,15 @@ impl KeepAlive {
         }
     }
 
-    fn look<C: Leg>(&mut self, now: Instant, late: Duration, wire: &Wire<C>) -> Finding {
+    fn look<C: Leg>(&mut self, now: Instant, late: Duration, wire: &SharedIo<C>) -> ClockFinding {
         if let Some(until) = self.until {
-            return if now >= until { Finding::OutOfTime } else { Finding::Nothing };
+            return if now >= until { ClockFinding::OutOfTime } else { ClockFinding::Nothing };
         }
         match (self.idle_since, self.retired) {
-            (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return Finding::OutOfTime,
+            (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return ClockFinding::OutOfTime,
             (Some(idle), None) if now >= idle + self.idle() && self.block_until(wire).is_none() => {
                 self.retire(now);
-                return Finding::Idle;
+                return ClockFinding::Idle;
             }
             _ => {}
         }
@@ -210,12 +215,12 @@ impl KeepAlive {
             }
         }
         if self.block_until(wire).is_some_and(|until| now >= until) {
-            return Finding::SlowHead;
+            return ClockFinding::SlowHead;
         }
         let Some((clocks, timeout)) = clocks.and_then(|clocks| Some((clocks, clocks.timeout?))) else {
-            return Finding::Nothing;
+            return ClockFinding::Nothing;
         };
-        let (heard, interval) = (wire.heard(), self.interval(&clocks));
+        let (heard, interval) = (wire.last_received(), self.interval(&clocks));
         let wants_ping = wire.streams(|streams| {
             streams.inquire(now);
             streams.wants_ping()
@@ -227,28 +232,28 @@ impl KeepAlive {
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
                     question.is_reported = true;
                     if !clocks.spares_some {
-                        self.part(now + clocks.close_grace);
+                        self.close_after(now + clocks.close_grace);
                     }
-                    return Finding::Dead { death, all: !clocks.spares_some };
+                    return ClockFinding::Dead { death, all: !clocks.spares_some };
                 }
             }
             _ => {}
         }
-        Finding::Nothing
+        ClockFinding::Nothing
     }
 
     /// Returns the instant of the next look: clocks that have moved later meanwhile are noticed then, and no read re-arms a
     /// timer.
-    fn next<C: Leg>(&self, now: Instant, wire: &Wire<C>) -> Instant {
+    fn next<C: Leg>(&self, now: Instant, wire: &SharedIo<C>) -> Instant {
         if let Some(until) = self.until {
             return until;
         }
         let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
             (Some(question), Some((clocks, timeout))) if !question.is_reported => {
-                question.asked.max(wire.heard() + self.interval(&clocks)) + timeout
+                question.asked.max(wire.last_received() + self.interval(&clocks)) + timeout
             }
-            (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
+            (None, Some((clocks, _))) if self.pings.is_some() => wire.last_received() + self.interval(&clocks),
             _ => now + LOOK,
         };
         let alive = wire.streams(|streams| streams.inquire_at()).map_or(alive, |at| at.min(alive));
@@ -273,7 +278,7 @@ impl KeepAlive {
         clocks.interval.mul_f64(1.0 - clocks.jitter * self.share)
     }
 
-    fn block_until<C: Leg>(&self, wire: &Wire<C>) -> Option<Instant> {
+    fn block_until<C: Leg>(&self, wire: &SharedIo<C>) -> Option<Instant> {
         wire.frames(|frames| frames.block_until(self.header_read))
     }
 }
@@ -385,12 +390,12 @@ mod tests {
     /// Returns the finding of `keepalive` within `limit`.
     async fn find(
         keepalive: &mut KeepAlive,
-        wire: &mut Wire<Nobody>,
+        wire: &mut SharedIo<Nobody>,
         has_streams: bool,
         limit: Duration,
-    ) -> Option<Finding> {
+    ) -> Option<ClockFinding> {
         let found = poll_fn(|cx| match keepalive.poll(cx, wire, has_streams) {
-            Finding::Nothing => Poll::Pending,
+            ClockFinding::Nothing => Poll::Pending,
             other => Poll::Ready(other),
         });
         tokio::time::timeout(limit, found).await.ok()
@@ -399,31 +404,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_streams_is_given_up_and_one_with_streams_is_not() {
         const IDLE: Duration = Duration::from_secs(75);
-        let mut wire = Wire::new(Nobody, Instant::now());
+        let mut wire = SharedIo::new(Nobody, Instant::now());
         let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
         assert_eq!(find(&mut clocks, &mut wire, true, 600 * SECOND).await, None);
 
         let idle_since = Instant::now();
-        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(ClockFinding::Idle));
         assert!(idle_since.elapsed() >= IDLE && idle_since.elapsed() <= IDLE + 10 * SECOND);
-        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::OutOfTime));
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(ClockFinding::OutOfTime));
         assert!(idle_since.elapsed() <= IDLE + PARTING + 10 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_has_had_no_stream_is_given_up_after_the_time_for_a_head() {
         let begun = Instant::now();
-        let mut wire = Wire::new(Nobody, begun);
+        let mut wire = SharedIo::new(Nobody, begun);
         let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), begun);
-        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(ClockFinding::Idle));
         assert!(begun.elapsed() >= 10 * SECOND && begun.elapsed() <= 20 * SECOND, "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn s52_a_clock_strikes_although_reads_have_spent_the_budget() {
-        let mut wire = Wire::new(Nobody, Instant::now());
+        let mut wire = SharedIo::new(Nobody, Instant::now());
         let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
-        clocks.part(Instant::now() + SECOND);
+        clocks.close_after(Instant::now() + SECOND);
         tokio::time::advance(2 * SECOND).await;
         let found = poll_fn(|cx| {
             let mut noop = Context::from_waker(std::task::Waker::noop());
@@ -432,7 +437,7 @@ mod tests {
             }
             Poll::Ready(clocks.poll(cx, &mut wire, true))
         });
-        assert_eq!(found.await, Finding::OutOfTime);
+        assert_eq!(found.await, ClockFinding::OutOfTime);
     }
 
     /// A silent client.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::inflow::{Inflow, ReadFailure};
-use super::wire::StreamEntry;
+use super::shared_io::StreamEntry;
+use super::stream_receiver::{Inflow, ReadFailure};
 use crate::relay::{Delivery, Leg, Partial};
 
 /// The most that one write hands to the library: what a connection that takes no bytes holds for each stream.
@@ -118,7 +118,7 @@ impl<C: Leg> AsyncRead for StreamLeg<C> {
         let before = buf.filled().len();
         let read = ready!(this.inflow.poll_read(cx, buf));
         if buf.filled().len() > before {
-            this.entry.heard();
+            this.entry.record_received();
         }
         Poll::Ready(read.map_err(|failure| match failure {
             ReadFailure::Stream(error) => this.entry.lost(error),
@@ -171,5 +171,4 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
 }
 
 #[cfg(test)]
-#[path = "leg_tests.rs"]
 mod tests;

@@ -10,10 +10,10 @@ use h2::{Reason, SendStream};
 use hyper::body::Body;
 use tokio::time::Instant;
 
+use super::shared_io::StreamEntry;
 use super::streams::Taken;
-use super::wire::StreamEntry;
 use crate::http::pace::{STRICT, is_enough};
-use crate::http::reply::Reply;
+use crate::http::response::ProxyResponse;
 use crate::relay::{Held, Leg};
 use crate::suspension::{self, paused_since};
 
@@ -63,7 +63,7 @@ impl<C: Leg> Outgoing<C> {
     }
 
     /// Sends `body`.
-    pub(super) async fn send(mut self, mut body: Reply) {
+    pub(super) async fn send(mut self, mut body: ProxyResponse) {
         let sent = match self.feed(&mut body).await {
             Ok(()) => {
                 drop(body);
@@ -79,7 +79,7 @@ impl<C: Leg> Outgoing<C> {
         }
     }
 
-    async fn feed(&mut self, body: &mut Reply) -> Result<(), Broken> {
+    async fn feed(&mut self, body: &mut ProxyResponse) -> Result<(), Broken> {
         loop {
             if !self.entry.has_turn() {
                 // The app holds what is not asked for.

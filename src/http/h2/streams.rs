@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::heartbeats::Heartbeats;
 use super::targets::Targets;
 use super::tolerance::Tolerance;
-use super::turns::Turns;
+use super::turns::ResponseBudget;
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
-use pings::{Answer, Pings, Stall};
+use pings::{InquiryAnswer, Pings, Stall};
 
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
@@ -41,7 +41,7 @@ pub(super) struct Streams {
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
     /// The bytes among them that belong to responses, and the order in which responses may add to them.
-    pub(super) turns: Turns,
+    pub(super) turns: ResponseBudget,
     /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
     end: u64,
     /// Bytes that the client takes on the connection as a whole, and since when there has been no room for any.
@@ -68,7 +68,7 @@ pub(super) struct Streams {
 
 /// The purpose of a stream; there are limits for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StreamKind {
     /// A request and its response.
     Plain,
     /// A WebSocket (RFC 8441).
@@ -91,7 +91,7 @@ pub(super) struct Taken {
 /// One stream.
 #[derive(Debug)]
 struct Live {
-    kind: Kind,
+    kind: StreamKind,
     is_abandoned: bool,
     /// Bytes handed to the library, and how many of them it has written.
     handed: u64,
@@ -116,7 +116,7 @@ struct Live {
     waiting: Option<Waker>,
     policy: Option<Arc<Policy>>,
     /// The answer that the heartbeat waits for.
-    answer: Option<Answer>,
+    answer: Option<InquiryAnswer>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
 }
@@ -146,7 +146,7 @@ impl Default for Streams {
             dirty: Vec::new(),
             held: 0,
             end: 0,
-            turns: Turns::default(),
+            turns: ResponseBudget::default(),
             window: FIRST_WINDOW,
             shut: None,
             initial_window: FIRST_WINDOW,
@@ -166,7 +166,7 @@ impl Default for Streams {
 
 /// Entry and exit, and the heartbeats.
 impl Streams {
-    pub(super) fn open(&mut self, id: u32, kind: Kind) {
+    pub(super) fn open(&mut self, id: u32, kind: StreamKind) {
         self.open[kind as usize] += 1;
         let early = self.early.remove(&id).unwrap_or(0);
         self.live.insert(id, Live::new(kind, self.initial_window + early));
@@ -184,7 +184,7 @@ impl Streams {
     }
 
     /// Returns how many streams of this kind are open.
-    pub(super) fn open_of(&self, kind: Kind) -> u32 {
+    pub(super) fn open_of(&self, kind: StreamKind) -> u32 {
         self.open[kind as usize]
     }
 
@@ -233,16 +233,16 @@ impl Streams {
             live.handed += bytes as u64;
             live.wants_room = false;
             self.held += bytes as u64;
-            if live.kind == Kind::Plain {
+            if live.kind == StreamKind::Plain {
                 self.turns.hold(bytes as u64);
             }
         }
     }
 
     /// The library does not hold these bytes any more.
-    fn release(&mut self, kind: Kind, bytes: u64) {
+    fn release(&mut self, kind: StreamKind, bytes: u64) {
         self.held -= bytes;
-        if kind == Kind::Plain {
+        if kind == StreamKind::Plain {
             self.turns.release(bytes);
         }
     }
@@ -412,7 +412,7 @@ impl Streams {
 }
 
 impl Live {
-    fn new(kind: Kind, window: i64) -> Self {
+    fn new(kind: StreamKind, window: i64) -> Self {
         Self {
             kind,
             is_abandoned: false,
@@ -475,5 +475,4 @@ fn wide(bytes: usize) -> i64 {
 }
 
 #[cfg(test)]
-#[path = "streams_tests.rs"]
 mod tests;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use prometheus_client::registry::{Metric as Registered, Registry};
 
-use super::words::{CLOSE_CODES, METHODS, STATUSES};
+use super::labels::{CLOSE_CODES, METHODS, STATUSES};
 use crate::session::{EndReason, Initiator};
 
 /// What all names begin with.
@@ -18,7 +18,7 @@ pub struct Metric {
     pub(super) name: &'static str,
     /// Whether it has that prefix; the names of `process_*` are the same in every program.
     pub(super) is_own: bool,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricKind,
     pub(super) labels: &'static [Label],
     /// What it means, in the words that a scraper reads.
     pub(super) help: &'static str,
@@ -26,7 +26,7 @@ pub struct Metric {
 
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Up only.
     Counter,
     /// Up and down.
@@ -56,7 +56,7 @@ pub enum Values {
 impl Metric {
     /// Its name as a scraper sees it; that of a histogram has suffixes of its own there.
     pub fn full_name(&self) -> String {
-        let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        let suffix = if self.kind == MetricKind::Counter { "_total" } else { "" };
         format!("{}{suffix}", self.family())
     }
 
@@ -66,7 +66,7 @@ impl Metric {
     }
 
     /// How it moves.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> MetricKind {
         self.kind
     }
 
@@ -76,7 +76,7 @@ impl Metric {
     }
 }
 
-impl Kind {
+impl MetricKind {
     /// The word for it in the exposition format.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -88,18 +88,18 @@ impl Kind {
 }
 
 const fn counter(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, is_own: true, kind: Kind::Counter, labels, help }
+    Metric { name, is_own: true, kind: MetricKind::Counter, labels, help }
 }
 
 const fn gauge(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, is_own: true, kind: Kind::Gauge, labels, help }
+    Metric { name, is_own: true, kind: MetricKind::Gauge, labels, help }
 }
 
 const fn histogram(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, is_own: true, kind: Kind::Histogram, labels, help }
+    Metric { name, is_own: true, kind: MetricKind::Histogram, labels, help }
 }
 
-const fn of_process(name: &'static str, kind: Kind, help: &'static str) -> Metric {
+const fn of_process(name: &'static str, kind: MetricKind, help: &'static str) -> Metric {
     Metric { name, is_own: false, kind, labels: &[], help }
 }
 
@@ -310,18 +310,18 @@ pub(super) const CONFIG_RELOADS: Metric =
 pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether the end has been announced: 1 or 0");
 
 pub(super) const PROCESS_CPU: Metric =
-    of_process("process_cpu_seconds", Kind::Counter, "Processor time of this process, in user and kernel mode");
+    of_process("process_cpu_seconds", MetricKind::Counter, "Processor time of this process, in user and kernel mode");
 pub(super) const PROCESS_MEMORY: Metric =
-    of_process("process_resident_memory_bytes", Kind::Gauge, "Memory of this process that is in RAM");
+    of_process("process_resident_memory_bytes", MetricKind::Gauge, "Memory of this process that is in RAM");
 pub(super) const PROCESS_VIRTUAL_MEMORY: Metric =
-    of_process("process_virtual_memory_bytes", Kind::Gauge, "Address space of this process");
-pub(super) const PROCESS_THREADS: Metric = of_process("process_threads", Kind::Gauge, "Threads of this process");
+    of_process("process_virtual_memory_bytes", MetricKind::Gauge, "Address space of this process");
+pub(super) const PROCESS_THREADS: Metric = of_process("process_threads", MetricKind::Gauge, "Threads of this process");
 pub(super) const PROCESS_OPEN_FDS: Metric =
-    of_process("process_open_fds", Kind::Gauge, "Open file descriptors of this process");
+    of_process("process_open_fds", MetricKind::Gauge, "Open file descriptors of this process");
 pub(super) const PROCESS_MAX_FDS: Metric =
-    of_process("process_max_fds", Kind::Gauge, "File descriptors that this process may have open");
+    of_process("process_max_fds", MetricKind::Gauge, "File descriptors that this process may have open");
 pub(super) const PROCESS_START_TIME: Metric =
-    of_process("process_start_time_seconds", Kind::Gauge, "When this process started");
+    of_process("process_start_time_seconds", MetricKind::Gauge, "When this process started");
 
 /// Every metric, in the order of a connection's life.
 pub const ALL: &[&Metric] = &[

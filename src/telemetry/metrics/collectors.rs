@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::catalogue::{self, Kind, Metric};
+use super::catalogue::{self, Metric, MetricKind};
 use crate::relay::Memory;
 use crate::session::Traffic;
 
@@ -110,9 +110,9 @@ pub(super) fn begin<'a>(
     metric: &'static Metric,
 ) -> Result<MetricEncoder<'a>, fmt::Error> {
     let kind = match metric.kind {
-        Kind::Counter => MetricType::Counter,
-        Kind::Gauge => MetricType::Gauge,
-        Kind::Histogram => MetricType::Histogram,
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
     };
     // The registry appends a full stop to its own help texts.
     encoder.encode_descriptor(metric.name, &format!("{}.", metric.help), None, kind)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposition {
+pub enum TextFormat {
     /// `OpenMetrics` 1.0, served on request.
     OpenMetrics,
     /// The Prometheus text format 0.0.4, which every scraper and `promtool` read.
@@ -14,10 +14,10 @@ pub enum Exposition {
 /// The media type of `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-impl Exposition {
+impl TextFormat {
     /// Returns the format for an `Accept` field (RFC 9110 §12.5.1): `OpenMetrics` if it is named with at least the
     /// weight of plain text. Wildcards and an empty field select the text format.
-    pub fn of_accept(accept: &str) -> Self {
+    pub fn negotiate(accept: &str) -> Self {
         let ranges = || accept.split(',').map(media_range);
         let weight = |name: &str| {
             let named = ranges().filter(|(range, _)| range.eq_ignore_ascii_case(name));
@@ -87,7 +87,7 @@ mod tests {
         let new = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,\
                    */*;q=0.2";
         for accept in [old, new, "application/openmetrics-text", "Application/OpenMetrics-Text, text/plain"] {
-            assert_eq!(Exposition::of_accept(accept), Exposition::OpenMetrics, "{accept}");
+            assert_eq!(TextFormat::negotiate(accept), TextFormat::OpenMetrics, "{accept}");
         }
         for accept in [
             "",
@@ -99,7 +99,7 @@ mod tests {
             "application/openmetrics-text;q=0, */*",
             "application/openmetrics-text;q=0.2, text/*",
         ] {
-            assert_eq!(Exposition::of_accept(accept), Exposition::Text, "{accept}");
+            assert_eq!(TextFormat::negotiate(accept), TextFormat::Text, "{accept}");
         }
     }
 
@@ -109,7 +109,7 @@ mod tests {
                             # HELP a_b A gauge.\n# TYPE a_b gauge\na_b 2\n# EOF\n";
         let text = "# HELP a_total A counter.\n# TYPE a_total counter\na_total{b=\"# EOF\"} 1\n\
                     # HELP a_b A gauge.\n# TYPE a_b gauge\na_b 2\n";
-        assert_eq!(Exposition::Text.of(open_metrics.to_owned()), text);
-        assert_eq!(Exposition::OpenMetrics.of(open_metrics.to_owned()), open_metrics);
+        assert_eq!(TextFormat::Text.of(open_metrics.to_owned()), text);
+        assert_eq!(TextFormat::OpenMetrics.of(open_metrics.to_owned()), open_metrics);
     }
 }

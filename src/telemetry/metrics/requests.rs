@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::catalogue::{self, SHORT, register};
 use super::histogram::Histogram;
-use super::words::{self, METHODS, STATUSES};
+use super::labels::{self, METHODS, STATUSES};
 
 /// The label of what is counted for each route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -27,13 +27,13 @@ struct Request {
 
 /// The metric families of [`Requests`].
 #[derive(Debug)]
-pub(super) struct Families {
+pub(super) struct RequestFamilies {
     counts: Family<Request, Counter>,
     duration: Family<RouteLabel, Histogram>,
     upstream: Family<RouteLabel, Histogram>,
 }
 
-impl Default for Families {
+impl Default for RequestFamilies {
     fn default() -> Self {
         Self {
             counts: Family::default(),
@@ -43,7 +43,7 @@ impl Default for Families {
     }
 }
 
-impl Families {
+impl RequestFamilies {
     pub(super) fn register(&self, registry: &mut Registry) {
         register(registry, &catalogue::HTTP_REQUESTS, &self.counts);
         register(registry, &catalogue::HTTP_REQUEST_DURATION, &self.duration);
@@ -79,7 +79,7 @@ pub(super) struct Counts {
 impl Counts {
     /// Counts a request answered with `code`.
     pub(super) fn answered(&self, method: &str, code: u16) {
-        let (method, code) = (words::method(method), words::status(code));
+        let (method, code) = (labels::method(method), labels::status(code));
         let all = || std::iter::repeat_with(OnceLock::new).take(METHODS.len() * STATUSES.len()).collect();
         let handle = self.handles.get_or_init(all)[method * STATUSES.len() + code].get_or_init(|| {
             let route = Arc::clone(&self.route);

@@ -12,8 +12,8 @@ use prometheus_client::registry::Registry;
 
 use super::catalogue::{self, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES, register};
 use super::histogram::Histogram;
+use super::labels::close_code;
 use super::requests::{self, Counts, Requests, RouteLabel};
-use super::words::close_code;
 use crate::session::Ending;
 
 /// The label of requests without a route, whose heads could not be parsed. The label of a route contains a slash.
@@ -37,12 +37,12 @@ pub struct RouteMetrics {
     upstream_rtt: Histogram,
     reconnects: Counter,
     requests: Requests,
-    totals: Totals,
+    totals: RouteTotals,
 }
 
 /// The sums over all routes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
+pub(super) struct RouteTotals {
     /// Answered plain requests, including those without a route.
     pub(super) requests: Counter,
     /// Opened sessions.
@@ -51,7 +51,7 @@ pub(super) struct Totals {
 
 /// The outcome of an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum UpgradeOutcome {
     /// A session opened.
     Opened,
     /// The proxy refused the upgrade.
@@ -67,17 +67,17 @@ pub enum Outcome {
 /// An upgrade in progress; counted with its outcome, or as abandoned on drop.
 #[derive(Debug)]
 #[must_use = "the request counts as abandoned when this is dropped"]
-pub struct Attempt {
+pub struct UpgradeAttempt {
     route: Arc<RouteMetrics>,
     begun: Instant,
-    outcome: Outcome,
+    outcome: UpgradeOutcome,
 }
 
 /// A guard that holds a gauge incremented until dropped.
 #[derive(Debug)]
-pub struct Active(Gauge<i64, AtomicI64>);
+pub struct GaugeGuard(Gauge<i64, AtomicI64>);
 
-impl Outcome {
+impl UpgradeOutcome {
     /// Returns the label value.
     pub fn as_str(self) -> &'static str {
         UPGRADE_OUTCOMES[self as usize]
@@ -91,22 +91,22 @@ impl RouteMetrics {
     }
 
     /// Starts an upgrade.
-    pub fn attempt(self: &Arc<Self>) -> Attempt {
-        Attempt { route: Arc::clone(self), begun: Instant::now(), outcome: Outcome::Abandoned }
+    pub fn attempt(self: &Arc<Self>) -> UpgradeAttempt {
+        UpgradeAttempt { route: Arc::clone(self), begun: Instant::now(), outcome: UpgradeOutcome::Abandoned }
     }
 
     /// Counts an upgrade with its outcome.
-    pub fn upgrade(&self, outcome: Outcome) {
+    pub fn upgrade(&self, outcome: UpgradeOutcome) {
         self.upgrades[outcome as usize].inc();
     }
 
     /// Counts a session that opened `took` after its request; it is active until the returned guard is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
-    pub fn opened(&self, took: Duration) -> Active {
-        self.upgrade(Outcome::Opened);
+    pub fn opened(&self, took: Duration) -> GaugeGuard {
+        self.upgrade(UpgradeOutcome::Opened);
         self.upgrade_duration.observe(took);
         self.totals.websockets.inc();
-        Active::enter(&self.active)
+        GaugeGuard::enter(&self.active)
     }
 
     /// Counts a session that ended.
@@ -171,7 +171,7 @@ impl RouteMetrics {
     }
 }
 
-impl Attempt {
+impl UpgradeAttempt {
     /// Returns the metrics of the route.
     pub fn route(&self) -> &Arc<RouteMetrics> {
         &self.route
@@ -179,34 +179,34 @@ impl Attempt {
 
     /// Counts the upgrade as opened; the session is active until the returned guard is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
-    pub fn opened(mut self) -> Active {
-        self.outcome = Outcome::Opened;
+    pub fn opened(mut self) -> GaugeGuard {
+        self.outcome = UpgradeOutcome::Opened;
         self.route.opened(self.begun.elapsed())
     }
 
     /// Counts the upgrade with `outcome`, without a session.
-    pub fn ended(mut self, outcome: Outcome) {
+    pub fn ended(mut self, outcome: UpgradeOutcome) {
         self.outcome = outcome;
         self.route.upgrade(outcome);
     }
 }
 
-impl Drop for Attempt {
+impl Drop for UpgradeAttempt {
     fn drop(&mut self) {
-        if self.outcome == Outcome::Abandoned {
-            self.route.upgrade(Outcome::Abandoned);
+        if self.outcome == UpgradeOutcome::Abandoned {
+            self.route.upgrade(UpgradeOutcome::Abandoned);
         }
     }
 }
 
-impl Active {
+impl GaugeGuard {
     pub(super) fn enter(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Active {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -228,7 +228,7 @@ struct Closed {
 
 /// The metric families of [`RouteMetrics`].
 #[derive(Debug)]
-pub(super) struct Families {
+pub(super) struct RouteFamilies {
     upgrades: Family<Upgrade, Counter>,
     upgrade_duration: Family<RouteLabel, Histogram>,
     active: Family<RouteLabel, Gauge>,
@@ -241,10 +241,10 @@ pub(super) struct Families {
     rtt: Family<RouteLabel, Histogram>,
     upstream_rtt: Family<RouteLabel, Histogram>,
     reconnects: Family<RouteLabel, Counter>,
-    requests: requests::Families,
+    requests: requests::RequestFamilies,
 }
 
-impl Default for Families {
+impl Default for RouteFamilies {
     fn default() -> Self {
         Self {
             upgrades: Family::default(),
@@ -259,12 +259,12 @@ impl Default for Families {
             rtt: Family::new_with_constructor(|| Histogram::new(ROUND_TRIPS)),
             upstream_rtt: Family::new_with_constructor(|| Histogram::new(ROUND_TRIPS)),
             reconnects: Family::default(),
-            requests: requests::Families::default(),
+            requests: requests::RequestFamilies::default(),
         }
     }
 }
 
-impl Families {
+impl RouteFamilies {
     pub(super) fn register(&self, registry: &mut Registry) {
         register(registry, &catalogue::UPGRADES, &self.upgrades);
         register(registry, &catalogue::UPGRADE_DURATION, &self.upgrade_duration);
@@ -287,7 +287,7 @@ impl Families {
     }
 
     /// Returns the metrics of `route`, created at zero, so that rates include the first event.
-    pub(super) fn of(&self, route: &Arc<str>, totals: &Totals) -> RouteMetrics {
+    pub(super) fn of(&self, route: &Arc<str>, totals: &RouteTotals) -> RouteMetrics {
         let labels = RouteLabel { route: Arc::clone(route) };
         let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });
         RouteMetrics {

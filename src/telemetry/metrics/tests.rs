@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::{HostPattern, Target, Upstream};
-use crate::heartbeat::Stats;
+use crate::config::{HostPattern, UpstreamSettings, UpstreamTarget};
+use crate::heartbeat::HeartbeatStats;
 use crate::session::{CloseCause, Ending};
 use crate::ws::Sender;
 
@@ -17,7 +17,7 @@ fn ending(cause: CloseCause, client_code: u16, duration: Duration) -> Ending {
         upstream_close_reason: Box::default(),
         from_client: Traffic::default(),
         from_upstream: Traffic::default(),
-        heartbeat: Stats::default(),
+        heartbeat: HeartbeatStats::default(),
         duration,
         last_seen_ago: Duration::ZERO,
         last_pong_ago: None,
@@ -25,7 +25,7 @@ fn ending(cause: CloseCause, client_code: u16, duration: Duration) -> Ending {
 }
 
 fn route(host: Option<&str>, path: &str) -> Route {
-    let upstream = Arc::new(Upstream::at(Target::Unix("/app.sock".into())));
+    let upstream = Arc::new(UpstreamSettings::at(UpstreamTarget::Unix("/app.sock".into())));
     Route { host: host.map(|host| HostPattern::Exact(host.into())), path: path.into(), ..Route::to(upstream) }
 }
 
@@ -51,7 +51,7 @@ fn what_was_counted_is_what_a_scraper_reads() {
     metrics.upstream_connect(Duration::from_millis(1));
     metrics.upstream_connect_error("refused");
     metrics.upstream_error("closed");
-    metrics.backpressure(Direction::Out);
+    metrics.backpressure(TrafficDirection::Out);
     metrics.reloaded("failed", false);
     metrics.draining(true);
     assert_written(
@@ -93,7 +93,7 @@ fn a_route_counts_under_its_host_and_path() {
     let metrics = Metrics::new();
     let (all, admin) = (metrics.route(&route(None, "/")), metrics.route(&route(Some("admin.example"), "/x\"")));
     let active = all.attempt().opened();
-    admin.attempt().ended(Outcome::Rejected);
+    admin.attempt().ended(UpgradeOutcome::Rejected);
     drop(admin.attempt());
     all.ping();
     all.pong(Some(Duration::from_millis(40)));
@@ -148,7 +148,7 @@ fn codes_that_peers_make_up_share_their_series() {
     let text = metrics.encode();
     let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
     assert_eq!(series("pulsegate_websockets_closed_total{"), 2, "{text}");
-    assert!(series("pulsegate_http_requests_total{") <= words::STATUSES.len(), "{text}");
+    assert!(series("pulsegate_http_requests_total{") <= labels::STATUSES.len(), "{text}");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn certificates_that_are_no_longer_presented_are_gone() {
     metrics.certificate("/tls/old.pem", at(100));
     metrics.certificate("/tls/new.pem", at(200));
     assert_written(&metrics, &[r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="/tls/old.pem"} 100"#]);
-    metrics.forget_certificates();
+    metrics.clear_certificates();
     metrics.certificate("/tls/new.pem", at(300));
     assert_written(&metrics, &[r#"pulsegate_tls_certificate_not_after_timestamp_seconds{cert="/tls/new.pem"} 300"#]);
     assert!(!metrics.encode().contains("old.pem"));
@@ -187,10 +187,15 @@ fn certificates_that_are_no_longer_presented_are_gone() {
 /// Checks the one list that is not derived from an enum: the outcomes in the catalogue.
 #[test]
 fn outcomes_are_the_words_of_the_catalogue() {
-    let outcomes =
-        [Outcome::Opened, Outcome::Rejected, Outcome::UpstreamRefused, Outcome::UpstreamFailed, Outcome::Abandoned];
+    let outcomes = [
+        UpgradeOutcome::Opened,
+        UpgradeOutcome::Rejected,
+        UpgradeOutcome::UpstreamRefused,
+        UpgradeOutcome::UpstreamFailed,
+        UpgradeOutcome::Abandoned,
+    ];
     assert_eq!(
-        outcomes.map(Outcome::as_str),
+        outcomes.map(UpgradeOutcome::as_str),
         ["opened", "rejected", "upstream_refused", "upstream_failed", "abandoned"]
     );
 }

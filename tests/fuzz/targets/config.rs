@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pulsegate::config::{Place, from_str_shown};
+use pulsegate::config::{Location, from_str_shown};
 
 /// Reads `data` as the text of a file.
 pub fn run(data: &[u8]) {
@@ -36,10 +36,10 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn is_inside(place: &Place, text: &str, message: &str) {
+fn is_inside(place: &Location, text: &str, message: &str) {
     match place {
-        Place::File { .. } => {}
-        Place::Line { line, column, .. } => {
+        Location::File { .. } => {}
+        Location::Line { line, column, .. } => {
             // Behind the last line end there is one more, empty, line.
             let lines: Vec<&str> = text.split('\n').collect();
             let found = line.checked_sub(1).and_then(|line| lines.get(line));

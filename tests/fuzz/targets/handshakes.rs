@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Heard, Listener, Mode, Policy, Proof, Role};
+use pulsegate::heartbeat::{Builtin, MessageKind, MessageMatcher, Mode, Policy, ProofOfLife, Role};
 use pulsegate::ws::{Opcode, Sender};
 use serde_json::Value;
 
@@ -39,15 +39,15 @@ pub fn run(data: &[u8]) {
 }
 
 /// What a listener makes of these messages.
-fn heard(of: Builtin, messages: &[(Sender, &[u8])]) -> Option<Proof> {
+fn heard(of: Builtin, messages: &[(Sender, &[u8])]) -> Option<ProofOfLife> {
     let policy = Policy { mode: Mode::Passive(of.profile(Role::Passive).into()), ..Policy::default() };
-    let mut listener = Listener::new(&policy).expect("there is a handshake to listen for");
+    let mut listener = MessageMatcher::new(&policy).expect("there is a handshake to listen for");
     messages.iter().find_map(|(from, said)| {
-        if !listener.attends(*from) {
+        if !listener.may_need(*from) {
             return None;
         }
-        match listener.hear(*from, Opcode::BINARY, said, true) {
-            Heard::Agreed(proof) => Some(proof),
+        match listener.classify(*from, Opcode::BINARY, said, true) {
+            MessageKind::Negotiated(proof) => Some(proof),
             _ => None,
         }
     })
@@ -59,10 +59,10 @@ fn millis(ms: u64) -> Duration {
 
 /// STOMP 1.2, "Heart-beating": the client beats as often as the slower side of the two says, if it can and the app
 /// wants it to.
-fn stomp(client: &[u8], app: &[u8]) -> Option<Proof> {
+fn stomp(client: &[u8], app: &[u8]) -> Option<ProofOfLife> {
     let (can, _) = stomp_frame(client, &["CONNECT", "STOMP"])?;
     let (_, wants) = stomp_frame(app, &["CONNECTED"])?;
-    Some(if can == 0 || wants == 0 { Proof::Pongs } else { Proof::Speaks(millis(3 * can.max(wants))) })
+    Some(if can == 0 || wants == 0 { ProofOfLife::Pongs } else { ProofOfLife::Speaks(millis(3 * can.max(wants))) })
 }
 
 fn stomp_frame(said: &[u8], commands: &[&str]) -> Option<(u64, u64)> {
@@ -101,7 +101,7 @@ fn packet(said: &[u8], kind: u8) -> Option<(&[u8], usize)> {
 }
 
 /// MQTT 3.1.1 §3.1.2.10 and MQTT 5 §3.2.2.3.14.
-fn mqtt(client: &[u8], app: &[u8]) -> Option<Proof> {
+fn mqtt(client: &[u8], app: &[u8]) -> Option<ProofOfLife> {
     let (connect, _) = packet(client, 0x10)?;
     let name = usize::from(u16::from_be_bytes(*connect.first_chunk::<2>()?));
     let fields = connect.get(2 + name..).filter(|_| name <= 6)?;
@@ -116,7 +116,7 @@ fn mqtt(client: &[u8], app: &[u8]) -> Option<Proof> {
             agreed = overruled;
         }
     }
-    Some(if agreed == 0 { Proof::Pongs } else { Proof::Speaks(millis(agreed * 1500)) })
+    Some(if agreed == 0 { ProofOfLife::Pongs } else { ProofOfLife::Speaks(millis(agreed * 1500)) })
 }
 
 fn server_keep_alive(connack: &[u8]) -> Option<u64> {
@@ -143,7 +143,7 @@ fn server_keep_alive(connack: &[u8]) -> Option<u64> {
 }
 
 /// `activity_timeout` of `pusher:connection_established`, in whole seconds, rounded up.
-fn pusher(app: &[u8]) -> Option<Proof> {
+fn pusher(app: &[u8]) -> Option<ProofOfLife> {
     let event: Value = serde_json::from_slice(app).ok()?;
     if event.get("event")?.as_str()? != "pusher:connection_established" {
         return None;
@@ -159,5 +159,5 @@ fn pusher(app: &[u8]) -> Option<Proof> {
     // As the proxy counts: to the nanosecond.
     let seconds = Duration::try_from_secs_f64(seconds).ok()?;
     let whole = seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0);
-    (whole > 0).then(|| Proof::SpeaksWhenQuiet(millis(whole * 1500)))
+    (whole > 0).then(|| ProofOfLife::SpeaksWhenQuiet(millis(whole * 1500)))
 }

@@ -1,7 +1,7 @@
 //! Patterns of JSON against messages: by value, as RFC 8259 has it, whatever the spelling; and records of the hub
 //! protocol of ASP.NET Core.
 
-use pulsegate::heartbeat::{Format, Matching, Pattern};
+use pulsegate::heartbeat::{Matching, Pattern, RecordFormat};
 use pulsegate::ws::Opcode;
 use serde_json::Value;
 
@@ -146,7 +146,7 @@ fn respell(value: &Value, escaped: bool, out: &mut String) {
 
 /// A heartbeat among JSON records, each with 0x1E behind it, has the `type` 6.
 fn records(message: &[u8]) {
-    let pattern = Pattern::record(Format::SignalrJson);
+    let pattern = Pattern::record(RecordFormat::SignalrJson);
     let mut records: Vec<_> = message.split(|byte| *byte == 0x1E).collect();
     let end = records.pop().unwrap_or_default();
     let beats: Vec<bool> = records

@@ -3,12 +3,12 @@
 
 use std::io::Cursor;
 
-use pulsegate::ws::{Header, Limits, Opcode, Piece, RSV_ALL, RSV_DEFLATE, Scanner, Sender};
-use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use pulsegate::ws::{FrameHeader, Limits, Opcode, Piece, RSV_ALL, RSV_DEFLATE, Scanner, Sender};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader as Oracle;
 
 /// A frame, as far as it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
+struct ReadSummary {
     start: usize,
     header: usize,
     end: usize,
@@ -20,7 +20,7 @@ struct Seen {
 /// What was made of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
-    frames: Vec<Seen>,
+    frames: Vec<ReadSummary>,
     /// Where the bytes begin that could not be consumed.
     consumed: usize,
     /// The close code of the rule that is broken there.
@@ -46,7 +46,7 @@ pub fn run(data: &[u8]) {
 
 fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Reading {
     let mut scanner = Scanner::new(from, limits);
-    let (mut frames, mut broken) = (Vec::<Seen>::new(), None);
+    let (mut frames, mut broken) = (Vec::<ReadSummary>::new(), None);
     let (mut consumed, mut arrived, mut turn) = (0, 0, 0);
     while arrived < stream.len() && broken.is_none() {
         arrived = stream.len().min(arrived.saturating_add(sizes[turn % sizes.len()]));
@@ -62,7 +62,7 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
                 Ok(Some(Piece::Control(header))) => {
                     let end = consumed + header.len + usize::try_from(header.payload).expect("short");
                     same_header(&stream[consumed..], from, &limits);
-                    frames.push(Seen {
+                    frames.push(ReadSummary {
                         start: consumed,
                         header: header.len,
                         end,
@@ -77,7 +77,14 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
                     if starts {
                         same_header(&stream[consumed..], from, &limits);
                         let (start, header) = (consumed, len - payload);
-                        frames.push(Seen { start, header, end: start, control: false, ends_frame, ends_message });
+                        frames.push(ReadSummary {
+                            start,
+                            header,
+                            end: start,
+                            control: false,
+                            ends_frame,
+                            ends_message,
+                        });
                     }
                     consumed += len;
                     let frame = frames.last_mut().expect("a frame is under way");
@@ -94,9 +101,9 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
 
 /// Compares the header at the front of `bytes` with what tungstenite reads.
 fn same_header(bytes: &[u8], from: Sender, limits: &Limits) {
-    let ours = Header::parse(bytes, from, limits).expect("valid").expect("whole");
+    let ours = FrameHeader::parse(bytes, from, limits).expect("valid").expect("whole");
     let mut cursor = Cursor::new(bytes);
-    match FrameHeader::parse(&mut cursor) {
+    match Oracle::parse(&mut cursor) {
         Ok(Some((theirs, payload))) => {
             let opcodes =
                 [Opcode::CONTINUATION, Opcode::TEXT, Opcode::BINARY, Opcode::CLOSE, Opcode::PING, Opcode::PONG];
@@ -167,7 +174,7 @@ fn reference(stream: &[u8], from: Sender, limits: &Limits) -> Reading {
                 return reading(frames, at, None, true, message);
             }
             let (ends_frame, ends_message) = (true, false);
-            frames.push(Seen { start: at, header: head, end, control: true, ends_frame, ends_message });
+            frames.push(ReadSummary { start: at, header: head, end, control: true, ends_frame, ends_message });
             at = end;
             continue;
         }
@@ -185,7 +192,7 @@ fn reference(stream: &[u8], from: Sender, limits: &Limits) -> Reading {
         }
         message = (!(whole && fin)).then_some(total);
         let (ends_frame, ends_message) = (whole, whole && fin);
-        frames.push(Seen { start: at, header: head, end, control: false, ends_frame, ends_message });
+        frames.push(ReadSummary { start: at, header: head, end, control: false, ends_frame, ends_message });
         at = end;
         if !whole {
             return reading(frames, at, None, false, message);

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
-use pulsegate::upgrade::{Offer, wanted};
+use pulsegate::upgrade::{Offer, is_websocket_request};
 use pulsegate::ws::Coding;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
@@ -39,14 +39,14 @@ pub fn run(data: &[u8]) {
     let bare = Request::from_parts(parts, ());
     if version == Version::HTTP_10 {
         // Such a request is served as any other (RFC 9110 §7.8).
-        return assert!(!wanted(&with_body), "{with_body:?}");
+        return assert!(!is_websocket_request(&with_body), "{with_body:?}");
     }
     let offer = match Offer::read(&with_body) {
         Ok(offer) => offer,
         Err(refusal) => return assert_eq!(Err(refusal.status().as_u16()), expected, "{with_body:?}"),
     };
     assert_eq!(expected, Ok(()), "taken: {with_body:?}");
-    assert!(wanted(&with_body), "{with_body:?}");
+    assert!(is_websocket_request(&with_body), "{with_body:?}");
     let key = offer.key().to_str().expect("a key is ASCII").to_owned();
     if version == Version::HTTP_11 {
         assert_eq!(only(&fields, "sec-websocket-key").as_deref(), Some(key.as_bytes()));

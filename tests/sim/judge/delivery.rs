@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::{EndReason, Initiator};
 
 use super::Case;
@@ -19,7 +19,7 @@ impl Case<'_> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let (client_end, app_end) = (self.record.client_end.borrow(), self.record.app_end.borrow());
         let plan = self.proxy.plan.session(self.record.number);
-        let is_ordered = self.ordered(|order| !matches!(order, Order::ProbeUpstream)).is_some();
+        let is_ordered = self.ordered(|order| !matches!(order, SessionOrder::ProbeUpstream)).is_some();
         if is_ordered || self.proxy.cut.get().is_some() {
             return failures;
         }

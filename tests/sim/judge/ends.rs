@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::{EndReason, Ending, Initiator};
 
 use super::{Case, FRAME_WAIT, MARGIN, SLACK};
@@ -27,12 +27,14 @@ impl Case<'_> {
                 let own = [client.own_end(), app.own_end()].into_iter().flatten().min().unwrap_or(at);
                 let is_stalled = app.full_last.max(self.before.app_full_until).is_some_and(|full| full + SLACK >= own)
                     && self.opened + self.policy.max_deferral <= own + SLACK;
-                let gave_up = self.ordered(|order| *order == Order::UpstreamUnresponsive).is_some();
+                let gave_up = self.ordered(|order| *order == SessionOrder::UpstreamUnresponsive).is_some();
                 app.fin_in.is_some() || app.reset_in.is_some() || gave_up || is_stalled
             }
             EndReason::Drain => self.proxy.drained.get().is_some(),
             EndReason::MaxAge => plan.max_age.is_some_and(|age| self.opened + age <= at + MARGIN),
-            EndReason::Admin => self.ordered(|order| matches!(order, Order::Close { .. } | Order::Abort(_))).is_some(),
+            EndReason::Admin => {
+                self.ordered(|order| matches!(order, SessionOrder::Close { .. } | SessionOrder::Abort(_))).is_some()
+            }
             // Pings that were held up before they reached the proxy's host arrive at once.
             EndReason::Rate => {
                 let is_troubled = self.proxy.plan.is_troubled(Link::Client(plan.host), self.opened);
@@ -98,10 +100,10 @@ impl Case<'_> {
         let first = [self.proxy.drained.get(), aged].into_iter().flatten().min().unwrap_or(began).min(began);
         for (at, order) in &*self.record.orders.borrow() {
             let (bound, gone) = match order {
-                Order::Abort(_) => (*at, client.gone.zip(app.gone).is_some()),
+                SessionOrder::Abort(_) => (*at, client.gone.zip(app.gone).is_some()),
                 // A closing handshake that was under way stands.
-                Order::Close { .. } if began >= *at => (*at + FRAME_WAIT + grace, client.gone.is_some()),
-                Order::UpstreamUnresponsive if first >= *at => (*at + grace, app.gone.is_some()),
+                SessionOrder::Close { .. } if began >= *at => (*at + FRAME_WAIT + grace, client.gone.is_some()),
+                SessionOrder::UpstreamUnresponsive if first >= *at => (*at + grace, app.gone.is_some()),
                 _ => continue,
             };
             if !gone && self.now > bound + self.stopped(*at) + SLACK {

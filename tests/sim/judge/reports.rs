@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulsegate::registry::Found;
+use pulsegate::registry::FoundSession;
 use pulsegate::session::Ending;
 
 use super::{Case, SLACK};
@@ -17,8 +17,8 @@ pub fn registry(proxy: &Proxy, now: Duration) -> Vec<(&'static str, String)> {
         let (Some(_), Some(id)) = (record.opened.get(), record.id.get()) else { continue };
         let ending = record.endings().first().cloned();
         match (&ending, proxy.registry.find(id)) {
-            (None, Some(Found::Live(_))) => live += 1,
-            (Some((_, ending)), Some(Found::Closed(found)))
+            (None, Some(FoundSession::Live(_))) => live += 1,
+            (Some((_, ending)), Some(FoundSession::Closed(found)))
                 if found.ending.cause.reason() == ending.cause.reason()
                     && found.ending.client_code == ending.client_code =>
             {
@@ -26,8 +26,8 @@ pub fn registry(proxy: &Proxy, now: Duration) -> Vec<(&'static str, String)> {
             }
             (ending, found) => {
                 let found = match found {
-                    Some(Found::Live(_)) => "live",
-                    Some(Found::Closed(_)) => "closed otherwise",
+                    Some(FoundSession::Live(_)) => "live",
+                    Some(FoundSession::Closed(_)) => "closed otherwise",
                     None => "unknown",
                 };
                 let text = format!("session {} is {found} there; it ended {ending:?}", record.number);

@@ -5,9 +5,9 @@ use super::*;
 /// Returns the description of the route `/`, as text and as JSON, of a file whose section `heartbeat` has this content.
 fn described(name: &str, heartbeat: &str) -> (String, Value) {
     let file = File::new(name, &format!("[heartbeat]\n{heartbeat}\n{}", &VALID[..VALID.find("[[").expect("a route")]));
-    let (verdict, human) = file.check(Format::Human, Ok(()));
-    assert_eq!(verdict, Verdict::Valid, "{heartbeat}\n{human}");
-    let (_, machine) = file.check(Format::Json, Ok(()));
+    let (verdict, human) = file.check(OutputFormat::Human, Ok(()));
+    assert_eq!(verdict, CheckResult::Valid, "{heartbeat}\n{human}");
+    let (_, machine) = file.check(OutputFormat::Json, Ok(()));
     let machine: Value = serde_json::from_str(&machine).expect("JSON");
     let (_, route) = human.split_once("  route        /  ").expect("a route");
     let (route, _) = route.split_once("\nwarning: ").expect("a warning of open origins");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pings::{Answer, Stall};
+use super::pings::{InquiryAnswer, Stall};
 use super::{Streams, note_shut};
 use crate::relay::Delivery;
 
@@ -48,7 +48,7 @@ impl Streams {
         let moved = match live.answer {
             Some(answer) if answer.since == since => return,
             Some(answer) => answer.moved(since, window),
-            None => Answer::new(since, window),
+            None => InquiryAnswer::new(since, window),
         };
         let answer = live.answer.insert(moved);
         if answer.inquiry.is_none() && self.inquire_at.is_none_or(|at| answer.inquire_at < at) {
@@ -58,7 +58,7 @@ impl Streams {
     }
 
     /// Bytes of stream `id` have come.
-    pub(in crate::http::h2) fn heard(&mut self, id: u32) {
+    pub(in crate::http::h2) fn record_received(&mut self, id: u32) {
         if let Some(answer) = self.live.get_mut(&id).and_then(|live| live.answer.as_mut()) {
             answer.heard = true;
         }

@@ -51,7 +51,7 @@ impl Inquiry {
 
 /// The wait of a stream's heartbeat for an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
+pub(super) struct InquiryAnswer {
     /// The beginning of the time to answer.
     pub(super) since: Instant,
     /// The instant at which half of that time has passed: an answer that the client has not sent by then comes late.
@@ -63,7 +63,7 @@ pub(super) struct Answer {
     excused: Option<Instant>,
 }
 
-impl Answer {
+impl InquiryAnswer {
     /// The wait from `since` on for an answer that may take `window`.
     pub(super) fn new(since: Instant, window: Duration) -> Self {
         Self { since, inquire_at: since + window / 2, heard: false, inquiry: None, excused: None }

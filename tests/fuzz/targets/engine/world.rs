@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
-use pulsegate::heartbeat::{Delivery, Due, Engine, Gap, Liveness, MAX_OUTSTANDING, Policy, PongFate, Seen, Verdict};
+use pulsegate::heartbeat::{
+    Delivery, Due, Engine, EngineVerdict, Gap, Liveness, MAX_OUTSTANDING, Policy, PongAction, ReadSummary,
+};
 
 use super::chance::Chance;
 
@@ -35,7 +37,7 @@ pub struct World {
     base: Instant,
     now: Instant,
     timer: Option<Instant>,
-    pub end: Option<(Instant, Verdict)>,
+    pub end: Option<(Instant, EngineVerdict)>,
     /// From the client, by the time at which it arrives.
     socket: VecDeque<(Instant, Inbound)>,
     dead: bool,
@@ -266,7 +268,7 @@ impl World {
             Due::Nothing => None,
             Due::Look => {
                 let delivery = self.delivery();
-                self.engine.looked(self.now, self.written, delivery)
+                self.engine.delivery_checked(self.now, self.written, delivery)
             }
             Due::End(verdict) => Some(verdict),
         };
@@ -280,7 +282,7 @@ impl World {
     fn read(&mut self) {
         while !self.paused && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, inbound) = self.socket.pop_front().expect("there is one");
-            let mut seen = Seen { data: true, ended_frame: true, inside_frame: false };
+            let mut seen = ReadSummary { data: true, ended_frame: true, inside_frame: false };
             match inbound {
                 Inbound::Frame => {}
                 Inbound::Piece { ends } => (seen.ended_frame, seen.inside_frame) = (ends, !ends),
@@ -302,10 +304,10 @@ impl World {
     fn pong(&mut self, payload: &[u8]) {
         let fate = self.engine.pong(payload, self.now);
         let apps = payload.starts_with(b"app");
-        if let PongFate::Swallow { owed } = &fate {
+        if let PongAction::Swallow { owed } = &fate {
             assert!(!apps, "a pong for the app's ping is swallowed: {}", self.story());
             self.forwarded.extend(owed.iter().map(|payload| payload.to_vec()));
-        } else if fate == PongFate::Forward {
+        } else if fate == PongAction::Forward {
             assert!(apps, "a pong for the proxy's own ping is forwarded: {}", self.story());
             self.forwarded.push(payload.to_vec());
         }

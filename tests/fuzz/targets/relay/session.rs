@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use pulsegate::heartbeat::Mode;
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 use pulsegate::session::{Abort, EndReason, Ending};
 use tokio::time::Instant;
 
@@ -125,21 +125,21 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
             facts.doubtful |= client;
         }
         23 => {
-            world.control.give(Order::ProbeUpstream);
+            world.control.give(SessionOrder::ProbeUpstream);
             facts.probed = true;
         }
         24 => {
             facts.disturbed = true;
             let orders = [
-                Order::Drain { code: 1012 },
-                Order::UpstreamUnresponsive,
-                Order::Close { code: 4321, reason: "closed by the operator".into() },
-                Order::PlayDead,
-                Order::Abort(Abort::Operator),
-                Order::Abort(Abort::Drain),
+                SessionOrder::Drain { code: 1012 },
+                SessionOrder::UpstreamUnresponsive,
+                SessionOrder::Close { code: 4321, reason: "closed by the operator".into() },
+                SessionOrder::PlayDead,
+                SessionOrder::Abort(Abort::Operator),
+                SessionOrder::Abort(Abort::Drain),
             ];
             let order = input.choose(&orders)?.clone();
-            facts.vanished |= order == Order::PlayDead;
+            facts.vanished |= order == SessionOrder::PlayDead;
             facts.doubtful |= facts.vanished;
             world.control.give(order);
         }
@@ -252,7 +252,7 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
         AppEnds => world.app.end(),
         ClientResets => world.reset(true),
         AppResets => world.reset(false),
-        Kill => world.control.give(Order::Close { code: 4000, reason: "killed".into() }),
+        Kill => world.control.give(SessionOrder::Close { code: 4000, reason: "killed".into() }),
         Frozen => {
             world.client.answers = false;
             world.client.wire().widen(Some(0));

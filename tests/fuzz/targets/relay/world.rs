@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulsegate::heartbeat::UpstreamPulse;
+use pulsegate::heartbeat::UpstreamLiveness;
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Legs, Memory, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Legs, Memory, NegotiatedTerms, Unobserved};
 use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
 use tokio::sync::Notify;
@@ -68,11 +68,11 @@ impl World {
         };
         let ((client, client_early), (app, upstream_early)) = (peer(&plan.client, true), peer(&plan.app, false));
         let (control, memory) = (Arc::<Control>::default(), Arc::<Memory>::default());
-        let terms = Terms {
+        let terms = NegotiatedTerms {
             policy: Arc::new(plan.policy.clone()),
             limits: Limits::default(),
             memory: Arc::clone(&memory),
-            pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
+            pulse: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
             observer: Arc::new(Unobserved),
             id: Registry::new(0).next_id(),
             seed: plan.seed,
