@@ -122,7 +122,8 @@ async fn a_connection_that_answers_stays() {
     let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(QUICK)).await;
     let mut client = Http2Client::connect(&proxy).await;
     assert_eq!(client.get("/").await.status, 200);
-    // The client's library answers PINGs, and nothing else is sent for many windows.
+    // The client's library answers PINGs, and nothing else is sent for many windows. The app answers once on a connection:
+    // the next request waits until the proxy keeps that connection no longer.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(client.get("/").await.status, 200);
     proxy.finish().await;

@@ -14,7 +14,7 @@ use crate::PULSEGATE;
 use crate::h2::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
 
 /// The default route is quick; the others are not.
-const ROUTES: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\njitter = 0.0\n\
+const ROUTES: &str = "[heartbeat]\ninterval = \"500ms\"\ntimeout = \"500ms\"\njitter = 0.0\n\
     [[route]]\npath = \"/off\"\nheartbeat = { mode = \"off\" }\n\
     [[route]]\npath = \"/slow\"\nheartbeat = { interval = \"30s\", timeout = \"30s\" }\n";
 
@@ -49,7 +49,7 @@ async fn s74_a_silent_session_lives_by_its_own_route_beside_a_quicker_default() 
     let end = wait_for("the app hears of it", Frame::read(&mut quick)).await.expect("a Close");
     assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
     // Three windows of the default more.
-    sleep(Duration::from_secs(6)).await;
+    sleep(Duration::from_secs(3)).await;
     assert_eq!(proxy.logged("ws.close").len(), 1, "{}", proxy.transcript());
     carries(&mut client, 1, &mut off).await;
     carries(&mut client, 3, &mut slow).await;
@@ -67,7 +67,8 @@ async fn s74_a_ping_that_a_quicker_route_asked_for_is_judged_by_the_more_patient
     let mut quick = open(&mut client, &mut sessions, "/raw", 3).await;
     let end = wait_for("the app hears of it", Frame::read(&mut quick)).await.expect("a Close");
     assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
-    sleep(Duration::from_secs(5)).await;
+    // Longer than the answer of the slow route may take.
+    sleep(Duration::from_secs(3)).await;
     assert_eq!(proxy.logged("ws.close").len(), 1, "{}", proxy.transcript());
     carries(&mut client, 1, &mut slow).await;
     proxy.finish().await;
@@ -79,7 +80,7 @@ async fn s74_a_connection_without_any_heartbeat_is_asked_nothing() {
     let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(ROUTES)).await;
     let mut client = Raw::connect(&proxy).await;
     let mut off = open(&mut client, &mut sessions, "/off", 1).await;
-    sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(3)).await;
     carries(&mut client, 1, &mut off).await;
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
