@@ -364,49 +364,15 @@ fn the_top_level_holds_what_it_should_and_nothing_else() {
 
 #[test]
 fn the_source_tree_is_the_one_that_is_documented() {
-    let names = tracked("src/").iter().map(|path| first_part(&path["src/".len()..])).collect::<BTreeSet<_>>();
-    let known = [
-        "main.rs",
-        "lib.rs",
-        "cli",
-        "config",
-        "server.rs",
-        "server",
-        "accept.rs",
-        "descriptors.rs",
-        "gate.rs",
-        "generation.rs",
-        "proxy_protocol.rs",
-        "redirect.rs",
-        "tls",
-        "http.rs",
-        "http",
-        "upgrade",
-        "upgrade.rs",
-        "upstream",
-        "relay",
-        "session.rs",
-        "session",
-        "ws",
-        "heartbeat",
-        "registry.rs",
-        "registry",
-        "reload.rs",
-        "reload",
-        "suspension.rs",
-        "suspension",
-        "platform.rs",
-        "platform",
-        "drain.rs",
-        "drain",
-        "telemetry",
-        "admin",
-    ];
-    // Long tests lie beside the file they belong to.
-    let tests_of_a_file =
-        |name: &str| name.strip_suffix("_tests.rs").is_some_and(|file| names.contains(&format!("{file}.rs")));
-    let others = names.iter().filter(|name| !known.contains(&name.as_str()) && !tests_of_a_file(name));
-    assert_eq!(others.collect::<Vec<_>>(), Vec::<&String>::new());
+    let room = |path: &String| first_part(&path["src/".len()..]).trim_end_matches(".rs").to_owned();
+    let rooms: BTreeSet<String> = tracked("src/").iter().map(room).collect();
+    let paper = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the paper is readable");
+    let map = paper.split("\n## Code map\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a code map");
+    let rows = map.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    // In the first column, every second part between backquotes is a name.
+    let names = rows.flat_map(|cell| cell.split('`').step_by(2).map(|name| name.trim_end_matches('/').to_owned()));
+    let documented: BTreeSet<String> = names.chain(["lib".to_owned()]).filter(|name| !name.is_empty()).collect();
+    assert_eq!(rooms, documented, "the rooms of src (left), and those of the code map in ARCHITECTURE.md");
 }
 
 #[test]
