@@ -16,6 +16,9 @@ use crate::suspension::Credit;
 use crate::telemetry::log_events;
 use crate::telemetry::metrics::{GaugeGuard, Metrics};
 
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::gate";
+
 /// The minimum interval between two log lines of one kind.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -196,7 +199,7 @@ impl ConnectionLimiter {
         if let Some(refusals) = complaints.due(Instant::now()) {
             let mend = refusal.remedy(self.limits.now().connections);
             let (reason, (address, port)) = (refusal.reason(), log_events::client(client));
-            tracing::warn!(reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
+            tracing::warn!(target: TARGET, reason, client.address = address, client.port = port, refusals, mend, "connection.refused");
         }
     }
 

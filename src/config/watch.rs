@@ -18,6 +18,9 @@ use crate::platform::file_changes::FileChanges;
 
 use super::FileCache;
 
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::config::watch::folders";
+
 /// What some files held at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<PathBuf, FileState>);
@@ -112,7 +115,7 @@ impl ChangeSource for FileWatch {
         let unwatched = self.changes.watch(files);
         let kind = unwatched.as_ref().map(|(_, error)| error.kind());
         if let Some((folder, error)) = unwatched.filter(|_| kind != self.reported) {
-            tracing::warn!(folder = %folder.display(), %error, "config.unwatched");
+            tracing::warn!(target: TARGET, folder = %folder.display(), %error, "config.unwatched");
         }
         self.reported = kind;
     }

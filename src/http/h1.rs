@@ -48,6 +48,9 @@ use io::{Io, RequestPhase, RequestProgress, TrackedBody, UnreadByHyper};
 use pending_upgrade::PendingUpgrade;
 use reader::ResponseRate;
 
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::http";
+
 /// Time that an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
 
@@ -189,7 +192,7 @@ async fn failed<C: Leg>(error: &hyper::Error, unread: &[u8], stream: &mut C, cli
         Some(answer) => lingering_close::close_with(stream, answer).await,
         None => {
             let (address, port) = log_events::client(client);
-            tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http.connection");
+            tracing::debug!(target: TARGET, { client.address = address, client.port = port, error = %Chain(&error) }, "http.connection");
         }
     }
 }

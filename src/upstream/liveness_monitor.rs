@@ -21,6 +21,9 @@ use crate::relay::SessionOrder;
 use crate::session::ConnId;
 use crate::telemetry::metrics::Metrics;
 
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::upstream::pulse";
+
 /// Monitors every app of every generation, each once, while the current generation or a session holds its
 /// [`UpstreamPulse`].
 pub async fn watch_all(current: &CurrentGeneration, registry: &Registry, metrics: &Metrics) -> Infallible {
@@ -172,23 +175,23 @@ impl<'a> Monitor<'a> {
             Tick::Unready { refused: true, .. } => {
                 self.outage = Some(Instant::now());
                 let error = self.reports.refusal();
-                tracing::warn!(%upstream, error, "upstream.unreachable");
+                tracing::warn!(target: TARGET, %upstream, error, "upstream.unreachable");
             }
             Tick::Unready { refused: false, silent } => {
                 self.outage = Some(Instant::now());
                 let (silent_s, sessions) = (silent.as_secs_f64(), self.registry.of(pulse).len());
                 let error = self.fault.as_deref();
-                tracing::warn!(%upstream, silent_s, sessions, error, "upstream.unresponsive");
+                tracing::warn!(target: TARGET, %upstream, silent_s, sessions, error, "upstream.unresponsive");
             }
             Tick::Recovered => {
                 let outage_s = self.outage.take().map(|since| since.elapsed().as_secs_f64());
                 // Also a warning, so that the end of an outage appears at the log level of its beginning.
-                tracing::warn!(%upstream, outage_s, "upstream.recovered");
+                tracing::warn!(target: TARGET, %upstream, outage_s, "upstream.recovered");
             }
             Tick::GiveUp { silent } => {
                 let sessions = self.registry.of(pulse);
                 let silent_s = silent.as_secs_f64();
-                tracing::error!(%upstream, silent_s, sessions = sessions.len(), "upstream.given_up");
+                tracing::error!(target: TARGET, %upstream, silent_s, sessions = sessions.len(), "upstream.given_up");
                 for session in sessions {
                     session.give(SessionOrder::UpstreamUnresponsive);
                 }

@@ -11,6 +11,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::platform::socket_options::choose_port_at_connect;
 use crate::telemetry::Chain;
 
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::upstream::source";
+
 /// The source addresses, used in turn.
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -43,7 +46,7 @@ impl Sources {
             };
             match connected {
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                    tracing::debug!(%source, %destination, error = %Chain(&error), "upstream.source");
+                    tracing::debug!(target: TARGET, %source, %destination, error = %Chain(&error), "upstream.source");
                     passed_over = error;
                 }
                 done => return done,
