@@ -20,7 +20,7 @@ async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1012()
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
     assert_eq!(open["network.protocol.version"], "2", "{open}");
 
-    // The page is silent for many windows and lives.
+    // The page is silent for many windows and stays connected.
     sleep(BOUND * 5).await;
     assert!(browser.events("close").is_empty(), "{}", browser.transcript());
     browser.write_line(&json!({ "send": "still here" })).await;

@@ -49,7 +49,7 @@ async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
     let config = Config::to(PULSEGATE, &fake.url)
         .drain("delay = \"1s\"")
         .drain("window = \"10s\"")
-        // A busy machine is not what is tried here.
+        // The timeout is long, because a busy machine is not under test here.
         .with("[limits]\nhandshake = \"60s\"\n[heartbeat]\ninterval = \"60s\"\ntimeout = \"60s\"\n");
     let mut proxy = Proxy::start(config).await;
     let (mut clients, mut told) = within(LONG, "all HTTP/2 sessions open", streams(&proxy)).await;
@@ -104,7 +104,7 @@ async fn app() -> (FakeApp, mpsc::UnboundedReceiver<TcpStream>) {
         let requests = requests.clone();
         async move {
             if request.path() == "/late" {
-                // A test that is over takes no more.
+                // A finished test takes no more.
                 let _ = requests.send(stream);
                 return;
             }

@@ -1,4 +1,4 @@
-//! Action Cable, whose client never answers: a page that hangs is not found, and whoever does not answer pings is.
+//! Action Cable, whose client never answers: a hung page is not found, and a client that does not answer pings is.
 
 use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
 use crate::libraries::matrix::{self, BOUND};
@@ -15,7 +15,7 @@ pub(crate) const LIBRARY: Library = Library {
     heartbeat: "",
     hung: Hung::Process { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    // It tells neither code nor reason.
+    // The client reports neither code nor reason.
     hears_miss: r#"{ "willAttemptReconnect": true }"#,
     hears_restart: r#"{ "willAttemptReconnect": true }"#,
     comes_back: ALWAYS,

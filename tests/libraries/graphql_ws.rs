@@ -1,4 +1,4 @@
-//! graphql-ws, which speaks graphql-transport-ws: either side may ping, and the other answers.
+//! graphql-ws, with the subprotocol graphql-transport-ws: either side may ping, and the other answers.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ pub(crate) const LIBRARY: Library = Library {
     heartbeat: "",
     hung: Hung::Page { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    // Its default `shouldRetry` takes the failure of a connection for fatal, and a close, even 1006, for none.
+    // Its default `shouldRetry` treats the failure of a connection as fatal, but no close, not even 1006.
     hears_miss: r#"{ "code": 1012, "reason": "heartbeat timeout" }"#,
     hears_restart: r#"{ "code": 1012, "reason": "service restart" }"#,
     comes_back: UNLESS_REFUSED,
 };
 
-/// The same page, whose pings the proxy answers in the app's place.
+/// The same page with pings of its own, which the proxy answers in the app's place.
 pub(crate) const BEATS: Library = Library {
     title: "graphql-ws, the page beats (`keepAlive`)",
     mode: "answer",

@@ -30,7 +30,8 @@ mod kernel {
         crate::libraries::matrix::under_its_profile(&KERNEL).await;
     }
 
-    /// Not with the proxy away for longer: after a refusal the page waits 10 to 30 s before it asks for its kernel again.
+    /// Tests a short absence of the proxy only: after a refusal the page waits 10 to 30 s before it requests its kernel
+    /// again.
     #[tokio::test]
     async fn sees_a_restart() {
         crate::libraries::matrix::sees_a_restart(&KERNEL).await;

@@ -1,4 +1,4 @@
-//! MQTT over WebSockets, whose client names its keep-alive in CONNECT.
+//! MQTT over WebSockets, whose client announces its keep-alive in CONNECT.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) const LIBRARY: Library = Library {
     comes_back: ALWAYS,
 };
 
-/// The client of a Node program: CONNECT comes in nine messages.
+/// The client of a Node program. Its CONNECT arrives in nine messages.
 pub(crate) const IN_NODE: Library = Library { title: "MQTT, in Node", flags: &["--node"], ..LIBRARY };
 
 matrix::tests!(LIBRARY);
@@ -49,15 +49,16 @@ async fn s71_in_node_comes_back_by_itself_or_not() {
     returns::after_each_end(&IN_NODE).await;
 }
 
-/// The page says 60 s, and the broker's word counts: the same bound.
+/// Tests a page that announces 60 s: the broker's keep-alive takes precedence, with the same bound.
 #[tokio::test]
 async fn under_the_keep_alive_of_its_broker() {
     matrix::under_its_profile(&Library { path: "/version5", flags: &["--version5"], ..LIBRARY }).await;
 }
 
-/// A page that will not beat does not because its broker wants it either, against MQTT 5 §3.2.2.3.14; it is alive.
+/// Tests a page without a keep-alive, which sends none even if its broker demands it, against MQTT 5 §3.2.2.3.14; it is
+/// alive.
 #[tokio::test]
-async fn silent_whatever_its_broker_says() {
+async fn silent_against_the_keep_alive_of_its_broker() {
     let flags = &["--version5", "--silent"];
     matrix::outlives_a_frozen_app(&Library { path: "/version5", flags, ..LIBRARY }).await;
 }

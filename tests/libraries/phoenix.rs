@@ -1,4 +1,4 @@
-//! Phoenix channels, whose client asks and whose server replies.
+//! Phoenix channels, whose client sends heartbeats and whose server replies.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) const LIBRARY: Library = Library {
 
 matrix::tests!(LIBRARY);
 
-/// Where only its heartbeat counts, one that is compressed is still recognised, or held for one.
+/// Tests that with `pong_only` a compressed heartbeat still counts.
 #[tokio::test]
 async fn by_its_heartbeat_alone_compressed() {
     let heartbeat = "window = \"4s\"\nliveness = \"pong_only\"\n";

@@ -1,4 +1,4 @@
-//! The Pusher protocol, whose client asks when nothing has come for as long as the app has said.
+//! The Pusher protocol, whose client pings after a silence of the app's activity timeout.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub(crate) const LIBRARY: Library = Library {
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     hears_miss: r#"{ "state": "connecting", "code": 1012 }"#,
     hears_restart: r#"{ "state": "connecting", "code": 1012 }"#,
-    // For it 4000 to 4099 and everything over 4300 are final.
+    // Pusher's client treats 4000 to 4099 and everything over 4300 as final.
     comes_back: [ComesBack::Yes, ComesBack::Yes, ComesBack::Yes, ComesBack::No, ComesBack::Yes],
 };
 
-/// The client of a Node program, which has a WebSocket of its own. For that a 1012 is a protocol error; it comes back.
+/// The client of a Node program, with a WebSocket of its own, for which 1012 is a protocol error; it reconnects.
 pub(crate) const IN_NODE: Library = Library {
     title: "Pusher, in Node",
     flags: &["--node"],

@@ -1,4 +1,4 @@
-//! Libraries that do nothing but open a WebSocket again, around a page that answers "ping" with "pong".
+//! Libraries that only reopen a WebSocket, around a page that answers "ping" with "pong".
 
 use crate::libraries::library::{ALWAYS, Auto, BUT_AFTER_1001, Hung, Library};
 use crate::libraries::matrix::BOUND;

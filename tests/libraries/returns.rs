@@ -1,4 +1,4 @@
-//! The pages that come back by themselves, for each code that a missed heartbeat could have.
+//! The reconnection of each page, for each possible code of a missed heartbeat.
 
 use pulsegate_test_kit::browser::Browser;
 use pulsegate_test_kit::node::NodeApp;
@@ -12,7 +12,7 @@ use crate::PULSEGATE;
 use crate::libraries::library::{ENDS, End, Library};
 use crate::libraries::matrix::{Heartbeat, Session};
 
-/// The operator of a proxy, at a socket of its own.
+/// The operator of a proxy, with an admin socket of its own.
 #[derive(Debug)]
 pub(crate) struct Operator {
     dir: TempDir,
@@ -23,7 +23,7 @@ impl Operator {
         Self { dir: TempDir::with_prefix("pulsegate-operator-").expect("make a temporary directory") }
     }
 
-    /// `config` with the admin API where this operator looks for it.
+    /// Returns `config` with the admin API on this operator's socket.
     pub(crate) fn of(&self, config: Config) -> Config {
         let socket = self.dir.path().join("admin.sock").display().to_string();
         config.admin("health = \"off\"").admin(&format!("socket = {socket:?}"))
@@ -40,7 +40,7 @@ impl Operator {
 }
 
 impl Session {
-    /// The page's connection ends.
+    /// Ends the page's connection.
     async fn end(mut self, end: End) -> Self {
         match end {
             End::Close(code) => self.kill(code).await,
@@ -50,7 +50,7 @@ impl Session {
     }
 }
 
-/// The page is connected, its connection ends, and it comes back or does not; for each of [`ENDS`]. Prints the library's
+/// Ends the page's connection with each of [`ENDS`] and asserts that it reconnects or does not. Prints the library's
 /// row of the table, cell by cell.
 pub(crate) async fn after_each_end(library: &Library) {
     let mut session = None;
@@ -75,7 +75,7 @@ pub(crate) async fn after_each_end(library: &Library) {
     }
 }
 
-/// The page of reconnecting-websocket in a browser, over HTTP/1.1 or HTTP/2.
+/// Tests the page of reconnecting-websocket in a browser, over HTTP/1.1 or HTTP/2.
 async fn in_chromium(protocol: &str) {
     let app = NodeApp::start("libraries", "reconnecting/app.js", &[]).await;
     let operator = Operator::new();

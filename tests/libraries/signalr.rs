@@ -1,4 +1,4 @@
-//! The hub protocol of ASP.NET Core, whose client beats whenever the hub's own beats wake it.
+//! The hub protocol of ASP.NET Core, whose client sends its heartbeat when the hub's arrives.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) const MESSAGE_PACK: Library = Library {
     ..LIBRARY
 };
 
-/// Nothing but its heartbeat shows that the page is alive.
+/// Settings in which only its heartbeat counts as a sign of life.
 const BY_ITS_HEARTBEAT: &str = "window = \"2s\"\nliveness = \"pong_only\"\n";
 
 matrix::tests!(LIBRARY);

@@ -15,7 +15,7 @@ pub(crate) const LIBRARY: Library = Library {
     mode: "passive",
     auto: Auto::Picks("STOMP"),
     heartbeat: "",
-    // The page offers 600 ms, the app wants 500 ms.
+    // The page offers 600 ms, the app requires 500 ms.
     hung: Hung::Page { bound: "3 × the agreed interval", tried: Duration::from_millis(3 * 600) },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
     hears_miss: r#"{ "code": 1012, "reason": "heartbeat timeout" }"#,

@@ -1,5 +1,5 @@
-//! A client that is stopped, as on a laptop whose lid is closed, and wakes when its session is long over: it reads the
-//! Close that waits for it, and comes back.
+//! A client that is stopped, as on a laptop whose lid is closed, and continues long after its session's end: it reads
+//! the pending Close, and reconnects.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::PULSEGATE;
 use crate::libraries::matrix::Page;
 use crate::libraries::reconnecting::RECONNECTING_WEBSOCKET;
 
-/// How long a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
+/// The time for which a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
 const STOPPED: Duration = Duration::from_secs(8);
 
 async fn start() -> (NodeApp, Proxy) {
@@ -27,11 +27,11 @@ async fn start() -> (NodeApp, Proxy) {
     (app, proxy)
 }
 
-/// The Close that waits for a client that wakes.
+/// The Close that is pending when a client wakes.
 const CLOSE: (u64, &str) = (1012, "heartbeat timeout");
 
-/// `client` is connected; it is stopped and woken by `stop` and `wake`, must see one of the ends that it `may_see`, and
-/// come back.
+/// Stops and wakes the connected `client` by `stop` and `wake`; asserts that it sees one of the ends that it `may_see`,
+/// and reconnects.
 async fn sleeps(
     client: &Process,
     protocol: &str,
@@ -43,7 +43,7 @@ async fn sleeps(
     client.event("open", |_| true).await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
     assert_eq!(open["network.protocol.version"], if protocol == "h1" { "1.1" } else { "2" }, "{open}");
-    // An answered ping, so that the connection is past its beginning.
+    // An answered ping, so that the connection is fully established.
     app.event("beat", |_| true).await;
 
     let since = Instant::now();
@@ -88,7 +88,7 @@ async fn s71_websockets_in_python_reads_the_close_and_comes_back() {
     sleeps(&client, "h1", &[CLOSE], (app, proxy), || client.stop(), || client.resume()).await;
 }
 
-/// Chromium, which keeps its sockets in a process of their own.
+/// Tests Chromium, whose sockets are in a process of their own.
 async fn chromium(protocol: &str, may_see: &[(u64, &str)], session: (NodeApp, Proxy), mut browser: Browser) {
     browser.event("open", |_| true).await;
     browser.write_line(&json!({ "send": "hello" })).await;
@@ -105,9 +105,9 @@ async fn s71_chromium_reads_the_close_and_comes_back_over_http2() {
     chromium("h2", &[CLOSE], (app, proxy), browser).await;
 }
 
-/// Chromium answers the ping before it answers the Close, and reports 1006 when a write within the closing handshake
-/// fails. Here, where a segment takes no time, the kernel has answered the first write to the closed socket with a reset
-/// before the second; over a network both are on their way by then.
+/// Chromium answers the ping before it answers the Close, and reports 1006 if a write within the closing handshake
+/// fails. On loopback, where a segment takes no time, the kernel has answered the first write to the closed socket with
+/// a reset before the second; over a network both are in transit by then.
 #[tokio::test]
 async fn s71_chromium_comes_back_over_http1() {
     let (app, proxy) = start().await;

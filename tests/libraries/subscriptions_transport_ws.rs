@@ -1,4 +1,4 @@
-//! subscriptions-transport-ws, the older GraphQL protocol: the app says `ka` on a timer, and nobody answers.
+//! subscriptions-transport-ws, the older GraphQL protocol: the app sends `ka` on a timer, which gets no answer.
 
 use crate::libraries::library::{ALWAYS, Auto, Hung, Library};
 use crate::libraries::matrix::{self, BOUND};
@@ -15,7 +15,7 @@ pub(crate) const LIBRARY: Library = Library {
     heartbeat: "",
     hung: Hung::Process { bound: "`interval` + `timeout`", tried: BOUND },
     app_hears: r#"{ "code": 4408, "reason": "heartbeat timeout" }"#,
-    // It tells its user of an end, and not of a code.
+    // The library reports an end to its user, but no code.
     hears_miss: "{}",
     hears_restart: "{}",
     comes_back: ALWAYS,

@@ -1,11 +1,11 @@
-//! The tables of `README.md` in this folder, made of what the scenarios assert.
+//! The tables of `README.md` in this folder, generated from the assertions of the scenarios.
 
 use std::fs;
 use std::path::Path;
 
 use crate::libraries::library::{Auto, ComesBack, ENDS, Hung, Library};
 
-/// Every library that is tried, in the order of the table.
+/// All tested libraries, in the order of the table.
 const LIBRARIES: &[&Library] = &[
     &crate::libraries::ws::LIBRARY,
     &crate::libraries::ws::BEATS,
@@ -54,7 +54,7 @@ fn row(library: &Library) -> String {
     format!("| {title} | {versions} | {profile} | {mode} | {auto} | {gone} |\n")
 }
 
-/// The table of the libraries that come back by themselves, one column for each end.
+/// Returns the table of the libraries that reconnect, one column for each end.
 fn returns() -> String {
     let ends: Vec<String> = ENDS.iter().map(|end| format!("after {end}")).collect();
     let head = format!("| library | {} |\n|---|{}\n", ends.join(" | "), "---|".repeat(ENDS.len()));
@@ -74,7 +74,7 @@ fn word(comes_back: ComesBack) -> &'static str {
 }
 
 #[test]
-fn the_paper_has_these_tables() {
+fn the_readme_has_these_tables() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/libraries/README.md");
     let text = fs::read_to_string(file).expect("it is readable");
     for table in [table(), returns()] {

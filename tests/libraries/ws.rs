@@ -1,4 +1,4 @@
-//! Plain `ws`, whose page answers "ping" with "pong" as many a page does.
+//! Plain `ws`, with a page that answers "ping" with "pong", a common pattern.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) const LIBRARY: Library = Library {
     comes_back: NOT_ITS_JOB,
 };
 
-/// A page that beats by itself, which the proxy answers in the app's place.
+/// A page with a heartbeat of its own, which the proxy answers in the app's place.
 pub(crate) const BEATS: Library = Library {
     title: "ws, the page beats",
     flags: &["--beats"],

@@ -7,10 +7,10 @@ use pulsegate::proxy_protocol::{HeaderReader, Malformed, ProxiedSource};
 
 /// The longest line of version 1 (§2.1).
 const LINE_MAX: usize = 107;
-/// The longest that a header of version 2 may be behind its fixed part.
+/// The maximum length of a header of version 2 after its fixed part.
 const REST_MAX: usize = 4096;
 
-/// Reads `data`: the size of the chunks, and what a connection begins with.
+/// Reads `data`: the size of the chunks, and the beginning of a connection.
 pub fn run(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let whole = feed(bytes, bytes.len().max(1));
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
             assert!(!matches!(theirs, HeaderResult::V1(Ok(_)) | HeaderResult::V2(Ok(_))), "{}", bytes.escape_ascii());
         }
         Err(error) => match theirs {
-            // ppp takes a sign before a port; the specification has digits alone (§2.1).
+            // ppp accepts a sign before a port; the specification has digits alone (§2.1).
             HeaderResult::V1(Ok(header)) => assert!(header.header.contains('+'), "{error}: {header}"),
             HeaderResult::V2(Ok(header)) => {
                 let too_long = error == Malformed::TooLong && header.length() > REST_MAX;
@@ -51,7 +51,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A line of UNKNOWN: all before its CRLF is ignored (§2.1), where `ppp` ends it at a bare CR.
+/// Parses a line of UNKNOWN: all before its CRLF is ignored (§2.1), whereas `ppp` ends it at a bare CR.
 fn unknown(bytes: &[u8]) -> Result<(usize, Option<ProxiedSource>), Malformed> {
     match bytes[..bytes.len().min(LINE_MAX)].windows(2).position(|two| two == b"\r\n") {
         Some(end) => Ok((end + 2, Some(ProxiedSource::Peer))),
@@ -60,12 +60,12 @@ fn unknown(bytes: &[u8]) -> Result<(usize, Option<ProxiedSource>), Malformed> {
     }
 }
 
-/// Errors that are known before `ppp` sees the whole of the header.
+/// Returns true for errors that are found before `ppp` sees the whole of the header.
 fn early(error: Malformed) -> bool {
     matches!(error, Malformed::TooLong | Malformed::Absent | Malformed::Line | Malformed::Kind(..))
 }
 
-/// What comes of `bytes` in chunks of `size`.
+/// Returns the result of `bytes` in chunks of `size`.
 fn feed(bytes: &[u8], size: usize) -> Result<(usize, Option<ProxiedSource>), Malformed> {
     let mut header = HeaderReader::default();
     let mut taken = 0;
@@ -92,7 +92,7 @@ fn of_line(header: &v1::Header<'_>) -> ProxiedSource {
     }
 }
 
-/// `None` for what is not for TCP.
+/// Returns the source; `None` for a protocol other than TCP.
 fn of_binary(header: &v2::Header<'_>) -> Option<ProxiedSource> {
     if header.command == v2::Command::Local {
         return Some(ProxiedSource::Peer);

@@ -1,12 +1,12 @@
-//! The frame scanner, fed in arbitrary chunks, against a reading of the whole stream that takes its headers from
-//! tungstenite: the same boundaries, header fields and verdicts, however the bytes are cut.
+//! The frame scanner, fed in arbitrary chunks, against a parse of the whole stream that takes its headers from
+//! tungstenite: the same boundaries, header fields and verdicts, whatever the chunks.
 
 use std::io::Cursor;
 
 use pulsegate::ws::{FrameHeader, Limits, Opcode, Piece, RSV_ALL, RSV_DEFLATE, Scanner, Sender};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader as Oracle;
 
-/// A frame, as far as it has come.
+/// The received part of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ReadSummary {
     start: usize,
@@ -17,11 +17,11 @@ struct ReadSummary {
     ends_message: bool,
 }
 
-/// What was made of a stream.
+/// The result of a parse.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
     frames: Vec<ReadSummary>,
-    /// Where the bytes begin that could not be consumed.
+    /// The position of the first byte that could not be consumed.
     consumed: usize,
     /// The close code of the rule that is broken there.
     broken: Option<u16>,
@@ -99,7 +99,7 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
     Reading { frames, consumed, broken, at_boundary, between_messages }
 }
 
-/// Compares the header at the front of `bytes` with what tungstenite reads.
+/// Compares the header at the front of `bytes` with tungstenite's.
 fn same_header(bytes: &[u8], from: Sender, limits: &Limits) {
     let ours = FrameHeader::parse(bytes, from, limits).expect("valid").expect("whole");
     let mut cursor = Cursor::new(bytes);
@@ -117,7 +117,7 @@ fn same_header(bytes: &[u8], from: Sender, limits: &Limits) {
     }
 }
 
-/// A header, or the code for what is wrong with it; `None` while more bytes are needed to tell.
+/// Returns a header, or the code of its violation; `None` while more bytes are needed to decide.
 fn header(bytes: &[u8], from: Sender, limits: &Limits) -> Option<Result<(usize, u64), u16>> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let (opcode, control, rsv) = (first & 15, first & 8 != 0, first & 0x70);
@@ -149,7 +149,7 @@ fn header(bytes: &[u8], from: Sender, limits: &Limits) -> Option<Result<(usize, 
     Some(Ok((len, length)))
 }
 
-/// Reads the whole of `stream` at once, without the scanner.
+/// Parses the whole of `stream` at once, without the scanner.
 fn reference(stream: &[u8], from: Sender, limits: &Limits) -> Reading {
     let (mut frames, mut at, mut message) = (Vec::new(), 0, None);
     let reading = |frames, consumed, broken, at_boundary, message: Option<u64>| Reading {
