@@ -17,8 +17,8 @@ fn s53_a_drain_waits_for_a_frame_that_a_slow_client_takes() {
     let client = Behaviour { reading: Reading::Slow { bytes_per_second: 4000 }, ..Behaviour::QUIET };
     let talk = Talk::Huge { at: 5 * SECOND, len: 100_000, chunk: 100_000, every: SECOND };
     let mut plan = Plan::single(policy, client, Behaviour { talk, ..Behaviour::QUIET });
-    // The rest of the frame takes 14 seconds from here on, and the drain has 17. 16 KiB at a time are read of it, which
-    // take longer than an unmoving frame is waited for.
+    // The rest of the frame takes 14 seconds from here on, and the drain has 17. It is read 16 KiB at a time, which
+    // takes longer than the wait for a frame without progress.
     plan.events.push((16 * SECOND, Event::Drain { window: Duration::ZERO }));
     let outcome = world::run(&plan, Flaw::None);
     assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use crate::transport::{Stream, now};
 use crate::wire::LegWire;
 
-/// What a leg's bytes go through.
+/// The transport of a leg's bytes.
 enum Channel {
     Plain(Stream),
     Tls(Box<TlsStream<Stream>>),
@@ -60,7 +60,7 @@ impl SimLeg {
         }
     }
 
-    /// Notes what has left the socket and cannot be read yet.
+    /// Records the bytes that have left the socket and cannot be read yet.
     fn note_partial(&mut self, is_readable: bool) {
         let taken = self.socket().taken();
         if is_readable || taken == self.decrypted {
@@ -168,8 +168,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// A fresh certificate for the proxy, and clients that accept any. The signatures of its key all have one length, so
-    /// that the same seed has the same segments.
+    /// Creates a certificate for the proxy, and clients that accept any. The signatures of its key all have one length,
+    /// so that the same seed has the same segments.
     pub fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
         let names = vec!["proxy".to_owned()];

@@ -1,6 +1,6 @@
 //! The relay on a simulated network: partitions, held links and long round trips, in simulated time.
 //!
-//! The scenarios of this file have three hosts: a client and an app that speak WebSocket through tungstenite, and the
+//! The scenarios of this file have three hosts: a client and an app that use WebSocket through tungstenite, and the
 //! proxy's relay between them. The seeded worlds of `seeds` have many, their own frames, and a judge.
 
 mod cases;
@@ -44,7 +44,7 @@ const PORT: u16 = 9000;
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A leg on the simulated network; there is no kernel to ask.
+/// A leg on the simulated network, without the counters of a kernel.
 struct SimLeg(TcpStream);
 
 impl Leg for SimLeg {}
@@ -69,7 +69,7 @@ impl AsyncWrite for SimLeg {
     }
 }
 
-/// What is told of a run.
+/// The record of a run.
 #[derive(Clone, Default)]
 struct Story {
     ending: Arc<Mutex<Option<Ending>>>,
@@ -77,7 +77,7 @@ struct Story {
     control: Arc<Control>,
 }
 
-/// When a stream ended, and with which Close.
+/// The time at which a stream ended, and its Close.
 type Heard = (Duration, Option<CloseFrame>);
 
 impl Story {
@@ -94,7 +94,7 @@ impl Story {
     }
 }
 
-/// A simulation with the app and the proxy in it; the client is the test's.
+/// Returns a simulation with the app and the proxy in it; the test adds the client.
 fn simulation(policy: Policy, latency: Duration) -> (Sim<'static>, Story) {
     let mut sim = Builder::new()
         .rng_seed(1)
@@ -159,7 +159,7 @@ async fn connect() -> Socket {
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }
 
-/// Reads, and so answers pings, for `time`; what ends the stream is returned.
+/// Reads, and so answers pings, for `time`; returns what ends the stream.
 async fn listen(socket: &mut Socket, time: Duration) -> Option<Result<Message, Error>> {
     let until = Instant::now() + time;
     loop {

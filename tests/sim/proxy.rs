@@ -25,7 +25,7 @@ use crate::process::Process;
 use crate::transport::{Stack, Stream, Tuning, now};
 use crate::wire::LegWire;
 
-/// What is deliberately wrong with a world, to show that the judge finds it.
+/// A deliberate fault of a world, to show that the judge finds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
     #[default]
@@ -40,30 +40,30 @@ pub enum Flaw {
     /// No end is reported, or each of them twice.
     Unreported,
     ReportedTwice,
-    /// A byte of each client's is changed.
+    /// A byte of each client is changed.
     Corrupt,
     /// The reports have another code.
     WrongCode,
 }
 
-/// Everything that is known of one session: both wires, both ends, and what the proxy reported.
+/// The record of one session: both wires, both ends, and the proxy's reports.
 pub struct SessionRecord {
     pub number: usize,
     pub client: Rc<RefCell<LegWire>>,
     pub app: Rc<RefCell<LegWire>>,
     pub client_end: Rc<RefCell<PeerRecord>>,
     pub app_end: Rc<RefCell<PeerRecord>>,
-    /// When the relay began, and when it returned.
+    /// The times at which the relay began, and at which it returned.
     pub opened: Cell<Option<Duration>>,
     pub returned: Cell<Option<Duration>>,
-    /// How many reloads there had been then.
+    /// The number of reloads before that.
     pub reloads_before: Cell<usize>,
     pub id: Cell<Option<ConnId>>,
     pub control: RefCell<Option<Arc<Control>>>,
     pub endings: Arc<Mutex<Vec<(Duration, Ending)>>>,
-    /// When the proxy gave the client up.
+    /// The time at which the proxy gave the client up.
     pub given_up: Arc<Mutex<Option<Duration>>>,
-    /// What was ordered from outside, and when.
+    /// The orders from outside, and their times.
     pub orders: RefCell<Vec<(Duration, Order)>>,
 }
 
@@ -94,7 +94,7 @@ impl SessionRecord {
         *self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the relay is at work.
+    /// Returns whether the relay is running.
     pub fn is_running(&self) -> bool {
         self.opened.get().is_some() && self.returned.get().is_none()
     }
@@ -116,16 +116,16 @@ pub struct Proxy {
     pub memory: Arc<Memory>,
     pub shutdown: Shutdown,
     pub sessions: BTreeMap<usize, Rc<SessionRecord>>,
-    /// When the drain began, and when it was out of time.
+    /// The times at which the drain began, and at which it ran out of time.
     pub drained: Cell<Option<Duration>>,
     pub cut: Cell<Option<Duration>>,
     /// The generation in force.
     pub generation: Cell<usize>,
-    /// How many reloads the world has ordered.
+    /// The number of reloads that the world has ordered.
     pub reloads: Cell<usize>,
     pub tls: Option<Tls>,
     pub process: Rc<Process>,
-    /// Entries that are never given back: for tests of the judge.
+    /// Entries that are never released: for tests of the judge.
     kept: RefCell<Vec<Arc<Watched>>>,
 }
 
@@ -152,7 +152,7 @@ impl Proxy {
         }
     }
 
-    /// The time that a drain gives an answer.
+    /// Returns the time that a drain allows for an answer.
     pub fn grace(&self) -> Duration {
         self.plan.generations.iter().flatten().map(|policy| policy.close_grace).max().unwrap_or_default()
     }
@@ -261,7 +261,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
         max_age: plan.max_age,
     };
     if proxy.flaw == Flaw::Lingers {
-        // The session's orders and times go nowhere.
+        // Neither the session's legs nor its orders and times are used.
         let _held = (legs, terms);
         return std::future::pending().await;
     }
@@ -294,7 +294,7 @@ fn facts(id: ConnId, policy: &Arc<Policy>) -> SessionFacts {
     }
 }
 
-/// Enters a session's end in the registry and in the judge's record.
+/// An observer that enters a session's end in the registry and in the judge's record.
 #[derive(Debug)]
 struct Watched {
     entry: Entry,

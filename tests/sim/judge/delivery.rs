@@ -1,4 +1,4 @@
-//! What was accepted before an end reaches its peer, and so does the Close.
+//! Delivery: everything accepted before an end reaches its peer, and so does the Close.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::plan::{Behaviour, Link, Reading};
 use crate::wire::LegWire;
 
 impl Case<'_> {
-    /// Messages or a Close that did not arrive at a peer that was there to take them.
+    /// Returns messages or a Close that did not arrive at a peer that could take them.
     pub fn undelivered(&self) -> Vec<(&'static str, String)> {
         let mut failures = Vec::new();
         let endings = self.record.endings();
@@ -43,7 +43,7 @@ impl Case<'_> {
         {
             failures.extend(missing("the client", &app_end, &client_end, true));
         }
-        // An innocent peer that still takes bytes is not cut off.
+        // A peer that did not cause the end and still takes bytes is not cut off.
         let innocent_client = orderly || ending.cause.reason() == EndReason::UpstreamLost;
         let innocent_app = ending.cause.reason() != EndReason::UpstreamLost;
         for (name, wire, is_innocent) in [("client", &client, innocent_client), ("app", &app, innocent_app)] {
@@ -55,7 +55,7 @@ impl Case<'_> {
         failures
     }
 
-    /// Whether the connection was reset with bytes outstanding although they moved and their time was not over.
+    /// Returns whether the connection was reset with bytes outstanding although they moved and their time was not over.
     fn is_cut_off(&self, wire: &LegWire, from: Duration) -> bool {
         let Some(gone) = wire.gone else { return false };
         let moved = wire.acks.before(gone).is_some_and(|at| at + self.policy.write_stall / 2 > gone);
@@ -64,12 +64,12 @@ impl Case<'_> {
     }
 }
 
-/// Whether an end reads everything that comes, at once.
+/// Returns whether an end reads everything that arrives, at once.
 fn takes(behaviour: &Behaviour) -> bool {
     behaviour.reading == Reading::Prompt && behaviour.stopped.is_none()
 }
 
-/// What `to` has not got of what `from` sent before its Close.
+/// Returns a failure if `to` lacks anything that `from` sent before its Close.
 fn missing(name: &str, from: &PeerRecord, to: &PeerRecord, with_code: bool) -> Option<(&'static str, String)> {
     let (_, code, sent) = from.close_sent?;
     let received = to.close_received.map(|(_, code)| code);

@@ -1,4 +1,4 @@
-//! Ends: each has a cause, and each is over in time on both legs.
+//! Ends: each has a cause, and each completes in time on both legs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Case, FRAME_WAIT, MARGIN, SLACK};
 use crate::plan::Link;
 
 impl Case<'_> {
-    /// An end for which nothing on the wire or in the plan gives a reason.
+    /// Returns a failure for an end without a reason on the wire or in the plan.
     pub fn has_no_cause(&self, at: Duration, ending: &Ending) -> Option<(&'static str, String)> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let plan = self.proxy.plan.session(self.record.number);
@@ -45,7 +45,7 @@ impl Case<'_> {
             .then(|| ("end without a cause", format!("{:?} by {:?}", ending.cause.reason(), ending.cause.initiator())))
     }
 
-    /// An end that takes longer than the table of the teardown allows.
+    /// Returns a failure for each end that takes longer than the table of the teardown allows.
     pub fn end_takes_too_long(&self) -> Vec<(&'static str, String)> {
         let mut failures = Vec::new();
         let Some(began) = self.end_began() else { return failures };
@@ -53,14 +53,14 @@ impl Case<'_> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let (grace, own) = (policy.close_grace, [client.own_end(), app.own_end()].into_iter().flatten().min());
         let ordered = self.record.orders.borrow().last().map(|(at, _)| *at);
-        // What a peer sent last is read only when what came before it has found room.
+        // The last bytes of a peer are read only when there is room for those before them.
         let full = [client.full_until(now), app.full_until(now)].into_iter().flatten().max();
         let from = own.unwrap_or(began.max(full.unwrap_or_default())).max(ordered.unwrap_or_default());
         let bound = from + policy.max_deferral + 2 * grace + FRAME_WAIT;
         if now > bound + self.stopped(from) + SLACK {
             failures.push(("end past max_deferral", format!("began {began:?}, first act {own:?}, bound {bound:?}")));
         }
-        // A client that has ended its half may listen for as long as its app likes.
+        // A client that has ended its half may keep reading for as long as its app sends.
         let handshake = client.close_in.is_some() || app.close_in.is_some() || client.close_out.is_some();
         let is_half_closed = !handshake && client.gone.is_none() && app.gone.is_none() && app.peer_end().is_none();
         let marks = [
@@ -93,13 +93,13 @@ impl Case<'_> {
         let grace = self.policy.close_grace;
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let began = self.end_began().unwrap_or(self.now);
-        // A drain or an age may wait for the end of a frame that moves, and the first end stands.
+        // A drain or an age may wait for the end of a frame that moves, and the first end prevails.
         let aged = self.proxy.plan.session(self.record.number).max_age.map(|age| self.opened + age);
         let first = [self.proxy.drained.get(), aged].into_iter().flatten().min().unwrap_or(began).min(began);
         for (at, order) in &*self.record.orders.borrow() {
             let (bound, gone) = match order {
                 Order::Abort(_) => (*at, client.gone.zip(app.gone).is_some()),
-                // A closing handshake that was under way stands.
+                // A closing handshake that was under way continues.
                 Order::Close { .. } if began >= *at => (*at + FRAME_WAIT + grace, client.gone.is_some()),
                 Order::UpstreamUnresponsive if first >= *at => (*at + grace, app.gone.is_some()),
                 _ => continue,
@@ -108,7 +108,7 @@ impl Case<'_> {
                 failures.push(("order past its bound", format!("{order:?} at {at:?}, bound {bound:?}")));
             }
         }
-        // The leg of a client that was given up has `close_grace` in all.
+        // The leg of a client that was given up has `close_grace` in total.
         if let Some(at) = self.record.given_up()
             && client.gone.is_none()
             && self.now > at + grace + self.stopped(at) + SLACK
