@@ -47,7 +47,7 @@ async fn s51_ninety_seconds_of_silence_end_both_legs() {
     rig.client.send(&text("ping")).await;
     assert_eq!(rig.client.expect().await, text("pong"));
     let spoke = rig.elapsed();
-    // What the app says is no sign of life of its client, and neither is a Pong of the client's network code.
+    // Neither the app's messages nor a Pong of the client's network code are signs of life of the client.
     sleep(60 * SECOND).await;
     rig.app.send(&text("news")).await;
     assert_eq!(rig.client.expect().await, text("news"));
@@ -64,7 +64,7 @@ async fn s51_ninety_seconds_of_silence_end_both_legs() {
 
 #[tokio::test(start_paused = true)]
 async fn s12_twenty_beats_a_second_are_answered_and_more_end_the_session() {
-    // The one too many comes whole, or in fragments, of which the app must not see the last alone.
+    // The message over the limit arrives whole, or in fragments, of which the app must not see the last alone.
     let whole = vec![text("ping"); 21];
     let cut: Vec<_> = (0..21).flat_map(|_| [fragment(TEXT, b"pi"), fragment(LAST, b"ng")]).collect();
     for beats in [whole, cut] {

@@ -1,4 +1,4 @@
-//! Frames pass byte for byte, and ours go between them, never inside.
+//! Frames pass byte for byte, and the proxy's own go between them, never inside.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ async fn s13_back_to_back_frames_leave_no_gap_but_the_ping_finds_one() {
     assert!(pinged, "no ping within a minute of back-to-back frames");
 }
 
-/// One frame of 100 parts, one a second, in which the client takes `parts` of them.
+/// Sends one frame of 100 parts, one a second, of which the client takes `parts`.
 async fn long_frame(rig: &mut Rig, kernel: bool, parts: usize) {
     const PART: usize = 10_000;
     rig.app.send_raw(&header(0x80 | BINARY, 100 * PART as u64)).await;

@@ -1,4 +1,4 @@
-//! Messages that may be answers, and are held back until they are known: cut anywhere, with anything in between.
+//! Messages that may be answers, and are held back until that is certain: cut anywhere, with anything in between.
 
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ async fn an_answer_that_is_never_finished_is_a_miss() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_trickles_in_is_cut_off() {
-    // Pings beside it change nothing: it is the message that takes too long.
+    // Pings between its fragments change nothing: the message takes too long.
     for beside in [&[][..], &[Frame::new(PING, b"")]] {
         let mut rig = rig(app());
         rig.client.send(&fragment(TEXT, b"po")).await;

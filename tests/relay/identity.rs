@@ -1,4 +1,4 @@
-//! Whose ping, whose pong.
+//! The matching of pings and pongs to the client, the app and the proxy.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn s05_an_app_ping_before_ours_gets_its_pong_when_only_ours_is_answered() 
     let mut rig = Rig::new();
     rig.app.send(&Frame::new(PING, b"app")).await;
     assert_eq!(rig.client.expect().await.payload, b"app");
-    // Data keeps the client alive, so that ours follows although the app's ping is unanswered.
+    // Data keeps the client alive, so that the proxy's ping follows although the app's is unanswered.
     let ours = loop {
         rig.client.send(&Frame::new(TEXT, b"alive")).await;
         assert_eq!(rig.app.expect().await.opcode(), TEXT);
@@ -111,7 +111,7 @@ async fn s81_app_pings_that_are_answered_go_out_once_and_bring_one_pong_each() {
         sleep(SECOND * 17 / 20).await;
         rig.app.send(&b).await;
         assert_eq!(rig.client.expect().await, b);
-        // Its second copy would be here.
+        // A second copy would arrive here.
         rig.client.silent(SECOND / 5).await;
         rig.client.send(&pong(b"B")).await;
         assert_eq!(rig.app.expect().await, pong(b"B"));
@@ -132,7 +132,7 @@ async fn s81_the_surplus_pong_to_a_reissued_app_ping_does_not_reach_the_app() {
     }
     assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
     rig.app.silent(SECOND).await;
-    // The next one with this payload gets its own.
+    // The next ping with this payload gets its own pong.
     rig.app.send(&Frame::new(PING, b"app")).await;
     assert_eq!(rig.client.expect().await, Frame::new(PING, b"app"));
     rig.client.send(&Frame::new(PONG, b"app")).await;

@@ -1,4 +1,4 @@
-//! What a session may send, and what it may hold.
+//! The limits on the messages and the memory of a session.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Heartbeats that are messages, in `app` mode: what is asked, what is swallowed, and whose answer it is.
+//! Heartbeats that are messages, in `app` mode: the probes, the swallowed answers, and the matching of the two.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +34,12 @@ pub fn masked(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.encode(true)).collect()
 }
 
-/// The client is asked, and the app learns nothing of it.
+/// Expects the proxy's probe at the client.
 pub async fn asked(rig: &mut Rig) {
     assert_eq!(rig.client.expect().await, text("ping"));
 }
 
-/// The app has seen nothing but what it was asserted to see.
+/// Asserts that the app has received nothing but what the test has read.
 pub async fn nothing_more(rig: &mut Rig) {
     rig.client.send(&text("end")).await;
     assert_eq!(rig.app.expect().await, text("end"), "the next thing that the app sees");
@@ -144,12 +144,13 @@ async fn s45_two_answers_go_to_whom_they_belong_in_wire_order() {
             sleep(4 * SECOND).await;
             rig.app.send(&text("ping")).await;
             asked(&mut rig).await;
-            // Data instead of the answer: alive, so that the proxy asks too while the app still waits.
+            // Data instead of the answer: the client is alive, so that the proxy probes it too while the app still
+            // waits.
             rig.client.send(&text("data")).await;
             assert_eq!(rig.app.expect().await, text("data"));
         }
         asked(&mut rig).await;
-        // Told apart by their masks only.
+        // The two differ in their masks only.
         let answers = [[0x81, 0x84, 1, 1, 1, 1, b'p' ^ 1, b'o' ^ 1, b'n' ^ 1, b'g' ^ 1], *b"\x81\x84\0\0\0\0pong"];
         rig.client.send_raw(&answers.concat()).await;
         let forwarded = answers[usize::from(ours_first)];
@@ -300,7 +301,7 @@ async fn s48_an_answer_in_fragments_is_reassembled_however_it_is_cut() {
     nothing_more(&mut rig).await;
 }
 
-/// One message, cut into `parts`.
+/// Returns one message, cut into `parts`.
 pub fn fragments(parts: &[&[u8]]) -> Vec<Frame> {
     let last = parts.len() - 1;
     let first = |at| if at == 0 { TEXT } else { CONTINUATION } | if at == last { 0x80 } else { 0 };

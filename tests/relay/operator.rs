@@ -1,4 +1,4 @@
-//! What an operator may ask of a session: to close, and to play dead.
+//! The orders of an operator to a session: to close, and to play dead.
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ async fn s61_a_closing_handshake_under_way_keeps_its_codes() {
         assert_eq!(rig.app.expect().await, Frame::close(4000, "bye"));
         sleep(SECOND).await;
         rig.control.give(order);
-        // The app takes its time, longer than an operator waits for a frame.
+        // The app takes longer to answer than an operator's Close waits for a frame.
         rig.client.silent(10 * SECOND).await;
         rig.app.send(&Frame::close(4000, "bye")).await;
         assert_eq!(rig.client.expect().await, Frame::close(4000, "bye"));

@@ -1,4 +1,4 @@
-//! Both ends of a session: a client and an app that say exactly what a test tells them.
+//! Both ends of a session: a client and an app that send exactly what a test asks for.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 pub use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
 
-/// Longer than anything that a test waits for, in paused time.
+/// Longer than any wait of a test, in paused time.
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// A frame as an end of the session sees it, unmasked.
@@ -53,7 +53,7 @@ impl Frame {
 /// One end of the session, on the far side of a leg.
 pub struct End {
     io: ReadHalf<DuplexStream>,
-    /// Shared with a writer in the background, where a test wants to read meanwhile.
+    /// Shared with a writer in the background, while a test reads.
     out: Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>,
     masks: bool,
 }
@@ -83,7 +83,7 @@ impl End {
         tokio::spawn(async move { held.write_all(&bytes).await });
     }
 
-    /// Sends in the background, with a moment between two chunks in which each is read by itself.
+    /// Sends in the background, with a pause between two chunks, so that each is read by itself.
     pub fn send_chunks_soon(&mut self, chunks: Vec<Vec<u8>>) -> JoinHandle<()> {
         let out = Arc::clone(&self.out);
         tokio::spawn(async move {
@@ -104,23 +104,23 @@ impl End {
         self.out.lock().await.shutdown().await.expect("the relay is there");
     }
 
-    /// Reads and forgets what is there.
+    /// Reads and discards the bytes that are there.
     pub async fn drain_some(&mut self) {
         let mut some = vec![0; 256 * 1024];
         while let Ok(Ok(1..)) = timeout(Duration::from_millis(1), self.io.read(&mut some)).await {}
     }
 
-    /// The next frame, or `None` at the end of the stream.
+    /// Returns the next frame, or `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         timeout(NEVER, self.read_frame()).await.expect("a frame or the end within an hour of paused time")
     }
 
-    /// The next frame; the stream must not end before.
+    /// Returns the next frame; the stream must not end before.
     pub async fn expect(&mut self) -> Frame {
         self.frame().await.expect("a frame, not the end of the stream")
     }
 
-    /// Up to `count` bytes, as many as are there within a second; none at the end of the stream.
+    /// Returns up to `count` bytes, as many as are there within a second; none at the end of the stream.
     pub async fn some(&mut self, count: usize) -> Vec<u8> {
         let mut all = Vec::new();
         let mut bytes = vec![0; count];
@@ -137,7 +137,7 @@ impl End {
         all
     }
 
-    /// Everything up to the end of the stream.
+    /// Returns everything up to the end of the stream.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         timeout(NEVER, self.io.read_to_end(&mut rest)).await.expect("the end within an hour").ok();
@@ -164,7 +164,7 @@ impl End {
     }
 }
 
-/// A leg in memory. What a kernel would know is told by the test.
+/// A leg in memory. The test sets what a kernel would report.
 pub struct TestLeg {
     io: DuplexStream,
     written: u64,
@@ -173,7 +173,7 @@ pub struct TestLeg {
     broken: Arc<Mutex<Option<io::ErrorKind>>>,
     partial: Arc<Mutex<Option<Partial>>>,
     fin_blocked: Arc<AtomicBool>,
-    /// How often FIN was tried in vain.
+    /// Failed attempts to send FIN.
     fins: u32,
 }
 
@@ -233,24 +233,24 @@ pub struct Rig {
     pub client: End,
     pub app: End,
     pub control: Arc<Control>,
-    /// What the client's kernel is said to have acknowledged.
+    /// The acknowledgements that the client's kernel reports.
     pub kernel: Arc<Mutex<Option<Delivery>>>,
     pub client_aborted: Arc<AtomicBool>,
-    /// What of the client cannot be read yet.
+    /// Bytes of the client that cannot be read yet.
     pub client_partial: Arc<Mutex<Option<Partial>>>,
-    /// What the next write to the client fails with.
+    /// The error of the next write to the client.
     pub client_broken: Arc<Mutex<Option<io::ErrorKind>>>,
-    /// What the next write to the app fails with.
+    /// The error of the next write to the app.
     pub app_broken: Arc<Mutex<Option<io::ErrorKind>>>,
-    /// Whether FIN to the client does not go out.
+    /// Set while FIN to the client is blocked.
     pub client_fin_blocked: Arc<AtomicBool>,
-    /// What the session holds.
+    /// The memory that the session holds.
     pub memory: Arc<Memory>,
     pub opened: Instant,
     session: JoinHandle<Ending>,
 }
 
-/// What a rig may be built with.
+/// The parameters of a rig.
 pub struct Plan {
     pub policy: Policy,
     pub limits: Limits,
@@ -337,7 +337,7 @@ impl Rig {
         }
     }
 
-    /// How the session ended.
+    /// Returns the end of the session.
     pub async fn ending(self) -> Ending {
         timeout(NEVER, self.session).await.expect("the session ends within an hour").expect("no panic")
     }

@@ -1,4 +1,4 @@
-//! The end of a session: what each leg is told, in which order, and how long it may take.
+//! The end of a session: the Close of each leg, the order of the steps, and their time limits.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn s32_an_uploading_client_gets_the_close_while_its_bytes_are_drained() {
         rig.app.drain_some().await;
         tokio::time::sleep(SECOND).await;
     }
-    // The upload goes on after the Close is out; none of it is refused with a reset.
+    // The upload continues after the Close is out; none of it is refused with a reset.
     for part in parts.take(5) {
         rig.client.try_send(part).await.expect("drained, not reset");
     }
@@ -304,14 +304,14 @@ async fn a_drain_overtakes_the_end_by_age() {
     assert_eq!(rig.ending().await.cause.reason(), EndReason::Drain);
 }
 
-/// A message of the app's, and its encoding as it goes to the client.
+/// Returns a message of the app's, and its encoding as it goes to the client.
 fn message(size: usize) -> (Frame, Vec<u8>) {
     let frame = Frame::new(BINARY, &vec![7; size]);
     let encoded = frame.encode(false);
     (frame, encoded)
 }
 
-/// Reads what comes to the client slowly, 10 KB a second, until the stream ends.
+/// Reads the client's end slowly, 10 KB a second, until the stream ends.
 async fn read_slowly(rig: &mut Rig) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -375,7 +375,7 @@ async fn s53_a_client_that_takes_nothing_holds_its_end_for_the_write_stall_and_i
 
 #[tokio::test(start_paused = true)]
 async fn s55_all_that_the_client_sent_reaches_an_app_that_was_busy() {
-    // Beside it a drain, an end by age, and (once the client's Close was read) an operator.
+    // At the same time a drain, an end by age, and (once the client's Close was read) an operator's order.
     for order in [None, Some(Order::Drain { code: 1012 })] {
         let mut rig = Rig::with(Plan { pipe: 4096, ..Plan::default() });
         let message = Frame::new(BINARY, &[3; 10_000]);
@@ -429,7 +429,8 @@ async fn s59_bytes_that_are_thrown_away_do_not_keep_a_session_open() {
             assert_eq!(rig.app.expect().await, close);
         }
         let closed = rig.elapsed();
-        // Half a frame and more of it: nothing that would be relayed as a whole. To the closed peer it is not relayed.
+        // A frame that never ends, in single bytes, is not relayed as a whole. To the closed peer nothing of it is
+        // relayed.
         let noise = if app_closes { &mut rig.app } else { &mut rig.client };
         let mut sent = 0;
         while noise.try_send(b"x").await.is_ok() && sent < 200 {
@@ -641,7 +642,7 @@ async fn a_session_whose_client_has_half_closed_can_still_be_ended() {
     }
 }
 
-/// The code of a Close.
+/// Returns the code of a Close.
 fn told_code(close: &Frame) -> u16 {
     u16::from_be_bytes([close.payload[0], close.payload[1]])
 }

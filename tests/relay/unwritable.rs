@@ -1,4 +1,4 @@
-//! The end of sessions with a leg that takes nothing any more, although its peer has not ended.
+//! The end of sessions with a leg that takes no more bytes, although its peer has not ended.
 
 use pulsegate::session::{EndReason, Initiator};
 use std::io;
@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HALF: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_millis(22_100);
 
-/// A session whose app takes nothing since a write to it failed.
+/// Returns a session whose app takes nothing since a write to it failed.
 async fn unwritable_app() -> Rig {
     let mut rig = Rig::new();
     *rig.app_broken.lock().unwrap() = Some(io::ErrorKind::BrokenPipe);
@@ -26,7 +26,7 @@ async fn s59_a_close_to_an_app_that_takes_nothing_has_its_bound() {
     let mut rig = unwritable_app().await;
     let closed = rig.elapsed();
     rig.client.send(&Frame::close(1000, "bye")).await;
-    // What the app still sends arrives.
+    // Later messages of the app arrive.
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     assert_eq!(rig.client.expect().await, Frame::new(TEXT, b"news"));
     assert_eq!(rig.client.frame().await, None, "FIN, for there is no answer");

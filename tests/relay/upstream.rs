@@ -16,7 +16,7 @@ async fn s25_a_client_is_not_blamed_while_the_app_reads_nothing() {
     let mut rig = Rig::with(Plan { pipe: 1024, ..Plan::default() });
     let frame = Frame::new(BINARY, &[3; 3000]);
     rig.client.send_raw(&frame.encode(true)[..2800]).await;
-    // The app takes nothing for four minutes; the client can neither send nor be heard.
+    // The app takes nothing for four minutes; meanwhile nothing of the client is read.
     rig.client.silent(240 * SECOND).await;
     rig.client.send_raw_soon(frame.encode(true)[2800..].to_vec());
     assert_eq!(rig.app.expect().await, frame, "every byte arrives");
@@ -125,7 +125,7 @@ async fn a_client_that_answers_is_not_blamed_while_an_app_that_takes_nothing_mor
     let liveness = Liveness::PongOnly;
     let policy = Policy { interval: 8 * SECOND, timeout: 6 * SECOND, liveness, ..Policy::default() };
     let mut rig = Rig::with(Plan { policy, ..Plan::default() });
-    // The probe is under way when the write fails.
+    // The probe is in flight when the write fails.
     let ping = rig.client.expect().await;
     assert_eq!(ping.opcode(), PING);
     sleep(5 * SECOND).await;

@@ -1,4 +1,4 @@
-//! What can be seen of a live session follows its life.
+//! The live statistics of a session follow its state.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// After the session has had its turn.
+/// Returns the statistics after the session has been polled.
 async fn vitals(rig: &Rig) -> LiveStats {
     sleep(MILLISECOND).await;
     rig.control.live_stats()
 }
 
-/// How long before now.
+/// Returns the time since `instant`.
 fn ago(instant: std::time::Instant) -> Duration {
     Instant::now().into_std().saturating_duration_since(instant)
 }
@@ -167,7 +167,7 @@ async fn the_ending_says_how_long_the_client_had_been_silent() {
     assert_eq!(rig.client.expect().await.opcode(), PING);
     assert_eq!(rig.client.expect().await.opcode(), CLOSE);
     let (pong_ago, seen_ago) = (answered.elapsed(), spoke.elapsed());
-    // Its answer to the Close is no sign of life.
+    // The client's answer to the Close is no sign of life.
     rig.client.send(&Frame::close(1001, "")).await;
     let ending = rig.ending().await;
     assert_eq!(ending.cause.reason(), EndReason::HeartbeatTimeout);
@@ -220,6 +220,6 @@ async fn a_client_that_has_to_speak_by_itself_is_expected_until_its_window_ends(
 
 #[test]
 fn what_a_session_shows_costs_it_little_memory() {
-    // With the reference counts beside it, still 224 bytes of the allocator's.
+    // With the reference counts, still 224 bytes in the allocator.
     assert!(size_of::<Control>() <= 208, "{}", size_of::<Control>());
 }
