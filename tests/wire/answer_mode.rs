@@ -1,4 +1,4 @@
-//! Answer mode: the client asks, the proxy answers and swallows.
+//! Answer mode: the client sends the probes, the proxy answers and swallows them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn answering() -> Rig {
     Rig::start(&format!("{QUIET}\n{ANSWER}")).await
 }
 
-/// Sends `count` beats at once, and again after each `pause`; every one has its answer.
+/// Sends `count` probes at once, and again after each `pause`; every one gets its answer.
 async fn answered(name: &'static str, bursts: usize, count: usize, pause: Duration, blocked: bool) {
     let rig = answering().await;
     let (client, app) = rig.narrow_pair("/burst").await;

@@ -28,7 +28,7 @@ struct Sessions {
 }
 
 impl App {
-    /// Listens; a `narrow` app has a small receive buffer and does not read before it is told to.
+    /// Starts the app; a `narrow` app has a small receive buffer and reads nothing until the test sets its pace.
     pub(crate) fn start(narrow: bool) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         if narrow {
@@ -47,7 +47,7 @@ impl App {
         Self { address, sessions, accepting }
     }
 
-    /// The app's endpoint of the session with this path.
+    /// Returns the app's endpoint of the session with this path.
     pub(crate) async fn session(&self, path: &str) -> Peer {
         let search = async {
             loop {

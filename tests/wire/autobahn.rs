@@ -1,5 +1,5 @@
-//! Cases of the Autobahn test suite as raw bytes, against an echo server of the package `ws`: what the client gets
-//! through the proxy is what it gets directly, and as promptly.
+//! Cases of the Autobahn test suite as raw bytes, against an echo server of the package `ws`: the client receives the
+//! same through the proxy as directly, and as promptly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::wire::peer::{Connect, MUTE, Peer};
 use crate::wire::record::Record;
 use crate::wire::rig::{secs, together, variant};
 
-/// A FIN comes within this time, and not after `close_grace`.
+/// A FIN arrives within this time, and not after `close_grace`.
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// The echo server, and a proxy in front of it.
@@ -26,7 +26,7 @@ struct Echo {
     proxy: Proxy,
 }
 
-/// A case: its number, and what the client sends, one write for each element.
+/// A case: its number, and the bytes that the client sends, one write for each element.
 struct Case {
     number: String,
     writes: Vec<Vec<u8>>,
@@ -47,7 +47,7 @@ impl Echo {
         Arc::new(Self { _server: server, address, proxy: Proxy::start(config).await })
     }
 
-    /// What a client that sends `case` gets, and how long after its last write the end came.
+    /// Returns what a client that sends `case` receives, and the time from its last write to the end.
     async fn run(&self, case: &Case, direct: bool) -> (Record, Duration) {
         let tls = (!direct).then(|| self.proxy.pki.client());
         let address = if direct { self.address } else { self.proxy.address };
@@ -66,7 +66,7 @@ impl Echo {
     }
 }
 
-/// Data frames and codes: reasons are each implementation's own.
+/// Returns data frames and codes: reasons differ between implementations.
 fn outcome(record: &Record) -> Vec<(u8, Vec<u8>)> {
     let frames = record.frames.iter().map(|(frame, _)| frame);
     let payload = |opcode, payload: &[u8]| {
@@ -93,17 +93,17 @@ async fn all(cases: Vec<Case>) {
     together(cases.into_iter().map(run).collect()).await;
 }
 
-/// All frames in one write.
+/// Returns a case with all frames in one write.
 fn at_once(number: impl Into<String>, frames: impl AsRef<[Vec<u8>]>) -> Case {
     Case { number: number.into(), writes: vec![frames.as_ref().concat()] }
 }
 
-/// One write for each frame.
+/// Returns a case with one write for each frame.
 fn frame_by_frame(number: impl Into<String>, frames: Vec<Vec<u8>>) -> Case {
     Case { number: number.into(), writes: frames }
 }
 
-/// A frame with RSV bits.
+/// Returns a frame with RSV bits.
 fn reserved(rsv: u8, opcode: u8, payload: &[u8]) -> Vec<u8> {
     Role::Client.raw(0x80 | rsv << 4 | opcode, LengthForm::Minimal, payload)
 }

@@ -8,10 +8,10 @@ use tokio::time::sleep;
 use crate::wire::peer::{CONFORMING, Habits, MUTE};
 use crate::wire::rig::{Rig, millis, secs, together, variant};
 
-/// A `close_grace` that is told from "at once".
+/// A `close_grace` that can be distinguished from "at once".
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"4s\"";
 
-/// What "at once" may take on a busy machine.
+/// The time that "at once" may take on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Echoes a Close and leaves its direction open.
@@ -46,7 +46,7 @@ async fn s68_both_legs_get_their_fin_as_soon_as_both_closes_are_written() {
     .await;
 }
 
-/// A client whose upload stands behind the violation, or behind its Close, still reads the Close and no reset.
+/// Asserts that a client whose upload follows the violation, or its Close, still reads the Close and no reset.
 async fn upload_behind(path: &'static str, last: Vec<u8>, code: u16) {
     let rig = Rig::start(PATIENT).await;
     let (client, _app) = rig.pair(path).await;
@@ -76,7 +76,7 @@ async fn s68_client_that_uploads_behind_its_close_reads_the_answer() {
     .await;
 }
 
-/// An invalid Close is answered, and followed by a FIN, at once; the app and the line do not wait.
+/// Asserts that an invalid Close is answered, and followed by a FIN, at once; the app and the line do not wait.
 async fn invalid_close(name: String, payload: Vec<u8>, code: u16) {
     let rig = Rig::start(PATIENT).await;
     let (client, app) = rig.pair("/invalid").await;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::wire::peer::{MUTE, Peer};
 use crate::wire::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
 
-/// How long a flood lasts.
+/// The duration of a flood.
 const FLOOD: Duration = Duration::from_millis(2500);
 
 /// An endpoint that sends empty frames without a pause. It yields after each burst, so that its reader runs too.
@@ -84,11 +84,11 @@ async fn s52_client_that_falls_silent_after_floods_of_both_sides_is_gone_within_
     gone_in_time(&rig, "/both", &client, &app).await;
 }
 
-/// The last byte of the client has reached the app at some time; both legs are gone within interval + timeout of it.
+/// Asserts that both legs are gone within interval + timeout of the client's last byte at the app.
 async fn gone_in_time(rig: &Rig, path: &str, client: &Peer, app: &Peer) {
     let at_app = app.closed(secs(12)).await;
     let at_client = client.ended(secs(12)).await;
-    // What the client sent last may have waited in the kernels.
+    // The client's last bytes may have waited in the kernels.
     let silent = at_app.last_data_at.unwrap_or_else(|| panic!("{path}: the app received no data: {at_app:?}"));
     let took = at_client.ended_after(silent);
     let after = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(silent));
@@ -141,7 +141,7 @@ async fn killed_in_a_flood(path: &str, up: bool, down: bool) {
     }
     sleep(Duration::from_secs(1)).await;
     let killed = rig.kill(path, &[]).await;
-    // A frame under way is waited for 2 s at most.
+    // The wait for a frame under way is 2 s at most.
     let limit = secs(2) + GRACE + SLACK;
     wait_until(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended)
         .await;
@@ -155,7 +155,7 @@ async fn killed_in_a_flood(path: &str, up: bool, down: bool) {
     assert_eq!(line.json["close.reason"], "admin", "{path}: {}", line.text);
     assert_eq!(line.json["upstream.close_code"], 1008, "{path}: {}", line.text);
     assert_eq!(at_app.codes(), [1008], "{path}: the app received {at_app:?}");
-    // A client that is behind with the app's flood may not come to its Close within close_grace.
+    // A client with a backlog of the app's flood may not reach its Close within close_grace.
     if !down || !at_client.codes().is_empty() {
         assert_eq!(at_client.codes(), [1008], "{path}: the client received {at_client:?}");
         assert_eq!(line.json["close.code"], 1008, "{path}: the client received {at_client:?}: {}", line.text);

@@ -107,7 +107,7 @@ async fn kill_lets_a_frame_be_completed() {
     rig.logs("/kill", "proxy", "admin", 4007, 4007).await;
 }
 
-/// A Close that reached the app shortly before the abort is in the last line.
+/// A Close that reached the app shortly before the abort appears in the last line.
 #[tokio::test]
 async fn kill_now_right_behind_a_close_tells_what_was_written() {
     let rig = Arc::new(Rig::start(PATIENT).await);

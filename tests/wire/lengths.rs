@@ -1,11 +1,11 @@
-//! Lengths that are written longer than needed are relayed as they are.
+//! Lengths that are encoded longer than needed are relayed unchanged.
 
 use pulsegate_test_kit::frame::{BINARY, LengthForm, Role, TEXT};
 
 use crate::wire::peer::MUTE;
 use crate::wire::rig::{QUIET, Rig, secs, together, variant};
 
-/// The bytes of one frame, and a message behind it, arrive unchanged.
+/// Asserts that the bytes of one frame, and a message behind it, arrive unchanged.
 async fn relayed(sender: Role, length: LengthForm, opcode: u8, size: usize) {
     let rig = Rig::start(QUIET).await;
     let (client, app) = rig.pair("/length").await;

@@ -1,4 +1,4 @@
-//! A closing handshake under way stands when a kill, a drain or the maximum age comes.
+//! A closing handshake under way continues after a kill, a drain or the maximum age.
 
 use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use crate::wire::peer::{CONFORMING, MUTE};
 use crate::wire::rig::{Rig, Setup, millis, secs, together, variant};
 
-/// A `timeout` that lets the peer answer late.
+/// A `timeout` that allows a late answer of the peer.
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

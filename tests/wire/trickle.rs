@@ -19,7 +19,7 @@ async fn trickle(client: &Peer, sealed: &[u8], piece: usize, pause: Duration) {
     }
 }
 
-/// A record whose pieces arrive for longer than interval + timeout brings its message.
+/// Asserts that a record whose pieces arrive for longer than interval + timeout delivers its message.
 async fn record_arrives(size: usize, piece: usize, pause: Duration) {
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/slow").await;

@@ -1,4 +1,4 @@
-//! A client that breaks the protocol behind messages that the app is about to answer.
+//! A client that violates the protocol after messages that the app is about to answer.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use tokio::time::sleep;
 use crate::wire::peer::{CONFORMING, MUTE};
 use crate::wire::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 
-/// A `close_grace` that leaves time for answers, and is told from "at once".
+/// A `close_grace` that leaves time for answers, and can be distinguished from "at once".
 const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Frames that break the protocol, by name, and the code that each is answered with.
+/// Returns frames that violate the protocol, by name, each with the code that answers it.
 fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
         ("reserved opcode", Role::Client.frame(3, b"x"), 1002),
@@ -28,7 +28,7 @@ fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     ]
 }
 
-/// The app's answer, which comes a little later, reaches the client before the code of the violation.
+/// Asserts that the app's answer, which is a little later, reaches the client before the code of the violation.
 async fn answer_comes_first(name: &'static str, violation: Vec<u8>, code: u16) {
     let rig = Rig::start(PATIENT).await;
     let (client, app) = rig.pair("/answer").await;
@@ -40,7 +40,7 @@ async fn answer_comes_first(name: &'static str, violation: Vec<u8>, code: u16) {
     assert_eq!((at_app.texts(), at_app.codes()), (vec!["question".into()], vec![code]), "{name}: {at_app:?}");
     sleep(millis(300)).await;
     app.text("answer").await;
-    // The app's answer to a Close that it has not begun is swallowed.
+    // The app's answer to a Close that it did not begin is swallowed.
     app.close(code, "").await;
     app.finish().await;
     let seen = client.ended(secs(8)).await;
@@ -82,7 +82,7 @@ async fn s69_wait_for_answers_is_absolute() {
     assert!(line.at.saturating_duration_since(start) < GRACE + SLACK, "{}", line.text);
 }
 
-/// A Close that the app began itself stands alone.
+/// A Close that the app began itself is the only one.
 #[tokio::test]
 async fn s69_close_of_the_app_stands_alone() {
     let rig = Rig::start(PATIENT).await;
@@ -96,8 +96,8 @@ async fn s69_close_of_the_app_stands_alone() {
     app.ended(secs(8)).await;
 }
 
-/// A Close that the app begins after the violation, before it has read ours, is swallowed; the violation's code is sent
-/// once.
+/// A Close that the app begins after the violation, before it has read the proxy's, is swallowed; the violation's code
+/// is sent once.
 #[tokio::test]
 async fn s69_close_of_the_app_behind_the_violation_is_not_a_second_one() {
     let rig = Rig::start(PATIENT).await;
@@ -114,7 +114,7 @@ async fn s69_close_of_the_app_behind_the_violation_is_not_a_second_one() {
     assert_eq!(seen.texts(), ["answer"], "the client received {seen:?}");
 }
 
-/// The limits act at once: nothing is waited for.
+/// Asserts that the limits act at once, without a wait.
 async fn limit_acts_at_once(
     name: &'static str,
     limits: &'static str,

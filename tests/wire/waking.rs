@@ -1,4 +1,4 @@
-//! A client that was stopped and wakes after the teardown reads the Close, not a reset.
+//! A client that is stopped, and continues after the teardown, reads the Close, not a reset.
 
 use std::time::Instant;
 
