@@ -1,4 +1,4 @@
-//! Clients that want too much, or take too long: each is refused in its own way, and a neighbour notices nothing.
+//! Clients that exceed a limit or are too slow: each is refused in its own way, without an effect on a neighbour.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,20 +19,20 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::PULSEGATE;
 
-/// Half of each: a TLS handshake, the head of a request, its body, a frame.
+/// The incomplete steps in which a connection hangs: a TLS handshake, the head of a request, its body, a frame.
 const STAGES: usize = 4;
 const SLOW: usize = 2_000;
 const SAMPLES: usize = 500;
-/// Far above what an echo takes, and what one in a hundred may take on a machine with other things to do.
+/// The bound on the 99th percentile of an echo on a busy machine: far above what an echo takes.
 const BOUND: Duration = Duration::from_millis(500);
-/// What a connection that hangs may take in memory, both legs and buffers together.
+/// The memory that a hanging connection may take, both legs and buffers together.
 const KIB_EACH: usize = 64;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// An app that takes every WebSocket, and answers no other request.
+/// Starts an app that accepts every WebSocket, and answers no other request.
 async fn silent_app() -> FakeApp {
     FakeApp::start(|request, mut stream| async move {
         if request.header("upgrade").is_some() {
@@ -43,7 +43,7 @@ async fn silent_app() -> FakeApp {
     .await
 }
 
-/// A connection that goes no further than `stage`.
+/// Opens a connection that stops at `stage`.
 async fn slow(proxy: &Proxy, stage: usize) -> Box<dyn Stream> {
     let head = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n";
     let (mut stream, beginning): (Box<dyn Stream>, Vec<u8>) = match stage {
@@ -89,7 +89,7 @@ async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
 
     let mut echoes = Vec::with_capacity(SAMPLES);
     for sample in 0..SAMPLES {
-        // They do not sleep: each sends a byte now and then.
+        // The connections are not idle: each sends a byte now and then.
         let slow = &mut hanging[sample % SLOW];
         slow.write_all(b"x").await.expect("nobody has been hung up on yet");
         slow.flush().await.expect("nobody has been hung up on yet");
@@ -111,7 +111,7 @@ async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
     Arc::into_inner(proxy).expect("the test alone holds it").finish().await;
 }
 
-/// Resident memory in KiB (proc(5)).
+/// Returns the resident memory in KiB (proc(5)).
 fn memory_kib(proxy: &Proxy) -> usize {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has some");
@@ -226,7 +226,7 @@ async fn a_flood_of_messages_gets_1008_where_the_route_says_so() {
             }
         };
         if is_limited {
-            // What a second gives, and what came back while they were read.
+            // The messages of one second, and those allowed while they were read.
             assert!((RATE..RATE * 2).contains(&messages), "{messages} messages reached the app");
             let told = Some((1008, "too many messages".to_owned()));
             assert_eq!(after.and_then(|frame| frame.close()), told, "the app is told");
@@ -251,8 +251,8 @@ async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
     let mut client = proxy.upgraded("/raw").await;
     let (_, upstream) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
 
-    // The app takes nothing: the buffers of both kernels fill, then the proxy's own. How much it is left with is the
-    // kernel's whim, so any of it is too much here.
+    // The app takes nothing: the buffers of both kernels fill, then the proxy's own. The kernels decide how much stays
+    // in the proxy, so any amount is over the limit here.
     let message = Frame::client(FIN | BINARY, vec![7; 1 << 20]).bytes();
     let flood = async {
         while client.write_all(&message).await.is_ok() {}
@@ -265,7 +265,7 @@ async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
             if answer.status != 101 {
                 break answer;
             }
-            // Both sockets of one that came too early are closed before the next: there may be many of them.
+            // Both sockets of an early connection are closed before the next one: there may be many of them.
             wait_for("the session", sessions.recv()).await.expect("the fake runs");
         }
     };
@@ -279,7 +279,7 @@ async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
     assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"memory".into(), &503.into()), "{line}");
     neighbour.echoes().await;
 
-    // The session that held it all is over; there is room again.
+    // The session that held the memory has ended; a new one fits.
     drop((client, upstream));
     let open = async {
         loop {

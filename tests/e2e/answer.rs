@@ -1,4 +1,4 @@
-//! The client beats and the proxy answers; the app is left alone.
+//! The client sends the heartbeats and the proxy answers them; the app receives none.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use crate::e2e::spoken::Spoken;
 const ANSWERS: &str = "mode = \"answer\"\nwindow = \"2s\"\nprofile = { send = \"pong\", expect = \"ping\" }\n";
 /// The window of [`ANSWERS`].
 const WINDOW: Duration = Duration::from_secs(2);
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
-/// How early a timer may look from the outside.
+/// The time by which a timer may seem early from outside.
 const GRAIN: Duration = Duration::from_millis(50);
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn only_the_beat_itself_is_taken_out() {
         session.client_sends(frame).await;
         session.app_hears(frame).await;
     }
-    // What the app says is its own business, even where it is the word that the proxy listens for.
+    // The app's messages are no heartbeats, even where one equals the text that the proxy looks for.
     session.app_sends(&Frame::server(FIN | TEXT, "ping")).await;
     session.client_hears_text("ping").await;
     session.lives().await;
@@ -61,7 +61,7 @@ async fn an_answer_waits_for_the_end_of_a_fragmented_message() {
     session.app_sends(&Frame::server(TEXT, "one ")).await;
     assert_eq!(session.client_hears().await, Frame::server(TEXT, "one "));
     session.client_says("ping").await;
-    // The mark is behind the beat, so that the proxy has seen both.
+    // The mark follows the heartbeat, so that the proxy has read both.
     session.app_hears_nothing_but_a_mark().await;
     session.app_sends(&Frame::server(FIN | CONTINUATION, "two")).await;
     assert_eq!(session.client_hears().await, Frame::server(FIN | CONTINUATION, "two"));
@@ -104,7 +104,7 @@ async fn a_beat_in_every_window_is_enough() {
     let mut client = NodeClient::connect(&proxy, "/ws?name=beating", &[]).await;
     let opened = Instant::now();
     let mut beats = 0;
-    // For three windows, one beat after another; each must be answered before the next.
+    // For three windows, one heartbeat after another; each must be answered before the next.
     while opened.elapsed() < Duration::from_secs(9) {
         client.write_line(&json!({ "send": "ping" })).await;
         beats += 1;

@@ -1,5 +1,5 @@
-//! `/readyz` and the app's own liveness: apps that were never there, are killed or stopped, or refuse connections
-//! and come back.
+//! `/readyz` and the liveness of the app: apps that never ran, that are killed or stopped, or that refuse connections
+//! and return.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::PULSEGATE;
 
-/// A watch that is quick enough for a test, with a `give_up` longer than the test.
+/// A liveness check that is quick enough for a test, with a `give_up` longer than the test.
 const WATCH: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"60s\"";
 /// As [`WATCH`], and the app is given up within the test.
 const SHORT: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500ms\"";
@@ -34,7 +34,7 @@ fn config(url: &str, upstream: &str) -> Config {
     config.upstream(upstream).with("[heartbeat]\nmode = \"off\"\n")
 }
 
-/// The status of `/readyz` and its word.
+/// Returns the status and the body of `/readyz`.
 async fn readiness(proxy: &Proxy) -> (u16, String) {
     let line = proxy.logged("listening").swap_remove(0);
     let address = line["health"].as_str().expect("a health port").to_owned();
@@ -44,7 +44,7 @@ async fn readiness(proxy: &Proxy) -> (u16, String) {
     (answer.status, answer.body.trim_end().to_owned())
 }
 
-/// Asks until the status is `wanted`, and returns how long that took.
+/// Polls until the status is `wanted`, and returns how long that took.
 async fn becomes(proxy: &Proxy, wanted: u16) -> Duration {
     let began = Instant::now();
     loop {
@@ -61,7 +61,7 @@ async fn becomes(proxy: &Proxy, wanted: u16) -> Duration {
     }
 }
 
-/// Asks over and over for `time`; the status must be `wanted` every time.
+/// Polls for `time`; the status must be `wanted` every time.
 async fn stays(proxy: &Proxy, wanted: u16, time: Duration) {
     let began = Instant::now();
     while began.elapsed() < time {
@@ -72,14 +72,14 @@ async fn stays(proxy: &Proxy, wanted: u16, time: Duration) {
     }
 }
 
-/// The lines about the app so far, by their messages.
+/// Returns the messages of the log lines about the app so far.
 fn reported(proxy: &Proxy) -> Vec<String> {
     let of_the_app =
         |line: &Value| line["message"].as_str().filter(|text| text.starts_with("upstream.")).map(Into::into);
     proxy.lines().iter().filter_map(|line| of_the_app(&line.json)).collect()
 }
 
-/// A port that refuses connections, and that no other test gets.
+/// Reserves a port that refuses connections, and that no other test gets.
 fn reserved(address: SocketAddr) -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option");
@@ -92,7 +92,7 @@ fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// An app in this process that answers every request with 404, and keeps the heads of them.
+/// An app in this process that answers every request with 404, and keeps the request heads.
 struct Answering {
     heads: Arc<Mutex<Vec<String>>>,
     accepting: JoinHandle<()>,
@@ -137,16 +137,16 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, heads: &Mutex<V
     }
 }
 
-/// One request through the proxy; its status.
+/// Sends one request through the proxy; returns its status.
 async fn request(proxy: &Proxy) -> u16 {
     let mut stream = proxy.tls().await;
     proxy.ask(&mut stream, b"GET /request HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.status
 }
 
-/// A session whose client has begun a frame to the app and does not end it: no ping can leave behind it.
+/// Opens a session whose client begins a frame to the app and does not end it: no ping can follow it.
 async fn half_a_frame(proxy: &Proxy, path: &str) -> Tls {
     let mut stream = proxy.upgraded(path).await;
-    // A masked binary frame of 1,000 bytes, of which ten come.
+    // A masked binary frame of 1,000 bytes, of which ten are sent.
     let mut bytes = vec![0x82, 0xfe, 0x03, 0xe8, 1, 2, 3, 4];
     bytes.extend([0; 10]);
     stream.write_all(&bytes).await.expect("it is taken");
@@ -310,7 +310,7 @@ async fn s58_a_proxy_that_was_stopped_does_not_count_against_the_app() {
 async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
     let (socket, address) = reserved(any());
     let app = Answering::on(socket);
-    // Only a refused connect is noticed within the time of this test.
+    // Only a refused connect is detected within the time of this test.
     let slow = "interval = \"1m\"\ntimeout = \"30s\"\ngive_up = \"10m\"";
     let proxy = Proxy::start(config(&format!("http://{address}"), slow)).await;
     becomes(&proxy, 200).await;
@@ -382,7 +382,7 @@ async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and
     let mut session = proxy.upgraded("/sink?name=up").await;
     becomes(&proxy, 200).await;
     app.stop();
-    // One frame that never ends, until none of it is taken any more.
+    // One frame that never ends, until no more of it is taken.
     session.write_all(&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]).await.expect("it is taken");
     let chunk = vec![0; 1 << 16];
     while let Ok(written) = timeout(Duration::from_millis(200), session.write_all(&chunk)).await {
@@ -399,8 +399,8 @@ async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and
     proxy.finish().await;
 }
 
-/// The pongs of these sessions do not come: one has a client that takes nothing of a large message, so that the proxy reads
-/// no more of the app; of the other the app reads nothing.
+/// The pongs of these sessions do not arrive: one has a client that takes nothing of a large message, so that the proxy
+/// reads no more of the app; of the other the app reads nothing.
 #[tokio::test]
 async fn s63_an_app_that_answers_requests_is_not_given_up_for_the_pongs_of_stuck_sessions() {
     let (fake, mut sessions) = FakeApp::sessions().await;
@@ -457,7 +457,7 @@ async fn s58_only_an_app_in_doubt_is_asked() {
     }
     let asked: Vec<_> = app.heads().into_iter().filter(|head| head.starts_with("GET /healthz HTTP/1.1\r\n")).collect();
     assert_eq!(asked.len(), 1, "at the start, and never while it answers others: {asked:?}");
-    // Now it is silent, and no session can carry a ping.
+    // The app is silent from here on, and no session can carry a ping.
     let search = async {
         while app.heads().iter().filter(|head| head.starts_with("GET /healthz ")).count() < 3 {
             sleep(Duration::from_millis(20)).await;
@@ -503,7 +503,7 @@ async fn s58_an_app_on_a_unix_socket_is_asked_too() {
     becomes(&proxy, 503).await;
     app.resume();
     becomes(&proxy, 200).await;
-    // The next one was never there.
+    // The next app never ran.
     proxy.terminate();
     proxy.exit_within(TIMEOUT).await;
     let nowhere = format!("unix:{}", dir.path().join("absent.sock").display());
@@ -529,7 +529,7 @@ async fn s58_an_app_behind_tls_is_asked_too() {
 
 #[tokio::test]
 async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
-    // The smallest that are accepted: one millisecond less is refused, see the tests of the configuration.
+    // The smallest values that are accepted: one millisecond less is refused, see the tests of the configuration.
     let least = "interval = \"100ms\"\ntimeout = \"100ms\"\ngive_up = \"1s\"";
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, least)).await;
@@ -540,7 +540,7 @@ async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {
         busy.echoes().await;
-        // Silence of all sorts of lengths, around the interval and above it.
+        // Silence of many lengths, around the interval and above it.
         sleep(Duration::from_millis(u64::from(began.elapsed().subsec_nanos() % 400))).await;
     }
     idle.echoes().await;

@@ -1,4 +1,4 @@
-//! Frames that break RFC 6455: Close 1002 to the offender, a proper end for the other side.
+//! Frames that break RFC 6455: Close 1002 to the offender, an orderly end for the other side.
 
 use pulsegate_test_kit::client::{Neighbour, Tls};
 use pulsegate_test_kit::fake_app::FakeApp;
@@ -25,7 +25,7 @@ const BREAKS: &[Break] = &[
     }),
 ];
 
-/// The header of the empty frame `bytes`, with `length` in the place of its length; its mask bit is kept.
+/// Returns the header of the empty frame `bytes`, with `length` in the place of its length; its mask bit is kept.
 fn lengthened(bytes: &[u8], length: &[u8]) -> Vec<u8> {
     let mut header = vec![bytes[0]];
     header.extend(length);
@@ -54,7 +54,7 @@ impl Scene {
         Self { _fake: fake, proxy, neighbour, client, upstream, connections }
     }
 
-    /// Both sides were told, the log says `reason`, the neighbour is well and nothing is left behind.
+    /// Asserts that both sides got a Close, the log has `reason`, the neighbour works and no socket is left.
     async fn ends(mut self, what: &str, offender: Offender, code: u16, reason: &str) {
         let (at_client, at_upstream) = tokio::join!(close_on(&mut self.client), close_on(&mut self.upstream));
         let (told, other) = match offender {
@@ -82,11 +82,11 @@ enum Offender {
     Upstream,
 }
 
-/// The first Close frame of a leg, and nothing but pings before it.
+/// Returns the first Close frame of a leg, with nothing but pings before it.
 async fn close_on(stream: &mut (impl AsyncRead + AsyncWriteExt + Unpin)) -> Option<Frame> {
     let frame = wait_for("a Close or the end", Frame::read_past_pings(stream)).await?;
     assert_eq!(frame.opcode(), CLOSE, "the broken frame was passed on: {frame:?}");
-    // Echoed, as RFC 6455 §5.5.1 asks; the proxy may have hung up on an offender.
+    // Echoed, as RFC 6455 §5.5.1 requires; the proxy may have closed the connection of an offender.
     let echo = if frame.mask.is_some() { Frame::server } else { Frame::client };
     let _ = stream.write_all(&echo(FIN | CLOSE, frame.payload.clone()).bytes()).await;
     let _ = stream.flush().await;

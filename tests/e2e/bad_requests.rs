@@ -1,4 +1,4 @@
-//! Requests that must be refused, each with the status that says why.
+//! Requests that must be refused, each with the status that states the reason.
 
 use pulsegate_test_kit::client::{Neighbour, upgrade_head};
 use pulsegate_test_kit::http1::Response;
@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::PULSEGATE;
 
-/// What the proxy answers to `request` while a neighbour looks on.
+/// Returns the proxy's answer to `request`, with a neighbour's session open.
 async fn refusal_of(request: &str) -> Response {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
@@ -17,11 +17,11 @@ async fn refusal_of(request: &str) -> Response {
     let answer = {
         let mut stream = proxy.tls().await;
         let answer = proxy.ask(&mut stream, request.as_bytes()).await;
-        // A client that does not care for the close_notify is no reason for a leak either.
+        // A client that sends no close_notify must not cause a leak either.
         let _ = stream.shutdown().await;
         answer
     };
-    // One line says which request was refused and why.
+    // One line names the refused request and the reason.
     let line = proxy.line("the refusal", |line| line.json["http.response.status_code"] == answer.status).await.json;
     assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
     neighbour.echoes().await;

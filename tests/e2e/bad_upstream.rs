@@ -13,10 +13,10 @@ use tokio::io::AsyncWriteExt;
 use crate::PULSEGATE;
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(700);
-/// How early a timer may look from the outside.
+/// The time by which a timer may seem early from outside.
 const GRAIN: Duration = Duration::from_millis(50);
 
-/// A proxy in front of `fake`, with a neighbour whose session is sound.
+/// A proxy in front of `fake`, with a neighbour whose session works.
 struct Scene {
     proxy: Proxy,
     neighbour: Neighbour,
@@ -44,7 +44,7 @@ impl Scene {
         self.ask(&format!("{}\r\n", upgrade_head("/bad"))).await
     }
 
-    /// The log says that an upgrade came to nothing, and why.
+    /// Asserts that the log has the failed upgrade and its reason.
     async fn logs(&self, status: u16) {
         let refused = |line: &OutputLine| line.json["message"] == "ws.reject";
         let says =

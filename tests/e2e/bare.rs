@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::PULSEGATE;
 
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
     living.event("message", |event| event["data"] == "still here").await;
     assert_eq!(app.events("close").len(), 1, "{}", app.transcript());
 
-    // Its own leg is gone as well: it finds out as soon as it runs again.
+    // Its own leg is gone as well: it detects that as soon as it runs again.
     dead.resume();
     dead.event("close", |_| true).await;
     proxy.finish().await;
@@ -61,7 +61,7 @@ async fn a_client_that_wakes_within_close_grace_learns_why() {
     late.resume();
     let close = late.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()));
-    // The client has echoed the Close, so nobody waits for the rest of the grace.
+    // The client has echoed the Close, so there is no wait for the rest of the grace.
     let line = proxy.ws_close(|_| true).await.json;
     assert!(line["duration_s"].as_f64().is_some_and(|duration| duration < 20.0), "{line}");
     proxy.finish().await;

@@ -19,19 +19,19 @@ async fn chromium_answers_pings_by_itself_and_shows_a_heartbeat_kill_as_1012() {
     let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
-    // The page is silent for many windows and lives.
+    // The page is silent for many windows and stays connected.
     sleep(BOUND * 5).await;
     assert!(browser.events("close").is_empty(), "{}", browser.transcript());
     browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
 
-    // Nothing answers while Chromium's own network process is stopped, as on a laptop whose lid is closed.
+    // No pings are answered while Chromium's own network process is stopped, as on a laptop whose lid is closed.
     let network_service = browser.network_service();
     send(network_service, Signal::STOP);
     let at_app = app.close_of("chromium").await.json;
     assert_eq!((&at_app["code"], &at_app["reason"]), (&4408.into(), &"heartbeat timeout".into()));
 
-    // It is opened again within `close_grace`.
+    // The process continues within `close_grace`.
     send(network_service, Signal::CONT);
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");

@@ -1,4 +1,4 @@
-//! An app that beats by itself keeps working behind the proxy, unchanged.
+//! An app that sends its own heartbeats keeps working behind the proxy, unchanged.
 
 use std::fs;
 

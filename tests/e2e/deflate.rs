@@ -1,4 +1,4 @@
-//! permessage-deflate is between the client and the app (RFC 7692); the proxy carries it.
+//! permessage-deflate is negotiated between the client and the app (RFC 7692); the proxy relays it.
 
 use pulsegate_test_kit::fake_app::{FakeApp, hold};
 use pulsegate_test_kit::frame::{BINARY, FIN, Frame, RSV1};

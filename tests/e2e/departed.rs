@@ -1,4 +1,4 @@
-//! Clients that leave while they are being answered, and apps that leave a request where it is: both legs are closed.
+//! Clients that leave while they are being answered, and apps that abandon a request: both legs are closed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::PULSEGATE;
 
 /// Clients of one kind.
 const CLIENTS: usize = 20;
-/// More than all buffers on the way hold, if one of them is left to fill.
+/// More than all buffers on the path hold, if one of them is left to fill.
 const LARGE: usize = 8_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Departure {
     }
 }
 
-/// An app that begins a response without an end, and hands its connection to the test.
+/// Starts an app that begins a response without an end, and hands its connection to the test.
 async fn endless() -> (FakeApp, mpsc::UnboundedReceiver<TcpStream>) {
     let (streams, begun) = mpsc::unbounded_channel();
     let fake = FakeApp::start(move |_, mut stream| {
@@ -53,7 +53,7 @@ async fn endless() -> (FakeApp, mpsc::UnboundedReceiver<TcpStream>) {
     (fake, begun)
 }
 
-/// Sends as much of `bytes` as is taken on the way; the rest goes with the connection.
+/// Sends as much of `bytes` as the path takes; the rest is lost with the connection.
 async fn fill(stream: &mut Tls, bytes: &[u8]) {
     for piece in bytes.chunks(64 * 1024) {
         if timeout(Duration::from_millis(500), stream.write_all(piece)).await.is_err() {
@@ -109,7 +109,7 @@ async fn a_client_that_leaves_behind_an_upload_that_the_app_does_not_read_is_not
             wait_for("the head", read_head(&mut stream)).await.expect("an answer");
             let _app = wait_for("the request", begun.recv()).await.expect("the fake runs");
             how.of(stream);
-            // A FIN that is stuck behind bytes that nothing reads shows once the upload has stood still for write_stall.
+            // A FIN behind unread bytes shows once the upload has made no progress for write_stall.
             proxy.releases(connections).await;
         }
     }
@@ -153,8 +153,8 @@ async fn an_upload_that_an_app_reads_slowly_is_delivered_whole() {
     });
     wait_for("the head", read_head(&mut reader)).await.expect("an answer");
     let mut app = wait_for("the request", begun.recv()).await.expect("the fake runs");
-    // 160 KB a second: the kernel's buffers hold what this app reads in many times the stall, and let nothing be written
-    // before a good part of it is free.
+    // 160 KB a second: the kernel's buffers hold what this app reads in many times the stall, and no write succeeds
+    // before a good part of them is free.
     let (mut taken, mut piece, slowly) = (0, vec![0; 32 * 1024], Instant::now() + 5 * STALL);
     while taken < LARGE {
         let read = wait_for("more of the upload", app.read(&mut piece)).await.expect("the upload goes on");

@@ -1,4 +1,4 @@
-//! SIGTERM, phase by phase: announced, draining, drained; and what clients of each kind see of it.
+//! SIGTERM, phase by phase: announced, draining, drained; and the effect on clients of each kind.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -29,23 +29,23 @@ use crate::PULSEGATE;
 const GET: &[u8] = b"GET /late HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A configuration with these timers.
+/// Returns a configuration with these timers.
 fn timed(url: &str, delay: &str, window: &str) -> Config {
     Config::to(PULSEGATE, url).drain(&format!("delay = \"{delay}\"")).drain(&format!("window = \"{window}\""))
 }
 
-/// The first line that tells of `phase`.
+/// Returns the first line of `phase`.
 async fn phase(proxy: &Proxy, phase: &str) -> OutputLine {
     proxy.line(phase, |line| line.json["message"] == "drain" && line.json["phase"] == phase).await
 }
 
-/// An app that hands the connection of each request to the test.
+/// Starts an app that hands the connection of each request to the test.
 async fn late_app() -> (FakeApp, mpsc::UnboundedReceiver<TcpStream>) {
     let (requests, asked) = mpsc::unbounded_channel();
     let fake = FakeApp::start(move |_, stream| {
         let requests = requests.clone();
         async move {
-            // A test that is over takes no more.
+            // A finished test takes no more.
             let _ = requests.send(stream);
         }
     })
@@ -152,7 +152,7 @@ async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_p
     let mut session = old.websocket("/ws?name=old").await;
     echo(&mut session, Message::text("open")).await.expect("the session is there");
 
-    // While it does not run, the kernel lets clients in; then it learns of them and of its end at once.
+    // While the process is stopped, the kernel accepts clients; then it gets them and the SIGTERM at once.
     old.stop();
     let mut queued = Vec::new();
     for _ in 0..2 * CLIENTS {
@@ -160,7 +160,7 @@ async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_p
     }
     old.terminate();
     old.resume();
-    // A client that is faster than the signal is an ordinary one.
+    // A client that is faster than the signal is served like any other.
     phase(&old, "draining").await;
     let (old, name) = (&mut old, ServerName::try_from("localhost").expect("a valid name"));
     for (at, tcp) in queued.into_iter().enumerate() {
@@ -176,7 +176,7 @@ async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_p
         assert_eq!(answer.header("connection"), Some("close"), "client {at}: {answer:?}");
     }
 
-    // The port is free although the old proxy still has a session, and its clients come back to the new one.
+    // The port is free although the old proxy still has a session, and its clients reconnect to the new one.
     let refused = async {
         while TcpStream::connect(old.address).await.is_ok() {
             sleep(Duration::from_millis(25)).await;
@@ -210,7 +210,7 @@ async fn an_upgrade_on_a_kept_connection_is_refused_and_told_when_to_come_back()
     assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
     let line = proxy.line("the refusal", |line| line.json["message"] == "ws.reject").await.json;
     assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"draining".into(), &503.into()), "{line}");
-    // There was no session: the window is nothing to wait for.
+    // There was no session, so there is no wait for the window.
     exits_with(&mut proxy, 0).await;
 }
 
@@ -245,7 +245,7 @@ async fn who_loses_its_app_while_it_waits_for_its_turn_is_told_1012_at_once() {
     drop((fake, legs));
     let closes = join_all(websockets.iter_mut().map(close_of)).await;
     let lost = closes.iter().filter(|close| **close == (1012, "upstream lost".into())).count();
-    // In the first seconds of two minutes few have had their turn.
+    // In the first seconds of a window of two minutes only few have been closed.
     assert!(lost >= SESSIONS / 2, "{closes:?}");
     exits_with(&mut proxy, 0).await;
 }
@@ -262,8 +262,8 @@ async fn an_old_session_is_told_1012() {
     .await;
     let mut websocket = proxy.websocket("/ws?name=old").await;
     assert_eq!(close_of(&mut websocket).await, (1012, "maximum age".into()));
-    // The answer goes out as the end is waited for. Without it, and without the connection's end, the session would last
-    // for as long as `close_grace` allows.
+    // The answer is sent during the wait for the end. Without it, and without the connection's end, the session would
+    // last for as long as `close_grace` allows.
     wait_for("the end of the connection", next_message(&mut websocket)).await.expect_err("nothing follows a Close");
     drop(websocket);
     let line = proxy.ws_close(|_| true).await.json;

@@ -1,4 +1,4 @@
-//! Apps that answer before they have read the request, and close: the answer arrives, whatever becomes of the upload.
+//! Apps that answer before they have read the request, and close: the answer arrives, independent of the upload.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::PULSEGATE;
 /// As Express refuses an upload before its body parser.
 const REFUSAL: &str = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 12\r\n\r\nwho are you?";
 
-/// An app that refuses every request with its body unread, which makes its close a reset.
+/// Starts an app that refuses every request with its body unread, which makes its close a reset.
 pub(crate) async fn refusing() -> FakeApp {
     FakeApp::start(|_, mut stream| async move {
         let _ = stream.write_all(REFUSAL.as_bytes()).await;
@@ -32,7 +32,7 @@ async fn a_refusal_overtakes_its_upload() {
         let (mut reader, mut writer) = tokio::io::split(proxy.tls().await);
         let upload = async {
             let head = format!("POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n");
-            // The proxy may end the connection before it has read the whole.
+            // The proxy may end the connection before it has read everything.
             let _ = writer.write_all(head.as_bytes()).await;
             let _ = writer.write_all(&vec![b'y'; size]).await;
         };

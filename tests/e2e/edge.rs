@@ -1,4 +1,4 @@
-//! What arrives on the TLS port and is no TLS, or never becomes a request.
+//! Bytes on the TLS port that are no TLS, or never become a request.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::PULSEGATE;
 use crate::e2e::frames::noise;
 
-/// A client that never finishes what it began loses its place after this long.
+/// The time limit for a handshake and for a request head, after which the connection is closed.
 const LIMITS: &str = "[limits]\nhandshake = \"600ms\"\nheader_read = \"600ms\"\n";
 const LIMIT: Duration = Duration::from_millis(600);
-/// How early a timer may look from the outside.
+/// The time by which a timer may seem early from outside.
 const GRAIN: Duration = Duration::from_millis(50);
 
 struct Scene {
@@ -34,14 +34,14 @@ impl Scene {
         Self { _app: app, proxy, neighbour, connections }
     }
 
-    /// The log says why a handshake came to nothing.
+    /// Asserts that the log has the outcome of a failed handshake.
     async fn logs(&self, outcomes: &[&str]) {
         let failed = |line: &OutputLine| line.json["message"] == "tls.handshake_failed";
         let known = |line: &OutputLine| outcomes.iter().any(|outcome| line.json["outcome"] == *outcome);
         self.proxy.line(&format!("a failed handshake, {outcomes:?}"), |line| failed(line) && known(line)).await;
     }
 
-    /// The neighbour is well, no socket is left behind, nothing panicked.
+    /// Asserts that the neighbour works, no socket is left, and nothing panicked.
     async fn survives(self) {
         self.neighbour.echoes().await;
         self.proxy.releases(self.connections).await;
@@ -65,7 +65,7 @@ async fn garbage_on_the_tls_port_is_turned_away() {
     let scene = Scene::open().await;
     for size in [1, 5, 4_096, 100_000] {
         let mut stream = scene.proxy.tcp().await;
-        // The proxy may hang up before it has taken everything.
+        // The proxy may close before it has taken everything.
         let _ = stream.write_all(&noise(size)).await;
         until_the_end(&mut stream).await;
     }
@@ -115,7 +115,7 @@ async fn a_client_that_trusts_nobody_here_does_no_harm() {
     scene.survives().await;
 }
 
-/// What comes until the other side hangs up, by FIN or by RST.
+/// Returns the bytes until the other side closes, by FIN or by RST.
 async fn until_the_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = wait_for("the proxy hangs up", stream.read_to_end(&mut bytes)).await;

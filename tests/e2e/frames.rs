@@ -1,4 +1,4 @@
-//! What one end sends is what the other end gets, byte for byte.
+//! The bytes that one end sends are those that the other end receives.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -102,7 +102,7 @@ async fn fragments_controls_and_masks_pass_untouched_in_both_directions() {
     proxy.finish().await;
 }
 
-/// A conversation with everything in it that RFC 6455 §5.4 allows, as bytes.
+/// Returns a conversation with everything that RFC 6455 §5.4 allows, as bytes.
 fn script(frame: impl Fn(u8, Vec<u8>) -> Frame) -> Vec<u8> {
     let mut frames = vec![frame(TEXT, b"Hel".to_vec()), frame(FIN | PING, b"in a message".to_vec())];
     frames.push(frame(CONTINUATION, Vec::new()));
@@ -115,7 +115,7 @@ fn script(frame: impl Fn(u8, Vec<u8>) -> Frame) -> Vec<u8> {
     frames.iter().flat_map(Frame::bytes).collect()
 }
 
-/// Pieces whose ends fall on every place of a frame header sooner or later.
+/// Writes in pieces whose ends fall on every position of a frame header.
 async fn write_in_odd_pieces(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<usize> {
     let (fine, coarse) = bytes.split_at(bytes.len().min(600));
     let pieces = fine.chunks(1).chain(coarse.chunks(4_093));
@@ -126,7 +126,7 @@ async fn write_in_odd_pieces(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8
     Ok(bytes.len())
 }
 
-/// Bytes without a pattern that a shifted or repeated block could hide in; the same in every run.
+/// Returns bytes without a pattern that could hide a shifted or repeated block; the same in every run.
 pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(size as u64 + 1);
     let mut bytes = vec![0; size];
@@ -134,7 +134,7 @@ pub(crate) fn noise(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Valid UTF-8 of exactly `size` bytes, with characters of several bytes where they fit.
+/// Returns valid UTF-8 of exactly `size` bytes, with characters of several bytes where they fit.
 fn text(size: usize) -> String {
     let mut random = fastrand::Rng::with_seed(size as u64 + 1);
     let mut text = String::with_capacity(size);

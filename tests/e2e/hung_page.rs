@@ -1,4 +1,4 @@
-//! A page whose only thread is blocked: to the network it is alive, to its user and its app it is not.
+//! A page whose only thread is blocked: it answers pings, but neither its user nor its app.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use tokio::time::sleep;
 
 use crate::PULSEGATE;
 
-/// The proxy speaks the heartbeat of the page, which has never heard of the proxy. A Chromium that shares a busy
-/// machine may take a second to answer.
+/// A heartbeat of the application that the proxy sends, unknown to the page. A Chromium that shares a busy machine may
+/// take a second to answer.
 const SPOKEN: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"2s\"\nclose_grace = \"30s\"\n\
                       profile = { send = \"heartbeat\", expect = \"heartbeat\" }\n";
 /// `interval + timeout` of [`SPOKEN`].
 const SPOKEN_BOUND: Duration = Duration::from_millis(2_400);
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
-/// How long the page is blocked.
+/// The time for which the page is blocked.
 const BLOCK: Duration = Duration::from_secs(8);
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
-    // The page is silent for many windows, but for its answers, and lives; the app hears none of them.
+    // Except for its answers the page is silent for many windows, and stays connected; the app receives no answer.
     sleep(SPOKEN_BOUND * 3).await;
     browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
@@ -63,7 +63,7 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
     assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
     assert_eq!(close["payload"], "still here".len(), "heartbeats reached the app: {close}");
 
-    // Within `close_grace` the page wakes, and learns why.
+    // Within `close_grace` the page continues, and gets the reason.
     browser.event("unblocked", |_| true).await;
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");

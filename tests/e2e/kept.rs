@@ -1,5 +1,4 @@
-//! Connections that are kept between two requests: for how long, what they cost, and that nothing shows of where they
-//! were meanwhile.
+//! Connections that are kept between two requests: the time, the cost, and that no trace of the parking is visible.
 
 use std::time::Duration;
 
@@ -16,10 +15,11 @@ use crate::PULSEGATE;
 
 /// Longer than a connection stays with the library that serves it.
 const PARKED: Duration = Duration::from_millis(600);
-/// What a connection that is kept may cost, without the noise of a heap.
+/// The memory that a kept connection may cost, without the noise of a heap.
 const KIB_EACH: usize = 15;
 
-/// An app that keeps its connections and answers every request with a kilobyte, or with the number of bytes it was sent.
+/// Starts an app that keeps its connections and answers every request with a kilobyte, or with the number of bytes it
+/// was sent.
 async fn keeping() -> FakeApp {
     FakeApp::start(|request, mut stream| async move {
         let mut head = request.head;
@@ -98,7 +98,7 @@ async fn a_websocket_opens_on_a_connection_that_was_parked() {
     proxy.finish().await;
 }
 
-/// Anonymous resident memory in KiB (proc(5)).
+/// Returns the anonymous resident memory in KiB (proc(5)).
 fn memory_kib(proxy: &Proxy) -> usize {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("every process has some");

@@ -1,4 +1,4 @@
-//! The ports: who is let in, what it costs to be flooded, and the way from http to https.
+//! The ports: the limits on connections, the cost of a flood, and the redirect from http to https.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,24 +18,24 @@ use tokio::net::TcpStream;
 
 use crate::PULSEGATE;
 
-/// Where it listens for plain HTTP.
+/// Returns the address of its plain HTTP port.
 pub(crate) fn redirect_address(proxy: &Proxy) -> SocketAddr {
     let listening = proxy.logged("listening");
     let address = listening.first().and_then(|line| line["redirect"].as_str()).and_then(|text| text.parse().ok());
     address.unwrap_or_else(|| panic!("no redirect in {listening:?}"))
 }
 
-/// A beginning of TLS that makes work, and then nothing more.
+/// The beginning of a TLS handshake, of the kind that makes work, and nothing behind it.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-/// What the kernel counts for the process, in KiB.
+/// Returns the resident memory that the kernel counts for the process, in KiB.
 fn resident(proxy: &Proxy) -> u64 {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// The longest of some echoes.
+/// Returns the time of the slowest of 50 echoes.
 async fn slowest_echo(neighbour: &Neighbour) -> Duration {
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
@@ -49,7 +49,7 @@ async fn slowest_echo(neighbour: &Neighbour) -> Duration {
 #[tokio::test]
 async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
     const FLOOD: usize = 1_000;
-    /// KiB for each, of the task, the library's state and what was read; a served connection takes far more.
+    /// KiB for each: the task, the library's state and the bytes that were read; a served connection takes far more.
     const EACH: u64 = 8;
     let _turn = busy_turn().await;
     let app = NodeApp::bare().await;
@@ -70,7 +70,7 @@ async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
     let each = resident(&proxy).saturating_sub(before) / FLOOD as u64;
     assert!(each <= EACH, "{each} KiB for each of {FLOOD} half-open handshakes");
     assert!(slowest < Duration::from_secs(1), "an echo took {slowest:?} while {FLOOD} handshakes hung");
-    // The deadline lets go of them.
+    // The deadline closes them.
     proxy.releases(connections).await;
     neighbour.echoes().await;
     drop(flood);
@@ -89,7 +89,7 @@ async fn one_address_that_opens_everything_is_bounded() {
         let connected = TcpStream::connect(proxy.address).await;
         ends.push(async move { connected?.read_u8().await });
     }
-    // Nothing comes to those who are let in: TLS waits for the client.
+    // The admitted connections receive nothing: TLS waits for the client.
     for _ in 0..81 {
         let end = wait_for("one more is refused", ends.next()).await.expect("one of them");
         assert_eq!(end.expect_err("no orderly end").kind(), ErrorKind::ConnectionReset);
@@ -104,7 +104,7 @@ async fn one_address_that_opens_everything_is_bounded() {
     proxy.finish().await;
 }
 
-/// A proxy with a plain port in front of nothing: whoever comes there never reaches an app.
+/// Starts a proxy with a plain port and no app: a request to that port never reaches one.
 async fn redirecting(limits: &str) -> (Proxy, SocketAddr) {
     let config = Config::to(PULSEGATE, "http://127.0.0.1:9").listen("redirect = \"127.0.0.1:0\"").with(limits);
     let proxy = Proxy::start(config).await;
@@ -133,9 +133,9 @@ async fn plain_http_is_sent_to_https() {
             format!("GET /a HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", address.port()),
             format!("https://localhost:{port}/a"),
         ),
-        // Of a body that nobody reads the client need not die.
+        // A body that is not read must not end the connection of the client.
         (upload, "https://app.example/up".to_owned()),
-        // One request a connection: what follows is not answered.
+        // One request a connection: further ones are not answered.
         ("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "https://a/1".to_owned()),
     ] {
         let (answer, rest) = ask(address, &request).await;
@@ -170,7 +170,7 @@ async fn what_is_no_request_is_refused_on_the_plain_port_too() {
 #[tokio::test]
 async fn the_plain_port_closes_with_the_other() {
     let (mut proxy, address) = redirecting("[limits]\nheader_read = \"5s\"\n").await;
-    // One who has not asked yet does not hold up the end.
+    // A connection without a request does not hold up the end.
     let mut idle = TcpStream::connect(address).await.expect("it listens");
     ask(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     proxy.terminate();

@@ -1,4 +1,4 @@
-//! Few open files and many connections: what the process needs for itself stays available.
+//! A low limit of open files and many connections: the descriptors that the process needs for itself stay available.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -59,7 +59,7 @@ async fn connections_leave_descriptors_for_health_admin_reload_and_the_app() {
 
     let mut flood = Vec::new();
     for _ in 0..FLOOD {
-        // A reset may come before the connect is over.
+        // A reset may arrive before the connect is complete.
         flood.extend(TcpStream::connect(proxy.address).await.ok());
     }
     let refused =
@@ -76,7 +76,7 @@ async fn connections_leave_descriptors_for_health_admin_reload_and_the_app() {
 
     drop(flood);
     proxy.releases(connections).await;
-    // What was refused may come now.
+    // A refused client may connect now.
     wait_until("a connection is served", || proxy.connections(), |count| *count <= connections).await;
     let mut stream = proxy.tls().await;
     assert_eq!(proxy.ask(&mut stream, b"GET /request HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 200);

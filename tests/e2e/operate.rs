@@ -1,4 +1,4 @@
-//! The sections for those who run it.
+//! The sections for operators.
 
 use pulsegate_test_kit::proxy::{Config, Proxy};
 

@@ -1,4 +1,4 @@
-//! Whose pages may open WebSockets: a real browser tells the truth about its pages.
+//! The origins that may open WebSockets, with a real browser, which sends the true origin of its pages.
 
 use pulsegate_test_kit::browser::Browser;
 use pulsegate_test_kit::client::upgrade_head;

@@ -1,4 +1,4 @@
-//! Routes with apps of their own: what befalls one app is no matter of the other's.
+//! Routes with apps of their own: a failure of one app has no effect on the other.
 
 use pulsegate_test_kit::client::{Neighbour, close_of};
 use pulsegate_test_kit::node::NodeApp;
@@ -6,7 +6,8 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 
 use crate::PULSEGATE;
 
-/// A configuration that sends `/live/` to `live`, and everything else to `shop`; both are watched closely.
+/// Returns a configuration that sends `/live/` to `live`, and everything else to `shop`, with a short liveness check of
+/// both.
 fn config(shop: &NodeApp, live: &NodeApp) -> Config {
     let route = format!("[[route]]\npath = \"/live/\"\nupstream = \"{}\"\n", live.url);
     Config::to(PULSEGATE, &shop.url)
@@ -30,7 +31,7 @@ async fn each_app_gets_what_is_meant_for_it() {
         own.close_of(name).await;
     }
     let mut stream = proxy.tls().await;
-    // A path that one reader takes for the one app and another for the other reaches neither.
+    // A path that parsers disagree about, so that it may belong to either app, reaches neither.
     for path in ["/live/../request", "/public/..//live/x"] {
         proxy.ask(&mut stream, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
         let access = proxy.line("its http.access", |line| line.json["url.path"] == path).await.json;

@@ -1,4 +1,4 @@
-//! Plain requests reach the app, and its answers the client, as a good proxy lets them.
+//! Plain requests reach the app, and its answers the client, unchanged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -118,8 +118,8 @@ async fn upstream_connections_are_used_again() {
     proxy.finish().await;
 }
 
-/// An upstream that answers the first request of a connection and hangs up on the second: the keep-alive race, made
-/// certain.
+/// Starts an upstream that answers the first request of a connection and closes on the second: the keep-alive race,
+/// made certain.
 async fn racing(connections: Arc<AtomicUsize>) -> FakeApp {
     FakeApp::start(move |_, mut stream| {
         connections.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! An app behind TLS whose certificate nothing but its key speaks for, and `pulsegate check --connect`.
+//! An app behind TLS whose certificate is trusted by its key alone, and `pulsegate check --connect`.
 
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl SelfSigned {
             while let Ok((tcp, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // A client that does not trust the certificate leaves here.
+                    // A client that does not trust the certificate closes here.
                     let Ok(mut stream) = acceptor.accept(tcp).await else { return };
                     while let Some(head) = read_head(&mut stream).await {
                         let request = RequestHead { head };
@@ -80,10 +80,10 @@ impl Drop for SelfSigned {
     }
 }
 
-/// A pin of no key at all.
+/// A pin that matches no key.
 const OTHER: &str = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-/// `pulsegate check` of a configuration with `upstream` as its section of that name.
+/// Runs `pulsegate check` on a configuration with `upstream` as its section of that name.
 async fn check(upstream: &str, arguments: &[&str]) -> (Option<i32>, String) {
     check_with(upstream, "", arguments).await
 }

@@ -1,4 +1,4 @@
-//! The PROXY protocol: whom it is believed from, and what comes of it.
+//! The PROXY protocol: the trusted sources, and the use of the header.
 
 use pulsegate_test_kit::client::{Tls, upgrade_head};
 use pulsegate_test_kit::http1::Response;
@@ -113,10 +113,10 @@ async fn the_redirect_asks_for_the_header_too() {
     proxy.finish().await;
 }
 
-/// How a connection to `address` ends that sends `bytes` and waits.
+/// Returns how a connection to `address` ends that sends `bytes` and waits.
 async fn end_of(address: SocketAddr, bytes: &[u8]) -> ErrorKind {
     let connection = async {
-        // A peer that is refused by its address may hear of it before it knows that it is connected.
+        // A peer that is refused by its address may see the refusal before its connect returns.
         let mut tcp = TcpStream::connect(address).await?;
         let _ = tcp.write_all(bytes).await;
         tcp.read(&mut [0; 16]).await

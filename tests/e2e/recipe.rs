@@ -1,5 +1,5 @@
-//! The classic recipe turned round: the app's heartbeat code is deleted, the proxy speaks it, and the page that
-//! answers heartbeats is none the wiser.
+//! The classic recipe reversed: the heartbeat code of the app is deleted, the proxy sends the heartbeats, and the page
+//! that answers them is unchanged.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use tokio::time::sleep;
 
 use crate::PULSEGATE;
 
-/// A Node client that shares a busy machine may take a second to answer.
+/// The time limits allow for a Node client on a busy machine, which may take a second to answer.
 const SPOKEN: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"2s\"\n\
                       profile = { send = \"heartbeat\", expect = \"heartbeat\" }\n";
 /// `interval + timeout` of [`SPOKEN`].
 const BOUND: Duration = Duration::from_millis(2_400);
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn s45_the_apps_own_heartbeat_goes_on_beside_the_proxys() {
     let close = app.close_of("live").await;
     assert_eq!(close.json["code"], 1000, "{}", close.json);
 
-    // The app has heard no more answers than it has asked questions, give or take the one of the running second.
+    // The app has received no more answers than it has sent probes, give or take the one of the running second.
     let open = app.event_line("open", |event| event["name"] == "live").await;
     let asked = (close.at - open.at).as_millis() / EVERY.as_millis();
     let answered = answers();

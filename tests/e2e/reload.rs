@@ -1,4 +1,4 @@
-//! The configuration changes while the proxy runs: what takes effect, what waits, and what is left alone.
+//! The configuration changes while the proxy runs: the settings that take effect, those that wait, and those that stay.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ impl Mount {
         self.root.join(name)
     }
 
-    /// Makes these the files, all at once.
+    /// Replaces all files at once.
     pub(crate) fn swap(&mut self, files: &[(&str, &str)]) {
         self.versions += 1;
         let version = format!("..v{}", self.versions);
@@ -77,7 +77,7 @@ impl Pair {
         Self { certificate: read(&pki.certificate), private_key: read(&pki.private_key), pki }
     }
 
-    /// Its files are those in `mount`.
+    /// Returns the same authority with its files in `mount`.
     pub(crate) fn mounted(&self, mount: &Mount) -> Pki {
         let mut pki = self.pki.clone();
         pki.certificate = mount.path("tls.crt");
@@ -88,15 +88,15 @@ impl Pair {
 
 const PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Whether a new client that trusts `pair`'s authority alone gets through the handshake.
+/// Returns whether the handshake of a new client succeeds that trusts `pair`'s authority alone.
 async fn shows(proxy: &Proxy, pair: &Pair) -> bool {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(pair.pki.client()).connect(name, proxy.tcp().await);
     wait_for("the handshake or its failure", handshake).await.is_ok()
 }
 
-/// The proxy's next line about a reload that came to anything, after the first `seen`: the watch may look at what a
-/// signal has had loaded already.
+/// Returns the proxy's next line about a reload with an effect, after the first `seen`: the file watch may see what a
+/// signal has loaded already.
 pub(crate) async fn reload_after(proxy: &Proxy, seen: usize) -> Value {
     let is_one = |line: &OutputLine| match line.json["message"].as_str() {
         Some("config.reloaded") => line.json["result"] != "unchanged",
@@ -107,7 +107,7 @@ pub(crate) async fn reload_after(proxy: &Proxy, seen: usize) -> Value {
     lines.into_iter().nth(seen).expect("it was counted")
 }
 
-/// As [`Proxy::start`], and where its configuration is and what it says.
+/// As [`Proxy::start`]; also returns the path and the text of the configuration.
 pub(crate) async fn start(config: &Config) -> (Proxy, PathBuf, String) {
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let pki = Pki::make(dir.path());
@@ -118,14 +118,14 @@ pub(crate) async fn start(config: &Config) -> (Proxy, PathBuf, String) {
     (proxy, file, text)
 }
 
-/// Asks for `path` on a connection that is kept, and gives the status and the body.
+/// Requests `path` on a kept connection; returns the status and the body.
 async fn get(proxy: &Proxy, stream: &mut Tls, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = proxy.ask(stream, request.as_bytes()).await;
     (answer.status, answer.body)
 }
 
-/// An app that answers every plain request with `name` and keeps the connection; when one is closed, it tells.
+/// Starts an app that answers every plain request with `name`, keeps the connection, and reports the close of one.
 async fn named(name: &'static str) -> (FakeApp, mpsc::UnboundedReceiver<Instant>) {
     let (ends, ended) = mpsc::unbounded_channel();
     let app = FakeApp::start(move |_, mut stream| {
@@ -135,7 +135,7 @@ async fn named(name: &'static str) -> (FakeApp, mpsc::UnboundedReceiver<Instant>
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
                 let is_open = stream.write_all(answer.as_bytes()).await.is_ok();
                 if !is_open || read_head(&mut stream).await.is_none() {
-                    // A test that is over listens no more.
+                    // A finished test receives no more.
                     let _ = ends.send(Instant::now());
                     return;
                 }
@@ -192,14 +192,14 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
     let told = reload_after(&proxy, 0).await;
     assert_eq!((&told["result"], &told["generation"]), (&"partial".into(), &2.into()), "{told}");
     assert_eq!(told["requires_restart"], "listen.address, log.format", "{told}");
-    // It is where it was, and writes as it did, only more.
+    // The port and the format of the log are unchanged; the new level is in force.
     assert_eq!(proxy.address.port(), port);
     drop(proxy.tcp().await);
     proxy.line("a line of level debug", |line| line.json["level"] == "DEBUG").await;
     fs::write(&file, changed.replace("debug", "warn")).expect("write");
     let told = reload_after(&proxy, 1).await;
     assert_eq!((&told["requires_restart"], &told["generation"]), (&"listen.address".into(), &3.into()), "{told}");
-    // What this would log is too mild now.
+    // The level of these lines is below the new one.
     drop(proxy.websocket("/ws").await);
     fs::write(&file, text.replace("level =", "levle =")).expect("write");
     assert_eq!(reload_after(&proxy, 2).await["message"], "config.reload_failed");
@@ -245,10 +245,10 @@ async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
 async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
     let ((old, mut ended), (new, _)) = (named("old").await, named("new").await);
     let (proxy, file, text) = start(&Config::to(PULSEGATE, &old.url)).await;
-    // A client that is connected and says nothing more must not keep them.
+    // A client that is connected and sends nothing more must not keep them.
     let mut kept = proxy.tls().await;
     assert_eq!(get(&proxy, &mut kept, "/").await, (200, "old".into()));
-    // What is made of the same app by another configuration keeps its connections.
+    // Another configuration of the same app keeps its connections.
     fs::write(&file, format!("{text}\n[heartbeat]\ninterval = \"9s\"\n")).expect("write");
     proxy.hang_up();
     assert_eq!(reload_after(&proxy, 0).await["result"], "applied");
@@ -259,14 +259,14 @@ async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
     proxy.hang_up();
     let reloaded = proxy.line("it is applied", |line| line.json["generation"] == 3).await;
     let closed = wait_for("the connection closes", ended.recv()).await.expect("the app runs");
-    // By itself it would be closed after four seconds.
+    // Without the reload it would be closed after four seconds.
     let took = closed.saturating_duration_since(reloaded.at);
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(get(&proxy, &mut kept, "/").await, (200, "new".into()));
     proxy.finish().await;
 }
 
-/// One connection of HTTP/2.
+/// Opens one connection of HTTP/2.
 async fn multiplexed(proxy: &Proxy) -> h2::client::SendRequest<Bytes> {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
@@ -301,7 +301,7 @@ async fn a_session_keeps_the_heartbeat_that_it_was_opened_with() {
     let opened = proxy.logged("ws.open");
     assert_eq!(opened.iter().map(|line| &line["config.generation"]).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(missed.json["conn_id"], opened[1]["conn_id"], "the one with the new heartbeat");
-    // The first one lives: its app hears it.
+    // The first one is open: its app receives the message.
     patient.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await.expect("write");
     let frame = wait_for("the echo", Frame::read(&mut patient)).await.expect("a frame");
     assert_eq!(frame.opcode(), TEXT, "{frame:?}");
@@ -342,7 +342,7 @@ async fn an_editor_that_renames_and_a_file_that_vanishes_for_a_moment_are_one_ch
     let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let edited = |n: u32| format!("{text}\n[heartbeat]\ninterval = \"{n}s\"\n");
     for turn in 0..3 {
-        // As vim does it, backup and all.
+        // The way vim saves a file, backup included.
         fs::rename(&file, file.with_extension("toml~")).expect("rename");
         fs::write(&file, edited(turn + 10)).expect("write");
         let told = reload_after(&proxy, turn as usize).await;

@@ -1,4 +1,5 @@
-//! Configurations that cannot be used: the one in force stays, and the reason is one line, whoever asks for the reload.
+//! Configurations that cannot be used: the one in force stays, and the reason is one log line, for each trigger of a
+//! reload.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +19,7 @@ use tokio::net::UnixStream;
 use crate::PULSEGATE;
 use crate::e2e::reload::{Pair, start};
 
-/// Where a proxy is administered.
+/// The files of a proxy with an admin socket.
 struct Administered {
     dir: TempDir,
 }
@@ -40,7 +41,7 @@ impl Administered {
         config.admin("health = \"off\"").admin(&format!("socket = \"{}\"", self.socket().display()))
     }
 
-    /// Asks for `line`, `GET /v1/info` say, showing `token`.
+    /// Requests `line`, for example `GET /v1/info`, with `token`.
     async fn ask(&self, line: &str, token: Option<&str>) -> (u16, Value) {
         let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let request =
@@ -56,20 +57,20 @@ impl Administered {
     }
 }
 
-/// Makes `text` what `file` holds, at one blow.
+/// Replaces the content of `file` with `text`, atomically.
 fn replace(file: &Path, text: impl AsRef<[u8]>) {
     let new = file.with_extension("new");
     fs::write(&new, text).expect("write");
     fs::rename(&new, file).expect("rename");
 }
 
-/// Takes away whatever is called `file`.
+/// Removes `file`, be it a file or a directory.
 fn clear(file: &Path) {
     let is_gone = fs::remove_file(file).is_ok() || fs::remove_dir(file).is_ok();
     assert!(is_gone || !file.exists(), "{} stays", file.display());
 }
 
-/// The next failure that `trigger` has brought about, after the first `seen`.
+/// Returns the next failure of `trigger`, after the first `seen`.
 async fn failure(proxy: &Proxy, trigger: &str, seen: usize) -> Value {
     let is_one = |line: &OutputLine| line.json["message"] == "config.reload_failed" && line.json["trigger"] == trigger;
     wait_until(&format!("a failure by {trigger}"), || proxy.count(is_one), |count| *count > seen).await;
@@ -77,7 +78,7 @@ async fn failure(proxy: &Proxy, trigger: &str, seen: usize) -> Value {
     lines.nth(seen).expect("it was counted")
 }
 
-/// The files of a configuration, sound at first.
+/// The files of a configuration, valid at first.
 struct Files {
     config: PathBuf,
     certificate: PathBuf,
@@ -88,7 +89,7 @@ struct Files {
     other: Pair,
 }
 
-/// What is done to the files, and what the line then says.
+/// A change of the files, and the texts that the line must contain.
 type Case = (&'static str, fn(&Files), &'static [&'static str]);
 
 const CASES: &[Case] = &[
@@ -123,7 +124,7 @@ const CASES: &[Case] = &[
     ("no certificate", |files| clear(&files.certificate), &["server.pem", "cannot be read"]),
 ];
 
-/// Not for root, to whom nothing is unreadable.
+/// Not for root, which can read every file.
 const UNREADABLE: Case = (
     "unreadable",
     |files| fs::set_permissions(&files.config, fs::Permissions::from_mode(0o000)).expect("chmod"),
@@ -166,7 +167,7 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_its_reason_is_one_line_w
             }
         }
         let (status, answer) = admin.ask("POST /v1/reload", None).await;
-        // Nothing was ever different.
+        // The valid configuration never changed.
         assert_eq!(
             (status, &answer["generation"], &answer["error"]),
             (200, &1.into(), &Value::Null),

@@ -1,4 +1,5 @@
-//! Two thousand sessions echo while configuration and certificates are swapped fifty times, five of them for the worse.
+//! Two thousand sessions echo while configuration and certificates are replaced fifty times, five of them with unusable
+//! files.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,16 +34,16 @@ use crate::e2e::reload::{Mount, Pair, reload_after};
 
 /// Sessions with a connection of their own.
 const OWN: usize = 1600;
-/// Sessions that share connections of HTTP/2, and how many do.
+/// Sessions that share connections of HTTP/2, and the number of sessions on each.
 const SHARED: usize = 400;
 const STREAMS: usize = 100;
 const SWAPS: usize = 50;
-/// The swaps that bring something that cannot be used.
+/// The replacements with files that cannot be used.
 const BAD: [usize; 5] = [7, 17, 27, 37, 47];
-/// So that the load leaves the machine some room: a session sends this often.
+/// The period of a session's messages, long enough to leave the machine some capacity.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What all sessions know together.
+/// The state that all sessions share.
 #[derive(Default)]
 struct Load {
     over: AtomicBool,
@@ -51,7 +52,7 @@ struct Load {
 }
 
 impl Load {
-    /// What message `turn` of session `number` is.
+    /// Returns the payload of message `turn` of session `number`.
     fn payload(number: usize, turn: usize) -> Vec<u8> {
         let length = 16 + (number * 31 + turn * 97) % 1000;
         (0..length).map(|at| u8::try_from((at * 7 + number + turn * 13) % 251).expect("below 256")).collect()
@@ -144,7 +145,7 @@ impl Stream {
     }
 }
 
-/// Opens `count` sessions, so many at a time that nobody times out.
+/// Opens `count` sessions, with a limit on the concurrent ones so that none times out.
 async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
     let turnstile = Arc::new(Semaphore::new(50));
     let own = (0..OWN).map(|number| {
@@ -164,7 +165,7 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
         let tls = wait_for("the TLS handshake", handshake).await.expect("trusted");
         let (sender, driver) = h2::client::handshake(tls).await.expect("the preface goes out");
         tokio::spawn(driver);
-        // Its SETTINGS say that it takes an extended CONNECT; they come before the answer to anything.
+        // Its SETTINGS announce support for the extended CONNECT; they arrive before any answer.
         let request = http::Request::get("https://localhost/settings").body(()).expect("a request");
         let (answer, _) = sender.clone().send_request(request, true).expect("a stream");
         let _ = wait_for("any answer", answer).await;
@@ -186,7 +187,7 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
     sessions
 }
 
-/// What `metric`, labels included, says.
+/// Returns the value of `metric`, labels included.
 async fn measured(proxy: &Proxy, metric: &str) -> usize {
     let listening = proxy.logged("listening").swap_remove(0);
     let health = listening["health"].as_str().expect("it has a health port");
@@ -201,7 +202,7 @@ async fn measured(proxy: &Proxy, metric: &str) -> usize {
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {metric} in:\n{text}"))
 }
 
-/// Whether a new client gets through the handshake that trusts `pair`'s authority alone.
+/// Returns whether the handshake of a new client succeeds that trusts `pair`'s authority alone.
 async fn is_shown(proxy: &Proxy, pair: &Pair) -> bool {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(pair.pki.client()).connect(name, proxy.tcp().await);
@@ -218,7 +219,7 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
     let mut mount = Mount::new(dir.path());
     let mut shown = Pair::make();
     let pki = shown.mounted(&mount);
-    // A busy machine is not what is tried here.
+    // The timeout is long, because a busy machine is not under test here.
     let config = Config::to(PULSEGATE, &app.url)
         .admin("health = \"127.0.0.1:0\"")
         .admin("socket = \"off\"")
@@ -274,7 +275,7 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
         assert_eq!(measured(&proxy, metric).await, value, "{metric}");
     }
     assert_eq!(proxy.logged("ws.open").len(), OWN + SHARED);
-    // Those who were told that it is over have left without a Close.
+    // The clients that ended with the load have left without a Close.
     let ends = proxy.ws_closes(OWN + SHARED).await;
     let lost = ends.iter().filter(|line| line["close.initiator"] != "client").count();
     assert_eq!(lost, 0, "{:?}", ends.iter().find(|line| line["close.initiator"] != "client"));

@@ -17,7 +17,7 @@ use crate::PULSEGATE;
 
 const SESSIONS: usize = 1_000;
 const ROUNDS: usize = 4;
-/// One runs out of patience only when nothing moves: all of them share two cores with the app and the proxy.
+/// Exceeded only when nothing moves: all sessions share two cores with the app and the proxy.
 const LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_thousand_sessions_echo_random_sizes() {
     Arc::into_inner(proxy).expect("all sessions are over").finish().await;
 }
 
-/// Mostly chat-sized, some large: the sizes of an ordinary app, with every header length among them.
+/// Returns a size: mostly that of a chat message, sometimes large, with every header length among them.
 fn size(random: &mut fastrand::Rng) -> usize {
     match random.u8(..4) {
         0 => random.usize(..126),

@@ -27,7 +27,7 @@ async fn sigterm_closes_every_session_with_1012_and_exits_0() {
         assert_eq!(code, 1012, "{reason}");
     }
     assert_eq!(client.event("close", |_| true).await["code"], 1012);
-    // One client reads its Close and never answers; it must not hold the proxy up.
+    // One client reads its Close and never answers; it must not delay the proxy.
     let close = wait_for("the deaf client's Close", Frame::read(&mut deaf)).await.expect("a frame before the end");
     assert_eq!((close.opcode(), close.close().map(|(code, _)| code)), (CLOSE, Some(1012)));
 
@@ -48,7 +48,7 @@ async fn sigterm_closes_every_session_with_1012_and_exits_0() {
 async fn sigterm_without_a_session_exits_0_at_once() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
-    // A connection that never says anything is no reason to wait.
+    // A connection that never sends anything is not waited for.
     let _silent = proxy.tls().await;
     proxy.finish().await;
 }
@@ -58,7 +58,7 @@ async fn it_can_be_started_again_at_once_on_the_same_port() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let address = proxy.address;
-    // Its end is begun by the proxy, so the proxy's port keeps a trace of it (TIME_WAIT).
+    // The proxy begins the end, so the proxy's port keeps a connection in TIME_WAIT.
     let client = NodeClient::connect(&proxy, "/ws", &[]).await;
     let proxy = proxy.restart().await;
     client.event("close", |_| true).await;

@@ -28,13 +28,13 @@ const LIMITS: &str = "[limits]\nhandshake = \"2s\"\nheader_read = \"2s\"\n";
 const RESPONSE: &str = "response_timeout = \"2s\"";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
-/// An app that hands each request and its connection to the test.
+/// Starts an app that hands each request and its connection to the test.
 async fn app_in_hand() -> (FakeApp, mpsc::UnboundedReceiver<(RequestHead, TcpStream)>) {
     let (sender, requests) = mpsc::unbounded_channel();
     let fake = FakeApp::start(move |request, stream| {
         let sender = sender.clone();
         async move {
-            // A test that is over takes no more.
+            // A finished test takes no more.
             let _ = sender.send((request, stream));
         }
     })
@@ -42,7 +42,7 @@ async fn app_in_hand() -> (FakeApp, mpsc::UnboundedReceiver<(RequestHead, TcpStr
     (fake, requests)
 }
 
-/// An app that reads each request to its end and answers 200.
+/// Starts an app that reads each request to its end and answers 200.
 async fn patient_app() -> FakeApp {
     FakeApp::start(|request, mut stream| async move {
         let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
@@ -55,7 +55,7 @@ async fn patient_app() -> FakeApp {
     .await
 }
 
-/// Stops the proxy for `time`, once it has had the time to read what was sent; `meanwhile` happens at the beginning.
+/// Stops the proxy for `time`, after a pause in which it reads what was sent; `meanwhile` runs at the beginning.
 async fn stopped(proxy: &Proxy, time: Duration, meanwhile: impl Future<Output = ()>) {
     sleep(Duration::from_millis(400)).await;
     proxy.stop();
@@ -82,7 +82,7 @@ impl Handshake {
         (Self { connection, tcp: proxy.tcp().await }, hello)
     }
 
-    /// Completes it, sends `request`, and returns what comes back until `enough` of it is there.
+    /// Completes it, sends `request`, and returns the answer as soon as `enough` of it is there.
     async fn ask(mut self, request: &[u8], enough: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, String> {
         self.connection.writer().write_all(request).expect("it is kept until the handshake is over");
         let mut answer = Vec::new();
@@ -141,7 +141,7 @@ async fn s77_a_stop_that_ends_before_the_deadline_is_noticed_too() {
     let answer = wait_for("the answer", handshake.ask(request, |answer| answer.ends_with(b"ok"))).await;
     let answer = answer.unwrap_or_else(|error| panic!("{error}; the log:\n{}", proxy.transcript()));
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-    // Time that is given anew ends like any other.
+    // The renewed time limit is enforced like any other.
     let mut silent = proxy.tcp().await;
     stopped(&proxy, STOPPED, async {}).await;
     let resumed = Instant::now();
@@ -263,14 +263,14 @@ async fn s77_a_body_that_is_under_way_is_taken_to_its_end() {
     stream.write_all(head).await.expect("the proxy reads");
     stream.write_all(&[b'a'; 100]).await.expect("the proxy reads");
     stream.flush().await.expect("the proxy reads");
-    // Six times `header_read` pass; the second piece has arrived by then, the last one comes later still.
+    // Six times `header_read` pass; the second piece has arrived by then, the last one arrives later still.
     stopped(&proxy, Duration::from_secs(5), async {
         stream.write_all(&[b'b'; 100]).await.expect("the kernel takes it");
         stream.flush().await.expect("the kernel takes it");
     })
     .await;
     sleep(Duration::from_millis(300)).await;
-    // What is refused by now may not be read; what counts is the answer.
+    // A refused piece may not be read; only the answer matters.
     let _ = stream.write_all(&[b'c'; 100]).await;
     let _ = stream.flush().await;
     let answer = wait_for("the answer", Response::read(&mut stream)).await;
@@ -341,7 +341,7 @@ async fn s78_messages_that_piled_up_while_the_proxy_was_stopped_are_not_too_many
         echo(&mut websocket, Message::text(format!("after {turn}"))).await.expect("five a second are few");
         sleep(PACE).await;
     }
-    // The limit itself holds.
+    // The limit itself is enforced.
     for _ in 0..200 {
         // The proxy may have closed by then.
         let _ = websocket.send(Message::text("flood")).await;

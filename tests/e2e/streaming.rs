@@ -1,4 +1,4 @@
-//! Bodies flow while they are made: no side waits for the other one's end.
+//! Bodies are relayed as they are produced: neither side waits for the end of the other one's.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::PULSEGATE;
 use crate::e2e::frames::noise;
 
-/// What many megabytes may take.
+/// The time limit for many megabytes.
 const LIMIT: Duration = Duration::from_mins(1);
 
 async fn send(stream: &mut Tls, bytes: &[u8]) {
@@ -37,7 +37,7 @@ async fn a_body_streams_up_and_back_chunk_by_chunk() {
         if head.is_none() {
             head = wait_for("the head", read_head(&mut stream)).await;
         }
-        // The next one is sent only when this one is back.
+        // The next one is sent only after this one has returned.
         assert_eq!(receive(&mut stream).await, word.as_bytes());
     }
     send(&mut stream, b"0\r\n\r\n").await;
@@ -62,7 +62,7 @@ async fn server_sent_events_arrive_one_by_one() {
         assert_eq!(answer.body, "{\"listeners\":1}");
         assert_eq!(receive(&mut listener).await, format!("data: {data}\n\n").as_bytes());
     }
-    // When the listener goes, the app hears of it.
+    // The app sees the close of its listener.
     drop(listener);
     let request = b"POST /events/last HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
     wait_for("the app counts no listener", async {
@@ -134,7 +134,7 @@ async fn a_reader_that_pauses_holds_the_app_back_instead_of_filling_memory() {
     let (mut reads, mut writes) = tokio::io::split(&mut stream);
     let head = format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\n\r\n");
     writes.write_all(head.as_bytes()).await.expect("the connection lives");
-    // Written until nothing moves any more: the answer is not read, so the upload must come to a halt.
+    // Written until nothing moves any more: the answer is not read, so the upload must stop.
     let chunk = vec![7; 64 << 10];
     let mut written = 0;
     while let Ok(result) = tokio::time::timeout(Duration::from_secs(1), writes.write(&chunk)).await {
@@ -143,7 +143,7 @@ async fn a_reader_that_pauses_holds_the_app_back_instead_of_filling_memory() {
     }
     let memory = resident(&proxy);
     assert!(memory < 48 << 20, "the proxy holds {memory} bytes");
-    // The reader goes on, and so does everything else.
+    // The reader continues, and so does everything else.
     wait_for("the head", read_head(&mut reads)).await.expect("an answer");
     let mut read = 0;
     settle_upload(&mut reads, &mut writes, SIZE - written, &mut read).await;
@@ -181,7 +181,7 @@ async fn settle_upload(
     uploaded.expect("the connection lives");
 }
 
-/// Resident bytes of the proxy (`VmRSS` of proc(5)).
+/// Returns the resident bytes of the proxy (`VmRSS` of proc(5)).
 fn resident(proxy: &Proxy) -> usize {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says VmRSS");

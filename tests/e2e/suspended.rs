@@ -22,9 +22,9 @@ async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(HEARTBEAT)).await;
     let neighbours = join_all((0..20).map(|_| Neighbour::join(&proxy, "/ws"))).await;
-    // This one is dead all the time; its end proves that the heartbeat went on afterwards.
+    // This client is dead all the time; its end proves that the heartbeat resumed afterwards.
     let _dead = proxy.upgraded("/ws?name=dead").await;
-    // These hold back their pongs until the proxy is stopped, so that every one of them waits in the kernel.
+    // These clients hold back their pongs until the proxy is stopped, so that every pong waits in the kernel.
     let mut held = join_all((0..5).map(|_| async {
         let mut stream = proxy.upgraded("/ws").await;
         let ping = next_ping(&mut stream).await;
@@ -58,7 +58,7 @@ async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
     proxy.finish().await;
 }
 
-/// The payload of the next ping. Nothing else may come before it.
+/// Returns the payload of the next ping. Nothing else may come before it.
 async fn next_ping(stream: &mut Tls) -> Vec<u8> {
     let frame = wait_for("a ping", Frame::read(stream)).await.expect("the session lives");
     assert_eq!(frame.first, FIN | PING, "{frame:?}");

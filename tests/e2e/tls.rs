@@ -1,4 +1,4 @@
-//! Certificates by name, clients' certificates, and what the app and the log are told of both.
+//! Certificates by name, clients' certificates, and both in the headers to the app and in the log.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::PULSEGATE;
 
-/// An authority beside the one of the proxy's own certificate, and a folder for its files.
+/// An authority other than that of the proxy's own certificate, and a folder for its files.
 struct Authority {
     dir: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -51,7 +51,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
-    /// A section that presents a certificate to those who ask for `name`.
+    /// Returns a section that presents a certificate to clients that ask for `name`.
     fn section(&self, name: &str) -> String {
         let (certificate, key) = self.sign(name);
         let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
@@ -63,7 +63,7 @@ impl Authority {
         )
     }
 
-    /// A client that shows a certificate of this authority.
+    /// Returns a client that presents a certificate of this authority.
     fn client(&self, proxy: &Proxy, name: &str) -> Arc<ClientConfig> {
         let (certificate, key) = self.sign(name);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS#8");
@@ -91,7 +91,7 @@ async fn connect(proxy: &Proxy, config: Arc<ClientConfig>, name: &'static str) -
     wait_for("the TLS handshake", TlsConnector::from(config).connect(name, proxy.tcp().await)).await
 }
 
-/// The request as the app saw it.
+/// Returns the request as the app saw it.
 fn seen(answer: &Response) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     serde_json::from_str(&answer.body).expect("JSON")
@@ -115,7 +115,7 @@ async fn the_app_is_told_whose_certificate_it_was() {
     let hash = hash.strip_prefix("Hash=").expect("the hash first");
     assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{told}");
 
-    // Who has none is served too, and cannot make one up.
+    // A client without a certificate is served too, and cannot forge one.
     let mut stream = proxy.tls().await;
     let headers = seen(&proxy.ask(&mut stream, REQUEST.as_bytes()).await)["headers"].clone();
     assert!(headers.get("x-forwarded-client-cert").is_none(), "{headers}");
@@ -135,7 +135,7 @@ async fn who_must_have_a_certificate_is_refused_without_a_good_one() {
         (proxy.pki.client(), "CertificateRequired", "no_client_certificate"),
         (Authority::new("strangers").client(&proxy, "ann.example"), "UnknownCA", "bad_client_certificate"),
     ] {
-        // With TLS 1.3 the client is done first, and learns of the refusal by reading.
+        // With TLS 1.3 the client finishes first, and sees the refusal by reading.
         let told = match connect(&proxy, config, "localhost").await {
             Ok(mut stream) => wait_for("the alert", stream.read_u8()).await.map(drop),
             Err(error) => Err(error),
@@ -197,7 +197,7 @@ async fn every_response_says_for_how_long_https_it_is() {
     for (request, status) in [
         (REQUEST.to_owned(), 200),
         ("GET /status/404 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 404),
-        // Refused here.
+        // Refused by the proxy.
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400),
         (format!("{}\r\n", upgrade_head("/ws")), 101),
     ] {

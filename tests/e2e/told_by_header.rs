@@ -1,4 +1,4 @@
-//! The PROXY protocol towards the app: what its connections begin with, and which of them are shared.
+//! The PROXY protocol towards the app: the header of each connection, and the sharing of connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,10 +20,10 @@ use crate::PULSEGATE;
 
 const TRUSTED: &str = "proxy_protocol = { trusted = [\"127.0.0.0/8\"] }";
 
-/// A connection that the app got: its header in short, and the request lines that came over it.
+/// A connection that the app got: its header in short, and its request lines.
 type Seen = (String, Vec<String>);
 
-/// An app that reads a header of version 2 with another implementation before it speaks HTTP.
+/// An app that reads a header of version 2 with another implementation before it reads HTTP.
 struct App {
     url: String,
     seen: Arc<Mutex<BTreeMap<usize, Seen>>>,
@@ -45,13 +45,13 @@ impl App {
         Self { url, seen, accepting }
     }
 
-    /// What came over connections for clients, request lines only.
+    /// Returns the request lines that arrived over connections for clients.
     fn seen(&self) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.values().filter(|(header, _)| header != "local").cloned().collect()
     }
 
-    /// The requests of the proxy's own.
+    /// Returns the requests of the proxy's own.
     fn probes(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let own = seen.values().filter(|(header, _)| header == "local");
@@ -103,7 +103,7 @@ async fn serve(mut stream: TcpStream, number: usize, seen: Arc<Mutex<BTreeMap<us
     }
 }
 
-/// A connection of the client at `address`, as a balancer in front names it.
+/// Opens a connection of the client at `address`, as a balancer in front names it.
 async fn client(proxy: &Proxy, address: &str) -> Tls {
     let mut tcp = proxy.tcp().await;
     let line = format!("PROXY TCP4 {address} 198.51.100.1 40000 443\r\n");
@@ -144,7 +144,7 @@ async fn a_connection_names_its_client_and_is_shared_with_no_other() {
     assert_eq!(echoed.payload, sent.payload);
     let upgraded = (told("192.0.2.7"), vec!["GET /ws HTTP/1.1".to_owned()]);
     assert_eq!(app.seen().last(), Some(&upgraded), "a session has a connection of its own");
-    // The first look at the app was a request of the proxy's own.
+    // The first health check was a request of the proxy's own.
     let is_probe = |probes: &Vec<String>| probes.iter().any(|line| line == "OPTIONS * HTTP/1.1");
     wait_until("a health check", || app.probes(), is_probe).await;
     drop((one, other));

@@ -69,7 +69,7 @@ async fn a_client_leg_gets_no_frame_before_its_101_and_none_is_lost() {
     let fake = FakeApp::start(move |request, mut stream| {
         let seen = seen.clone();
         async move {
-            // Whatever came before the 101 would be read here.
+            // Bytes before the 101 would be read here.
             let mut buffer = [0; 64];
             let premature = tokio::time::timeout(std::time::Duration::from_millis(300), stream.read(&mut buffer)).await;
             let mut answer = request.accept().into_bytes();

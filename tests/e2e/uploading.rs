@@ -1,4 +1,4 @@
-//! A client that is busy sending still hears why it is closed.
+//! A client that is busy sending still gets the reason of its close.
 
 use pulsegate_test_kit::node::{NodeApp, NodeClient};
 use pulsegate_test_kit::proxy::{BOUND, Config, Proxy, QUICK};
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::PULSEGATE;
 
-/// Uploads count for nothing on this route: only a Pong does, and the client sends none.
+/// Uploads are no sign of life on this route: only a Pong is, and the client sends none.
 const ROUTE: &str = "\
 [[route]]
 path = \"/sink\"
@@ -38,7 +38,7 @@ async fn s32_an_uploading_client_sees_1012_and_not_1006() {
     let payload = close["payload"].as_u64().unwrap_or_default();
     assert!(payload > 0, "nothing was uploaded: {close}");
     assert_eq!(payload % (1 << 20), 0, "the app got a part of a message: {close}");
-    // 4408 at a frame boundary; a bare end (1006) when a frame is half-forwarded.
+    // 4408 at a frame boundary; an end without a Close (1006) when a frame is half-forwarded.
     assert!(close["code"] == 4408 || close["code"] == 1006, "{close}");
     proxy.finish().await;
 }

@@ -1,4 +1,4 @@
-//! An app behind TLS. It is another pulsegate, so that a whole chain of them is tried as well.
+//! An app behind TLS. It is another pulsegate, so that a whole chain of them is tested as well.
 
 use pulsegate_test_kit::client::echo;
 use pulsegate_test_kit::http1::{read_chunk, read_head};
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::PULSEGATE;
 use crate::e2e::frames::noise;
 
-/// A proxy in front of `inner`, whose certificate it checks.
+/// Starts a proxy in front of `inner`, whose certificate it checks.
 async fn before(inner: &Proxy, sections: &str) -> Proxy {
     let url = format!("https://localhost:{}", inner.address.port());
     let tls = format!("tls = {{ ca = \"{}\" }}", inner.pki.ca.display());
@@ -35,7 +35,7 @@ async fn requests_and_sessions_pass_two_proxies() {
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1, 127.0.0.1");
     let hop = "for=127.0.0.1;host=shop.example;proto=https";
     assert_eq!(headers["forwarded"], format!("{hop}, {hop}"));
-    // Both log the id that the outer one has made.
+    // Both log the id that the outer one has generated.
     assert_eq!(headers["x-request-id"].as_str().map(str::len), Some(32), "{headers}");
 
     let mut websocket = outer.websocket("/ws?name=through").await;

@@ -1,4 +1,4 @@
-//! A port without TLS, behind a proxy that terminates it: which peers are served, and that all else is the same.
+//! A port without TLS, behind a proxy that terminates it: the peers that are served, and equal behaviour in all else.
 
 use pulsegate_test_kit::client::upgrade_head;
 use pulsegate_test_kit::frame::{CLOSE, FIN, Frame, PING, TEXT};
@@ -41,7 +41,7 @@ async fn what_the_proxy_that_terminates_tls_says_stands() {
         ("X-Forwarded-Proto: https\r\nX-Forwarded-For: 198.51.100.1\r\n", "https", "198.51.100.1, 127.0.0.1"),
         ("", "http", "127.0.0.1"),
     ] {
-        // One connection: it is kept.
+        // One connection for all requests: it is kept.
         let request = format!("GET /request HTTP/1.1\r\nHost: app.example\r\n{fields}\r\n");
         let answer = ask(&proxy, &mut stream, request.as_bytes()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -72,7 +72,7 @@ async fn a_websocket_is_relayed_pinged_and_ended() {
     assert_eq!((echoed.first, echoed.payload), (sent.first, sent.payload));
     let ping = wait_for("a ping", Frame::read(&mut websocket)).await.expect("open");
     assert_eq!(ping.first, FIN | PING);
-    // It is not answered.
+    // The Close is not answered.
     let begun = std::time::Instant::now();
     let close = wait_for("the Close", Frame::read(&mut websocket)).await.expect("a Close before the end");
     assert_eq!((close.first, &close.payload[..2]), (FIN | CLOSE, &1012_u16.to_be_bytes()[..]));
