@@ -1,4 +1,4 @@
-//! The app is stopped in the middle of something, and continued before or after it is given up.
+//! The app is stopped in the middle of an operation, and continued before or after it is given up.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,17 +19,17 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::PULSEGATE;
 
-/// A watch that notices a stopped app within 700 ms.
+/// A liveness check that detects a stopped app within 700 ms.
 const WATCH: &str = "interval = \"300ms\"\ntimeout = \"400ms\"";
-/// The stop: longer than [`WATCH`], and longer than the pause of the app in the middle of something.
+/// The stop: longer than [`WATCH`], and longer than the pause of the app between its two halves.
 const STOPPED: Duration = Duration::from_secs(2);
 
-/// The app of these tests on a unix socket.
+/// Starts the app of these tests on a unix socket.
 pub(crate) async fn app_on(socket: &Path) -> Process {
     start(socket.to_str().expect("temporary paths are UTF-8")).await.0
 }
 
-/// The app on a port, and its URL.
+/// Starts the app on a port; returns it and its URL.
 async fn app() -> (Process, String) {
     let (process, port) = start("0").await;
     (process, format!("http://127.0.0.1:{port}"))
@@ -47,7 +47,7 @@ async fn start(listen: &str) -> (Process, String) {
 async fn proxy(url: &str, give_up: &str) -> Proxy {
     let config = Config::to(PULSEGATE, url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
     let config = config.upstream(WATCH).upstream(&format!("give_up = \"{give_up}\""));
-    // A client is pinged and judged as always: it is the app that does nothing.
+    // A client is probed as always: only the app does nothing.
     let proxy = Proxy::start(config.with("[heartbeat]\ninterval = \"500ms\"\ntimeout = \"5s\"\n")).await;
     becomes(&proxy, 200).await;
     proxy
@@ -65,7 +65,7 @@ pub(crate) async fn becomes(proxy: &Proxy, wanted: u16) {
     wait_until_async("the status of /readyz", status, |status| *status == wanted).await;
 }
 
-/// A session in whose middle the app is: it has done the first half of what its path names.
+/// Opens a session with the app in the middle: it has done the first half of the operation that the path names.
 async fn halfway(proxy: &Proxy, app: &Process, name: &str) -> Wss {
     let mut websocket = proxy.websocket(&format!("/{name}")).await;
     websocket.send(Message::text("go")).await.expect("the session is open");
@@ -83,7 +83,7 @@ async fn s58_an_app_that_is_stopped_at_any_stage_goes_on_where_it_was() {
     for websocket in [&mut idle, &mut leaving] {
         wait_for("an echo", echo(websocket, Message::text("open"))).await.expect("an echo");
     }
-    // The upgrade is on its way, and is answered after the stop.
+    // The upgrade is in flight, and is answered after the stop.
     let mut late = proxy.tls().await;
     late.write_all(format!("{}\r\n", upgrade_head("/late")).as_bytes()).await.expect("the proxy reads");
     late.flush().await.expect("the proxy reads");
@@ -96,7 +96,7 @@ async fn s58_an_app_that_is_stopped_at_any_stage_goes_on_where_it_was() {
 
     let closed = tokio::spawn(async move {
         let close = close_of(&mut closing).await;
-        // The answer goes out with the next read.
+        // The answer is sent with the next read.
         let _ = wait_for("the end", next_message(&mut closing)).await;
         close
     });
@@ -154,7 +154,7 @@ async fn s58_sessions_of_an_app_that_stays_stopped_are_given_up_at_every_stage()
     for (name, websocket) in [("idle", &mut idle), ("in a message", &mut message)] {
         assert_eq!(close_of(websocket).await, (1012, "upstream unresponsive".into()), "{name}\n{}", proxy.transcript());
     }
-    // Inside a frame there is no room for a Close: the connection ends, and no byte follows the half.
+    // Inside a frame no Close can be sent: the connection ends, and no byte follows the half.
     let half = wait_for("the end", Frame::read_past_pings(&mut frame)).await;
     assert!(half.as_ref().is_none_or(|frame| frame.opcode() != CLOSE), "{half:?}");
     let took = began.elapsed();

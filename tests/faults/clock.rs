@@ -15,10 +15,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::PULSEGATE;
 
-/// What a busy machine may add.
+/// The delay that a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1500);
 
-/// Which clocks are faked.
+/// The faked clocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Clocks {
     Wall,
@@ -40,7 +40,7 @@ impl Faked {
     }
 }
 
-/// The library of the Debian package `faketime`.
+/// Returns the path of the library of the Debian package `faketime`.
 fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").expect("/usr/lib is there").flatten().map(|entry| entry.path());
     let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
@@ -61,7 +61,7 @@ async fn proxy(app: &NodeApp, clocks: Clocks, speed: &str) -> (Proxy, Faked) {
     (Proxy::start_by(command, address, Config::to(PULSEGATE, &app.url).with(QUICK)).await, faked)
 }
 
-/// Reads and answers pings for `time`; returns how many came.
+/// Reads and answers pings for `time`; returns their number.
 async fn pings(websocket: &mut Wss, time: Duration) -> u32 {
     let (began, mut pings) = (Instant::now(), 0);
     while let Ok(message) = timeout(time.saturating_sub(began.elapsed()), websocket.next()).await {
@@ -72,7 +72,7 @@ async fn pings(websocket: &mut Wss, time: Duration) -> u32 {
     pings
 }
 
-/// A dead client is gone in `most`, and in no less than `least`, of the real time.
+/// Asserts that a dead client is gone in `most`, and in no less than `least`, of the real time.
 async fn finds_a_dead_client(proxy: &Proxy, app: &NodeApp, name: &str, least: Duration, most: Duration) {
     let _dead = proxy.upgraded(&format!("/ws?name={name}")).await;
     let began = Instant::now();
@@ -81,7 +81,7 @@ async fn finds_a_dead_client(proxy: &Proxy, app: &NodeApp, name: &str, least: Du
     assert!((least..most).contains(&took), "gone after {took:?}; the log:\n{}", proxy.transcript());
 }
 
-/// The date in the proxy's last log line.
+/// Returns the date in the proxy's last log line.
 fn date(proxy: &Proxy) -> String {
     let lines = proxy.lines();
     let last = lines.last().expect("a line");
@@ -143,7 +143,7 @@ async fn s28_a_jump_of_the_monotonic_clock_is_like_a_suspension() {
         assert!(pings >= 2, "{pings} pings after {to}; the log:\n{}", proxy.transcript());
         neighbour.echoes().await;
     }
-    // A dead client has a fresh timeout once, and no more.
+    // A dead client gets a fresh timeout once, and no more.
     let dead = proxy.upgraded("/ws?name=dead").await;
     sleep(Duration::from_millis(200)).await;
     clocks.set("+10800");

@@ -1,4 +1,4 @@
-//! A link that delays packets, each by another time, so that they arrive out of order; and loses one in a hundred.
+//! A link that delays each packet by another time, so that packets arrive out of order; and loses one in a hundred.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::net::Net;
 /// The chance of a loss, the least delay and the most that is added to it, in milliseconds; and the seed.
 const LINK: [&str; 4] = ["0.01", "40", "120", "7"];
 
-/// The ends of a link, each a process that reads packets from a TUN device and passes them to the other.
+/// Starts the ends of a link, each a process that reads packets from a TUN device and passes them to the other.
 async fn link(net: &Net, dir: &Path) -> [Process; 2] {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/link.py");
     let ends = [(true, "10.77.0.1", "10.77.0.2"), (false, "10.77.0.2", "10.77.0.1")].map(|(proxy, own, peer)| {

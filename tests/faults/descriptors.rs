@@ -1,4 +1,4 @@
-//! A proxy without a descriptor left: sessions that run go on, and the app is not blamed.
+//! A proxy without a free descriptor: open sessions continue, and the app is not given up.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,13 +31,13 @@ async fn proxy(app: &NodeApp) -> Proxy {
     proxy
 }
 
-/// The numbers of the descriptors that the proxy has open.
+/// Returns the numbers of the descriptors that the proxy has open.
 fn open_files(proxy: &Proxy) -> BTreeSet<usize> {
     let folder = fs::read_dir(format!("/proc/{}/fd", pid(proxy).as_raw_nonzero())).expect("the proxy runs");
     folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Lets the proxy open `count` more descriptors than it has, once they have settled. Returns the former limit.
+/// Limits the proxy to `count` more descriptors than it has, once they have settled. Returns the former limit.
 async fn leave(proxy: &Proxy, count: usize) -> Rlimit {
     let mut last = BTreeSet::new();
     let look = || {
@@ -76,7 +76,7 @@ async fn sessions_beat_on_while_no_connection_can_be_accepted() {
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     assert!(proxy.logged("upstream.unreachable").is_empty(), "{}", proxy.transcript());
 
-    // Descriptors are free again: first because the crowd leaves, then because there may be more of them.
+    // Descriptors are free again: first because the crowd closes, then because the limit is raised.
     drop(crowd);
     let mut websocket = proxy.websocket("/ws").await;
     wait_for("an echo", echo(&mut websocket, Message::text("in"))).await.expect("an echo");
@@ -96,7 +96,7 @@ async fn s58_a_connect_without_a_descriptor_is_no_failure_of_the_app() {
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     for _ in 0..3 {
         let mut client = proxy.tls().await;
-        // The session's other descriptor, towards the app, is one too many.
+        // The session's other descriptor, towards the app, exceeds the limit.
         let before = leave(&proxy, 0).await;
         let answer = proxy.ask(&mut client, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await;
         assert!([502, 503].contains(&answer.status), "{answer:?}");

@@ -1,4 +1,4 @@
-//! Live clients: they read all the time, answer pings, and compare every byte that comes back.
+//! Live clients: they read all the time, answer pings, and compare every byte that returns.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use pulsegate_test_kit::wait::within;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// What an echo may take on a bad link: as long as a client may be silent on it.
+/// The time limit of an echo on a bad link: as long as a client may be silent on it.
 const ECHO: Duration = Duration::from_secs(60);
 
 /// Sizes of messages, from one byte to many segments.
 const SIZES: [usize; 5] = [1, 125, 20_000, 1_400, 66_000];
 
-/// Silence between two messages, in which there is nothing but pings.
+/// Silence between two messages, in which only pings are sent.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(1200), Duration::from_millis(300)];
 
 /// A session of a live client, over HTTP/1.1 or HTTP/2.
@@ -25,14 +25,14 @@ pub(crate) enum Session {
     Two(Http2WebSocket),
 }
 
-/// What came in.
+/// A received event.
 enum Event {
     Ping,
     Message(Vec<u8>),
 }
 
 impl Session {
-    /// Sends messages that the app echoes, with pauses, for `time`; returns how many pings came. An end is an error.
+    /// Sends messages that the app echoes, with pauses, for `time`; returns the number of pings. An end is an error.
     pub(crate) async fn talks(&mut self, time: Duration) -> Result<u32, String> {
         let began = Instant::now();
         let mut pings = 0;
@@ -89,7 +89,7 @@ impl Session {
             Self::One(websocket) => loop {
                 match websocket.next().await.unwrap_or(Err(Error::ConnectionClosed)) {
                     Ok(Message::Ping(_)) => {
-                        // The answer is queued; it goes out before the next read waits.
+                        // The answer is queued; it is sent before the next read waits.
                         websocket.flush().await.map_err(|error| error.to_string())?;
                         return Ok(Event::Ping);
                     }

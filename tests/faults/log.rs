@@ -1,4 +1,4 @@
-//! A log that takes nothing: its reader is stopped or gone, or its disk is full.
+//! A log that cannot be written: its reader is stopped or gone, or its disk is full.
 
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read};
@@ -27,7 +27,7 @@ use crate::app_stopped::app_on;
 use crate::live::Session;
 use crate::tool::needs_root;
 
-/// A proxy whose log the test takes care of.
+/// A proxy whose log the test handles itself.
 struct Proxy {
     child: Child,
     address: SocketAddr,
@@ -64,7 +64,7 @@ impl Proxy {
         wait_for("the upgrade", Box::pin(upgrade)).await.expect("the upgrade is accepted").0
     }
 
-    /// Opens and leaves `count` sessions that each cost over 1 KiB of log.
+    /// Opens and closes `count` sessions, each of which costs over 1 KiB of log.
     async fn chatter(&self, count: usize) {
         for _ in 0..count {
             drop(self.websocket(&format!("/{}", "q".repeat(600))).await);
@@ -81,7 +81,7 @@ impl Proxy {
         within(Duration::from_secs(15), "the proxy exits", self.child.wait()).await.expect("it can be waited for")
     }
 
-    /// A dead client is still found: its heartbeat does not depend on the log.
+    /// Asserts that a dead client is still found: its heartbeat does not depend on the log.
     async fn finds_a_dead_client(&self) {
         let dead = self.websocket("/dead").await;
         let began = Instant::now();
@@ -93,19 +93,19 @@ impl Proxy {
     }
 }
 
-/// A live session beside what is done to the log.
+/// Runs a live session during the fault of the log.
 async fn beside(proxy: &Proxy, time: Duration) -> JoinHandle<Result<u32, String>> {
     let mut session = Session::One(Box::new(proxy.websocket("/neighbour").await));
     tokio::spawn(async move { session.talks(time).await })
 }
 
-/// The address in the line `listening`.
+/// Returns the address in the line `listening`.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     (line["message"] == "listening").then(|| line["address"].as_str()?.parse().ok())?
 }
 
-/// A proxy whose log is a pipe, read as far as the line `listening`.
+/// Starts a proxy whose log is a pipe, read as far as the line `listening`.
 async fn piped() -> (Proxy, BufReader<PipeReader>) {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let mut command = Command::new("env");
@@ -136,13 +136,13 @@ async fn piped() -> (Proxy, BufReader<PipeReader>) {
 async fn a_log_whose_reader_is_stopped_holds_nothing_up() {
     let (mut proxy, mut log) = piped().await;
     let neighbour = beside(&proxy, Duration::from_secs(5)).await;
-    // Over three times what a pipe holds.
+    // Over three times the capacity of a pipe.
     proxy.chatter(200).await;
     proxy.finds_a_dead_client().await;
     let result = neighbour.await.expect("no panic");
     assert!(result.as_ref().is_ok_and(|pings| *pings > 2), "{result:?}");
 
-    // The reader goes on: not a line is missing, and each is whole.
+    // The reader continues: no line is missing, and each is whole.
     let reading = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
         log.read_to_string(&mut text).expect("lines are UTF-8");
@@ -182,7 +182,7 @@ async fn a_log_whose_reader_is_gone_costs_nothing_but_lines() {
 
 #[tokio::test]
 async fn a_log_on_a_full_disk_costs_lines_and_is_whole_again_when_there_is_room() {
-    /// What the ballast leaves of the disk.
+    /// The part of the disk that the ballast leaves free.
     const ROOM: u64 = 65_536 - 45_056;
     const MOUNT: &str = "mkdir disk && mount -t tmpfs -o size=64k faults disk && head -c 45056 /dev/zero >disk/ballast \
                          && exec \"$@\" 2>disk/log";
@@ -190,7 +190,7 @@ async fn a_log_on_a_full_disk_costs_lines_and_is_whole_again_when_there_is_room(
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", MOUNT, "sh"]);
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    // The disk is seen through the process alone; `unshare` and `sh` become the proxy.
+    // The disk is visible through the process alone; `unshare` and `sh` become the proxy.
     let mut proxy = Proxy::start(command, async |dir| {
         let folder = dir.to_path_buf();
         let found = wait_until("the proxy listens", || disk_of(&folder), Option::is_some).await;
@@ -230,7 +230,7 @@ async fn a_log_on_a_full_disk_costs_lines_and_is_whole_again_when_there_is_room(
     drop(proxy.dir);
 }
 
-/// The tmpfs of the proxy whose working directory is `folder`, and the address from the log on it.
+/// Returns the tmpfs of the proxy whose working directory is `folder`, and the address from the log on it.
 fn disk_of(folder: &Path) -> Option<(PathBuf, SocketAddr)> {
     let own = |pid: &PathBuf| fs::read_link(pid.join("cwd")).is_ok_and(|cwd| cwd == folder);
     let processes = fs::read_dir("/proc").expect("/proc is mounted").flatten().map(|entry| entry.path());

@@ -1,5 +1,6 @@
 //! Faults of the system around the built binary: lossy and dead links, stopped processes, a shortage of descriptors or
-//! memory, a log that takes nothing, and clocks that jump. The links are those of network namespaces of the tests' own.
+//! memory, a log that cannot be written, and clocks that jump. The links are those of network namespaces of the tests'
+//! own.
 
 mod live;
 mod net;

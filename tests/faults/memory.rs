@@ -1,4 +1,4 @@
-//! A ceiling of memory: many clients that read nothing while the app floods them.
+//! A limit of memory: many clients that read nothing while the app floods them.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::PULSEGATE;
 use crate::app_stopped::app_on;
 use crate::tool::status_field;
 
-/// How many clients read nothing.
+/// The number of clients that read nothing.
 const SLOW: usize = 40;
 
-/// What one session may hold at most for a client that reads nothing, with the buffers of its TLS records, in KiB.
+/// The most that one session may hold for a client that reads nothing, with the buffers of its TLS records, in KiB.
 const HELD: u64 = 512;
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn slow_readers_cost_bounded_memory_and_new_sessions_wait_until_they_are_g
     let neighbours = join_all((0..5).map(|_| Neighbour::join(&proxy, "/ws"))).await;
     let before = status_field(&proxy, "VmRSS:");
 
-    // They are admitted before the first of them holds anything for long.
+    // They are admitted before the first of them holds much for long.
     let slow = join_all((0..SLOW).map(|_| async {
         let mut stream = proxy.tls().await;
         (proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/flood")).as_bytes()).await.status, stream)
@@ -52,7 +52,7 @@ async fn slow_readers_cost_bounded_memory_and_new_sessions_wait_until_they_are_g
     let allowed = before + HELD * admitted as u64 + 8 * 1024;
     assert!(most < allowed, "{most} KiB at most, {before} KiB before {admitted} slow readers");
 
-    // The slow ones are ended, and there is room again.
+    // The slow sessions are closed, and new ones fit again.
     proxy.ws_closes(admitted).await;
     let reasons: Vec<_> = proxy.logged("ws.close").iter().map(|line| line["close.reason"].clone()).collect();
     assert!(reasons.iter().all(|reason| reason == "slow_reader"), "{reasons:?}");

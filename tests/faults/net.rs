@@ -22,20 +22,20 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::tool::{attempt, needs_root, run};
 
-/// What a handshake may take on a bad link.
+/// The time limit of a handshake on a bad link.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// The address of the proxy on the link.
 const ADDRESS: [u8; 4] = [10, 77, 0, 1];
 
-/// The namespaces, which are removed when it is dropped, with everything that is in them.
+/// The namespaces, which are removed on drop, with everything in them.
 pub(crate) struct Net {
     proxy: String,
     client: String,
 }
 
 impl Net {
-    /// Namespaces with nothing between them.
+    /// Creates namespaces with nothing between them.
     pub(crate) fn unlinked() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         needs_root();
@@ -49,7 +49,7 @@ impl Net {
         net
     }
 
-    /// Namespaces with a pair of virtual Ethernet devices between them.
+    /// Creates namespaces with a pair of virtual Ethernet devices between them.
     pub(crate) fn linked() -> Self {
         let net = Self::unlinked();
         let Self { proxy, client } = &net;
@@ -63,7 +63,7 @@ impl Net {
         net
     }
 
-    /// A command inside the namespace of the proxy (`true`) or of the clients.
+    /// Returns a command inside the namespace of the proxy (`true`) or of the clients.
     pub(crate) fn command(&self, proxy: bool) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", if proxy { &self.proxy } else { &self.client }]);
@@ -97,7 +97,7 @@ impl Net {
         }
     }
 
-    /// Takes every filter away.
+    /// Removes every filter.
     pub(crate) fn passes(&self) {
         for namespace in [&self.proxy, &self.client] {
             run(&["ip", "netns", "exec", namespace, "nft", "flush ruleset"]);
@@ -109,11 +109,11 @@ impl Net {
         run(&["ip", "-n", &self.client, "link", "set", "link0", state]);
     }
 
-    /// A TCP connection from the namespace of the clients.
+    /// Opens a TCP connection from the namespace of the clients.
     pub(crate) async fn connect(&self, address: SocketAddr) -> TcpStream {
         let (sender, receiver) = oneshot::channel();
         let namespace = format!("/run/netns/{}", self.client);
-        // A thread of its own: a socket belongs to the namespace in which its thread was.
+        // A thread of its own: a socket belongs to the namespace of the thread that creates it.
         thread::spawn(move || {
             let enter = |file: File| {
                 let kind = Some(LinkNameSpaceType::Network);
@@ -136,7 +136,7 @@ impl Net {
         (port, within(HANDSHAKE, "the TLS handshake", handshake).await.expect("the certificate is trusted"))
     }
 
-    /// A WebSocket over HTTP/1.1, and its client port.
+    /// Opens a WebSocket over HTTP/1.1; returns it with its client port.
     pub(crate) async fn websocket(&self, proxy: &Proxy, path: &str) -> (u16, Box<Wss>) {
         let (port, tls) = self.tls(proxy, "http/1.1").await;
         let request = proxy.wss(path).into_client_request().expect("a valid URL");
@@ -145,7 +145,7 @@ impl Net {
         (port, Box::new(websocket))
     }
 
-    /// A connection over HTTP/2, and its client port.
+    /// Opens a connection over HTTP/2; returns it with its client port.
     pub(crate) async fn h2(&self, proxy: &Proxy) -> (u16, Http2Client) {
         let (port, tls) = self.tls(proxy, "h2").await;
         (port, Http2Client::over(tls, &h2::client::Builder::new()).await)

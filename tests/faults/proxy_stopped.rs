@@ -1,4 +1,4 @@
-//! The proxy is stopped while its sessions are in the middle of something.
+//! The proxy is stopped while its sessions are in the middle of an operation.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ async fn s77_a_slow_reader_has_its_write_stall_anew_after_a_stop() {
         }
         Ok::<_, std::io::Error>(app)
     });
-    // Reads a little, so that everything between the app and it is full, and goes on when the proxy does.
+    // Reads a little, so that all buffers between the app and it are full, and continues with the proxy.
     for _ in 0..5 {
         wait_for("a message", next_message(&mut slow)).await.expect("the session lives");
     }
