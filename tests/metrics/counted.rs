@@ -1,4 +1,4 @@
-//! A run with sessions of every sort, and what is counted of it.
+//! A run with sessions of every kind, and their counts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::metrics::table::documented;
 const ROUTES: &[&str] = &["/", "/closed/"];
 const CLOSED: &str = "[[route]]\npath = \"/closed/\"\n[route.origins]\nallow = [\"https://app.example\"]\n";
 
-/// Echoes on `/echo`, holds WebSockets on `/hold`, refuses them on `/refused`, breaks off on `/broken`, and answers
-/// everything else with 200.
+/// Starts an app that echoes on `/echo`, holds WebSockets on `/hold`, refuses them on `/refused`, breaks off on
+/// `/broken`, and answers everything else with 200.
 async fn app() -> FakeApp {
     FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         match request.path() {
@@ -42,7 +42,7 @@ async fn answer(stream: &mut TcpStream, status: &str) {
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 async fn request(proxy: &Proxy, head: &str) -> u16 {
     let mut stream = proxy.tls().await;
     proxy.ask(&mut stream, format!("{head}\r\n").as_bytes()).await.status
@@ -80,7 +80,7 @@ async fn every_sort_of_session_and_request_is_counted_as_what_it_is() {
     proxy.finish().await;
 }
 
-/// A session that answers pings, sends 5 + 7 bytes, and closes.
+/// Runs a session that answers pings, sends 5 + 7 bytes, and closes.
 async fn talks_and_leaves(proxy: &Proxy) {
     let mut websocket = proxy.websocket("/echo").await;
     // The 101 reaches the client a moment before its session begins.
@@ -99,14 +99,14 @@ async fn talks_and_leaves(proxy: &Proxy) {
     proxy.ws_close(|line| line["close.reason"] == "normal").await;
 }
 
-/// A session whose client takes pings and says nothing.
+/// Runs a session whose client receives pings and sends nothing.
 async fn falls_silent(proxy: &Proxy) {
     let silent = proxy.upgraded("/hold").await;
     proxy.ws_close(|line| line["close.reason"] == "heartbeat_timeout").await;
     drop(silent);
 }
 
-/// Upgrades that the proxy refuses, that the app refuses, and that the app breaks off.
+/// Sends upgrades that the proxy refuses, that the app refuses, and that the app breaks off.
 async fn asks_in_vain(proxy: &Proxy) {
     let old = upgrade_head("/echo").replace("Version: 13", "Version: 8");
     assert_eq!(request(proxy, &old).await, 426);
@@ -116,7 +116,7 @@ async fn asks_in_vain(proxy: &Proxy) {
     assert_eq!(request(proxy, &upgrade_head("/broken")).await, 502);
 }
 
-/// Clients of the TLS port that do not get through the handshake.
+/// Opens connections to the TLS port that fail the handshake.
 async fn speaks_no_tls(proxy: &Proxy) {
     let mut http = proxy.tcp().await;
     http.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is taken");
@@ -237,7 +237,7 @@ async fn what_a_slow_client_does_not_take_is_counted_as_held_and_as_a_pause() {
     proxy.finish().await;
 }
 
-/// A session ends like that, and is counted once as `client_lost` more than before.
+/// Asserts that a session that ends by `lose` is counted once as `client_lost`.
 async fn is_lost(proxy: &Proxy, count: u64, lose: impl AsyncFnOnce(Tls)) {
     lose(proxy.upgraded("/hold").await).await;
     let labels = &[("initiator", "client"), ("reason", "client_lost"), ("code", "1006"), ("route", "/")];
@@ -307,7 +307,7 @@ async fn the_process_is_described_as_its_kernel_sees_it() {
         clients.push(proxy.tls().await);
     }
     let more = read().await("process_open_fds");
-    // Other descriptors come and go: the connection of a scrape, a file of a check.
+    // Other descriptors open and close: the connection of a scrape, a file of a check.
     assert!((open + 15.0..open + 40.0).contains(&more), "{open}, and {more} with 20 clients");
     drop(clients);
     assert!(value("process_threads") >= 3.0);

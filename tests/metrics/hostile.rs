@@ -1,4 +1,4 @@
-//! What clients make up comes into no label, and makes no series.
+//! Input made up by clients appears in no label, and creates no series.
 
 use pulsegate_test_kit::client::close_of;
 use pulsegate_test_kit::fake_app::{FakeApp, RequestHead};
@@ -15,7 +15,7 @@ use crate::metrics::scrape::{assert_as_documented, assert_promtool_agrees, obser
 
 const PER_ROUND: u16 = 12;
 
-/// Answers with a status that nobody knows, a different one for each path; a WebSocket on `/echo`.
+/// Starts an app that answers with an unassigned status, a different one for each path; a WebSocket on `/echo`.
 async fn app() -> FakeApp {
     FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         let status = 230 + request.path().bytes().map(u16::from).sum::<u16>() % 700;
@@ -29,7 +29,7 @@ async fn app() -> FakeApp {
 async fn no_word_of_a_client_becomes_a_label() {
     let app = app().await;
     let proxy = Proxy::start(observed(&app.url)).await;
-    // The first round may begin series: of groups, of which there are few.
+    // The first round may create series: of groups, of which there are few.
     misbehave(&proxy, 0).await;
     let first = Exposition::read(&text(&proxy).await);
     misbehave(&proxy, 1).await;

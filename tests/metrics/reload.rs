@@ -1,4 +1,4 @@
-//! What is told of reloads, and of the certificates that come and go with them.
+//! The metrics of reloads, and of the certificates that they add and remove.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,19 +17,19 @@ const NOT_AFTER: &str = "pulsegate_tls_certificate_not_after_timestamp_seconds";
 const SUCCESSFUL: &str = "pulsegate_config_last_reload_successful";
 const SUCCESS_AT: &str = "pulsegate_config_last_reload_success_timestamp_seconds";
 
-/// The attempts with each result, in the order ok, partial, failed, unchanged.
+/// Returns the attempts with each result, in the order ok, partial, failed, unchanged.
 fn attempts(metrics: &Exposition) -> [u64; 4] {
     ["ok", "partial", "failed", "unchanged"]
         .map(|result| metrics.count("pulsegate_config_reloads_total", &[("result", result)]))
 }
 
-/// The certificates whose end is told.
+/// Returns the certificates whose end has a metric.
 fn certificates(metrics: &Exposition) -> Vec<String> {
     let of_ends = metrics.samples().filter(|sample| sample.name == NOT_AFTER);
     of_ends.map(|sample| sample.labels["cert"].clone()).collect()
 }
 
-/// Replaces a file as a whole: nobody reads half of it.
+/// Replaces a file atomically: half of it is never read.
 fn put(file: &Path, text: &str) {
     let beside = file.with_extension("new");
     fs::write(&beside, text).expect("write");
