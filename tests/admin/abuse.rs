@@ -1,4 +1,4 @@
-//! Clients of the admin socket and the health port that are in the way: nobody else notices.
+//! Clients that occupy the admin socket and the health port: the other clients are served all the same.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::admin::rig::{Rig, exchange, request};
 
-/// More than there are places.
+/// More than the number of admitted connections.
 const IDLE: usize = 300;
-/// Far above what any answer takes, and far below the ten seconds after which who is idle is hung up on.
+/// Far above the time of any answer, and far below the ten seconds after which an idle connection is closed.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn idle_connections_make_room_for_those_who_ask() {
     raise_open_file_limit(1024);
     let rig = Rig::start().await;
     let neighbour = Neighbour::join(&rig.proxy, "/echo").await;
-    // One that has asked before all others came, and one that reads events.
+    // One client that has sent a request before all others connect, and one that reads events.
     let mut asked = rig.connect().await;
     let head = request("GET", "/v1/info", ["Host: localhost"], "");
     assert_eq!(exchange(&mut asked, &head).await.status, 200);
@@ -42,7 +42,7 @@ async fn idle_connections_make_room_for_those_who_ask() {
     assert_eq!(events.of("stats").await.id, None, "who is being answered stays");
     drop(idle);
 
-    // The same on the port that anybody may reach.
+    // The same on the health port, which every host may reach.
     let idle = join_all((0..IDLE).map(|_| rig.health())).await;
     for _ in 0..10 {
         let began = Instant::now();
@@ -101,7 +101,7 @@ async fn a_head_and_a_body_that_trickle_are_given_up() {
 
 #[tokio::test]
 async fn who_does_not_read_its_events_holds_nobody_up() {
-    // As many as there are streams, and nobody reads a byte.
+    // As many as there are streams, and none of them is read.
     const STREAMS: usize = 64;
     let rig = Rig::start().await;
     let mut streams = Vec::new();

@@ -45,7 +45,7 @@ const HEARTBEAT: [&str; 10] =
 
 const CLOSE: [&str; 7] = ["code", "detail", "initiator", "reason", "sentence", "text", "upstream_code"];
 
-/// A session has the keys that are documented, and no others.
+/// Asserts that a session has the keys that are documented, and no others.
 #[track_caller]
 pub(crate) fn is_whole(conn: &Value) {
     assert_eq!(keys(conn), CONN, "{conn}");
@@ -185,7 +185,7 @@ async fn an_announced_drain_is_cancelled_unless_a_signal_asked_for_it() {
     assert!(nothing.json["cancelled_at"].is_null(), "{nothing:?}");
     assert_eq!(rig.post("/v1/drain", "").await.json["phase"], "announced");
     let phases = || rig.proxy.logged("drain").iter().map(|line| line["phase"].clone()).collect::<Vec<_>>();
-    // One that is cancelled before the log's task has seen it is not logged.
+    // A drain that is cancelled before the log's task has seen it is not logged.
     wait_until("the line of the announcement", phases, |phases| *phases == ["announced"]).await;
     let cancelled = rig.post("/v1/drain/cancel", "{}").await;
     assert_eq!((cancelled.status, &cancelled.json["phase"]), (200, &"serving".into()), "{cancelled:?}");
@@ -216,7 +216,7 @@ async fn a_reload_tells_what_has_come_of_it() {
     let admin = format!("socket = {:?}", socket.display().to_string());
     let config =
         pulsegate_test_kit::proxy::Config::to(PULSEGATE, &app.url).admin(&admin).admin("health = \"127.0.0.1:0\"");
-    // A port that stays the same, for a reload has nothing to say about another one.
+    // A port that stays the same, because a reload reports another one.
     let write = |more: &str| fs::write(&file, config.clone().with(more).toml(([127, 0, 0, 1], 0).into(), &pki));
     write("").expect("write the configuration");
     let proxy = Proxy::follow(&file, config.clone(), pki.clone(), TempDir::new().expect("a directory")).await;
@@ -234,7 +234,7 @@ async fn a_reload_tells_what_has_come_of_it() {
     assert_eq!((status, &told["result"], &told["generation"]), (200, &"unchanged".into(), &1.into()), "{told}");
     write("[heartbeat]\ninterval = \"31s\"\n").expect("write the configuration");
     let (status, told) = reload().await;
-    // Who watches the folder may have been quicker.
+    // The file watch may have been quicker.
     assert!(status == 200 && ["applied", "unchanged"].contains(&told["result"].as_str().unwrap_or_default()), "{told}");
     assert_eq!((&told["generation"], &told["error"]), (&2.into(), &Value::Null), "{told}");
     write("[heartbeat]\ninterval = \"soon\"\n").expect("write the configuration");

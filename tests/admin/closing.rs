@@ -1,4 +1,4 @@
-//! Sessions that an operator closes, and what is told of those that have ended.
+//! Sessions that an operator closes, and the reports of sessions that have ended.
 
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     rig.proxy.finish().await;
 }
 
-/// The address that a client comes from.
+/// Returns the address that a client connects from.
 fn address(session: &Wss) -> String {
     session.get_ref().get_ref().0.local_addr().expect("it is connected").to_string()
 }
@@ -70,7 +70,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     let mut sessions = Vec::new();
     for _ in 0..110 {
         let mut session = rig.proxy.websocket("/echo").await;
-        // What has passed a message is in the list.
+        // A session that has echoed a message is in the list.
         echo(&mut session, "hello".into()).await.expect("an echo");
         sessions.push(session);
     }
@@ -111,7 +111,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     rig.proxy.finish().await;
 }
 
-/// Seconds or milliseconds behind `word`, in seconds.
+/// Returns the seconds or milliseconds behind `word`, in seconds.
 #[track_caller]
 fn seconds_behind(word: &str, sentence: &str) -> f64 {
     let rest = sentence.split_once(word).unwrap_or_else(|| panic!("no {word:?} in {sentence:?}")).1;
@@ -161,12 +161,12 @@ async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_tr
     let sentence = conn["close"]["sentence"].as_str().expect("a sentence");
     println!("{sentence}");
     let ago = seconds_behind("client stopped answering: last pong ", sentence);
-    // From its own end the client sees the last pong a little later, and the Close as well.
+    // The client sees the last pong a little later, and the Close as well.
     assert!((1.9..=silent + 0.5).contains(&ago), "{sentence}, but it was {silent} s");
     let rtt = seconds_behind(" s ago, RTT was ", sentence);
     let logged = line["rtt_last_s"].as_f64().expect("a number");
     assert!((rtt - logged).abs() <= 0.1, "{sentence}, but {logged} s in the log");
-    // What the kernels and the scheduler add to it is theirs.
+    // The kernels and the scheduler add to it.
     assert!((0.059..=round_trip.as_secs_f64() + 1.0).contains(&rtt), "{sentence}, but it was {round_trip:?}");
     rig.proxy.finish().await;
 }

@@ -1,4 +1,4 @@
-//! A session's story, as the API answers it.
+//! The diagnosis of a session, as the API returns it.
 
 use pulsegate_test_kit::frame::{CLOSE, FIN, Frame};
 use pulsegate_test_kit::wait::wait_for;

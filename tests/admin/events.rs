@@ -1,4 +1,4 @@
-//! What happens, as it happens.
+//! The events of sessions, as they occur.
 
 use pulsegate_test_kit::http1::{header_lines, read_chunk, read_head};
 use pulsegate_test_kit::wait::wait_for;
@@ -24,12 +24,12 @@ pub(crate) struct Told {
 }
 
 impl Events {
-    /// Everything from now on.
+    /// Follows all events from now on.
     pub(crate) async fn follow(rig: &Rig) -> Self {
         Self::after(rig, None).await
     }
 
-    /// Everything behind the event with this id.
+    /// Follows all events after the one with this id.
     pub(crate) async fn after(rig: &Rig, last: Option<u64>) -> Self {
         let mut stream = rig.connect().await;
         let last = last.map(|last| format!("Last-Event-ID: {last}"));
@@ -46,7 +46,7 @@ impl Events {
         events
     }
 
-    /// The lines up to the next empty one.
+    /// Reads the lines up to the next empty one.
     async fn block(&mut self) -> String {
         loop {
             if let Some(end) = self.read.find("\n\n") {
@@ -60,7 +60,7 @@ impl Events {
         }
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub(crate) async fn next(&mut self) -> Told {
         let block = self.block().await;
         let mut told = Told { id: None, name: String::new(), data: Value::Null };
@@ -75,7 +75,7 @@ impl Events {
         told
     }
 
-    /// The next event of this name, and nothing but figures before it.
+    /// Returns the next event of this name; only statistics may come before it.
     pub(crate) async fn of(&mut self, name: &str) -> Told {
         loop {
             let told = self.next().await;
@@ -114,7 +114,7 @@ async fn sessions_are_told_of_as_they_open_miss_and_close() {
     assert_eq!(keys(&stats.data["rtt"]), ["count", "max_s", "p50_s", "p90_s", "p99_s"]);
     assert_eq!((&stats.data["open"], &stats.data["phase"]), (&0.into(), &"serving".into()));
 
-    // Nobody answers for this client.
+    // No client code answers pings here.
     let (client, _app) = rig.session("/raw").await;
     let open = events.of("open").await;
     assert_eq!(open.id, Some(1));
@@ -159,10 +159,10 @@ async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
         let told = events.of(name).await;
         assert_eq!((told.id, &told.data["path"]), (Some(id), &path.into()), "{told:?}");
     }
-    // One that another process has told of: all there is.
+    // An id of another process: the stream begins with the oldest event.
     let mut events = Events::after(&rig, Some(999)).await;
     assert_eq!(events.of("open").await.id, Some(1));
-    // Nothing of what was.
+    // Without an id, no earlier event is sent.
     let mut events = Events::follow(&rig).await;
     drop(rig.session("/raw/3").await);
     assert_eq!(events.of("open").await.id, Some(5));
@@ -175,7 +175,7 @@ async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
 
 #[tokio::test]
 async fn what_is_too_long_ago_is_counted_as_lost() {
-    // Two events each, and some more than the ring holds.
+    // Two events for each session, and some more than the ring holds.
     const SESSIONS: usize = 2100;
     let rig = Rig::start().await;
     let opening = async |count: usize| {

@@ -1,4 +1,4 @@
-//! Probes and metrics.
+//! Health probes and metrics.
 
 use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::node::NodeApp;
@@ -11,12 +11,12 @@ use crate::admin::rig::{Reply, Rig, exchange, request};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Status, content type and body of one request to the health port.
+/// Returns status, content type and body of one request to the health port.
 async fn probe(proxy: &Proxy, method: &str, path: &str) -> (u16, String, String) {
     let line = proxy.logged("listening").swap_remove(0);
     let address = line["health"].as_str().expect("a health port").to_owned();
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
-    // Orchestrators ask by whatever name they know.
+    // Orchestrators use an arbitrary Host.
     let request = request(method, path, ["Host: 10.1.2.3:9090"], "");
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let answer = wait_for("an answer", Response::read(&mut stream)).await.expect("an answer");
@@ -24,7 +24,7 @@ async fn probe(proxy: &Proxy, method: &str, path: &str) -> (u16, String, String)
     (answer.status, kind, answer.body)
 }
 
-/// Asks until the answer to `/readyz` is this.
+/// Polls `/readyz` until it has this answer.
 async fn becomes(proxy: &Proxy, status: u16, word: &str) {
     let expected = (status, PLAIN.to_owned(), format!("{word}\n"));
     let found = async || probe(proxy, "GET", "/readyz").await;

@@ -12,7 +12,7 @@ use crate::admin::rig::{Rig, connections, text_id};
 
 const SESSIONS: usize = 60;
 
-/// The ids on all pages of `query`, in their order.
+/// Returns the ids on all pages of `query`, in their order.
 async fn walk(rig: &Rig, query: &str) -> Vec<String> {
     walk_from(rig, query, String::new()).await
 }
@@ -37,7 +37,7 @@ async fn total(rig: &Rig, query: &str) -> u64 {
 #[tokio::test]
 async fn every_session_is_on_one_page_whatever_the_order() {
     let mut rig = Rig::with(|config| {
-        // Nobody is pinged meanwhile.
+        // No session is pinged during the test.
         config.with("[heartbeat]\ninterval = \"5m\"\n[[route]]\npath = \"/other/\"\n")
     })
     .await;
@@ -45,7 +45,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
     for session in 0..SESSIONS {
         let path = if session % 3 == 0 { "/other/x" } else { "/raw" };
         let (mut client, app) = rig.session(path).await;
-        // Each has sent another amount, but for some that have sent nothing.
+        // Each session has sent another amount, except for some that have sent nothing.
         let size = session / 2;
         if size > 0 {
             client.write_all(&Frame::client(FIN | BINARY, vec![7; size]).bytes()).await.expect("it is open");
@@ -71,7 +71,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
             assert_eq!(ids.len(), SESSIONS, "{sort}: each once");
             assert_eq!(ids.iter().cloned().collect::<BTreeSet<_>>(), all, "{sort}");
         }
-        // Nobody's round trip is known, and what is not known is last either way.
+        // No round trip is known, and unknown values come last in either order.
         assert!(ascending.iter().rev().eq(&descending), "{sort}: {ascending:?} {descending:?}");
     }
     let newest = rig.get("/v1/connections?sort=-opened&limit=1").await;
@@ -102,10 +102,10 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     }
     let first = rig.get("/v1/connections?limit=5").await;
     let cursor = first["next_cursor"].as_str().expect("there are more").to_owned();
-    // Four of those that were shown go, and two come.
+    // Four of the listed sessions close, and two open.
     for (client, mut app) in sessions.drain(..4) {
         drop(client);
-        // Its end has come through before the app goes, too.
+        // The end of the client is relayed before the app closes, too.
         let _ = wait_for("the end of the client", app.read_to_end(&mut Vec::new())).await;
     }
     rig.proxy.ws_closes(4).await;
@@ -122,7 +122,7 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     assert_eq!(total(&rig, "state=open").await, 10);
     assert_eq!(total(&rig, "state=closed").await, 4);
     assert_eq!(walk(&rig, "state=all&limit=3").await.len(), 14);
-    // The newest end first, unless the query says otherwise.
+    // The newest end comes first, unless the query sets another order.
     let ended: Vec<_> = rig.proxy.logged("ws.close").iter().map(|line| line["conn_id"].clone()).collect();
     let newest_first = walk(&rig, "state=closed&limit=3").await;
     assert!(newest_first.iter().rev().eq(&ended), "{newest_first:?} of {ended:?}");

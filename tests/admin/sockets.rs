@@ -1,4 +1,4 @@
-//! Where the program is administered: a unix socket, a port, a port with TLS.
+//! The listeners of the admin API: a unix socket, a port, a port with TLS.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use crate::PULSEGATE;
 use crate::admin::rig::{Reply, Rig, exchange, request};
 
-/// What a proxy writes that cannot start with its admin socket at `path`.
+/// Returns the output of a proxy that cannot start with its admin socket at `path`.
 async fn fails_to_start(path: &Path) -> String {
     let dir = TempDir::new().expect("make a temporary directory");
     let pki = Pki::make(dir.path());
@@ -76,7 +76,7 @@ async fn what_a_killed_program_leaves_behind_is_replaced_and_a_file_is_not() {
     assert!(told.contains("is no socket; remove it or use another path"), "{told}");
     assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
     fs::remove_file(&path).expect("it is ours");
-    // A socket that was bound and whose listener is gone is one of a dead program, too.
+    // A bound socket without a listener is the leftover of a dead program, too.
     drop(UnixListener::bind(&path).expect("bind"));
     let told = fails_to_start(&path.join("below")).await;
     assert!(told.contains("admin.sock/below (admin.socket): Not a directory"), "{told}");
