@@ -1,4 +1,4 @@
-//! The commands that speak to a running proxy, as processes: against a fake admin API with every answer and failure, and
+//! The commands that control a running proxy, as processes: against a fake admin API with every answer and failure, and
 //! in `real` against the built binary.
 
 mod conns;

@@ -1,4 +1,4 @@
-//! `pulsegate conns` against what a proxy may say.
+//! `pulsegate conns` against the possible answers of a proxy.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::PULSEGATE;
 use crate::operate::fake::{Answer, Fake, Request, closed, conn, error, page};
 use crate::operate::program::{finish, run};
 
-/// Pages of 1,000 sessions or what is asked for, of 2,500 in all.
+/// Answers with pages of 1,000 sessions or of the requested size, of 2,500 in all.
 fn many(request: &Request) -> Answer {
     const ALL: u64 = 2_500;
     let number = |key: &str| {

@@ -1,4 +1,4 @@
-//! `pulsegate drain` against a proxy that drains, hangs, or goes away.
+//! `pulsegate drain` against a proxy that drains, hangs, or ends.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::operate::fake::{Answer, Fake, Request, error};
 use crate::operate::program::{run, start};
 
-/// Answers the question after the drain's first step with each of `steps`, and every later one with the last.
+/// Answers each request after the drain's first step with the next of `steps`, and every later one with the last.
 fn steps(steps: &'static [(&'static str, u64)]) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     let next = AtomicUsize::new(0);
     move |request| {

@@ -1,4 +1,4 @@
-//! `pulsegate kill` against what a proxy may say.
+//! `pulsegate kill` against the possible answers of a proxy.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,8 @@ use crate::operate::program::run;
 
 const ID: &str = "00000000000000a1";
 
-/// `count` sessions match every filter; the session `ID` is there, `…ff` was closed before, and no other is known.
+/// Answers for `count` sessions that match every filter; the session `ID` is open, `…ff` was closed before, and no
+/// other is known.
 fn proxy(count: u64) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     move |request| {
         let shut = |matched: u64, closed: u64| {
@@ -25,7 +26,7 @@ fn proxy(count: u64) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     }
 }
 
-/// The bodies of what was posted.
+/// Returns the bodies of the POST requests.
 fn bodies(fake: &Fake) -> Vec<Value> {
     fake.asked().into_iter().filter(|request| request.line.starts_with("POST")).map(|request| request.body).collect()
 }

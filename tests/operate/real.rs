@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::PULSEGATE;
 use crate::operate::program::{run, start};
 
-/// A proxy that can be administered, and where.
+/// A proxy with an admin listener, and its address.
 struct Operated {
     proxy: Proxy,
     _app: FakeApp,
@@ -19,7 +19,7 @@ struct Operated {
 }
 
 impl Operated {
-    /// With more `lines` of the section `[admin]`.
+    /// Starts it with more `lines` of the section `[admin]`.
     async fn start(drain: &str, lines: &[&str]) -> Self {
         let dir = TempDir::new().expect("make a temporary directory");
         let app = FakeApp::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
@@ -36,7 +36,7 @@ impl Operated {
         Self { proxy, _app: app, dir, health }
     }
 
-    /// What the line `listening` says of `field`.
+    /// Returns the value of `field` in the line `listening`.
     fn logged(proxy: &Proxy, field: &str) -> String {
         let line = proxy.logged("listening").swap_remove(0);
         line[field].as_str().unwrap_or_else(|| panic!("no {field} in {line}")).to_owned()
@@ -46,7 +46,7 @@ impl Operated {
         self.dir.path().join("admin.sock").display().to_string()
     }
 
-    /// Opens `count` sessions that have passed a message each.
+    /// Opens `count` sessions, each of which has passed a message.
     async fn sessions(&self, count: usize) -> Vec<Wss> {
         let mut sessions = Vec::new();
         for _ in 0..count {
@@ -57,7 +57,7 @@ impl Operated {
         sessions
     }
 
-    /// The sessions that `conns` with `flags` lists, as JSON.
+    /// Returns the sessions that `conns` with `flags` lists, as JSON.
     async fn conns(&self, flags: &[&str]) -> Vec<Value> {
         let socket = self.socket();
         let run = run(&[&["conns", "--admin", &socket, "--format", "json"], flags].concat()).await;
@@ -85,7 +85,7 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     assert_eq!(top.succeeded().out.lines().count(), 4 + 14, "{}", top.out);
     assert!(top.out.starts_with(&format!("pulsegate {}  pid ", env!("CARGO_PKG_VERSION"))), "{}", top.out);
 
-    // One by its id, and once more: its client has heard why, and its last line is kept.
+    // One by its id, and once more: its client has received the reason, and its last line is kept.
     let first = row[0];
     let killed = run(&["kill", "--admin", &socket, first, "--code", "4001", "--reason", "because"]).await;
     assert_eq!(killed.succeeded().out, format!("closed {first}\n"));
@@ -106,7 +106,7 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     }
     run(&["kill", "--admin", &socket, "00000000000000ff"]).await.failed(1, &["there is no session 00000000000000ff"]);
 
-    // The rest by their network; that is more than may go unasked.
+    // The rest by their network; that is more than the limit without a confirmation.
     let all = ["kill", "--admin", &socket, "--client", "127.0.0.0/8"];
     run(&all).await.failed(1, &["13 sessions match", "--yes"]);
     assert_eq!(operated.conns(&[]).await.len(), 13, "nothing was closed");

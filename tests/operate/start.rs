@@ -24,14 +24,14 @@ impl Place {
         Self { dir, pki }
     }
 
-    /// The program in this folder.
+    /// Returns the program in this folder.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
         command.current_dir(self.dir.path());
         command
     }
 
-    /// The flags that a proxy needs without a file, and ports of its own.
+    /// Returns the flags that a proxy needs without a file, with ports of its own.
     fn flags(&self) -> Vec<String> {
         let flags = ["--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1", "--certificate"];
         let files = [
@@ -73,7 +73,7 @@ impl Place {
         path
     }
 
-    /// A configuration whose log is JSON, with more `sections`.
+    /// Returns a configuration whose log is JSON, with more `sections`.
     fn config(&self, sections: &str) -> String {
         let [certificate, private_key] = [&self.pki.certificate, &self.pki.private_key].map(|file| file.display());
         format!(
@@ -87,7 +87,7 @@ impl Place {
     }
 }
 
-/// The lines of standard error, each an object.
+/// Returns the lines of standard error, each an object.
 fn objects(run: &Finished) -> Vec<Value> {
     run.err.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {run:#?}"))).collect()
 }
@@ -103,11 +103,11 @@ async fn flags_alone_make_a_proxy() {
     let check: Vec<&str> = ["check"].into_iter().chain(arguments[1..].iter().copied()).collect();
     let checked = finish(place.command(&check)).await;
     assert!(checked.succeeded().out.starts_with("environment and flags is valid.\n"), "{checked:#?}");
-    // A file that is named has to be there all the same.
+    // A file that is named must exist all the same.
     let named: Vec<&str> = arguments.iter().copied().chain(["-c", "none.toml"]).collect();
     let refused = finish(place.command(&named)).await;
     refused.failed(78, &["cannot read none.toml", "= help: name the file with -c"]);
-    // A file at the usual place is read.
+    // A file at the default path is read.
     place.write("config/proxy.toml", "[heartbeat]\ninterval = 7\n");
     let refused = finish(place.command(&arguments)).await;
     refused.failed(78, &["config/proxy.toml:2:12"]);
@@ -173,7 +173,7 @@ async fn fatal_errors_are_lines_of_a_json_log() {
     let (error, invalid) = (Value::from("ERROR"), Value::from("config.invalid"));
     assert_eq!(told, [(&error, &invalid, &9.into()), (&error, &invalid, &10.into())]);
     assert_eq!(lines[0]["help"], "99999 is no port: ports go up to 65535");
-    // An address that no machine has (RFC 5737).
+    // An address that is never assigned to a host (RFC 5737).
     let off = "[admin]\nhealth = \"off\"\nsocket = \"off\"\n";
     let unstarted = place.runs(&format!("{json}{off}[listen]\naddress = \"192.0.2.1:1\"\n")).await;
     assert_eq!(unstarted.code, Some(1), "{unstarted:#?}");

@@ -1,4 +1,4 @@
-//! A terminal of util-linux' script(1), for what behaves otherwise on one.
+//! A terminal of util-linux' script(1), for commands whose behaviour depends on one.
 
 use std::process::Stdio;
 
@@ -20,8 +20,8 @@ impl Terminal {
     pub fn start(arguments: &[&str]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
         let program = format!("'{}' {}", PULSEGATE, quoted.join(" "));
-        // What the terminal is set to afterwards is part of what the program has done. A Ctrl-C reaches the shell, too,
-        // which would end before it has told that.
+        // The settings of the terminal afterwards are part of the result. A Ctrl-C reaches the shell, too, which would
+        // end before it has printed that.
         let line = format!(
             "trap : INT; stty cols 60 rows 16; before=$(stty -g); {program}; echo \"exit $?\"; [ \"$before\" = \"$(stty -g)\" ] && echo restored"
         );
@@ -33,7 +33,7 @@ impl Terminal {
         Self { child, keys, shown: String::new() }
     }
 
-    /// Waits until `text` has been shown since the last wait; gives everything up to its end.
+    /// Waits until `text` has been shown since the last wait; returns everything up to its end.
     pub async fn shows(&mut self, text: &str) -> String {
         let out = self.child.stdout.as_mut().expect("stdout is piped");
         let waiting = async {
