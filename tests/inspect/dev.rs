@@ -23,14 +23,14 @@ use crate::PULSEGATE;
 /// A running `pulsegate dev`.
 pub(crate) struct Dev {
     pub(crate) process: Process,
-    /// Where the inspect page is.
+    /// The address of the inspect page.
     pub(crate) inspect: String,
     pub(crate) port: u16,
     ca: PathBuf,
     _dir: TempDir,
 }
 
-/// A client that answers pings, and does nothing else but what it is told.
+/// A client that answers pings, and otherwise does only what the test orders.
 pub(crate) struct Guest {
     orders: mpsc::Sender<Message>,
     life: JoinHandle<(u16, String)>,
@@ -56,7 +56,7 @@ impl Dev {
         Self { inspect, port: port.expect("a port"), process, ca, _dir: dir }
     }
 
-    /// Connects a client that calls itself `agent`.
+    /// Connects a client with the User-Agent `agent`.
     pub(crate) async fn guest(&self, agent: &'static str) -> Guest {
         let url = format!("wss://localhost:{}/echo", self.port);
         let mut request = url.into_client_request().expect("a valid URL");
@@ -96,7 +96,7 @@ impl Guest {
         self.orders.send(Message::Close(Some(frame))).await.expect("it lives");
     }
 
-    /// The code and the reason of the Close it gets.
+    /// Returns the code and the reason of the Close it gets.
     pub(crate) async fn close(self) -> (u16, String) {
         wait_for("its end", self.life).await.expect("it does not panic")
     }

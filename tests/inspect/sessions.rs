@@ -24,7 +24,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.sees(".body .c-rtt", " ms").await;
     page.sees("#f-open", "2").await;
 
-    // Sorting, with the arrow that says so.
+    // Sorting, with the arrow that marks it.
     page.click("[data-column=rtt] button").await;
     page.click("[data-column=rtt] button").await;
     assert_eq!(page.ask("document.querySelector('[data-column=rtt]').ariaSort").await, "descending");
@@ -45,7 +45,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
         );
     }
 
-    // Searching, and on to the rows; from here on nothing is clicked.
+    // Searching, and on to the rows; from here on only keys are used.
     page.press(&["/"]).await;
     page.write("second/2").await;
     page.sees("#shown", "1 of 2").await;
@@ -57,7 +57,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.press(&["Enter"]).await;
     page.sees("#details h2", "/echo").await;
     page.sees("#details .facts", "second/2.0").await;
-    // The story is the API's own.
+    // The text of the diagnosis is the API's own.
     page.sees("#details .facts", "1 earlier session of 127.0.0.1. The last, ").await;
     page.sees("#details .story", "Nothing, for either side.").await;
     page.until("document.querySelectorAll('#details .plot .dot').length > 1").await;
@@ -67,7 +67,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.press(&["Escape"]).await;
     page.misses("#kill").await;
     page.sees("#details .state", "alive").await;
-    // The key that asked, or Enter, pressed once more closes nothing.
+    // The key that opened the dialog, or Enter, pressed once more closes nothing.
     page.press(&["k"]).await;
     page.until("document.activeElement.id === 'kill-no' && document.activeElement.textContent === 'Cancel'").await;
     page.press(&["Enter"]).await;
@@ -102,7 +102,7 @@ async fn the_keyboard_works_on_a_page_that_was_just_loaded() {
     let mut page = Page::open(&dev.inspect).await;
     page.until("document.querySelectorAll('.body .row:not([hidden])').length === 2").await;
     assert_eq!(page.ask("document.activeElement === document.body").await, true);
-    // `k` means no row before one is chosen.
+    // `k` applies to no row before one is chosen.
     page.press(&["k"]).await;
     page.misses("#kill").await;
     page.press(&["ArrowDown"]).await;
@@ -195,7 +195,7 @@ async fn the_end_is_announced_to_whoever_looks() {
     page.misses("#drain").await;
     proxy.terminate();
     page.sees("#drain", "Draining begins").await;
-    // A second signal ends it at once, and with it what the page can know.
+    // A second signal ends the proxy at once, and the page gets no further data.
     proxy.terminate();
     page.sees("#lost", "No answer from the proxy").await;
     page.sees("#link", "not connected").await;
