@@ -1,4 +1,4 @@
-//! What a span says, and whose it is.
+//! The attributes of a span, and its parent.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,8 @@ use crate::collector::{Collector, Span};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// Accepts WebSockets on `/ws…`, refuses them on `/refused…`, and breaks off on all others; tells of every request.
+/// Starts an app that accepts WebSockets on `/ws…`, refuses them on `/refused…`, and breaks off on all others; reports
+/// every request.
 async fn app() -> (FakeApp, mpsc::UnboundedReceiver<RequestHead>) {
     let (sender, requests) = mpsc::unbounded_channel();
     let app = FakeApp::start(move |request: RequestHead, mut stream: TcpStream| {
@@ -43,14 +44,14 @@ async fn start(app: &FakeApp, collector: &Collector) -> Proxy {
     Proxy::start(Config::to(PULSEGATE, &app.url).with(&collector.section()).with(route)).await
 }
 
-/// Asks for a WebSocket with these headers beside; gives the status.
+/// Requests a WebSocket with these additional headers; returns the status.
 async fn ask(proxy: &Proxy, path: &str, headers: &str) -> u16 {
     let mut stream = proxy.tls().await;
     let head = format!("{}{headers}\r\n", upgrade_head(path));
     proxy.ask(&mut stream, head.as_bytes()).await.status
 }
 
-/// The attributes whose value every run has anew.
+/// Returns the attributes without those whose value differs in every run.
 fn stable(span: &Span) -> BTreeMap<String, Value> {
     let mut attributes = span.attributes.clone();
     for anew in ["client.port", "pulsegate.connection.id"] {
