@@ -1,4 +1,4 @@
-//! The client of an app, whatever runs it.
+//! The client of an app, in Node or in Chromium.
 
 use std::ops::Deref;
 

@@ -25,7 +25,7 @@ const BOUND: Duration = Duration::from_secs(5);
 /// The addition of a busy machine to a bound.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// The time for which a client lives beside an idle app: some six intervals.
+/// The time for which a client stays connected to an idle app: some six intervals.
 const LIFE: Duration = Duration::from_millis(6_500);
 
 /// The fewest heartbeats in [`LIFE`], on a busy machine.
@@ -53,9 +53,9 @@ struct Session<'a> {
     server: node::NodeApp,
     proxy: Proxy,
     client: Running,
-    /// How many times a client has connected.
+    /// The number of connections of clients.
     opens: usize,
-    /// How many times a page has been loaded.
+    /// The number of loads of a page.
     loads: usize,
     _sources: TempDir,
 }
@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
         self.client.exchange(&mut self.server, text).await;
     }
 
-    /// The first event of this kind at the app has these fields, among others.
+    /// Asserts that the first event of this kind at the app has these fields, among others.
     async fn app_reports(&self, event: &str, fields: &str) {
         let seen = self.server.event(event, |_| true).await;
         let fields: Value = serde_json::from_str(fields).expect("fields are written as JSON");
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Heartbeats pass, and nothing ends.
+    /// Asserts that heartbeats pass, and nothing ends.
     async fn lives(&self) {
         sleep(LIFE).await;
         let (closes, opens) = (self.server.events("close").len(), self.server.events("open").len());
@@ -118,7 +118,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The client vanishes, the app's own handler runs in time, and a client is there again.
+    /// Makes the client vanish; the app's own handler must run in time, and a client connect again.
     async fn client_vanishes(&mut self) {
         let since = Instant::now();
         let bound = match self.app.vanishes {
@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The line of the session gives the cause, after answered pings.
+    /// Asserts that the line of the session gives the cause, after answered pings.
     async fn heartbeat_timed_out(&self) {
         let close = self.proxy.ws_close(|close| close["close.reason"] == "heartbeat_timeout").await.json;
         assert_eq!((&close["close.code"], &close["upstream.close_code"]), (&1012.into(), &4408.into()), "{close}");
@@ -156,14 +156,14 @@ impl<'a> Session<'a> {
         assert!(pongs >= BEATS, "{pongs} pongs: {close}");
     }
 
-    /// The proxy ends in order and starts again on the same port.
+    /// Restarts the proxy, in order and on the same port.
     async fn proxy_restarts(mut self) -> Self {
         self.proxy = self.proxy.restart().await;
         self.returns().await;
         self
     }
 
-    /// After the proxy's Close the client returns in the way that the table gives.
+    /// Asserts that after the proxy's Close the client returns in the way that the table gives.
     async fn returns(&mut self) {
         match self.app.returns {
             Returns::Reconnects => self.has_opened(false).await,
@@ -205,7 +205,7 @@ async fn settles_or_show<T: std::fmt::Debug>(
     wait_until(what, || (measure(), session.transcripts()), |(seen, _)| wanted(seen)).await;
 }
 
-/// Without `setting` the app does not work, or not as well, in the way that the table gives.
+/// Asserts that without `setting` the app does not work, or not as well, in the way that the table gives.
 async fn is_needed(app: &Row, setting: &Setting) {
     let session = Session::start(app, setting.name).await;
     match setting.without {
