@@ -52,8 +52,8 @@ impl Files {
         edges
     }
 
-    /// Returns the file that defines what `path` names, and its name there; `None` for another crate's, and for a module
-    /// alone, whose names follow when they are used.
+    /// Returns the file that defines the item at `path`, and its name there; `None` for an item of another crate, and
+    /// for a module alone, whose names follow when they are used.
     fn definition(&self, path: &str, depth: usize) -> Option<(&str, String)> {
         let parts: Vec<&str> = path.split("::").collect();
         let (module, rest) = (1..=parts.len())

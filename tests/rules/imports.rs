@@ -1,7 +1,8 @@
-//! Reads from a source file which paths it names: in `use` items, in types and expressions, and inside macro calls.
+//! The paths that a source file names: in `use` items, in types and expressions, and inside macro calls.
 //!
-//! Paths come out absolute: `crate::…` for the own crate, the crate's name for all others. Names that a `use` brings
-//! into the file are followed; what is neither imported nor a crate is the module's own. Code for tests does not count.
+//! Paths are absolute: `crate::…` for the own crate, the crate's name for all others. Names that a `use` brings into
+//! the file are followed; a name that is neither imported nor a crate is the module's own. Code for tests does not
+//! count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,15 +15,15 @@ use syn::{Attribute, Expr, ExprLit, Item, ItemMod, ItemUse, Lit, Macro, Meta, Me
 /// One path that a file names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Import {
-    /// Absolute.
+    /// The absolute path.
     pub(crate) path: String,
-    /// Where, counted from 1.
+    /// The line, counted from 1.
     pub(crate) line: usize,
-    /// Whether it is a `pub use`, which passes a name on.
+    /// Set for a `pub use`, which re-exports a name.
     pub(crate) is_reexport: bool,
 }
 
-/// What one file names, and what its own names stand for.
+/// The paths that one file names, and the meaning of its own names.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
     /// All paths that it names outside of tests.
@@ -33,7 +34,8 @@ pub(crate) struct Scope {
     pub(crate) globs: Vec<String>,
 }
 
-/// The module of a file below `src`, as a path; that of `main.rs`, which is a crate of its own, is `crate::main`.
+/// Returns the module of a file below `src`, as a path; that of `main.rs`, which is a crate of its own, is
+/// `crate::main`.
 pub(crate) fn module_path(file: &Path) -> String {
     let mut parts: Vec<_> = file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if matches!(parts.last().map(String::as_str), Some("mod" | "lib")) {
@@ -43,7 +45,7 @@ pub(crate) fn module_path(file: &Path) -> String {
     parts.join("::")
 }
 
-/// Returns what `source`, the text of the module `module`, names. `crates` are the names by which it may know other crates.
+/// Returns the paths in `source`, the text of the module `module`. `crates` are the names of the other crates.
 pub(crate) fn of(source: &str, module: &str, crates: &BTreeSet<String>) -> syn::Result<Scope> {
     let file = syn::parse_file(source)?;
     let mut uses =
@@ -61,7 +63,7 @@ pub(crate) fn of(source: &str, module: &str, crates: &BTreeSet<String>) -> syn::
     })
 }
 
-/// The Rust files below `dir` that are not for tests alone, relative to it, in order.
+/// Returns the Rust files below `dir` that are not for tests alone, relative to it, in order.
 pub(crate) fn sources(dir: &Path) -> Vec<String> {
     let mut files = Vec::new();
     walk(dir, &mut files);
@@ -84,7 +86,7 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The paths, without an extension, of the modules that `file` declares for tests alone.
+/// Returns the paths, without an extension, of the modules that `file` declares for tests alone.
 fn test_modules(file: &Path) -> Vec<PathBuf> {
     let source = fs::read_to_string(file).expect("the source is readable");
     let parsed = syn::parse_file(&source).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -97,7 +99,7 @@ fn test_modules(file: &Path) -> Vec<PathBuf> {
     });
     let place = |module: &ItemMod| match path_attribute(&module.attrs) {
         // Relative to the file, not to the module (Rust reference, "The path attribute").
-        // What `mod.rs` declares lies beside it.
+        // Modules declared in `mod.rs` are in its own folder.
         Some(path) => beside.join(path.strip_suffix("/mod.rs").unwrap_or(&path)).with_extension(""),
         None => below.join(module.ident.to_string()),
     };
@@ -125,14 +127,14 @@ fn for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// First pass: what `use` items name, and the names that they bring in.
+/// First pass: the paths in `use` items, and the names that they bring in.
 struct Uses<'own> {
     module: &'own str,
     crates: &'own BTreeSet<String>,
     found: Vec<Import>,
     names: BTreeMap<String, String>,
     globs: Vec<String>,
-    /// Whether the item that is visited is a `pub use`.
+    /// Set while the visited item is a `pub use`.
     is_reexport: bool,
 }
 
@@ -162,14 +164,14 @@ impl Uses<'_> {
         self.found.push(Import { path, line: span.start().line, is_reexport: self.is_reexport });
     }
 
-    /// `path` from the root of a crate, with `self`, `super` and imported names replaced.
+    /// Returns `path` from the root of a crate, with `self`, `super` and imported names replaced.
     fn absolute(&self, path: &str) -> String {
         let mut path = path.to_owned();
         // Each step replaces one imported name; a chain of them is short, a circle does not compile.
         for _ in 0..8 {
             let (first, rest) = path.split_once("::").unwrap_or((&path, ""));
             let Some(target) = self.names.get(first).filter(|target| **target != first) else { break };
-            // `use bytes::Bytes` in a module that also says `bytes::…` must not go in circles.
+            // `use bytes::Bytes` in a module that also names `bytes::…` must not lead to a loop.
             if target.split("::").next() == Some(first) {
                 break;
             }
@@ -210,7 +212,7 @@ impl<'ast> Visit<'ast> for Uses<'_> {
     }
 }
 
-/// Second pass: what types, expressions, attributes and macro calls name.
+/// Second pass: the paths in types, expressions, attributes and macro calls.
 struct Names<'own> {
     uses: &'own Uses<'own>,
     found: BTreeSet<Import>,
@@ -222,7 +224,7 @@ impl Names<'_> {
         self.found.insert(Import { path, line: span.start().line, is_reexport: false });
     }
 
-    /// Paths in tokens that are no syntax tree: idents joined by `::`.
+    /// Finds paths in tokens that are no syntax tree: idents joined by `::`.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Option<(String, Span)> = None;
         let mut colons = 0;

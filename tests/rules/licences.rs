@@ -1,4 +1,4 @@
-//! The licences under which dependencies come, and the libraries that are none.
+//! The licences of the dependencies, and the banned libraries.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,7 +54,7 @@ fn cargo_deny_is_told_the_same_licences() {
     assert_eq!(allowed, LICENCES.iter().copied().collect());
 }
 
-/// All packages of the lock file as `name version`, each with its licence expression.
+/// Returns all packages of the lock file as `name version`, each with its licence expression.
 fn packages() -> Vec<(String, String)> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["metadata", "--format-version", "1", "--locked", "--all-features"]).current_dir(root());

@@ -1,5 +1,5 @@
-//! The rules of the code base that a compiler does not check: who may import what, what lies where, and under which
-//! licences our dependencies come.
+//! The rules of the code base that a compiler does not check: the imports that a module may have, the place of each
+//! file, and the licences of the dependencies.
 
 mod circles;
 mod imports;
@@ -13,11 +13,11 @@ use std::process::Command;
 
 use imports::Import;
 
-/// A rule of dependency: what a source file may not name.
+/// A rule of dependency: the imports that a source file may not have.
 struct Rule {
-    /// Its number in ARCHITECTURE.md, and its words.
+    /// Its number in ARCHITECTURE.md, and its text.
     says: &'static str,
-    /// Whether this import, in the file with this module path, breaks it.
+    /// Returns whether this import, in the file with this module path, breaks it.
     breaks: fn(module: &str, import: &str) -> bool,
 }
 
@@ -170,7 +170,7 @@ const RULES: &[Rule] = &[
 
 /// The path of a connection, first stage first.
 const STAGES: &[&str] = &["crate::accept", "crate::tls", "crate::http", "crate::upgrade", "crate::relay"];
-/// Where tungstenite keeps them.
+/// The module in which tungstenite keeps them.
 const FRAME_TYPES: &str = "tokio_tungstenite::tungstenite::protocol::frame";
 /// The module path of `src/main.rs`.
 const MAIN: &str = "crate::main";
@@ -183,7 +183,7 @@ fn within_any(path: &str, modules: &[&str]) -> bool {
     modules.iter().any(|module| within(path, module))
 }
 
-/// `file:line: import: rule` for every break in one file.
+/// Returns `file:line: import: rule` for every break in one file.
 fn breaks(file: &str, source: &str) -> Vec<String> {
     let module = imports::module_path(Path::new(file));
     let imports = imports::of(source, &module, &crates()).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -195,7 +195,7 @@ fn breaks(file: &str, source: &str) -> Vec<String> {
     found
 }
 
-/// The names by which the source may know other crates.
+/// Returns the names by which the source may refer to other crates.
 fn crates() -> BTreeSet<String> {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest is readable");
     let manifest: toml_edit::DocumentMut = manifest.parse().expect("the manifest is TOML");
@@ -295,7 +295,7 @@ fn what_the_rules_allow_is_not_reported() {
     }
 }
 
-/// `line: text` for every place in `source` where a log line has an error without its causes.
+/// Returns `line: text` for every place in `source` where a log line has an error without its causes.
 fn errors_without_causes(source: &str) -> Vec<String> {
     let without = |line: &str| {
         let field = line.split_once("error = ").map(|(_, value)| value);
@@ -402,7 +402,7 @@ fn the_source_tree_is_the_one_that_is_documented() {
         "telemetry",
         "admin",
     ];
-    // Long tests lie beside the file they belong to.
+    // Long tests are in a file beside the one that they test.
     let tests_of_a_file =
         |name: &str| name.strip_suffix("_tests.rs").is_some_and(|file| names.contains(&format!("{file}.rs")));
     let others = names.iter().filter(|name| !known.contains(&name.as_str()) && !tests_of_a_file(name));
@@ -484,7 +484,7 @@ fn a_scenario_lists_its_sentence_and_its_tests() {
     assert_eq!(listed("40"), text);
 }
 
-/// The files below `under` that git keeps or would keep; in an archive without git, those that are there.
+/// Returns the files below `under` that git tracks or would track; in an archive without git, those that exist.
 fn tracked(under: &str) -> Vec<String> {
     let mut command = Command::new("git");
     command.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "."]).current_dir(root().join(under));

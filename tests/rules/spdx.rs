@@ -5,7 +5,7 @@ use std::vec::IntoIter;
 
 type Tokens = Peekable<IntoIter<String>>;
 
-/// Whether licences that `allowed` accepts suffice to satisfy `expression`. A malformed one is never satisfied.
+/// Returns whether licences that `allowed` accepts suffice to satisfy `expression`. A malformed one is never satisfied.
 pub(crate) fn satisfied(expression: &str, allowed: impl Fn(&str) -> bool) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<String> = spaced.split_whitespace().map(String::from).collect();
@@ -13,7 +13,7 @@ pub(crate) fn satisfied(expression: &str, allowed: impl Fn(&str) -> bool) -> boo
     any_of(&mut tokens, &allowed).is_some_and(|satisfied| satisfied && tokens.next().is_none())
 }
 
-/// OR binds weaker than AND (SPDX specification, annex D.4).
+/// Parses OR, which binds weaker than AND (SPDX specification, annex D.4).
 fn any_of(tokens: &mut Tokens, allowed: &impl Fn(&str) -> bool) -> Option<bool> {
     let mut satisfied = all_of(tokens, allowed)?;
     while tokens.next_if(|token| token == "OR").is_some() {
