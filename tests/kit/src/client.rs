@@ -104,8 +104,7 @@ pub async fn close_of(websocket: &mut Wss) -> (u16, String) {
     wait_for("the session ends", close).await
 }
 
-/// A second session of the same proxy, which must not notice what the tested one does: it answers pings, and echoes on
-/// request.
+/// A second session of the same proxy, which the tested one must not affect: it answers pings, and echoes on request.
 #[derive(Debug)]
 pub struct Neighbour {
     asks: mpsc::Sender<oneshot::Sender<()>>,

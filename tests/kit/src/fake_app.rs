@@ -47,7 +47,7 @@ impl FakeApp {
             loop {
                 let (mut stream, _) = match listener.accept().await {
                     Ok(accepted) => accepted,
-                    // It goes on listening: the proxy would otherwise find the app down, and the test a wrong cause.
+                    // It keeps listening: the proxy would otherwise find the app down, and the test a wrong cause.
                     Err(error) => {
                         eprintln!("the fake upstream cannot accept: {error}");
                         tokio::task::yield_now().await;
@@ -88,7 +88,7 @@ impl FakeApp {
             let sender = sender.clone();
             async move {
                 stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
-                // A test that is over receives no more sessions.
+                // A finished test receives no more sessions.
                 let _ = sender.send((request, stream));
             }
         })

@@ -1,4 +1,5 @@
-//! WebSocket frames as bytes (RFC 6455 §5.2): an encoder that also writes what no library writes, and a decoder.
+//! WebSocket frames as bytes (RFC 6455 §5.2): an encoder that also writes frames which no library writes, and a
+//! decoder.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -89,12 +90,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame as a server sends it.
+    /// Returns a frame as a server sends it.
     pub fn server(first: u8, payload: impl Into<Vec<u8>>) -> Self {
         Self { first, mask: None, payload: payload.into() }
     }
 
-    /// A frame as a client sends it.
+    /// Returns a frame as a client sends it.
     pub fn client(first: u8, payload: impl Into<Vec<u8>>) -> Self {
         Self { first, mask: Some(KEY), payload: payload.into() }
     }
@@ -224,7 +225,7 @@ impl Header {
         Some(Self { first, mask: key.try_into().ok(), size, payload: usize::try_from(payload).ok()? })
     }
 
-    /// The frame with this header and this payload, masked as it was received.
+    /// Returns the frame with this header and this payload, masked as it was received.
     fn frame(self, payload: &[u8]) -> Frame {
         Frame { first: self.first, mask: self.mask, payload: masked_with(self.mask, payload) }
     }

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that sends only what a test tells it to.
+//! An HTTP/2 client that sends only what a test asks for.
 
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
@@ -23,7 +23,7 @@ use crate::wait::{TIMEOUT, wait_for, within};
 /// One connection. It derefs to the sender of requests.
 pub struct Http2Client {
     sender: SendRequest<Bytes>,
-    /// The task of the connection; its output is how the connection ended.
+    /// The task of the connection; its output is the result of the connection.
     pub driver: JoinHandle<Result<(), h2::Error>>,
     /// The PINGs of the connection.
     pub pings: PingPong,
@@ -91,7 +91,7 @@ impl Http2Client {
         wait_for("the answer to a PING", self.pings.ping(h2::Ping::opaque())).await.expect("the connection lives");
     }
 
-    /// Sends the head of a request; `ends` says whether the stream ends with it.
+    /// Sends the head of a request; `ends` is set when the stream ends with it.
     pub async fn send(&mut self, request: Request<()>, ends: bool) -> (client::ResponseFuture, SendStream<Bytes>) {
         let ready = self.sender.clone().ready();
         let mut sender = wait_for("room for a stream", ready).await.expect("the connection lives");
@@ -179,7 +179,7 @@ pub struct Http2WebSocket {
     /// The direction from the proxy.
     pub receiver: RecvStream,
     ahead: BytesMut,
-    /// Whether the window is left as it is when data is read.
+    /// Set where the window is left as it is when data is read.
     pub holds: bool,
 }
 

@@ -1,6 +1,7 @@
 //! The kit of the tests that run the built binary: processes, clients, apps, certificates, frames, and waits that end.
 //!
-//! It shares no code with the program: what a test expects is written here a second time, or comes from another library.
+//! It shares no code with the program: every expectation of a test is written here a second time, or comes from another
+//! library.
 
 pub mod browser;
 pub mod client;

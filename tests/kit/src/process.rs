@@ -70,11 +70,11 @@ impl Finished {
 pub struct OutputLine {
     /// The stream to which it was written.
     pub stream: OutputStream,
-    /// As it was written.
+    /// The text as it was written.
     pub text: String,
-    /// As JSON; null when it is none.
+    /// The line as JSON; null when it is none.
     pub json: Value,
-    /// When it was read.
+    /// The time at which it was read.
     pub at: Instant,
 }
 
@@ -357,7 +357,7 @@ fn processes() -> Vec<Pid> {
 
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    // The name in parentheses may hold anything; the state and the parent follow the last one.
+    // The name in parentheses is arbitrary; the state and the parent follow the last parenthesis.
     let (_, rest) = stat.rsplit_once(')')?;
     Pid::from_raw(rest.split_whitespace().nth(1)?.parse().ok()?)
 }

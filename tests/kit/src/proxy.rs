@@ -56,11 +56,11 @@ enum Lines {
 /// A drain that lasts no longer than its sessions.
 const AT_ONCE: &str = "delay = \"0s\"\nwindow = \"0s\"";
 
-/// No health port and no admin socket, which proxies of other tests might have too.
+/// No health port and no admin socket: proxies of other tests might use the same.
 const NOWHERE: &str = "health = \"off\"\nsocket = \"off\"";
 
 impl Config {
-    /// The defaults, for the `program` in front of the app at `url`.
+    /// Returns the defaults, for the `program` in front of the app at `url`.
     pub fn to(program: impl Into<PathBuf>, url: &str) -> Self {
         Self {
             program: program.into(),

@@ -1,4 +1,4 @@
-//! Waits with a deadline, which say what they have seen.
+//! Waits with a deadline, which show the last value on a failure.
 
 use std::future::Future;
 use std::time::Duration;
