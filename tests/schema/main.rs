@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration, judged by a validator that shares no code with the program.
+//! The JSON Schema of the configuration, checked by a validator that shares no code with the program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use pulsegate::config::{Shown, from_str_shown};
 use serde_json::{Value, json};
 use toml_edit::{ImDocument, Item, TableLike};
 
-/// What every configuration needs.
+/// The keys that every configuration requires.
 const REQUIRED: &str =
     "[tls]\ncertificate = \"tls.crt\"\nprivate_key = \"tls.key\"\n[upstream]\nurl = \"http://127.0.0.1:3000\"\n";
 
@@ -38,7 +38,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The errors of each of `instances` by the schema.
+/// Returns the errors of each of `instances` by the schema.
 fn judge(instances: &[Value]) -> Vec<Vec<String>> {
     let python = root().join("target/libraries-venv/bin/python");
     assert!(python.exists(), "{} is missing: run ./tests/install", python.display());
@@ -82,8 +82,8 @@ fn value(value: &toml_edit::Value) -> Value {
     }
 }
 
-/// The texts that may be configurations: the documented file as it stands and with each of its comments made real, the
-/// corpus of the fuzzer, and every string in the unit tests of the configuration, alone and with the required keys.
+/// Returns the texts that may be configurations: the documented file as it is and with each of its comments enabled,
+/// the corpus of the fuzzer, and every string in the unit tests of the configuration, alone and with the required keys.
 fn texts() -> BTreeSet<String> {
     let documented = fs::read_to_string(root().join("config/proxy.toml")).expect("the documented file");
     let mut parts: BTreeSet<String> =
@@ -133,7 +133,7 @@ fn strings(tokens: TokenStream, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The dotted paths of the leaves that `schema` describes, those in lists with `[]`.
+/// Collects the dotted paths of the leaves that `schema` describes, those in lists with `[]`.
 fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     let alternatives = schema["anyOf"].as_array().map_or(std::slice::from_ref(schema), Vec::as_slice);
     for one in alternatives {
@@ -150,7 +150,7 @@ fn leaves(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// The dotted paths of the keys in what `config show` prints as JSON.
+/// Returns the dotted paths of the keys that `config show` prints as JSON.
 fn shown(object: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (key, entry) in object.as_object().expect("an object") {
@@ -286,7 +286,7 @@ fn every_key_has_a_description_and_every_default_is_the_documented_one() {
         }
     }
     fn are_equal(one: &Value, other: &Value) -> bool {
-        // "1m" is "60s".
+        // "1m" equals "60s".
         let duration = |value: &Value| humantime::parse_duration(value.as_str()?).ok();
         one == other || duration(one).is_some_and(|one| duration(other) == Some(one))
     }
