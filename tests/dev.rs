@@ -69,7 +69,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs `pulsegate dev` where it must refuse to.
+/// Runs `pulsegate dev` in a case that it must refuse.
 async fn refused(arguments: &[&str]) -> Finished {
     Process::run("pulsegate dev", &mut command(arguments)).await
 }
@@ -128,7 +128,7 @@ async fn a_client_that_falls_silent_is_gone_from_both_legs() {
     // Pings are answered by reading; this client does not read.
     let close = dev.log_line("app.close").await;
     assert!(close.contains("4408") && close.contains("heartbeat timeout"), "{close}");
-    // The ping comes first, having waited in the client's kernel.
+    // The ping comes first: it has waited in the client's kernel.
     let farewell = loop {
         match wait_for("a Close", socket.next()).await.expect("open").expect("a frame") {
             Message::Ping(_) => {}
@@ -155,7 +155,7 @@ async fn a_client_that_answers_stays() {
 
 #[tokio::test]
 async fn a_client_that_ignores_its_close_does_not_hold_up_the_end() {
-    // Long enough for a ping to be unanswered when the end comes, and for its deadline to come soon after.
+    // Long enough for an unanswered ping when the end comes, and for its deadline to come soon after.
     let dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "1s"]).await;
     let _silent = dev.websocket().await;
     dev.log_line("heartbeat.ping").await;
@@ -198,7 +198,7 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
 
 #[tokio::test]
 async fn a_taken_port_is_left_to_its_owner() {
-    // Whoever has it, this test or somebody else, it is taken.
+    // Bound by this test or by another program, the port is taken.
     let _taken = TcpListener::bind("127.0.0.1:8443").await;
     let dev = Dev::start(&[]).await;
     assert_ne!(dev.port, 8443);
@@ -214,7 +214,7 @@ async fn a_taken_port_is_left_to_its_owner() {
 
 #[tokio::test]
 async fn the_inspect_page_moves_aside_unless_its_port_was_asked_for() {
-    // Whoever has it, this test or somebody else, it is taken.
+    // Bound by this test or by another program, the port is taken.
     let _taken = TcpListener::bind("127.0.0.1:4040").await;
     let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
     let url = word_after(&dev.guide, "inspect    ");
@@ -254,7 +254,7 @@ async fn it_stands_in_front_of_an_app_that_runs_already() {
         let mut stream = loop {
             let (mut stream, _) = app.accept().await.expect("accepted");
             while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.expect("read") > 0 {}
-            // A connection without a request shows that the app is there, and is no more than that.
+            // A connection without a request is a check that the app accepts, and is no more than that.
             if !head.is_empty() {
                 break stream;
             }

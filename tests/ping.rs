@@ -1,4 +1,4 @@
-//! `pulsegate ping` as a process, against servers that behave in every way a server can.
+//! `pulsegate ping` as a process, against servers with every possible behaviour.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::PULSEGATE;
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A listener on loopback, and its `ws://` URL.
+/// Returns a listener on loopback, and its `ws://` URL.
 async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
     let address = listener.local_addr().expect("bound");
@@ -40,7 +40,7 @@ async fn accept(listener: &TcpListener) -> Socket {
     .await
 }
 
-/// Answers as every WebSocket library does until the client closes; the code that it closed with.
+/// Answers as every WebSocket library does until the client closes; returns the code that it closed with.
 async fn converse(socket: &mut Socket) -> Option<u16> {
     let mut code = None;
     while let Some(Ok(message)) = wait_for("the client's next frame", socket.next()).await {
@@ -122,7 +122,7 @@ async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
 async fn a_server_that_does_not_answer_is_told_and_is_a_failure() {
     let (listener, url) = listener().await;
     let child = ping(&["-c", "1", "--timeout", "200ms", &url]);
-    // Never read from again; it has to stay open, though.
+    // Never read from again, but it has to stay open.
     let silent = accept(&listener).await;
     let (status, out, err) = end(child).await;
     drop(silent);
