@@ -21,7 +21,7 @@ const SLACK: Duration = Duration::from_secs(2);
 const GRAIN: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn s50_a_beat_is_answered_and_the_app_hears_none_of_it() {
+async fn s50_a_beat_is_answered_and_the_app_receives_none() {
     let mut session = Spoken::open(&ANSWERS.replace("2s", "30s")).await;
     for _ in 0..10 {
         session.client_says("ping").await;

@@ -103,15 +103,15 @@ async fn a_request_head_that_never_ends_is_hung_up_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_trusts_nobody_here_does_no_harm() {
+async fn a_client_that_rejects_the_certificate_does_no_harm() {
     let scene = Scene::open().await;
-    let stranger = Proxy::start(Config::to(PULSEGATE, "http://127.0.0.1:9")).await;
+    let other_proxy = Proxy::start(Config::to(PULSEGATE, "http://127.0.0.1:9")).await;
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a valid name");
-    let connector = tokio_rustls::TlsConnector::from(stranger.pki.client());
+    let connector = tokio_rustls::TlsConnector::from(other_proxy.pki.client());
     let handshake = connector.connect(name, scene.proxy.tcp().await);
     wait_for("the handshake fails", handshake).await.expect_err("an unknown authority");
     scene.logs(&["alert"]).await;
-    stranger.finish().await;
+    other_proxy.finish().await;
     scene.survives().await;
 }
 
