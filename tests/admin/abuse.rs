@@ -37,7 +37,7 @@ async fn idle_connections_do_not_delay_requests() {
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         neighbour.echoes().await;
     }
-    let rest = wait_for("the first one is hung up on", asked.read(&mut [0])).await;
+    let rest = wait_for("the first one is closed", asked.read(&mut [0])).await;
     assert_eq!(rest.ok(), Some(0), "it had been idle for longest");
     assert_eq!(events.of("stats").await.id, None, "who is being answered stays");
     drop(idle);
@@ -81,7 +81,7 @@ async fn a_head_and_a_body_that_trickle_are_given_up() {
         };
         tokio::select! {
             () = writing => {}
-            () = within(Duration::from_secs(40), "it is hung up on", reading) => {}
+            () = within(Duration::from_secs(40), "it is closed", reading) => {}
         }
         answer
     };

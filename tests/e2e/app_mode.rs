@@ -249,7 +249,7 @@ async fn a_flood_of_unsolicited_answers_gets_1008() {
     session.client.flush().await.expect("the session lives");
     let end = session.ends(1008).await;
     assert_eq!(end.line["close.reason"], "rate", "{}", end.line);
-    assert!(end.app_heard.len() <= 40, "the app heard {} of them", end.app_heard.len());
+    assert!(end.app_heard.len() <= 40, "the app received {} of them", end.app_heard.len());
     assert!(end.app_heard.iter().all(|frame| *frame == pong(TEXT)), "{:?}", end.app_heard);
 }
 
@@ -323,7 +323,7 @@ async fn passes(session: &mut Spoken, frames: &[Frame]) {
             let heard = Frame::read_past_pings(app).await.expect("the session lives");
             let [sent_size, heard_size] = [sent, &heard].map(|frame| frame.payload.len());
             let firsts = (sent.first, heard.first);
-            assert!(heard == *sent, "sent {sent_size} bytes, the app heard {heard_size}; first bytes {firsts:02x?}");
+            assert!(heard == *sent, "sent {sent_size} bytes, the app received {heard_size}; first bytes {firsts:02x?}");
         }
     };
     wait_for("every byte arrives", async { tokio::join!(sending, arriving) }).await;

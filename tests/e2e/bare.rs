@@ -28,7 +28,7 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
     dead.stop();
     let close = app.close_of("dead").await;
     let took = close.at - stopped;
-    assert!(took < BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(took < BOUND + SLACK, "the app got the Close only after {took:?}");
     assert_eq!((&close.json["code"], &close.json["reason"]), (&4408.into(), &"heartbeat timeout".into()));
 
     let line = proxy.ws_close(|_| true).await.json;

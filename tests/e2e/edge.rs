@@ -83,7 +83,7 @@ async fn a_tls_client_that_never_finishes_is_hung_up_on() {
         stream.write_all(beginning).await.expect("the kernel takes it");
         until_the_end(&mut stream).await;
         let took = began.elapsed();
-        assert!(took + GRAIN >= LIMIT, "hung up after {took:?} already");
+        assert!(took + GRAIN >= LIMIT, "closed after {took:?} already");
     }
     scene.logs(&["timeout"]).await;
     scene.survives().await;
@@ -118,6 +118,6 @@ async fn a_client_that_rejects_the_certificate_does_no_harm() {
 /// Returns the bytes until the other side closes, by FIN or by RST.
 async fn until_the_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let _ = wait_for("the proxy hangs up", stream.read_to_end(&mut bytes)).await;
+    let _ = wait_for("the proxy closes", stream.read_to_end(&mut bytes)).await;
     bytes
 }

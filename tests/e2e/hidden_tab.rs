@@ -70,7 +70,7 @@ async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_a
     proxy.terminate();
     for path in ["/default", "/asked"] {
         let close = app.close_of(path).await.json;
-        assert_eq!(close["payload"], 0, "the app heard of the page's beats: {close}");
+        assert_eq!(close["payload"], 0, "the app received the page's beats: {close}");
     }
 }
 

@@ -72,7 +72,7 @@ impl Spoken {
     pub(crate) async fn app_hears(&mut self, frame: &Frame) {
         let heard = wait_for("a frame for the app", Frame::read_past_pings(&mut self.app)).await;
         let frames = [heard.expect("the session lives"), frame.clone()];
-        assert!(frames[0] == frames[1], "the app heard the first, not the second of {}", briefly(&frames));
+        assert!(frames[0] == frames[1], "the app received the first, not the second of {}", briefly(&frames));
     }
 
     /// Fails unless the app, after all earlier frames have been read, receives nothing but this mark.
@@ -85,7 +85,7 @@ impl Spoken {
     /// Fails if the client receives anything for `time`.
     pub(crate) async fn client_hears_nothing_for(&mut self, time: Duration) {
         if let Ok(frame) = timeout(time, Frame::read(&mut self.client)).await {
-            panic!("the client heard {frame:?}");
+            panic!("the client received {frame:?}");
         }
     }
 
@@ -104,14 +104,14 @@ impl Spoken {
         };
         let at = Instant::now();
         self.client = reading.unsplit(writing);
-        assert_eq!(client_code, Some(code), "the client heard {}", briefly(&client_heard));
+        assert_eq!(client_code, Some(code), "the client received {}", briefly(&client_heard));
         // Answered, as RFC 6455 §5.5.1 requires; the proxy may have closed the connection already.
         let _ = self.client.write_all(&Frame::client(FIN | CLOSE, code.to_be_bytes()).bytes()).await;
         let _ = self.client.flush().await;
 
         let (app_heard, app_code) = wait_for("the app's end", until_close(&mut self.app)).await;
         let proper = matches!(app_code, Some(1000..=1003 | 1007..=1014 | 4000..=4999));
-        assert!(proper, "the app got {app_code:?}; it had heard {}", briefly(&app_heard));
+        assert!(proper, "the app got {app_code:?}; it had received {}", briefly(&app_heard));
         let _ = self.app.write_all(&Frame::server(FIN | CLOSE, code.to_be_bytes()).bytes()).await;
 
         drop((self.client, self.app));

@@ -146,7 +146,7 @@ fn heartbeats_are_counted(metrics: &Exposition) {
     let count = |name: &str| metrics.count(&format!("pulsegate_heartbeat_{name}"), &[("route", "/")]);
     let (sent, answered) = (count("pings_total"), count("pongs_total"));
     assert!(answered >= 1 && sent > answered, "{sent} pings, {answered} pongs: one client answered, one did not");
-    assert_eq!(count("rtt_seconds_count"), answered, "every pong tells a round trip");
+    assert_eq!(count("rtt_seconds_count"), answered, "every pong has a round trip");
     assert_eq!((count("missed_total") >= 1, count("timeouts_total")), (true, 1));
     assert_eq!(metrics.count("pulsegate_heartbeat_pings_total", &[("route", "/closed/")]), 0);
 }
