@@ -129,13 +129,13 @@ async fn a_client_that_falls_silent_is_gone_from_both_legs() {
     let close = dev.log_line("app.close").await;
     assert!(close.contains("4408") && close.contains("heartbeat timeout"), "{close}");
     // The ping comes first: it has waited in the client's kernel.
-    let farewell = loop {
+    let message = loop {
         match wait_for("a Close", socket.next()).await.expect("open").expect("a frame") {
             Message::Ping(_) => {}
             other => break other,
         }
     };
-    let Message::Close(Some(frame)) = farewell else { panic!("{farewell:?}") };
+    let Message::Close(Some(frame)) = message else { panic!("{message:?}") };
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1012, "heartbeat timeout"));
     dev.end().await;
 }
@@ -163,7 +163,7 @@ async fn a_client_that_ignores_its_close_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() {
+async fn the_authority_covers_loopback_alone_and_is_trusted_only_where_it_is_named() {
     let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
     let trust = Trust::File(dev.authority.clone());
     for name in ["localhost", "127.0.0.1", "::1"] {
@@ -172,8 +172,9 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
     let other = dev.connect(&trust, "example.com").await.expect_err("another name");
     assert!(matches!(other, ConnectorError::Certificate(_)), "{other:?}");
     // Another run's authority has the same name and another key.
-    let stranger = Dev::start(&["--listen", "127.0.0.1:0"]).await;
-    let refused = dev.connect(&Trust::File(stranger.authority.clone()), "localhost").await.expect_err("a stranger's");
+    let other_run = Dev::start(&["--listen", "127.0.0.1:0"]).await;
+    let refused =
+        dev.connect(&Trust::File(other_run.authority.clone()), "localhost").await.expect_err("another authority");
     assert!(matches!(refused, ConnectorError::UnknownAuthority | ConnectorError::Certificate(_)), "{refused:?}");
 
     let url = format!("wss://localhost:{}/echo", dev.port);
@@ -189,10 +190,10 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
     assert!(text.contains("2 pings sent, 2 pongs received"), "{text}");
     let (status, text) = ping(&["-c", "1", "--insecure"]).await;
     assert_eq!(status, Some(0), "{text}");
-    let (status, text) = ping(&["-c", "1", "--ca", &stranger.authority.to_string_lossy()]).await;
+    let (status, text) = ping(&["-c", "1", "--ca", &other_run.authority.to_string_lossy()]).await;
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("certificate"), "{text}");
-    stranger.end().await;
+    other_run.end().await;
     dev.end().await;
 }
 

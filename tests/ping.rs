@@ -87,7 +87,7 @@ async fn every_pong_is_a_line_and_the_count_ends_it_with_a_summary() {
 }
 
 #[tokio::test]
-async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
+async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_reported() {
     let (listener, url) = listener().await;
     let child = ping(&["-i", "1m", &url]);
     let mut socket = accept(&listener).await;
@@ -106,8 +106,8 @@ async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
     }
     socket.flush().await.expect("flushed");
     assert_eq!(answered, ["first", "second"]);
-    let farewell = CloseFrame { code: CloseCode::from(4001), reason: "enough".into() };
-    socket.close(Some(farewell)).await.expect("closing");
+    let close = CloseFrame { code: CloseCode::from(4001), reason: "enough".into() };
+    socket.close(Some(close)).await.expect("closing");
     assert_eq!(converse(&mut socket).await, Some(4001), "the Close is answered with its own code");
 
     let (status, out, err) = end(child).await;
@@ -119,7 +119,7 @@ async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_told_and_is_a_failure() {
+async fn a_server_that_does_not_answer_is_reported_as_a_failure() {
     let (listener, url) = listener().await;
     let child = ping(&["-c", "1", "--timeout", "200ms", &url]);
     // Never read from again, but it has to stay open.
@@ -201,7 +201,7 @@ async fn the_words_of_a_refusal_are_passed_on() {
 }
 
 #[tokio::test]
-async fn a_connection_that_cannot_be_made_says_why() {
+async fn a_failed_connection_prints_its_reason() {
     let (listener, _) = listener().await;
     let address: SocketAddr = listener.local_addr().expect("bound");
     drop(listener);
@@ -217,7 +217,7 @@ async fn a_connection_that_cannot_be_made_says_why() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up_in_time() {
+async fn a_silent_server_is_given_up_in_time() {
     let (listener, url) = listener().await;
     let child = ping(&["--timeout", "300ms", &url]);
     let (stream, _) = wait_for("a connection", listener.accept()).await.expect("accepted");

@@ -16,7 +16,7 @@ const IDLE: usize = 300;
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn idle_connections_make_room_for_those_who_ask() {
+async fn idle_connections_do_not_delay_requests() {
     raise_open_file_limit(1024);
     let rig = Rig::start().await;
     let neighbour = Neighbour::join(&rig.proxy, "/echo").await;
@@ -37,7 +37,7 @@ async fn idle_connections_make_room_for_those_who_ask() {
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         neighbour.echoes().await;
     }
-    let rest = wait_for("the first one is hung up on", asked.read(&mut [0])).await;
+    let rest = wait_for("the first one is closed", asked.read(&mut [0])).await;
     assert_eq!(rest.ok(), Some(0), "it had been idle for longest");
     assert_eq!(events.of("stats").await.id, None, "who is being answered stays");
     drop(idle);
@@ -81,7 +81,7 @@ async fn a_head_and_a_body_that_trickle_are_given_up() {
         };
         tokio::select! {
             () = writing => {}
-            () = within(Duration::from_secs(40), "it is hung up on", reading) => {}
+            () = within(Duration::from_secs(40), "it is closed", reading) => {}
         }
         answer
     };
@@ -100,7 +100,7 @@ async fn a_head_and_a_body_that_trickle_are_given_up() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_its_events_holds_nobody_up() {
+async fn a_reader_that_stops_does_not_delay_other_clients() {
     // As many as there are streams, and none of them is read.
     const STREAMS: usize = 64;
     let rig = Rig::start().await;

@@ -70,7 +70,7 @@ fn number(value: &Value) -> f64 {
 }
 
 #[tokio::test]
-async fn the_program_tells_of_itself() {
+async fn the_program_describes_itself() {
     let rig = Rig::start().await;
     let info = rig.get("/v1/info").await;
     let known = ["admin_token", "dev", "listen", "now", "pid", "started_at", "upstreams", "version"];
@@ -85,7 +85,7 @@ async fn the_program_tells_of_itself() {
 }
 
 #[tokio::test]
-async fn a_session_shows_who_it_is_with_and_how_it_is() {
+async fn a_session_shows_its_peers_and_its_state() {
     let mut rig = Rig::with(|config| {
         config.with("[heartbeat]\ninterval = \"30s\"\n[[route]]\npath = \"/quick/\"\nheartbeat = { interval = \"300ms\", timeout = \"60s\" }\n")
     })
@@ -151,7 +151,7 @@ async fn a_session_shows_who_it_is_with_and_how_it_is() {
 }
 
 #[tokio::test]
-async fn a_drain_is_asked_for_once_and_told_of_twice() {
+async fn a_second_drain_request_changes_nothing() {
     let rig = Rig::with(|config| config.drain("delay = \"0s\"").drain("window = \"200ms\"")).await;
     let before = rig.get("/v1/drain").await;
     assert_eq!(keys(&before), ["cancelled_at", "phase", "sessions", "since"]);
@@ -207,7 +207,7 @@ async fn an_announced_drain_is_cancelled_unless_a_signal_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_reload_tells_what_has_come_of_it() {
+async fn a_reload_reports_its_result() {
     let dir = TempDir::new().expect("make a temporary directory");
     let socket = dir.path().join("admin.sock");
     let file = dir.path().join("proxy.toml");
@@ -230,17 +230,20 @@ async fn a_reload_tells_what_has_come_of_it() {
         assert_eq!(keys(&reply.json), ["error", "generation", "requires_restart", "result"], "{reply:?}");
         (reply.status, reply.json)
     };
-    let (status, told) = reload().await;
-    assert_eq!((status, &told["result"], &told["generation"]), (200, &"unchanged".into(), &1.into()), "{told}");
+    let (status, report) = reload().await;
+    assert_eq!((status, &report["result"], &report["generation"]), (200, &"unchanged".into(), &1.into()), "{report}");
     write("[heartbeat]\ninterval = \"31s\"\n").expect("write the configuration");
-    let (status, told) = reload().await;
+    let (status, report) = reload().await;
     // The file watch may have been quicker.
-    assert!(status == 200 && ["applied", "unchanged"].contains(&told["result"].as_str().unwrap_or_default()), "{told}");
-    assert_eq!((&told["generation"], &told["error"]), (&2.into(), &Value::Null), "{told}");
+    assert!(
+        status == 200 && ["applied", "unchanged"].contains(&report["result"].as_str().unwrap_or_default()),
+        "{report}"
+    );
+    assert_eq!((&report["generation"], &report["error"]), (&2.into(), &Value::Null), "{report}");
     write("[heartbeat]\ninterval = \"soon\"\n").expect("write the configuration");
-    let (status, told) = reload().await;
-    assert_eq!((status, &told["result"], &told["generation"]), (422, &"failed".into(), &2.into()), "{told}");
-    let error = told["error"].as_str().unwrap_or_default();
+    let (status, report) = reload().await;
+    assert_eq!((status, &report["result"], &report["generation"]), (422, &"failed".into(), &2.into()), "{report}");
+    let error = report["error"].as_str().unwrap_or_default();
     assert!(error.contains("heartbeat.interval") && error.contains("proxy.toml"), "{error}");
     let after = rig.get("/v1/reload").await;
     assert!(after["last_error"].as_str().is_some_and(|error| error.contains("heartbeat.interval")), "{after}");

@@ -124,7 +124,7 @@ async fn a_session_is_named_by_its_id() {
 }
 
 #[tokio::test]
-async fn nobody_is_closed_by_a_request_that_is_wrong() {
+async fn an_invalid_request_closes_no_session() {
     let mut rig = Rig::start().await;
     let _session = rig.session("/raw").await;
     let one = format!("/v1/connections/{}/close", rig.id("/raw").await);

@@ -13,7 +13,7 @@ use crate::admin::events::Events;
 use crate::admin::rig::{Rig, connections, keys};
 
 #[tokio::test]
-async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
+async fn both_ends_get_the_close_and_every_report_agrees() {
     let mut rig = Rig::start().await;
     let mut events = Events::follow(&rig).await;
     let (mut client, mut app) = rig.session("/raw").await;
@@ -24,8 +24,8 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
         ("client", wait_for("a Close", Frame::read_past_pings(&mut client)).await),
         ("app", wait_for("a Close", Frame::read_past_pings(&mut app)).await),
     ] {
-        let told = frame.and_then(|frame| frame.close());
-        assert_eq!(told, Some((4001, "maintenance".to_owned())), "{who}");
+        let received = frame.and_then(|frame| frame.close());
+        assert_eq!(received, Some((4001, "maintenance".to_owned())), "{who}");
     }
     drop((client, app));
 
@@ -38,10 +38,10 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     assert_eq!((&order["sessions"], &order["reason"]), (&1.into(), &"maintenance".into()), "{order}");
 
     events.of("open").await;
-    let told = events.of("close").await.data;
+    let event = events.of("close").await.data;
     let closed = rig.get("/v1/connections?state=closed").await;
     let one = rig.get(&format!("/v1/connections/{id}")).await;
-    for conn in [&told, &connections(&closed)[0], &one] {
+    for conn in [&event, &connections(&closed)[0], &one] {
         is_whole(conn);
         let close = json!({
             "initiator": "proxy",
@@ -85,7 +85,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     assert_eq!(close(r#"{"filter": {"misses_gte": 1}}"#).await, (0, 0, 0));
     assert_eq!(close(r#"{"filter": {"client": "127.0.0.0/8", "route": "/x"}}"#).await, (0, 0, 0), "both must be true");
     assert_eq!(close(r#"{"filter": {"ids": []}}"#).await, (0, 0, 0));
-    assert_eq!(rig.get("/v1/connections?limit=1").await["total"], 110, "so far nobody was closed");
+    assert_eq!(rig.get("/v1/connections?limit=1").await["total"], 110, "no session is closed so far");
 
     let list = rig.get("/v1/connections?limit=2").await;
     let ids: Vec<_> = connections(&list).iter().map(|conn| conn["id"].clone()).collect();
@@ -125,7 +125,7 @@ fn seconds_behind(word: &str, sentence: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_trip() {
+async fn a_client_that_falls_silent_is_reported_with_its_last_pong_and_round_trip() {
     const THINKS: Duration = Duration::from_millis(60);
     let heartbeat = "[heartbeat]\ninterval = \"500ms\"\ntimeout = \"1500ms\"\njitter = 0.0\n";
     let mut rig = Rig::with(|config| config.with(heartbeat)).await;

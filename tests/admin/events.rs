@@ -17,7 +17,7 @@ pub(crate) struct Events {
 
 /// One event.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Event {
     pub(crate) id: Option<u64>,
     pub(crate) name: String,
     pub(crate) data: Value,
@@ -61,34 +61,34 @@ impl Events {
     }
 
     /// Returns the next event.
-    pub(crate) async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> Event {
         let block = self.block().await;
-        let mut told = Told { id: None, name: String::new(), data: Value::Null };
+        let mut event = Event { id: None, name: String::new(), data: Value::Null };
         for line in block.lines() {
             match line.split_once(": ") {
-                Some(("id", id)) => told.id = id.parse().ok(),
-                Some(("event", name)) => name.clone_into(&mut told.name),
-                Some(("data", data)) => told.data = serde_json::from_str(data).expect("JSON"),
+                Some(("id", id)) => event.id = id.parse().ok(),
+                Some(("event", name)) => name.clone_into(&mut event.name),
+                Some(("data", data)) => event.data = serde_json::from_str(data).expect("JSON"),
                 other => panic!("{other:?} in {block:?}"),
             }
         }
-        told
+        event
     }
 
     /// Returns the next event of this name; only statistics may come before it.
-    pub(crate) async fn of(&mut self, name: &str) -> Told {
+    pub(crate) async fn of(&mut self, name: &str) -> Event {
         loop {
-            let told = self.next().await;
-            if told.name == name {
-                return told;
+            let event = self.next().await;
+            if event.name == name {
+                return event;
             }
-            assert_eq!(told.name, "stats", "{name} was to come, not {told:?}");
+            assert_eq!(event.name, "stats", "{name} was to come, not {event:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn sessions_are_told_of_as_they_open_miss_and_close() {
+async fn an_open_a_miss_and_a_close_are_events() {
     let mut rig = Rig::with(|config| config.with("[heartbeat]\ninterval = \"300ms\"\ntimeout = \"1s\"\n")).await;
     let mut events = Events::follow(&rig).await;
     let stats = events.next().await;
@@ -128,9 +128,9 @@ async fn sessions_are_told_of_as_they_open_miss_and_close() {
     assert_eq!(close.id, Some(3));
     is_whole(&close.data);
     assert_eq!(close.data["id"], open.data["id"]);
-    let told = &close.data["close"];
-    assert_eq!((&told["reason"], &told["initiator"]), (&"heartbeat_timeout".into(), &"proxy".into()));
-    let sentence = told["sentence"].as_str().unwrap_or_default();
+    let facts = &close.data["close"];
+    assert_eq!((&facts["reason"], &facts["initiator"]), (&"heartbeat_timeout".into(), &"proxy".into()));
+    let sentence = facts["sentence"].as_str().unwrap_or_default();
     assert_eq!(sentence, "client never answered: 1 probe went out, and no pong came back");
     drop(client);
 
@@ -144,7 +144,7 @@ async fn sessions_are_told_of_as_they_open_miss_and_close() {
 }
 
 #[tokio::test]
-async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
+async fn a_reader_resumes_after_the_last_event_it_got() {
     let mut rig = Rig::start().await;
     let mut events = Events::follow(&rig).await;
     drop(rig.session("/raw/1").await);
@@ -156,8 +156,8 @@ async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
 
     let mut events = Events::after(&rig, Some(1)).await;
     for (id, name, path) in [(2, "close", "/raw/1"), (3, "open", "/raw/2"), (4, "close", "/raw/2")] {
-        let told = events.of(name).await;
-        assert_eq!((told.id, &told.data["path"]), (Some(id), &path.into()), "{told:?}");
+        let event = events.of(name).await;
+        assert_eq!((event.id, &event.data["path"]), (Some(id), &path.into()), "{event:?}");
     }
     // An id of another process: the stream begins with the oldest event.
     let mut events = Events::after(&rig, Some(999)).await;

@@ -32,7 +32,7 @@ async fn becomes(proxy: &Proxy, status: u16, word: &str) {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_well_says_so() {
+async fn a_healthy_proxy_passes_every_probe() {
     let rig = Rig::start().await;
     let proxy = &rig.proxy;
     // Its app has to be reached first.
@@ -88,6 +88,6 @@ async fn an_app_that_is_found_dead_makes_it_unready_until_it_is_back() {
     assert_eq!(probe(&proxy, "GET", "/startupz").await.0, 200, "that never depends on the app");
     app.resume();
     becomes(&proxy, 200, "ready").await;
-    wait_until("it is told", || proxy.logged("upstream.recovered").len(), |told| *told > 0).await;
+    wait_until("the recovery is logged", || proxy.logged("upstream.recovered").len(), |count| *count > 0).await;
     proxy.finish().await;
 }

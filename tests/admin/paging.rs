@@ -94,7 +94,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
 }
 
 #[tokio::test]
-async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
+async fn a_page_begins_where_the_last_one_ended_even_if_sessions_close_in_between() {
     let mut rig = Rig::start().await;
     let mut sessions = Vec::new();
     for _ in 0..12 {

@@ -171,7 +171,7 @@ async fn not_reading(client: Tls, app: TcpStream) -> (Saw, Saw) {
         let frame = Frame::server(FIN | BINARY, vec![7; 65_536]).bytes();
         while writing.write_all(&frame).await.is_ok() {}
     });
-    let told = wait_for("the app is told", async {
+    let app_saw = wait_for("the end of the app", async {
         loop {
             match Frame::read(&mut reading).await {
                 Some(frame) if frame.opcode() == CLOSE => {
@@ -186,7 +186,7 @@ async fn not_reading(client: Tls, app: TcpStream) -> (Saw, Saw) {
     .await;
     flood.abort();
     let mut client = client;
-    (end_of(&mut client, true).await, told)
+    (end_of(&mut client, true).await, app_saw)
 }
 
 async fn trickling(client: Tls, mut app: TcpStream) -> (Saw, Saw) {
@@ -357,9 +357,9 @@ async fn the_table_of_close_reasons_is_what_happens() {
     rig.proxy.terminate();
     let line = rig.proxy.ws_close(|line| line["url.path"] == "/drained").await.json;
     let sentence = loop {
-        let told = events.next().await;
-        if told.name == "close" && told.data["path"] == "/drained" {
-            break told.data["close"]["sentence"].as_str().expect("a sentence").to_owned();
+        let event = events.next().await;
+        if event.name == "close" && event.data["path"] == "/drained" {
+            break event.data["close"]["sentence"].as_str().expect("a sentence").to_owned();
         }
     };
     check(&line, &sentence, &wait_for("/drained", seen).await.expect("no panic"));

@@ -44,9 +44,9 @@ async fn the_unix_socket_is_the_owners_and_goes_with_the_program() {
     assert_eq!(format!("{:o}", found.permissions().mode() & 0o7777), "600");
     assert_eq!(rig.listening("admin"), path.display().to_string());
 
-    let told = fails_to_start(&path).await;
+    let output = fails_to_start(&path).await;
     for word in [path.to_str().expect("UTF-8"), "admin.socket", "in use by a running program", "use another path"] {
-        assert!(told.contains(word), "no {word:?} in {told}");
+        assert!(output.contains(word), "no {word:?} in {output}");
     }
     rig.get("/v1/info").await;
 
@@ -60,7 +60,7 @@ async fn what_a_killed_program_leaves_behind_is_replaced_and_a_file_is_not() {
     let mut rig = Rig::start().await;
     let path = rig.socket();
     rig.proxy.kill().await;
-    assert!(path.exists(), "whoever is killed removes nothing");
+    assert!(path.exists(), "a killed process removes nothing");
 
     let socket = format!("socket = {:?}", path.display().to_string());
     let config = Config::to(PULSEGATE, &rig.app.url).admin("health = \"off\"").admin(&socket);
@@ -72,14 +72,14 @@ async fn what_a_killed_program_leaves_behind_is_replaced_and_a_file_is_not() {
     successor.finish().await;
 
     fs::write(&path, "precious").expect("write a file");
-    let told = fails_to_start(&path).await;
-    assert!(told.contains("is no socket; remove it or use another path"), "{told}");
+    let output = fails_to_start(&path).await;
+    assert!(output.contains("is no socket; remove it or use another path"), "{output}");
     assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
     fs::remove_file(&path).expect("it is ours");
     // A bound socket without a listener is the leftover of a dead program, too.
     drop(UnixListener::bind(&path).expect("bind"));
-    let told = fails_to_start(&path.join("below")).await;
-    assert!(told.contains("admin.sock/below (admin.socket): Not a directory"), "{told}");
+    let output = fails_to_start(&path.join("below")).await;
+    assert!(output.contains("admin.sock/below (admin.socket): Not a directory"), "{output}");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_port_of_the_loopback_answers_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_port_with_tls_speaks_nothing_else_and_asks_for_the_token() {
+async fn a_port_with_tls_accepts_nothing_else_and_requires_the_token() {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
     let dir = TempDir::new().expect("make a temporary directory");
     let file = dir.path().join("token");

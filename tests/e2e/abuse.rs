@@ -91,8 +91,8 @@ async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
     for sample in 0..SAMPLES {
         // The connections are not idle: each sends a byte now and then.
         let slow = &mut hanging[sample % SLOW];
-        slow.write_all(b"x").await.expect("nobody has been hung up on yet");
-        slow.flush().await.expect("nobody has been hung up on yet");
+        slow.write_all(b"x").await.expect("no connection is closed yet");
+        slow.flush().await.expect("no connection is closed yet");
         let began = Instant::now();
         wait_for("the neighbour's echo", echo(&mut neighbour, Message::text(format!("{sample}"))))
             .await
@@ -146,7 +146,7 @@ async fn a_body_that_trickles_gets_408() {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_lets_go_of_the_app() {
+async fn a_client_that_reads_nothing_of_an_answer_releases_the_app() {
     let app = FakeApp::start(|_, mut stream| async move {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("the proxy reads");
@@ -200,7 +200,7 @@ async fn a_frame_that_trickles_ends_its_session() {
 }
 
 #[tokio::test]
-async fn a_flood_of_messages_gets_1008_where_the_route_says_so() {
+async fn a_flood_of_messages_gets_1008_on_a_route_with_a_limit() {
     const RATE: usize = 20;
     let (fake, mut sessions) = FakeApp::sessions().await;
     let route = format!("[[route]]\npath = \"/raw/limited\"\nlimits.messages_per_second = {RATE}\n");
@@ -228,10 +228,10 @@ async fn a_flood_of_messages_gets_1008_where_the_route_says_so() {
         if is_limited {
             // The messages of one second, and those allowed while they were read.
             assert!((RATE..RATE * 2).contains(&messages), "{messages} messages reached the app");
-            let told = Some((1008, "too many messages".to_owned()));
-            assert_eq!(after.and_then(|frame| frame.close()), told, "the app is told");
+            let expected = Some((1008, "too many messages".to_owned()));
+            assert_eq!(after.and_then(|frame| frame.close()), expected, "the Close of the app");
             let close = wait_for("a Close", Frame::read_past_pings(&mut client)).await.expect("a Close");
-            assert_eq!(close.close(), told);
+            assert_eq!(close.close(), expected);
             let line = proxy.ws_close(|line| line["close.reason"] == "rate").await.json;
             assert_eq!((&line["close.code"], &line["close.initiator"]), (&1008.into(), &"proxy".into()), "{line}");
         } else {

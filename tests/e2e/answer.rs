@@ -21,7 +21,7 @@ const SLACK: Duration = Duration::from_secs(2);
 const GRAIN: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn s50_a_beat_is_answered_and_the_app_hears_none_of_it() {
+async fn s50_a_beat_is_answered_and_the_app_receives_none() {
     let mut session = Spoken::open(&ANSWERS.replace("2s", "30s")).await;
     for _ in 0..10 {
         session.client_says("ping").await;
@@ -136,7 +136,7 @@ async fn twenty_beats_at_once_are_answered_and_a_flood_gets_1008() {
     session.client.flush().await.expect("the session lives");
     let end = session.ends(1008).await;
     assert_eq!(end.line["close.reason"], "rate", "{}", end.line);
-    assert_eq!(end.app_heard, [], "the app heard of the flood");
+    assert_eq!(end.app_heard, [], "the app received a part of the flood");
     assert!(end.client_heard.len() <= 40, "{} answers to a flood", end.client_heard.len());
     let pong = Frame::server(FIN | TEXT, "pong");
     assert!(end.client_heard.iter().all(|frame| *frame == pong), "{:?}", end.client_heard);

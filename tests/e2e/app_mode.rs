@@ -126,7 +126,7 @@ async fn s45_the_answer_is_the_apps_when_it_alone_asked() {
 }
 
 #[tokio::test]
-async fn s46_an_answer_that_nobody_asked_for_is_forwarded() {
+async fn s46_an_unsolicited_answer_is_forwarded() {
     let mut session = Spoken::open(WAITS).await;
     session.client_sends(&pong(TEXT)).await;
     session.app_hears(&pong(TEXT)).await;
@@ -215,7 +215,7 @@ async fn an_answer_in_countless_empty_fragments_is_not_waited_for_and_passes() {
 }
 
 #[tokio::test]
-async fn an_answer_never_finished_ends_in_time_and_the_app_hears_no_part_of_it() {
+async fn an_answer_never_finished_ends_in_time_and_the_app_receives_no_part_of_it() {
     let mut session = Spoken::open(STRICT).await;
     session.client_hears_text("ping").await;
     session.client_sends(&Frame::client(TEXT, "po")).await;
@@ -229,7 +229,7 @@ async fn an_answer_never_finished_ends_in_time_and_the_app_hears_no_part_of_it()
 }
 
 #[tokio::test]
-async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_hears_no_part_of_it() {
+async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_receives_no_part_of_it() {
     let mut session = Spoken::open(STRICT).await;
     session.client_hears_text("ping").await;
     session.client_sends(&Frame::client(TEXT, "po")).await;
@@ -242,14 +242,14 @@ async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_hears_no_p
 }
 
 #[tokio::test]
-async fn a_flood_of_answers_that_nobody_asked_for_gets_1008() {
+async fn a_flood_of_unsolicited_answers_gets_1008() {
     let mut session = Spoken::open(WAITS).await;
     let flood = pong(TEXT).bytes().repeat(200);
     session.client.write_all(&flood).await.expect("the session lives");
     session.client.flush().await.expect("the session lives");
     let end = session.ends(1008).await;
     assert_eq!(end.line["close.reason"], "rate", "{}", end.line);
-    assert!(end.app_heard.len() <= 40, "the app heard {} of them", end.app_heard.len());
+    assert!(end.app_heard.len() <= 40, "the app received {} of them", end.app_heard.len());
     assert!(end.app_heard.iter().all(|frame| *frame == pong(TEXT)), "{:?}", end.app_heard);
 }
 
@@ -266,7 +266,7 @@ async fn pongs_of_the_protocol_are_no_sign_of_life() {
 }
 
 #[tokio::test]
-async fn only_the_answer_is_life_where_the_policy_says_so() {
+async fn only_the_answer_is_a_sign_of_life_under_pong_only() {
     // The client is never quiet, and is probed all the same.
     let strictest = format!("{STRICT}liveness = \"pong_only\"\nprobe_when_busy = \"400ms\"\n");
     let session = Spoken::open(&strictest).await;
@@ -323,7 +323,7 @@ async fn passes(session: &mut Spoken, frames: &[Frame]) {
             let heard = Frame::read_past_pings(app).await.expect("the session lives");
             let [sent_size, heard_size] = [sent, &heard].map(|frame| frame.payload.len());
             let firsts = (sent.first, heard.first);
-            assert!(heard == *sent, "sent {sent_size} bytes, the app heard {heard_size}; first bytes {firsts:02x?}");
+            assert!(heard == *sent, "sent {sent_size} bytes, the app received {heard_size}; first bytes {firsts:02x?}");
         }
     };
     wait_for("every byte arrives", async { tokio::join!(sending, arriving) }).await;

@@ -57,12 +57,12 @@ impl Scene {
     /// Asserts that both sides got a Close, the log has `reason`, the neighbour works and no socket is left.
     async fn ends(mut self, what: &str, offender: Offender, code: u16, reason: &str) {
         let (at_client, at_upstream) = tokio::join!(close_on(&mut self.client), close_on(&mut self.upstream));
-        let (told, other) = match offender {
+        let (received, other) = match offender {
             Offender::Client => (at_client, at_upstream),
             Offender::Upstream => (at_upstream, at_client),
         };
-        let told = told.unwrap_or_else(|| panic!("{what}: the offender was not told"));
-        assert_eq!(told.close().map(|(code, _)| code), Some(code), "{what}: {told:?}");
+        let received = received.unwrap_or_else(|| panic!("{what}: the offender got no Close"));
+        assert_eq!(received.close().map(|(code, _)| code), Some(code), "{what}: {received:?}");
         let other = other.unwrap_or_else(|| panic!("{what}: the other side got no Close"));
         let (other_code, _) = other.close().unwrap_or_else(|| panic!("{what}: {other:?} has no code"));
         assert!(matches!(other_code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{what}: {other:?}");

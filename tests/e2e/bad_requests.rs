@@ -71,7 +71,7 @@ async fn an_upgrade_by_post_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_version_is_told_the_right_one() {
+async fn a_wrong_version_gets_the_supported_one() {
     for version in ["Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 14\r\n"] {
         let request = head_without("/ws", "Sec-WebSocket-Version") + version + "\r\n";
         let answer = refusal_of(&request).await;

@@ -28,7 +28,7 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
     dead.stop();
     let close = app.close_of("dead").await;
     let took = close.at - stopped;
-    assert!(took < BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(took < BOUND + SLACK, "the app got the Close only after {took:?}");
     assert_eq!((&close.json["code"], &close.json["reason"]), (&4408.into(), &"heartbeat timeout".into()));
 
     let line = proxy.ws_close(|_| true).await.json;
@@ -52,7 +52,7 @@ async fn a_stopped_client_is_gone_from_both_legs_and_its_neighbours_are_not() {
 }
 
 #[tokio::test]
-async fn a_client_that_wakes_within_close_grace_learns_why() {
+async fn a_client_that_continues_within_close_grace_gets_the_reason() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
     let late = NodeClient::connect(&proxy, "/ws?name=late", &[]).await;
@@ -68,7 +68,7 @@ async fn a_client_that_wakes_within_close_grace_learns_why() {
 }
 
 #[tokio::test]
-async fn an_app_on_a_unix_socket_hears_of_a_dead_client_too() {
+async fn an_app_on_a_unix_socket_gets_the_close_of_a_dead_client_too() {
     let dir = TempDir::new().expect("make a temporary directory");
     let app = NodeApp::bare_on(&dir.path().join("app.sock")).await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
@@ -82,7 +82,7 @@ async fn an_app_on_a_unix_socket_hears_of_a_dead_client_too() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_but_answers_pings_outlives_many_windows() {
+async fn a_silent_client_that_answers_pings_outlives_many_windows() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
     let mut quiet = NodeClient::connect(&proxy, "/ws?name=quiet", &[]).await;

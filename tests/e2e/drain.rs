@@ -74,7 +74,7 @@ async fn while_the_end_is_announced_connections_are_served_and_then_no_more() {
 
     let mut late = proxy.websocket("/ws?name=late").await;
     echo(&mut late, Message::text("served")).await.expect("a session that opens in the delay is one like any other");
-    echo(&mut early, Message::text("still")).await.expect("and nobody is told yet");
+    echo(&mut early, Message::text("still")).await.expect("no session is closed yet");
 
     let draining = phase(&proxy, "draining").await;
     assert!(draining.at - announced.at > Duration::from_secs(5), "{:?}", draining.at - announced.at);
@@ -91,14 +91,14 @@ async fn while_the_end_is_announced_connections_are_served_and_then_no_more() {
             }
         }
     };
-    let refused = wait_for("nobody listens any more", refused).await;
+    let refused = wait_for("the port is closed", refused).await;
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     exits_with(&mut proxy, 0).await;
     phase(&proxy, "drained").await;
 }
 
 #[tokio::test]
-async fn sessions_are_told_the_configured_code_one_after_the_other() {
+async fn sessions_get_the_configured_code_one_after_the_other() {
     const SESSIONS: usize = 60;
     const WINDOW: Duration = Duration::from_secs(6);
     let app = NodeApp::bare().await;
@@ -106,11 +106,11 @@ async fn sessions_are_told_the_configured_code_one_after_the_other() {
     let mut websockets = join_all((0..SESSIONS).map(|_| proxy.websocket("/ws"))).await;
     let stalls = Stalls::watch();
     proxy.terminate();
-    let told = websockets.iter_mut().map(|websocket| async {
+    let closes = websockets.iter_mut().map(|websocket| async {
         assert_eq!(close_of(websocket).await, (1001, "going away".into()));
         Instant::now()
     });
-    let moments = join_all(told).await;
+    let moments = join_all(closes).await;
     assert_even(&moments, WINDOW, stalls).await;
     exits_with(&mut proxy, 0).await;
     wait_until("the app's close events", || app.events("close").len(), |count| *count == SESSIONS).await;
@@ -182,7 +182,7 @@ async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_p
             sleep(Duration::from_millis(25)).await;
         }
     };
-    wait_for("nobody listens any more", refused).await;
+    wait_for("the port is closed", refused).await;
     let new = started(old.address, second).await;
     let mut back = new.websocket("/ws?name=new").await;
     echo(&mut back, Message::text("served")).await.expect("a session of the new proxy");
@@ -194,7 +194,7 @@ async fn clients_in_the_queue_of_a_proxy_that_drains_are_answered_and_the_next_p
 }
 
 #[tokio::test]
-async fn an_upgrade_on_a_kept_connection_is_refused_and_told_when_to_come_back() {
+async fn an_upgrade_on_a_kept_connection_is_refused_with_a_retry_after() {
     let (fake, mut asked) = late_app().await;
     let mut proxy = Proxy::start(timed(&fake.url, "0s", "30s")).await;
     let mut client = proxy.tls().await;
@@ -231,7 +231,7 @@ async fn a_second_signal_aborts_whatever_the_phase() {
 }
 
 #[tokio::test]
-async fn who_loses_its_app_while_it_waits_for_its_turn_is_told_1012_at_once() {
+async fn a_client_that_loses_its_app_during_the_drain_gets_1012_at_once() {
     const SESSIONS: usize = 20;
     let (fake, mut sessions) = FakeApp::sessions().await;
     let mut proxy = Proxy::start(timed(&fake.url, "0s", "120s").drain("code = 1001")).await;
@@ -251,7 +251,7 @@ async fn who_loses_its_app_while_it_waits_for_its_turn_is_told_1012_at_once() {
 }
 
 #[tokio::test]
-async fn an_old_session_is_told_1012() {
+async fn an_old_session_gets_1012() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(
         Config::to(PULSEGATE, &app.url)

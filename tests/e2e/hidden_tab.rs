@@ -28,7 +28,7 @@ const THROTTLED: Duration = Duration::from_secs(55);
 const LIMIT: Duration = Duration::from_secs(25 + 55 + 60 + 20);
 
 #[tokio::test]
-async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_and_the_app_hears_nothing() {
+async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_and_the_app_receives_nothing() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(ANSWER)).await;
     let page = format!("/beating?every={}&path=/default&path=/narrow&answering=/asked", EVERY.as_millis());
@@ -70,7 +70,7 @@ async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_a
     proxy.terminate();
     for path in ["/default", "/asked"] {
         let close = app.close_of(path).await.json;
-        assert_eq!(close["payload"], 0, "the app heard of the page's beats: {close}");
+        assert_eq!(close["payload"], 0, "the app received the page's beats: {close}");
     }
 }
 

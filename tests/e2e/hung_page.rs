@@ -57,7 +57,7 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
     let blocked = browser.block(BLOCK).await.at;
     let close = app.close_of("page").await;
     let took = close.at - blocked;
-    assert!(took < SPOKEN_BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(took < SPOKEN_BOUND + SLACK, "the app got the Close only after {took:?}");
     assert!(browser.events("unblocked").is_empty(), "the page was not blocked any more");
     let close = close.json;
     assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));

@@ -49,7 +49,7 @@ both!(
     uploads_arrive_whole,
     the_corners_of_http_are_the_same,
     what_differs_is_what_is_documented,
-    an_app_that_trusts_its_proxy_learns_the_client_through_another_one,
+    an_app_that_trusts_its_proxy_gets_the_client_through_another_one,
 );
 
 /// One app that gets requests directly, and another run of it that gets them through the proxy.
@@ -383,8 +383,8 @@ async fn a_session_lasts_and_its_cookie_is_secure(via: Via) {
     }
     let gone = pair.agree(&Request::new("POST /logout", &[&cookie], &[])).await;
     assert_eq!(gone.status, "HTTP/1.1 204 No Content");
-    let stranger = pair.agree(&Request::get("/me", &[&cookie])).await;
-    assert_eq!(stranger.status, "HTTP/1.1 401 Unauthorized");
+    let anonymous = pair.agree(&Request::get("/me", &[&cookie])).await;
+    assert_eq!(anonymous.status, "HTTP/1.1 401 Unauthorized");
     pair.proxy.finish().await;
 }
 
@@ -478,7 +478,7 @@ async fn what_differs_is_what_is_documented(via: Via) {
     pair.proxy.finish().await;
 }
 
-async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via: Via) {
+async fn an_app_that_trusts_its_proxy_gets_the_client_through_another_one(via: Via) {
     let app = NodeApp::start("express", "whole.js", &[]).await;
     let claims =
         ["X-Forwarded-For: 6.6.6.6, 198.51.100.1", "X-Forwarded-Host: shop.example", "X-Request-Id: from-afar"];

@@ -47,7 +47,7 @@ async fn slowest_echo(neighbour: &Neighbour) -> Duration {
 }
 
 #[tokio::test]
-async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
+async fn half_open_handshakes_take_little_memory_and_delay_no_other_client() {
     const FLOOD: usize = 1_000;
     /// KiB for each: the task, the library's state and the bytes that were read; a served connection takes far more.
     const EACH: u64 = 8;
@@ -95,10 +95,10 @@ async fn one_address_that_opens_everything_is_bounded() {
         assert_eq!(end.expect_err("no orderly end").kind(), ErrorKind::ConnectionReset);
     }
     assert!(ends.next().now_or_never().is_none(), "20 with the neighbour");
-    let told =
+    let is_refusal =
         |line: &OutputLine| line.json["message"] == "connection.refused" && line.json["reason"] == "connections_per_ip";
-    proxy.line("the refusals", told).await;
-    assert!(proxy.count(told) <= 2, "told seldom:\n{}", proxy.transcript());
+    proxy.line("the refusals", is_refusal).await;
+    assert!(proxy.count(is_refusal) <= 2, "at most two lines:\n{}", proxy.transcript());
     assert!(slowest_echo(&neighbour).await < Duration::from_secs(1));
     drop(ends);
     proxy.finish().await;
@@ -160,8 +160,8 @@ async fn what_is_no_request_is_refused_on_the_plain_port_too() {
     ] {
         let (answer, _) = ask(address, &request).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        let told = |line: &OutputLine| line.json["message"] == "http.reject" && line.json["reason"] == reason;
-        proxy.line(reason, told).await;
+        let is_reject = |line: &OutputLine| line.json["message"] == "http.reject" && line.json["reason"] == reason;
+        proxy.line(reason, is_reject).await;
     }
     proxy.releases(connections).await;
     proxy.finish().await;
@@ -179,5 +179,5 @@ async fn the_plain_port_closes_with_the_other() {
     let status = proxy.exit_within(Duration::from_secs(20)).await;
     assert_eq!(status.code(), Some(0), "{status}\n{}", proxy.transcript());
     assert!(begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());
-    TcpStream::connect(address).await.expect_err("nobody listens any more");
+    TcpStream::connect(address).await.expect_err("the port is closed");
 }

@@ -18,7 +18,7 @@ async fn a_page_of_the_same_host_gets_in() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_stays_out_and_the_app_hears_nothing_of_it() {
+async fn a_page_of_another_origin_is_refused_and_the_app_receives_nothing() {
     let app = NodeApp::bare().await;
     let proxy =
         Proxy::start(Config::to(PULSEGATE, &app.url).with("[origins]\nallow = [\"https://app.example\"]\n")).await;

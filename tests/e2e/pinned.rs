@@ -107,7 +107,7 @@ async fn check_with(upstream: &str, sections: &str, arguments: &[&str]) -> (Opti
 }
 
 #[tokio::test]
-async fn a_pinned_key_is_trusted_whatever_its_certificate_says() {
+async fn a_pinned_key_is_trusted_with_any_certificate() {
     let app = SelfSigned::start().await;
     for pin in [format!("\"{}\"", app.pin), format!("[\"{OTHER}\", \"{}\"]", app.pin)] {
         let config = Config::to(PULSEGATE, &app.url).upstream(&format!("tls = {{ pin = {pin} }}"));
@@ -166,7 +166,7 @@ async fn a_check_that_connects_prints_the_pin_to_use() {
 }
 
 #[tokio::test]
-async fn a_check_that_connects_tells_cause_and_remedy_of_every_app() {
+async fn a_check_that_connects_prints_cause_and_remedy_for_every_app() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of the system's choice");
     let address = listener.local_addr().expect("a bound socket has an address");
     drop(listener);

@@ -32,7 +32,7 @@ fn refused(reason: &'static str) -> impl Fn(&OutputLine) -> bool {
 }
 
 #[tokio::test]
-async fn the_app_and_the_log_are_told_the_address_in_the_header() {
+async fn the_app_and_the_log_get_the_address_in_the_header() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).listen(TRUSTED)).await;
     let v2 = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &[203, 0, 113, 9, 10, 0, 0, 1, 0x9c, 0x40, 1, 0xbb]].concat();
@@ -42,11 +42,11 @@ async fn the_app_and_the_log_are_told_the_address_in_the_header() {
         let answer = proxy.ask(&mut stream, request).await;
         let seen: Value = serde_json::from_str(&answer.body).expect("JSON");
         assert_eq!(seen["headers"]["x-forwarded-for"], address, "{seen}");
-        let told = |line: &OutputLine| {
+        let is_access = |line: &OutputLine| {
             let client = line.json["client.address"].as_str().unwrap_or_default();
             line.json["message"] == "http.access" && client == address
         };
-        proxy.line("the address in the access line", told).await;
+        proxy.line("the address in the access line", is_access).await;
     }
     // A WebSocket too.
     let mut stream = tls_behind(&proxy, LINE).await.expect("welcome");
@@ -76,7 +76,7 @@ async fn curl_and_its_header_are_understood() {
 }
 
 #[tokio::test]
-async fn nobody_comes_in_without_a_whole_header_of_a_trusted_peer() {
+async fn a_connection_without_a_whole_header_of_a_trusted_peer_is_refused() {
     let app = NodeApp::bare().await;
     let config = Config::to(PULSEGATE, &app.url).listen(TRUSTED).with("[limits]\nhandshake = \"600ms\"\n");
     let proxy = Proxy::start(config).await;

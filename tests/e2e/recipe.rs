@@ -54,7 +54,7 @@ async fn a_client_that_answers_pings_but_no_heartbeats_is_torn_down() {
 
     let close = app.close_of("silent").await;
     let took = close.at - opened;
-    assert!(took < BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(took < BOUND + SLACK, "the app got the Close only after {took:?}");
     let close = close.json;
     assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
     assert_eq!(close["payload"], 0, "{close}");

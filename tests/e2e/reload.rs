@@ -171,9 +171,9 @@ async fn swaps_of_a_mounted_folder_are_followed_every_time() {
     for turn in 0..4 {
         let next = Pair::make();
         swap(&next, 20 + turn);
-        let told = reload_after(&proxy, turn as usize).await;
-        assert_eq!((&told["result"], &told["trigger"]), (&"applied".into(), &"file".into()), "{told}");
-        assert_eq!(told["generation"], turn + 2, "{told}");
+        let report = reload_after(&proxy, turn as usize).await;
+        assert_eq!((&report["result"], &report["trigger"]), (&"applied".into(), &"file".into()), "{report}");
+        assert_eq!(report["generation"], turn + 2, "{report}");
         assert!(shows(&proxy, &next).await, "a new handshake gets the new certificate");
         assert!(!shows(&proxy, &last).await, "and not the old one");
         neighbour.echoes().await;
@@ -189,16 +189,16 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
     let port = proxy.address.port();
     let changed = text.replace("127.0.0.1:0", "127.0.0.1:1").replace("level = \"info\"", "level = \"debug\"");
     fs::write(&file, changed.replace("\"json\"", "\"human\"")).expect("write");
-    let told = reload_after(&proxy, 0).await;
-    assert_eq!((&told["result"], &told["generation"]), (&"partial".into(), &2.into()), "{told}");
-    assert_eq!(told["requires_restart"], "listen.address, log.format", "{told}");
+    let report = reload_after(&proxy, 0).await;
+    assert_eq!((&report["result"], &report["generation"]), (&"partial".into(), &2.into()), "{report}");
+    assert_eq!(report["requires_restart"], "listen.address, log.format", "{report}");
     // The port and the format of the log are unchanged; the new level is in force.
     assert_eq!(proxy.address.port(), port);
     drop(proxy.tcp().await);
     proxy.line("a line of level debug", |line| line.json["level"] == "DEBUG").await;
     fs::write(&file, changed.replace("debug", "warn")).expect("write");
-    let told = reload_after(&proxy, 1).await;
-    assert_eq!((&told["requires_restart"], &told["generation"]), (&"listen.address".into(), &3.into()), "{told}");
+    let report = reload_after(&proxy, 1).await;
+    assert_eq!((&report["requires_restart"], &report["generation"]), (&"listen.address".into(), &3.into()), "{report}");
     // The level of these lines is below the new one.
     drop(proxy.websocket("/ws").await);
     fs::write(&file, text.replace("level =", "levle =")).expect("write");
@@ -345,8 +345,8 @@ async fn an_editor_that_renames_and_a_file_that_vanishes_for_a_moment_are_one_ch
         // The way vim saves a file, backup included.
         fs::rename(&file, file.with_extension("toml~")).expect("rename");
         fs::write(&file, edited(turn + 10)).expect("write");
-        let told = reload_after(&proxy, turn as usize).await;
-        assert_eq!((&told["result"], &told["trigger"]), (&"applied".into(), &"file".into()), "{told}");
+        let report = reload_after(&proxy, turn as usize).await;
+        assert_eq!((&report["result"], &report["trigger"]), (&"applied".into(), &"file".into()), "{report}");
     }
     let mut websocket = proxy.websocket("/ws").await;
     echo(&mut websocket, Message::text("still here")).await.expect("an echo");

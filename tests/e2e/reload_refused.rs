@@ -47,7 +47,7 @@ impl Administered {
         let request =
             format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}Content-Length: 0\r\n\r\n");
         let exchange = async {
-            let mut stream = UnixStream::connect(self.socket()).await.expect("somebody listens");
+            let mut stream = UnixStream::connect(self.socket()).await.expect("the proxy listens");
             stream.write_all(request.as_bytes()).await.expect("the request is taken");
             Response::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to {line}"))
         };
@@ -132,7 +132,7 @@ const UNREADABLE: Case = (
 );
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_changes_nothing_and_its_reason_is_one_line_whoever_asks() {
+async fn an_unusable_file_changes_nothing_and_its_reason_is_one_line_for_every_trigger() {
     let app = FakeApp::answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
     let admin = Administered::new();
     let (proxy, config, text) = start(&admin.lines(Config::to(PULSEGATE, &app.url))).await;
@@ -146,17 +146,17 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_its_reason_is_one_line_w
     }
     for (turn, (what, spoil, says)) in cases.into_iter().enumerate() {
         spoil(&files);
-        let told = failure(&proxy, "file", turn).await;
-        let error = told["error"].as_str().expect("a reason");
+        let report = failure(&proxy, "file", turn).await;
+        let error = report["error"].as_str().expect("a reason");
         assert!(!error.contains('\n') && says.iter().all(|part| error.contains(part)), "{what}: {error}");
-        assert_eq!(told["generation"], 1, "{what}: {told}");
+        assert_eq!(report["generation"], 1, "{what}: {report}");
         proxy.hang_up();
-        assert_eq!(failure(&proxy, "signal", turn).await["error"], told["error"], "{what}: by a signal");
+        assert_eq!(failure(&proxy, "signal", turn).await["error"], report["error"], "{what}: by a signal");
         let (status, answer) = admin.ask("POST /v1/reload", None).await;
         assert_eq!((status, &answer["result"]), (422, &"failed".into()), "{what}: {answer}");
-        assert_eq!((&answer["error"], &answer["generation"]), (&told["error"], &1.into()), "{what}: {answer}");
-        assert_eq!(failure(&proxy, "admin", turn).await["error"], told["error"], "{what}: when asked to");
-        assert_eq!(admin.ask("GET /v1/reload", None).await.1["last_error"], told["error"], "{what}");
+        assert_eq!((&answer["error"], &answer["generation"]), (&report["error"], &1.into()), "{what}: {answer}");
+        assert_eq!(failure(&proxy, "admin", turn).await["error"], report["error"], "{what}: when asked to");
+        assert_eq!(admin.ask("GET /v1/reload", None).await.1["last_error"], report["error"], "{what}");
 
         drop(proxy.websocket("/echo").await);
         neighbour.echoes().await;
@@ -193,7 +193,7 @@ async fn a_token_that_is_replaced_is_asked_for_from_then_on() {
     let (status, answer) = admin.ask("POST /v1/reload", old).await;
     assert_eq!((status, &answer["result"]), (422, &"failed".into()), "{answer}");
     assert!(answer["error"].as_str().is_some_and(|error| error.contains("token")), "{answer}");
-    assert_eq!(admin.ask("GET /v1/info", old).await.0, 200, "what cannot be used locks nobody out");
+    assert_eq!(admin.ask("GET /v1/info", old).await.0, 200, "an unusable file leaves the old token valid");
 
     replace(&admin.token(), "the-new-token-0123456789\n");
     let (status, answer) = admin.ask("POST /v1/reload", old).await;

@@ -69,7 +69,7 @@ impl Load {
     async fn session(self: Arc<Self>, number: usize, mut websocket: Wss) {
         for turn in 0.. {
             let message = Message::binary(Self::payload(number, turn));
-            within(PATIENCE, "an echo", echo(&mut websocket, message)).await.expect("the session lives");
+            within(ECHO_TIMEOUT, "an echo", echo(&mut websocket, message)).await.expect("the session lives");
             self.echoed();
             if !self.goes_on() {
                 return;
@@ -82,7 +82,7 @@ impl Load {
         for turn in 0.. {
             let payload = Self::payload(number, turn);
             stream.write(FIN | BINARY, &payload);
-            let answer = within(PATIENCE, "an echo", stream.message()).await;
+            let answer = within(ECHO_TIMEOUT, "an echo", stream.message()).await;
             assert!(answer == payload, "session {number} got other bytes in turn {turn}");
             self.echoed();
             if !self.goes_on() {
@@ -93,7 +93,7 @@ impl Load {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const ECHO_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A WebSocket on a stream of HTTP/2 (RFC 8441), frame by frame.
 struct Stream {
@@ -183,7 +183,7 @@ async fn connect(proxy: &Arc<Proxy>, load: &Arc<Load>) -> Vec<JoinHandle<()>> {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    within(4 * PATIENCE, "every session opens", all_open).await;
+    within(4 * ECHO_TIMEOUT, "every session opens", all_open).await;
     sessions
 }
 
@@ -192,12 +192,12 @@ async fn measured(proxy: &Proxy, metric: &str) -> usize {
     let listening = proxy.logged("listening").swap_remove(0);
     let health = listening["health"].as_str().expect("it has a health port");
     let exchange = async {
-        let mut stream = TcpStream::connect(health).await.expect("somebody listens");
+        let mut stream = TcpStream::connect(health).await.expect("the proxy listens");
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request).await.expect("the request is taken");
         Response::read(&mut stream).await.expect("an answer").body
     };
-    let text = within(PATIENCE, "a scrape", exchange).await;
+    let text = within(ECHO_TIMEOUT, "a scrape", exchange).await;
     let value = text.lines().find_map(|line| line.strip_prefix("pulsegate_")?.strip_prefix(metric)?.strip_prefix(' '));
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {metric} in:\n{text}"))
 }
@@ -206,7 +206,7 @@ async fn measured(proxy: &Proxy, metric: &str) -> usize {
 async fn is_shown(proxy: &Proxy, pair: &Pair) -> bool {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(pair.pki.client()).connect(name, proxy.tcp().await);
-    within(PATIENCE, "the handshake or its failure", handshake).await.is_ok()
+    within(ECHO_TIMEOUT, "the handshake or its failure", handshake).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,24 +247,29 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
             None => (text(turn), &next.private_key),
         };
         mount.swap(&[("proxy.toml", &config), ("tls.crt", &next.certificate), ("tls.key", key)]);
-        let told: Value = reload_after(&proxy, turn - 1).await;
+        let report: Value = reload_after(&proxy, turn - 1).await;
         if BAD.contains(&turn) {
-            assert_eq!((&told["message"], &told["generation"]), (&"config.reload_failed".into(), &generation.into()));
+            assert_eq!(
+                (&report["message"], &report["generation"]),
+                (&"config.reload_failed".into(), &generation.into())
+            );
             assert!(is_shown(&proxy, &shown).await && !is_shown(&proxy, &next).await, "the last good one is shown");
             assert_eq!(measured(&proxy, "config_last_reload_successful").await, 0);
         } else {
             generation += 1;
-            assert_eq!((&told["result"], &told["generation"]), (&"applied".into(), &generation.into()), "{told}");
+            assert_eq!((&report["result"], &report["generation"]), (&"applied".into(), &generation.into()), "{report}");
             assert!(is_shown(&proxy, &next).await && !is_shown(&proxy, &shown).await, "the new one is shown");
             shown = next;
         }
         let ended = sessions.iter().filter(|session| session.is_finished()).count();
         assert_eq!(ended, 0, "sessions have ended in turn {turn}");
-        assert!(load.echoes.load(Ordering::Relaxed) > before, "nobody echoed in turn {turn}");
+        assert!(load.echoes.load(Ordering::Relaxed) > before, "no session echoed in turn {turn}");
     }
     load.over.store(true, Ordering::Relaxed);
     for session in sessions {
-        within(2 * PATIENCE, "the session's last echo", session).await.expect("no session was lost, no byte was wrong");
+        within(2 * ECHO_TIMEOUT, "the session's last echo", session)
+            .await
+            .expect("no session was lost, no byte was wrong");
     }
     assert_eq!(proxy.logged("config.reload_failed").len(), BAD.len());
     for (metric, value) in [
@@ -279,6 +284,6 @@ async fn fifty_swaps_cost_two_thousand_sessions_nothing() {
     let ends = proxy.ws_closes(OWN + SHARED).await;
     let lost = ends.iter().filter(|line| line["close.initiator"] != "client").count();
     assert_eq!(lost, 0, "{:?}", ends.iter().find(|line| line["close.initiator"] != "client"));
-    let Ok(proxy) = Arc::try_unwrap(proxy) else { panic!("nobody else has the proxy by now") };
+    let Ok(proxy) = Arc::try_unwrap(proxy) else { panic!("the proxy is still shared") };
     proxy.finish().await;
 }

@@ -72,7 +72,7 @@ impl Spoken {
     pub(crate) async fn app_hears(&mut self, frame: &Frame) {
         let heard = wait_for("a frame for the app", Frame::read_past_pings(&mut self.app)).await;
         let frames = [heard.expect("the session lives"), frame.clone()];
-        assert!(frames[0] == frames[1], "the app heard the first, not the second of {}", briefly(&frames));
+        assert!(frames[0] == frames[1], "the app received the first, not the second of {}", briefly(&frames));
     }
 
     /// Fails unless the app, after all earlier frames have been read, receives nothing but this mark.
@@ -85,7 +85,7 @@ impl Spoken {
     /// Fails if the client receives anything for `time`.
     pub(crate) async fn client_hears_nothing_for(&mut self, time: Duration) {
         if let Ok(frame) = timeout(time, Frame::read(&mut self.client)).await {
-            panic!("the client heard {frame:?}");
+            panic!("the client received {frame:?}");
         }
     }
 
@@ -98,20 +98,20 @@ impl Spoken {
     /// As [`Self::ends`], while the client sends `frames` in turn, repeatedly, ten a second.
     pub(crate) async fn ends_amid(mut self, frames: &[Frame], code: u16) -> End {
         let (mut reading, mut writing) = tokio::io::split(self.client);
-        let (client_heard, told) = tokio::select! {
+        let (client_heard, client_code) = tokio::select! {
             end = wait_for("the client's end", until_close(&mut reading)) => end,
             never = trickle(&mut writing, frames) => match never {},
         };
         let at = Instant::now();
         self.client = reading.unsplit(writing);
-        assert_eq!(told, Some(code), "the client heard {}", briefly(&client_heard));
+        assert_eq!(client_code, Some(code), "the client received {}", briefly(&client_heard));
         // Answered, as RFC 6455 §5.5.1 requires; the proxy may have closed the connection already.
         let _ = self.client.write_all(&Frame::client(FIN | CLOSE, code.to_be_bytes()).bytes()).await;
         let _ = self.client.flush().await;
 
-        let (app_heard, told) = wait_for("the app's end", until_close(&mut self.app)).await;
-        let proper = matches!(told, Some(1000..=1003 | 1007..=1014 | 4000..=4999));
-        assert!(proper, "the app got {told:?}; it had heard {}", briefly(&app_heard));
+        let (app_heard, app_code) = wait_for("the app's end", until_close(&mut self.app)).await;
+        let proper = matches!(app_code, Some(1000..=1003 | 1007..=1014 | 4000..=4999));
+        assert!(proper, "the app got {app_code:?}; it had received {}", briefly(&app_heard));
         let _ = self.app.write_all(&Frame::server(FIN | CLOSE, code.to_be_bytes()).bytes()).await;
 
         drop((self.client, self.app));
@@ -119,7 +119,7 @@ impl Spoken {
         let line = self.proxy.ws_close(|line| line["url.path"] == "/raw").await.json;
         assert_eq!(line["close.initiator"], "proxy", "{line}");
         assert_eq!(line["close.code"], code, "{line}");
-        assert_eq!(line["upstream.close_code"].as_u64(), told.map(u64::from), "{line}");
+        assert_eq!(line["upstream.close_code"].as_u64(), app_code.map(u64::from), "{line}");
         self.neighbour.echoes().await;
         self.proxy.releases(self.connections).await;
         self.proxy.finish().await;

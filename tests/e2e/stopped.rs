@@ -43,7 +43,7 @@ async fn app_in_hand() -> (FakeApp, mpsc::UnboundedReceiver<(RequestHead, TcpStr
 }
 
 /// Starts an app that reads each request to its end and answers 200.
-async fn patient_app() -> FakeApp {
+async fn answering_app() -> FakeApp {
     FakeApp::start(|request, mut stream| async move {
         let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
@@ -113,7 +113,7 @@ impl Handshake {
 
 #[tokio::test]
 async fn s77_a_tls_handshake_that_was_half_done_is_completed() {
-    let app = patient_app().await;
+    let app = answering_app().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
     let (mut handshake, hello) = Handshake::begin(&proxy).await;
     let (first, rest) = hello.split_at(hello.len() / 2);
@@ -128,7 +128,7 @@ async fn s77_a_tls_handshake_that_was_half_done_is_completed() {
 
 #[tokio::test]
 async fn s77_a_stop_that_ends_before_the_deadline_is_noticed_too() {
-    let app = patient_app().await;
+    let app = answering_app().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nhandshake = \"4s\"\n")).await;
     let (mut handshake, hello) = Handshake::begin(&proxy).await;
     let (first, rest) = hello.split_at(hello.len() / 2);
@@ -154,7 +154,7 @@ async fn s77_a_stop_that_ends_before_the_deadline_is_noticed_too() {
 
 #[tokio::test]
 async fn s77_a_head_that_arrives_while_the_proxy_is_stopped_is_answered() {
-    let app = patient_app().await;
+    let app = answering_app().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
     // One is in the middle of its first head, the other between two requests.
     let (mut begun, mut kept) = (proxy.tls().await, proxy.tls().await);
@@ -181,7 +181,7 @@ async fn s77_a_head_that_arrives_while_the_proxy_is_stopped_is_answered() {
 #[tokio::test]
 async fn s77_a_proxy_header_and_a_head_on_the_plain_port_are_taken_to_their_end() {
     const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n";
-    let app = patient_app().await;
+    let app = answering_app().await;
     let config = Config::to(PULSEGATE, &app.url)
         .listen("proxy_protocol = { trusted = [\"127.0.0.0/8\"] }")
         .listen("redirect = \"127.0.0.1:0\"");
@@ -214,7 +214,7 @@ async fn s77_a_proxy_header_and_a_head_on_the_plain_port_are_taken_to_their_end(
 
 #[tokio::test]
 async fn s77_a_head_that_stays_unfinished_is_refused_after_the_stop() {
-    let app = patient_app().await;
+    let app = answering_app().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
     let mut begun = proxy.tls().await;
     begun.write_all(b"GET /half HTTP/1.1\r\nHos").await.expect("the proxy reads");
@@ -255,7 +255,7 @@ async fn s77_answers_of_the_app_that_arrive_while_the_proxy_is_stopped_are_passe
 
 #[tokio::test]
 async fn s77_a_body_that_is_under_way_is_taken_to_its_end() {
-    let app = patient_app().await;
+    let app = answering_app().await;
     let limits = "[limits]\nheader_read = \"700ms\"\n";
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).upstream(RESPONSE).with(limits)).await;
     let mut stream = proxy.tls().await;

@@ -18,7 +18,7 @@ const HEARTBEAT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"2s\"\n";
 const STOPPED: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
+async fn s28_a_proxy_that_was_stopped_closes_no_live_session() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(HEARTBEAT)).await;
     let neighbours = join_all((0..20).map(|_| Neighbour::join(&proxy, "/ws"))).await;

@@ -100,7 +100,7 @@ fn seen(answer: &Response) -> Value {
 const REQUEST: &str = "GET /request HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Client-Cert: Hash=forged\r\n\r\n";
 
 #[tokio::test]
-async fn the_app_is_told_whose_certificate_it_was() {
+async fn the_app_gets_the_subject_of_the_clients_certificate() {
     let app = NodeApp::bare().await;
     let authority = Authority::new("another authority");
     let ca = authority.pem();
@@ -108,12 +108,12 @@ async fn the_app_is_told_whose_certificate_it_was() {
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).tls(&tls)).await;
 
     let mut stream = connect(&proxy, authority.client(&proxy, "ann.example"), "localhost").await.expect("welcome");
-    let told = seen(&proxy.ask(&mut stream, REQUEST.as_bytes()).await)["headers"]["x-forwarded-client-cert"].clone();
-    let told = told.as_str().expect("the header");
-    let (hash, subject) = told.split_once(';').expect("two elements");
+    let value = seen(&proxy.ask(&mut stream, REQUEST.as_bytes()).await)["headers"]["x-forwarded-client-cert"].clone();
+    let value = value.as_str().expect("the header");
+    let (hash, subject) = value.split_once(';').expect("two elements");
     assert_eq!(subject, "Subject=\"CN=ann.example\"");
     let hash = hash.strip_prefix("Hash=").expect("the hash first");
-    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{told}");
+    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{value}");
 
     // A client without a certificate is served too, and cannot forge one.
     let mut stream = proxy.tls().await;
@@ -123,7 +123,7 @@ async fn the_app_is_told_whose_certificate_it_was() {
 }
 
 #[tokio::test]
-async fn who_must_have_a_certificate_is_refused_without_a_good_one() {
+async fn a_client_without_a_valid_required_certificate_is_refused() {
     let app = NodeApp::bare().await;
     let authority = Authority::new("another authority");
     let ca = authority.pem();
@@ -136,12 +136,12 @@ async fn who_must_have_a_certificate_is_refused_without_a_good_one() {
         (Authority::new("strangers").client(&proxy, "ann.example"), "UnknownCA", "bad_client_certificate"),
     ] {
         // With TLS 1.3 the client finishes first, and sees the refusal by reading.
-        let told = match connect(&proxy, config, "localhost").await {
+        let error = match connect(&proxy, config, "localhost").await {
             Ok(mut stream) => wait_for("the alert", stream.read_u8()).await.map(drop),
             Err(error) => Err(error),
         };
-        let told = told.expect_err("refused").to_string();
-        assert!(told.contains(alert), "{told} instead of {alert}");
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(alert), "{error} instead of {alert}");
         let failed = |line: &pulsegate_test_kit::process::OutputLine| {
             line.json["message"] == "tls.handshake_failed" && line.json["outcome"] == outcome
         };
@@ -203,8 +203,8 @@ async fn every_response_says_for_how_long_https_it_is() {
     ] {
         let answer = proxy.ask(&mut stream, request.as_bytes()).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        let told: Vec<_> = answer.headers("strict-transport-security").collect();
-        assert_eq!(told, ["max-age=3600"], "{request}");
+        let value: Vec<_> = answer.headers("strict-transport-security").collect();
+        assert_eq!(value, ["max-age=3600"], "{request}");
         if status == 400 {
             stream = proxy.tls().await;
         }

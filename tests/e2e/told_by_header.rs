@@ -75,7 +75,7 @@ async fn serve(mut stream: TcpStream, number: usize, seen: Arc<Mutex<BTreeMap<us
     if stream.read_exact(&mut header[16..]).await.is_err() {
         return;
     }
-    let told = match Header::try_from(header.as_slice()) {
+    let summary = match Header::try_from(header.as_slice()) {
         Ok(Header { command: Command::Local, .. }) => "local".to_owned(),
         Ok(Header { addresses: Addresses::IPv4(of), .. }) => {
             let from = SocketAddr::from((of.source_address, of.source_port));
@@ -83,7 +83,7 @@ async fn serve(mut stream: TcpStream, number: usize, seen: Arc<Mutex<BTreeMap<us
         }
         other => format!("{other:?}"),
     };
-    seen.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (told, Vec::new()));
+    seen.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (summary, Vec::new()));
     while let Some(head) = read_head(&mut stream).await {
         let line = head.lines().next().unwrap_or_default().to_owned();
         let request = RequestHead { head };
@@ -131,9 +131,9 @@ async fn a_connection_names_its_client_and_is_shared_with_no_other() {
     get(&proxy, &mut other, "/2").await;
     get(&proxy, &mut one, "/3").await;
     get(&proxy, &mut other, "/4").await;
-    let told = |client: &str| format!("{client}:40000 to {}", proxy.address);
+    let header = |client: &str| format!("{client}:40000 to {}", proxy.address);
     let lines = |paths: [&str; 2]| paths.map(|path| format!("GET {path} HTTP/1.1")).to_vec();
-    let expected = [(told("192.0.2.7"), lines(["/1", "/3"])), (told("203.0.113.9"), lines(["/2", "/4"]))];
+    let expected = [(header("192.0.2.7"), lines(["/1", "/3"])), (header("203.0.113.9"), lines(["/2", "/4"]))];
     assert_eq!(app.seen(), expected);
 
     let answer = proxy.ask(&mut one, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await;
@@ -142,7 +142,7 @@ async fn a_connection_names_its_client_and_is_shared_with_no_other() {
     one.write_all(&sent.bytes()).await.expect("open");
     let echoed = wait_for("the echo", Frame::read(&mut one)).await.expect("open");
     assert_eq!(echoed.payload, sent.payload);
-    let upgraded = (told("192.0.2.7"), vec!["GET /ws HTTP/1.1".to_owned()]);
+    let upgraded = (header("192.0.2.7"), vec!["GET /ws HTTP/1.1".to_owned()]);
     assert_eq!(app.seen().last(), Some(&upgraded), "a session has a connection of its own");
     // The first health check was a request of the proxy's own.
     let is_probe = |probes: &Vec<String>| probes.iter().any(|line| line == "OPTIONS * HTTP/1.1");
@@ -152,7 +152,7 @@ async fn a_connection_names_its_client_and_is_shared_with_no_other() {
 }
 
 #[tokio::test]
-async fn the_client_that_a_trusted_proxy_names_is_the_one_that_the_app_is_told() {
+async fn the_header_to_the_app_has_the_client_that_a_trusted_proxy_names() {
     let app = App::start().await;
     let config = Config::to(PULSEGATE, &app.url)
         .upstream("proxy_protocol = \"v2\"")
@@ -163,9 +163,13 @@ async fn the_client_that_a_trusted_proxy_names_is_the_one_that_the_app_is_told()
         let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\n\r\n");
         assert_eq!(proxy.ask(&mut stream, request.as_bytes()).await.status, 200);
     }
-    let clients: Vec<String> = app.seen().into_iter().map(|(told, _)| told).collect();
-    let told = |client: &str| format!("{client}:0 to {}", proxy.address);
-    assert_eq!(clients, [told("192.0.2.7"), told("203.0.113.9")], "one connection of the proxy in front, two clients");
+    let clients: Vec<String> = app.seen().into_iter().map(|(header, _)| header).collect();
+    let header = |client: &str| format!("{client}:0 to {}", proxy.address);
+    assert_eq!(
+        clients,
+        [header("192.0.2.7"), header("203.0.113.9")],
+        "one connection of the proxy in front, two clients"
+    );
     drop(stream);
     proxy.finish().await;
 }

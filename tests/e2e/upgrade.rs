@@ -41,7 +41,7 @@ async fn subprotocols_are_between_the_client_and_the_app() {
 }
 
 #[tokio::test]
-async fn the_app_learns_who_connects() {
+async fn the_app_gets_the_client_and_the_connection_id() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;

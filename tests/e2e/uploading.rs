@@ -58,7 +58,7 @@ async fn an_uploading_client_whose_bytes_count_is_not_closed() {
 }
 
 #[tokio::test]
-async fn an_uploading_client_hears_of_a_shutdown() {
+async fn an_uploading_client_gets_the_close_of_a_shutdown() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = NodeClient::connect(&proxy, "/sink?name=uploader", &[]).await;

@@ -71,7 +71,7 @@ async fn events_pass_two_proxies_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_told_apart_behind_tls_too() {
+async fn a_silent_client_is_detected_behind_tls_too() {
     let app = NodeApp::bare().await;
     let inner = Proxy::start(Config::to(PULSEGATE, &app.url).with("[heartbeat]\nmode = \"off\"\n")).await;
     let outer = before(&inner, QUICK).await;
@@ -87,13 +87,13 @@ async fn a_silent_client_is_told_apart_behind_tls_too() {
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_who_it_should_be_is_a_502() {
+async fn an_app_with_an_untrusted_certificate_is_a_502() {
     let app = NodeApp::bare().await;
     let inner = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
-    let stranger = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let other_proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let url = format!("https://localhost:{}", inner.address.port());
     for tls in [
-        format!("tls = {{ ca = \"{}\" }}", stranger.pki.ca.display()),
+        format!("tls = {{ ca = \"{}\" }}", other_proxy.pki.ca.display()),
         format!("tls = {{ ca = \"{}\", server_name = \"shop.example\" }}", inner.pki.ca.display()),
         // The machine's own authorities have not signed it either.
         String::new(),
@@ -108,5 +108,5 @@ async fn an_app_that_is_not_who_it_should_be_is_a_502() {
         outer.finish().await;
     }
     inner.finish().await;
-    stranger.finish().await;
+    other_proxy.finish().await;
 }

@@ -33,7 +33,7 @@ async fn upgraded(proxy: &Proxy, path: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn what_the_proxy_that_terminates_tls_says_stands() {
+async fn the_forwarded_fields_of_the_proxy_that_terminates_tls_are_kept() {
     let app = NodeApp::bare().await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).tls(OFF).with(TRUSTED)).await;
     let mut stream = proxy.tcp().await;

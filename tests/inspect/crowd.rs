@@ -99,7 +99,7 @@ async fn longest_frame(page: &mut Page) -> f64 {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_told_and_comes_back_where_it_was() {
+async fn a_broken_stream_is_reported_and_resumes() {
     let crowd = Crowd::of(&["--sessions", "40", "--churn", "0"]).await;
     let mut page = Page::open(&crowd.url).await;
     page.sees("#n-open", "40").await;
@@ -201,7 +201,7 @@ async fn clients_times_and_buttons_are_cut_at_no_width() {
 }
 
 #[tokio::test]
-async fn light_and_dark_are_the_systems_until_somebody_chooses() {
+async fn light_and_dark_follow_the_system_until_a_choice_is_made() {
     let crowd = Crowd::of(&["--sessions", "3", "--churn", "0"]).await;
     let mut page = Page::open(&crowd.url).await;
     page.sees("#n-open", "3").await;

@@ -46,13 +46,13 @@ impl Dev {
         command.args(["--timeout", timeout, "--ca-out"]).arg(&ca);
         let process = Process::start("pulsegate dev", &mut command);
         process.line("the end of the guide", |line| line.text.contains("Ctrl-C ends it")).await;
-        let told = |term: &str| {
+        let value_of = |term: &str| {
             let line = process.lines().into_iter().take(8).find(|line| line.text.trim_start().starts_with(term));
             let line = line.unwrap_or_else(|| panic!("no {term:?} among the first lines of\n{}", process.transcript()));
             line.text.split_whitespace().last().expect("it says something").to_owned()
         };
-        let inspect = told("inspect ");
-        let port = told("https ").trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
+        let inspect = value_of("inspect ");
+        let port = value_of("https ").trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
         Self { inspect, port: port.expect("a port"), process, ca, _dir: dir }
     }
 
@@ -65,11 +65,11 @@ impl Dev {
         let client = TlsClient::new(&Trust::File(self.ca.clone()), None).expect("an authority");
         let tls = wait_for("the handshake", client.handshake("localhost", tcp)).await.expect("it is trusted");
         let (mut socket, _) = wait_for("the upgrade", Box::pin(client_async(request, tls))).await.expect("accepted");
-        let (orders, mut told) = mpsc::channel(1);
+        let (orders, mut received) = mpsc::channel(1);
         let life = tokio::spawn(async move {
             loop {
                 let message = tokio::select! {
-                    Some(order) = told.recv() => {
+                    Some(order) = received.recv() => {
                         let _ = futures_util::SinkExt::send(&mut socket, order).await;
                         continue;
                     }

@@ -37,9 +37,9 @@ impl Page {
             .process
             .line_within(patience, &format!("an answer to {order} {args}"), |line| line.json["id"] == id)
             .await;
-        let told = answer.json;
-        assert_eq!(told["event"], "done", "{order} {args}: {}", told["message"].as_str().unwrap_or_default());
-        told["value"].clone()
+        let reply = answer.json;
+        assert_eq!(reply["event"], "done", "{order} {args}: {}", reply["message"].as_str().unwrap_or_default());
+        reply["value"].clone()
     }
 
     pub(crate) async fn click(&mut self, selector: &str) {

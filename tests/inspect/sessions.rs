@@ -140,7 +140,7 @@ async fn a_client_made_to_look_dead_is_found_dead() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_of_itself_is_text() {
+async fn text_from_a_client_is_never_markup() {
     const HOSTILE: &str = "<img src=x onerror=\"document.title='taken'\">";
     let dev = Dev::start("300ms", "10s").await;
     let mut page = Page::open(&dev.inspect).await;
@@ -185,7 +185,7 @@ async fn a_token_is_asked_for_once_and_kept_by_the_tab() {
 }
 
 #[tokio::test]
-async fn the_end_is_announced_to_whoever_looks() {
+async fn the_end_is_announced_on_an_open_page() {
     let config = Config::to(PULSEGATE, "http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
     let proxy = Proxy::start(config.drain("delay = \"30s\"\nwindow = \"0s\"")).await;
     let listening = proxy.line("it listens", |line| line.json["message"] == "listening").await;

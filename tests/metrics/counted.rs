@@ -91,7 +91,7 @@ async fn talks_and_leaves(proxy: &Proxy) {
     echo(&mut websocket, Message::binary(vec![0; 7])).await.expect("it echoes");
     let answers = next_message(&mut websocket);
     tokio::select! {
-        message = answers => panic!("nobody said anything: {message:?}"),
+        message = answers => panic!("an unexpected message: {message:?}"),
         _ = until(proxy, "a pong", |metrics| metrics.count("pulsegate_heartbeat_pongs_total", &[("route", "/")]) > 0) => {}
     }
     websocket.close(Some(CloseFrame { code: 4321.into(), reason: "".into() })).await.expect("it takes the Close");
@@ -146,7 +146,7 @@ fn heartbeats_are_counted(metrics: &Exposition) {
     let count = |name: &str| metrics.count(&format!("pulsegate_heartbeat_{name}"), &[("route", "/")]);
     let (sent, answered) = (count("pings_total"), count("pongs_total"));
     assert!(answered >= 1 && sent > answered, "{sent} pings, {answered} pongs: one client answered, one did not");
-    assert_eq!(count("rtt_seconds_count"), answered, "every pong tells a round trip");
+    assert_eq!(count("rtt_seconds_count"), answered, "every pong has a round trip");
     assert_eq!((count("missed_total") >= 1, count("timeouts_total")), (true, 1));
     assert_eq!(metrics.count("pulsegate_heartbeat_pings_total", &[("route", "/closed/")]), 0);
 }
@@ -189,7 +189,7 @@ fn requests_and_handshakes_are_counted(metrics: &Exposition) {
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_there_is_told_from_one_that_fails() {
+async fn an_absent_app_is_distinguished_from_one_that_fails() {
     let mut app = app().await;
     let proxy = Proxy::start(observed(&app.url)).await;
     app.go_down().await;
@@ -202,7 +202,7 @@ async fn an_app_that_is_not_there_is_told_from_one_that_fails() {
 }
 
 #[tokio::test]
-async fn a_drain_is_told_while_it_lasts() {
+async fn a_drain_has_a_metric_while_it_lasts() {
     let app = app().await;
     let proxy = Proxy::start(observed(&app.url).drain("delay = \"5s\"").drain("window = \"0s\"")).await;
     proxy.terminate();
@@ -257,7 +257,7 @@ async fn a_client_that_goes_without_a_close_is_lost_and_comes_back() {
         drop(stream);
     })
     .await;
-    assert_eq!(reconnects(&metrics(&proxy).await), 0, "nobody was there before");
+    assert_eq!(reconnects(&metrics(&proxy).await), 0, "no client was there before");
     is_lost(&proxy, 2, async |mut stream: Tls| stream.shutdown().await.expect("it is open")).await;
     is_lost(&proxy, 3, async |stream: Tls| drop(stream)).await;
     assert_eq!(reconnects(&metrics(&proxy).await), 2);

@@ -53,8 +53,8 @@ async fn misbehave(proxy: &Proxy, round: u16) {
         );
         proxy.ask(&mut stream, request.as_bytes()).await;
         let name = ServerName::try_from(format!("marked{n}.example")).expect("a valid name");
-        let stranger = TlsConnector::from(proxy.pki.client()).connect(name, proxy.tcp().await);
-        assert!(wait_for("the handshake", stranger).await.is_err(), "the certificate is not for that name");
+        let handshake = TlsConnector::from(proxy.pki.client()).connect(name, proxy.tcp().await);
+        assert!(wait_for("the handshake", handshake).await.is_err(), "the certificate is not for that name");
         for code in [4000 + n * 17, 3000 + n * 31] {
             let mut websocket = proxy.websocket("/echo").await;
             websocket.close(Some(CloseFrame { code: code.into(), reason: "marked".into() })).await.expect("taken");

@@ -35,12 +35,12 @@ async fn without_wait_it_begins_and_comes_back() {
 }
 
 #[tokio::test]
-async fn with_wait_it_tells_every_phase_and_ends_with_the_last() {
+async fn with_wait_it_prints_every_phase_and_ends_with_the_last() {
     let fake = Fake::on_a_socket(steps(&[("announced", 40), ("hangs up", 0), ("draining", 1), ("drained", 0)]));
     let run = run(&["drain", "--wait", "--timeout", "1m", "--admin", &fake.at]).await;
-    let told = "not ready any more, still accepting: 40 sessions left\n\
+    let expected = "not ready any more, still accepting: 40 sessions left\n\
                 not accepting, closing: 1 session left\ndrained: 0 sessions left\n";
-    assert_eq!(run.succeeded().out, told);
+    assert_eq!(run.succeeded().out, expected);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_wait_in_vain_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_cancelled_drain_is_ready_again_and_one_that_cannot_be_says_why() {
+async fn a_cancelled_drain_is_ready_again_and_a_refused_cancel_prints_its_reason() {
     let fake = Fake::on_a_socket(|request| match request.line.as_str() {
         "POST /v1/drain/cancel" => {
             Answer::Json(200, json!({ "phase": "serving", "sessions": 7, "since": 1_000.0, "cancelled_at": 1_000.0 }))

@@ -34,7 +34,7 @@ async fn one_line_and_an_exit_code() {
 }
 
 #[tokio::test]
-async fn the_configuration_says_where_even_if_the_rest_of_it_is_broken() {
+async fn the_configuration_gives_the_address_even_if_the_rest_of_it_is_broken() {
     let fake = Fake::on_a_port(health(true)).await;
     let port = fake.at.rsplit(':').next().expect("a port");
     let dir = TempDir::new().expect("make a temporary directory");
@@ -59,7 +59,7 @@ async fn the_configuration_says_where_even_if_the_rest_of_it_is_broken() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_in_time_is_not_alive() {
+async fn a_proxy_that_does_not_answer_in_time_is_not_alive() {
     let fake = Fake::on_a_port(|_| Answer::Silence).await;
     let probe = run(&["healthcheck", "--timeout", "200ms", "--address", &fake.at]).await;
     probe.failed(1, &["no answer from", "within 200ms"]);

@@ -39,7 +39,7 @@ async fn without_an_id_or_a_filter_it_is_wrong_usage() {
     run(&["kill", "--admin", &fake.at, ID, "--route", "/"]).await.failed(2, &["cannot be used with"]);
     run(&["kill", "--admin", &fake.at, "a1"]).await.failed(2, &["16 hexadecimal digits"]);
     run(&["kill", "--admin", &fake.at, ID, "--code", "1006"]).await.failed(2, &["may stand in a Close"]);
-    assert_eq!(fake.lines(), Vec::<String>::new(), "nobody was asked");
+    assert_eq!(fake.lines(), Vec::<String>::new(), "no request was sent");
 }
 
 #[tokio::test]

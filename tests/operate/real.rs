@@ -157,7 +157,7 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
     let mut sessions = operated.sessions(2).await;
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
     let waiting = start(&["drain", "--wait", "--admin", &socket]);
-    wait_until("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
+    wait_until("the announcement", || operated.proxy.logged("drain").len(), |lines| *lines == 1).await;
     assert_eq!(ready().await.code, Some(1), "announced");
     let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
     assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
@@ -174,7 +174,7 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
 }
 
 #[tokio::test]
-async fn over_tls_with_a_token_nobody_else_gets_in() {
+async fn over_tls_a_request_without_the_token_is_refused() {
     let files = TempDir::new().expect("make a temporary directory");
     let token = files.path().join("token").display().to_string();
     std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").expect("write the token");

@@ -25,7 +25,7 @@ async fn what_came_of_it_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_failure_is_one_and_says_why() {
+async fn a_failure_exits_with_one_and_prints_its_reason() {
     let failed = reload(422, "failed", &[], json!("proxy.toml:3:1: unknown key `lisen`")).await;
     failed.failed(1, &["not reloaded, generation 7 stays in force: proxy.toml:3:1: unknown key `lisen`"]);
     assert_eq!(failed.out, "");

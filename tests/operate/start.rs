@@ -169,9 +169,9 @@ async fn fatal_errors_are_lines_of_a_json_log() {
     let invalid = place.runs(&format!("{json}[listen]\naddress = \"127.0.0.1:99999\"\nport = 1\n")).await;
     assert_eq!(invalid.code, Some(78), "{invalid:#?}");
     let lines = objects(&invalid);
-    let told: Vec<_> = lines.iter().map(|line| (&line["level"], &line["message"], &line["line"])).collect();
+    let reported: Vec<_> = lines.iter().map(|line| (&line["level"], &line["message"], &line["line"])).collect();
     let (error, invalid) = (Value::from("ERROR"), Value::from("config.invalid"));
-    assert_eq!(told, [(&error, &invalid, &9.into()), (&error, &invalid, &10.into())]);
+    assert_eq!(reported, [(&error, &invalid, &9.into()), (&error, &invalid, &10.into())]);
     assert_eq!(lines[0]["help"], "99999 is no port: ports go up to 65535");
     // An address that is never assigned to a host (RFC 5737).
     let off = "[admin]\nhealth = \"off\"\nsocket = \"off\"\n";

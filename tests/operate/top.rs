@@ -68,7 +68,7 @@ async fn on_a_terminal_it_scrolls_sorts_and_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn the_first_frame_has_its_figures_or_says_that_they_are_unknown() {
+async fn the_first_frame_has_its_figures_or_marks_them_unknown() {
     // The list is shown at once, the statistics never.
     let fake = Fake::on_a_socket(|request| match request.line.as_str() {
         "GET /v1/events" => error(503, "streams", "64 streams of events are open"),
@@ -119,7 +119,7 @@ async fn a_proxy_that_stops_answering_is_shown_and_waited_for() {
 }
 
 #[tokio::test]
-async fn whoever_cannot_be_asked_at_all_is_told_on_the_screen_that_stays() {
+async fn an_unreachable_proxy_is_reported_on_the_main_screen() {
     let mut terminal = Terminal::start(&["top", "--admin", "/nowhere/admin.sock"]);
     let shown = terminal.shows("exit 1").await;
     assert!(shown.contains("there is no socket /nowhere/admin.sock") && !shown.contains("\x1b[?1049h"), "{shown:?}");

@@ -19,7 +19,7 @@ fn guarded(request: &Request) -> Answer {
 }
 
 #[tokio::test]
-async fn nobody_there_is_told_with_the_place_and_a_way_out() {
+async fn an_absent_proxy_is_reported_with_the_address_and_a_remedy() {
     let dir = TempDir::new().expect("make a temporary directory");
     let at = |name: &str| dir.path().join(name).display().to_string();
     let absent = run(&["conns", "--admin", &at("none.sock")]).await;
@@ -35,7 +35,7 @@ async fn nobody_there_is_told_with_the_place_and_a_way_out() {
 }
 
 #[tokio::test]
-async fn a_socket_of_somebody_else_is_told() {
+async fn a_socket_of_another_user_is_reported() {
     if rustix::process::geteuid().is_root() {
         // Root may read every file.
         return;
@@ -49,7 +49,7 @@ async fn a_socket_of_somebody_else_is_told() {
 }
 
 #[tokio::test]
-async fn whatever_is_no_pulsegate_is_told_apart() {
+async fn a_server_other_than_pulsegate_is_detected() {
     let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let plain = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nno\n";
     let cases = [

@@ -42,7 +42,7 @@ impl Message {
         self.all(number).last().map_or(&[], Field::bytes)
     }
 
-    /// As text.
+    /// Returns the field with this number as text.
     pub(crate) fn text(&self, number: u64) -> String {
         String::from_utf8(self.bytes(number).to_vec()).expect("UTF-8")
     }

@@ -86,7 +86,10 @@ const COMMANDS: &[(&str, Tried)] = &[
         "pulsegate healthcheck --ready",
         Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn a_drain_is_waited_for_and_the_process_stays" },
     ),
-    ("pulsegate reload", Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_is_one_and_says_why" }),
+    (
+        "pulsegate reload",
+        Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_exits_with_one_and_prints_its_reason" },
+    ),
     (
         "curl --unix-socket /run/pulsegate/admin.sock 'http://localhost/v1/connections?state=closed'",
         Tried::Elsewhere { file: "tests/admin/closing.rs", by: "rig.get(\"/v1/connections?state=closed\")" },

@@ -15,7 +15,7 @@ use syn::{Attribute, Expr, ExprLit, Item, ItemMod, ItemUse, Lit, Macro, Meta, Me
 /// One path that a file names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Import {
-    /// Absolute.
+    /// The absolute path.
     pub(crate) path: String,
     /// The line, counted from 1.
     pub(crate) line: usize,

@@ -46,7 +46,7 @@ fn openssl_is_nowhere_among_the_dependencies() {
 }
 
 #[test]
-fn cargo_deny_is_told_the_same_licences() {
+fn cargo_deny_has_the_same_licences() {
     let text = fs::read_to_string(root().join(".deny.toml")).expect("there is a .deny.toml");
     let table: toml_edit::DocumentMut = text.parse().expect(".deny.toml is TOML");
     let allowed = table["licenses"]["allow"].as_array().expect("licenses.allow is a list");

@@ -1,4 +1,4 @@
-"""Judges instances by a JSON Schema: {"schema": …, "instances": […]} in, a list of errors for each instance out."""
+"""Validates instances by a JSON Schema: {"schema": …, "instances": […]} in, a list of errors for each instance out."""
 
 import json
 import sys

@@ -328,7 +328,7 @@ fn every_key_has_a_description_and_every_default_is_the_documented_one() {
 }
 
 #[test]
-fn the_schema_says_which_keys_need_a_restart() {
+fn the_schema_marks_the_keys_that_need_a_restart() {
     let described = |section: &str, key: &str| {
         let text = &SCHEMA["properties"][section]["properties"][key]["description"];
         text.as_str().unwrap_or_default().ends_with("A change takes effect at the next start.")

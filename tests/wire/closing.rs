@@ -9,7 +9,7 @@ use crate::wire::peer::{CONFORMING, Habits, MUTE};
 use crate::wire::rig::{Rig, millis, secs, together, variant};
 
 /// A `close_grace` that can be distinguished from "at once".
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"4s\"";
+const LONG_GRACE: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"4s\"";
 
 /// The time that "at once" may take on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const OPEN_ENDED: Habits = Habits { finishes: false, ..CONFORMING };
 
 async fn ends_at_once(path: &'static str, closer: Role) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair(path).await;
     client.habits(OPEN_ENDED);
     app.habits(OPEN_ENDED);
@@ -48,7 +48,7 @@ async fn s68_both_legs_get_their_fin_as_soon_as_both_closes_are_written() {
 
 /// Asserts that a client whose upload follows the violation, or its Close, still reads the Close and no reset.
 async fn upload_behind(path: &'static str, last: Vec<u8>, code: u16) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, _app) = rig.pair(path).await;
     client.sends_close();
     client.habits(MUTE);
@@ -78,7 +78,7 @@ async fn s68_client_that_uploads_behind_its_close_reads_the_answer() {
 
 /// Asserts that an invalid Close is answered, and followed by a FIN, at once; the app and the line do not wait.
 async fn invalid_close(name: String, payload: Vec<u8>, code: u16) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/invalid").await;
     client.habits(MUTE);
     let start = Instant::now();

@@ -14,7 +14,7 @@ const BUSY: Duration = Duration::from_secs(4);
 
 /// As [`QUIET`], with a `timeout` that outlasts a busy app: what fits into the app's kernel is delivered at once, and the
 /// wait for its Close begins then.
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"8s\"\njitter = 0\nclose_grace = \"500ms\"";
+const LONG_TIMEOUT: &str = "interval = \"60s\"\ntimeout = \"8s\"\njitter = 0\nclose_grace = \"500ms\"";
 
 /// Starts a rig whose app reads nothing at first; `drain` are lines of `[drain]`.
 async fn busy(heartbeat: &str, drain: &str) -> Rig {
@@ -64,14 +64,14 @@ async fn s55_messages_and_close_reach_an_app_that_was_busy() {
         variant("1 MB, direct", close_arrives(Via::Direct, QUIET, 100, 10_000, BUSY)),
         variant("280 KB, one second", close_arrives(Via::Proxy, QUIET, 28, 10_000, secs(1))),
         variant("280 KB", close_arrives(Via::Proxy, QUIET, 28, 10_000, secs(3))),
-        variant("20 KB", close_arrives(Via::Proxy, PATIENT, 2, 10_000, BUSY)),
+        variant("20 KB", close_arrives(Via::Proxy, LONG_TIMEOUT, 2, 10_000, BUSY)),
     ])
     .await;
 }
 
 #[tokio::test]
 async fn s55_close_that_was_read_stands_when_a_kill_comes() {
-    let rig = busy(PATIENT, "").await;
+    let rig = busy(LONG_TIMEOUT, "").await;
     let (client, app) = rig.pair("/kill").await;
     client.close_after(&numbered(3, 8_000), 1000, "bye").await;
     // The proxy has read all of it: a few kilobytes fit into its buffers.

@@ -9,7 +9,7 @@ use crate::wire::peer::{CONFORMING, MUTE};
 use crate::wire::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 
 /// A `close_grace` that leaves time for answers, and can be distinguished from "at once".
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
+const LONG_GRACE: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Returns frames that violate the protocol, by name, each with the code that answers it.
@@ -30,7 +30,7 @@ fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
 
 /// Asserts that the app's answer, which is a little later, reaches the client before the code of the violation.
 async fn answer_comes_first(name: &'static str, violation: Vec<u8>, code: u16) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/answer").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -64,7 +64,7 @@ async fn s69_answers_to_messages_before_a_violation_arrive_before_its_code() {
 /// The wait for the app is `close_grace` at most, however much it sends.
 #[tokio::test]
 async fn s69_wait_for_answers_is_absolute() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/absolute").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -85,7 +85,7 @@ async fn s69_wait_for_answers_is_absolute() {
 /// A Close that the app began itself is the only one.
 #[tokio::test]
 async fn s69_close_of_the_app_stands_alone() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/stands").await;
     client.habits(MUTE);
     app.close(4001, "mine").await;
@@ -100,7 +100,7 @@ async fn s69_close_of_the_app_stands_alone() {
 /// is sent once.
 #[tokio::test]
 async fn s69_close_of_the_app_behind_the_violation_is_not_a_second_one() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/crossing").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -122,7 +122,7 @@ async fn limit_acts_at_once(
     code: u16,
     reason: &'static str,
 ) {
-    let rig = Rig::set_up(Setup { heartbeat: PATIENT, limits, ..Setup::default() }).await;
+    let rig = Rig::set_up(Setup { heartbeat: LONG_GRACE, limits, ..Setup::default() }).await;
     let (client, app) = rig.pair("/limit").await;
     client.habits(MUTE);
     app.habits(MUTE);

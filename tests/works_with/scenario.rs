@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         let took = self.server.event_line("close", |_| true).await.at - since;
         assert!(
             took < bound + SLACK,
-            "the app heard of it after {took:?} instead of {bound:?}; {}",
+            "the app detected it after {took:?} instead of {bound:?}; {}",
             self.transcripts()
         );
         self.app_reports("close", self.app.close).await;

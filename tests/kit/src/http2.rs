@@ -73,7 +73,7 @@ impl Http2Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, mut connection) = settings.handshake(stream).await.expect("the preface goes out");
-        let pings = connection.ping_pong().expect("nobody else has it");
+        let pings = connection.ping_pong().expect("it is taken once");
         let driver = tokio::spawn(connection);
         let client = Self { sender, driver, pings };
         // The proxy's SETTINGS arrive before its answer to the first PING.
