@@ -31,24 +31,24 @@ const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 404
 /// The arguments of `pulsegate dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
-code. The heartbeat is faster than in production, so that there is something to see.
+The command creates for this run only: a CA whose key stays in memory, a certificate for localhost, and an app without \
+heartbeat code. The heartbeat is faster than in production, so that its effects are visible at once.
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage")]
 pub struct Args {
-    /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
+    /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Where to listen, on loopback or on every address [default: 127.0.0.1:8443, or another port if that is taken].
+    /// Address to listen on, loopback or all addresses [default: 127.0.0.1:8443, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
-    /// Where the inspect page is, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
+    /// Address of the inspect page, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     inspect: Option<SocketAddr>,
     /// Silence of a client before it is pinged.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// How long a pinged client may take to show a sign of life.
+    /// Time limit for a pinged client to show a sign of life.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     timeout: Duration,
     /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
