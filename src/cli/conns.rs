@@ -107,10 +107,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (text, left_out) = match args.format {
         Format::Json => (json(&found), 0),
         Format::Table => {
-            let conns: Vec<Conn> =
-                found.list.iter().map(Conn::deserialize).collect::<Result<_, _>>().context(
-                    "these sessions are of another version of pulsegate; --format json shows them as they are",
-                )?;
+            let conns: Vec<Conn> = found.list.iter().map(Conn::deserialize).collect::<Result<_, _>>().context(
+                "these sessions have the format of another pulsegate version; --format json shows them unchanged",
+            )?;
             let width = text::width();
             let mut text = match (conns.len(), width) {
                 // An empty list gets a sentence on a terminal, and its heading in a pipe.

@@ -215,10 +215,10 @@ impl Display for Guide<'_> {
         writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
         writeln!(f, "  CA         {ca}, for this run only")?;
         writeln!(f)?;
-        writeln!(f, "Trust the CA, which can vouch for localhost alone:")?;
+        writeln!(f, "Trust the CA, which is valid for localhost only:")?;
         writeln!(f, "  curl       curl --cacert {ca} {https}")?;
         writeln!(f, "  Node       NODE_EXTRA_CA_CERTS={ca} node client.js")?;
-        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or go past the warning once")?;
+        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or accept the warning once")?;
         writeln!(f, "  Debian     sudo cp {ca} /usr/local/share/ca-certificates/pulsegate-dev.crt")?;
         writeln!(f, "             sudo update-ca-certificates")?;
         writeln!(f)?;
@@ -228,11 +228,11 @@ impl Display for Guide<'_> {
         }
         writeln!(f, "Try it from another terminal:")?;
         writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
-        writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
+        writeln!(f, "Ctrl-Z there simulates a dead client: within {bound} both its legs are closed.")?;
         writeln!(f, "The inspect page shows it, and so does")?;
         writeln!(f, "  {} top --admin {}", program(), self.inspect)?;
         writeln!(f)?;
-        write!(f, "What happens is shown here; Ctrl-C ends it.")
+        write!(f, "Events are shown here; Ctrl-C ends it.")
     }
 }
 

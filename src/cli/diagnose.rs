@@ -130,7 +130,7 @@ fn stories(diagnoses: &[Value]) -> anyhow::Result<String> {
     let mut all = String::new();
     for diagnosis in diagnoses {
         let Diagnosis { story } = Diagnosis::deserialize(diagnosis)
-            .context("this proxy is of another version of pulsegate; --format json shows its answer as it is")?;
+            .context("this diagnosis has the format of another pulsegate version; --format json shows it unchanged")?;
         if !all.is_empty() {
             all.push('\n');
         }

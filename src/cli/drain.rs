@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 Ok(ended) => ended,
                 Err(_) => {
                     let limit = humantime::format_duration(limit);
-                    eprintln!("pulsegate: not drained within {limit}; it goes on without anybody waiting");
+                    eprintln!("pulsegate: not drained within {limit}; the drain continues");
                     Ok(ExitCode::FAILURE)
                 }
             },

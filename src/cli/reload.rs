@@ -51,12 +51,12 @@ fn describe(reloaded: &Reloaded) -> (String, bool) {
         "unchanged" => (format!("unchanged: generation {generation} stays in force"), false),
         "applied" => (format!("applied: generation {generation} is in force"), false),
         "partial" => {
-            let rest = format!("these keys want a restart and are as before: {restart}");
+            let rest = format!("these keys need a restart and are unchanged: {restart}");
             (format!("applied in part: generation {generation} is in force; {rest}"), false)
         }
         _ => {
             // The proxy's own report may have several lines; each is made printable by itself.
-            let error = error.as_deref().unwrap_or("the proxy does not say why");
+            let error = error.as_deref().unwrap_or("the proxy gives no reason");
             let error = error.lines().map(text::printable).collect::<Vec<_>>().join("\n");
             (format!("not reloaded, generation {generation} stays in force: {error}"), true)
         }

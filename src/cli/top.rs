@@ -219,8 +219,8 @@ async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Dura
 impl Listed {
     fn of(found: &Connections) -> anyhow::Result<Self> {
         let conns: Result<Vec<Conn>, _> = found.list.iter().map(Conn::deserialize).collect();
-        let conns =
-            conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;
+        let conns = conns
+            .context("these sessions have the format of another pulsegate version; `conns --format json` shows them")?;
         Ok(Self { conns, total: found.total, generation: found.generation, now: found.now })
     }
 }

@@ -186,7 +186,7 @@ async fn over_tls_with_a_token_nobody_else_gets_in() {
     run(&["conns", "--admin", &at, "--ca", &ca, "--token-file", &token]).await.succeeded();
     let named = ["conns", "--admin", &at, "--ca", &ca, "--token-file", &token, "--server-name", "localhost"];
     run(&named).await.succeeded();
-    run(&["conns", "--admin", &at, "--ca", &ca]).await.failed(1, &["asks for a token", "--token-file"]);
+    run(&["conns", "--admin", &at, "--ca", &ca]).await.failed(1, &["requires a token", "--token-file"]);
     let other = ["conns", "--admin", &at, "--ca", &ca, "--server-name", "other.example", "--token-file", &token];
     run(&other).await.failed(1, &["no TLS with", "--server-name"]);
     let plain = at.replace("https://", "http://");

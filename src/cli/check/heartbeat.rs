@@ -27,7 +27,7 @@ pub(super) fn sentences(heartbeat: &Heartbeat) -> Vec<String> {
         Heartbeat::Fixed(policy) => return vec![sentence(policy)],
         Heartbeat::Auto(auto) => auto,
     };
-    let lead = "the heartbeat that the upgrade shows:".to_owned();
+    let lead = "the heartbeat selected by the upgrade:".to_owned();
     let kinds = kinds(heartbeat, auto);
     let kinds =
         kinds.iter().map(|(shown, policy)| format!("{}: {}", shown.unwrap_or("anything else"), sentence(policy)));
@@ -122,7 +122,7 @@ fn held(policy: &Policy) -> Option<String> {
     let asked = matches!(policy.proof(), Some(Proof::Pongs | Proof::Answers));
     let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
-        Some(Proof::SpeaksWhenQuiet(_)) => " of the last word of either side",
+        Some(Proof::SpeaksWhenQuiet(_)) => " of the last message of either side",
         _ => "",
     };
     Some(format!("a dead client is gone within {within}{from}{longer}"))
@@ -160,7 +160,9 @@ fn bound(policy: &Policy) -> Bound {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }
         // A client to which the app sends nothing needs to send nothing.
-        (Proof::SpeaksWhenSpokenTo(window), ..) => Bound::Agreed(format!("{} of the app's next word", seconds(window))),
+        (Proof::SpeaksWhenSpokenTo(window), ..) => {
+            Bound::Agreed(format!("{} of the app's next message", seconds(window)))
+        }
         (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window), ..) => {
             // A session that begins with pings may end during that phase.
             Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })

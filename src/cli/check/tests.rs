@@ -84,7 +84,7 @@ fn a_valid_configuration_is_described_in_a_few_lines() {
       route        /raw/   no heartbeat
       route        /       pinged after 25s of quiet, a dead client is gone within 45 s
 
-    warning: any web page can open WebSockets in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    warning: any web page can open WebSockets in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
 }
 
@@ -160,18 +160,18 @@ fn a_listener_is_described_with_hosts_apps_origins_and_limits() {
     assert_snapshot!(out, @"
     FILE is valid.
       listens on   0.0.0.0:8443 for https and wss, 1 worker
-                   behind the PROXY protocol of 10.0.0.0/8, and of nobody else
+                   behind the PROXY protocol of 10.0.0.0/8 only
                    0.0.0.0:8080 for http, which is sent to https
       presents     /tls.crt
                    /shop.crt to shop.example, *.shop.example
-                   nothing to those who ask for another name, or for none
+                   no certificate for other names, or without a name
                    TLS 1.3 only
-                   clients may show a certificate of /clients.pem
+                   clients may present a certificate of /clients.pem
                    Strict-Transport-Security: max-age=15552000
       passes on to https://[::1]:3443, never probed
                    trusted by /ca.pem for app.internal, shown /proxy.crt
                    from ::2
-      believes     what 10.0.0.1/32 say of the client
+      believes     the forwarded headers of 10.0.0.1/32
       limits       300 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
       health on    127.0.0.1:9090 for probes and metrics, in plain HTTP
       admin on     127.0.0.1:4040
@@ -219,11 +219,11 @@ fn a_listener_without_tls_is_described_with_the_proxies_that_it_trusts() {
     assert_eq!(verdict, Verdict::Valid, "{out}");
     assert_snapshot!(out.lines().take(6).collect::<Vec<_>>().join("\n"), @"
     FILE is valid.
-      listens on   0.0.0.0:8443 for http and ws from the proxies that terminate TLS, and from no others, 1 worker
+      listens on   0.0.0.0:8443 for http and ws, only from the proxies that terminate TLS, 1 worker
       passes on to https://app.internal:443, probed after 15s of silence, given up after 1m
                    trusted by the key sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=
                    each connection with a PROXY header, and for one client only
-      believes     what 10.0.0.0/8 say of the client
+      believes     the forwarded headers of 10.0.0.0/8
     ");
     let (_, out) = file.check(Format::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
@@ -468,7 +468,7 @@ fn open_origins_are_warned_of_by_route() {
       route        /       pinged after 25s of quiet, a dead client is gone within 45 s
                              lets in pages of any origin
 
-    warning: any web page can open WebSockets on /live/, / in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    warning: any web page can open WebSockets on /live/, / in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
     let (_, out) = file.check(Format::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");

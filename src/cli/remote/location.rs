@@ -47,10 +47,10 @@ impl Place {
         let Self { flag, origin, .. } = self;
         match (origin, *flag) {
             (Origin::Default, "--admin") => {
-                "-c names its configuration, --admin the place itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
+                "-c names its configuration, --admin the address itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
             }
-            (Origin::Default, flag) => format!("-c names its configuration, {flag} the place itself"),
-            (_, flag) => format!("{flag} names another place"),
+            (Origin::Default, flag) => format!("-c names its configuration, {flag} the address itself"),
+            (_, flag) => format!("{flag} names another address"),
         }
     }
 

@@ -135,7 +135,7 @@ fn default_config() -> Option<PathBuf> {
 fn admin(file: Option<&Path>, warn: &mut dyn FnMut(String)) -> Admin {
     let (admin, report) = config::admin(file);
     for finding in report.iter().flat_map(config::Report::findings) {
-        warn(format!("{}: {}; left out of account", finding.place, finding.message));
+        warn(format!("{}: {}; ignored", finding.place, finding.message));
     }
     admin
 }

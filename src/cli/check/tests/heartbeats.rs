@@ -94,10 +94,10 @@ profile = "graphql-ws"
     watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
     "passive" "graphql-ws" 45.0 true
 profile = "signalr"
-    watched (signalr), a dead client is gone within 30 s of the app's next word
+    watched (signalr), a dead client is gone within 30 s of the app's next message
     "passive" "signalr" null true
 profile = "signalr", window = "1m"
-    watched (signalr), a dead client is gone within 60 s of the app's next word
+    watched (signalr), a dead client is gone within 60 s of the app's next message
     "passive" "signalr" null true
 profile = "stomp"
     watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
@@ -115,10 +115,10 @@ profile = "actioncable"
     watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
     "passive" "actioncable" 45.0 true
 profile = "pusher"
-    watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+    watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last message of either side
     "passive" "pusher" null true
 profile = "pusher", window = "1m"
-    watched (pusher), a dead client is gone within 60 s of the last word of either side
+    watched (pusher), a dead client is gone within 60 s of the last message of either side
     "passive" "pusher" 60.0 true
 "#);
 }
@@ -127,7 +127,7 @@ profile = "pusher", window = "1m"
 fn auto_lists_what_each_session_may_be() {
     let (human, machine) = described("auto", "profile = \"auto\"");
     assert_snapshot!(human, @"
-the heartbeat that the upgrade shows:
+the heartbeat selected by the upgrade:
                     subprotocol graphql-transport-ws: asked (graphql-transport-ws) after 25s of quiet, a dead client is gone within 45 s, no compression
                     subprotocol graphql-ws: watched (graphql-ws) and pinged after 25s of quiet, a dead client is gone within 45 s
                     subprotocol of STOMP: watched (stomp), pinged after 25s of quiet until the handshake has agreed on a heartbeat, a dead client is gone within 3 × the interval that it has agreed on, 45 s while it is pinged
@@ -136,7 +136,7 @@ the heartbeat that the upgrade shows:
                     subprotocol actioncable-v1-json: watched (actioncable) and pinged after 25s of quiet, a dead client is gone within 45 s
                     query EIO=4&transport=websocket: watched (engine.io), a dead client is gone within the app's own interval (25 s by Socket.IO's default) + 20 s
                     path …/websocket, query vsn: watched (phoenix), a dead client is gone within 120 s
-                    path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last word of either side
+                    path …/app/…, query protocol: watched (pusher), a dead client is gone within 1.5 × the app's activity timeout (180 s where it names none) of the last message of either side
                     anything else: pinged after 25s of quiet, a dead client is gone within 45 s
 ");
     assert_eq!(machine["heartbeat"], "auto");
