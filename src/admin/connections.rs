@@ -94,7 +94,7 @@ pub(super) async fn close_many(context: &Context, request: Request<Incoming>) ->
     let dry_run = fields.flag("dry_run")?;
     let filter = Filter::of_fields(&mut fields)?;
     if filter.is_empty() {
-        let message = "say which sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
+        let message = "name the sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
                        {\"client\": \"0.0.0.0/0\"} and {\"client\": \"::/0\"} are all of them";
         return Err(Refusal::bad("filter", message));
     }
@@ -115,7 +115,7 @@ pub(super) async fn simulate_dead(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     if !context.dev {
-        let message = "clients are made to look dead in \"pulsegate dev\" alone";
+        let message = "simulate-dead is available in \"pulsegate dev\" only";
         return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
     }
     Fields::read(request, &[]).await?;

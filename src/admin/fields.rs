@@ -49,7 +49,7 @@ impl Fields {
     /// Returns the fields of `value`, which must be an object; `code` is the error code otherwise.
     fn of(code: &'static str, value: Value, known: &[&str]) -> Result<Self, Refusal> {
         let Value::Object(fields) = value else {
-            return Err(Refusal::bad(code, format!("an object is wanted here, not {}", short(&value.to_string()))));
+            return Err(Refusal::bad(code, format!("an object is required here, not {}", short(&value.to_string()))));
         };
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => Err(Refusal::bad("field", unknown("field", name, known))),
@@ -153,7 +153,7 @@ mod tests {
     fn a_slip_is_told_with_the_word_that_was_meant() {
         let error = fields(json!({"raeson": "x"})).expect_err("a slip");
         assert_eq!(error, r#"unknown field "raeson"; did you mean "reason"? (known: code, reason, dry_run, ids)"#);
-        assert!(fields(json!([1])).expect_err("a list").contains("an object is wanted here, not [1]"));
+        assert!(fields(json!([1])).expect_err("a list").contains("an object is required here, not [1]"));
     }
 
     #[test]
