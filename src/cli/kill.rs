@@ -166,7 +166,10 @@ impl Args {
         }
         let (stdin, mut stderr) = (io::stdin(), io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
-            bail!("{} match, and no terminal can confirm; --yes closes them without a question", text::sessions(count));
+            bail!(
+                "{} match, and there is no terminal to confirm on; --yes closes them without confirmation",
+                text::sessions(count)
+            );
         }
         write!(stderr, "Close {}? [y/N] ", text::sessions(count)).context("cannot ask")?;
         let mut answer = String::new();

@@ -96,12 +96,12 @@ fn unreadable(policy: &Policy) -> Option<&'static str> {
 
 /// Describes the proxy's action.
 fn does(policy: &Policy) -> String {
-    let quiet = format!("after {} of quiet", format_duration(policy.interval));
+    let quiet = format!("after {} of silence", format_duration(policy.interval));
     let name = policy.mode.profile().map_or("", |profile| profile.name);
     let does = match &policy.mode {
         Mode::Off => "no heartbeat".to_owned(),
         Mode::Protocol => format!("pinged {quiet}"),
-        Mode::App(_) => format!("asked ({name}) {quiet}"),
+        Mode::App(_) => format!("probed ({name}) {quiet}"),
         Mode::Answer(_) => format!("answered ({name})"),
         Mode::Passive(profile) if is_pinged(policy, profile) => format!("watched ({name}) and pinged {quiet}"),
         Mode::Passive(profile) if agrees_late(profile) => {

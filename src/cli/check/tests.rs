@@ -80,9 +80,9 @@ fn a_valid_configuration_is_described_in_a_few_lines() {
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
       ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
                    wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
-      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /live/  pinged after 1s 500ms of silence, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
       route        /raw/   no heartbeat
-      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+      route        /       pinged after 25s of silence, a dead client is gone within 45 s
 
     warning: any web page can open WebSockets in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
@@ -178,18 +178,18 @@ fn a_listener_is_described_with_hosts_apps_origins_and_limits() {
       ends within  1m 37s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 5s to spare
                    wait 98 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
                    closes WebSockets at the age of 12h
-      route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        admin.app.example/     pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             to unix:/run/admin.sock, never probed
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
-      route        *.app.example/public/  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        *.app.example/public/  pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             lets in no pages
-      route        /api/                  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        /api/                  pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             to https://[::1]:3443, never probed
                                             has 10m to answer
                                             trusted by /ca.pem for app.internal, shown /proxy.crt
                                             from ::2
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
-      route        /                      pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        /                      pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
       overlaps     admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host
                    admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any
@@ -461,11 +461,11 @@ fn open_origins_are_warned_of_by_route() {
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
       ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
                    wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
-      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /live/  pinged after 1s 500ms of silence, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
                              lets in pages of any origin
       route        /raw/   no heartbeat
                              lets in pages of null
-      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+      route        /       pinged after 25s of silence, a dead client is gone within 45 s
                              lets in pages of any origin
 
     warning: any web page can open WebSockets on /live/, / in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
