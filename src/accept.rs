@@ -93,9 +93,9 @@ enum Introduction {
 enum HeaderError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    #[error("the peer left in the middle of its PROXY header: {0}")]
+    #[error("the peer disconnected inside its PROXY header: {0}")]
     Cut(#[from] io::Error),
-    #[error("the peer left without a word")]
+    #[error("the peer disconnected without sending a byte")]
     Nothing,
     #[error("the PROXY header did not end in time")]
     Timeout,

@@ -34,7 +34,7 @@ use crate::config::{FileCache, TlsSettings, unread_variables};
 use crate::tls::ServerConfigs;
 use crate::upstream::App;
 
-/// A TLS-terminating sidecar that takes WebSocket heartbeats off an Express app's hands.
+/// A TLS-terminating sidecar that runs the WebSocket heartbeats of an Express app.
 #[derive(Debug, Parser)]
 #[command(name = "pulsegate", version, arg_required_else_help = true)]
 struct Cli {
@@ -52,7 +52,7 @@ enum Command {
         after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration, or with --connect an app that cannot be used"
     )]
     Check(Check),
-    /// Look at the configuration
+    /// Print the configuration, or its schema
     #[command(subcommand)]
     Config(config::Command),
     /// Try it with nothing installed: a certificate, an echo app and the proxy in front of it
@@ -61,7 +61,7 @@ enum Command {
     Ping(ping::PingArgs),
     /// List the sessions of a running proxy
     Conns(conns::ConnsArgs),
-    /// Print the whole story of one session, or of those of one address
+    /// Print the diagnosis of one session, or of those of one address
     Diagnose(diagnose::DiagnoseArgs),
     /// Watch the sessions of a running proxy
     Top(top::TopArgs),
@@ -69,16 +69,16 @@ enum Command {
     Kill(kill::KillArgs),
     /// Take a running proxy out of service: no new connections, sessions closed in order
     Drain(drain::DrainArgs),
-    /// Have a running proxy read its configuration and certificates anew
+    /// Reload the configuration and certificates of a running proxy
     Reload(reload::ReloadArgs),
-    /// Ask whether a proxy is alive, or ready
+    /// Check that a proxy is alive, or ready
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the completions of a shell
     #[command(
         after_help = "For bash: pulsegate completions bash > ~/.local/share/bash-completion/completions/pulsegate"
     )]
     Completions {
-        /// Whose they are
+        /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
@@ -94,7 +94,7 @@ enum Command {
 struct Check {
     #[command(flatten)]
     source: ConfigArgs,
-    /// How the findings are written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: check::OutputFormat,
     /// Try every app too: connect, perform the TLS handshake, and send the request of its health check

@@ -98,7 +98,7 @@ impl Reloader {
             result: ReloadResult::Failed,
             generation: self.status().generation,
             requires_restart: Vec::new(),
-            error: Some("the proxy is about to end and reloads nothing more".to_owned()),
+            error: Some("the proxy is shutting down and reloads nothing more".to_owned()),
         })
     }
 

@@ -114,7 +114,7 @@ impl Api {
             RequestRefusal::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                format!("there is no {:?} here; /v1/info is a beginning", short(&path)),
+                format!("path {:?} does not exist; start with /v1/info", short(&path)),
             )
         })?;
         allowed(request.method(), endpoint.allow())?;

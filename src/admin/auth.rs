@@ -53,7 +53,7 @@ impl Guard {
         let mut origins = request.headers().get_all(ORIGIN).iter();
         if let Some(origin) = origins.find(|origin| !is_same(origin, host, way)) {
             let message = format!(
-                "pages of {} may not ask; only the page that is served here may",
+                "requests from pages of {} are refused; use the page that is served here",
                 short(&format!("{origin:?}"))
             );
             return Err(RequestRefusal::new(StatusCode::FORBIDDEN, "origin", message));

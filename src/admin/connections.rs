@@ -97,7 +97,7 @@ pub(super) async fn close_many(
     let dry_run = fields.flag("dry_run")?;
     let filter = Filter::of_fields(&mut fields)?;
     if filter.is_empty() {
-        let message = "say which sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
+        let message = "name the sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
                        {\"client\": \"0.0.0.0/0\"} and {\"client\": \"::/0\"} are all of them";
         return Err(RequestRefusal::bad("filter", message));
     }
@@ -118,7 +118,7 @@ pub(super) async fn simulate_dead(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, RequestRefusal> {
     if !context.dev {
-        let message = "clients are made to look dead in \"pulsegate dev\" alone";
+        let message = "simulate-dead is available in \"pulsegate dev\" only";
         return Err(RequestRefusal::new(StatusCode::NOT_FOUND, "not_found", message));
     }
     Fields::read(request, &[]).await?;

@@ -51,7 +51,7 @@ impl Fields {
         let Value::Object(fields) = value else {
             return Err(RequestRefusal::bad(
                 code,
-                format!("an object is wanted here, not {}", short(&value.to_string())),
+                format!("an object is required here, not {}", short(&value.to_string())),
             ));
         };
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
@@ -161,7 +161,7 @@ mod tests {
     fn a_slip_is_told_with_the_word_that_was_meant() {
         let error = fields(json!({"raeson": "x"})).expect_err("a slip");
         assert_eq!(error, r#"unknown field "raeson"; did you mean "reason"? (known: code, reason, dry_run, ids)"#);
-        assert!(fields(json!([1])).expect_err("a list").contains("an object is wanted here, not [1]"));
+        assert!(fields(json!([1])).expect_err("a list").contains("an object is required here, not [1]"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl<'a> Query<'a> {
             if pairs.iter().any(|(other, _)| *other == name) {
                 return Err(RequestRefusal::bad(
                     "parameter",
-                    format!("parameter {:?} is there twice; say it once", short(&name)),
+                    format!("parameter {:?} occurs twice; give it once", short(&name)),
                 ));
             }
             pairs.push((name, value));

@@ -181,10 +181,11 @@ impl SortOrder {
         let value = value.and_then(Value::parse);
         let id = id.and_then(|id| ConnId::from_str(id).ok());
         let (Some(value), Some(id), None, Ok(order)) = (value, id, parts.next(), Self::parse(order)) else {
-            return Err(wrong("cursor", cursor, "the next_cursor of an answer; leave it out to begin anew"));
+            return Err(wrong("cursor", cursor, "the next_cursor of an answer; leave it out for the first page"));
         };
         if order != self {
-            let message = format!("the cursor is one of sort={order}, this is sort={self}; leave it out to begin anew");
+            let message =
+                format!("the cursor is for sort={order}, but this is sort={self}; leave it out for the first page");
             return Err(RequestRefusal::bad("cursor", message));
         }
         Ok(Position { value, id })

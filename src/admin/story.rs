@@ -291,7 +291,9 @@ fn next(figures: &LiveStats, policy: &Policy, phase: DrainPhase, clock: ViewCloc
         (false, Awaited::App, Some(due)) => {
             format!("The app does not take what the client sends; if that lasts until {due}, the session ends.")
         }
-        (false, Awaited::AppProbe, _) => "The app's next heartbeat is awaited; the client owes nothing.".to_owned(),
+        (false, Awaited::AppProbe, _) => {
+            "The app's next heartbeat is awaited; the client has nothing to answer.".to_owned()
+        }
         (false, ..) => "Nothing is due.".to_owned(),
     };
     match phase {

@@ -13,17 +13,17 @@ use crate::config::{self, Report};
 pub(super) enum Command {
     /// Print every key with the value that is in force, as a configuration file
     #[command(after_help = "\
-Paths are shown from the root on, and what is printed is a valid configuration itself. The token of the admin socket is \
-not shown. Whether certificates can be used is not looked at: `pulsegate check` does that.
+Paths are absolute, and the output is itself a valid configuration. The token of the admin socket is not shown. \
+Certificates are not read: `pulsegate check` validates them.
 
-Exit codes: 0 it was shown, 2 wrong usage, 78 wrong configuration")]
+Exit codes: 0 printed, 2 wrong usage, 78 wrong configuration")]
     Show(Show),
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "\
-Draft 2020-12. Save it beside the configuration, and name it in the first line of that: \
+Draft 2020-12. Save it beside the configuration, and name it in the first line of the configuration: \
 #:schema ./proxy.schema.json
 
-Exit codes: 0 it was printed, 2 wrong usage")]
+Exit codes: 0 printed, 2 wrong usage")]
     Schema,
 }
 
@@ -31,10 +31,10 @@ Exit codes: 0 it was printed, 2 wrong usage")]
 pub(super) struct Show {
     #[command(flatten)]
     source: ConfigArgs,
-    /// Say of each key who has set it: the file and its line, a variable, a flag, or nobody
+    /// Add the origin of each key: the file and its line, a variable, a flag, or the default
     #[arg(long)]
     origin: bool,
-    /// How it is written; JSON always tells the origins
+    /// Output format; JSON always contains the origins
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

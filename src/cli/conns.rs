@@ -40,33 +40,33 @@ pub(super) const SORTS: [&str; 20] = [
 /// The arguments of `pulsegate conns`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A table is as wide as the terminal, and leaves out columns where that is narrow; in a pipe every column is there. \
-HELD is what is held for both sides because they read slowly. CLOSED-AT is UTC. \
-JSON has every field: times in seconds since 1970, spans in seconds.
+The table has the width of the terminal, and omits columns on a narrow one; in a pipe it has all columns. \
+HELD is the number of bytes held for both sides because they read slowly. CLOSED-AT is UTC. \
+JSON has every field: times in seconds since 1970, durations in seconds.
 
-Exit codes: 0 all is well, 1 no proxy could be asked, 2 wrong usage")]
+Exit codes: 0 all is well, 1 no proxy answered, 2 wrong usage")]
 pub struct ConnsArgs {
-    /// How the sessions are written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Which ones: those that are open, or have been closed lately
+    /// State of the sessions to list: open, or recently closed
     #[arg(long, value_enum, default_value_t)]
     state: State,
-    /// Only those of this route, as the table shows it
+    /// Only sessions of this route, as the table shows it
     #[arg(long, value_name = "ROUTE")]
     route: Option<String>,
-    /// Only those of clients in this network, or of this address
+    /// Only sessions of clients in this network, or of this address
     #[arg(long, value_name = "CIDR")]
     client: Option<Cidr>,
-    /// Only those that have missed so many beats in a row
+    /// Only sessions with at least this many misses in a row
     #[arg(long, value_name = "N", value_parser = units::number)]
     misses_gte: Option<u32>,
-    /// Their order: opened, closed, rtt, idle, misses, `bytes_in`, `bytes_out`, held, client or route; with - in front
-    /// the other way round [default: opened; with --state closed -closed, newest first]
+    /// Sort key: opened, closed, rtt, idle, misses, `bytes_in`, `bytes_out`, held, client or route; - in front reverses the
+    /// order [default: opened; with --state closed -closed, newest first]
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SORTS))]
     sort: Option<String>,
-    /// No more than so many [default: all]
+    /// At most this many sessions [default: all]
     #[arg(long, value_name = "N", value_parser = units::number)]
     limit: Option<u32>,
     #[command(flatten)]
@@ -109,7 +109,7 @@ pub fn run(args: &ConnsArgs) -> anyhow::Result<ExitCode> {
         Format::Table => {
             let conns: Vec<SessionReport> =
                 found.list.iter().map(SessionReport::deserialize).collect::<Result<_, _>>().context(
-                    "these sessions are of another version of pulsegate; --format json shows them as they are",
+                    "these sessions have the format of another pulsegate version; --format json shows them unchanged",
                 )?;
             let width = text::width();
             let mut text = match (conns.len(), width) {

@@ -31,24 +31,24 @@ const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 404
 /// The arguments of `pulsegate dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
-code. The heartbeat is faster than in production, so that there is something to see.
+The command creates for this run only: a CA whose key stays in memory, a certificate for localhost, and an app without \
+heartbeat code. The heartbeat is faster than in production, so that its effects are visible at once.
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage")]
 pub struct DevArgs {
-    /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
+    /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Where to listen, on loopback or on every address [default: 127.0.0.1:8443, or another port if that is taken].
+    /// Address to listen on, loopback or all addresses [default: 127.0.0.1:8443, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
-    /// Where the inspect page is, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
+    /// Address of the inspect page, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     inspect: Option<SocketAddr>,
     /// Silence of a client before it is pinged.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// How long a pinged client may take to show a sign of life.
+    /// Time limit for a pinged client to show a sign of life.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     timeout: Duration,
     /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
@@ -215,10 +215,10 @@ impl Display for Guide<'_> {
         writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
         writeln!(f, "  CA         {ca}, for this run only")?;
         writeln!(f)?;
-        writeln!(f, "Trust the CA, which can vouch for localhost alone:")?;
+        writeln!(f, "Trust the CA, which is valid for localhost only:")?;
         writeln!(f, "  curl       curl --cacert {ca} {https}")?;
         writeln!(f, "  Node       NODE_EXTRA_CA_CERTS={ca} node client.js")?;
-        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or go past the warning once")?;
+        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or accept the warning once")?;
         writeln!(f, "  Debian     sudo cp {ca} /usr/local/share/ca-certificates/pulsegate-dev.crt")?;
         writeln!(f, "             sudo update-ca-certificates")?;
         writeln!(f)?;
@@ -228,11 +228,11 @@ impl Display for Guide<'_> {
         }
         writeln!(f, "Try it from another terminal:")?;
         writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
-        writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
+        writeln!(f, "Ctrl-Z there simulates a dead client: within {bound} both its legs are closed.")?;
         writeln!(f, "The inspect page shows it, and so does")?;
         writeln!(f, "  {} top --admin {}", program(), self.inspect)?;
         writeln!(f)?;
-        write!(f, "What happens is shown here; Ctrl-C ends it.")
+        write!(f, "Events are shown here; Ctrl-C ends it.")
     }
 }
 

@@ -18,21 +18,21 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The arguments of `pulsegate drain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The proxy says on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
-over `drain.window` and finishes its requests. It does not exit. To ask twice does no harm.
+The proxy reports on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
+over `drain.window` and finishes its requests. It does not exit. Repeating the command has no effect.
 
-`pulsegate drain --cancel` takes an announced drain back: within `drain.delay`, while connections are still accepted, and \
+`pulsegate drain --cancel` cancels an announced drain: within `drain.delay`, while connections are still accepted, and \
 only if a command asked for it, not SIGTERM or SIGINT.
 
 As a preStop hook of Kubernetes: exec: { command: [\"/pulsegate\", \"drain\", \"--wait\"] }
 
-Exit codes: 0 it drains, or with --wait has drained or is gone, or with --cancel serves as before, 1 it could not be asked, \
-took longer than --timeout, or the drain was or cannot be cancelled, 2 wrong usage")]
+Exit codes: 0 the drain has begun, or with --wait has ended, or with --cancel is cancelled, 1 no proxy answered, the drain \
+took longer than --timeout, or it was or cannot be cancelled, 2 wrong usage")]
 pub struct DrainArgs {
-    /// Come back only when nothing is left
+    /// Return only when no session is left
     #[arg(long)]
     wait: bool,
-    /// How long to wait at most [default: as long as it takes]
+    /// Time limit of the wait [default: none]
     #[arg(long, requires = "wait", value_name = "DURATION", value_parser = super::duration::parse)]
     timeout: Option<Duration>,
     /// Cancel a drain that is only announced: the proxy is ready again
@@ -67,7 +67,7 @@ pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
                 Ok(ended) => ended,
                 Err(_) => {
                     let limit = humantime::format_duration(limit);
-                    eprintln!("pulsegate: not drained within {limit}; it goes on without anybody waiting");
+                    eprintln!("pulsegate: not drained within {limit}; the drain continues");
                     Ok(ExitCode::FAILURE)
                 }
             },

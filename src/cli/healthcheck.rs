@@ -12,23 +12,23 @@ use super::text;
 /// The arguments of `pulsegate healthcheck`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Alive is a process that answers, be it draining or not; ready is one that new connections may be sent to: it does not
-drain, and its app has been reached and answers.
+Alive: the process answers, during a drain too. Ready: it is a target for new connections: it is not draining, and its
+app has been reached and answers.
 
 As a Docker HEALTHCHECK: [\"CMD\", \"/pulsegate\", \"healthcheck\", \"--ready\"]
 
 Exit codes: 0 yes, 1 no, or no answer, 2 wrong usage")]
 pub struct HealthcheckArgs {
-    /// Ask whether it is ready, not only whether it is alive
+    /// Check that the proxy is ready, not only alive
     #[arg(long)]
     ready: bool,
     /// The health listener: host:port or a URL [default: `admin.health` of the configuration, on loopback]
     #[arg(long, value_name = "ADDRESS")]
     address: Option<Address>,
-    /// The configuration file that says where [default: config/proxy.toml, if there is one]
+    /// The configuration file with the address [default: config/proxy.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How long the answer may take
+    /// Time limit of the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = super::duration::parse)]
     timeout: Duration,
 }

@@ -20,20 +20,21 @@ const MANY: u64 = 10;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
 #[command(after_help = "\
-Client and app both get a Close, behind the frame that is under way; with --now they get none, and nothing more. More than 10 sessions at once want a yes: from the terminal, or by --yes.
+Client and app each get a Close, after the frame in progress; with --now they get none, and nothing more. More than 10 \
+sessions at once need a confirmation: on the terminal, or by --yes.
 
-Exit codes: 0 all of them were closed, 1 one was unknown, or none matched, or no proxy could be asked, 2 wrong usage")]
+Exit codes: 0 all of them were closed, 1 one was unknown, or none matched, or no proxy answered, 2 wrong usage")]
 pub struct KillArgs {
     /// The sessions, by the id that logs and `conns` show
     #[arg(value_name = "ID", value_parser = id, group = "which", conflicts_with_all = ["route", "client", "misses_gte"])]
     ids: Vec<String>,
-    /// All of this route, as `conns` shows it
+    /// All sessions of this route, as `conns` shows it
     #[arg(long, value_name = "ROUTE", group = "which")]
     route: Option<String>,
-    /// All of clients in this network, or of this address
+    /// All sessions of clients in this network, or of this address
     #[arg(long, value_name = "CIDR", group = "which")]
     client: Option<Cidr>,
-    /// All that have missed so many beats in a row
+    /// All sessions with at least this many misses in a row
     #[arg(long, value_name = "N", group = "which", value_parser = units::number)]
     misses_gte: Option<u32>,
     /// The code of the Close (RFC 6455 §7.4) [default: 1008]
@@ -45,10 +46,10 @@ pub struct KillArgs {
     /// Reset both legs at once: no Close is sent, and nothing more is delivered
     #[arg(long, conflicts_with_all = ["code", "reason"])]
     now: bool,
-    /// Only say which ones it would be
+    /// Only print the sessions that would be closed
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
@@ -165,7 +166,10 @@ impl KillArgs {
         }
         let (stdin, mut stderr) = (io::stdin(), io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
-            bail!("{} match, and nobody is there to be asked; --yes closes them all the same", text::sessions(count));
+            bail!(
+                "{} match, and there is no terminal to confirm on; --yes closes them without confirmation",
+                text::sessions(count)
+            );
         }
         write!(stderr, "Close {}? [y/N] ", text::sessions(count)).context("cannot ask")?;
         let mut answer = String::new();

@@ -28,13 +28,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The arguments of `pulsegate ping`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless its route says \
-client_ping = \"answer\". Pings that the server sends are answered and shown too; a long --interval leaves the line \
-quiet enough for them to come.
+The server at the URL answers the pings: through pulsegate that is the app, unless its route has client_ping = \
+\"answer\". Pings that the server sends are answered and shown too; a server may send them only when the connection is \
+idle, so use a long --interval.
 
 Ends at --count, at Ctrl-C, or when the server closes. Exit codes: 0 at least one pong came, 1 none did, 2 wrong usage")]
 pub struct PingArgs {
-    /// Where to connect: `wss://host[:port]/path`, or `ws://host[:port]/path` without TLS.
+    /// URL of the server: `wss://host[:port]/path`, or `ws://host[:port]/path` without TLS.
     url: WebSocketUrl,
     /// End after this many pings.
     #[arg(short, long)]
@@ -42,13 +42,13 @@ pub struct PingArgs {
     /// Time between two pings.
     #[arg(short, long, default_value = "1s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// How long the connection may take to open, and how long a pong may take before its absence is told.
+    /// Time limit to open the connection, and of a pong before it is reported as missing.
     #[arg(long, default_value = "10s", value_parser = super::duration::parse)]
     timeout: Duration,
-    /// Trust the CA certificates in this PEM file, and no others.
+    /// Trust only the CA certificates in this PEM file.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
-    /// Take any certificate.
+    /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
     /// Offer this subprotocol; may be repeated.

@@ -15,11 +15,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The arguments of `pulsegate reload`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Established sessions keep what they were opened with; new ones get what is new. With anything wrong in the file, all \
-stays as it is.
+Open sessions keep their configuration; new ones get the new one. If the file has an error, the old configuration stays \
+in force.
 
-Exit codes: 0 what is in the file is in force, but for keys that are named as needing a restart, 1 it is not, or no \
-proxy could be asked, 2 wrong usage")]
+Exit codes: 0 the file is in force, except for the printed keys, which need a restart, 1 it is not, or no proxy answered, \
+2 wrong usage")]
 pub struct ReloadArgs {
     #[command(flatten)]
     proxy: RemoteArgs,
@@ -51,12 +51,12 @@ fn describe(reloaded: &Reloaded) -> (String, bool) {
         "unchanged" => (format!("unchanged: generation {generation} stays in force"), false),
         "applied" => (format!("applied: generation {generation} is in force"), false),
         "partial" => {
-            let rest = format!("these keys want a restart and are as before: {restart}");
+            let rest = format!("these keys need a restart and are unchanged: {restart}");
             (format!("applied in part: generation {generation} is in force; {rest}"), false)
         }
         _ => {
             // The proxy's own report may have several lines; each is made printable by itself.
-            let error = error.as_deref().unwrap_or("the proxy does not say why");
+            let error = error.as_deref().unwrap_or("the proxy gives no reason");
             let error = error.lines().map(text::printable).collect::<Vec<_>>().join("\n");
             (format!("not reloaded, generation {generation} stays in force: {error}"), true)
         }

@@ -185,7 +185,7 @@ impl Remote {
         }
         serde_json::from_slice(answer.body()).map_err(|error| {
             let what = if error.is_data() {
-                format!("its answer is another: {error}")
+                format!("its answer has another format: {error}")
             } else {
                 "it does not answer in JSON".to_owned()
             };
@@ -226,9 +226,9 @@ impl EventStream<'_> {
             while let Some(event) = self.ready.pop_front() {
                 if event.name == "stats" {
                     let read = serde_json::from_str(&event.data);
-                    return read
-                        .map(Some)
-                        .map_err(|error| self.remote.not_an_admin_api(format!("its figures are others: {error}")));
+                    return read.map(Some).map_err(|error| {
+                        self.remote.not_an_admin_api(format!("its figures have another format: {error}"))
+                    });
                 }
             }
             let caller = &self.remote.0;
@@ -237,7 +237,7 @@ impl EventStream<'_> {
             };
             let frame = frame.map_err(|error| RemoteError::exchange(&caller.place, error))?;
             let events = frame.data_ref().map_or(Ok(Vec::new()), |data| self.parser.feed(data));
-            let events = events.map_err(|_| self.remote.not_an_admin_api("its events have no end".to_owned()))?;
+            let events = events.map_err(|_| self.remote.not_an_admin_api("an event is too long".to_owned()))?;
             self.ready.extend(events);
         }
     }

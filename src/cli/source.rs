@@ -8,7 +8,7 @@ use crate::config::{Input, Overrides, Report};
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ConfigArgs {
     /// The configuration file; - reads standard input [default: config/proxy.toml; without that file, flags and
-    /// environment say everything]
+    /// environment set all keys]
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     #[command(flatten)]

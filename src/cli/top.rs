@@ -38,16 +38,16 @@ const MOST: usize = 10_000;
 /// The arguments of `pulsegate top`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Keys: q quits; r, i, m, b, h and c sort by round trip, idle time, misses, bytes, held bytes and client, once more the \
-other way round; arrows, PageUp, PageDown, Home and End scroll. Where standard output is no terminal, one frame with all \
-sessions is printed, or --iterations of them.
+Keys: q quits; r, i, m, b, h and c sort by round trip, idle time, misses, bytes, held bytes and client, and reverse the \
+order when pressed again; arrows, PageUp, PageDown, Home and End scroll. If standard output is no terminal, one frame with \
+all sessions is printed, or --iterations of them.
 
-Exit codes: 0 ended as asked, 1 no proxy could be asked, 2 wrong usage")]
+Exit codes: 0 ended as asked, 1 no proxy answered, 2 wrong usage")]
 pub struct TopArgs {
-    /// Time between two looks
+    /// Time between two updates
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// End after so many frames
+    /// End after this many frames
     #[arg(long, value_name = "N", value_parser = units::number)]
     iterations: Option<u32>,
     /// The order to begin with, as in `conns`
@@ -221,8 +221,8 @@ async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Dura
 impl Listed {
     fn of(found: &Connections) -> anyhow::Result<Self> {
         let conns: Result<Vec<SessionReport>, _> = found.list.iter().map(SessionReport::deserialize).collect();
-        let conns =
-            conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;
+        let conns = conns
+            .context("these sessions have the format of another pulsegate version; `conns --format json` shows them")?;
         Ok(Self { conns, total: found.total, generation: found.generation, now: found.now })
     }
 }

@@ -77,10 +77,10 @@ pub(super) fn describe(table: SchemaTable<'_>) {
     visit_form(&mut v, &mut opcode, &mut matching, &mut longest);
     v.describe("opcode", "the type of the messages");
     v.describe("match", "how messages are compared with the texts");
-    v.describe("max_len", "bytes of the longest message that is looked at");
+    v.describe("max_len", "bytes of the longest message that is compared");
     for (key, what) in [
-        ("send", "the message that goes to the client; in \"passive\" the app's own question"),
-        ("expect", "the message that comes from the client"),
+        ("send", "the message to the client; in \"passive\" the app's own probe"),
+        ("expect", "the message from the client"),
         ("start_after", "a message of either side; until it has passed, the session is pinged as in \"protocol\""),
     ] {
         if let Visitor::Describe(table) = &mut v {
@@ -102,15 +102,15 @@ pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
         Some(Role::Answer) | None => message(given, opcode),
     };
     let needed = match role {
-        Some(Role::App) => Some("what the proxy asks the client"),
-        Some(Role::Answer) => Some("what the proxy answers to the client"),
+        Some(Role::App) => Some("the proxy's probe of the client"),
+        Some(Role::Answer) => Some("the proxy's answer to the client"),
         Some(Role::Passive) | None => None,
     };
     let send = match needed {
         Some(what) => t.required("send", said, what).map(Some).ok_or(Refused),
         None => t.entry("send", said).optional(),
     };
-    let expect = t.required("expect", heard, "what the client says");
+    let expect = t.required("expect", heard, "the client's heartbeat");
     let start_after = t.entry("start_after", heard).optional();
 
     let lens = [

@@ -167,7 +167,7 @@ impl Word {
             // A variable may switch off a heartbeat that the file defines.
             (Self::Off, _) => Ok(HeartbeatMode::Off),
             (Self::Protocol, _) => {
-                let problem = Problem::new(format!("cannot be \"{self}\" beside a profile: one of the two is meant"));
+                let problem = Problem::new(format!("cannot be \"{self}\" beside a profile: they exclude each other"));
                 Err(problem.with_help(format!("leave out `mode` to use the profile, or `profile` for \"{self}\"")))
             }
             (Self::Role(_), Named::Auto) => Err(self.with_auto("")),
@@ -176,7 +176,8 @@ impl Word {
     }
 
     fn with_auto(self, whose: &str) -> Problem {
-        let what = format!("cannot be \"{self}\" with profile \"{AUTO}\"{whose}, where each upgrade shows its mode");
+        let what =
+            format!("cannot be \"{self}\" with profile \"{AUTO}\"{whose}, which selects the mode at each upgrade");
         Problem::new(what).with_help(format!("leave out `mode`, or name a `profile` other than \"{AUTO}\""))
     }
 }

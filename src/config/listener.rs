@@ -280,7 +280,7 @@ fn without_tls(t: &Table<'_>, tls: &TlsSettings, has_usable_sni: bool) {
         ("hsts", tls.hsts.is_some()),
     ] {
         if is_set {
-            let problem = Problem::new("has no effect with mode = \"off\": no TLS is spoken here");
+            let problem = Problem::new("has no effect with mode = \"off\": TLS is not used here");
             t.refuse(&[key], problem.with_help("leave it out, and set it on the proxy that terminates TLS"));
         }
     }
@@ -369,7 +369,7 @@ fn read_client_auth(t: &Table<'_>, what: &str) -> ClientAuth {
         KeyValue::Is(ClientAuthMode::Off) | KeyValue::Refused => drop(t.entry("ca", decode(&FILE))),
         KeyValue::Unset => {
             if let KeyValue::Is(_) = t.entry("ca", decode(&FILE)) {
-                let problem = Problem::new("is of no use without `mode`: no client is asked for a certificate");
+                let problem = Problem::new("has no effect without `mode`: no certificate is requested");
                 t.refuse(&["ca"], problem.with_help("set mode = \"required\" or mode = \"optional\" beside it"));
             }
         }

@@ -146,7 +146,7 @@ fn exposed(t: &Table<'_>, address: SocketAddr, admin: &Admin) {
         (false, Some(_)) => "tls = true",
         (true, None) => "token_file",
     };
-    let problem = Problem::new(format!("cannot be {address} without {missing}: others than this machine can reach it"));
+    let problem = Problem::new(format!("cannot be {address} without {missing}: other machines can reach it"));
     t.refuse(
         &["socket", "tls", "token_file"],
         problem.with_help(format!("set {missing} beside it, or stay on 127.0.0.1")),
@@ -189,8 +189,8 @@ fn drain_code(given: &Given<'_>) -> Read<u16> {
     let misfit = || Problem::new("must be 1001, 1012, 1013, or 3000 to 4999");
     match given.integer().and_then(|code| u16::try_from(code).ok()) {
         Some(code @ (1001 | 1012 | 1013 | 3000..=4999)) => Ok(code),
-        Some(1000) => Err(misfit().with_help("1000 says that all is done: clients would not come back")),
-        Some(1005 | 1006 | 1015) => Err(misfit().with_help("RFC 6455 keeps this one off the wire")),
+        Some(1000) => Err(misfit().with_help("1000 means a normal end: clients would not reconnect")),
+        Some(1005 | 1006 | 1015) => Err(misfit().with_help("RFC 6455 forbids this one in a Close frame")),
         _ => Err(misfit()),
     }
 }
@@ -214,7 +214,7 @@ fn socket(given: &Given<'_>) -> Read<AdminSocket> {
     Err(match error.help {
         _ if text.contains('/') || Path::new(text).extension().is_some_and(|extension| extension == "sock") => {
             // Clients start in other folders.
-            misfit().with_help("a relative path would be another one for every client")
+            misfit().with_help("each command would resolve a relative path in its own folder")
         }
         Some(help) if help == ADDRESS_HELP => misfit().with_help("write an absolute path, or \"127.0.0.1:4040\""),
         // An address that is reached by all is seldom meant.
@@ -308,7 +308,7 @@ fn level(word: &str, otherwise: impl FnOnce() -> Problem) -> Read<Option<Level>>
 fn stray(word: &str, misfit: Problem) -> Problem {
     match nearest(word, LEVELS.iter().map(|(name, _)| *name)) {
         Some(near) => misfit.with_help(format!("did you mean \"{near}\"?")),
-        None if word.is_empty() => misfit.with_help("there is nothing on one side of a comma"),
+        None if word.is_empty() => misfit.with_help("one side of a comma is empty"),
         None if word.contains("::") => misfit.with_help(format!("did you mean \"{word}=debug\"?")),
         None => misfit.with_help(format!("\"{word}\" is no level; levels are off, error, warn, info, debug and trace")),
     }

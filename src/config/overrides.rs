@@ -19,7 +19,7 @@ pub struct Overrides {
     /// Address of the TLS port (`listen.address`)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Where the app listens: `http://host:port` or `unix:/path` (`upstream.url`)
+    /// Address of the app: `http://host:port` or `unix:/path` (`upstream.url`)
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
     /// PEM file of the certificate chain (`tls.certificate`)
@@ -31,7 +31,7 @@ pub struct Overrides {
     /// Least severe log level that is written (`log.level`)
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Shape of a log line: auto, human or json (`log.format`)
+    /// Format of the log lines: auto, human or json (`log.format`)
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }

@@ -57,7 +57,7 @@ fn sni(given: &Given<'_>) -> Read<Box<str>> {
     let pattern = pattern(given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?)?;
     match &pattern {
         HostPattern::Exact(name) if is_address(name) => {
-            Err(misfit().with_help("clients do not tell addresses: they get the certificate of [tls]"))
+            Err(misfit().with_help("clients send no addresses as server names: they get the certificate of [tls]"))
         }
         _ => Ok(pattern.to_string().into()),
     }
@@ -88,7 +88,7 @@ fn origin(given: &Given<'_>) -> Read<AllowedOrigin> {
     match text {
         "same-host" => return Ok(AllowedOrigin::SameHost),
         "null" => return Ok(AllowedOrigin::Null),
-        "*" => return Err(misfit().with_help("to let every page in, leave out `allow`")),
+        "*" => return Err(misfit().with_help("to allow every page, leave out `allow`")),
         _ => {}
     }
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -153,7 +153,7 @@ fn header_name(given: &Given<'_>) -> Read<Box<str>> {
         return Err(Problem::new("must be the name of a header, such as \"X-Client-IP\""));
     }
     if NEEDED.contains(&&*name) || name.starts_with("sec-websocket-") {
-        return Err(Problem::new("must be a header that a request can do without"));
+        return Err(Problem::new("must be a header that a request does not need"));
     }
     Ok(name.into())
 }

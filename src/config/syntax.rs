@@ -46,7 +46,7 @@ fn remedy(line: &str) -> Option<String> {
         let (key, value) = line.split_once([':', ' '])?;
         let value = value.trim();
         let is_pair = is_key(key) && value.parse::<toml_edit::Value>().is_ok();
-        return is_pair.then(|| format!("a `=` stands between key and value: write {key} = {value}"));
+        return is_pair.then(|| format!("a `=` is missing between key and value: write {key} = {value}"));
     };
     let value = value.split(" #").next().unwrap_or(value).trim();
     if value.is_empty() {

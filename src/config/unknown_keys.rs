@@ -47,7 +47,7 @@ impl UnknownKeys<'_> {
         let mut homes: Vec<String> = Vec::new();
         for (path, kind) in known {
             let header = match path.parent().filter(|parent| *parent != KeyPath::default()) {
-                None if *kind == NodeKind::List => return Some(format!("`{key}` stands by itself: [[{key}]]")),
+                None if *kind == NodeKind::List => return Some(format!("`{key}` is a list of its own: [[{key}]]")),
                 None => return Some(format!("`{key}` is a section of its own: [{key}]")),
                 Some(parent) => parent.header(),
             };

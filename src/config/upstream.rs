@@ -202,7 +202,10 @@ fn visit_app_tls(v: &mut Visitor<'_>, tls: &mut UpstreamTls) {
     v.optional("server_name", &SERVER_NAME, &mut tls.server_name);
     v.describe("ca", "the PEM file of the authorities that may have signed the app's certificate");
     v.describe("pin", "the keys that the app's certificate may have, in the place of authorities");
-    v.describe("certificate", "the PEM file of the certificate chain that the proxy shows when the app asks for one");
+    v.describe(
+        "certificate",
+        "the PEM file of the certificate chain that the proxy presents when the app requests one",
+    );
     v.describe("private_key", "the PEM file of the certificate's key");
     v.describe("server_name", "the name that the app's certificate must have; the host of the url unless set");
 }
@@ -240,7 +243,7 @@ fn tls(t: &Table<'_>, base: Option<&UpstreamTls>) -> Option<UpstreamTls> {
     let mut tls = base.cloned().unwrap_or_default();
     visit_app_tls(&mut Visitor::Read(t.clone()), &mut tls);
     if t.sets("pin") && t.sets("ca") {
-        let problem = Problem::new("does not go together with `ca`: the signer of a pinned key is not looked at");
+        let problem = Problem::new("does not go together with `ca`: the signer of a pinned key is not checked");
         t.refuse(&["pin"], problem.with_help("leave out one of the two"));
     }
     Some(tls)
@@ -281,7 +284,7 @@ fn out_of_reach(target: &UpstreamTarget, sources: &[IpAddr]) -> Option<Problem> 
     // A name is resolved when it is dialled.
     let host: IpAddr = host.parse().ok()?;
     let stranger = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
-    Some(Problem::new(format!("does not fit: no connection leads from {stranger} to {host}")))
+    Some(Problem::new(format!("does not fit: no connection is possible from {stranger} to {host}")))
 }
 
 /// Reads the request of the health check.
@@ -350,7 +353,7 @@ fn url(given: &Given<'_>) -> Read<Url> {
         _ => return Err(misfit().with_help(URL_HELP)),
     };
     if rest.starts_with("unix:") {
-        let problem = Problem::new("cannot be a unix socket and have a scheme: TLS is not spoken on sockets");
+        let problem = Problem::new("cannot be a unix socket and have a scheme: TLS is not used on sockets");
         return Err(problem.with_help(format!("write \"{rest}\"")));
     }
     Ok(Url { target: origin(text, scheme, port, misfit)?, tls })
@@ -367,10 +370,10 @@ fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem)
     let uri: Uri = text.parse().map_err(|_| misfit())?;
     let authority = uri.authority().ok_or_else(misfit)?;
     if authority.as_str().contains('@') {
-        return Err(misfit().with_help("leave out the user: nobody would ask for it"));
+        return Err(misfit().with_help("leave out the user: it is not sent to the app"));
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        let help = format!("write \"{scheme}://{authority}\": every path is passed on as it is");
+        let help = format!("write \"{scheme}://{authority}\": every path is passed on unchanged");
         return Err(Problem::new("must not have a path").with_help(help));
     }
     let port = match authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {

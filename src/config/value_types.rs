@@ -166,11 +166,11 @@ fn header_bytes(given: &Given<'_>) -> Read<usize> {
 /// Reads the code of a Close frame that may be sent (RFC 6455 §7.4).
 fn close_code(given: &Given<'_>) -> Read<u16> {
     let misfit = || Problem::new("must be a close code: 1000 to 1014, or 3000 to 4999");
-    let help = "4000 to 4999 are the app's own; after 1012 clients come back";
+    let help = "4000 to 4999 are the app's own; after 1012 clients reconnect";
     let code = given.integer().and_then(|code| u16::try_from(code).ok()).ok_or_else(|| misfit().with_help(help))?;
     match code {
         1005 | 1006 | 1015 => {
-            Err(Problem::new(format!("cannot be {code}: RFC 6455 keeps it off the wire")).with_help(help))
+            Err(Problem::new(format!("cannot be {code}: RFC 6455 forbids it in a Close frame")).with_help(help))
         }
         1004 => Err(Problem::new("cannot be 1004: RFC 6455 gives it no meaning").with_help(help)),
         1000..=1014 | 3000..=4999 => Ok(code),
@@ -197,7 +197,7 @@ fn prefix(given: &Given<'_>) -> Read<Box<str>> {
     }
     if let Some(stranger) = text.chars().find(|c| matches!(c, '?' | '#') || !c.is_ascii_graphic()) {
         let problem = Problem::new(format!("must be a plain path, without {stranger:?}"));
-        return Err(problem.with_help("queries are not looked at, and other letters arrive percent-encoded"));
+        return Err(problem.with_help("queries are not compared, and other letters arrive percent-encoded"));
     }
     if text.split('/').skip(1).any(|part| matches!(part, "." | "..")) || text.contains("//") {
         let problem = Problem::new("matches no request: paths are compared without \".\", \"..\" and \"//\"");

@@ -68,13 +68,13 @@ pub enum LoadError {
         error: AppError,
     },
     /// Somebody was writing the files all the time.
-    #[error("the files change while they are read; they are read again when they rest")]
+    #[error("the files changed while they were read; they are read again when they stop changing")]
     Restless,
     /// A pipe, say.
     #[error("{}: not a regular file, which cannot be read a second time; a restart reads it", .0.display())]
     Special(PathBuf),
     /// A bug.
-    #[error("the configuration could not be loaded: the program failed on the way; please report this")]
+    #[error("the configuration could not be loaded: internal error; please report this")]
     Panicked,
 }
 

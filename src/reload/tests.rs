@@ -284,7 +284,7 @@ async fn who_asks_when_it_is_over_is_told_so() {
     let orphan = Reloader { requests: mpsc::unbounded_channel().0, status: Arc::clone(&reloader.status) };
     let outcome = orphan.reload().await;
     assert_eq!(outcome.result, ReloadResult::Failed);
-    assert!(outcome.error.is_some_and(|error| error.contains("about to end")));
+    assert!(outcome.error.is_some_and(|error| error.contains("shutting down")));
 }
 
 /// Loads the file at `path` as `pulsegate run` does: the faults of the TLS files are among the findings.

@@ -165,11 +165,11 @@ impl<W: Write> Log<W> {
 fn report(lines: u64, error: Option<io::Error>) {
     match error {
         Some(error) => {
-            tracing::warn!(lines, error = %Chain(&error), mend = "make room where standard error goes", "log lines lost");
+            tracing::warn!(lines, error = %Chain(&error), mend = "free space where standard error is written", "log lines lost");
         }
         None => {
             let error = "the reader of standard error was too slow";
-            tracing::warn!(lines, error, mend = "speed it up, or raise log.level", "log lines lost");
+            tracing::warn!(lines, error, mend = "use a faster reader, or raise log.level", "log lines lost");
         }
     }
 }

@@ -11,13 +11,13 @@ pub enum UpgradeRefusal {
     #[error("{0}")]
     BadRequest(&'static str),
     /// The version is not 13 (RFC 6455 §4.4).
-    #[error("the only WebSocket version spoken is 13")]
+    #[error("only WebSocket version 13 is supported")]
     Version,
     /// The route does not allow the page's origin (RFC 6455 §10.2).
     #[error("origin {0} is not allowed")]
     Origin(Box<str>),
     /// The path can be interpreted in several ways, which lead to different routes.
-    #[error("it cannot be told which route the path is for")]
+    #[error("the path is ambiguous: it may belong to several routes")]
     Path,
     /// The open sessions hold more memory than `limits.memory`.
     #[error("sessions hold {held} bytes, more than {limit}")]

@@ -132,7 +132,7 @@ async fn an_invalid_request_closes_no_session() {
     let all = r#""filter": {"client": "127.0.0.0/8"}"#;
     let long = format!(r#"{{{all}, "reason": "{}"}}"#, "é".repeat(62));
     for (body, code, words) in [
-        ("", "filter", &["say which sessions"] as &[&str]),
+        ("", "filter", &["name the sessions"] as &[&str]),
         ("{}", "filter", &["0.0.0.0/0"]),
         (r#"{"filter": {}}"#, "filter", &["at least one of"]),
         (r#"{"filter": null}"#, "filter", &[]),

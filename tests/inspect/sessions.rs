@@ -129,7 +129,7 @@ async fn a_client_made_to_look_dead_is_found_dead() {
     page.sees(".body .c-rtt", " ms").await;
     page.click(ROWS).await;
     page.click("#details button:has-text('Simulate a dead client')").await;
-    page.sees("#toasts", "It will be found dead within").await;
+    page.sees("#toasts", "It will be detected as dead within").await;
     page.sees("#details .sentence", "client stopped answering: last pong ").await;
     dev.process
         .line("the app's close event", |line| line.text.contains("app.close") && line.text.contains("4408"))
@@ -169,10 +169,10 @@ async fn a_token_is_asked_for_once_and_kept_by_the_tab() {
     let url = format!("http://{}/", listening.json["admin"].as_str().expect("an address"));
 
     let mut page = Page::open(&url).await;
-    page.sees("#token-title", "asks for a token").await;
+    page.sees("#token-title", "requires a token").await;
     page.write("something-else-altogether").await;
     page.press(&["Enter"]).await;
-    page.sees("#token-text", "That was not it").await;
+    page.sees("#token-text", "The token was refused").await;
     page.write("correct-horse-battery-staple").await;
     page.press(&["Enter"]).await;
     page.sees("#link", "live").await;

@@ -67,5 +67,5 @@ async fn a_proxy_that_does_not_answer_in_time_is_not_alive() {
     let taken = TcpSocket::new_v4().expect("a socket");
     taken.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let port = taken.local_addr().expect("it is bound").to_string();
-    run(&["healthcheck", "--address", &port]).await.failed(1, &["nobody listens on", "--address names another"]);
+    run(&["healthcheck", "--address", &port]).await.failed(1, &["no process listens on", "--address names another"]);
 }

@@ -186,7 +186,7 @@ async fn over_tls_a_request_without_the_token_is_refused() {
     run(&["conns", "--admin", &at, "--ca", &ca, "--token-file", &token]).await.succeeded();
     let named = ["conns", "--admin", &at, "--ca", &ca, "--token-file", &token, "--server-name", "localhost"];
     run(&named).await.succeeded();
-    run(&["conns", "--admin", &at, "--ca", &ca]).await.failed(1, &["asks for a token", "--token-file"]);
+    run(&["conns", "--admin", &at, "--ca", &ca]).await.failed(1, &["requires a token", "--token-file"]);
     let other = ["conns", "--admin", &at, "--ca", &ca, "--server-name", "other.example", "--token-file", &token];
     run(&other).await.failed(1, &["no TLS with", "--server-name"]);
     let plain = at.replace("https://", "http://");

@@ -21,7 +21,7 @@ async fn what_came_of_it_is_one_line() {
     let unchanged = reload(200, "unchanged", &[], json!(null)).await;
     assert_eq!(unchanged.succeeded().out, "unchanged: generation 7 stays in force\n");
     let partial = reload(200, "partial", &["listen.address", "listen.workers"], json!(null)).await;
-    assert!(partial.succeeded().out.ends_with("as before: listen.address, listen.workers\n"), "{}", partial.out);
+    assert!(partial.succeeded().out.ends_with("unchanged: listen.address, listen.workers\n"), "{}", partial.out);
 }
 
 #[tokio::test]

@@ -26,11 +26,11 @@ async fn an_absent_proxy_is_reported_with_the_address_and_a_remedy() {
     absent.failed(1, &["there is no socket", "none.sock", "is pulsegate running here?", "--admin"]);
     // A process that was killed leaves its socket behind.
     drop(UnixListener::bind(at("stale.sock")).expect("bind"));
-    run(&["reload", "--admin", &at("stale.sock")]).await.failed(1, &["nobody listens on", "stale.sock"]);
+    run(&["reload", "--admin", &at("stale.sock")]).await.failed(1, &["no process listens on", "stale.sock"]);
     fs::write(at("file"), "").expect("write a file");
     run(&["kill", "00000000000000a1", "--admin", &at("file")]).await.failed(1, &["file is no socket", "--admin"]);
     let closed = { std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port") };
-    run(&["top", "--admin", &closed.to_string()]).await.failed(1, &["nobody listens on", &closed.to_string()]);
+    run(&["top", "--admin", &closed.to_string()]).await.failed(1, &["no process listens on", &closed.to_string()]);
     run(&["conns", "--admin", "http://nowhere.invalid:4040"]).await.failed(1, &["cannot find the host", "nowhere"]);
 }
 
@@ -74,9 +74,9 @@ async fn a_token_comes_from_its_flag_or_the_configuration() {
     fs::write(at("other"), "fedcba9876543210\n").expect("write the token");
     fs::write(at("proxy.toml"), format!("[admin]\nsocket = {:?}\ntoken_file = \"token\"\n", fake.at)).expect("write");
 
-    run(&["conns", "--admin", &fake.at]).await.failed(1, &["asks for a token", "--token-file"]);
+    run(&["conns", "--admin", &fake.at]).await.failed(1, &["requires a token", "--token-file"]);
     let wrong = run(&["conns", "--admin", &fake.at, "--token-file", &at("other")]).await;
-    wrong.failed(1, &["does not take the token in", &at("other")]);
+    wrong.failed(1, &["does not accept the token in", &at("other")]);
     let missing = run(&["conns", "--admin", &fake.at, "--token-file", &at("none")]).await;
     missing.failed(1, &["cannot read the token from", "No such file"]);
     run(&["conns", "--admin", &fake.at, "--token-file", &at("token")]).await.succeeded();

@@ -17,7 +17,7 @@ function facts({ conn }, now, generation) {
       ['Window', heartbeat.interval_s !== null && `${setting(heartbeat.interval_s)} of silence, ${setting(heartbeat.timeout_s)} to answer`],
       ['Round trip', roundTrip(heartbeat)],
       ['Missed', `${heartbeat.missed} in all; ${heartbeat.misses} of ${heartbeat.max} in a row`],
-      ['Next look', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
+      ['Next check', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
       ['Last sign of life', life(conn, now), moment(conn.last_seen_at)],
     ].map(([term, text, hover]) => [term, text || null, hover]))],
     ['Traffic', known([
@@ -30,7 +30,7 @@ function facts({ conn }, now, generation) {
       ['Path', conn.path],
       ['Route', conn.route],
       ['Subprotocol', conn.subprotocol],
-      ['Spoken', [conn.protocol === 'h2' ? 'HTTP/2' : 'HTTP/1.1', conn.tls?.version, conn.tls?.group].filter(Boolean).join(', ')],
+      ['Protocols', [conn.protocol === 'h2' ? 'HTTP/2' : 'HTTP/1.1', conn.tls?.version, conn.tls?.group].filter(Boolean).join(', ')],
       ['Asked for', conn.sni],
       ['Opened', `${moment(conn.opened_at)} (${ago(now - conn.opened_at)})`],
       ['Closed', conn.closed_at ? `${moment(conn.closed_at)} (after ${long(conn.duration_s)})` : null],

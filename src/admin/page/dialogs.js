@@ -7,9 +7,9 @@ const ANNOUNCE_EVERY = 3000;
 
 // The effect of a close code on client libraries.
 const MEANINGS = {
-  1000: 'Code 1000 means a normal end: many clients do not come back after it.',
+  1000: 'Code 1000 means a normal end: many clients do not reconnect after it.',
   1001: 'Code 1001 means that this end goes away; most client libraries that reconnect do so, JupyterLab does not.',
-  1008: 'Code 1008 means that a rule was broken; client libraries that reconnect mostly do so all the same.',
+  1008: 'Code 1008 means that a rule was broken; most client libraries that reconnect do so.',
   1012: 'Code 1012 means a restart; client libraries that reconnect do so.',
 };
 
@@ -54,7 +54,7 @@ export class Kill {
     const wrong = !maySend(code)
       ? 'A Close may carry 1000–1003, 1007–1014 and 3000–4999.'
       : long
-        ? 'A reason has room for 123 bytes.'
+        ? 'A reason has at most 123 bytes.'
         : '';
     by('kill-yes').disabled = wrong !== '';
     setText(
@@ -81,7 +81,7 @@ export class Kill {
 export function askToken(again) {
   const dialog = by('token');
   const text = by('token-text');
-  if (again) setText(text, 'That was not it. The token is in the file that admin.token_file names.');
+  if (again) setText(text, 'The token was refused. It is in the file that admin.token_file names.');
   by('token-input').value = '';
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {

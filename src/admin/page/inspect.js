@@ -172,11 +172,11 @@ function drain({ phase, draining, open }) {
   if (!draining) return;
   const left = plural(open, 'connection');
   const words = {
-    announced: `Draining begins: the proxy still accepts, so that nobody is turned away while others take note. ${left} open.`,
+    announced: `Draining begins: the proxy still accepts connections until load balancers notice. ${left} open.`,
     drained: 'Drained: no connection is left.',
     aborting: `Draining was cut short; ${left} are being dropped.`,
   };
-  setText(banner, words[phase] ?? `Draining: nobody new is let in, and ${left} are being closed one after the other.`);
+  setText(banner, words[phase] ?? `Draining: no new connections are accepted, and ${left} are being closed one by one.`);
 }
 
 function link(state, text) {
@@ -196,7 +196,7 @@ const feed = new Feed(api, {
       overview.clear();
       details.hide();
       generation = null;
-      toast('This is another process than before; what the page knew of the former one is gone.');
+      toast('The proxy is another process than before; the data of the previous one was discarded.');
     }
     const upstreams = [info.upstreams ?? []].flat().join(', ');
     setText(by('about'), `${info.version}${upstreams && ` in front of ${upstreams}`}`);
@@ -253,7 +253,7 @@ async function playDead(session) {
     await api.post(`/v1/connections/${session.id}/simulate-dead`, {});
     session.dead = true;
     const bound = heartbeat.interval_s + heartbeat.timeout_s * Math.max(1, heartbeat.max);
-    toast(`Nothing that ${client} sends is heard from now on. It will be found dead within ${setting(bound)}.`);
+    toast(`Input from ${client} is ignored from now on. It will be detected as dead within ${setting(bound)}.`);
   } catch (error) {
     toast(error.message, 'bad');
   }

@@ -147,7 +147,7 @@ fn every_wait_has_a_sentence_of_its_own() {
     A probe is due and waits behind other bytes; if the client takes none of them, the session ends at 2026-11-28T16:01:52Z, in 12 s.
     A probe is unanswered; without a sign of life until 2026-11-28T16:01:52Z, in 12 s, the session ends.
     Without a heartbeat of the client until 2026-11-28T16:01:52Z, in 12 s, the session ends.
-    The app's next heartbeat is awaited; the client owes nothing.
+    The app's next heartbeat is awaited; the client has nothing to answer.
     The app does not take what the client sends; if that lasts until 2026-11-28T16:01:52Z, in 12 s, the session ends.
     A probe is unanswered; without a sign of life until 2026-11-28T16:01:52Z, in 12 s, it is miss 1 of 3.
     The heartbeat message is sent at 2026-11-28T16:01:52Z, in 12 s, unless the client sends something first. A drain is announced and will close the session.

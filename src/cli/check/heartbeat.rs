@@ -27,7 +27,7 @@ pub(super) fn sentences(heartbeat: &Heartbeat) -> Vec<String> {
         Heartbeat::Fixed(policy) => return vec![sentence(policy)],
         Heartbeat::Auto(auto) => auto,
     };
-    let lead = "the heartbeat that the upgrade shows:".to_owned();
+    let lead = "the heartbeat selected by the upgrade:".to_owned();
     let kinds = kinds(heartbeat, auto);
     let kinds =
         kinds.iter().map(|(shown, policy)| format!("{}: {}", shown.unwrap_or("anything else"), sentence(policy)));
@@ -96,12 +96,12 @@ fn unreadable(policy: &Policy) -> Option<&'static str> {
 
 /// Describes the proxy's action.
 fn does(policy: &Policy) -> String {
-    let quiet = format!("after {} of quiet", format_duration(policy.interval));
+    let quiet = format!("after {} of silence", format_duration(policy.interval));
     let name = policy.mode.profile().map_or("", |profile| profile.name);
     let does = match &policy.mode {
         Mode::Off => "no heartbeat".to_owned(),
         Mode::Protocol => format!("pinged {quiet}"),
-        Mode::App(_) => format!("asked ({name}) {quiet}"),
+        Mode::App(_) => format!("probed ({name}) {quiet}"),
         Mode::Answer(_) => format!("answered ({name})"),
         Mode::Passive(profile) if is_pinged(policy, profile) => format!("watched ({name}) and pinged {quiet}"),
         Mode::Passive(profile) if agrees_late(profile) => {
@@ -122,7 +122,7 @@ fn held(policy: &Policy) -> Option<String> {
     let asked = matches!(policy.proof(), Some(ProofOfLife::Pongs | ProofOfLife::Answers));
     let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
-        Some(ProofOfLife::SpeaksWhenQuiet(_)) => " of the last word of either side",
+        Some(ProofOfLife::SpeaksWhenQuiet(_)) => " of the last message of either side",
         _ => "",
     };
     Some(format!("a dead client is gone within {within}{from}{longer}"))
@@ -161,7 +161,7 @@ fn bound(policy: &Policy) -> Bound {
         }
         // A client to which the app sends nothing needs to send nothing.
         (ProofOfLife::SpeaksWhenSpokenTo(window), ..) => {
-            Bound::Agreed(format!("{} of the app's next word", seconds(window)))
+            Bound::Agreed(format!("{} of the app's next message", seconds(window)))
         }
         (ProofOfLife::Speaks(window) | ProofOfLife::SpeaksWhenQuiet(window), ..) => {
             // A session that begins with pings may end during that phase.

@@ -154,14 +154,9 @@ fn ports(listen: &Listen, terminates_tls: bool) -> Vec<String> {
         many => format!("{many} workers"),
     };
     let proxied = listen.proxy_protocol.as_ref();
-    let proxied =
-        proxied.map(|proxy| format!("behind the PROXY protocol of {}, and of nobody else", list(&proxy.trusted)));
+    let proxied = proxied.map(|proxy| format!("behind the PROXY protocol of {} only", list(&proxy.trusted)));
     let redirect = listen.redirect.map(|address| format!("{address} for http, which is sent to https"));
-    let spoken = if terminates_tls {
-        "https and wss"
-    } else {
-        "http and ws from the proxies that terminate TLS, and from no others"
-    };
+    let spoken = if terminates_tls { "https and wss" } else { "http and ws, only from the proxies that terminate TLS" };
     let versions = match listen.http2 {
         Http2::On => None,
         Http2::NoWebSockets => Some("WebSockets over HTTP/1.1 alone".to_owned()),
@@ -175,15 +170,15 @@ fn certificates(tls: &TlsSettings) -> Vec<String> {
     let mut lines = vec![tls.certificate.display().to_string()];
     lines.extend(tls.sni.iter().map(|one| format!("{} to {}", one.certificate.display(), list(&one.names))));
     if tls.strict_sni {
-        lines.push("nothing to those who ask for another name, or for none".to_owned());
+        lines.push("no certificate for other names, or without a name".to_owned());
     }
     if tls.modern {
         lines.push("TLS 1.3 only".to_owned());
     }
     match &tls.client_auth {
         ClientAuth::Off => {}
-        ClientAuth::Optional(ca) => lines.push(format!("clients may show a certificate of {}", ca.display())),
-        ClientAuth::Required(ca) => lines.push(format!("clients must show a certificate of {}", ca.display())),
+        ClientAuth::Optional(ca) => lines.push(format!("clients may present a certificate of {}", ca.display())),
+        ClientAuth::Required(ca) => lines.push(format!("clients must present a certificate of {}", ca.display())),
     }
     lines.extend(tls.hsts.map(|age| format!("Strict-Transport-Security: max-age={}", age.as_secs())));
     lines
@@ -204,7 +199,7 @@ pub(super) fn open_files(settings: &Settings) -> Option<String> {
 
 fn believed(forwarded: &Forwarded) -> Vec<String> {
     let trusted = &forwarded.trusted_proxies;
-    let believed = (!trusted.is_empty()).then(|| format!("what {} say of the client", list(trusted)));
+    let believed = (!trusted.is_empty()).then(|| format!("the forwarded headers of {}", list(trusted)));
     believed.into_iter().collect()
 }
 

@@ -80,11 +80,11 @@ fn a_valid_configuration_is_described_in_a_few_lines() {
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
       ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
                    wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
-      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /live/  pinged after 1s 500ms of silence, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
       route        /raw/   no heartbeat
-      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+      route        /       pinged after 25s of silence, a dead client is gone within 45 s
 
-    warning: any web page can open WebSockets in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    warning: any web page can open WebSockets in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
 }
 
@@ -160,36 +160,36 @@ fn a_listener_is_described_with_hosts_apps_origins_and_limits() {
     assert_snapshot!(out, @"
     FILE is valid.
       listens on   0.0.0.0:8443 for https and wss, 1 worker
-                   behind the PROXY protocol of 10.0.0.0/8, and of nobody else
+                   behind the PROXY protocol of 10.0.0.0/8 only
                    0.0.0.0:8080 for http, which is sent to https
       presents     /tls.crt
                    /shop.crt to shop.example, *.shop.example
-                   nothing to those who ask for another name, or for none
+                   no certificate for other names, or without a name
                    TLS 1.3 only
-                   clients may show a certificate of /clients.pem
+                   clients may present a certificate of /clients.pem
                    Strict-Transport-Security: max-age=15552000
       passes on to https://[::1]:3443, never probed
                    trusted by /ca.pem for app.internal, shown /proxy.crt
                    from ::2
-      believes     what 10.0.0.1/32 say of the client
+      believes     the forwarded headers of 10.0.0.1/32
       limits       300 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
       health on    127.0.0.1:9090 for probes and metrics, in plain HTTP
       admin on     127.0.0.1:4040
       ends within  1m 37s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 5s to spare
                    wait 98 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
                    closes WebSockets at the age of 12h
-      route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        admin.app.example/     pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             to unix:/run/admin.sock, never probed
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
-      route        *.app.example/public/  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        *.app.example/public/  pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             lets in no pages
-      route        /api/                  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        /api/                  pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             to https://[::1]:3443, never probed
                                             has 10m to answer
                                             trusted by /ca.pem for app.internal, shown /proxy.crt
                                             from ::2
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
-      route        /                      pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        /                      pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
       overlaps     admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host
                    admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any
@@ -219,11 +219,11 @@ fn a_listener_without_tls_is_described_with_the_proxies_that_it_trusts() {
     assert_eq!(verdict, CheckResult::Valid, "{out}");
     assert_snapshot!(out.lines().take(6).collect::<Vec<_>>().join("\n"), @"
     FILE is valid.
-      listens on   0.0.0.0:8443 for http and ws from the proxies that terminate TLS, and from no others, 1 worker
+      listens on   0.0.0.0:8443 for http and ws, only from the proxies that terminate TLS, 1 worker
       passes on to https://app.internal:443, probed after 15s of silence, given up after 1m
                    trusted by the key sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=
                    each connection with a PROXY header, and for one client only
-      believes     what 10.0.0.0/8 say of the client
+      believes     the forwarded headers of 10.0.0.0/8
     ");
     let (_, out) = file.check(OutputFormat::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
@@ -461,14 +461,14 @@ fn open_origins_are_warned_of_by_route() {
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
       ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
                    wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
-      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /live/  pinged after 1s 500ms of silence, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
                              lets in pages of any origin
       route        /raw/   no heartbeat
                              lets in pages of null
-      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+      route        /       pinged after 25s of silence, a dead client is gone within 45 s
                              lets in pages of any origin
 
-    warning: any web page can open WebSockets on /live/, / in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    warning: any web page can open WebSockets on /live/, / in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
     let (_, out) = file.check(OutputFormat::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");

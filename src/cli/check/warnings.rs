@@ -32,7 +32,7 @@ fn open_to_pages(settings: &Settings) -> Option<String> {
     let open: Vec<&Arc<Route>> = settings.open_routes().collect();
     let of = on(&open, &settings.routes)?;
     Some(format!(
-        "any web page can open WebSockets{of} in the name of whoever visits it: \
+        "any web page can open WebSockets{of} in the name of its visitors: \
          set `allow` in [origins] to the origins of your own pages, such as \"same-host\""
     ))
 }

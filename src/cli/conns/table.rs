@@ -25,7 +25,7 @@ struct Column {
 /// The way in which a column becomes narrower.
 #[derive(Clone, Copy)]
 enum Narrow {
-    /// It does not.
+    /// The app. It does not mask.
     Never,
     /// To this width, by cutting the end of each cell.
     End(usize),

@@ -14,16 +14,16 @@ use crate::config::{self, Admin, AdminSocket, Input};
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which proxy")]
 pub struct RemoteArgs {
-    /// Where its admin API is: a socket's path, host:port, or a URL [default: as configured]
+    /// The address of its admin API: a socket's path, host:port, or a URL [default: as configured]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) admin: Option<Address>,
-    /// The configuration file that says where; - reads standard input [default: config/proxy.toml, if there is one]
+    /// The configuration file with the address; - reads standard input [default: config/proxy.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The file that holds the API's token [default: as configured]
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
-    /// For an API behind TLS: trust the CA certificates in this PEM file, and no others
+    /// For an API behind TLS: trust only the CA certificates in this PEM file
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
     /// For an API behind TLS: the name that its certificate is for [default: the host]
@@ -135,7 +135,7 @@ fn default_config() -> Option<PathBuf> {
 fn admin(file: Option<&Path>, warn: &mut dyn FnMut(String)) -> Admin {
     let (admin, report) = config::admin(file);
     for finding in report.iter().flat_map(config::Report::findings) {
-        warn(format!("{}: {}; left out of account", finding.place, finding.message));
+        warn(format!("{}: {}; ignored", finding.place, finding.message));
     }
     admin
 }

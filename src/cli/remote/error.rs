@@ -16,7 +16,7 @@ use crate::tls::client::{ConnectorError, TrustError};
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum RemoteError {
     /// The configuration turns the listener off.
-    #[error("`{key}` is \"off\"{} and so there is nobody to ask; {flag} names another place", said_by(.file.as_ref()))]
+    #[error("`{key}` is \"off\"{}, so no address is known; {flag} names one", said_by(.file.as_ref()))]
     Off {
         /// The key that turns it off.
         key: &'static str,
@@ -26,7 +26,7 @@ pub(in crate::cli) enum RemoteError {
         flag: &'static str,
     },
     /// A configuration named by the user cannot be read, so the proxy's address is unknown.
-    #[error("cannot read {}, which was to say where the proxy is; -c names its configuration, {flag} the place itself", .file.display())]
+    #[error("cannot read {}, so the proxy's address is unknown; -c names its configuration, {flag} the address itself", .file.display())]
     Config {
         /// The file.
         file: PathBuf,
@@ -48,7 +48,7 @@ pub(in crate::cli) enum RemoteError {
         place: Arc<AdminAddress>,
     },
     /// No process listens on the address.
-    #[error("nobody listens on {place}: is pulsegate running here? {}", .place.remedy())]
+    #[error("no process listens on {place}: is pulsegate running here? {}", .place.remedy())]
     Refused {
         /// The address.
         place: Arc<AdminAddress>,
@@ -102,14 +102,14 @@ pub(in crate::cli) enum RemoteError {
     },
     /// The API requires a token.
     #[error(
-        "{place} asks for a token: name the file that holds it with --token-file (`admin.token_file` of the proxy)"
+        "{place} requires a token: name the file that holds it with --token-file (`admin.token_file` of the proxy)"
     )]
     Unauthorized {
         /// The address.
         place: Arc<AdminAddress>,
     },
     /// The API refuses the token.
-    #[error("{place} does not take the token in {}: is it the one of the proxy's `admin.token_file`?", .file.display())]
+    #[error("{place} does not accept the token in {}: is it the one of the proxy's `admin.token_file`?", .file.display())]
     WrongToken {
         /// The address.
         place: Arc<AdminAddress>,
@@ -195,7 +195,7 @@ impl RemoteError {
         let word = |key: &str| said["error"][key].as_str().map(crate::cli::text::printable);
         match (word("code"), word("message")) {
             (Some(code), Some(message)) => Self::Refusal { code, message },
-            _ => Self::NotAdminApi { place: Arc::clone(place), what: format!("it says {status}, and not why") },
+            _ => Self::NotAdminApi { place: Arc::clone(place), what: format!("it answers {status} without a reason") },
         }
     }
 }
@@ -208,7 +208,7 @@ fn said_by(file: Option<&PathBuf>) -> String {
 fn tls_hint(error: &ConnectorError) -> &'static str {
     match error {
         ConnectorError::UnknownAuthority => "; name the CA's certificate with --ca",
-        error if error.is_wrong_name() => "; --server-name says which name it shall prove",
+        error if error.is_wrong_name() => "; --server-name sets the name that it must have",
         ConnectorError::NotTls => "; an API without TLS is reached with http://",
         _ => "",
     }

@@ -47,10 +47,10 @@ impl AdminAddress {
         let Self { flag, origin, .. } = self;
         match (origin, *flag) {
             (AddressSource::Default, "--admin") => {
-                "-c names its configuration, --admin the place itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
+                "-c names its configuration, --admin the address itself (127.0.0.1:4040 for `pulsegate dev`)".to_owned()
             }
-            (AddressSource::Default, flag) => format!("-c names its configuration, {flag} the place itself"),
-            (_, flag) => format!("{flag} names another place"),
+            (AddressSource::Default, flag) => format!("-c names its configuration, {flag} the address itself"),
+            (_, flag) => format!("{flag} names another address"),
         }
     }
 

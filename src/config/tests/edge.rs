@@ -202,7 +202,7 @@ fn certificates_have_names_that_clients_ask_for() {
     assert_snapshot!(name("*"), @r#"`tls.sni[0].names[0]` may have a wildcard only as its whole first label (as in "*.app.example")"#);
     assert_snapshot!(name("bücher.example"), @r#"`tls.sni[0].names[0]` must be a name as it stands in DNS (write it in Punycode, which begins with "xn--")"#);
     assert_snapshot!(name("app example"), @"`tls.sni[0].names[0]` must be a name as it stands in DNS: letters, digits and hyphens between dots");
-    assert_snapshot!(name("192.0.2.1"), @r#"`tls.sni[0].names[0]` must be a name such as "app.example" or "*.app.example" (clients do not tell addresses: they get the certificate of [tls])"#);
+    assert_snapshot!(name("192.0.2.1"), @r#"`tls.sni[0].names[0]` must be a name such as "app.example" or "*.app.example" (clients send no addresses as server names: they get the certificate of [tls])"#);
     assert_snapshot!(name(""), @r#"`tls.sni[0].names[0]` must be a name such as "app.example" or "*.app.example""#);
     assert_snapshot!(of_tls("[[tls.sni]]\nnames = [\"a.example\"]"), @"
     `tls.sni[0].certificate` is missing: the PEM file of the certificate chain for these names (set `certificate` in [[tls.sni]])
@@ -217,7 +217,7 @@ fn certificates_have_names_that_clients_ask_for() {
 fn clients_are_asked_for_a_certificate_of_somebody() {
     let auth = |table: &str| of_tls(&format!("client_auth = {table}"));
     assert_snapshot!(auth("{ mode = \"required\" }"), @"`tls.client_auth.ca` is missing: the PEM file of the authorities that sign the clients' certificates (set `ca` in [tls.client_auth], or PULSEGATE__TLS__CLIENT_AUTH__CA)");
-    assert_snapshot!(auth("{ ca = \"a\" }"), @r#"`tls.client_auth.ca` is of no use without `mode`: no client is asked for a certificate (set mode = "required" or mode = "optional" beside it)"#);
+    assert_snapshot!(auth("{ ca = \"a\" }"), @r#"`tls.client_auth.ca` has no effect without `mode`: no certificate is requested (set mode = "required" or mode = "optional" beside it)"#);
     assert_snapshot!(auth("{ mode = \"require\", ca = \"a\" }"), @r#"`tls.client_auth.mode` must be "off", "optional" or "required" (did you mean "required"?)"#);
     assert_snapshot!(auth("\"required\""), @"`tls.client_auth` must be a table (write [tls.client_auth] and its keys below it, or client_auth = { … })");
     let read = |table: &str| {
@@ -249,7 +249,7 @@ fn an_app_has_a_pinned_key_or_several() {
     assert_snapshot!(wrong(&format!("pin = \"{}\"", "0f".repeat(32))), @r#"`upstream.tls.pin` must be "sha256/" and the Base64 of a hash, or a list of such pins (this is the hash in hexadecimal)"#);
     assert_snapshot!(wrong("pin = []"), @"`upstream.tls.pin` must not be empty: no key would be trusted");
     assert_snapshot!(wrong("pin = 7"), @r#"`upstream.tls.pin` must be "sha256/" and the Base64 of a hash, or a list of such pins (`pulsegate check --connect` prints the pin of an app)"#);
-    assert_snapshot!(wrong(&format!("ca = \"ca.pem\", pin = \"{ONE}\"")), @"`upstream.tls.pin` does not go together with `ca`: the signer of a pinned key is not looked at (leave out one of the two)");
+    assert_snapshot!(wrong(&format!("ca = \"ca.pem\", pin = \"{ONE}\"")), @"`upstream.tls.pin` does not go together with `ca`: the signer of a pinned key is not checked (leave out one of the two)");
     assert_snapshot!(of_app("http://127.0.0.1:3000", &format!("tls = {{ pin = \"{ONE}\" }}")), @r#"`upstream.tls` is for an app that is reached by https; this is http://127.0.0.1:3000 (write url = "https://…", or leave out `tls`)"#);
 }
 
@@ -276,11 +276,11 @@ fn without_tls_what_needs_a_certificate_is_refused_and_proxies_are_named() {
     assert_snapshot!(off(""), @r#"`tls.mode` cannot be "off" without `trusted_proxies` in [forwarded]: any client could connect, and claim any address (set trusted_proxies to the networks of the proxies that terminate TLS, such as ["10.0.0.0/8"]; or set mode = "terminate")"#);
     assert_snapshot!(off(&format!("strict_sni = true\nmodern = true\nhsts = \"180d\"\nclient_auth = {{ mode = \"required\", ca = \"a\" }}\n\
         [[tls.sni]]\nnames = [\"a.example\"]\ncertificate = \"a\"\nprivate_key = \"b\"\n{trusted}")), @r#"
-    `tls.strict_sni` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
-    `tls.modern` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
-    `tls.hsts` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
-    `tls.client_auth` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
-    `tls.sni` has no effect with mode = "off": no TLS is spoken here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.strict_sni` has no effect with mode = "off": TLS is not used here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.modern` has no effect with mode = "off": TLS is not used here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.hsts` has no effect with mode = "off": TLS is not used here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.client_auth` has no effect with mode = "off": TLS is not used here (leave it out, and set it on the proxy that terminates TLS)
+    `tls.sni` has no effect with mode = "off": TLS is not used here (leave it out, and set it on the proxy that terminates TLS)
     "#);
     assert_snapshot!(off(&format!("[listen]\nredirect = \"0.0.0.0:80\"\n[limits]\nhandshakes_per_ip = 5\n\
         [admin]\nsocket = \"127.0.0.1:4040\"\ntls = true\n{trusted}")), @r#"
@@ -316,7 +316,7 @@ fn an_app_behind_tls_is_told_from_one_that_is_not() {
 
     assert_snapshot!(of_app("http://app:3000", "tls = { ca = \"ca.pem\" }"), @r#"`upstream.tls` is for an app that is reached by https; this is http://app:3000 (write url = "https://…", or leave out `tls`)"#);
     assert_snapshot!(of_app("unix:/run/app.sock", "tls = {}"), @r#"`upstream.tls` is for an app that is reached by https; this is unix:/run/app.sock (write url = "https://…", or leave out `tls`)"#);
-    assert_snapshot!(of_app("https://unix:/run/app.sock", ""), @r#"`upstream.url` cannot be a unix socket and have a scheme: TLS is not spoken on sockets (write "unix:/run/app.sock")"#);
+    assert_snapshot!(of_app("https://unix:/run/app.sock", ""), @r#"`upstream.url` cannot be a unix socket and have a scheme: TLS is not used on sockets (write "unix:/run/app.sock")"#);
     assert_snapshot!(of_app("wss://app", ""), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "https://app": WebSockets start as HTTP)"#);
     assert_snapshot!(of_app("https://app/", "tls = { certificate = \"a\" }"), @"`upstream.tls.private_key` is missing: the PEM file of the certificate's key (set `private_key` in [upstream.tls], or PULSEGATE__UPSTREAM__TLS__PRIVATE_KEY)");
     assert_snapshot!(of_app("https://app/", "tls = { private_key = \"a\", serve_name = \"b\" }"), @"
@@ -338,7 +338,7 @@ fn connections_come_from_addresses_that_lead_to_the_app() {
     `upstream.source_addresses[0]` must be an address that a connection can come from
     `upstream.source_addresses[1]` must be an address that a connection can come from
     ");
-    assert_snapshot!(sources("[\"127.0.0.2\", \"::1\"]"), @"`upstream.source_addresses` does not fit: no connection leads from ::1 to 127.0.0.1");
+    assert_snapshot!(sources("[\"127.0.0.2\", \"::1\"]"), @"`upstream.source_addresses` does not fit: no connection is possible from ::1 to 127.0.0.1");
     assert_snapshot!(of_app("unix:/run/app.sock", "source_addresses = [\"127.0.0.2\"]"), @"`upstream.source_addresses` is for TCP: a unix socket has no addresses (leave it out)");
 }
 
@@ -350,7 +350,7 @@ fn origins_are_origins() {
     assert_snapshot!(origin("app.example"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (write "https://app.example")"#);
     assert_snapshot!(origin("localhost:3000"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (write "http://localhost:3000")"#);
     assert_snapshot!(origin("wss://app.example"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (write "https://app.example": it is the page that has an origin)"#);
-    assert_snapshot!(origin("*"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (to let every page in, leave out `allow`)"#);
+    assert_snapshot!(origin("*"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (to allow every page, leave out `allow`)"#);
     assert_snapshot!(origin("same_host"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null" (did you mean "same-host"?)"#);
     assert_snapshot!(origin("self"), @r#"`origins.allow[0]` must be an origin such as "https://app.example", "https://*.app.example", "same-host" or "null""#);
     assert_snapshot!(origin("https://*"), @r#"`origins.allow[0]` may have a wildcard only as its whole first label (as in "*.app.example")"#);

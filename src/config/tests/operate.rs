@@ -62,13 +62,13 @@ fn all_that_is_wrong_is_told_at_its_place() {
      --> config/proxy.toml:4:8
       |
     4 | code = 1000
-      |        ^^^^ 1000 says that all is done: clients would not come back
+      |        ^^^^ 1000 means a normal end: clients would not reconnect
 
     error: `admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off"
      --> config/proxy.toml:6:10
       |
     6 | socket = "run/admin.sock"
-      |          ^^^^^^^^^^^^^^^^ a relative path would be another one for every client
+      |          ^^^^^^^^^^^^^^^^ each command would resolve a relative path in its own folder
 
     error: `admin.token_file` cannot be used: /token has 15 characters, fewer than 16
      --> config/proxy.toml:7:14
@@ -112,13 +112,13 @@ fn the_end_takes_no_time_or_some_but_never_says_that_all_is_done() {
     assert_snapshot!(said.join("\n"), @"
     0: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
     999: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
-    1000: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (1000 says that all is done: clients would not come back)
+    1000: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (1000 means a normal end: clients would not reconnect)
     1002: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
-    1005: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (RFC 6455 keeps this one off the wire)
-    1006: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (RFC 6455 keeps this one off the wire)
+    1005: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (RFC 6455 forbids this one in a Close frame)
+    1006: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (RFC 6455 forbids this one in a Close frame)
     1011: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
     1014: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
-    1015: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (RFC 6455 keeps this one off the wire)
+    1015: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999 (RFC 6455 forbids this one in a Close frame)
     2999: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
     5000: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
     66548: `drain.code` must be 1001, 1012, 1013, or 3000 to 4999
@@ -143,8 +143,8 @@ fn an_admin_socket_is_a_path_or_an_address() {
     assert_eq!((admin("socket = \"off\"").socket, admin("health = \"off\"").health), (None, None));
     assert_eq!(admin("closed_sessions = 0").closed_sessions, 0);
 
-    assert_snapshot!(of("admin", "socket = \"admin.sock\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (a relative path would be another one for every client)"#);
-    assert_snapshot!(of("admin", "socket = \"./admin\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (a relative path would be another one for every client)"#);
+    assert_snapshot!(of("admin", "socket = \"admin.sock\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (each command would resolve a relative path in its own folder)"#);
+    assert_snapshot!(of("admin", "socket = \"./admin\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (each command would resolve a relative path in its own folder)"#);
     assert_snapshot!(of("admin", "socket = \"unix:/run/a.sock\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "/run/a.sock")"#);
     assert_snapshot!(of("admin", "socket = \":4040\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "127.0.0.1:4040")"#);
     assert_snapshot!(of("admin", "socket = \"localhost:4040\""), @r#"`admin.socket` must be an absolute path such as "/run/pulsegate/admin.sock" or "127.0.0.1:4040", or "off" (write "127.0.0.1:4040")"#);
@@ -169,9 +169,9 @@ fn beyond_loopback_it_needs_both_tls_and_a_token() {
         assert!(admin(&format!("socket = \"{loopback}\"")).socket.is_some());
     }
     let everywhere = |keys: &str| of("admin", &format!("{keys}socket = \"0.0.0.0:4040\""));
-    assert_snapshot!(everywhere(""), @"`admin.socket` cannot be 0.0.0.0:4040 without tls = true and token_file: others than this machine can reach it (set tls = true and token_file beside it, or stay on 127.0.0.1)");
-    assert_snapshot!(everywhere("tls = true\n"), @"`admin.socket` cannot be 0.0.0.0:4040 without token_file: others than this machine can reach it (set token_file beside it, or stay on 127.0.0.1)");
-    assert_snapshot!(everywhere(&token), @"`admin.socket` cannot be 0.0.0.0:4040 without tls = true: others than this machine can reach it (set tls = true beside it, or stay on 127.0.0.1)");
+    assert_snapshot!(everywhere(""), @"`admin.socket` cannot be 0.0.0.0:4040 without tls = true and token_file: other machines can reach it (set tls = true and token_file beside it, or stay on 127.0.0.1)");
+    assert_snapshot!(everywhere("tls = true\n"), @"`admin.socket` cannot be 0.0.0.0:4040 without token_file: other machines can reach it (set token_file beside it, or stay on 127.0.0.1)");
+    assert_snapshot!(everywhere(&token), @"`admin.socket` cannot be 0.0.0.0:4040 without tls = true: other machines can reach it (set tls = true beside it, or stay on 127.0.0.1)");
     let whole = admin(&format!("tls = true\n{token}socket = \"[::]:4040\""));
     assert!(whole.tls && whole.token.is_some());
     // Whether there is a token is known once its file can be read.
@@ -274,8 +274,8 @@ fn levels_that_are_none_are_refused() {
     assert_snapshot!(refused("wran,h2=off"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" (did you mean "warn"?)"#);
     assert_snapshot!(refused("verbose"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" ("verbose" is no level; levels are off, error, warn, info, debug and trace)"#);
     assert_snapshot!(refused("pulsegate::relay"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" (did you mean "pulsegate::relay=debug"?)"#);
-    assert_snapshot!(refused("warn,,h2=off"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" (there is nothing on one side of a comma)"#);
-    assert_snapshot!(refused("warn,"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" (there is nothing on one side of a comma)"#);
+    assert_snapshot!(refused("warn,,h2=off"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" (one side of a comma is empty)"#);
+    assert_snapshot!(refused("warn,"), @r#"`log.level` must be a level such as "info", or levels such as "warn,pulsegate::relay=debug" (one side of a comma is empty)"#);
     assert_snapshot!(refused("=debug"), @r#"`log.level` has no target before "=debug" (did you mean "debug", for all targets?)"#);
     assert_snapshot!(refused("h2="), @r#"`log.level` must have behind "h2=" one of "off", "error", "warn", "info", "debug" or "trace""#);
     assert_snapshot!(refused("h2=inf"), @r#"`log.level` must have behind "h2=" one of "off", "error", "warn", "info", "debug" or "trace" (did you mean "info"?)"#);

@@ -134,7 +134,7 @@ fn what_a_route_says_lies_over_the_common_heartbeat() {
         assert_eq!(over(custom, &format!("mode = \"{mode}\"")), format!("{mode} custom"));
     }
     // A profile is one thing: a table in a route stands for itself.
-    assert_snapshot!(refused_over(custom, "profile = { expect = \"c\" }"), @"`route[0].heartbeat.profile.send` is missing: what the proxy asks the client (set `send` in [route.heartbeat.profile])");
+    assert_snapshot!(refused_over(custom, "profile = { expect = \"c\" }"), @"`route[0].heartbeat.profile.send` is missing: the proxy's probe of the client (set `send` in [route.heartbeat.profile])");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn variables_set_profiles_too() {
      | { send = "a", opcode = "txt" }
      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ did you mean "text"?
 
-    error: `heartbeat.profile.expect` is missing: what the client says
+    error: `heartbeat.profile.expect` is missing: the client's heartbeat
     --> environment variable PULSEGATE__HEARTBEAT__PROFILE
      |
      | { send = "a", opcode = "txt" }
@@ -222,7 +222,7 @@ fn a_mode_from_the_environment_meets_the_profile_of_the_file() {
     assert_eq!(spoken(&mode("answer").unwrap_or_else(|report| panic!("{report}"))), ["answer express-text"]);
     assert_eq!(spoken(&mode("off").unwrap_or_else(|report| panic!("{report}"))), ["off"]);
     assert_snapshot!(mode("protocol").expect_err("two heartbeats"), @r#"
-    error: `heartbeat.mode` cannot be "protocol" beside a profile: one of the two is meant
+    error: `heartbeat.mode` cannot be "protocol" beside a profile: they exclude each other
     --> environment variable PULSEGATE__HEARTBEAT__MODE
      |
      | protocol
@@ -288,7 +288,7 @@ heartbeat = { mode = "passive" }
     9 | sned = "ping"
       | ^^^^ did you mean `send`?
 
-    error: `route[0].heartbeat.profile.send` is missing: what the proxy answers to the client
+    error: `route[0].heartbeat.profile.send` is missing: the proxy's answer to the client
       --> config/proxy.toml:13:32
        |
     13 | heartbeat = { mode = "answer", profile = { expect = '{"type": }', match = "json" } }
@@ -309,8 +309,8 @@ fn the_texts_of_a_profile_must_be_fit() {
     let of = |keys: &str| messages(&format!("[heartbeat]\nprofile = {{ {keys} }}")).join("; ");
     assert_snapshot!(of("send = \"a\", expect = \"\""), @"`heartbeat.profile.expect` must not be empty");
     assert_snapshot!(of("send = \"\", expect = \"b\""), @"`heartbeat.profile.send` must not be empty");
-    assert_snapshot!(of("send = \"a\""), @"`heartbeat.profile.expect` is missing: what the client says (set `expect` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__EXPECT)");
-    assert_snapshot!(of("expect = \"b\""), @"`heartbeat.profile.send` is missing: what the proxy asks the client (set `send` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__SEND)");
+    assert_snapshot!(of("send = \"a\""), @"`heartbeat.profile.expect` is missing: the client's heartbeat (set `expect` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__EXPECT)");
+    assert_snapshot!(of("expect = \"b\""), @"`heartbeat.profile.send` is missing: the proxy's probe of the client (set `send` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__SEND)");
     assert_snapshot!(of("send = \"a\", expect = 3"), @r#"`heartbeat.profile.expect` must be text (write "3")"#);
     assert_snapshot!(of("send = \"a\", expect = [\"b\"]"), @"`heartbeat.profile.expect` must be text");
     assert_snapshot!(of("send = \"a\", expect = \"pong\", max_len = 3"), @"`heartbeat.profile.expect` is longer than `max_len`: it has 4 bytes, max_len is 3 (set max_len = 4)");
@@ -368,16 +368,16 @@ fn mode_and_profile_must_go_together() {
     assert_snapshot!(of("mode = \"passive\""), @r#"`heartbeat.mode` cannot be "passive" without a profile (set `profile` beside it: "engine.io", "graphql-ws", "signalr", "stomp", "mqtt", "phoenix", "actioncable" or "pusher", or { send = …, expect = … })"#);
     assert_snapshot!(of("mode = \"app\"\nprofile = \"engine.io\""), @r#"`heartbeat.mode` cannot be "app" with profile "engine.io" (engine.io is for "passive"; or name another `profile` here)"#);
     assert_snapshot!(of("mode = \"passive\"\nprofile = \"express-text\""), @r#"`heartbeat.mode` cannot be "passive" with profile "express-text" (express-text is for "app" or "answer"; or name another `profile` here)"#);
-    assert_snapshot!(of("mode = \"passive\"\nprofile = \"auto\""), @r#"`heartbeat.mode` cannot be "passive" with profile "auto", where each upgrade shows its mode (leave out `mode`, or name a `profile` other than "auto")"#);
+    assert_snapshot!(of("mode = \"passive\"\nprofile = \"auto\""), @r#"`heartbeat.mode` cannot be "passive" with profile "auto", which selects the mode at each upgrade (leave out `mode`, or name a `profile` other than "auto")"#);
     assert_eq!(
         spoken(&settings("[heartbeat]\nmode = \"off\"\nprofile = \"auto\"")),
         ["off"],
         "a switch that always fits"
     );
-    assert_snapshot!(of("mode = \"protocol\"\nprofile = { expect = \"a\" }"), @r#"`heartbeat.mode` cannot be "protocol" beside a profile: one of the two is meant (leave out `mode` to use the profile, or `profile` for "protocol")"#);
-    assert_snapshot!(of("mode = \"app\"\nprofile = { expect = \"a\" }"), @"`heartbeat.profile.send` is missing: what the proxy asks the client (set `send` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__SEND)");
+    assert_snapshot!(of("mode = \"protocol\"\nprofile = { expect = \"a\" }"), @r#"`heartbeat.mode` cannot be "protocol" beside a profile: they exclude each other (leave out `mode` to use the profile, or `profile` for "protocol")"#);
+    assert_snapshot!(of("mode = \"app\"\nprofile = { expect = \"a\" }"), @"`heartbeat.profile.send` is missing: the proxy's probe of the client (set `send` in [heartbeat.profile], or PULSEGATE__HEARTBEAT__PROFILE__SEND)");
     assert_snapshot!(refused_over("", "mode = \"answer\""), @r#"`route[0].heartbeat.mode` cannot be "answer" without a profile (set `profile` beside it: "graphql-transport-ws" or "express-text", or { send = …, expect = … })"#);
-    assert_snapshot!(refused_over("profile = \"auto\"", "mode = \"app\""), @r#"`route[0].heartbeat.mode` cannot be "app" with profile "auto" of [heartbeat], where each upgrade shows its mode (leave out `mode`, or name a `profile` other than "auto")"#);
+    assert_snapshot!(refused_over("profile = \"auto\"", "mode = \"app\""), @r#"`route[0].heartbeat.mode` cannot be "app" with profile "auto" of [heartbeat], which selects the mode at each upgrade (leave out `mode`, or name a `profile` other than "auto")"#);
     assert_snapshot!(refused_over("profile = \"mqtt\"", "mode = \"app\""), @r#"`route[0].heartbeat.mode` cannot be "app" with profile "mqtt" of [heartbeat] (mqtt is for "passive"; or name another `profile` here)"#);
     assert_snapshot!(refused_over("mode = \"passive\"\nprofile.expect = \"a\"", "mode = \"app\""), @r#"`route[0].heartbeat.mode` cannot be "app": there is no `send` in the profile of [heartbeat] (set `send` there, or name a `profile` here)"#);
 }

@@ -217,31 +217,31 @@ pub(super) const HTTP_REQUEST_DURATION: Metric = histogram(
 pub(super) const HTTP2_GOAWAYS: Metric = counter(
     "http2_goaways",
     &[closed("reason", GOAWAYS)],
-    "HTTP/2 connections that were ended for what their clients did",
+    "HTTP/2 connections that were ended for a fault or an excess of the client",
 );
 pub(super) const UPGRADES: Metric = counter(
     "upgrades",
     &[ROUTE, closed("outcome", UPGRADE_OUTCOMES)],
-    "Requests for a WebSocket by what became of them; abandoned where the client left meanwhile",
+    "Requests for a WebSocket by their outcome; abandoned where the client left before the answer",
 );
 pub(super) const UPGRADE_REJECTIONS: Metric = counter(
     "upgrade_rejections",
     &[closed("reason", REJECTIONS)],
-    "Requests for a WebSocket that were answered with an error, by why",
+    "Requests for a WebSocket that were answered with an error, by reason",
 );
 pub(super) const UPGRADE_DURATION: Metric = histogram(
     "upgrade_duration_seconds",
     &[ROUTE],
-    "From a request for a WebSocket to the begin of its session, the app's answer included",
+    "From a request for a WebSocket to the start of its session, the app's answer included",
 );
 pub(super) const WEBSOCKETS_ACTIVE: Metric = gauge("websockets_active", &[ROUTE], "Live WebSocket sessions");
 pub(super) const WEBSOCKETS_CLOSED: Metric = counter(
     "websockets_closed",
     &[ROUTE, closed("initiator", Initiator::WORDS), closed("reason", EndReason::WORDS), closed("code", CLOSE_CODES)],
-    "WebSocket sessions that ended, by who ended them, why, and the close code of the client's side",
+    "WebSocket sessions that ended, by initiator, reason, and the close code of the client's side",
 );
 pub(super) const WEBSOCKET_DURATION: Metric =
-    histogram("websocket_duration_seconds", &[ROUTE], "How long WebSocket sessions lived that have ended");
+    histogram("websocket_duration_seconds", &[ROUTE], "Duration of WebSocket sessions that have ended");
 pub(super) const HEARTBEAT_PINGS: Metric =
     counter("heartbeat_pings", &[ROUTE], "Probes that were sent to clients, as pings or as messages");
 pub(super) const HEARTBEAT_PONGS: Metric = counter("heartbeat_pongs", &[ROUTE], "Answers of clients to probes");
@@ -272,7 +272,7 @@ pub(super) const BUFFERED_BYTES: Metric = gauge(
 pub(super) const BACKPRESSURE_PAUSES: Metric = counter(
     "backpressure_pauses",
     &[DIRECTION],
-    "Times that a session stopped reading from one peer because the other did not take what there was",
+    "Times that a session stopped reading from one peer because the other did not read what was sent to it",
 );
 pub(super) const UPSTREAM_CONNECT_DURATION: Metric = histogram(
     "upstream_connect_duration_seconds",
@@ -306,8 +306,8 @@ pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Metric = gauge(
     "When the configuration was last loaded with success, at the start or later",
 );
 pub(super) const CONFIG_RELOADS: Metric =
-    counter("config_reloads", &[closed("result", RELOADS)], "Attempts to load the configuration anew, by their result");
-pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether the end has been announced: 1 or 0");
+    counter("config_reloads", &[closed("result", RELOADS)], "Attempts to reload the configuration, by their result");
+pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether a drain has been announced: 1 or 0");
 
 pub(super) const PROCESS_CPU: Metric =
     of_process("process_cpu_seconds", MetricKind::Counter, "Processor time of this process, in user and kernel mode");

@@ -131,9 +131,9 @@ fn a_letter_sorts_and_the_same_one_turns_it_round() {
 #[test]
 fn trouble_is_shown_until_the_proxy_answers_and_a_new_process_counts_anew() {
     let mut view = filled(2);
-    view.set_error("nobody listens\x1b[2J");
+    view.set_error("no process listens\x1b[2J");
     let lines = texts(&mut view);
-    assert_eq!(lines[3], "! nobody listens\u{fffd}[2J");
+    assert_eq!(lines[3], "! no process listens\u{fffd}[2J");
     assert!(lines[5].starts_with("0000000000000000 "), "what was known stays: {lines:?}");
     let info = json!({ "version": "0.1.0", "pid": 8 });
     view.set_info(serde_json::from_value(info).expect("an answer"));
