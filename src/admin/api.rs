@@ -31,7 +31,7 @@ pub(super) struct Api {
     events: Arc<Feed>,
 }
 
-/// What can be asked for.
+/// The endpoints of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint<'a> {
     Info,
@@ -305,7 +305,7 @@ struct Certificate {
     not_before: f64,
     not_after: f64,
     fingerprint_sha256: String,
-    /// The names that it is presented for; none for the one that everybody else gets.
+    /// The names that it is presented for; none for the default certificate.
     for_names: Vec<Box<str>>,
 }
 

@@ -31,7 +31,7 @@ pub struct Context {
     pub listen: SocketAddr,
     /// The time at which the program started.
     pub started_at: SystemTime,
-    /// Whether this is `pulsegate dev`, where the loss of a client can be simulated.
+    /// True if this is `pulsegate dev`, where the loss of a client can be simulated.
     pub dev: bool,
 }
 

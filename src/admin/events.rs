@@ -1,4 +1,4 @@
-//! What happens, as it happens: server-sent events (WHATWG HTML §9.2).
+//! The stream of events, as server-sent events (WHATWG HTML §9.2).
 //!
 //! A stream holds no event back for its reader: it has a cursor into the ring that all sessions write to. Who reads
 //! too slowly is overtaken there, and told how much was lost. A reader that was cut off names the last event it got
@@ -27,11 +27,11 @@ use crate::registry::{Event, EventCursor, NextEvent};
 
 /// Streams at once; so many are never in the way of a request.
 const STREAMS: usize = 64;
-/// How old the totals may be; a little less than the time between two reports.
+/// The maximum age of the totals: a little less than the time between two reports.
 const STATS_AGE: Duration = Duration::from_millis(900);
 /// The time between two reports of the totals.
 const STATS: Duration = Duration::from_secs(1);
-/// What a client is to wait before it comes again, in milliseconds.
+/// The delay before a client reconnects, in milliseconds.
 const RETRY: &str = "retry: 1000\n\n";
 /// The last event that a client got (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -113,7 +113,7 @@ fn last(headers: &HeaderMap) -> Result<Option<u64>, RequestRefusal> {
 }
 
 impl Stream {
-    /// What is sent next; `None` at the end of the program, when all that has happened is told.
+    /// Returns the next part of the stream; `None` at the end of the program, once every event is sent.
     async fn next(&mut self) -> Option<String> {
         if !std::mem::replace(&mut self.begun, true) {
             return Some(RETRY.to_owned());

@@ -28,7 +28,7 @@ pub(super) struct Paragraph {
     text: String,
 }
 
-/// What the story needs besides the session itself.
+/// The facts that the story needs besides the session itself.
 pub(super) struct Surroundings<'a> {
     /// The generation of the configuration.
     pub(super) generation: u64,
@@ -167,7 +167,7 @@ fn heartbeat(picked: &Selected) -> String {
     text
 }
 
-/// What the heartbeat does, and when it ends the session; without a full stop.
+/// Describes the heartbeat and the time after which it ends the session; without a full stop.
 fn does(policy: &Policy) -> String {
     let (interval, timeout) = (span(policy.interval), span(policy.timeout));
     let most = policy.max_missed;
@@ -262,7 +262,7 @@ fn held(figures: &LiveStats, policy: &Policy) -> String {
     if text.is_empty() { "Nothing, for either side.".to_owned() } else { text }
 }
 
-/// What happens if nothing else does.
+/// Describes the next action of the proxy if nothing else happens.
 fn next(figures: &LiveStats, policy: &Policy, phase: DrainPhase, clock: ViewClock) -> String {
     let due = figures.next_deadline.map(|at| format!("{}, in {}", time(clock.time_of(at)), span(clock.until(at))));
     let due = due.as_deref();
@@ -382,7 +382,8 @@ fn after(row: &Row, after: &[Row]) -> String {
     )
 }
 
-/// How the sessions among `rows` that have ended did: `, 2 of which ended as heartbeat_timeout and 1 as normal`.
+/// Counts the sessions among `rows` that have ended, by reason:
+/// `, 2 of which ended as heartbeat_timeout and 1 as normal`.
 fn tally(rows: &[Row]) -> String {
     let mut reasons = BTreeMap::<&str, usize>::new();
     for row in rows {
@@ -396,13 +397,13 @@ fn tally(rows: &[Row]) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// Whether `other` has the user agent of `row`: one address may stand for many clients.
+/// Returns whether `other` has the user agent of `row`: one address may stand for many clients.
 fn agent(row: &Row, other: &Row) -> &'static str {
     let same = row.facts().request.user_agent == other.facts().request.user_agent;
     if same { "" } else { " (another user agent)" }
 }
 
-/// How `row` ended, or that it is open; continues a sentence.
+/// Describes the end of `row`, or states that it is open; continues a sentence.
 fn fate(row: &Row) -> String {
     match row {
         Row::Live(..) => " and is open".to_owned(),

@@ -22,14 +22,14 @@ pub(super) struct Document {
     spans: BTreeMap<KeyPath, Spans>,
 }
 
-/// Where a key and its value stand, in bytes.
+/// The positions of a key and its value, in bytes.
 #[derive(Clone, Debug)]
 struct Spans {
     key: Range<usize>,
     value: Range<usize>,
 }
 
-/// Which part of an entry a finding points at.
+/// The part of an entry that a finding points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryPart {
     /// The key, or the header of a table.
@@ -101,7 +101,7 @@ impl Document {
         &self.values
     }
 
-    /// Whether `path` is written out.
+    /// Returns whether `path` is written in the document.
     pub(super) fn writes(&self, path: &KeyPath) -> bool {
         self.spans.contains_key(path)
     }

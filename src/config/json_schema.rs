@@ -15,7 +15,7 @@ pub(super) struct SchemaTable<'a> {
     texts: &'a Descriptions,
     /// The path of the table in the documented file, with a dot at its end.
     prefix: String,
-    /// Whether the table stands in a list: its keys have no defaults of their own, and no other layer can set them.
+    /// True if the table stands in a list: its keys have no defaults of their own, and no other layer can set them.
     in_list: bool,
 }
 

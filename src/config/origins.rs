@@ -1,4 +1,4 @@
-//! Whose pages may open WebSockets: the one protection that a browser leaves to the server (RFC 6455 §10.2).
+//! The pages that may open WebSockets: the one protection that a browser leaves to the server (RFC 6455 §10.2).
 
 use std::fmt;
 
@@ -218,7 +218,7 @@ mod tests {
             ("https://evil.example", "app.example"),
             ("https://app.example:8443", "app.example"),
             ("https://app.example", "app.example:8443"),
-            // A page that came without TLS may be anybody's.
+            // A page that was loaded without TLS may come from any network on its way.
             ("http://app.example", "app.example"),
             ("http://app.example:443", "app.example"),
             ("https://app.example", "app.example:x"),

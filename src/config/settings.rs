@@ -96,7 +96,7 @@ pub struct Listen {
     pub workers: NonZeroUsize,
     /// The PROXY header that precedes the handshake; `None` expects none.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The address of a plain HTTP port that sends everybody to https; `None` is no such port.
+    /// The address of a plain HTTP port that redirects to https; `None` is no such port.
     pub redirect: Option<SocketAddr>,
     /// The use of HTTP/2.
     pub http2: Http2,

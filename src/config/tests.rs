@@ -54,7 +54,7 @@ fn messages(text: &str) -> Vec<String> {
     report.findings().iter().map(said).collect()
 }
 
-/// What is said of the required keys and `text`, which stands from line 1 on.
+/// Returns the report on the required keys and `text`, which begins at line 1.
 fn refusal(text: &str) -> String {
     match read(&format!("{text}\n{REQUIRED}")) {
         Ok(settings) => panic!("accepted as {settings:#?}"),

@@ -21,7 +21,7 @@ use super::FileCache;
 /// The target of this module's log lines, which `log.level` names.
 const TARGET: &str = "pulsegate::config::watch::folders";
 
-/// What some files held at one moment.
+/// The contents of some files at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<PathBuf, FileState>);
 

@@ -95,8 +95,8 @@ pub(super) fn is_claim(name: &HeaderName) -> bool {
     CLAIMS.contains(name) || text.starts_with("x-forwarded-") || IDENTITY_FIELDS.contains(&text)
 }
 
-/// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
-/// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
+/// Returns the client of a request with these `headers` over a connection with `peer`: behind a trusted proxy the
+/// right-most address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
 pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
     let mut client = ClientAddress::Peer(peer);
     if !trusts(settings, peer.ip()) {

@@ -1,4 +1,4 @@
-//! Which route a request takes.
+//! The route of a request.
 
 use std::sync::Arc;
 

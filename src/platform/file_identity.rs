@@ -1,4 +1,4 @@
-//! Whether a path still leads to the file that it led to before.
+//! The identity of a file: whether a path still leads to the same one.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux;

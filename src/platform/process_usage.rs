@@ -1,4 +1,4 @@
-//! What this process uses of its machine.
+//! The resources that this process uses.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux;

@@ -1,4 +1,4 @@
-//! How far the bytes of a socket have come: acknowledged, sent, waiting to be read.
+//! The queues of a socket: bytes acknowledged, sent, waiting to be read.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux;

@@ -19,9 +19,9 @@ pub struct ClosedSession {
     pub id: ConnId,
     /// Its facts.
     pub facts: Arc<SessionFacts>,
-    /// When it opened.
+    /// The time at which it opened.
     pub opened_at: SystemTime,
-    /// When both its legs had closed.
+    /// The time at which both its legs had closed.
     pub closed_at: SystemTime,
     /// The same, on a clock that is never set.
     since: Instant,

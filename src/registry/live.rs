@@ -25,7 +25,7 @@ pub struct Live {
     pub id: ConnId,
     /// Its facts.
     pub facts: Arc<SessionFacts>,
-    /// When it opened.
+    /// The time at which it opened.
     pub opened_at: SystemTime,
     /// The same, on the clock of its [`LiveStats`].
     pub opened: Instant,

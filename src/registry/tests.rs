@@ -122,7 +122,7 @@ fn what_has_passed_is_that_of_the_dead_and_of_the_living() {
         registry.traffic(),
         (Traffic { bytes: 160, payload: 80, messages: 16 }, Traffic { bytes: 1520, payload: 760, messages: 152 },)
     );
-    // Who is dropped before its end has passed what it has passed.
+    // A session that is dropped before its end keeps its totals.
     drop(other);
     drop(one);
     assert_eq!((registry.traffic().0.bytes, registry.traffic().1.bytes), (160, 1520));
@@ -138,7 +138,7 @@ fn totals_never_go_back_while_sessions_end() {
             .map(|_| {
                 scope.spawn(|| {
                     for session in 0..SESSIONS {
-                        // However busy the machine is, somebody looks in between.
+                        // A reader runs in between, even on a busy machine.
                         while session == SESSIONS / 2 && looks.load(Ordering::Relaxed) < 10 {
                             thread::yield_now();
                         }

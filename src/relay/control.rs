@@ -50,7 +50,7 @@ impl SessionOrder {
 /// The handle of one session, shared between its task and the senders of orders.
 #[derive(Debug)]
 pub struct Control {
-    /// Whether `order` holds one; without one the session takes no lock.
+    /// True if `order` holds one; without one the session takes no lock.
     waiting: AtomicBool,
     order: Mutex<Option<SessionOrder>>,
     waker: AtomicWaker,

@@ -43,7 +43,7 @@ pub(super) struct ControlFrames {
     /// The peers whose bytes wait for the other leg.
     stalled: Stalled,
     pub(super) first_close: Option<FirstClose>,
-    /// Whether an end is under way.
+    /// True if an end is under way.
     ending: bool,
 }
 

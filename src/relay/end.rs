@@ -9,7 +9,7 @@ use crate::session::{CloseCause, Ending};
 pub(super) struct End {
     pub(super) cause: CloseCause,
     pub(super) decided: Instant,
-    /// When the times of the end were last compared with the clock.
+    /// The time at which the deadlines of the end were last checked.
     pub(super) reviewed: Instant,
     /// The client's silence until then; bytes that it sends afterwards are no sign of life.
     pub(super) last_seen_ago: Duration,

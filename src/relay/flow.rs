@@ -19,7 +19,7 @@ pub(super) struct LastClose {
     /// Its code, 1005 for none.
     pub(super) code: u16,
     pub(super) reason: Box<str>,
-    /// Whether it is the proxy's own.
+    /// True if it is the proxy's own.
     pub(super) own: bool,
 }
 

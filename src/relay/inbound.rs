@@ -19,11 +19,11 @@ pub(super) struct Inbound {
     pub(super) traffic: Traffic,
     /// The code of the peer's Close, once it has been read; 1005 for an empty one.
     pub(super) close: Option<u16>,
-    /// Whether the peer will send nothing more.
+    /// True if the peer will send nothing more.
     pub(super) ended: bool,
-    /// Whether the peer is treated as if it had vanished: nothing of it is relayed any more.
+    /// True if the peer is treated as if it had vanished: nothing of it is relayed any more.
     pub(super) vanished: bool,
-    /// Whether the peer broke the framing: the scanner is of no use any more, and no Close is to be expected.
+    /// True if the peer broke the framing: the scanner is of no use any more, and no Close is to be expected.
     pub(super) violated: bool,
     /// Read before the relay began.
     early: Bytes,

@@ -94,7 +94,7 @@ pub trait Leg: AsyncRead + AsyncWrite + Unpin {
 /// The beginning of a TLS record or of an HTTP/2 DATA frame whose end has not arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partial {
-    /// When the last byte of it arrived, on the runtime's clock.
+    /// The time at which its last byte arrived, on the runtime's clock.
     pub at: Instant,
     /// The number of its bytes that are held.
     pub len: usize,

@@ -12,7 +12,7 @@ const BUCKET: Duration = Duration::from_secs(1);
 pub(super) struct Allowance {
     /// The time that one message takes out of the bucket.
     each: Duration,
-    /// When the bucket would be full again.
+    /// The time at which the bucket is full again.
     full: Instant,
     /// Since when the client's messages were held up here: they came earlier than they are read.
     held_up: Option<Instant>,

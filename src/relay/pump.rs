@@ -35,7 +35,7 @@ pub(super) struct Pump<C, U> {
     /// The count of bytes held in both directions.
     share: Share,
     timer: Timer,
-    /// When the session reaches its maximum age.
+    /// The time at which the session reaches its maximum age.
     pub(super) expires: Option<Instant>,
     /// Since when the app takes nothing any more.
     pub(super) app_unwritable: Option<Instant>,

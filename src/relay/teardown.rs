@@ -1,6 +1,6 @@
 //! The end of one leg: what was accepted for its peer → Close → the peer's half → FIN → the peer's FIN.
 //!
-//! How long each of these may take depends on who is to blame. The leg of an offender gets `close_grace` in all. Any other
+//! The time limits of these steps depend on the offender. The leg of an offender gets `close_grace` in all. Any other
 //! leg delivers first, for as long as that moves, and its shorter times begin when nothing is left to deliver.
 
 use std::pin::Pin;
@@ -63,16 +63,16 @@ pub(super) struct LegTeardown {
     stage: Stage,
     /// The time at which the leg of an offender is cut off.
     offender_until: Option<Instant>,
-    /// Whether FIN does not wait for the peer's half.
+    /// True if FIN does not wait for the peer's half.
     fin_at_once: bool,
     /// The bytes accepted and not yet delivered at the last look; a change is progress.
     mark: Mark,
     moved: Instant,
     /// Since when everything that was accepted is delivered.
     delivered: Option<Instant>,
-    /// Whether the connection broke, or was reset, with bytes that had not left this host.
+    /// True if the connection broke, or was reset, with bytes that had not left this host.
     pub(super) is_lost: bool,
-    /// When to look again.
+    /// The time of the next check.
     next: Option<Instant>,
 }
 

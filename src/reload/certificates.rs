@@ -1,4 +1,4 @@
-//! What is told of the certificates in force: when they expire, and in time.
+//! Reports on the certificates in force: their expiry, and warnings before it.
 
 use std::time::SystemTime;
 

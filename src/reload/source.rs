@@ -1,4 +1,4 @@
-//! Where the configuration comes from, and how it is read in one piece though it lies in several files.
+//! The source of the configuration, which is read in one piece although it lies in several files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,16 +12,16 @@ use crate::config::{EffectiveConfig, FileCache, Http2, Report, Settings, TlsFaul
 use crate::tls::{ServerConfigError, ServerConfigs, TerminatorError};
 use crate::upstream::{AppError, AppSet};
 
-/// How often files are read that change meanwhile.
+/// The number of attempts to read files that change meanwhile.
 const TRIES: usize = 5;
 
-/// What whoever writes them gets to be done with it, before each time but the first.
+/// The pause before each attempt but the first, in which a writer may finish.
 const REST: Duration = Duration::from_millis(100);
 
 /// Reads and validates all settings; the TLS files that they name are read through the cache.
 type Load = Box<dyn Fn(&FileCache) -> Result<(Settings, EffectiveConfig), Report> + Send + Sync>;
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 pub struct ConfigSource {
     /// `None` where the configuration is not read from a file.
     file: Option<PathBuf>,
@@ -37,23 +37,23 @@ pub struct LoadedConfig {
     pub shown: EffectiveConfig,
     /// The terms of handshakes; `None` where TLS is not terminated here.
     pub terms: Option<ServerConfigs>,
-    /// Where requests go.
+    /// The apps.
     pub apps: AppSet,
-    /// What the files held.
+    /// The contents of the files.
     pub snapshot: Snapshot,
 }
 
-/// Why a configuration cannot be used.
+/// The errors of a configuration that cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// What is written in it.
+    /// Its contents.
     #[error(transparent)]
     Settings(#[from] Report),
     /// A certificate, a key or the authorities of clients.
     #[error("{error}{}", remedy(.error))]
     Terms {
-        /// What is wrong with them.
+        /// Their faults.
         #[from]
         error: ServerConfigError,
     },
@@ -63,11 +63,11 @@ pub enum LoadError {
     /// The TLS files for an app.
     #[error("{error}{}", because(.error))]
     Apps {
-        /// What is wrong with them.
+        /// Their faults.
         #[from]
         error: AppError,
     },
-    /// Somebody was writing the files all the time.
+    /// The files changed during every attempt.
     #[error("the files changed while they were read; they are read again when they stop changing")]
     Restless,
     /// A pipe, say.
@@ -81,9 +81,9 @@ pub enum LoadError {
 /// A load that failed.
 #[derive(Debug)]
 pub(super) struct LoadFailure {
-    /// Why.
+    /// The cause.
     pub(super) error: Box<LoadError>,
-    /// What the files held.
+    /// The contents of the files.
     pub(super) found: Snapshot,
 }
 

@@ -25,7 +25,7 @@ pub struct SessionFacts {
     pub subprotocol: Option<Box<str>>,
     /// The heartbeat selected for it.
     pub heartbeat: Selected,
-    /// Whether extensions that the client offered were refused for the heartbeat's sake.
+    /// True if extensions that the client offered were refused for the heartbeat's sake.
     pub extensions_refused: bool,
 }
 

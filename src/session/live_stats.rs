@@ -40,9 +40,9 @@ pub struct LiveStats {
     pub held_to_app: usize,
     /// Bytes held on the way to the client.
     pub held_to_client: usize,
-    /// When bytes of the client were last read; before the first ones, when the session opened.
+    /// The time at which bytes of the client were last read; before the first ones, the time at which the session opened.
     pub last_seen: Instant,
-    /// When the client last answered a probe, the app's included, or sent its own heartbeat.
+    /// The time at which the client last answered a probe, the app's included, or sent its own heartbeat.
     pub last_pong: Option<Instant>,
     /// The last measured round trip, in whole microseconds.
     pub rtt: Option<Duration>,
@@ -56,12 +56,12 @@ pub struct LiveStats {
     pub pings: u64,
     /// Answers to them.
     pub pongs: u64,
-    /// When the heartbeat acts next unless bytes of the client arrive: a probe becomes due, or a window ends. Of a
+    /// The time at which the heartbeat acts next unless bytes of the client arrive: a probe becomes due, or a window ends. Of a
     /// session that is closing, when it is cut off.
     pub next_deadline: Option<Instant>,
     /// The event that the heartbeat waits for until then.
     pub awaited: Awaited,
-    /// Whether it has begun to end.
+    /// True if it has begun to end.
     pub closing: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct AccessRecord<'a> {
     pub method: &'a str,
     /// The status it was answered with; 499 when the client left before there was one.
     pub status: u16,
-    /// Why, when the answer was the proxy's own.
+    /// The reason of a response that the proxy made itself.
     pub reason: Option<&'static str>,
     /// The fault of the app, of the way to it, or of the request's body, with all its causes.
     pub error: Option<&'a str>,
@@ -45,7 +45,7 @@ pub struct AccessRecord<'a> {
     pub bytes_in: u64,
     /// Bytes of the response's body that were passed on.
     pub bytes_out: u64,
-    /// Whether the response's body went out in whole.
+    /// True if the response's body went out in whole.
     pub complete: bool,
     /// From the head of the request to the end of the response.
     pub duration: Duration,
@@ -259,7 +259,7 @@ pub fn http_access(access: &AccessRecord<'_>) {
     );
 }
 
-/// What came in is no request that could be answered on its merits.
+/// Logs bytes of a client that are no valid request.
 pub fn http_reject(peer: SocketAddr, reason: &'static str, status: u16) {
     let (address, port) = client(peer);
     tracing::info!(

@@ -1,4 +1,4 @@
-//! What would end a whole connection, and every session on it: small DATA frames that nobody reads, and empty ones.
+//! What would end a whole connection, and every session on it: small DATA frames that are not read, and empty ones.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const ROOM: usize = 64 * 1024;
 /// Frames of a single byte, after which the library ends a connection if none of them has been read.
 const FRAMES: usize = 50_000;
 
-/// Sends until nobody takes any more, with room for [`FRAMES`] bytes left in the window, and gives how much it was.
+/// Sends until the peer takes no more, with room for [`FRAMES`] bytes left in the window, and gives how much it was.
 async fn fill(stream: &mut h2::SendStream<Bytes>) -> usize {
     const PIECE: usize = 8 * 1024;
     let mut sent = 0;
@@ -35,7 +35,7 @@ async fn fill(stream: &mut h2::SendStream<Bytes>) -> usize {
                 poll_fn(|cx| stream.poll_capacity(cx)).await.expect("open").expect("open");
             }
         };
-        // Whoever reads does so within a few milliseconds; a machine that stalls for a second only makes the test lax.
+        // A reader reads within a few milliseconds; a machine that stalls for a second only makes the test lax.
         if timeout(Duration::from_secs(1), opened).await.is_err() {
             return sent;
         }

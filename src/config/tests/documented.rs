@@ -28,7 +28,7 @@ const TOKEN: &str = "/etc/pulsegate/admin.token";
 /// One that is there.
 static TOKEN_FILE: LazyLock<NamedTempFile> = LazyLock::new(|| token_file("0123456789abcdef"));
 
-/// Whether `line` is a key or a header that is commented out, rather than prose.
+/// Returns whether `line` is a key or a header that is commented out, rather than prose.
 fn is_commented_out(line: &str) -> bool {
     let Some(rest) = line.strip_prefix("# ") else { return false };
     let name: String =
@@ -89,7 +89,7 @@ fn reformed(form: &Range<usize>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Where the routes that serve as examples begin.
+/// The line at which the example routes begin.
 fn example() -> usize {
     DOCUMENTED.lines().position(|line| line == "# [[route]]").expect("an example of a route")
 }

@@ -18,12 +18,12 @@ fn of(text: &str) -> String {
     messages(text).join("\n")
 }
 
-/// What is said of `keys` in [tls], behind the required ones.
+/// Returns the report on `keys` in [tls], behind the required ones.
 fn of_tls(keys: &str) -> String {
     told(&REQUIRED.replace("private_key = \"tls.key\"\n", &format!("private_key = \"tls.key\"\n{keys}\n")))
 }
 
-/// What is said of `keys` in [upstream], with this url.
+/// Returns the report on `keys` in [upstream], with this url.
 fn of_app(url: &str, keys: &str) -> String {
     told(&(REQUIRED.replace("http://127.0.0.1:3000", url) + keys))
 }

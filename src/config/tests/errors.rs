@@ -366,7 +366,7 @@ fn values_must_go_together() {
 
     1 error in the configuration
     "#);
-    // The default that stands in for a value that was refused is nobody's fault.
+    // The default that replaces a refused value is not reported.
     assert_snapshot!(upstream("timeout = \"2x\"\ngive_up = \"5s\""), @r#"
     error: `upstream.timeout` must be a duration such as "25s"
      --> config/proxy.toml:9:11

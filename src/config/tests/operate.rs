@@ -10,7 +10,7 @@ use insta::assert_snapshot;
 use super::{REQUIRED, messages, refusal, settings, token_file};
 use crate::config::{Admin, AdminSocket, Directives, Drain, Environment, Level, Overrides, Settings, from_str};
 
-/// What is said of these keys in the section.
+/// Returns the report on these keys of the section.
 fn of(section: &str, keys: &str) -> String {
     messages(&format!("[{section}]\n{keys}")).join("\n")
 }

@@ -24,12 +24,12 @@ fn spoken(settings: &Settings) -> Vec<String> {
     told.collect()
 }
 
-/// What [heartbeat] comes to with these keys.
+/// Returns the settings of [heartbeat] with these keys.
 fn all(keys: &str) -> String {
     spoken(&settings(&format!("[heartbeat]\n{keys}"))).pop().expect("the default route")
 }
 
-/// What a route comes to that says `keys` where [heartbeat] says `base`.
+/// Returns the settings of a route with `keys`, where [heartbeat] has `base`.
 fn over(base: &str, keys: &str) -> String {
     let text = format!("[heartbeat]\n{base}\n[[route]]\npath = \"/a\"\n[route.heartbeat]\n{keys}");
     spoken(&settings(&text)).remove(0)

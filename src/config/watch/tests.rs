@@ -22,7 +22,7 @@ impl ChangeSource for Invented {
     }
 }
 
-/// When a look was due, in milliseconds from now, and why, with stirs at `stirs`.
+/// Returns the times of the looks, in milliseconds from now, and their causes, with changes at `stirs`.
 async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, WatchEvent) {
     let mut invented = Invented::default();
     let began = Instant::now();

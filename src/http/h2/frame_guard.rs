@@ -56,7 +56,7 @@ impl FrameGuard {
         self.frames.data().map(|part| (part.stream, part.len))
     }
 
-    /// Whether a header block is under way.
+    /// Returns whether a header block is under way.
     pub fn is_in_block(&self) -> bool {
         self.frames.block_until(std::time::Duration::ZERO).is_some()
     }

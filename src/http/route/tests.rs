@@ -188,7 +188,7 @@ fn routes_that_differ_in_case_are_kept_apart() {
     assert_eq!(taken(&routes, "/CHAT/x"), "?");
 }
 
-/// What an app makes of a path: some of the things that apps do, in some order.
+/// Normalises a path as apps do, in several orders.
 fn misread(path: &str, steps: &[u8]) -> String {
     let mut path = path.to_owned();
     for step in steps {

@@ -134,7 +134,7 @@ fn a_watcher_keeps_no_more_than_it_reads() {
     assert_eq!(show(&mut tap, &mut listener, CONTINUATION, &[b'\n'; 60_000]), Sight::Heard(MessageKind::Nothing));
 }
 
-/// What a client that compresses sends for each of `messages`, which may refer to those before them.
+/// Returns the frames of a client that compresses `messages`, which may refer to those before them.
 fn compressed(messages: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut stream = Compress::new(Compression::default(), false);
     let compress = |message: &&[u8]| {

@@ -13,7 +13,7 @@ use crate::session::{Breakage, ClientAddress, CloseCause, Traffic};
 use crate::telemetry::tests::written;
 use crate::telemetry::{HeartbeatLogging, Shape};
 
-/// What `events` write in this shape, without the time.
+/// Returns the lines of `events` in this shape, without the time.
 fn in_shape(shape: Shape, events: impl FnOnce()) -> String {
     let text = written(Level::Info, HeartbeatLogging::AsLevel, shape, events);
     let untimed = text.lines().map(|line| match shape {

@@ -8,7 +8,7 @@ use prometheus_client::registry::{Metric as Registered, Registry};
 use super::labels::{CLOSE_CODES, METHODS, STATUSES};
 use crate::session::{EndReason, Initiator};
 
-/// What all names begin with.
+/// The prefix of all names.
 pub(super) const PREFIX: &str = "pulsegate";
 
 /// One metric.
@@ -16,22 +16,22 @@ pub(super) const PREFIX: &str = "pulsegate";
 pub struct Metric {
     /// Its name without the suffix that counters have, and without the prefix of the program's own metrics.
     pub(super) name: &'static str,
-    /// Whether it has that prefix; the names of `process_*` are the same in every program.
+    /// True if it has that prefix; the names of `process_*` are the same in every program.
     pub(super) is_own: bool,
     pub(super) kind: MetricKind,
     pub(super) labels: &'static [Label],
-    /// What it means, in the words that a scraper reads.
+    /// The help text of the exposition.
     pub(super) help: &'static str,
 }
 
-/// How a metric moves.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// Up only.
     Counter,
     /// Up and down.
     Gauge,
-    /// How observations are distributed.
+    /// A distribution of observations.
     Histogram,
 }
 
@@ -40,11 +40,11 @@ pub enum MetricKind {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// What it may say.
+    /// Its values.
     pub values: Values,
 }
 
-/// What a label may say; never anything of a client's choosing.
+/// The values of a label; never chosen by a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
     /// One of these words.
@@ -65,7 +65,7 @@ impl Metric {
         if self.is_own { format!("{PREFIX}_{}", self.name) } else { self.name.to_owned() }
     }
 
-    /// How it moves.
+    /// Its type.
     pub fn kind(&self) -> MetricKind {
         self.kind
     }

@@ -1,4 +1,4 @@
-//! What labels may say: closed sets, and what becomes of a value that is in none.
+//! The values of labels: closed sets, and the word for a value that is in none.
 
 /// Stands for every value that a set does not have.
 pub(super) const OTHER: &str = "other";
@@ -36,7 +36,7 @@ numbers! {
 pub(super) const METHODS: &[&str] =
     &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", OTHER];
 
-/// Where `code` stands in [`STATUSES`].
+/// Returns the index of `code` in [`STATUSES`].
 pub(super) fn status(code: u16) -> usize {
     let class = match code {
         200..300 => "2xx",
@@ -48,7 +48,7 @@ pub(super) fn status(code: u16) -> usize {
     STATUS_NUMBERS.binary_search(&code).unwrap_or_else(|_| position(STATUSES, class))
 }
 
-/// Where `method` stands in [`METHODS`].
+/// Returns the index of `method` in [`METHODS`].
 pub(super) fn method(method: &str) -> usize {
     position(METHODS, method)
 }
@@ -75,7 +75,7 @@ pub(super) fn known_or_other(set: &'static [&'static str], word: &str) -> &'stat
     set.iter().find(|known| **known == word).copied().unwrap_or(OTHER)
 }
 
-/// Where `word` stands in `set`, which ends with the word for all others.
+/// Returns the index of `word` in `set`, which ends with the word for all others.
 fn position(set: &[&str], word: &str) -> usize {
     set.iter().position(|known| *known == word).unwrap_or(set.len() - 1)
 }

@@ -8,7 +8,7 @@ fn framing() -> Framing {
     Framing::new(1000)
 }
 
-/// What passes of `bytes` when they come in pieces of `piece`.
+/// Returns the part of `bytes` that passes in pieces of `piece`.
 fn walk(framing: &mut Framing, bytes: &[u8], piece: usize) -> Vec<u8> {
     let (mut passed, mut rest) = (Vec::new(), bytes.to_vec());
     while !rest.is_empty() && framing.fault().is_none() && !framing.is_gated() {
@@ -19,7 +19,8 @@ fn walk(framing: &mut Framing, bytes: &[u8], piece: usize) -> Vec<u8> {
     passed
 }
 
-/// What comes out, in whichever pieces `bytes` come: what passes, the fault, the targets by their heads, and all heads.
+/// Returns the result of `bytes`, the same in pieces of every size: the bytes that pass, the fault, the targets by heads,
+/// and all heads.
 fn through(bytes: &str) -> (String, Option<&'static str>, Vec<(u64, String)>, u64) {
     let outcome = |piece| {
         let mut framing = framing();

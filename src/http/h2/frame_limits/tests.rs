@@ -15,7 +15,7 @@ fn frame_on(stream: u8, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What every connection begins with, and a request.
+/// The preface of every connection, and a request.
 fn begun() -> Vec<u8> {
     [vec![b'P'; PREFACE], frame_on(0, SETTINGS, 0, b""), frame(HEADERS, END_HEADERS, b"\x82")].concat()
 }
@@ -27,7 +27,7 @@ fn frames(now: Instant) -> Frames {
     frames
 }
 
-/// What comes through of `stream`, cut into pieces of `size`.
+/// Returns the part of `stream` that passes, cut into pieces of `size`.
 fn through(frames: &mut Frames, stream: &[u8], size: usize, now: Instant) -> Vec<u8> {
     through_with(&mut Streams::default(), frames, stream, size, now)
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Whether `block` has pseudo-header fields; there is no odd path among them.
+/// Returns whether `block` has pseudo-header fields; there is no odd path among them.
 fn read(blocks: &mut Blocks, block: &[u8]) -> Result<bool, Undecodable> {
     let mut read = block.to_vec();
     let found = blocks.read(&mut read)?;
