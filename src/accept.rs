@@ -196,7 +196,7 @@ impl AcceptedConnection {
     /// if no valid header arrives by `deadline` or the limits refuse the client.
     pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, ConnectionPermit)> {
         let Self { mut tcp, mut address, mut place, introduction } = self;
-        let Introduction::Awaited(door) = introduction else {
+        let Introduction::Awaited(limits) = introduction else {
             return Some((tcp, address, place));
         };
         let header = suspension::within(deadline, pin!(read_header(&mut tcp))).await;
@@ -206,7 +206,7 @@ impl AcceptedConnection {
                 if let ProxiedSource::Client(client) = source {
                     address = client;
                 }
-                match door.claim(&mut place, address) {
+                match limits.claim(&mut place, address) {
                     Ok(()) => return Some((tcp, address, place)),
                     Err(refusal) => Some(refusal),
                 }
@@ -218,7 +218,7 @@ impl AcceptedConnection {
             }
         };
         if let Some(refusal) = refusal {
-            door.refuse(refusal, &tcp, address);
+            limits.refuse(refusal, &tcp, address);
         }
         None
     }
@@ -261,7 +261,7 @@ async fn read_header(tcp: &mut TcpStream) -> Result<ProxiedSource, HeaderError> 
 #[derive(Clone)]
 pub struct Accept {
     /// The checks before the handshake.
-    pub door: ListenerLimits,
+    pub limits: ListenerLimits,
     /// The configuration in force, for the TLS settings and the time limit of a handshake, PROXY header included.
     pub current: Arc<CurrentGeneration>,
     /// The metrics that count handshakes.
@@ -280,7 +280,7 @@ impl Accept {
         N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.door.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
+        self.limits.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
     }
 
     fn spawn<N, F>(&self, arrival: AcceptedConnection, stop: CancellationToken, next: N)
@@ -331,7 +331,7 @@ impl Accept {
         // A PROXY header names the client; the proxy is the peer that sent it.
         let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
         if forbidden {
-            self.door.gate.record_refusal(ConnectionRefusal::UntrustedPeer, proxy);
+            self.limits.gate.record_refusal(ConnectionRefusal::UntrustedPeer, proxy);
         }
         Some((ClientLeg::Plain(stream), Peer { local, cleartext, forbidden, ..Peer::at(address) }))
     }

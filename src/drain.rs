@@ -248,7 +248,7 @@ impl Shutdown {
             }
             (DrainPhase::Announced | DrainPhase::Draining, AfterDrain::Exit) => course.enter(DrainPhase::Aborting),
             (DrainPhase::Announced | DrainPhase::Draining | DrainPhase::Drained, _) => {
-                course.afterwards = AfterDrain::Exit
+                course.afterwards = AfterDrain::Exit;
             }
             (DrainPhase::Aborting, _) => {}
         });

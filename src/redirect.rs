@@ -32,7 +32,7 @@ const HTTP: u16 = 80;
 #[derive(Clone)]
 pub struct Redirect {
     /// The checks before the first byte.
-    pub door: ListenerLimits,
+    pub limits: ListenerLimits,
     /// The configuration in force; it limits requests, and the PROXY header to the time of a TLS handshake.
     pub current: Arc<CurrentGeneration>,
     /// The ports for the redirect target.
@@ -69,7 +69,7 @@ impl Redirect {
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let this = &self;
         let serve = |arrival| drop(this.tracker.spawn(this.clone().serve(arrival, stop.clone())));
-        this.door.open(listener, &stop, serve).await;
+        this.limits.open(listener, &stop, serve).await;
     }
 
     async fn serve(self, arrival: AcceptedConnection, stop: CancellationToken) {

@@ -77,7 +77,7 @@ impl Registry {
 
     /// Enters a session, and publishes that; it leaves when the returned entry is closed or dropped.
     pub fn open(self: &Arc<Self>, opening: SessionEntry) -> RegistryEntry {
-        let pulse = Arc::clone(&opening.pulse);
+        let liveness = Arc::clone(&opening.liveness);
         let live = Arc::new(Live::new(opening));
         let client = self.clients.key_of(&live.facts);
         let mut sessions = self.lock();
@@ -86,7 +86,7 @@ impl Registry {
         drop(sessions);
         self.events.publish(Event::Opened(Arc::clone(&live)));
         let is_reconnect = before.is_some_and(|closed| closed.was_of(&live, RECONNECT));
-        RegistryEntry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: pulse }
+        RegistryEntry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: liveness }
     }
 
     /// Returns the number of live sessions.
@@ -140,19 +140,19 @@ impl Registry {
         self.lock().live.values().map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// Returns the same as [`Self::all`], of the sessions with the app whose liveness is `pulse`.
-    pub fn of(&self, pulse: &UpstreamLiveness) -> Vec<Arc<Control>> {
+    /// Returns the same as [`Self::all`], of the sessions with the app whose liveness is `liveness`.
+    pub fn of(&self, liveness: &UpstreamLiveness) -> Vec<Arc<Control>> {
         let sessions = self.lock();
-        sessions.live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(live.control())).collect()
+        sessions.live.values().filter(|live| live.belongs_to(liveness)).map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// Returns, of the sessions through which the app with the liveness `pulse` can be read, the one that opened next after
+    /// Returns, of the sessions through which the app with the liveness `liveness` can be read, the one that opened next after
     /// `id`, or the oldest one: repeated calls take all in turn.
-    pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamLiveness) -> Option<(ConnId, Arc<Control>)> {
+    pub fn after(&self, id: Option<ConnId>, liveness: &UpstreamLiveness) -> Option<(ConnId, Arc<Control>)> {
         let sessions = self.lock();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
         let mut in_turn = sessions.live.range((from, Bound::Unbounded)).chain(sessions.live.iter());
-        let found = in_turn.find(|(_, live)| live.belongs_to(pulse) && live.control().reads_app());
+        let found = in_turn.find(|(_, live)| live.belongs_to(liveness) && live.control().reads_app());
         found.map(|(id, live)| (*id, Arc::clone(live.control())))
     }
 

@@ -427,7 +427,7 @@ where
 
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
-        door: listener_limits(shared, shared.current.load().terminator.is_some()),
+        limits: listener_limits(shared, shared.current.load().terminator.is_some()),
         current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -436,7 +436,7 @@ fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
 
 fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
     Redirect {
-        door: listener_limits(shared, false),
+        limits: listener_limits(shared, false),
         current: Arc::clone(&shared.current),
         ports: shared.ports,
         metrics: Arc::clone(&shared.metrics),

@@ -78,12 +78,12 @@ impl Loop {
         let trusted = proxies.map(|network| vec![network.parse().expect("a network")]);
         settings.listen.proxy_protocol = trusted.map(|trusted| ProxyProtocol { trusted });
         let current = current_of(settings, identity);
-        let door = ListenerLimits {
+        let limits = ListenerLimits {
             gate: Arc::new(ConnectionLimiter::new(current.limits(), Arc::clone(&metrics))),
             current: Arc::clone(&current),
             handshakes: true,
         };
-        let accept = Accept { door, current, metrics: Arc::clone(&metrics), tracker: tracker.clone() };
+        let accept = Accept { limits, current, metrics: Arc::clone(&metrics), tracker: tracker.clone() };
         let listener = TcpListener::from_std(listener).expect("listener");
         tracker.spawn(accept.run(listener, stop.clone(), |stream, peer: Peer| async move {
             let (mut read, mut write) = tokio::io::split(stream);
@@ -215,10 +215,10 @@ async fn connections_in_the_queue_are_taken_before_the_port_closes() {
     let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
     let current = crate::generation::testing::current(settings(""));
     let gate = Arc::new(ConnectionLimiter::new(current.limits(), metrics));
-    let door = ListenerLimits { gate, current, handshakes: false };
+    let limits = ListenerLimits { gate, current, handshakes: false };
     stop.cancel();
     let mut arrivals = Vec::new();
-    door.open(TcpListener::from_std(listener).expect("listener"), &stop, |arrival| arrivals.push(arrival)).await;
+    limits.open(TcpListener::from_std(listener).expect("listener"), &stop, |arrival| arrivals.push(arrival)).await;
     assert_eq!(arrivals.len(), queued.len());
     let error = std::net::TcpStream::connect(address).expect_err("the port is closed");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -216,8 +216,8 @@ impl Api {
     fn reloaded(&self) -> Result<Response<Body>, RequestRefusal> {
         let status = self.reloader()?.status();
         let last_success_at = status.last_success_at.map(unix);
-        let told = Reloaded { generation: status.generation, last_success_at, last_error: status.last_error };
-        Ok(json(StatusCode::OK, &told))
+        let body = Reloaded { generation: status.generation, last_success_at, last_error: status.last_error };
+        Ok(json(StatusCode::OK, &body))
     }
 
     async fn reload(&self) -> Result<Response<Body>, RequestRefusal> {

@@ -121,16 +121,16 @@ impl Stream {
         tokio::select! {
             biased;
             _ = self.stats.tick() => Some(self.feed.stats(|stats| event(None, "stats", stats))),
-            told = self.cursor.next() => Some(encode(&told)),
+            next = self.cursor.next() => Some(encode(&next)),
             () = self.stop.cancelled() => None,
         }
     }
 }
 
-fn encode(told: &NextEvent) -> String {
+fn encode(next: &NextEvent) -> String {
     let clock = ViewClock::now();
     let show = |row: &Row| json(&row.show(clock));
-    match told {
+    match next {
         NextEvent::Event(id, Event::Opened(live)) => event(Some(*id), "open", &show(&Row::from(Arc::clone(live)))),
         NextEvent::Event(id, Event::Closed(closed)) => {
             event(Some(*id), "close", &show(&Row::Closed(Arc::clone(closed))))

@@ -276,15 +276,15 @@ mod tests {
     fn an_app_that_is_not_there_is_asked_for_in_words() {
         let at = |host: &str| UpstreamSettings::at(UpstreamTarget::Tcp { host: host.into(), port: 3000 });
         let refused = "cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)";
-        let said = |app: &UpstreamSettings, error: &str| {
+        let advice = |app: &UpstreamSettings, error: &str| {
             unreachable(app, &Unusable { error: error.to_owned(), help: "do this".to_owned(), pin: None })
         };
-        assert_snapshot!(said(&at("127.0.0.1"), refused), @"Nothing answers at http://127.0.0.1:3000 (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
-        assert_snapshot!(said(&at("::1"), refused), @"Nothing answers at http://[::1]:3000 (connection refused). Is the app started, and on ::1 rather than 127.0.0.1?");
-        assert_snapshot!(said(&at("localhost"), refused), @"Nothing answers at http://localhost:3000 (connection refused). Is the app started, and on that address and port?");
+        assert_snapshot!(advice(&at("127.0.0.1"), refused), @"Nothing answers at http://127.0.0.1:3000 (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
+        assert_snapshot!(advice(&at("::1"), refused), @"Nothing answers at http://[::1]:3000 (connection refused). Is the app started, and on ::1 rather than 127.0.0.1?");
+        assert_snapshot!(advice(&at("localhost"), refused), @"Nothing answers at http://localhost:3000 (connection refused). Is the app started, and on that address and port?");
         let missing = "cannot connect to the upstream at /a.sock: No such file or directory (os error 2)";
-        assert_snapshot!(said(&UpstreamSettings::at(UpstreamTarget::Unix("/a.sock".into())), missing), @"Nothing answers at unix:/a.sock (no such file or directory). Is the app started, and on that socket?");
-        assert_snapshot!(said(&at("app"), "no TLS with the upstream at app:3000: it does not speak TLS"), @"No connection to http://app:3000: no TLS with the upstream at app:3000: it does not speak TLS. Remedy: do this.");
+        assert_snapshot!(advice(&UpstreamSettings::at(UpstreamTarget::Unix("/a.sock".into())), missing), @"Nothing answers at unix:/a.sock (no such file or directory). Is the app started, and on that socket?");
+        assert_snapshot!(advice(&at("app"), "no TLS with the upstream at app:3000: it does not speak TLS"), @"No connection to http://app:3000: no TLS with the upstream at app:3000: it does not speak TLS. Remedy: do this.");
     }
 
     #[test]

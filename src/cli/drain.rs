@@ -54,8 +54,8 @@ pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
     }
     let began = Instant::now();
     block_on(async {
-        let patience = args.timeout.map_or(TIMEOUT, |timeout| timeout.min(TIMEOUT));
-        let now: Draining = remote.post("/v1/drain", None, patience, StatusCode::is_success).await?;
+        let time_limit = args.timeout.map_or(TIMEOUT, |timeout| timeout.min(TIMEOUT));
+        let now: Draining = remote.post("/v1/drain", None, time_limit, StatusCode::is_success).await?;
         report(&now)?;
         if !args.wait {
             return Ok(ExitCode::SUCCESS);

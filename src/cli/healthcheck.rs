@@ -41,12 +41,12 @@ pub struct HealthcheckArgs {
 pub fn run(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::health(args.address.clone(), args.config.clone())?;
     let (path, yes) = if args.ready { ("/readyz", "ready") } else { ("/livez", "alive") };
-    let (status, said) = block_on(async { Ok(remote.probe(path, args.timeout).await?) })?;
+    let (status, reason) = block_on(async { Ok(remote.probe(path, args.timeout).await?) })?;
     if status.is_success() {
         text::print(&format!("{yes}\n")).context("cannot print")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    text::print(&format!("not {yes} ({status}){said}\n")).context("cannot print")?;
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    text::print(&format!("not {yes} ({status}){reason}\n")).context("cannot print")?;
     Ok(ExitCode::FAILURE)
 }

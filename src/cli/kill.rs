@@ -70,8 +70,8 @@ impl KillArgs {
     async fn by_id(&self, remote: &Remote) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
         for id in &self.ids {
-            let said = match self.one(remote, id).await {
-                Ok(said) => said,
+            let outcome = match self.one(remote, id).await {
+                Ok(outcome) => outcome,
                 Err(error) if error.has_code("not_found") => {
                     eprintln!("pulsegate: there is no session {id}; `pulsegate conns --state all` lists them");
                     code = ExitCode::FAILURE;
@@ -79,7 +79,7 @@ impl KillArgs {
                 }
                 Err(error) => return Err(error.into()),
             };
-            text::print(&format!("{said} {id}\n")).context("cannot print")?;
+            text::print(&format!("{outcome} {id}\n")).context("cannot print")?;
         }
         Ok(code)
     }

@@ -82,12 +82,12 @@ async fn ping(args: &PingArgs, probes: &mut Probes) -> anyhow::Result<()> {
         None if args.insecure => Trust::AnyCertificate,
         None => Trust::System,
     };
-    let patience = ConnectTimeout::new(args.timeout);
+    let time_limit = ConnectTimeout::new(args.timeout);
     let request =
         connect::request(&args.url, &args.headers, &args.subprotocols).context("cannot ask for the upgrade")?;
-    let connected = connect::connect(&args.url, &trust, patience).await?;
+    let connected = connect::connect(&args.url, &trust, time_limit).await?;
     let mut wire = connected.wire;
-    let (socket, subprotocol) = match connect::upgrade(request, &mut wire, patience).await {
+    let (socket, subprotocol) = match connect::upgrade(request, &mut wire, time_limit).await {
         Ok(opened) => opened,
         Err(error) => return Err(connect::into_connect_error(error, &mut wire).await.into()),
     };
@@ -184,9 +184,9 @@ impl Session<'_> {
     }
 
     fn tell_overdue(&mut self) -> io::Result<Option<End>> {
-        let patience = humantime::format_duration(self.args.timeout);
+        let time_limit = humantime::format_duration(self.args.timeout);
         while let Some(seq) = self.probes.overdue(Instant::now()) {
-            print_line(format_args!("no pong for seq={seq} after {patience}"))?;
+            print_line(format_args!("no pong for seq={seq} after {time_limit}"))?;
         }
         Ok(None)
     }

@@ -108,9 +108,9 @@ impl Remote {
         &self.0.place
     }
 
-    /// Requests a health endpoint, within `patience`; returns the status, and the first line of the body.
-    pub(super) async fn probe(&self, path: &str, patience: Duration) -> Result<(StatusCode, String), RemoteError> {
-        let answer = self.0.ask(Method::GET, path, None, patience).await?;
+    /// Requests a health endpoint, within `time_limit`; returns the status, and the first line of the body.
+    pub(super) async fn probe(&self, path: &str, time_limit: Duration) -> Result<(StatusCode, String), RemoteError> {
+        let answer = self.0.ask(Method::GET, path, None, time_limit).await?;
         let text = String::from_utf8_lossy(answer.body()).into_owned();
         let line = text.lines().next().unwrap_or_default().trim();
         Ok((answer.status(), super::text::truncate(&super::text::printable(line), 200)))
@@ -122,16 +122,16 @@ impl Remote {
         self.read(&answer, StatusCode::is_success)
     }
 
-    /// Requests `path` with POST and `body`, within `patience`. The response is parsed if its status is `fine`, and an
+    /// Requests `path` with POST and `body`, within `time_limit`. The response is parsed if its status is `fine`, and an
     /// error otherwise.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: Option<&Value>,
-        patience: Duration,
+        time_limit: Duration,
         fine: impl Fn(&StatusCode) -> bool,
     ) -> Result<T, RemoteError> {
-        let answer = self.0.ask(Method::POST, path, body.map(Value::to_string), patience).await?;
+        let answer = self.0.ask(Method::POST, path, body.map(Value::to_string), time_limit).await?;
         self.read(&answer, fine)
     }
 

@@ -95,10 +95,10 @@ pub(super) fn describe(table: SchemaTable<'_>) {
 pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
     let (mut opcode, mut matching, mut max_len) = (Opcode::TEXT, Matching::default(), DEFAULT_MAX_LEN);
     visit_form(&mut Visitor::Read(t.clone()), &mut opcode, &mut matching, &mut max_len);
-    let heard = |given: &Given<'_>| message_rule(given, opcode, matching);
-    let said = |given: &Given<'_>| match role {
+    let matched = |given: &Given<'_>| message_rule(given, opcode, matching);
+    let outgoing = |given: &Given<'_>| match role {
         // The app asks with the same message, which must be recognised.
-        Some(Role::App | Role::Passive) => heard(given).and_then(|_| message(given, opcode)),
+        Some(Role::App | Role::Passive) => matched(given).and_then(|_| message(given, opcode)),
         Some(Role::Answer) | None => message(given, opcode),
     };
     let needed = match role {
@@ -107,11 +107,11 @@ pub(super) fn read(t: &Table<'_>, role: Option<Role>) -> Option<Custom> {
         Some(Role::Passive) | None => None,
     };
     let send = match needed {
-        Some(what) => t.required("send", said, what).map(Some).ok_or(Refused),
-        None => t.entry("send", said).optional(),
+        Some(what) => t.required("send", outgoing, what).map(Some).ok_or(Refused),
+        None => t.entry("send", outgoing).optional(),
     };
-    let expect = t.required("expect", heard, "the client's heartbeat");
-    let start_after = t.entry("start_after", heard).optional();
+    let expect = t.required("expect", matched, "the client's heartbeat");
+    let start_after = t.entry("start_after", matched).optional();
 
     let lens = [
         ("send", send.as_ref().ok().and_then(|send| Some(send.as_ref()?.len()))),
@@ -184,9 +184,9 @@ fn message(given: &Given<'_>, opcode: Opcode) -> Read<Box<[u8]>> {
 }
 
 fn hexadecimal(digits: &str) -> Read<Vec<u8>> {
-    if let Some(stranger) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
+    if let Some(invalid) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
         let problem = Problem::new(format!("must have nothing but hexadecimal digits behind \"{HEX}\""));
-        return Err(problem.with_help(format!("{stranger:?} is none")));
+        return Err(problem.with_help(format!("{invalid:?} is none")));
     }
     if digits.len() % 2 == 1 {
         let problem = Problem::new(format!("must have two hexadecimal digits for each byte behind \"{HEX}\""));

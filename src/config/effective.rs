@@ -46,15 +46,15 @@ impl EffectiveConfig {
             all.insert(list.to_owned(), json!([]));
         }
         for ListedBlock { header, kind, lines } in &self.blocks {
-            let said = lines.iter().map(|ListedKey { key, value, origin }| {
+            let values = lines.iter().map(|ListedKey { key, value, origin }| {
                 let value = value.as_ref().map_or(serde_json::Value::Null, to_json);
                 (key.clone(), json!({ "value": value, "origin": origin.to_string() }))
             });
             match (kind, all.get_mut(*header)) {
                 (BlockKind::Element, Some(serde_json::Value::Array(elements))) => {
-                    elements.push(serde_json::Value::Object(said.collect()));
+                    elements.push(serde_json::Value::Object(values.collect()));
                 }
-                _ => all.extend(said.map(|(key, said)| (format!("{header}.{key}"), said))),
+                _ => all.extend(values.map(|(key, values)| (format!("{header}.{key}"), values))),
             }
         }
         serde_json::Value::Object(all)

@@ -69,10 +69,10 @@ impl ListedBlock {
         let texts: Vec<String> = self.lines.iter().map(ListedKey::text).collect();
         let widths = texts.iter().map(|text| text.chars().count());
         let width = widths.filter(|width| *width <= Self::WIDEST).max().unwrap_or(0);
-        for (line, said) in self.lines.iter().zip(texts) {
+        for (line, rendered) in self.lines.iter().zip(texts) {
             let _ = match (&line.value, origins) {
-                (Some(_), true) => writeln!(text, "{said:width$}  # {}", line.origin),
-                _ => writeln!(text, "{said}"),
+                (Some(_), true) => writeln!(text, "{rendered:width$}  # {}", line.origin),
+                _ => writeln!(text, "{rendered}"),
             };
         }
     }

@@ -285,8 +285,8 @@ fn directives(given: &Given<'_>) -> Read<Directives> {
             let problem = Problem::new(format!("has no target before \"={word}\""));
             return Err(problem.with_help(format!("did you mean \"{word}\", for all targets?")));
         }
-        if let Some(stranger) = target.chars().find(|c| !(c.is_ascii_alphanumeric() || "_:-.".contains(*c))) {
-            let problem = Problem::new(format!("has a target that is no module's path: {stranger:?} in \"{target}\""));
+        if let Some(invalid) = target.chars().find(|c| !(c.is_ascii_alphanumeric() || "_:-.".contains(*c))) {
+            let problem = Problem::new(format!("has a target that is no module's path: {invalid:?} in \"{target}\""));
             return Err(problem.with_help("targets are such as \"pulsegate::relay\" and \"h2\""));
         }
         if directives.targets.iter().any(|(known, _)| **known == *target) {

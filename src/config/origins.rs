@@ -101,9 +101,9 @@ impl PageOrigin {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let (host, port) = split_port(authority);
-        let stranger = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | '\\' | ',');
+        let is_invalid = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | '\\' | ',');
         let bracketed = host.starts_with('[') && host.ends_with(']');
-        if !is_scheme(scheme) || host.is_empty() || host.contains(stranger) || (host.contains(':') && !bracketed) {
+        if !is_scheme(scheme) || host.is_empty() || host.contains(is_invalid) || (host.contains(':') && !bracketed) {
             return None;
         }
         let scheme = scheme.to_ascii_lowercase();

@@ -116,11 +116,11 @@ impl Overrides {
     pub(super) fn assignments(&self) -> Vec<Assignment> {
         let Self { listen, upstream, certificate, private_key, log_level, log_format } = self;
         let texts = [listen, upstream, certificate, private_key, log_level, log_format];
-        let said = FLAGS.into_iter().zip(texts).filter_map(|((flag, path), text)| {
+        let given = FLAGS.into_iter().zip(texts).filter_map(|((flag, path), text)| {
             let text = text.clone()?;
             Some(Assignment { place: Location::Flag { flag }, path: path.into_iter().collect(), text })
         });
-        said.collect()
+        given.collect()
     }
 }
 

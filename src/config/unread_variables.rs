@@ -89,7 +89,7 @@ fn is_of_a_service(rest: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(variables: &[(&str, &str)]) -> Vec<String> {
+    fn reported(variables: &[(&str, &str)]) -> Vec<String> {
         let keys = [["listen", "address"], ["heartbeat", "interval"], ["tls", "certificate"], ["log", "level"]];
         let keys: Vec<KeyPath> = keys.into_iter().map(|key| key.into_iter().collect()).collect();
         let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -106,7 +106,7 @@ mod tests {
             ("PULSEGATE_CONFIG", "a.toml"),
             ("RUST_LOG", "debug"),
         ];
-        insta::assert_snapshot!(told(&variables).join("\n"), @"
+        insta::assert_snapshot!(reported(&variables).join("\n"), @"
         the environment variable PULSEGATE_CONFIG is not read: set the flag -c
         the environment variable PULSEGATE_HEARTBEAT_INTERVAL is not read: set PULSEGATE__HEARTBEAT__INTERVAL (two underscores each time)
         the environment variable PULSEGATE_HEARTBEAT_INTERVALL is not read: set PULSEGATE__HEARTBEAT__INTERVAL (two underscores each time)
@@ -132,6 +132,6 @@ mod tests {
             ("RUST_LOG", ""),
             ("PATH", "/bin"),
         ];
-        assert_eq!(told(&variables), [""; 0]);
+        assert_eq!(reported(&variables), [""; 0]);
     }
 }

@@ -283,8 +283,8 @@ fn out_of_reach(target: &UpstreamTarget, sources: &[IpAddr]) -> Option<Problem> 
     };
     // A name is resolved when it is dialled.
     let host: IpAddr = host.parse().ok()?;
-    let stranger = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
-    Some(Problem::new(format!("does not fit: no connection is possible from {stranger} to {host}")))
+    let mismatch = sources.iter().find(|source| source.is_ipv4() != host.is_ipv4())?;
+    Some(Problem::new(format!("does not fit: no connection is possible from {mismatch} to {host}")))
 }
 
 /// Reads the request of the health check.

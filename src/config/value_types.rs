@@ -195,8 +195,8 @@ fn prefix(given: &Given<'_>) -> Read<Box<str>> {
     if !text.starts_with('/') {
         return Err(Problem::new("must begin with \"/\"").with_help(format!("write \"/{text}\"")));
     }
-    if let Some(stranger) = text.chars().find(|c| matches!(c, '?' | '#') || !c.is_ascii_graphic()) {
-        let problem = Problem::new(format!("must be a plain path, without {stranger:?}"));
+    if let Some(invalid) = text.chars().find(|c| matches!(c, '?' | '#') || !c.is_ascii_graphic()) {
+        let problem = Problem::new(format!("must be a plain path, without {invalid:?}"));
         return Err(problem.with_help("queries are not compared, and other letters arrive percent-encoded"));
     }
     if text.split('/').skip(1).any(|part| matches!(part, "." | "..")) || text.contains("//") {

@@ -61,7 +61,7 @@ mod tests {
         let policy = OriginPolicy::Only(vec![AllowedOrigin::SameHost]);
         assert_eq!(asks(&policy, &[]), Ok(()));
         assert_eq!(asks(&policy, &[b"https://app.example"]), Ok(()));
-        for (origins, told) in [
+        for (origins, shown) in [
             (&[&b"https://evil.example"[..]][..], "https://evil.example"),
             (&[b"https://app.example", b"https://app.example"], "https://app.example"),
             (&[b"https://app.example\xff"], "https://app.example\u{fffd}"),
@@ -69,7 +69,7 @@ mod tests {
             (&[b"null"], "null"),
             (&[b""], ""),
         ] {
-            assert_eq!(asks(&policy, origins), Err(format!("origin {told} is not allowed")));
+            assert_eq!(asks(&policy, origins), Err(format!("origin {shown} is not allowed")));
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_long_origin_is_cut_for_the_log() {
-        let told = asks(&OriginPolicy::Only(Vec::new()), &[&[b'x'; 4000]]).unwrap_err();
-        assert!(told.len() < 300, "{} bytes", told.len());
+        let shown = asks(&OriginPolicy::Only(Vec::new()), &[&[b'x'; 4000]]).unwrap_err();
+        assert!(shown.len() < 300, "{} bytes", shown.len());
     }
 }

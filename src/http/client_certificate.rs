@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn no_subject_leaves_its_quotes() {
-        let told = forwarded(Some("CN=a\\\"b\\\\,O=Zoë\r\n"));
-        assert!(told.ends_with(";Subject=\"CN=a\\\"b\\\\,O=Zo\\c3\\ab\\0d\\0a\""), "{told}");
+        let line = forwarded(Some("CN=a\\\"b\\\\,O=Zoë\r\n"));
+        assert!(line.ends_with(";Subject=\"CN=a\\\"b\\\\,O=Zo\\c3\\ab\\0d\\0a\""), "{line}");
     }
 }

@@ -132,8 +132,8 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
 /// Returns the host that the client asked for: the one that a trusted peer states, otherwise `host`, the authority of
 /// the request itself.
 pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, host: &HeaderValue) -> HeaderValue {
-    let told = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
-    told.unwrap_or_else(|| host.clone())
+    let sent = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
+    sent.unwrap_or_else(|| host.clone())
 }
 
 /// Writes into `headers` where the request comes from and what it asked for. An untrusted `peer` is the client: its own
@@ -301,7 +301,7 @@ mod tests {
     }
 
     /// The fields that the app gets with a request with `fields` from `peer`, without its id.
-    fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn sent(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
         let mut headers = map(fields);
@@ -330,11 +330,11 @@ mod tests {
             ("x-forwarded-client-cert", "Hash=1"),
             ("forwarded", "for=198.51.100.1;proto=http"),
         ];
-        assert_eq!(told(false, "[::ffff:10.1.2.3]:9", "app.example", CLAIMED), map(&expected));
+        assert_eq!(sent(false, "[::ffff:10.1.2.3]:9", "app.example", CLAIMED), map(&expected));
         let mut with_rfc7239 = map(&expected);
         let forwarded = "for=198.51.100.1;proto=http, for=10.1.2.3;host=app.example;proto=https";
         with_rfc7239.insert(FORWARDED, HeaderValue::from_static(forwarded));
-        assert_eq!(told(true, "10.1.2.3:9", "app.example", CLAIMED), with_rfc7239);
+        assert_eq!(sent(true, "10.1.2.3:9", "app.example", CLAIMED), with_rfc7239);
     }
 
     #[test]
@@ -346,15 +346,15 @@ mod tests {
             ("x-forwarded-port", "443"),
             ("x-real-ip", "192.0.2.7"),
         ]);
-        assert_eq!(told(false, "192.0.2.7:9", "app.example", CLAIMED), expected);
+        assert_eq!(sent(false, "192.0.2.7:9", "app.example", CLAIMED), expected);
         expected.insert(FORWARDED, HeaderValue::from_static("for=192.0.2.7;host=app.example;proto=https"));
-        assert_eq!(told(true, "192.0.2.7:9", "app.example", CLAIMED), expected);
+        assert_eq!(sent(true, "192.0.2.7:9", "app.example", CLAIMED), expected);
     }
 
     #[test]
     fn fields_of_one_value_have_one() {
         let of = |name: &'static str, fields: &[(&'static str, &'static str)]| {
-            let headers = told(false, "10.1.2.3:9", "app.example:8443", fields);
+            let headers = sent(false, "10.1.2.3:9", "app.example:8443", fields);
             let mut values = headers.get_all(name).iter();
             let first = values.next().map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(values.next(), None, "{name} has one line");
@@ -389,7 +389,7 @@ mod tests {
             ("x-forwarded-prefix", "/admin"),
         ];
         let told_by = |peer| {
-            let headers = told(false, peer, "app.example", &claims);
+            let headers = sent(false, peer, "app.example", &claims);
             claims.iter().filter(|(name, _)| headers.contains_key(*name)).count()
         };
         assert_eq!(told_by("192.0.2.7:9"), 0);
@@ -406,9 +406,9 @@ mod tests {
         let host = |peer: &str, fields: &[(&'static str, &'static str)]| {
             host(&settings(false), peer.parse().unwrap(), &map(fields), &HeaderValue::from_static("app.internal"))
         };
-        let told = [("x-forwarded-host", "app.example")];
-        assert_eq!(host("10.0.0.1:9", &told), "app.example");
-        assert_eq!(host("192.0.2.7:9", &told), "app.internal");
+        let sent = [("x-forwarded-host", "app.example")];
+        assert_eq!(host("10.0.0.1:9", &sent), "app.example");
+        assert_eq!(host("192.0.2.7:9", &sent), "app.internal");
         assert_eq!(host("10.0.0.1:9", &[]), "app.internal");
     }
 
@@ -425,11 +425,11 @@ mod tests {
             let field = |name: &str| headers[name].to_str().unwrap().to_owned();
             (field("x-forwarded-proto"), field("x-forwarded-for"), field("x-forwarded-port"))
         };
-        let told = [("x-forwarded-proto", "https"), ("x-forwarded-for", "198.51.100.1")];
+        let sent = [("x-forwarded-proto", "https"), ("x-forwarded-for", "198.51.100.1")];
         let expected = |proto: &str, addresses: &str, port: &str| (proto.into(), addresses.into(), port.into());
-        assert_eq!(scheme("10.0.0.1:9", &told), expected("https", "198.51.100.1, 10.0.0.1", "443"));
+        assert_eq!(scheme("10.0.0.1:9", &sent), expected("https", "198.51.100.1, 10.0.0.1", "443"));
         // The address of a PROXY header, which stands for the client.
-        assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
+        assert_eq!(scheme("192.0.2.7:9", &sent), expected("https", "192.0.2.7", "443"));
         assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
     }
 
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn forwarded_quotes_what_is_no_token() {
-        let forwarded = |peer, host| told(true, peer, host, &[])[FORWARDED].clone();
+        let forwarded = |peer, host| sent(true, peer, host, &[])[FORWARDED].clone();
         assert_eq!(forwarded("[2001:db8::1]:9", "a:8443"), r#"for="[2001:db8::1]";host="a:8443";proto=https"#);
         assert_eq!(forwarded("192.0.2.7:9", r#"a";by=x\"#), r#"for=192.0.2.7;host="a\";by=x\\";proto=https"#);
         assert_eq!(forwarded("192.0.2.7:9", ""), r#"for=192.0.2.7;host="";proto=https"#);

@@ -333,8 +333,8 @@ mod tests {
         let peer = Peer { tls: Some(tls), ..peer() };
         let mut headers = map(&[("x-forwarded-client-cert", "Hash=0"), ("x-forwarded-client-cert", "Hash=1")]);
         to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer, &Forwarded::default().into());
-        let told: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
-        assert_eq!(told, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
+        let sent: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
+        assert_eq!(sent, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
     }
 
     #[test]

@@ -24,14 +24,14 @@ impl Interim {
     /// Collects the interim answers to `request`, except a 100: that is between the client and the proxy.
     pub(super) fn of<B>(request: &mut Request<B>) -> Arc<Self> {
         let interim = Arc::new(Self::default());
-        let heard = Arc::clone(&interim);
+        let received = Arc::clone(&interim);
         hyper::ext::on_informational(request, move |answer| {
             if answer.status() != StatusCode::CONTINUE {
                 let mut headers = answer.headers().clone();
                 headers::strip_hop_by_hop(&mut headers);
                 let mut own = Response::new(());
                 (*own.status_mut(), *own.headers_mut()) = (answer.status(), headers);
-                heard.add(own);
+                received.add(own);
             }
         });
         interim

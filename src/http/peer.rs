@@ -21,7 +21,7 @@ pub struct Peer {
     /// Set where every request is answered with 403: without TLS only trusted proxies are served.
     pub forbidden: bool,
     /// The client's address as a field value, once it was asked for.
-    pub told: OnceLock<HeaderValue>,
+    pub cached_value: OnceLock<HeaderValue>,
 }
 
 /// The result of a TLS handshake.
@@ -62,13 +62,20 @@ impl Protocol {
 impl Peer {
     /// A client at `address` that speaks HTTP/1.1 without TLS and is served.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, local: None, tls: None, cleartext: Protocol::H1, forbidden: false, told: OnceLock::new() }
+        Self {
+            address,
+            local: None,
+            tls: None,
+            cleartext: Protocol::H1,
+            forbidden: false,
+            cached_value: OnceLock::new(),
+        }
     }
 
     /// Returns the client's address as the field value that the app gets, made once for all requests.
     pub(super) fn address_value(&self) -> &HeaderValue {
         // A v4 client of a dual-stack listener is a v4 client.
-        self.told.get_or_init(|| address_value(self.address.ip().to_canonical()))
+        self.cached_value.get_or_init(|| address_value(self.address.ip().to_canonical()))
     }
 
     /// Returns the protocol of the connection.

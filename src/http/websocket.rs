@@ -118,7 +118,7 @@ pub(super) fn refuse(
     span.refused(status, reason);
     match refusal {
         UpgradeRefusal::Upstream(_) | UpgradeRefusal::Switch(_) => {
-            reject(connection, &asked, reason, status, None, Some(refusal))
+            reject(connection, &asked, reason, status, None, Some(refusal));
         }
         _ => reject(connection, &asked, reason, status, Some(&refusal.to_string()), None),
     }
@@ -227,14 +227,14 @@ async fn negotiate(
         extensions_refused,
         subprotocol,
     };
-    let pulse = Arc::clone(app.app().liveness());
+    let liveness = Arc::clone(app.app().liveness());
     let prepared = PreparedSession {
         facts,
         max_age: connection.rules.max_age,
         attempt,
         policy,
         coding,
-        pulse,
+        liveness,
         upstream,
         upstream_early,
     };

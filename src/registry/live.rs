@@ -15,7 +15,7 @@ pub struct SessionEntry {
     /// The handle of its task.
     pub control: Arc<Control>,
     /// The liveness of its app, which identifies the app.
-    pub pulse: Arc<UpstreamLiveness>,
+    pub liveness: Arc<UpstreamLiveness>,
 }
 
 /// A live session.
@@ -31,14 +31,14 @@ pub struct Live {
     pub opened: Instant,
     control: Arc<Control>,
     /// Kept alive by the session's [`Entry`](super::Entry): a session that is gone keeps no app.
-    pulse: Weak<UpstreamLiveness>,
+    liveness: Weak<UpstreamLiveness>,
 }
 
 impl Live {
     pub(super) fn new(opening: SessionEntry) -> Self {
-        let SessionEntry { facts, control, pulse } = opening;
-        let pulse = Arc::downgrade(&pulse);
-        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
+        let SessionEntry { facts, control, liveness } = opening;
+        let liveness = Arc::downgrade(&liveness);
+        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, liveness }
     }
 
     /// Returns its live stats.
@@ -67,7 +67,7 @@ impl Live {
         &self.control
     }
 
-    pub(super) fn belongs_to(&self, pulse: &UpstreamLiveness) -> bool {
-        std::ptr::eq(self.pulse.as_ptr(), pulse)
+    pub(super) fn belongs_to(&self, liveness: &UpstreamLiveness) -> bool {
+        std::ptr::eq(self.liveness.as_ptr(), liveness)
     }
 }

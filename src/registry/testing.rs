@@ -9,14 +9,14 @@ use crate::relay::Control;
 use crate::session::{ClientAddress, ConnId, RequestFacts, SessionFacts};
 
 impl Registry {
-    /// Enters a session with the app whose liveness is `pulse`.
+    /// Enters a session with the app whose liveness is `liveness`.
     pub(crate) fn enter(
         self: &Arc<Self>,
         id: ConnId,
         control: Arc<Control>,
-        pulse: &Arc<UpstreamLiveness>,
+        liveness: &Arc<UpstreamLiveness>,
     ) -> RegistryEntry {
-        self.open(SessionEntry { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
+        self.open(SessionEntry { facts: Arc::new(facts(id)), control, liveness: Arc::clone(liveness) })
     }
 }
 

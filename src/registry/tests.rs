@@ -10,7 +10,7 @@ use crate::heartbeat::HeartbeatStats;
 use crate::session::CloseCause;
 use crate::ws::Sender;
 
-fn pulse() -> Arc<UpstreamLiveness> {
+fn liveness() -> Arc<UpstreamLiveness> {
     Arc::new(UpstreamLiveness::new(Instant::now()))
 }
 
@@ -19,7 +19,7 @@ fn registry() -> Arc<Registry> {
 }
 
 fn enter(registry: &Arc<Registry>) -> RegistryEntry {
-    registry.enter(registry.next_id(), Arc::default(), &pulse())
+    registry.enter(registry.next_id(), Arc::default(), &liveness())
 }
 
 fn traffic(bytes: u64) -> Traffic {
@@ -45,23 +45,23 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
 #[test]
 fn walking_takes_every_session_in_turn_and_begins_again() {
     let registry = registry();
-    let [pulse, other] = [(); 2].map(|()| pulse());
-    assert!(registry.after(None, &pulse).is_none(), "nobody to speak to yet");
+    let [liveness, other] = [(); 2].map(|()| liveness());
+    assert!(registry.after(None, &liveness).is_none(), "nobody to speak to yet");
     let ids: Vec<_> = (0..6).map(|_| registry.next_id()).collect();
-    let app = |index| if index % 2 == 0 { &pulse } else { &other };
+    let app = |index| if index % 2 == 0 { &liveness } else { &other };
     let entries: Vec<_> = ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
-    assert_eq!((registry.of(&pulse).len(), registry.all().len()), (3, 6));
+    assert_eq!((registry.of(&liveness).len(), registry.all().len()), (3, 6));
     let mut at = None;
     let mut seen = Vec::new();
     for _ in 0..4 {
-        at = registry.after(at, &pulse).map(|(id, _)| id);
+        at = registry.after(at, &liveness).map(|(id, _)| id);
         seen.extend(at);
     }
     assert_eq!(seen, [ids[0], ids[2], ids[4], ids[0]], "and none of another app");
     // No ping is sent behind a Close.
     entries[2].live().control().close_for_test();
     assert!(registry.is_open(ids[0]) && !registry.is_open(ids[2]));
-    assert_eq!(registry.after(Some(ids[0]), &pulse).map(|(id, _)| id), Some(ids[4]));
+    assert_eq!(registry.after(Some(ids[0]), &liveness).map(|(id, _)| id), Some(ids[4]));
     drop(entries);
     assert!(!registry.is_open(ids[0]));
     assert!(registry.is_empty());

@@ -141,14 +141,14 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.client_end.look(&self.client, &self.down, now);
         self.app_end.look(&self.upstream, &self.up, now);
         let policy = self.rules.engine.policy();
-        let patience = TeardownTimeouts {
+        let time_limit = TeardownTimeouts {
             half: orderly.then_some(policy.timeout),
             grace: policy.close_grace,
             stall: policy.write_stall,
             absolute: decided + policy.max_deferral,
             quiet: self.client_end.quiet().zip(self.app_end.quiet()).map(|(client, app)| client.max(app)),
         };
-        match self.client_end.review(&self.up, &patience, now) {
+        match self.client_end.review(&self.up, &time_limit, now) {
             TeardownFinding::InTime => {}
             TeardownFinding::NoAnswer => {
                 self.client_end.fin_at_once();
@@ -158,7 +158,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             }
             TeardownFinding::OutOfTime => self.cut_client(cx),
         }
-        match self.app_end.review(&self.down, &patience, now) {
+        match self.app_end.review(&self.down, &time_limit, now) {
             TeardownFinding::InTime => {}
             TeardownFinding::NoAnswer => {
                 self.app_end.fin_at_once();

@@ -33,7 +33,7 @@ pub(super) struct ControlFrames {
     id: ConnId,
     /// Pings that went to the app: the client's, and ours on behalf of the pulse.
     app_ledger: Ledger,
-    pulse: Arc<UpstreamLiveness>,
+    liveness: Arc<UpstreamLiveness>,
     app_probe: AppProbe,
     /// A Pong in the app's place, until it can be sent.
     reply: Option<Box<ControlFrame>>,
@@ -98,7 +98,7 @@ impl ControlFrames {
             observer: terms.observer,
             id: terms.id,
             app_ledger: Ledger::new(keys.u32(..).to_be_bytes()),
-            pulse: terms.pulse,
+            liveness: terms.liveness,
             app_probe: AppProbe::No,
             reply: None,
             owed: None,
@@ -124,15 +124,15 @@ impl ControlFrames {
     /// Bytes were read from the app.
     #[inline]
     pub(super) fn app_message(&mut self, now: Instant, seen: ReadSummary) {
-        self.pulse.record_bytes(now);
+        self.liveness.record_bytes(now);
         if seen.data {
             self.engine.app_sent(now);
         }
     }
 
     /// A message has turned out to matter to the heartbeat, or not.
-    pub(super) fn message(&mut self, from: Sender, heard: MessageKind, now: Instant) -> Result<Fate, CloseCause> {
-        match heard {
+    pub(super) fn message(&mut self, from: Sender, kind: MessageKind, now: Instant) -> Result<Fate, CloseCause> {
+        match kind {
             MessageKind::Nothing => {}
             MessageKind::AppProbe => self.engine.app_probe(now),
             MessageKind::Heartbeat => return self.beat(now),
@@ -273,7 +273,7 @@ impl ControlFrames {
         if self.app_probe == AppProbe::Handed {
             self.app_probe = AppProbe::No;
             self.app_ledger.written(now);
-            self.pulse.probe_written(now);
+            self.liveness.probe_written(now);
         }
     }
 

@@ -405,7 +405,7 @@ impl Direction {
             Sight::Pass => return Ok(Passage::Go),
             Sight::Hold => return Ok(Passage::Stop),
             Sight::Release => tap.take_held(),
-            Sight::Heard(heard) => match rules.message(self.from, heard, now)? {
+            Sight::Message(kind) => match rules.message(self.from, kind, now)? {
                 Fate::Pass => tap.take_held(),
                 Fate::Drop | Fate::Replace(_) => {
                     tap.end();

@@ -57,7 +57,7 @@ pub(super) enum Sight {
     /// The held bytes pass, and then this.
     Release,
     /// With it the message is known; what was held is still held.
-    Heard(MessageKind),
+    Message(MessageKind),
 }
 
 impl Tap {
@@ -100,7 +100,7 @@ impl Tap {
             Message::Between => self.begin(piece, header, ends_message, listener),
             Message::Gathering(_) => self.go_on(piece, header, ends_message, listener),
         };
-        if ends_message && !matches!(sight, Sight::Release | Sight::Heard(_)) {
+        if ends_message && !matches!(sight, Sight::Release | Sight::Message(_)) {
             self.message = Message::Between;
         }
         sight
@@ -188,7 +188,7 @@ impl Tap {
         whole: bool,
         listener: &mut MessageMatcher,
     ) -> Sight {
-        Sight::Heard(if compressed {
+        Sight::Message(if compressed {
             match inflate(payload, whole, listener.limit(self.from)) {
                 Some((inflated, all)) => listener.classify(self.from, opcode, &inflated, whole && all),
                 None => listener.unreadable(self.from),

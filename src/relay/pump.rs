@@ -87,7 +87,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         // client that reads steadily but lets no full segment in, it sends probes, and counts them from the first.
         legs.client.set_user_timeout(Duration::ZERO);
         legs.client.limit_unsent(None);
-        terms.pulse.record_bytes(now);
+        terms.liveness.record_bytes(now);
         let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
         let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));
         let rules = ControlFrames::new(terms, control, now);
@@ -186,11 +186,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     #[inline]
     pub(super) fn show(&self, hurried: bool, now: Instant) {
         let figures = &self.rules.control.figures;
-        let heard = figures.passed(self.up.inbound.traffic, self.down.inbound.traffic);
-        if heard {
+        let received = figures.passed(self.up.inbound.traffic, self.down.inbound.traffic);
+        if received {
             figures.seen(now);
         }
-        if heard || hurried {
+        if received || hurried {
             let engine = &self.rules.engine;
             figures.expect(engine.misses(), self.next_deadline(), engine.awaited());
         }

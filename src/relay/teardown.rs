@@ -217,30 +217,30 @@ impl LegTeardown {
     }
 
     /// Compares the leg with its times.
-    pub(super) fn review(&mut self, back: &Direction, patience: &TeardownTimeouts, now: Instant) -> TeardownFinding {
+    pub(super) fn review(&mut self, back: &Direction, time_limit: &TeardownTimeouts, now: Instant) -> TeardownFinding {
         self.next = None;
         let over = |at: Instant, finding| if at <= now { Err(finding) } else { Ok(at) };
         let next = match (self.stage, self.offender_until) {
             (Stage::Done, _) => return TeardownFinding::InTime,
             (_, Some(until)) => over(until, TeardownFinding::OutOfTime),
-            (stage, None) => over(patience.absolute, TeardownFinding::OutOfTime).and_then(|absolute| {
+            (stage, None) => over(time_limit.absolute, TeardownFinding::OutOfTime).and_then(|absolute| {
                 let next = match (stage, self.delivered) {
-                    (_, None) => over(self.moved + patience.stall, TeardownFinding::OutOfTime)?.min(now + ACK_LOOK),
+                    (_, None) => over(self.moved + time_limit.stall, TeardownFinding::OutOfTime)?.min(now + ACK_LOOK),
                     // The frame that its peer is sending is waited for.
                     (Stage::Closing | Stage::Finished { .. }, Some(_)) if back.awaits_gap() => absolute,
                     // Its peer's bytes are still relayed.
                     (Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
                     (Stage::Open | Stage::Done, Some(_)) => absolute,
                     (Stage::Finished { since }, Some(delivered)) => {
-                        over(since.max(delivered) + patience.grace, TeardownFinding::OutOfTime)?
+                        over(since.max(delivered) + time_limit.grace, TeardownFinding::OutOfTime)?
                     }
-                    (Stage::Closing, Some(_)) => match (patience.quiet, patience.half) {
+                    (Stage::Closing, Some(_)) => match (time_limit.quiet, time_limit.half) {
                         (Some(quiet), Some(half)) if !self.fin_at_once => {
                             over(quiet + half, TeardownFinding::NoAnswer)?
                         }
                         // A FIN that does not go out is waited for no longer than the peer's.
                         (Some(quiet), half) => {
-                            over(quiet + half.unwrap_or_default() + patience.grace, TeardownFinding::OutOfTime)?
+                            over(quiet + half.unwrap_or_default() + time_limit.grace, TeardownFinding::OutOfTime)?
                         }
                         (None, _) => now + ACK_LOOK,
                     },

@@ -19,7 +19,7 @@ pub struct NegotiatedTerms {
     /// The counter of bytes held for slow peers, shared by all sessions.
     pub memory: Arc<Memory>,
     /// The app's own liveness, shared by all sessions of one upstream.
-    pub pulse: Arc<UpstreamLiveness>,
+    pub liveness: Arc<UpstreamLiveness>,
     /// The receiver of the session's events.
     pub observer: Arc<dyn Observer>,
     /// The session's id in log lines.

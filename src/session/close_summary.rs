@@ -86,10 +86,10 @@ pub(super) fn silent(Summary { ending, policy, .. }: &Summary<'_>) -> String {
         (Some(ago), _) => {
             // A client that sends need not answer: it may have sent bytes since.
             let spoke = ending.last_seen_ago + MOMENT < ago;
-            let heard = spoke.then(|| format!(", last byte {} ago", span(ending.last_seen_ago)));
+            let last_byte = spoke.then(|| format!(", last byte {} ago", span(ending.last_seen_ago)));
             let rtt = figures.rtt_last.map(|rtt| format!(", RTT was {}", span(rtt)));
-            let (heard, rtt) = (heard.unwrap_or_default(), rtt.unwrap_or_default());
-            format!("client stopped answering: last {answer} {} ago{heard}{rtt}", span(ago))
+            let (last_byte, rtt) = (last_byte.unwrap_or_default(), rtt.unwrap_or_default());
+            format!("client stopped answering: last {answer} {} ago{last_byte}{rtt}", span(ago))
         }
         (None, 0) => match policy.proof().and_then(ProofOfLife::window) {
             Some(window) => format!("client fell silent: no heartbeat of its own for {}", span(window)),
@@ -97,12 +97,12 @@ pub(super) fn silent(Summary { ending, policy, .. }: &Summary<'_>) -> String {
         },
         (None, pings) => {
             let probes = if pings == 1 { "1 probe".to_owned() } else { format!("{pings} probes") };
-            let heard = if ending.from_client.bytes == 0 {
+            let last_byte = if ending.from_client.bytes == 0 {
                 String::new()
             } else {
                 format!("; last byte {} ago", span(ending.last_seen_ago))
             };
-            format!("client never answered: {probes} went out, and no {answer} came back{heard}")
+            format!("client never answered: {probes} went out, and no {answer} came back{last_byte}")
         }
     }
 }
@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    fn said(ending: &Ending) -> String {
+    fn summary(ending: &Ending) -> String {
         close_summary(ending, &Policy::default())
     }
 
@@ -181,10 +181,13 @@ mod tests {
             (dead(1, None, None, 45_000), "client never answered: 1 probe went out, and no pong came back"),
             (dead(3, None, None, 45_000), "client never answered: 3 probes went out, and no pong came back"),
         ] {
-            assert_eq!(said(&ending), expected);
+            assert_eq!(summary(&ending), expected);
         }
         let spoke = Ending { from_client: Traffic { bytes: 9, ..Traffic::default() }, ..dead(3, None, None, 45_000) };
-        assert_eq!(said(&spoke), "client never answered: 3 probes went out, and no pong came back; last byte 45 s ago");
+        assert_eq!(
+            summary(&spoke),
+            "client never answered: 3 probes went out, and no pong came back; last byte 45 s ago"
+        );
         let by_itself = Policy { mode: Builtin::ExpressText.mode(Role::Answer), ..Policy::default() };
         assert_eq!(
             close_summary(&dead(0, None, None, 90_000), &by_itself),
@@ -215,10 +218,10 @@ mod tests {
             (app(reset), "app's connection broke without a Close: connection reset; client could not be told"),
             (app(None), "app's connection ended without a Close; client could not be told"),
         ] {
-            assert_eq!(said(&ending), expected);
+            assert_eq!(summary(&ending), expected);
         }
         let app = Ending { cause: CloseCause::Closed { by: Sender::Server }, ..left(4003, "banned") };
-        assert_eq!(said(&app), r#"app closed the session with 4003 "banned""#);
+        assert_eq!(summary(&app), r#"app closed the session with 4003 "banned""#);
     }
 
     #[test]
@@ -243,7 +246,7 @@ mod tests {
                 r#"operator closed the session with 1008 "maintenance""#,
             ),
         ] {
-            assert_eq!(said(&ending), expected);
+            assert_eq!(summary(&ending), expected);
         }
     }
 
@@ -275,9 +278,9 @@ mod tests {
             Admin(CloseSpec::new(1008, "maintenance")),
         ];
         for cause in all {
-            let said = said(&ending(cause));
-            assert!(!said.is_empty() && !said.ends_with('.') && !said.contains("  "), "{said}");
-            assert!(seen.insert(said.clone()), "{said:?} is said of two ends");
+            let summary = summary(&ending(cause));
+            assert!(!summary.is_empty() && !summary.ends_with('.') && !summary.contains("  "), "{summary}");
+            assert!(seen.insert(summary.clone()), "{summary:?} is said of two ends");
         }
     }
 

@@ -35,7 +35,7 @@ pub struct PreparedSession {
     /// The coding of payloads by its extensions.
     pub coding: Coding,
     /// The liveness of its app.
-    pub pulse: Arc<UpstreamLiveness>,
+    pub liveness: Arc<UpstreamLiveness>,
     /// The upstream leg.
     pub upstream: UpstreamStream,
     /// The bytes read from the app behind its 101.
@@ -64,11 +64,11 @@ impl Sessions {
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP stages are
     /// large.
     pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: PreparedSession) {
-        let PreparedSession { facts, max_age, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
+        let PreparedSession { facts, max_age, attempt, policy, coding, liveness, upstream, upstream_early } = prepared;
         let facts = Arc::new(facts);
         let control = Arc::new(Control::default());
         let opening =
-            SessionEntry { facts: Arc::clone(&facts), control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+            SessionEntry { facts: Arc::clone(&facts), control: Arc::clone(&control), liveness: Arc::clone(&liveness) };
         let route = Arc::clone(attempt.route());
         let active = attempt.opened();
         let metrics = Arc::clone(&self.metrics);
@@ -82,7 +82,7 @@ impl Sessions {
             policy,
             limits: limits(&facts.request.route.limits, coding),
             memory: Arc::clone(self.metrics.memory()),
-            pulse,
+            liveness,
             observer: watched,
             id: facts.id,
             seed: fastrand::u64(..),

@@ -21,7 +21,7 @@ pub struct App {
     settings: Arc<config::UpstreamSettings>,
     /// The TLS client for its connections; `None` for plain HTTP.
     pub(super) tls: Option<TlsClient>,
-    pulse: Arc<UpstreamLiveness>,
+    liveness: Arc<UpstreamLiveness>,
     pub(super) reports: Arc<Reports>,
 }
 
@@ -36,15 +36,20 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Records the outcome of a connect in `pulse`, the app's liveness, and keeps the error of a refused one.
-    pub(super) fn record_connect(&self, pulse: &UpstreamLiveness, outcome: ConnectOutcome, error: Option<&dyn Error>) {
+    /// Records the outcome of a connect in `liveness`, the app's liveness, and keeps the error of a refused one.
+    pub(super) fn record_connect(
+        &self,
+        liveness: &UpstreamLiveness,
+        outcome: ConnectOutcome,
+        error: Option<&dyn Error>,
+    ) {
         if outcome == ConnectOutcome::Refused
             && let Some(error) = error
         {
             let refusal = Some(Chain(error).to_string().into());
             *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         }
-        if pulse.record_connect(outcome) {
+        if liveness.record_connect(outcome) {
             self.news.notify_one();
         }
     }
@@ -82,8 +87,8 @@ impl App {
     pub fn load(settings: &Arc<config::UpstreamSettings>, cache: &FileCache, now: Instant) -> Result<Self, AppError> {
         let tls = settings.tls.as_ref().map(|tls| client(settings, tls, cache)).transpose()?;
         let is_watched = settings.heartbeat.interval.is_some();
-        let pulse = if is_watched { UpstreamLiveness::unreached(now) } else { UpstreamLiveness::new(now) };
-        Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
+        let liveness = if is_watched { UpstreamLiveness::unreached(now) } else { UpstreamLiveness::new(now) };
+        Ok(Self { settings: Arc::clone(settings), tls, liveness: Arc::new(liveness), reports: Arc::default() })
     }
 
     /// As [`load`](Self::load), with files that are read for this app alone.
@@ -107,8 +112,8 @@ impl App {
     /// Returns this app with the state of `before`, the same app: its liveness, and the settings that the routes of its
     /// sessions share.
     fn with_state_of(self, before: &Self) -> Self {
-        let (pulse, reports) = (Arc::clone(&before.pulse), Arc::clone(&before.reports));
-        Self { settings: Arc::clone(&before.settings), tls: self.tls, pulse, reports }
+        let (liveness, reports) = (Arc::clone(&before.liveness), Arc::clone(&before.reports));
+        Self { settings: Arc::clone(&before.settings), tls: self.tls, liveness, reports }
     }
 
     /// Returns the app's settings.
@@ -118,7 +123,7 @@ impl App {
 
     /// Returns the app's liveness, which its sessions record.
     pub fn liveness(&self) -> &Arc<UpstreamLiveness> {
-        &self.pulse
+        &self.liveness
     }
 
     /// Returns a dialer with the app's settings and TLS client.
@@ -140,7 +145,7 @@ impl App {
             ConnectOutcome::Failed if !is_watched => ConnectOutcome::Refused,
             outcome => outcome,
         };
-        self.reports.record_connect(&self.pulse, outcome, error.map(|error| error as &dyn Error));
+        self.reports.record_connect(&self.liveness, outcome, error.map(|error| error as &dyn Error));
     }
 
     /// Waits until a connect for a request has failed, and returns the cause of the first such failure.
@@ -150,7 +155,7 @@ impl App {
 
     /// Reports a response of any status to the monitor.
     pub(super) fn record_response(&self, now: Instant) {
-        if self.pulse.record_response(now) {
+        if self.liveness.record_response(now) {
             self.reports.news.notify_one();
         }
     }
@@ -206,8 +211,8 @@ impl AppSet {
             let Some(known) = before.iter().find(|known| known.settings == app.settings) else {
                 // The settings differ, but the same target was responsive before, so the app counts as ready.
                 let same_place = |known: &&Arc<App>| known.settings.target == app.settings.target;
-                if before.iter().filter(same_place).any(|known| known.pulse.is_responsive()) {
-                    app.pulse.assume_ready();
+                if before.iter().filter(same_place).any(|known| known.liveness.is_responsive()) {
+                    app.liveness.assume_ready();
                 }
                 return Arc::clone(app);
             };

@@ -41,7 +41,7 @@ type Content = UnsyncBoxBody<Bytes, Infallible>;
 /// A health check and the destinations of its outcome.
 pub(super) struct Check {
     pub(super) dialer: Arc<Dialer>,
-    pub(super) pulse: Arc<UpstreamLiveness>,
+    pub(super) liveness: Arc<UpstreamLiveness>,
     pub(super) reports: Arc<Reports>,
     pub(super) kind: HealthCheck,
 }
@@ -63,7 +63,7 @@ impl Ended {
 }
 
 impl Check {
-    /// Runs the check. A response or a refused connect is recorded in `pulse` at once. The monitor sets the time
+    /// Runs the check. A response or a refused connect is recorded in `liveness` at once. The monitor sets the time
     /// limit, by dropping this future.
     pub(super) async fn run(self) -> Ended {
         let begun = Instant::now();
@@ -73,7 +73,7 @@ impl Check {
                 let late = !suspension::paused_since(begun).is_zero();
                 return match error.outcome() {
                     Some(ConnectOutcome::Refused) => {
-                        self.reports.record_connect(&self.pulse, ConnectOutcome::Refused, Some(&error));
+                        self.reports.record_connect(&self.liveness, ConnectOutcome::Refused, Some(&error));
                         Ended::with(HealthCheckResult::Refused)
                     }
                     Some(_) if !late => Ended::failed(Chain(&error).to_string()),
@@ -81,7 +81,7 @@ impl Check {
                 };
             }
         };
-        self.reports.record_connect(&self.pulse, ConnectOutcome::Opened, None);
+        self.reports.record_connect(&self.liveness, ConnectOutcome::Opened, None);
         let interim = CancellationToken::new();
         let Some(request) = request(&self.dialer.settings.target, &self.dialer.settings.probe, &interim) else {
             // Without a request, the connection counts as the response.
@@ -141,7 +141,7 @@ impl Check {
     }
 
     fn answered(&self) {
-        if self.pulse.record_response(Instant::now().into_std()) {
+        if self.liveness.record_response(Instant::now().into_std()) {
             self.reports.news.notify_one();
         }
     }

@@ -31,17 +31,17 @@ pub async fn watch_all(current: &CurrentGeneration, registry: &Registry, metrics
     let mut known: Vec<Weak<UpstreamLiveness>> = Vec::new();
     let mut watches = FuturesUnordered::new();
     // A reload may have changed the TLS client of an app.
-    let dialer = |pulse: &Arc<UpstreamLiveness>| {
+    let dialer = |liveness: &Arc<UpstreamLiveness>| {
         let generation = current.load();
-        let app = generation.apps.iter().find(|app| Arc::ptr_eq(app.liveness(), pulse));
+        let app = generation.apps.iter().find(|app| Arc::ptr_eq(app.liveness(), liveness));
         app.map(|app| app.dialer())
     };
     loop {
-        known.retain(|pulse| pulse.strong_count() > 0);
+        known.retain(|liveness| liveness.strong_count() > 0);
         for app in &current.load().apps {
-            let pulse = Arc::downgrade(app.liveness());
-            if !known.iter().any(|other| other.ptr_eq(&pulse)) {
-                known.push(pulse);
+            let liveness = Arc::downgrade(app.liveness());
+            if !known.iter().any(|other| other.ptr_eq(&liveness)) {
+                known.push(liveness);
                 watches.push(Monitor::new(app, registry, metrics).run(dialer));
             }
         }
@@ -57,7 +57,7 @@ pub async fn watch_all(current: &CurrentGeneration, registry: &Registry, metrics
 /// The monitor of one app, with its means.
 struct Monitor<'a> {
     settings: Arc<UpstreamSettings>,
-    pulse: Weak<UpstreamLiveness>,
+    liveness: Weak<UpstreamLiveness>,
     reports: Arc<Reports>,
     dialer: Arc<Dialer>,
     registry: &'a Registry,
@@ -75,7 +75,7 @@ impl<'a> Monitor<'a> {
     fn new(app: &App, registry: &'a Registry, metrics: &'a Metrics) -> Self {
         Self {
             settings: Arc::clone(app.settings()),
-            pulse: Arc::downgrade(app.liveness()),
+            liveness: Arc::downgrade(app.liveness()),
             reports: Arc::clone(&app.reports),
             dialer: Arc::new(app.dialer()),
             registry,
@@ -91,38 +91,38 @@ impl<'a> Monitor<'a> {
     /// `None` if the app is not in force. If the policy turns monitoring off, nothing is sent, and outages are logged
     /// as connects fail.
     async fn run(mut self, dialer: impl Fn(&Arc<UpstreamLiveness>) -> Option<Dialer>) {
-        let Some(pulse) = self.pulse.upgrade() else { return };
-        let mut watch = LivenessMonitor::new(self.settings.heartbeat, now(), &pulse);
+        let Some(liveness) = self.liveness.upgrade() else { return };
+        let mut watch = LivenessMonitor::new(self.settings.heartbeat, now(), &liveness);
         if self.settings.probe == UpstreamProbe::Off {
             watch = watch.without_requests();
         }
-        drop(pulse);
+        drop(liveness);
         loop {
-            let Some(pulse) = self.pulse.upgrade() else { return };
+            let Some(liveness) = self.liveness.upgrade() else { return };
             loop {
-                match watch.tick(now(), &pulse, self.sessions(&pulse)) {
+                match watch.tick(now(), &liveness, self.sessions(&liveness)) {
                     Tick::Wait => break,
                     Tick::Check(kind) => {
-                        let (dialer, sessions) = (dialer(&pulse), self.sessions(&pulse));
+                        let (dialer, sessions) = (dialer(&liveness), self.sessions(&liveness));
                         if dialer.is_none() && !sessions.any {
                             // Only a worker without a request since the reload still holds it; no client is sent to
                             // this app.
-                            watch.checked(HealthCheckResult::Skipped, now(), &pulse, sessions);
+                            watch.checked(HealthCheckResult::Skipped, now(), &liveness, sessions);
                             continue;
                         }
                         if let Some(dialer) = dialer {
                             self.dialer = Arc::new(dialer);
                         }
-                        self.check(kind, &pulse);
+                        self.check(kind, &liveness);
                     }
-                    tick => self.perform(tick, None, &pulse),
+                    tick => self.perform(tick, None, &liveness),
                 }
             }
-            let next = watch.next_tick(now(), &pulse, self.sessions(&pulse));
+            let next = watch.next_tick(now(), &liveness, self.sessions(&liveness));
             if !watch.is_checking() {
                 self.check = None;
             }
-            drop(pulse);
+            drop(liveness);
             let reports = Arc::clone(&self.reports);
             let ended = async {
                 match &mut self.check {
@@ -135,9 +135,9 @@ impl<'a> Monitor<'a> {
                 biased;
                 Ended { result, fault } = ended => {
                     self.check = None;
-                    let Some(pulse) = self.pulse.upgrade() else { return };
-                    let tick = watch.checked(result, now(), &pulse, self.sessions(&pulse));
-                    self.perform(tick, fault, &pulse);
+                    let Some(liveness) = self.liveness.upgrade() else { return };
+                    let tick = watch.checked(result, now(), &liveness, self.sessions(&liveness));
+                    self.perform(tick, fault, &liveness);
                 }
                 () = reports.news.notified() => {}
                 () = sleep_until(Instant::from_std(next)) => {}
@@ -145,25 +145,25 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn sessions(&self, pulse: &UpstreamLiveness) -> ProbeSessions {
+    fn sessions(&self, liveness: &UpstreamLiveness) -> ProbeSessions {
         ProbeSessions {
-            any: self.registry.after(None, pulse).is_some(),
+            any: self.registry.after(None, liveness).is_some(),
             pinged: self.pinged.is_some_and(|id| self.registry.is_open(id)),
         }
     }
 
-    fn check(&mut self, kind: HealthCheck, pulse: &Arc<UpstreamLiveness>) {
+    fn check(&mut self, kind: HealthCheck, liveness: &Arc<UpstreamLiveness>) {
         let (dialer, reports) = (Arc::clone(&self.dialer), Arc::clone(&self.reports));
-        self.check = Some(Box::pin(Check { dialer, pulse: Arc::clone(pulse), reports, kind }.run()));
+        self.check = Some(Box::pin(Check { dialer, liveness: Arc::clone(liveness), reports, kind }.run()));
     }
 
     /// Performs `tick`; `fault` is the one of a check that has just ended.
-    fn perform(&mut self, tick: Tick, fault: Option<String>, pulse: &UpstreamLiveness) {
+    fn perform(&mut self, tick: Tick, fault: Option<String>, liveness: &UpstreamLiveness) {
         let upstream = &*self.settings;
         match tick {
             Tick::Wait | Tick::Check(_) => {}
             Tick::Probe => {
-                if let Some((id, session)) = self.registry.after(self.pinged, pulse) {
+                if let Some((id, session)) = self.registry.after(self.pinged, liveness) {
                     session.give(SessionOrder::ProbeUpstream);
                     self.pinged = Some(id);
                 }
@@ -179,7 +179,7 @@ impl<'a> Monitor<'a> {
             }
             Tick::Unready { refused: false, silent } => {
                 self.outage = Some(Instant::now());
-                let (silent_s, sessions) = (silent.as_secs_f64(), self.registry.of(pulse).len());
+                let (silent_s, sessions) = (silent.as_secs_f64(), self.registry.of(liveness).len());
                 let error = self.fault.as_deref();
                 tracing::warn!(target: TARGET, %upstream, silent_s, sessions, error, "upstream.unresponsive");
             }
@@ -189,7 +189,7 @@ impl<'a> Monitor<'a> {
                 tracing::warn!(target: TARGET, %upstream, outage_s, "upstream.recovered");
             }
             Tick::GiveUp { silent } => {
-                let sessions = self.registry.of(pulse);
+                let sessions = self.registry.of(liveness);
                 let silent_s = silent.as_secs_f64();
                 tracing::error!(target: TARGET, %upstream, silent_s, sessions = sessions.len(), "upstream.given_up");
                 for session in sessions {
@@ -232,10 +232,10 @@ mod tests {
         let settings = Arc::new(UpstreamSettings::at(UpstreamTarget::Unix("/app.sock".into())));
         let [app, other] = [(); 2].map(|()| App::open(&settings, now()).expect("there is nothing to read"));
         app.liveness().assume_ready();
-        let pulse = app.liveness();
+        let liveness = app.liveness();
         let controls: Vec<_> = (0..3).map(|_| Arc::new(crate::relay::Control::default())).collect();
         let entries: Vec<_> =
-            controls.iter().map(|control| registry.enter(registry.next_id(), Arc::clone(control), pulse)).collect();
+            controls.iter().map(|control| registry.enter(registry.next_id(), Arc::clone(control), liveness)).collect();
         let of_another_app = Arc::new(crate::relay::Control::default());
         let _entry = registry.enter(registry.next_id(), Arc::clone(&of_another_app), other.liveness());
         let metrics = Metrics::new();
@@ -247,7 +247,7 @@ mod tests {
             for (session, control) in controls.iter().enumerate() {
                 if let Some(order) = control.take() {
                     if order == SessionOrder::ProbeUpstream {
-                        pulse.probe_written(now());
+                        liveness.probe_written(now());
                     }
                     orders.push((session, order));
                 }

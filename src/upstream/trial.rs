@@ -41,8 +41,8 @@ impl App {
         let Some(probe) = check::request(&settings.target, &settings.probe, &interim) else {
             return Ok(request);
         };
-        let pulse = Arc::new(UpstreamLiveness::unreached(Instant::now().into_std()));
-        let check = Check { dialer, pulse, reports: Arc::default(), kind: HealthCheck::Request };
+        let liveness = Arc::new(UpstreamLiveness::unreached(Instant::now().into_std()));
+        let check = Check { dialer, liveness, reports: Arc::default(), kind: HealthCheck::Request };
         let limit = settings.heartbeat.timeout;
         let ended = suspension::timeout(limit, pin!(check.exchange(stream, probe, interim))).await;
         let fault = match ended {

@@ -32,10 +32,10 @@ impl Page {
         let id = self.orders;
         self.process.write_line(&json!({ "id": id, "order": order, "args": args })).await;
         // The script has a deadline of its own, which comes first and shows the text of the page.
-        let patience = pulsegate_test_kit::wait::TIMEOUT * 2;
+        let time_limit = pulsegate_test_kit::wait::TIMEOUT * 2;
         let answer = self
             .process
-            .line_within(patience, &format!("an answer to {order} {args}"), |line| line.json["id"] == id)
+            .line_within(time_limit, &format!("an answer to {order} {args}"), |line| line.json["id"] == id)
             .await;
         let reply = answer.json;
         assert_eq!(reply["event"], "done", "{order} {args}: {}", reply["message"].as_str().unwrap_or_default());

@@ -308,7 +308,7 @@ impl Rig {
             policy: Arc::new(plan.policy),
             limits: plan.limits,
             memory: Arc::clone(&memory),
-            pulse: Arc::new(UpstreamLiveness::new(opened.into_std())),
+            liveness: Arc::new(UpstreamLiveness::new(opened.into_std())),
             observer: plan.observer,
             id: Registry::new(0).next_id(),
             seed: 42,

@@ -143,7 +143,7 @@ async fn proxy(policy: Policy, story: Story) -> turmoil::Result {
         policy: Arc::new(policy),
         limits: Limits::default(),
         memory: Arc::default(),
-        pulse: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
+        liveness: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
         observer: Arc::new(Unobserved),
         id: Registry::new(0).next_id(),
         seed: 3,

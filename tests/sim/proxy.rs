@@ -186,14 +186,14 @@ pub async fn run(proxy: Rc<Proxy>, tuning: Tuning) -> turmoil::Result {
 /// Accepts clients and spawns their sessions.
 async fn accept(proxy: Rc<Proxy>, stack: Rc<Stack>) -> turmoil::Result {
     let process = Rc::clone(&proxy.process);
-    let pulse = Arc::new(UpstreamLiveness::new(Instant::now().into_std()));
+    let liveness = Arc::new(UpstreamLiveness::new(Instant::now().into_std()));
     let tracker = TaskTracker::new();
     let draining = proxy.shutdown.draining().clone();
     tokio::task::spawn_local(process.task(supervise(Rc::clone(&proxy), tracker.clone())));
     loop {
         let (id, stream) = stack.accept().await;
         if !draining.is_cancelled() {
-            let session = serve(Rc::clone(&proxy), Rc::clone(&stack), Arc::clone(&pulse), id, stream);
+            let session = serve(Rc::clone(&proxy), Rc::clone(&stack), Arc::clone(&liveness), id, stream);
             tracker.spawn_local(process.task(session));
         }
     }
@@ -215,7 +215,7 @@ async fn supervise(proxy: Rc<Proxy>, tracker: TaskTracker) {
     }
 }
 
-async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamLiveness>, id: u32, mut stream: Stream) {
+async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, liveness: Arc<UpstreamLiveness>, id: u32, mut stream: Stream) {
     let number = (id / 2) as usize;
     let record = Rc::clone(&proxy.sessions[&number]);
     let plan = proxy.plan.session(number);
@@ -235,7 +235,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamLiveness>,
     let control = Arc::new(Control::default());
     let conn = proxy.registry.next_id();
     let facts = Arc::new(facts(conn, &policy));
-    let opening = SessionEntry { facts, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+    let opening = SessionEntry { facts, control: Arc::clone(&control), liveness: Arc::clone(&liveness) };
     let observer = Arc::new(Watched {
         entry: proxy.registry.open(opening),
         flaw: proxy.flaw,
@@ -254,7 +254,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamLiveness>,
         policy,
         limits: Limits::default(),
         memory: Arc::clone(&proxy.memory),
-        pulse,
+        liveness,
         observer,
         id: conn,
         seed: proxy.plan.seed ^ u64::from(id) << 32,

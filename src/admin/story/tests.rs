@@ -17,8 +17,8 @@ fn at(seconds: u64) -> SystemTime {
 /// A session of 192.0.2.1 in a registry of its own.
 fn entry() -> RegistryEntry {
     let registry = Arc::new(Registry::new(7));
-    let pulse = Arc::new(crate::heartbeat::UpstreamLiveness::new(Instant::now()));
-    registry.enter(registry.next_id(), Arc::default(), &pulse)
+    let liveness = Arc::new(crate::heartbeat::UpstreamLiveness::new(Instant::now()));
+    registry.enter(registry.next_id(), Arc::default(), &liveness)
 }
 
 fn ending(cause: CloseCause, codes: (u16, u16), texts: (&str, &str)) -> Ending {

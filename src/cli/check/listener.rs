@@ -15,14 +15,14 @@ use crate::descriptors::{self, Budget};
 /// Describes every setting that differs from its default: a subject and its lines.
 pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
-    let said = [
+    let sentences = [
         ("listens on", ports(listen, tls.terminate().is_some())),
         ("presents", tls.terminate().map(certificates).unwrap_or_default()),
         ("passes on to", app(upstream)),
         ("believes", believed(forwarded)),
         ("limits", bounds(limits, Budget::of(descriptors::highest_limit(), settings))),
     ];
-    said.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
+    sentences.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
 
 /// Describes the origins whose pages may open the sessions of a route.
@@ -214,14 +214,14 @@ fn bounds(limits: &EdgeLimits, budget: Option<Budget>) -> Vec<String> {
         (ConnectionLimit::AtMost(most), _) => Some(format!("{most} connections")),
         (ConnectionLimit::Auto, None) | (ConnectionLimit::Off, _) => None,
     };
-    let said = [
+    let sentences = [
         connections,
         limits.connections_per_ip.map(|most| format!("{most} connections of one address")),
         limits.handshakes_per_ip.map(|most| format!("{most} handshakes a second of one address")),
         limits.memory.map(|bytes| format!("{bytes} bytes held by all sessions")),
     ];
-    let said: Vec<String> = said.into_iter().flatten().collect();
-    if said.is_empty() { said } else { vec![said.join(", ")] }
+    let sentences: Vec<String> = sentences.into_iter().flatten().collect();
+    if sentences.is_empty() { sentences } else { vec![sentences.join(", ")] }
 }
 
 fn list<T: ToString>(all: &[T]) -> String {

@@ -82,7 +82,7 @@ fn end(drain: &Drain, close_grace: Duration) -> Vec<String> {
     let total = longest(drain, close_grace);
     let [delay, window, grace, margin] = [drain.delay, drain.window, close_grace, DRAIN_MARGIN].map(format_duration);
     // In whole seconds, as Kubernetes and systemd count them, plus one for the process itself.
-    let patience = total.as_secs() + u64::from(total.subsec_nanos() > 0) + 1;
+    let time_limit = total.as_secs() + u64::from(total.subsec_nanos() > 0) + 1;
     let age = drain.max_connection_age.map(|age| format!("closes WebSockets at the age of {}", format_duration(age)));
     let mut lines = vec![
         format!(
@@ -90,7 +90,7 @@ fn end(drain: &Drain, close_grace: Duration) -> Vec<String> {
             format_duration(total),
             drain.code
         ),
-        format!("wait {patience} s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec"),
+        format!("wait {time_limit} s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec"),
     ];
     lines.extend(age);
     lines

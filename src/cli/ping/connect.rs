@@ -114,8 +114,8 @@ pub(super) enum ConnectError {
     #[error("the upgrade failed")]
     Upgrade(#[from] Box<WsError>),
     /// The time limit passed.
-    #[error("{stage} took longer than {}; --timeout gives it more", humantime::format_duration(*.patience))]
-    Late { stage: &'static str, patience: Duration },
+    #[error("{stage} took longer than {}; --timeout gives it more", humantime::format_duration(*.time_limit))]
+    Late { stage: &'static str, time_limit: Duration },
 }
 
 /// A byte stream with or without TLS.
@@ -137,7 +137,7 @@ impl ConnectTimeout {
     }
 
     async fn limit<F: Future>(self, stage: &'static str, work: F) -> Result<F::Output, ConnectError> {
-        let late = |_| ConnectError::Late { stage, patience: self.whole };
+        let late = |_| ConnectError::Late { stage, time_limit: self.whole };
         timeout_at(self.until, work).await.map_err(late)
     }
 }
@@ -154,16 +154,16 @@ pub(super) struct Connected {
 pub(super) async fn connect(
     target: &WebSocketUrl,
     trust: &Trust,
-    patience: ConnectTimeout,
+    time_limit: ConnectTimeout,
 ) -> Result<Connected, ConnectError> {
     // Files are read before the network is used.
     let tls = target.encrypted.then(|| TlsClient::new(trust, None)).transpose()?;
-    let tcp = patience.limit("connecting", dial(target)).await??;
+    let tcp = time_limit.limit("connecting", dial(target)).await??;
     let address = tcp.peer_addr().map_or_else(|_| target.host.clone(), |address| address.to_string());
     let Some(tls) = tls else {
         return Ok(Connected { wire: Box::new(tcp), description: format!("{address}, not encrypted") });
     };
-    let stream = patience
+    let stream = time_limit
         .limit("the TLS handshake", tls.handshake(&target.host, tcp))
         .await?
         .map_err(|source| ConnectError::Tls { at: target.at(), source })?;
@@ -178,9 +178,9 @@ pub(super) type OpenWebSocket<'w> = (WebSocketStream<&'w mut Box<dyn ByteStream>
 pub(super) async fn upgrade(
     request: http::Request<()>,
     wire: &mut Box<dyn ByteStream>,
-    patience: ConnectTimeout,
+    time_limit: ConnectTimeout,
 ) -> Result<OpenWebSocket<'_>, UpgradeError> {
-    let (socket, response) = patience.limit("the upgrade", client_async(request, wire)).await??;
+    let (socket, response) = time_limit.limit("the upgrade", client_async(request, wire)).await??;
     let chosen = response.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     Ok((socket, chosen.map(ToOwned::to_owned)))
 }

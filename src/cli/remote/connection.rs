@@ -58,13 +58,13 @@ impl AdminTls {
 }
 
 impl ApiClient {
-    /// Sends a request, and waits for the whole response, at most `patience`.
+    /// Sends a request, and waits for the whole response, at most `time_limit`.
     pub(super) async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Option<String>,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Response<Bytes>, RemoteError> {
         let exchange = async {
             let (head, body) = self.send(method, path, body, "application/json").await?.into_parts();
@@ -72,22 +72,22 @@ impl ApiClient {
             let body = body.map_err(|source| RemoteError::Broken { place: Arc::clone(&self.place), source })?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        self.within(patience, exchange).await
+        self.within(time_limit, exchange).await
     }
 
-    /// Sends a request, and waits for the head of an endless response, at most `patience`.
-    pub(super) async fn listen(&self, path: &str, patience: Duration) -> Result<Response<Incoming>, RemoteError> {
-        self.within(patience, self.send(Method::GET, path, None, "text/event-stream")).await
+    /// Sends a request, and waits for the head of an endless response, at most `time_limit`.
+    pub(super) async fn listen(&self, path: &str, time_limit: Duration) -> Result<Response<Incoming>, RemoteError> {
+        self.within(time_limit, self.send(Method::GET, path, None, "text/event-stream")).await
     }
 
-    /// Returns the output of `work`, or an error after `patience`.
+    /// Returns the output of `work`, or an error after `time_limit`.
     pub(super) async fn within<T>(
         &self,
-        patience: Duration,
+        time_limit: Duration,
         work: impl Future<Output = Result<T, RemoteError>>,
     ) -> Result<T, RemoteError> {
-        let late = |_| RemoteError::Late { place: Arc::clone(&self.place), patience };
-        timeout(patience, work).await.map_err(late)?
+        let late = |_| RemoteError::Late { place: Arc::clone(&self.place), time_limit };
+        timeout(time_limit, work).await.map_err(late)?
     }
 
     async fn send(

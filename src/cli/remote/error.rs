@@ -141,12 +141,12 @@ pub(in crate::cli) enum RemoteError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The time limit passed.
-    #[error("no answer from {place} within {}: the process may be stopped, or the machine overloaded", format_duration(*.patience))]
+    #[error("no answer from {place} within {}: the process may be stopped, or the machine overloaded", format_duration(*.time_limit))]
     Late {
         /// The address.
         place: Arc<AdminAddress>,
         /// The time limit.
-        patience: Duration,
+        time_limit: Duration,
     },
 }
 
@@ -191,8 +191,8 @@ impl RemoteError {
 
     /// Returns the API's refusal with `status`, whose code and text are in `body`.
     pub(super) fn refusal(place: &Arc<AdminAddress>, status: StatusCode, body: &[u8]) -> Self {
-        let said = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-        let word = |key: &str| said["error"][key].as_str().map(crate::cli::text::printable);
+        let parsed = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        let word = |key: &str| parsed["error"][key].as_str().map(crate::cli::text::printable);
         match (word("code"), word("message")) {
             (Some(code), Some(message)) => Self::Refusal { code, message },
             _ => Self::NotAdminApi { place: Arc::clone(place), what: format!("it answers {status} without a reason") },

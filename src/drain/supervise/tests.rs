@@ -31,8 +31,8 @@ struct Session {
 impl Session {
     fn enter(registry: &Arc<Registry>) -> Self {
         let control = Arc::new(Control::default());
-        let pulse = Arc::new(UpstreamLiveness::new(std::time::Instant::now()));
-        Self { _entry: registry.enter(registry.next_id(), Arc::clone(&control), &pulse), control }
+        let liveness = Arc::new(UpstreamLiveness::new(std::time::Instant::now()));
+        Self { _entry: registry.enter(registry.next_id(), Arc::clone(&control), &liveness), control }
     }
 }
 

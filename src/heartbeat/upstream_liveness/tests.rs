@@ -23,7 +23,7 @@ enum App {
 struct Rig {
     base: Instant,
     now: Instant,
-    pulse: UpstreamLiveness,
+    liveness: UpstreamLiveness,
     watch: LivenessMonitor,
     sessions: ProbeSessions,
     /// True if a ping can be written, and true if it is answered.
@@ -46,9 +46,9 @@ impl Rig {
         Self { app, ..Self::with(UpstreamLiveness::unreached(base), UpstreamPolicy::default(), base, NONE) }
     }
 
-    fn with(pulse: UpstreamLiveness, policy: UpstreamPolicy, base: Instant, sessions: ProbeSessions) -> Self {
-        let watch = LivenessMonitor::new(policy, base, &pulse);
-        Self { base, now: base, pulse, watch, sessions, ping: (true, true), app: App::Answers, seen: Vec::new() }
+    fn with(liveness: UpstreamLiveness, policy: UpstreamPolicy, base: Instant, sessions: ProbeSessions) -> Self {
+        let watch = LivenessMonitor::new(policy, base, &liveness);
+        Self { base, now: base, liveness, watch, sessions, ping: (true, true), app: App::Answers, seen: Vec::new() }
     }
 
     /// Runs to `seconds` after the beginning, as the driver does.
@@ -56,7 +56,7 @@ impl Rig {
         let end = self.base + SECOND * u32::try_from(seconds).expect("a short run");
         while self.now <= end {
             self.look();
-            let next = self.watch.next_tick(self.now, &self.pulse, self.sessions);
+            let next = self.watch.next_tick(self.now, &self.liveness, self.sessions);
             if next > end {
                 break;
             }
@@ -68,16 +68,16 @@ impl Rig {
 
     fn look(&mut self) {
         loop {
-            let tick = self.watch.tick(self.now, &self.pulse, self.sessions);
+            let tick = self.watch.tick(self.now, &self.liveness, self.sessions);
             if tick == Tick::Wait {
                 return;
             }
             self.note(tick);
             match tick {
                 Tick::Probe if self.ping.0 => {
-                    self.pulse.probe_written(self.now);
+                    self.liveness.probe_written(self.now);
                     if self.ping.1 {
-                        self.pulse.record_bytes(self.now + SECOND / 10);
+                        self.liveness.record_bytes(self.now + SECOND / 10);
                     }
                 }
                 Tick::Check(_) => self.check(),
@@ -89,21 +89,21 @@ impl Rig {
     fn check(&mut self) {
         let end = match self.app {
             App::Answers => {
-                self.pulse.record_connect(ConnectOutcome::Opened);
-                self.pulse.record_response(self.now);
+                self.liveness.record_connect(ConnectOutcome::Opened);
+                self.liveness.record_response(self.now);
                 HealthCheckResult::Passed
             }
             App::Refuses => {
-                self.pulse.record_connect(ConnectOutcome::Refused);
+                self.liveness.record_connect(ConnectOutcome::Refused);
                 HealthCheckResult::Refused
             }
             App::Short => HealthCheckResult::Skipped,
             App::Frozen => {
-                self.pulse.record_connect(ConnectOutcome::Opened);
+                self.liveness.record_connect(ConnectOutcome::Opened);
                 return;
             }
         };
-        let tick = self.watch.checked(end, self.now, &self.pulse, self.sessions);
+        let tick = self.watch.checked(end, self.now, &self.liveness, self.sessions);
         if tick != Tick::Wait {
             self.note(tick);
         }
@@ -135,7 +135,7 @@ impl Rig {
     }
 
     fn is_ready(&self) -> bool {
-        self.pulse.is_responsive()
+        self.liveness.is_responsive()
     }
 }
 
@@ -161,7 +161,7 @@ fn an_app_that_is_heard_again_recovers_with_its_sessions() {
     let mut rig = Rig::listening(SOME);
     (rig.ping, rig.app) = ((true, false), App::Frozen);
     rig.run(40);
-    rig.pulse.record_bytes(rig.now);
+    rig.liveness.record_bytes(rig.now);
     (rig.ping, rig.app) = ((true, true), App::Answers);
     rig.run(120);
     assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent"), (40, "recovered")], "{:?}", rig.seen);
@@ -180,7 +180,7 @@ fn s58_pongs_that_are_missing_do_not_count_against_an_app_that_answers_requests(
 
     // Without requests, a connection proves nothing, and the pong decides.
     let mut rig = Rig::listening(SOME);
-    rig.watch = LivenessMonitor::new(UpstreamPolicy::default(), rig.base, &rig.pulse).without_requests();
+    rig.watch = LivenessMonitor::new(UpstreamPolicy::default(), rig.base, &rig.liveness).without_requests();
     rig.ping = (true, false);
     rig.run(59);
     assert_eq!(rig.verdicts(), [(25, MISSED), (25, "unready: silent")], "{:?}", rig.seen);
@@ -191,23 +191,23 @@ fn s58_pongs_that_are_missing_do_not_count_against_an_app_that_answers_requests(
 fn an_answer_within_the_millisecond_of_the_ping_counts() {
     let base = crate::any_instant();
     for answered in [true, false] {
-        let pulse = UpstreamLiveness::new(base);
-        let mut watch = LivenessMonitor::new(UpstreamPolicy::default(), base, &pulse);
+        let liveness = UpstreamLiveness::new(base);
+        let mut watch = LivenessMonitor::new(UpstreamPolicy::default(), base, &liveness);
         let asked = base + 15 * SECOND + Duration::from_micros(700);
-        assert_eq!(watch.tick(base, &pulse, SOME), Tick::Wait);
-        assert!(watch.next_tick(base, &pulse, SOME) <= asked);
-        assert_eq!(watch.tick(asked, &pulse, SOME), Tick::Probe);
-        pulse.probe_written(asked + Duration::from_micros(50));
+        assert_eq!(watch.tick(base, &liveness, SOME), Tick::Wait);
+        assert!(watch.next_tick(base, &liveness, SOME) <= asked);
+        assert_eq!(watch.tick(asked, &liveness, SOME), Tick::Probe);
+        liveness.probe_written(asked + Duration::from_micros(50));
         if answered {
-            pulse.record_bytes(asked + Duration::from_micros(100));
+            liveness.record_bytes(asked + Duration::from_micros(100));
         }
         let mut now = asked;
         let mut missed = false;
         while now < asked + 11 * SECOND {
-            missed |= watch.tick(now, &pulse, SOME) == Tick::Missed { by_check: false };
-            now = watch.next_tick(now, &pulse, SOME);
+            missed |= watch.tick(now, &liveness, SOME) == Tick::Missed { by_check: false };
+            now = watch.next_tick(now, &liveness, SOME);
         }
-        assert_eq!((missed, pulse.is_responsive()), (!answered, answered));
+        assert_eq!((missed, liveness.is_responsive()), (!answered, answered));
     }
 }
 
@@ -222,7 +222,7 @@ fn a_suspended_proxy_does_not_count_against_the_app() {
         rig.now += 300 * SECOND;
         rig.run(328);
         assert_eq!(rig.verdicts(), [], "a fresh timeout: {:?}", rig.seen);
-        rig.pulse.record_response(rig.now);
+        rig.liveness.record_response(rig.now);
         rig.run(335);
         assert!(rig.verdicts().is_empty() && rig.is_ready(), "{:?}", rig.seen);
     }
@@ -306,7 +306,7 @@ fn s58_a_client_that_is_answered_reaches_it_as_well() {
     let mut rig = Rig::unreached(App::Short);
     rig.run(5);
     assert!(!rig.is_ready() && rig.verdicts().is_empty(), "it has not been tried: {:?}", rig.seen);
-    assert!(rig.pulse.record_response(rig.now), "the watch shall look");
+    assert!(rig.liveness.record_response(rig.now), "the watch shall look");
     rig.look();
     assert!(rig.is_ready() && rig.verdicts().is_empty());
 }
@@ -318,7 +318,7 @@ fn s58_a_refused_connect_makes_it_unready_at_once_and_the_next_connect_ready() {
         rig.app = App::Refuses;
         rig.run(3);
         assert!(rig.is_ready());
-        assert!(rig.pulse.record_connect(ConnectOutcome::Refused), "the watch shall look");
+        assert!(rig.liveness.record_connect(ConnectOutcome::Refused), "the watch shall look");
         rig.look();
         assert!(!rig.is_ready());
         rig.run(200);
@@ -330,11 +330,11 @@ fn s58_a_refused_connect_makes_it_unready_at_once_and_the_next_connect_ready() {
         let paused = connects.windows(2).all(|pair| (1..=2).contains(&(pair[1] - pair[0])));
         assert!(connects.len() > 100 && paused, "it is found to be back within a second or two: {connects:?}");
         // A client connects before the monitor does.
-        assert!(rig.pulse.record_connect(ConnectOutcome::Opened), "the watch shall look");
+        assert!(rig.liveness.record_connect(ConnectOutcome::Opened), "the watch shall look");
         rig.look();
         assert!(rig.is_ready());
         assert_eq!(rig.verdicts().last(), Some(&(200, "recovered")));
-        assert!(!rig.pulse.record_connect(ConnectOutcome::Opened), "what is known already wakes no task");
+        assert!(!rig.liveness.record_connect(ConnectOutcome::Opened), "what is known already wakes no task");
     }
 }
 
@@ -343,7 +343,7 @@ fn s58_a_connect_that_timed_out_is_cleared_by_a_response_alone() {
     let mut rig = Rig::listening(SOME);
     rig.app = App::Frozen;
     rig.run(2);
-    assert!(rig.pulse.record_connect(ConnectOutcome::Failed), "the watch shall look");
+    assert!(rig.liveness.record_connect(ConnectOutcome::Failed), "the watch shall look");
     rig.run(100);
     // The sessions show signs of life all the time.
     assert_eq!(rig.verdicts(), [(12, MISSED), (12, "unready: silent")], "{:?}", rig.seen);
@@ -354,7 +354,7 @@ fn s58_a_connect_that_timed_out_is_cleared_by_a_response_alone() {
 
     let mut rig = Rig::listening(SOME);
     rig.run(2);
-    rig.pulse.record_connect(ConnectOutcome::Failed);
+    rig.liveness.record_connect(ConnectOutcome::Failed);
     rig.run(100);
     assert!(rig.verdicts().is_empty(), "it was one packet: {:?}", rig.seen);
     assert_eq!(rig.seconds_of("request"), [2], "{:?}", rig.seen);
@@ -367,7 +367,7 @@ fn s58_an_app_that_was_given_up_is_ready_when_it_answers_and_not_before() {
     rig.run(61);
     rig.sessions = NONE;
     // Bytes that the app had sent before it froze.
-    rig.pulse.record_bytes(rig.now);
+    rig.liveness.record_bytes(rig.now);
     rig.run(200);
     assert!(!rig.is_ready());
     assert_eq!(rig.verdicts().last(), Some(&(60, "given up")));
@@ -410,16 +410,16 @@ fn s63_at_short_times_an_app_that_answers_every_ping_is_never_missed() {
             if pinged {
                 // The answer takes most of the allowed time.
                 let answer = rig.now + timeout * 9 / 10;
-                let planned = rig.watch.next_tick(rig.now, &rig.pulse, SOME);
+                let planned = rig.watch.next_tick(rig.now, &rig.liveness, SOME);
                 rig.now = planned.min(answer);
                 if rig.now < answer {
                     rig.look();
                 }
                 rig.now = answer;
-                rig.pulse.record_bytes(rig.now);
+                rig.liveness.record_bytes(rig.now);
                 rig.look();
             }
-            rig.now = rig.watch.next_tick(rig.now, &rig.pulse, SOME);
+            rig.now = rig.watch.next_tick(rig.now, &rig.liveness, SOME);
         }
         assert!(rig.verdicts().is_empty(), "{:?}", rig.verdicts());
         assert!(rig.seen.len() > 200, "{}", rig.seen.len());
@@ -434,11 +434,11 @@ fn s58_an_app_that_is_not_watched_stays_ready_and_its_outages_are_reported() {
     rig.run(600);
     assert_eq!(rig.seen, [], "nothing is sent");
     for second in [600, 1200] {
-        assert!(rig.pulse.record_connect(ConnectOutcome::Refused), "the watch is to look at once");
-        assert!(!rig.pulse.record_connect(ConnectOutcome::Refused), "once an outage");
+        assert!(rig.liveness.record_connect(ConnectOutcome::Refused), "the watch is to look at once");
+        assert!(!rig.liveness.record_connect(ConnectOutcome::Refused), "once an outage");
         rig.run(second + 300);
-        assert!(rig.pulse.is_responsive(), "no request tells otherwise");
-        assert!(rig.pulse.record_connect(ConnectOutcome::Opened));
+        assert!(rig.liveness.is_responsive(), "no request tells otherwise");
+        assert!(rig.liveness.record_connect(ConnectOutcome::Opened));
         rig.run(second + 600);
     }
     let said: Vec<_> = rig.seen.iter().map(|(_, tick)| &**tick).collect();
@@ -446,9 +446,9 @@ fn s58_an_app_that_is_not_watched_stays_ready_and_its_outages_are_reported() {
     // Connects that fail and succeed alternately.
     rig.seen.clear();
     for _ in 0..1000 {
-        rig.pulse.record_connect(ConnectOutcome::Refused);
+        rig.liveness.record_connect(ConnectOutcome::Refused);
         rig.look();
-        rig.pulse.record_connect(ConnectOutcome::Opened);
+        rig.liveness.record_connect(ConnectOutcome::Opened);
         rig.look();
         rig.now += SECOND / 100;
     }

@@ -130,9 +130,9 @@ enum State {
 }
 
 impl LivenessMonitor {
-    /// Creates the monitor of the app with the state `pulse`, beginning at `now`.
-    pub fn new(policy: UpstreamPolicy, now: Instant, pulse: &UpstreamLiveness) -> Self {
-        let state = if pulse.is_responsive() { State::Listening } else { State::Unreached { tried: false } };
+    /// Creates the monitor of the app with the state `liveness`, beginning at `now`.
+    pub fn new(policy: UpstreamPolicy, now: Instant, liveness: &UpstreamLiveness) -> Self {
+        let state = if liveness.is_responsive() { State::Listening } else { State::Unreached { tried: false } };
         Self {
             policy,
             sends_requests: true,
@@ -155,23 +155,23 @@ impl LivenessMonitor {
         Self { sends_requests: false, ..self }
     }
 
-    /// Evaluates `pulse`, and stores the readiness of the app in it. Must be called until it returns [`Tick::Wait`],
-    /// then again at [`Self::next_look`], when `pulse` has changed, and when a check has ended. If the policy turns
+    /// Evaluates `liveness`, and stores the readiness of the app in it. Must be called until it returns [`Tick::Wait`],
+    /// then again at [`Self::next_look`], when `liveness` has changed, and when a check has ended. If the policy turns
     /// monitoring off, it only reports refused connects, and the app stays ready.
-    pub fn tick(&mut self, now: Instant, pulse: &UpstreamLiveness, sessions: ProbeSessions) -> Tick {
-        let Some(interval) = self.policy.interval else { return self.unwatched(now, pulse) };
+    pub fn tick(&mut self, now: Instant, liveness: &UpstreamLiveness, sessions: ProbeSessions) -> Tick {
+        let Some(interval) = self.policy.interval else { return self.unwatched(now, liveness) };
         let late = now.saturating_duration_since(self.expected);
         if late > STALL_GUARD.min(self.policy.timeout / 2) {
             self.not_before = now;
         }
         self.expected = self.expected.max(now);
-        if pulse.suspect.swap(false, Ordering::Relaxed) {
+        if liveness.suspect.swap(false, Ordering::Relaxed) {
             self.suspect = Some(now);
         }
-        self.apply_signs_of_life(pulse);
-        let tick = self.act(now, pulse, sessions, interval);
-        pulse.ready.store(self.is_ready(pulse), Ordering::Relaxed);
-        if tick == Tick::Wait { self.report(now, pulse) } else { tick }
+        self.apply_signs_of_life(liveness);
+        let tick = self.act(now, liveness, sessions, interval);
+        liveness.ready.store(self.is_ready(liveness), Ordering::Relaxed);
+        if tick == Tick::Wait { self.report(now, liveness) } else { tick }
     }
 
     /// Records the result of the check requested by [`Tick::Check`].
@@ -179,18 +179,18 @@ impl LivenessMonitor {
         &mut self,
         end: HealthCheckResult,
         now: Instant,
-        pulse: &UpstreamLiveness,
+        liveness: &UpstreamLiveness,
         sessions: ProbeSessions,
     ) -> Tick {
         let Some(check) = self.check.take() else { return Tick::Wait };
         match end {
             HealthCheckResult::Passed | HealthCheckResult::Skipped => Tick::Wait,
-            HealthCheckResult::Failed => self.check_failed(check, now, pulse),
+            HealthCheckResult::Failed => self.check_failed(check, now, liveness),
             HealthCheckResult::Refused => {
                 // No request has reached the app.
                 self.next_request = self.next_request.min(self.next_connect);
                 // Without sessions a connect suffices to clear that, and there is nothing to give up.
-                if sessions.any { self.check_failed(check, now, pulse) } else { Tick::Wait }
+                if sessions.any { self.check_failed(check, now, liveness) } else { Tick::Wait }
             }
         }
     }
@@ -201,16 +201,16 @@ impl LivenessMonitor {
     }
 
     /// Returns the time of the next tick, if nothing happens before.
-    pub fn next_tick(&mut self, now: Instant, pulse: &UpstreamLiveness, sessions: ProbeSessions) -> Instant {
+    pub fn next_tick(&mut self, now: Instant, liveness: &UpstreamLiveness, sessions: ProbeSessions) -> Instant {
         let Some(interval) = self.policy.interval else {
-            let is_due = pulse.refused.load(Ordering::Relaxed) != self.reported;
+            let is_due = liveness.refused.load(Ordering::Relaxed) != self.reported;
             return if is_due { self.next_report.max(now) } else { now + UNWATCHED_LOOK };
         };
         let pending = match self.state {
             State::Unreached { .. } | State::GivenUp { .. } => None,
-            State::Listening => Some(self.last_heard(pulse) + interval).filter(|at| sessions.any || *at > now),
+            State::Listening => Some(self.last_heard(liveness) + interval).filter(|at| sessions.any || *at > now),
             State::Pinged { .. } | State::Unresponsive { .. } => {
-                let left = self.pinged.and_then(|at| pulse.probed_since(at));
+                let left = self.pinged.and_then(|at| liveness.probed_since(at));
                 let beside = left.map(|left| self.request_due(left));
                 let left = left.map(|left| self.due(left));
                 let leaves = self.pinged.map(|at| at + self.leave(interval));
@@ -220,7 +220,7 @@ impl LivenessMonitor {
         };
         let check = match self.check {
             Some(check) => Some(self.due(check.at)),
-            None => self.next_check(now, pulse, sessions, interval).map(|(at, _)| at),
+            None => self.next_check(now, liveness, sessions, interval).map(|(at, _)| at),
         };
         let next = pending.into_iter().chain(check).min().unwrap_or(now + interval);
         self.expected = next.max(now + Duration::from_millis(1));
@@ -228,8 +228,8 @@ impl LivenessMonitor {
     }
 
     /// Returns the tick for an app without monitoring whose connects have begun or ceased to be refused.
-    fn unwatched(&mut self, now: Instant, pulse: &UpstreamLiveness) -> Tick {
-        let refused = pulse.refused.load(Ordering::Relaxed);
+    fn unwatched(&mut self, now: Instant, liveness: &UpstreamLiveness) -> Tick {
+        let refused = liveness.refused.load(Ordering::Relaxed);
         if refused == self.reported || now < self.next_report {
             return Tick::Wait;
         }
@@ -238,43 +238,43 @@ impl LivenessMonitor {
         if refused { Tick::Unready { refused, silent: Duration::ZERO } } else { Tick::Recovered }
     }
 
-    fn is_ready(&self, pulse: &UpstreamLiveness) -> bool {
-        !pulse.refused.load(Ordering::Relaxed) && matches!(self.state, State::Listening | State::Pinged { .. })
+    fn is_ready(&self, liveness: &UpstreamLiveness) -> bool {
+        !liveness.refused.load(Ordering::Relaxed) && matches!(self.state, State::Listening | State::Pinged { .. })
     }
 
     /// Applies signs of life.
-    fn apply_signs_of_life(&mut self, pulse: &UpstreamLiveness) {
+    fn apply_signs_of_life(&mut self, liveness: &UpstreamLiveness) {
         let lives = match self.state {
-            State::Unreached { .. } => pulse.answered_since(pulse.epoch),
+            State::Unreached { .. } => liveness.answered_since(liveness.epoch),
             State::Listening => false,
-            State::Pinged { at } => pulse.received_since(at),
-            State::Unresponsive { since, .. } if self.suspect.is_some() => pulse.answered_since(since),
-            State::Unresponsive { since, .. } => pulse.received_since(since),
+            State::Pinged { at } => liveness.received_since(at),
+            State::Unresponsive { since, .. } if self.suspect.is_some() => liveness.answered_since(since),
+            State::Unresponsive { since, .. } => liveness.received_since(since),
             // Bytes on closing sessions may have been sent before the app froze.
-            State::GivenUp { since } => pulse.answered_since(since),
+            State::GivenUp { since } => liveness.answered_since(since),
         };
         if lives {
             self.state = State::Listening;
         }
-        if self.suspect.is_some_and(|since| pulse.answered_since(since)) {
+        if self.suspect.is_some_and(|since| liveness.answered_since(since)) {
             self.suspect = None;
         }
     }
 
-    fn act(&mut self, now: Instant, pulse: &UpstreamLiveness, sessions: ProbeSessions, interval: Duration) -> Tick {
+    fn act(&mut self, now: Instant, liveness: &UpstreamLiveness, sessions: ProbeSessions, interval: Duration) -> Tick {
         if let Some(check) = self.check
             && now >= self.due(check.at)
         {
             self.check = None;
-            let missed = self.check_failed(check, now, pulse);
+            let missed = self.check_failed(check, now, liveness);
             if missed != Tick::Wait {
                 return missed;
             }
         }
-        let silent = self.silence(now, pulse);
+        let silent = self.silence(now, liveness);
         match self.state {
             State::Listening if sessions.any && silent >= interval => return self.ping(now),
-            State::Pinged { at } => match pulse.probed_since(at) {
+            State::Pinged { at } => match liveness.probed_since(at) {
                 Some(left) if sessions.pinged && now >= self.due(left) => return self.miss(now, false),
                 // Still in flight, or the ping of a session that is closed.
                 Some(_) => {}
@@ -293,7 +293,7 @@ impl LivenessMonitor {
             }
             _ => {}
         }
-        match self.next_check(now, pulse, sessions, interval) {
+        match self.next_check(now, liveness, sessions, interval) {
             Some((at, kind)) if self.check.is_none() && now >= at => {
                 self.check = Some(Check { at: now, kind });
                 if kind == HealthCheck::Request {
@@ -310,13 +310,13 @@ impl LivenessMonitor {
     fn next_check(
         &self,
         now: Instant,
-        pulse: &UpstreamLiveness,
+        liveness: &UpstreamLiveness,
         sessions: ProbeSessions,
         interval: Duration,
     ) -> Option<(Instant, HealthCheck)> {
         let request =
-            self.needs_request(now, pulse, sessions, interval).then_some((self.next_request, HealthCheck::Request));
-        let refused = pulse.refused.load(Ordering::Relaxed);
+            self.needs_request(now, liveness, sessions, interval).then_some((self.next_request, HealthCheck::Request));
+        let refused = liveness.refused.load(Ordering::Relaxed);
         let connect = refused.then_some((self.next_connect, HealthCheck::Connect));
         // A request also connects: if both are due, one request suffices.
         match (request, connect) {
@@ -332,32 +332,32 @@ impl LivenessMonitor {
     fn needs_request(
         &self,
         now: Instant,
-        pulse: &UpstreamLiveness,
+        liveness: &UpstreamLiveness,
         sessions: ProbeSessions,
         interval: Duration,
     ) -> bool {
         let by_state = match self.state {
             State::Unreached { .. } | State::GivenUp { .. } => true,
-            State::Listening => !sessions.any && self.silence(now, pulse) >= interval,
+            State::Listening => !sessions.any && self.silence(now, liveness) >= interval,
             // A pong may be missing for a reason within its session: an app that answers a request meanwhile is not
             // silent.
             State::Pinged { at } => {
-                let is_slow = pulse.probed_since(at).is_some_and(|left| now >= self.request_due(left));
-                is_slow && self.sends_requests || !self.can_ping(now, pulse, sessions, interval)
+                let is_slow = liveness.probed_since(at).is_some_and(|left| now >= self.request_due(left));
+                is_slow && self.sends_requests || !self.can_ping(now, liveness, sessions, interval)
             }
-            State::Unresponsive { .. } => self.sends_requests || !self.can_ping(now, pulse, sessions, interval),
+            State::Unresponsive { .. } => self.sends_requests || !self.can_ping(now, liveness, sessions, interval),
         };
         by_state || self.suspect.is_some()
     }
 
     /// Returns whether the last ping has been written, or may still be soon.
-    fn can_ping(&self, now: Instant, pulse: &UpstreamLiveness, sessions: ProbeSessions, interval: Duration) -> bool {
+    fn can_ping(&self, now: Instant, liveness: &UpstreamLiveness, sessions: ProbeSessions, interval: Duration) -> bool {
         let Some(at) = self.pinged else { return false };
-        sessions.any && sessions.pinged && (pulse.probed_since(at).is_some() || now < at + self.leave(interval))
+        sessions.any && sessions.pinged && (liveness.probed_since(at).is_some() || now < at + self.leave(interval))
     }
 
     /// Applies the failure of `check`.
-    fn check_failed(&mut self, check: Check, now: Instant, pulse: &UpstreamLiveness) -> Tick {
+    fn check_failed(&mut self, check: Check, now: Instant, liveness: &UpstreamLiveness) -> Tick {
         match self.state {
             State::Unreached { .. } => {
                 self.state = State::Unreached { tried: true };
@@ -365,7 +365,7 @@ impl LivenessMonitor {
             }
             // A failed connect leaves the app refused, and changes nothing else.
             State::Listening | State::Pinged { .. }
-                if check.kind == HealthCheck::Request && !self.is_answered(check, pulse) =>
+                if check.kind == HealthCheck::Request && !self.is_answered(check, liveness) =>
             {
                 self.miss(now, true)
             }
@@ -374,10 +374,10 @@ impl LivenessMonitor {
     }
 
     /// Returns whether a sign of life since `check` has cleared the doubt for which it was started.
-    fn is_answered(&self, check: Check, pulse: &UpstreamLiveness) -> bool {
+    fn is_answered(&self, check: Check, liveness: &UpstreamLiveness) -> bool {
         match self.suspect {
-            Some(_) => pulse.answered_since(check.at),
-            None => pulse.received_since(check.at),
+            Some(_) => liveness.answered_since(check.at),
+            None => liveness.received_since(check.at),
         }
     }
 
@@ -393,13 +393,13 @@ impl LivenessMonitor {
     }
 
     /// Returns the tick for a change of readiness that has not been returned yet.
-    fn report(&mut self, now: Instant, pulse: &UpstreamLiveness) -> Tick {
-        let refused = pulse.refused.load(Ordering::Relaxed);
-        let ready = self.is_ready(pulse);
+    fn report(&mut self, now: Instant, liveness: &UpstreamLiveness) -> Tick {
+        let refused = liveness.refused.load(Ordering::Relaxed);
+        let ready = self.is_ready(liveness);
         let untried = self.state == State::Unreached { tried: false } && !refused;
         if ready == self.reported && !untried {
             self.reported = !ready;
-            let silent = self.silence(now, pulse);
+            let silent = self.silence(now, liveness);
             return if ready { Tick::Recovered } else { Tick::Unready { refused, silent } };
         }
         Tick::Wait
@@ -425,11 +425,11 @@ impl LivenessMonitor {
         left.max(self.not_before) + self.policy.timeout
     }
 
-    fn last_heard(&self, pulse: &UpstreamLiveness) -> Instant {
-        pulse.last_received().max(self.not_before)
+    fn last_heard(&self, liveness: &UpstreamLiveness) -> Instant {
+        liveness.last_received().max(self.not_before)
     }
 
-    fn silence(&self, now: Instant, pulse: &UpstreamLiveness) -> Duration {
-        now.saturating_duration_since(self.last_heard(pulse))
+    fn silence(&self, now: Instant, liveness: &UpstreamLiveness) -> Duration {
+        now.saturating_duration_since(self.last_heard(liveness))
     }
 }

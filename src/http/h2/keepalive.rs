@@ -220,14 +220,16 @@ impl KeepAlive {
         let Some((clocks, timeout)) = clocks.and_then(|clocks| Some((clocks, clocks.timeout?))) else {
             return ClockFinding::Nothing;
         };
-        let (heard, interval) = (wire.last_received(), self.interval(&clocks));
+        let (last_received, interval) = (wire.last_received(), self.interval(&clocks));
         let wants_ping = wire.streams(|streams| {
             streams.inquire(now);
             streams.wants_ping()
         });
         match &mut self.question {
-            None if wants_ping || now >= heard + interval => self.ask(now, wire),
-            Some(question) if !question.is_reported && now >= question.asked.max(heard + interval) + timeout => {
+            None if wants_ping || now >= last_received + interval => self.ask(now, wire),
+            Some(question)
+                if !question.is_reported && now >= question.asked.max(last_received + interval) + timeout =>
+            {
                 let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
                     question.is_reported = true;

@@ -59,7 +59,7 @@ struct Shared<C> {
     /// Sifted bytes that found no room.
     spare: Vec<u8>,
     /// The instant at which bytes of the client last arrived.
-    heard: Instant,
+    last_received: Instant,
     /// Bytes of a faulty connection that were thrown away.
     discarded: usize,
     /// Bytes read since the driver last had its turn.
@@ -181,7 +181,7 @@ impl<C: Leg> SharedIo<C> {
             egress: Egress::default(),
             streams: Streams::default(),
             spare: Vec::new(),
-            heard: now,
+            last_received: now,
             discarded: 0,
             turn: 0,
             corked: false,
@@ -199,7 +199,7 @@ impl<C: Leg> SharedIo<C> {
 
     /// Returns the instant at which bytes of the client were last read, those of an unfinished record of TLS included.
     pub(super) fn last_received(&self) -> Instant {
-        self.lock().heard()
+        self.lock().last_received()
     }
 
     /// The library has done all it could for now: what it has written goes out. Where the stream does not take all of
@@ -277,9 +277,9 @@ impl<C: Leg> Shared<C> {
                 buf.set_filled(start);
                 return self.note(polled);
             }
-            self.heard = Instant::now();
+            self.last_received = Instant::now();
             self.turn += read;
-            let kept = self.frames.sift(&mut buf.filled_mut()[start..], self.heard, &mut self.streams);
+            let kept = self.frames.sift(&mut buf.filled_mut()[start..], self.last_received, &mut self.streams);
             buf.set_filled(start + kept);
             if kept > 0 {
                 return Poll::Ready(Ok(()));
@@ -307,8 +307,8 @@ impl<C: Leg> Shared<C> {
         ready!(self.note(polled))?;
         let read = space.filled().len() - before;
         if read > 0 {
-            self.heard = Instant::now();
-            let kept = self.frames.sift(space.filled_mut(), self.heard, &mut self.streams);
+            self.last_received = Instant::now();
+            let kept = self.frames.sift(space.filled_mut(), self.last_received, &mut self.streams);
             self.spare.extend_from_slice(&space.filled()[..kept]);
         }
         Poll::Ready(Ok(read))
@@ -399,8 +399,8 @@ impl<C: Leg> Shared<C> {
         })
     }
 
-    fn heard(&self) -> Instant {
-        self.stream.partial().map_or(self.heard, |partial| self.heard.max(partial.at.into()))
+    fn last_received(&self) -> Instant {
+        self.stream.partial().map_or(self.last_received, |partial| self.last_received.max(partial.at.into()))
     }
 }
 

@@ -343,7 +343,7 @@ impl Streams {
     }
 
     /// Returns how far the client has come with stream `id`, on a connection of which `of_all` has been delivered and that
-    /// was last heard at `heard`, if it may stand still for `stall`.
+    /// was last heard at `last_received`, if it may stand still for `stall`.
     ///
     /// As in [`Self::acked`], a stream is behind others while its own window is open; a PING is no progress while the
     /// connection's is shut.
@@ -352,11 +352,11 @@ impl Streams {
         id: u32,
         of_all: Option<Delivery>,
         now: Instant,
-        heard: Instant,
+        last_received: Instant,
         stall: Duration,
     ) -> Taken {
         let unread = of_all.is_some_and(|of_all| of_all.unread);
-        let awaits_update = self.awaits_update(id, unread, now, heard, stall);
+        let awaits_update = self.awaits_update(id, unread, now, last_received, stall);
         let is_queued = self.turns.is_waiting(id);
         let live = self.live.get(&id);
         Taken {
@@ -389,11 +389,11 @@ impl Streams {
     /// its streams, so that a PING is no progress. A stream whose own window is shut does not move, nor does one of which
     /// all bytes have arrived: then the progress of others does not count for it. Only while the `WINDOW_UPDATE` that it
     /// waits for may be on its way (see [`Stall`]) does each call count as progress.
-    pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
+    pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, last_received: Instant) -> u64 {
         let policy = self.live.get(&id).and_then(|live| live.policy.as_ref());
         let write_stall = policy.map(|policy| policy.write_stall);
-        let awaits_update =
-            write_stall.is_some_and(|write_stall| self.awaits_update(id, of_all.unread, now, heard, write_stall));
+        let awaits_update = write_stall
+            .is_some_and(|write_stall| self.awaits_update(id, of_all.unread, now, last_received, write_stall));
         let (of_all, of_streams) = (of_all.acked, self.of_streams(of_all.acked));
         let Some(live) = self.live.get_mut(&id) else { return of_all };
         let moves_on = live.moves_on(false);

@@ -50,10 +50,10 @@ fn gathering(tap: &Tap) -> &Gathering {
 #[test]
 fn a_short_message_in_one_piece_is_known_at_once() {
     let (mut tap, mut listener) = (Tap::new(Sender::Client), app());
-    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, b"pong"), Sight::Heard(MessageKind::Heartbeat));
+    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, b"pong"), Sight::Message(MessageKind::Heartbeat));
     tap.end();
     // The same length and beginning, but not the same.
-    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, b"pang"), Sight::Heard(MessageKind::Nothing));
+    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, b"pang"), Sight::Message(MessageKind::Nothing));
     tap.pass(true);
     for other in [&b"ping pong"[..], b"x", b"pongs", &[b'p'; 60_000]] {
         assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, other), Sight::Pass);
@@ -93,7 +93,7 @@ fn bytes_are_unmasked_at_their_place_in_their_own_frame() {
             // The header and the first bytes, then one by one.
             let piece = if cut == 0 { &frame[..7] } else { &frame[6 + cut..7 + cut] };
             let sight = tap.piece(piece, cut == 0, at == 2, &mut listener);
-            assert_eq!(sight, if at == 2 { Sight::Heard(MessageKind::Heartbeat) } else { Sight::Hold });
+            assert_eq!(sight, if at == 2 { Sight::Message(MessageKind::Heartbeat) } else { Sight::Hold });
         }
     }
     assert_eq!(tap.take_held(), frames[..2].concat());
@@ -111,7 +111,7 @@ fn what_is_held_is_bounded() {
         shown += 1;
         match show(&mut tap, &mut listener, CONTINUATION, payload) {
             Sight::Hold => most = most.max(gathering(&tap).held.len()),
-            sight => break assert_eq!(sight, Sight::Heard(MessageKind::Nothing), "too long"),
+            sight => break assert_eq!(sight, Sight::Message(MessageKind::Nothing), "too long"),
         }
     }
     assert!(shown > 256 && most <= 256 * 7 + (MOST_EMPTY + 1) * 6, "{most} bytes held after {shown}");
@@ -131,7 +131,7 @@ fn a_watcher_keeps_no_more_than_it_reads() {
     let gathering = gathering(&tap);
     assert_eq!((gathering.payload.len(), gathering.held.len()), (3000, 0));
     assert!(!tap.holds());
-    assert_eq!(show(&mut tap, &mut listener, CONTINUATION, &[b'\n'; 60_000]), Sight::Heard(MessageKind::Nothing));
+    assert_eq!(show(&mut tap, &mut listener, CONTINUATION, &[b'\n'; 60_000]), Sight::Message(MessageKind::Nothing));
 }
 
 /// Returns the frames of a client that compresses `messages`, which may refer to those before them.
@@ -175,7 +175,7 @@ fn a_reference_to_an_earlier_message_cannot_be_read() {
         MessageMatcher::new(&Policy { mode, liveness: Liveness::PongOnly, ..Policy::default() }).expect("it listens");
     let mut tap = Tap::new(Sender::Client);
     for (sent, heard) in sent.iter().zip([MessageKind::Heartbeat, MessageKind::Unreadable]) {
-        assert_eq!(show(&mut tap, &mut listener, LAST | RSV_DEFLATE | TEXT, sent), Sight::Heard(heard));
+        assert_eq!(show(&mut tap, &mut listener, LAST | RSV_DEFLATE | TEXT, sent), Sight::Message(heard));
         tap.pass(true);
     }
 }
@@ -213,11 +213,11 @@ fn a_profile_with_long_messages_gathers_them_whole() {
     let profile = Profile { expect, max_len: 1000, ..Builtin::ExpressText.profile(Role::Answer) };
     let mut listener = listener(Mode::Answer(Arc::new(profile)));
     let mut tap = Tap::new(Sender::Client);
-    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, long.as_bytes()), Sight::Heard(MessageKind::Heartbeat));
+    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, long.as_bytes()), Sight::Message(MessageKind::Heartbeat));
     tap.end();
     let frame = frame(LAST | TEXT, long.as_bytes());
     assert_eq!(tap.piece(&frame[..500], true, false, &mut listener), Sight::Hold);
-    assert_eq!(tap.piece(&frame[500..], false, true, &mut listener), Sight::Heard(MessageKind::Heartbeat));
+    assert_eq!(tap.piece(&frame[500..], false, true, &mut listener), Sight::Message(MessageKind::Heartbeat));
     assert_eq!(tap.take_held(), frame[..500]);
 }
 
@@ -245,7 +245,7 @@ fn s65_a_heartbeat_among_other_records_counts() {
     ] {
         let sight = show(&mut tap, &mut listener, LAST | opcode, payload);
         let is_none = sight == Sight::Pass && heard == MessageKind::Nothing;
-        assert!(is_none || sight == Sight::Heard(heard), "{sight:?}: {:?}", payload.escape_ascii().to_string());
+        assert!(is_none || sight == Sight::Message(heard), "{sight:?}: {:?}", payload.escape_ascii().to_string());
         tap.pass(true);
     }
 }
@@ -263,13 +263,13 @@ fn s65_records_are_read_across_fragments_as_far_as_a_profile_reads() {
             let fin = if at + 1 == pieces.len() { LAST } else { 0 };
             match show(&mut tap, &mut listener, fin | opcode, piece) {
                 // Too long: the rest passes unseen.
-                Sight::Heard(MessageKind::Nothing) if fin == 0 => tap.pass(false),
+                Sight::Message(MessageKind::Nothing) if fin == 0 => tap.pass(false),
                 sight => last = sight,
             }
             assert!(!tap.holds() && tap.kept() <= 1024, "what is watched is not held: {}", tap.kept());
         }
         let is_none = last == Sight::Pass && heard == MessageKind::Nothing;
-        assert!(is_none || last == Sight::Heard(heard), "{records} records before it: {last:?}");
+        assert!(is_none || last == Sight::Message(heard), "{records} records before it: {last:?}");
         tap.pass(true);
     }
 }
@@ -287,7 +287,7 @@ fn s65_only_a_message_of_nothing_else_is_taken_out() {
             ("{\"type\":6}\u{1e}{\"type\":1", MessageKind::Nothing),
         ] {
             let sight = show(&mut tap, &mut listener, LAST | TEXT, message.as_bytes());
-            assert_eq!(sight, Sight::Heard(heard), "{message:?}");
+            assert_eq!(sight, Sight::Message(heard), "{message:?}");
             tap.end();
         }
     }
@@ -302,7 +302,7 @@ fn s65_json_is_compared_by_value_on_its_way() {
     for beat in [r#"{"op":11}"#, r#"{"op":11.0}"#, "{\n\t\"d\": null, \"op\" : 1.1e1\n}", r#"{"\u006fp":110e-1}"#] {
         assert_eq!(
             show(&mut tap, &mut listener, LAST | TEXT, beat.as_bytes()),
-            Sight::Heard(MessageKind::Heartbeat),
+            Sight::Message(MessageKind::Heartbeat),
             "{beat}"
         );
         tap.end();
@@ -310,10 +310,10 @@ fn s65_json_is_compared_by_value_on_its_way() {
         assert_eq!(show(&mut tap, &mut listener, TEXT, start), Sight::Hold, "{beat}");
         assert_eq!(
             show(&mut tap, &mut listener, LAST | CONTINUATION, end),
-            Sight::Heard(MessageKind::Heartbeat),
+            Sight::Message(MessageKind::Heartbeat),
             "{beat}"
         );
         tap.end();
     }
-    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, br#"{"op":1}"#), Sight::Heard(MessageKind::Nothing));
+    assert_eq!(show(&mut tap, &mut listener, LAST | TEXT, br#"{"op":1}"#), Sight::Message(MessageKind::Nothing));
 }

@@ -44,8 +44,8 @@ impl<C: Leg> StreamEntry<C> {
     pub(in crate::http::h2) fn delivery(&self) -> Option<Delivery> {
         let (delivery, asks) = {
             let shared = &mut *self.wire.lock();
-            let (of_all, heard) = (shared.stream.delivery()?, shared.heard());
-            let delivery = shared.streams.delivery(self.id, of_all, Instant::now(), heard);
+            let (of_all, last_received) = (shared.stream.delivery()?, shared.last_received());
+            let delivery = shared.streams.delivery(self.id, of_all, Instant::now(), last_received);
             (delivery, shared.streams.wants_ping())
         };
         if asks {
@@ -58,8 +58,8 @@ impl<C: Leg> StreamEntry<C> {
     pub(in crate::http::h2) fn taken(&self, stall: Duration) -> Taken {
         let (taken, asks) = {
             let shared = &mut *self.wire.lock();
-            let (of_all, heard) = (shared.stream.delivery(), shared.heard());
-            let taken = shared.streams.taken(self.id, of_all, Instant::now(), heard, stall);
+            let (of_all, last_received) = (shared.stream.delivery(), shared.last_received());
+            let taken = shared.streams.taken(self.id, of_all, Instant::now(), last_received, stall);
             (taken, shared.streams.wants_ping())
         };
         if asks {

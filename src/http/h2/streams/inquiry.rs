@@ -60,17 +60,23 @@ impl Streams {
     /// Bytes of stream `id` have come.
     pub(in crate::http::h2) fn record_received(&mut self, id: u32) {
         if let Some(answer) = self.live.get_mut(&id).and_then(|live| live.answer.as_mut()) {
-            answer.heard = true;
+            answer.received = true;
         }
     }
 
-    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last heard at `heard` and of
+    /// Returns whether bytes of stream `id` may be on their way, on a connection that was last heard at `last_received` and of
     /// which bytes wait to be read (`unread`). While the connection is heard, its answers to later PINGs decide.
-    pub(in crate::http::h2) fn is_on_its_way(&mut self, id: u32, now: Instant, heard: Instant, unread: bool) -> bool {
+    pub(in crate::http::h2) fn is_on_its_way(
+        &mut self,
+        id: u32,
+        now: Instant,
+        last_received: Instant,
+        unread: bool,
+    ) -> bool {
         let Some(live) = self.live.get_mut(&id) else { return unread };
-        let is_quiet = live.policy.as_ref().is_none_or(|policy| now >= heard + policy.timeout);
+        let is_quiet = live.policy.as_ref().is_none_or(|policy| now >= last_received + policy.timeout);
         match &mut live.answer {
-            Some(answer) if !is_quiet => answer.may_come(now, heard, unread, &mut self.pings),
+            Some(answer) if !is_quiet => answer.may_come(now, last_received, unread, &mut self.pings),
             _ => unread,
         }
     }
@@ -81,20 +87,20 @@ impl Streams {
         id: u32,
         of_all: Delivery,
         now: Instant,
-        heard: Instant,
+        last_received: Instant,
     ) -> Delivery {
-        let unread = self.is_on_its_way(id, now, heard, of_all.unread);
-        Delivery { acked: self.acked(id, of_all, now, heard), unread }
+        let unread = self.is_on_its_way(id, now, last_received, of_all.unread);
+        Delivery { acked: self.acked(id, of_all, now, last_received), unread }
     }
 
     /// Returns whether stream `id` waits for a `WINDOW_UPDATE` that may be on its way, on a connection that was last heard
-    /// at `heard` and of which bytes wait to be read (`unread`); a wait may last for `write_stall`.
+    /// at `last_received` and of which bytes wait to be read (`unread`); a wait may last for `write_stall`.
     pub(super) fn awaits_update(
         &mut self,
         id: u32,
         unread: bool,
         now: Instant,
-        heard: Instant,
+        last_received: Instant,
         write_stall: Duration,
     ) -> bool {
         note_shut(&mut self.shut, self.window, now);
@@ -105,7 +111,7 @@ impl Streams {
             Some(stall) if stall.since == since => stall,
             other => other.insert(Stall::new(since)),
         };
-        let is_quiet = !unread && now >= heard + write_stall;
+        let is_quiet = !unread && now >= last_received + write_stall;
         !is_quiet && stall.may_end(now, write_stall, &mut self.pings)
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct InquiryAnswer {
     /// The instant at which half of that time has passed: an answer that the client has not sent by then comes late.
     pub(super) inquire_at: Instant,
     /// Set once bytes of the stream have come.
-    pub(super) heard: bool,
+    pub(super) received: bool,
     pub(super) inquiry: Option<Inquiry>,
     /// The instant at which unread bytes of the connection put off the outcome, which they do until some have been read.
     excused: Option<Instant>,
@@ -66,7 +66,7 @@ pub(super) struct InquiryAnswer {
 impl InquiryAnswer {
     /// The wait from `since` on for an answer that may take `window`.
     pub(super) fn new(since: Instant, window: Duration) -> Self {
-        Self { since, inquire_at: since + window / 2, heard: false, inquiry: None, excused: None }
+        Self { since, inquire_at: since + window / 2, received: false, inquiry: None, excused: None }
     }
 
     /// The same wait where its times have moved later, as they do by a stop of the process. PINGs that were sent late enough
@@ -79,7 +79,7 @@ impl InquiryAnswer {
 
     /// Begins the inquiry if it is time; returns when it will be.
     pub(super) fn inquire(&mut self, now: Instant, pings: &mut Pings) -> Option<Instant> {
-        if self.heard || self.inquiry.is_some() {
+        if self.received || self.inquiry.is_some() {
             return None;
         }
         if self.inquire_at > now {
@@ -89,14 +89,14 @@ impl InquiryAnswer {
         None
     }
 
-    /// Returns whether the answer may be on its way, on a connection that was last heard at `heard` and of which bytes wait
+    /// Returns whether the answer may be on its way, on a connection that was last heard at `last_received` and of which bytes wait
     /// to be read (`unread`).
-    pub(super) fn may_come(&mut self, now: Instant, heard: Instant, unread: bool, pings: &mut Pings) -> bool {
+    pub(super) fn may_come(&mut self, now: Instant, last_received: Instant, unread: bool, pings: &mut Pings) -> bool {
         if now < self.inquire_at {
             return true;
         }
         let inquiry = *self.inquiry.get_or_insert_with(|| Inquiry::begin(now, pings));
-        !inquiry.is_over(pings) || unread && heard <= *self.excused.get_or_insert(now)
+        !inquiry.is_over(pings) || unread && last_received <= *self.excused.get_or_insert(now)
     }
 }
 

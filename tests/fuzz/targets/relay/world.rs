@@ -72,7 +72,7 @@ impl World {
             policy: Arc::new(plan.policy.clone()),
             limits: Limits::default(),
             memory: Arc::clone(&memory),
-            pulse: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
+            liveness: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
             observer: Arc::new(Unobserved),
             id: Registry::new(0).next_id(),
             seed: plan.seed,
