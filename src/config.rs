@@ -7,11 +7,11 @@
 //!                                  Report
 //! ```
 //!
-//! `document` is the file with the place of each value, `beside` the environment and the flags, `layers` all of them
-//! merged. Each key is declared once, in the function that visits its section: `edge` has the client's side, `app` the
-//! app's, `sections`, `spoken` and `custom` the heartbeat and the routes, `operate` the process. `schema` says what
+//! `document` is the file with the place of each value, `overrides` the environment and the flags, `layers` all of them
+//! merged. Each key is declared once, in the function that visits its section: `listener` has the client's side, `app` the
+//! app's, `sections`, `heartbeat_mode` and `custom_profile` the heartbeat and the routes, `operations` the process. `schema` says what
 //! follows from a declaration and how to add one, `codec` holds the types of values. A [`Report`] holds every finding
-//! of a load at once. [`Shown`] is the way back, from settings to keys with their origins; `json_schema` describes the
+//! of a load at once. [`EffectiveConfig`] is the way back, from settings to keys with their origins; `json_schema` describes the
 //! keys to editors.
 
 mod cidr;

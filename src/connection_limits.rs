@@ -174,11 +174,11 @@ impl ConnectionLimiter {
         Self { automatic: connections, ..self }
     }
 
-    /// Takes a permit among all connections; the client's address is added by [`Place::claim`].
+    /// Takes a permit among all connections; the client's address is added by [`ConnectionPermit::claim`].
     ///
     /// # Errors
     ///
-    /// [`Refusal::Connections`] at the limit.
+    /// [`ConnectionRefusal::Connections`] at the limit.
     pub fn acquire(self: &Arc<Self>) -> Result<ConnectionPermit, ConnectionRefusal> {
         let most = match self.limits.now().connections {
             ConnectionLimit::Auto => self.automatic.unwrap_or(usize::MAX),
@@ -220,7 +220,7 @@ impl ConnectionPermit {
     ///
     /// # Errors
     ///
-    /// [`Refusal::ConnectionsPerIp`] or [`Refusal::HandshakesPerIp`] at a limit of the address.
+    /// [`ConnectionRefusal::ConnectionsPerIp`] or [`ConnectionRefusal::HandshakesPerIp`] at a limit of the address.
     pub fn claim(&mut self, address: IpAddr) -> Result<(), ConnectionRefusal> {
         self.claim_at(address, Instant::now(), self.gate.per_network())
     }
@@ -305,7 +305,7 @@ fn network_of(address: IpAddr) -> Cidr {
     }
 }
 
-/// A rate limit for one kind of log line: one per [`COMPLAINT_INTERVAL`], with the number of events since the last.
+/// A rate limit for one kind of log line: one per [`LOG_INTERVAL`], with the number of events since the last.
 #[derive(Debug, Default)]
 pub(crate) struct LogRateLimit {
     last: Option<Instant>,

@@ -1,7 +1,7 @@
 //! One client connection, HTTP/1.1 or HTTP/2, from its first byte to its last response or its WebSockets.
 //!
 //! `h1` and `h2` read requests; `handle` answers each. A plain request is routed (`route`) and forwarded (`forward`), a
-//! request for a WebSocket becomes a session (`switch`). What all connections of a worker share is the [`Edge`].
+//! request for a WebSocket becomes a session (`websocket`). What all connections of a worker share is the [`Edge`].
 
 mod access;
 mod admission;

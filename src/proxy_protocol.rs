@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: the header that a load balancer writes before the client's own bytes, to
 //! preserve the client's address (haproxy.org, "The PROXY protocol").
 //!
-//! [`Header`] consumes exactly the bytes of the header: the client's TLS follows. There is no fallback: the header is
+//! [`HeaderReader`] consumes exactly the bytes of the header: the client's TLS follows. There is no fallback: the header is
 //! complete and valid, or the connection is refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

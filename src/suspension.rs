@@ -9,7 +9,7 @@
 //! - The first pause within the span of a deadline restarts the span after the pause; each later pause is added to it.
 //!
 //! The lateness of a timer does not reveal a pause that ends just before the timer's instant. Each worker therefore
-//! records its pauses by a coarse tick ([`watched`]). A thread without a record has no pauses: under tokio's paused
+//! records its pauses by a coarse tick ([`with_pause_record`]). A thread without a record has no pauses: under tokio's paused
 //! clock, as in simulations, all of this behaves like tokio's own timers.
 
 mod expiry;
@@ -38,7 +38,7 @@ pub struct Deadline {
     since: Instant,
     limit: Duration,
     /// The minimum time left after the first pause.
-    anew: Duration,
+    minimum: Duration,
 }
 
 impl Deadline {
@@ -49,7 +49,7 @@ impl Deadline {
 
     /// Returns the end of a span of `limit` that began at `since`.
     pub fn since(since: Instant, limit: Duration) -> Self {
-        Self { since, limit, anew: limit }
+        Self { since, limit, minimum: limit }
     }
 
     /// Returns the fixed instant `at`, which no pause moves: for timers that compute their deadlines when they fire.
@@ -59,14 +59,14 @@ impl Deadline {
 
     /// Sets the minimum time left after the first pause, in place of the whole span.
     #[must_use]
-    pub fn with_min_after_pause(self, anew: Duration) -> Self {
-        Self { anew, ..self }
+    pub fn with_min_after_pause(self, minimum: Duration) -> Self {
+        Self { minimum, ..self }
     }
 
     /// Returns the instant of the deadline, with all pauses known by now.
     pub fn at(&self) -> Instant {
         RECORD.with_borrow(|record| match record {
-            Some(record) => record.deadline(self.since, self.limit, self.anew, Instant::now()),
+            Some(record) => record.deadline(self.since, self.limit, self.minimum, Instant::now()),
             None => self.since + self.limit,
         })
     }

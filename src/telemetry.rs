@@ -1,4 +1,4 @@
-//! Telemetry: the log (its events in [`lines`]), [`metrics`], and spans for an OpenTelemetry collector ([`otel`]).
+//! Telemetry: the log (its events in [`log_events`]), [`metrics`], and spans for an OpenTelemetry collector ([`otel`]).
 
 mod error_chain;
 mod escape;
@@ -57,7 +57,7 @@ pub enum InitError {
 }
 
 /// Sends log lines to standard error from here on, panics among them. The levels can be changed through the returned
-/// [`Levels`]; the last lines are written when the [`Flush`] is dropped.
+/// [`LevelHandle`]; the last lines are written when the [`Flush`] is dropped.
 ///
 /// # Errors
 ///

@@ -21,7 +21,7 @@ use crate::drain::CancelError;
 use crate::reload::{ReloadOutcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
-/// The target of the log lines, the same as in [`lines`](crate::telemetry::lines).
+/// The target of the log lines, the same as in [`log_events`](crate::telemetry::log_events).
 const TARGET: &str = "pulsegate";
 
 /// Everything that the admin listener answers.

@@ -20,7 +20,7 @@ use crate::ws::{MAX_CONTROL_PAYLOAD, may_be_sent};
 
 /// The maximum number of ids in a response.
 const MAX_IDS: usize = 100;
-/// The target of the log lines, the same as in [`lines`](crate::telemetry::lines).
+/// The target of the log lines, the same as in [`log_events`](crate::telemetry::log_events).
 const TARGET: &str = "pulsegate";
 
 #[derive(Serialize)]

@@ -70,7 +70,7 @@ const ALIASES: Words<Builtin> = &[
     ("subscriptions-transport-ws", Builtin::GraphqlWs),
 ];
 
-/// Visits `mode` and `profile` of a heartbeat that has been read; [`spoken`] reads them.
+/// Visits `mode` and `profile` of a heartbeat that has been read; [`heartbeat_mode`] reads them.
 pub(super) fn visit_spoken(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
     match v {
         Visitor::List(table) => list(table, heartbeat),

@@ -7,9 +7,9 @@
 //! To add a key:
 //!
 //! 1. Add a field to the section's type in `settings` (or `heartbeat::Policy`), and its default beside it.
-//! 2. Declare the key in the `visit_` function of its section: `edge` has the client's side, `app` the app's, `sections`
-//!    the heartbeat, `operate` the process. Use `at_start` for `key` if a reload cannot change it.
-//! 3. Choose its type in `codec`, `value` or `names`. A new type is a `Scalar` of `decode`, `encode` and `schema`.
+//! 2. Declare the key in the `visit_` function of its section: `listener` has the client's side, `upstream` the app's, `sections`
+//!    the heartbeat, `operations` the process. Use `at_start` for `key` if a reload cannot change it.
+//! 3. Choose its type in `codec`, `value_types` or `parse_names`. A new type is a `Scalar` of `decode`, `encode` and `schema`.
 //! 4. Refuse what does not fit other keys where the section is read, below the call of its `visit_` function.
 //! 5. Document it in config/proxy.toml with its default; the text above it becomes its description in the JSON Schema.
 //!

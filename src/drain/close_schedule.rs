@@ -50,8 +50,8 @@ impl CloseSchedule {
             known: HashMap::with_capacity(sessions.len()),
             due: BTreeSet::new(),
         };
-        for (session, moment) in sessions.iter().zip(close_times(sessions.len(), plan.window, fastrand::f64)) {
-            farewell.add(session, now + moment);
+        for (session, time) in sessions.iter().zip(close_times(sessions.len(), plan.window, fastrand::f64)) {
+            farewell.add(session, now + time);
         }
         farewell
     }
@@ -99,12 +99,12 @@ fn address(session: &Arc<Control>) -> usize {
 mod tests {
     use super::*;
 
-    /// Returns the number of `moments` in each second of `window`.
-    fn per_second(moments: &[Duration], window: Duration) -> Vec<usize> {
+    /// Returns the number of `times` in each second of `window`.
+    fn per_second(times: &[Duration], window: Duration) -> Vec<usize> {
         let seconds = usize::try_from(window.as_secs()).expect("a short window") + 1;
         let mut buckets = vec![0; seconds];
-        for moment in moments {
-            buckets[usize::try_from(moment.as_secs()).expect("within the window")] += 1;
+        for time in times {
+            buckets[usize::try_from(time.as_secs()).expect("within the window")] += 1;
         }
         buckets
     }
@@ -131,10 +131,10 @@ mod tests {
                     close_times(count, window, &mut alternating).collect(),
                     close_times(count, window, || dice.f64()).collect(),
                 ];
-                for moments in all {
-                    assert_eq!(moments.len(), count);
-                    assert!(moments.is_sorted() && moments.iter().all(|moment| *moment <= window));
-                    let buckets = per_second(&moments, window);
+                for times in all {
+                    assert_eq!(times.len(), count);
+                    assert!(times.is_sorted() && times.iter().all(|time| *time <= window));
+                    let buckets = per_second(&times, window);
                     let fullest = buckets.iter().max().copied().unwrap_or_default();
                     assert!(fullest <= most(count, window), "{count} in {window:?}: {buckets:?}");
                 }
@@ -151,13 +151,13 @@ mod tests {
         };
         let (one, other) = (draw(1), draw(2));
         let same = one.iter().zip(&other).filter(|(one, other)| one == other).count();
-        assert!(same < 5, "{same} of 100 at the same moment");
+        assert!(same < 5, "{same} of 100 at the same time");
         let buckets = per_second(&one, window);
         assert!(buckets[..15].iter().all(|count| *count >= 3), "{buckets:?}");
     }
 
     #[test]
     fn without_a_window_all_are_told_at_once() {
-        assert!(close_times(5000, Duration::ZERO, || 0.7).all(|moment| moment.is_zero()));
+        assert!(close_times(5000, Duration::ZERO, || 0.7).all(|time| time.is_zero()));
     }
 }

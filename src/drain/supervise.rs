@@ -29,7 +29,7 @@ pub enum WorkOutcome<T> {
 
 /// Waits for a drain, carries it out, and waits for `work`, for at most the plan's bound.
 ///
-/// `work` that ends before any drain is reported as [`Outcome::Ended`].
+/// `work` that ends before any drain is reported as [`WorkOutcome::Ended`].
 pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> WorkOutcome<T> {
     let mut work = std::pin::pin!(work);
     let plan = loop {

@@ -13,7 +13,7 @@ pub struct Signs<'a> {
     pub query: &'a str,
 }
 
-/// All signs that can be detected, in the words of [`recognise`].
+/// All signs that can be detected, in the words of [`detect`].
 pub const DETECTABLE: [(Builtin, &str); 9] = [
     (Builtin::GraphqlTransportWs, "subprotocol graphql-transport-ws"),
     (Builtin::GraphqlWs, "subprotocol graphql-ws"),

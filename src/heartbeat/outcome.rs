@@ -104,7 +104,7 @@ impl Awaited {
 pub enum Due {
     /// None, or only a probe, returned by [`poll_transmit`](super::Engine::poll_transmit).
     Nothing,
-    /// Read the client's socket once more, then report the kernel's information to [`looked`](super::Engine::looked).
+    /// Read the client's socket once more, then report the kernel's information to [`delivery_checked`](super::Engine::delivery_checked).
     Look,
     /// End the session.
     End(EngineVerdict),

@@ -2,7 +2,7 @@
 //!
 //! hyper knows one timeout for the head of a request and for the wait before it, keeps its buffers for as long as the
 //! connection lives, and looks for the end of the connection only while its read buffer is empty. So its stream reports
-//! how far the requests are ([`Turns`]) and watches for that end ([`Io`]), this module has the clock, and a connection
+//! how far the requests are ([`RequestProgress`]) and watches for that end ([`Io`]), this module has the clock, and a connection
 //! that is idle is taken out of hyper ([`parked`]) until its next byte arrives. What hyper reads otherwise than other
 //! servers do is found in the bytes before it reads them ([`framing`]).
 

@@ -56,7 +56,7 @@ use streams::StreamKind;
 const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// The library ends a connection when the unread DATA frames under 256 bytes lack more than this to be of that size.
-/// Streams take what is theirs long before (see [`wire`]).
+/// Streams take what is theirs long before (see [`shared_io`]).
 const DATA_FRAME_BUDGET: usize = 4 * 1024 * 1024;
 
 /// Bytes of one stream that the library holds for a connection that takes none.
@@ -292,7 +292,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
     /// Ends the connection for what the client has done, if it is to be ended. Returns whether there is more to do for it.
     ///
     /// Too many losses end a connection; one with WebSockets is kept for these, and for what else is under way, until
-    /// there are [`PATIENCE`] times as many.
+    /// there are [`HANDSHAKE_TIMEOUT_FACTOR`] times as many.
     fn is_refused_now(&mut self) -> bool {
         let ReadEvidence { fault, malformed, touched, losses, websockets, held } = self.wire.found();
         self.held.set(0, held);

@@ -30,7 +30,7 @@ pub struct Live {
     /// The same, on the clock of its [`LiveStats`].
     pub opened: Instant,
     control: Arc<Control>,
-    /// Kept alive by the session's [`Entry`](super::Entry): a session that is gone keeps no app.
+    /// Kept alive by the session's [`RegistryEntry`](super::RegistryEntry): a session that is gone keeps no app.
     liveness: Weak<UpstreamLiveness>,
 }
 

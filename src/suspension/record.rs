@@ -55,9 +55,10 @@ impl Record {
         self.pauses(now).map(|pause| pause.after(since)).sum()
     }
 
-    /// Returns the deadline of a span of `limit` from `since` on, of which at least `anew` is left after the first pause.
-    /// Only pauses that began before it move it, so it is never later than the span, the time anew, and the pauses together.
-    pub(super) fn deadline(&self, since: Instant, limit: Duration, anew: Duration, now: Instant) -> Instant {
+    /// Returns the deadline of a span of `limit` from `since` on, of which at least `minimum` is left after the first
+    /// pause. Only pauses that began before it move it, so it is never later than the span, the minimum, and the pauses
+    /// together.
+    pub(super) fn deadline(&self, since: Instant, limit: Duration, minimum: Duration, now: Instant) -> Instant {
         let mut at = since + limit;
         if limit.is_zero() {
             return at;
@@ -69,7 +70,7 @@ impl Record {
             }
             at += pause.after(since);
             if is_first {
-                at = at.max(pause.to + anew);
+                at = at.max(pause.to + minimum);
                 is_first = false;
             }
         }

@@ -81,7 +81,7 @@ impl Contents {
     }
 
     /// Returns the command that converts `file` to PEM, or another remedy where one is known. `expected` is
-    /// [`Kind::Certificate`] or [`Kind::PrivateKey`].
+    /// [`PemKind::Certificate`] or [`PemKind::PrivateKey`].
     pub(super) fn remedy(self, expected: PemKind, file: &Path) -> Option<String> {
         let file = file.display();
         let is_key = expected == PemKind::PrivateKey;

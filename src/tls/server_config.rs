@@ -35,7 +35,7 @@ pub(super) enum ClientVerification {
     Certificate { authorities: Arc<RootCertStore>, optional: bool },
 }
 
-/// The reason for which [`Terms`] cannot be made. Each names the file and its fault.
+/// The reason for which [`ServerConfigs`] cannot be made. Each names the file and its fault.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServerConfigError {
@@ -177,7 +177,7 @@ fn check_names(identity: &Identity, named: &config::SniCertificate) -> Result<()
     }
 }
 
-/// The parts of [`Terms`].
+/// The parts of [`ServerConfigs`].
 pub(super) struct Parts {
     pub(super) names: SniResolver,
     pub(super) versions: &'static [&'static SupportedProtocolVersion],

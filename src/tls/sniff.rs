@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::suspension;
 
-/// The time limit of [`part`].
+/// The time limit of [`try_close`].
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest method that is recognised, in bytes; among the registered methods, `PROPPATCH` and `VERSION-CONTROL` are

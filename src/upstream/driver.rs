@@ -53,7 +53,7 @@ impl Drop for AbortGuard {
     }
 }
 
-/// Drives `connection` until it ends, or until its [`Hold`] is dropped armed.
+/// Drives `connection` until it ends, or until its [`AbortGuard`] is dropped armed.
 ///
 /// Once the app has begun to respond, it may leave the rest of the request unread, and send nothing more, for `stall`:
 /// a client that closed its connection after an upload cannot be distinguished from one that waits until the upload has

@@ -67,12 +67,12 @@ impl Upstream {
     /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has
     /// begun to respond, it may read and send nothing for `stall` before all of the request is read.
     ///
-    /// `client` is `None` except for an app with PROXY headers ([`is_told_addresses`](Self::is_told_addresses)), and
+    /// `client` is `None` except for an app with PROXY headers ([`sends_proxy_header`](Self::sends_proxy_header)), and
     /// restricts the pool to connections for the same client. With `keeps_case`, header names keep their case.
     ///
     /// # Errors
     ///
-    /// No complete head of a response arrived; see [`Failure`].
+    /// No complete head of a response arrived; see [`RequestFailure`].
     pub async fn send(
         &self,
         mut request: Request<Upload>,
@@ -112,7 +112,7 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// No complete head of a response arrived; see [`Failure`].
+    /// No complete head of a response arrived; see [`RequestFailure`].
     pub async fn send_upgrade(
         &self,
         request: Request<Empty<Bytes>>,

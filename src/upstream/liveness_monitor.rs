@@ -25,7 +25,7 @@ use crate::telemetry::metrics::Metrics;
 const TARGET: &str = "pulsegate::upstream::pulse";
 
 /// Monitors every app of every generation, each once, while the current generation or a session holds its
-/// [`UpstreamPulse`].
+/// [`UpstreamLiveness`].
 pub async fn watch_all(current: &CurrentGeneration, registry: &Registry, metrics: &Metrics) -> Infallible {
     let mut changes = current.changes();
     let mut known: Vec<Weak<UpstreamLiveness>> = Vec::new();
@@ -87,7 +87,7 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Monitors the app while another owner holds its [`UpstreamPulse`]. `dialer` returns the app's current dialer, or
+    /// Monitors the app while another owner holds its [`UpstreamLiveness`]. `dialer` returns the app's current dialer, or
     /// `None` if the app is not in force. If the policy turns monitoring off, nothing is sent, and outages are logged
     /// as connects fail.
     async fn run(mut self, dialer: impl Fn(&Arc<UpstreamLiveness>) -> Option<Dialer>) {

@@ -5,8 +5,8 @@
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-load=${LOAD:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate-load}
-pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate}
+load=${LOAD:-${CARGO_TARGET_DIR:-$root/target}/dist/pulsegate-load}
+pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/dist/pulsegate}
 install_command="apt-get install -y nginx-light haproxy nghttp2-client"
 
 work=
@@ -52,7 +52,7 @@ prepare() {
     fi
     if ((${#packages[@]})); then
         note "building"
-        (cd "$root" && cargo build --release --quiet "${packages[@]}")
+        (cd "$root" && cargo build --profile dist --quiet "${packages[@]}")
     fi
 
     ulimit -n "$(ulimit -Hn)"

@@ -174,7 +174,7 @@ pub(super) async fn connect(
 /// A WebSocket that borrows its byte stream, and the subprotocol that the server chose.
 pub(super) type OpenWebSocket<'w> = (WebSocketStream<&'w mut Box<dyn ByteStream>>, Option<String>);
 
-/// Requests the upgrade over `wire`. [`explain`] converts an error into one for the user.
+/// Requests the upgrade over `wire`. [`into_connect_error`] converts an error into one for the user.
 pub(super) async fn upgrade(
     request: http::Request<()>,
     wire: &mut Box<dyn ByteStream>,

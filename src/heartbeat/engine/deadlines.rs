@@ -46,7 +46,7 @@ impl Engine {
         }
     }
 
-    /// Returns the event expected at [`Self::outlook`].
+    /// Returns the event expected at [`Self::next_action_at`].
     #[inline]
     pub fn awaited(&self) -> Awaited {
         match (self.phase, self.paused) {
@@ -335,7 +335,7 @@ impl Engine {
         self.proof == ProofOfLife::Pongs || self.probes_by_message()
     }
 
-    /// Returns the time of the next action in [`Phase::Quiet`].
+    /// Returns the time of the next action in [`ProbePhase::Quiet`].
     fn quiet_until(&self) -> Option<Instant> {
         if self.proxy_probes() { Some(self.probe_at()) } else { self.silent_until() }
     }

@@ -28,7 +28,7 @@ pub enum Tick {
     Wait,
     /// Send one ping on one session, the next in turn.
     Probe,
-    /// Run a health check on a connection of its own, and pass its result to [`Watch::checked`].
+    /// Run a health check on a connection of its own, and pass its result to [`LivenessMonitor::checked`].
     Check(HealthCheck),
     /// A ping or a health check was not answered: the app counts as unresponsive. Its sessions are held.
     Missed {
@@ -60,7 +60,7 @@ pub enum HealthCheck {
     Request,
 }
 
-/// The result of a health check. Its connect and its response have already been recorded in the [`UpstreamPulse`].
+/// The result of a health check. Its connect and its response have already been recorded in the [`UpstreamLiveness`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthCheckResult {
     /// A response, or an accepted connection if no request was sent.
@@ -156,7 +156,7 @@ impl LivenessMonitor {
     }
 
     /// Evaluates `liveness`, and stores the readiness of the app in it. Must be called until it returns [`Tick::Wait`],
-    /// then again at [`Self::next_look`], when `liveness` has changed, and when a check has ended. If the policy turns
+    /// then again at [`Self::next_tick`], when `liveness` has changed, and when a check has ended. If the policy turns
     /// monitoring off, it only reports refused connects, and the app stays ready.
     pub fn tick(&mut self, now: Instant, liveness: &UpstreamLiveness, sessions: ProbeSessions) -> Tick {
         let Some(interval) = self.policy.interval else { return self.unwatched(now, liveness) };

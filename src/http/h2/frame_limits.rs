@@ -170,7 +170,7 @@ impl Frames {
     /// honest client may come to; a flood is left to the library. A `WINDOW_UPDATE` of zero for a stream is an error of
     /// that stream (§6.9), but the library ends the connection for it: it gets a reset in its place.
     ///
-    /// A frame that the library lets pass although it ends a connection is a [`Fault`], and so is one that it answers with
+    /// A frame that the library lets pass although it ends a connection is a [`ConnectionError`], and so is one that it answers with
     /// another code than the RFC has for it: from there on nothing is passed on.
     pub(super) fn sift(&mut self, bytes: &mut [u8], now: Instant, streams: &mut Streams) -> usize {
         self.held.clear();

@@ -45,7 +45,7 @@ thread_local! {
 /// One connection's bytes; clones share them.
 ///
 /// The library writes and flushes each larger DATA frame by itself. Once a driver runs, what it writes is
-/// gathered instead, and goes out when the driver has nothing more to do ([`Wire::settle`]): the answers
+/// gathered instead, and goes out when the driver has nothing more to do ([`SharedIo::settle`]): the answers
 /// to many streams are one record of TLS and one write to the socket.
 #[derive(Debug)]
 pub(super) struct SharedIo<C>(Arc<Mutex<Shared<C>>>);

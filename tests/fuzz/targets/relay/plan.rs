@@ -5,7 +5,7 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use pulsegate::heartbeat::{ClientPing, Liveness, Mode, OnMiss, Policy, UpstreamEnd};
 
-/// NegotiatedTerms of the session, and the nature of its legs.
+/// The terms of the session, and the nature of its legs.
 #[derive(Debug)]
 pub struct Plan {
     pub policy: Policy,
