@@ -76,12 +76,12 @@ pub struct AcceptedConnection {
     /// The peer's address until the PROXY header names the client.
     address: SocketAddr,
     place: ConnectionPermit,
-    introduction: Introduction,
+    introduction: Identification,
 }
 
 /// The state of the client's identification.
 #[derive(Debug)]
-enum Introduction {
+enum Identification {
     /// The client is the peer itself.
     Done,
     /// The client is the address in the PROXY header, which has not been read yet.
@@ -164,9 +164,9 @@ impl ListenerLimits {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let settings = Arc::clone(&self.current.load().settings);
         let place = self.gate.acquire().and_then(|mut place| match &settings.listen.proxy_protocol {
-            None => self.claim(&mut place, address).map(|()| (place, Introduction::Done)),
+            None => self.claim(&mut place, address).map(|()| (place, Identification::Done)),
             Some(proxies) if proxies.trusted.iter().any(|network| network.contains(address.ip())) => {
-                Ok((place, Introduction::Awaited(self.clone())))
+                Ok((place, Identification::Awaited(self.clone())))
             }
             Some(_) => Err(ConnectionRefusal::ProxyUntrusted),
         });
@@ -196,7 +196,7 @@ impl AcceptedConnection {
     /// if no valid header arrives by `deadline` or the limits refuse the client.
     pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, ConnectionPermit)> {
         let Self { mut tcp, mut address, mut place, introduction } = self;
-        let Introduction::Awaited(limits) = introduction else {
+        let Identification::Awaited(limits) = introduction else {
             return Some((tcp, address, place));
         };
         let header = suspension::within(deadline, pin!(read_header(&mut tcp))).await;

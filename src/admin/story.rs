@@ -190,14 +190,14 @@ fn does(policy: &Policy) -> String {
         (Mode::Passive(_), Some(ProofOfLife::Answers)) => {
             format!("The app sends heartbeats; the client has {timeout} to answer each of them")
         }
-        (Mode::Passive(_), Some(ProofOfLife::Speaks(window))) => {
+        (Mode::Passive(_), Some(ProofOfLife::Sends(window))) => {
             format!("The client sends heartbeats to the app; {} without one end the session", span(window))
         }
-        (Mode::Passive(_), Some(ProofOfLife::SpeaksWhenQuiet(window))) => format!(
+        (Mode::Passive(_), Some(ProofOfLife::SendsWhenIdle(window))) => format!(
             "The client sends heartbeats to the app when both sides are quiet; {} of silence end the session",
             span(window)
         ),
-        (Mode::Passive(_), Some(ProofOfLife::SpeaksWhenSpokenTo(window))) => format!(
+        (Mode::Passive(_), Some(ProofOfLife::SendsAfterApp(window))) => format!(
             "The client sends heartbeats to the app; {} without one after a message of the app end the session",
             span(window)
         ),

@@ -8,10 +8,10 @@
 
 mod address;
 mod admin_address;
-mod answer;
 mod connection;
 mod error;
 mod location;
+mod response;
 mod sse;
 
 use std::collections::VecDeque;
@@ -30,10 +30,12 @@ use tokio_util::task::TaskTracker;
 
 pub(super) use self::address::Address;
 pub(super) use self::admin_address::RemoteArgs;
-pub(super) use self::answer::{Diagnosis, DirectionReport, Draining, Info, Reloaded, SessionReport, Shut, StatsReport};
 use self::connection::{AdminTls, ApiClient};
 pub(super) use self::error::RemoteError;
 pub(super) use self::location::AdminAddress;
+pub(super) use self::response::{
+    Diagnosis, DirectionReport, Draining, Info, Reloaded, SessionReport, Shut, StatsReport,
+};
 use self::sse::{Parser, SseEvent};
 use crate::tls::client::Trust;
 

@@ -149,7 +149,7 @@ impl Custom {
         Ok(Profile {
             name: Profile::CUSTOM,
             send: say.map(|send| MessageTemplate::new(self.opcode, send)),
-            proof: if asks.is_some() { ProofOfLife::Answers } else { ProofOfLife::Speaks(DEFAULT_WINDOW) },
+            proof: if asks.is_some() { ProofOfLife::Answers } else { ProofOfLife::Sends(DEFAULT_WINDOW) },
             asks,
             expect: vec![self.expect.clone()],
             start_after: self.start_after.clone(),

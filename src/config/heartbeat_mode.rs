@@ -70,8 +70,8 @@ const ALIASES: Words<Builtin> = &[
     ("subscriptions-transport-ws", Builtin::GraphqlWs),
 ];
 
-/// Visits `mode` and `profile` of a heartbeat that has been read; [`heartbeat_mode`] reads them.
-pub(super) fn visit_spoken(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
+/// Visits `mode` and `profile` of a heartbeat that has been read; [`read_mode`] reads them.
+pub(super) fn visit_mode(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
     match v {
         Visitor::List(table) => list(table, heartbeat),
         Visitor::Describe(table) => {
@@ -108,13 +108,13 @@ fn list(table: &mut ListedTable<'_>, heartbeat: &Heartbeat) {
 }
 
 /// Reads the heartbeat that the table `t` asks for, over `base`.
-pub(super) fn spoken(t: &Table<'_>, base: &HeartbeatMode) -> HeartbeatMode {
+pub(super) fn read_mode(t: &Table<'_>, base: &HeartbeatMode) -> HeartbeatMode {
     let mode = t.entry("mode", decode(&OneOf(MODES)));
     let asked = match (mode, profile(t, mode)) {
         (KeyValue::Refused, _) | (_, KeyValue::Refused) => Ok(HeartbeatMode::Refused),
         (KeyValue::Unset, KeyValue::Unset) => Ok(base.clone()),
         (KeyValue::Unset, KeyValue::Is(Named::Auto)) => Ok(HeartbeatMode::Auto),
-        (KeyValue::Unset, KeyValue::Is(Named::One(source))) => source.spoken(source.role()),
+        (KeyValue::Unset, KeyValue::Is(Named::One(source))) => source.mode_in(source.role()),
         (KeyValue::Is(word), KeyValue::Unset) => word.over(base),
         (KeyValue::Is(word), KeyValue::Is(named)) => word.with_profile(&named),
     };
@@ -146,7 +146,7 @@ impl Word {
             Self::Role(role) => role,
         };
         match base {
-            HeartbeatMode::Profile(source, _) => source.spoken(role).map_err(|problem| {
+            HeartbeatMode::Profile(source, _) => source.mode_in(role).map_err(|problem| {
                 let what = format!("{} of [heartbeat]", problem.what);
                 Problem { what, ..problem }
             }),
@@ -171,7 +171,7 @@ impl Word {
                 Err(problem.with_help(format!("leave out `mode` to use the profile, or `profile` for \"{self}\"")))
             }
             (Self::Role(_), Named::Auto) => Err(self.with_auto("")),
-            (Self::Role(role), Named::One(source)) => source.spoken(role),
+            (Self::Role(role), Named::One(source)) => source.mode_in(role),
         }
     }
 
@@ -202,7 +202,7 @@ impl ProfileSource {
     }
 
     /// Returns its heartbeat with the proxy in `role`.
-    fn spoken(&self, role: Role) -> Result<HeartbeatMode, Problem> {
+    fn mode_in(&self, role: Role) -> Result<HeartbeatMode, Problem> {
         let mode = match self {
             Self::Custom(custom) => role.with(Arc::new(custom.profile(role)?)),
             Self::Builtin(builtin) if builtin.roles().contains(&role) => builtin.mode(role),

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::codec::{self, AutoOr, BOOLEAN, Codec, DURATION, OneOf, SHARE, Scalar};
 use super::descriptions::Descriptions;
 use super::forwarded::Forwarded;
-use super::heartbeat_mode::{HeartbeatMode, spoken, visit_spoken};
+use super::heartbeat_mode::{HeartbeatMode, read_mode, visit_mode};
 use super::host::HostPattern;
 use super::json_schema::{DIALECT, SchemaTable};
 use super::listener;
@@ -37,7 +37,7 @@ const DISCONNECT: Words<()> = &[("disconnect", ())];
 #[derive(Debug)]
 struct Common {
     /// The kind of heartbeat.
-    spoken: HeartbeatMode,
+    mode: HeartbeatMode,
     /// Its settings.
     policy: Policy,
     /// Both together.
@@ -83,7 +83,7 @@ const MAX_MISSED: Scalar<u32> =
 
 /// Visits `[heartbeat]`, or that of a route, for a listing or a description.
 pub(super) fn visit_heartbeat(v: &mut Visitor<'_>, heartbeat: &Heartbeat) {
-    visit_spoken(v, heartbeat);
+    visit_mode(v, heartbeat);
     visit_policy(v, &mut Policy::clone(heartbeat.policy()));
 }
 
@@ -209,14 +209,14 @@ pub(super) fn read(
     let tls = listener::tls(&root.table("tls"), certificates);
     let (mut apps, is_known) = AppReader::read(&root.table("upstream"), &app);
     let table = root.table("heartbeat");
-    let spoken = spoken(&table, &HeartbeatMode::Protocol);
+    let mode = read_mode(&table, &HeartbeatMode::Protocol);
     let policy = policy(&table, &Policy::default());
-    let heartbeat = spoken.heartbeat(&policy);
+    let heartbeat = mode.heartbeat(&policy);
     let table = root.table("limits");
     let limits = listener::limits(&table);
     let session = listener::session_limits(&table, SessionLimits::default());
     let origins = listener::origins(&root.table("origins"), &Arc::default());
-    let common = Common { spoken, policy, heartbeat, limits: session, origins };
+    let common = Common { mode, policy, heartbeat, limits: session, origins };
     let forwarded = listener::forwarded(&root.table("forwarded"));
     let drain = operations::drain(&root.table("drain"));
     let admin = operations::admin(&root.table("admin"), &listen_table, &listen);
@@ -314,6 +314,6 @@ fn precedence(route: &Route) -> impl Ord + use<> {
 
 /// Reads the heartbeat of a route over the common one, which is shared where the route changes nothing.
 fn heartbeat(t: &Table<'_>, common: &Common) -> Heartbeat {
-    let own = spoken(t, &common.spoken).heartbeat(&policy(t, &common.policy));
+    let own = read_mode(t, &common.mode).heartbeat(&policy(t, &common.policy));
     if own == common.heartbeat { common.heartbeat.clone() } else { own }
 }

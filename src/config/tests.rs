@@ -4,14 +4,14 @@
 //! and the code agree.
 
 mod documented;
-mod edge;
+mod effective;
 mod errors;
+mod heartbeat_mode;
 mod hostile;
 mod layers;
-mod operate;
+mod listener;
+mod operations;
 mod remedies;
-mod shown;
-mod spoken;
 
 use std::io::Write;
 use std::path::Path;

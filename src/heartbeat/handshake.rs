@@ -82,12 +82,12 @@ impl HandshakeParser {
     fn agreed(&mut self) -> Option<ProofOfLife> {
         let agreed = match (self.of, &self.client, &self.app) {
             (Handshake::Pusher, _, Side::Complete(activity_s, _)) => {
-                ProofOfLife::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2)
+                ProofOfLife::SendsWhenIdle(seconds(*activity_s) * 3 / 2)
             }
             (Handshake::Stomp, Side::Complete(can_ms, _), Side::Complete(_, wants_ms)) => {
                 let beats = *can_ms > 0 && *wants_ms > 0;
                 let interval = millis((*can_ms).max(*wants_ms));
-                if beats { ProofOfLife::Speaks(interval * 3) } else { ProofOfLife::Pongs }
+                if beats { ProofOfLife::Sends(interval * 3) } else { ProofOfLife::Pongs }
             }
             (Handshake::Mqtt, Side::Complete(keep_alive_s, version), app) => {
                 let keep_alive = match app {
@@ -98,7 +98,7 @@ impl HandshakeParser {
                     _ => *keep_alive_s,
                 };
                 let interval = seconds(keep_alive);
-                if keep_alive > 0 { ProofOfLife::Speaks(interval * 3 / 2) } else { ProofOfLife::Pongs }
+                if keep_alive > 0 { ProofOfLife::Sends(interval * 3 / 2) } else { ProofOfLife::Pongs }
             }
             _ => return None,
         };
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn speaks(ms: u64) -> ProofOfLife {
-        ProofOfLife::Speaks(Duration::from_millis(ms))
+        ProofOfLife::Sends(Duration::from_millis(ms))
     }
 
     const PONGS: Option<ProofOfLife> = Some(ProofOfLife::Pongs);
@@ -236,7 +236,7 @@ mod tests {
         let open =
             br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}"#;
         let object = br#"{"event":"pusher:connection_established","data":{"activity_timeout":30}}"#;
-        let window = ProofOfLife::SpeaksWhenQuiet(Duration::from_secs(45));
+        let window = ProofOfLife::SendsWhenIdle(Duration::from_secs(45));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, open)]), Some(window));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, object)]), Some(window));
     }
@@ -249,7 +249,7 @@ mod tests {
             agreed(Handshake::Pusher, &[(Server, open.as_bytes())])
         };
         for thirty in ["30", "30.0", "3e1", "29.5"] {
-            assert_eq!(after(thirty), Some(ProofOfLife::SpeaksWhenQuiet(Duration::from_secs(45))), "{thirty}");
+            assert_eq!(after(thirty), Some(ProofOfLife::SendsWhenIdle(Duration::from_secs(45))), "{thirty}");
         }
         for none in ["0", "0.0", "-30", "1e30", "\"30\"", "null"] {
             assert_eq!(after(none), None, "{none}");

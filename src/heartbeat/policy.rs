@@ -181,7 +181,7 @@ impl Policy {
             Mode::Off => None,
             Mode::Protocol => Some(ProofOfLife::Pongs),
             Mode::App(_) => Some(ProofOfLife::Answers),
-            Mode::Answer(_) => Some(ProofOfLife::Speaks(self.window.unwrap_or(DEFAULT_WINDOW))),
+            Mode::Answer(_) => Some(ProofOfLife::Sends(self.window.unwrap_or(DEFAULT_WINDOW))),
             Mode::Passive(profile) => Some(self.proof_of(profile.proof)),
         }
     }
@@ -189,9 +189,9 @@ impl Policy {
     /// Returns `proof` with the configured window, if any.
     pub(super) fn proof_of(&self, proof: ProofOfLife) -> ProofOfLife {
         match (proof, self.window) {
-            (ProofOfLife::Speaks(_), Some(window)) => ProofOfLife::Speaks(window),
-            (ProofOfLife::SpeaksWhenQuiet(_), Some(window)) => ProofOfLife::SpeaksWhenQuiet(window),
-            (ProofOfLife::SpeaksWhenSpokenTo(_), Some(window)) => ProofOfLife::SpeaksWhenSpokenTo(window),
+            (ProofOfLife::Sends(_), Some(window)) => ProofOfLife::Sends(window),
+            (ProofOfLife::SendsWhenIdle(_), Some(window)) => ProofOfLife::SendsWhenIdle(window),
+            (ProofOfLife::SendsAfterApp(_), Some(window)) => ProofOfLife::SendsAfterApp(window),
             (proof, _) => proof,
         }
     }

@@ -56,11 +56,11 @@ pub enum ProofOfLife {
     /// An answer to the app's probe within `timeout`.
     Answers,
     /// At least one message in this time.
-    Speaks(Duration),
+    Sends(Duration),
     /// At least one message in this time, counted from the last message of either side.
-    SpeaksWhenQuiet(Duration),
+    SendsWhenIdle(Duration),
     /// A message in this time after the app has sent one; a frozen app sends none, and then nothing is expected.
-    SpeaksWhenSpokenTo(Duration),
+    SendsAfterApp(Duration),
     /// Pongs, as its messages prove nothing: the client is pinged.
     Pongs,
 }
@@ -69,7 +69,7 @@ impl ProofOfLife {
     /// Returns the maximum silence of a client that must send on its own.
     pub fn window(self) -> Option<Duration> {
         match self {
-            Self::Speaks(window) | Self::SpeaksWhenQuiet(window) | Self::SpeaksWhenSpokenTo(window) => Some(window),
+            Self::Sends(window) | Self::SendsWhenIdle(window) | Self::SendsAfterApp(window) => Some(window),
             Self::Answers | Self::Pongs => None,
         }
     }
@@ -214,7 +214,7 @@ impl Builtin {
                     Pattern::record(RecordFormat::SignalrJson),
                     Pattern::record(RecordFormat::SignalrMessagePack),
                 ],
-                proof: ProofOfLife::SpeaksWhenSpokenTo(30 * SECOND),
+                proof: ProofOfLife::SendsAfterApp(30 * SECOND),
                 ..base
             },
             Self::Stomp => Profile {
@@ -231,14 +231,14 @@ impl Builtin {
                     json(r#"{"topic":"phoenix","event":"heartbeat"}"#),
                 ],
                 // One heartbeat every 30 s, or a minute after the last in a tab that has just been hidden.
-                proof: ProofOfLife::Speaks(120 * SECOND),
+                proof: ProofOfLife::Sends(120 * SECOND),
                 ..base
             },
             Self::ActionCable => base,
             Self::Pusher => Profile {
                 expect: vec![json(r#"{"event":"pusher:ping"}"#)],
                 handshake: Some(Handshake::Pusher),
-                proof: ProofOfLife::SpeaksWhenQuiet(180 * SECOND),
+                proof: ProofOfLife::SendsWhenIdle(180 * SECOND),
                 ..base
             },
             Self::ExpressText => match role {

@@ -19,7 +19,7 @@ pub enum Heartbeat {
 pub struct Auto {
     fallback: Arc<Policy>,
     /// One policy per application protocol, in the order of [`Builtin::ALL`].
-    spoken: [Arc<Policy>; Builtin::ALL.len()],
+    by_profile: [Arc<Policy>; Builtin::ALL.len()],
 }
 
 /// The heartbeat selected for one session.
@@ -39,7 +39,7 @@ impl Heartbeat {
     pub fn auto(base: &Policy) -> Self {
         let with = |mode| Arc::new(Policy { mode, ..base.clone() });
         let spoken = Builtin::ALL.map(|builtin| with(builtin.mode(builtin.roles()[0])));
-        Self::Auto(Arc::new(Auto { fallback: with(Mode::Protocol), spoken }))
+        Self::Auto(Arc::new(Auto { fallback: with(Mode::Protocol), by_profile: spoken }))
     }
 
     /// Returns the settings shared by all sessions, with the mode of sessions without a detected heartbeat.
@@ -110,7 +110,7 @@ impl From<Policy> for Heartbeat {
 impl Auto {
     /// Returns the policy of sessions in which `builtin` is detected.
     pub fn policy(&self, builtin: Builtin) -> &Arc<Policy> {
-        &self.spoken[builtin as usize]
+        &self.by_profile[builtin as usize]
     }
 }
 

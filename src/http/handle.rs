@@ -47,7 +47,7 @@ async fn route(connection: &Arc<ClientConnection>, request: Request<Upload>) -> 
     let host = named.or_of(connection.rules.upstream(route));
     if upgrade::is_websocket_request(&request) {
         if !is_clear {
-            let asking = websocket::Asking::begin(connection, Arc::clone(route), &request);
+            let asking = websocket::UpgradeRequest::begin(connection, Arc::clone(route), &request);
             let accept = request.headers().get(ACCEPT);
             return Handled::Response(websocket::refuse(connection, &UpgradeRefusal::Path, asking, accept));
         }

@@ -42,17 +42,17 @@ enum Verdict {
     /// A valid 101, and the stream behind it.
     Switched(Response<()>, Box<PreparedSession>),
     /// Any other response: the app's own way to refuse.
-    Refused(Response<Incoming>, Box<Asking>),
+    Refused(Response<Incoming>, Box<UpgradeRequest>),
 }
 
 /// A request for a WebSocket that is not decided yet.
-pub(super) struct Asking {
+pub(super) struct UpgradeRequest {
     asked: RequestFacts,
     attempt: UpgradeAttempt,
     span: Span,
 }
 
-impl Asking {
+impl UpgradeRequest {
     /// The head of `request` is in.
     pub(super) fn begin<B>(connection: &ClientConnection, route: Arc<Route>, request: &Request<B>) -> Self {
         let attempt = connection.rules.counts(&route).attempt();
@@ -73,7 +73,7 @@ pub(super) async fn switch(
     request: Request<Upload>,
 ) -> Handled {
     let accept = request.headers().get(ACCEPT).cloned();
-    let asking = Asking::begin(connection, route, &request);
+    let asking = UpgradeRequest::begin(connection, route, &request);
     match negotiate(connection, asking, host, request).await {
         Ok(Verdict::Switched(mut accepted, prepared)) => {
             match connection.peer.protocol() {
@@ -88,7 +88,7 @@ pub(super) async fn switch(
             Handled::Session(accepted, prepared)
         }
         Ok(Verdict::Refused(response, asking)) => {
-            let Asking { asked, attempt, span } = *asking;
+            let UpgradeRequest { asked, attempt, span } = *asking;
             attempt.ended(UpgradeOutcome::UpstreamRefused);
             span.refused(response.status(), "upstream_refused");
             reject(connection, &asked, "upstream_refused", response.status(), None, None);
@@ -102,10 +102,10 @@ pub(super) async fn switch(
 pub(super) fn refuse(
     connection: &ClientConnection,
     refusal: &UpgradeRefusal,
-    asking: Asking,
+    asking: UpgradeRequest,
     accept: Option<&HeaderValue>,
 ) -> Response<ProxyResponse> {
-    let Asking { asked, attempt, span } = asking;
+    let UpgradeRequest { asked, attempt, span } = asking;
     match refusal {
         UpgradeRefusal::Upstream(failure) => {
             connection.edge.metrics.upstream_error(failure.reason());
@@ -143,10 +143,10 @@ pub(super) fn refuse(
 
 async fn negotiate(
     connection: &ClientConnection,
-    mut asking: Asking,
+    mut asking: UpgradeRequest,
     host: Option<HeaderValue>,
     request: Request<Upload>,
-) -> Result<Verdict, (UpgradeRefusal, Asking)> {
+) -> Result<Verdict, (UpgradeRefusal, UpgradeRequest)> {
     let edge = &connection.edge;
     let offer = match Offer::read(&request) {
         _ if edge.draining.is_cancelled() => Err(UpgradeRefusal::Draining),
@@ -215,7 +215,7 @@ async fn negotiate(
     let heartbeat = route.heartbeat.select(&signs, coding);
     let policy = Arc::clone(&heartbeat.policy);
     let tls = connection.peer.tls.as_ref();
-    let Asking { asked, attempt, span } = asking;
+    let UpgradeRequest { asked, attempt, span } = asking;
     span.switched(if is_bridged { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS });
     let facts = SessionFacts {
         id,

@@ -223,7 +223,7 @@ async fn mqtt_keeps_the_keep_alive_of_a_connect_in_nine_messages() {
 
 #[tokio::test(start_paused = true)]
 async fn phoenix_beats_by_itself() {
-    let ProofOfLife::Speaks(window) = Builtin::Phoenix.profile(Role::Passive).proof else {
+    let ProofOfLife::Sends(window) = Builtin::Phoenix.profile(Role::Passive).proof else {
         panic!("it speaks by itself")
     };
     // `pong_only`: other messages do not count, and compressed ones must be read, or be taken for heartbeats.

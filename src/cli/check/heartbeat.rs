@@ -122,7 +122,7 @@ fn held(policy: &Policy) -> Option<String> {
     let asked = matches!(policy.proof(), Some(ProofOfLife::Pongs | ProofOfLife::Answers));
     let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
-        Some(ProofOfLife::SpeaksWhenQuiet(_)) => " of the last message of either side",
+        Some(ProofOfLife::SendsWhenIdle(_)) => " of the last message of either side",
         _ => "",
     };
     Some(format!("a dead client is gone within {within}{from}{longer}"))
@@ -156,14 +156,14 @@ fn bound(policy: &Policy) -> Bound {
         (ProofOfLife::Pongs, Some(_), Some(window)) => Bound::Within(window.max(pinged)),
         (ProofOfLife::Answers, ..) if watched => Bound::Agreed(asked_by_app(policy)),
         (ProofOfLife::Pongs | ProofOfLife::Answers, ..) => Bound::Within(pinged),
-        (ProofOfLife::SpeaksWhenQuiet(window), Some(_), None) => {
+        (ProofOfLife::SendsWhenIdle(window), Some(_), None) => {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }
         // A client to which the app sends nothing needs to send nothing.
-        (ProofOfLife::SpeaksWhenSpokenTo(window), ..) => {
+        (ProofOfLife::SendsAfterApp(window), ..) => {
             Bound::Agreed(format!("{} of the app's next message", seconds(window)))
         }
-        (ProofOfLife::Speaks(window) | ProofOfLife::SpeaksWhenQuiet(window), ..) => {
+        (ProofOfLife::Sends(window) | ProofOfLife::SendsWhenIdle(window), ..) => {
             // A session that begins with pings may end during that phase.
             Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })
         }

@@ -94,9 +94,9 @@ const WINDOWS: [Window; 4] = [
         matches!(policy.proof()?, ProofOfLife::Pongs | ProofOfLife::Answers).then_some(policy.timeout)
     }),
     ("window", |policy| match policy.proof()? {
-        ProofOfLife::Speaks(window)
-        | ProofOfLife::SpeaksWhenQuiet(window)
-        | ProofOfLife::SpeaksWhenSpokenTo(window) => Some(window),
+        ProofOfLife::Sends(window) | ProofOfLife::SendsWhenIdle(window) | ProofOfLife::SendsAfterApp(window) => {
+            Some(window)
+        }
         ProofOfLife::Pongs | ProofOfLife::Answers => None,
     }),
     ("write_stall", |policy| Some(policy.write_stall)),

@@ -55,8 +55,8 @@ impl Engine {
     #[inline]
     pub fn app_sent(&mut self, now: Instant) {
         match self.proof {
-            ProofOfLife::SpeaksWhenQuiet(_) => self.hurried = true,
-            ProofOfLife::SpeaksWhenSpokenTo(_) if !self.app_has_sent => {
+            ProofOfLife::SendsWhenIdle(_) => self.hurried = true,
+            ProofOfLife::SendsAfterApp(_) if !self.app_has_sent => {
                 self.app_has_sent = true;
                 self.hurried = true;
             }
@@ -80,7 +80,7 @@ impl Engine {
     /// Returns the time until which a client that must send on its own may be silent.
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
-            ProofOfLife::SpeaksWhenSpokenTo(_) if !self.app_has_sent => None,
+            ProofOfLife::SendsAfterApp(_) if !self.app_has_sent => None,
             proof => proof.window().map(|window| self.last_byte + window),
         }
     }

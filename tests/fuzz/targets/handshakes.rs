@@ -62,7 +62,7 @@ fn millis(ms: u64) -> Duration {
 fn stomp(client: &[u8], app: &[u8]) -> Option<ProofOfLife> {
     let (can, _) = stomp_frame(client, &["CONNECT", "STOMP"])?;
     let (_, wants) = stomp_frame(app, &["CONNECTED"])?;
-    Some(if can == 0 || wants == 0 { ProofOfLife::Pongs } else { ProofOfLife::Speaks(millis(3 * can.max(wants))) })
+    Some(if can == 0 || wants == 0 { ProofOfLife::Pongs } else { ProofOfLife::Sends(millis(3 * can.max(wants))) })
 }
 
 fn stomp_frame(said: &[u8], commands: &[&str]) -> Option<(u64, u64)> {
@@ -116,7 +116,7 @@ fn mqtt(client: &[u8], app: &[u8]) -> Option<ProofOfLife> {
             agreed = overruled;
         }
     }
-    Some(if agreed == 0 { ProofOfLife::Pongs } else { ProofOfLife::Speaks(millis(agreed * 1500)) })
+    Some(if agreed == 0 { ProofOfLife::Pongs } else { ProofOfLife::Sends(millis(agreed * 1500)) })
 }
 
 fn server_keep_alive(connack: &[u8]) -> Option<u64> {
@@ -159,5 +159,5 @@ fn pusher(app: &[u8]) -> Option<ProofOfLife> {
     // As in the proxy: to the nanosecond.
     let seconds = Duration::try_from_secs_f64(seconds).ok()?;
     let whole = seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0);
-    (whole > 0).then(|| ProofOfLife::SpeaksWhenQuiet(millis(whole * 1500)))
+    (whole > 0).then(|| ProofOfLife::SendsWhenIdle(millis(whole * 1500)))
 }

@@ -38,8 +38,8 @@ fn a_client_that_is_not_asked_owes_a_beat_or_waits_for_its_app() {
         (answer(), Awaited::Beat),
         (watched(ProofOfLife::Answers), Awaited::AppProbe),
         (watched(ProofOfLife::Pongs), Awaited::Probe),
-        (watched(ProofOfLife::Speaks(90 * SECOND)), Awaited::Beat),
-        (watched(ProofOfLife::SpeaksWhenSpokenTo(90 * SECOND)), Awaited::AppProbe),
+        (watched(ProofOfLife::Sends(90 * SECOND)), Awaited::Beat),
+        (watched(ProofOfLife::SendsAfterApp(90 * SECOND)), Awaited::AppProbe),
     ] {
         let mut rig = Rig::new(policy);
         rig.run(SECOND);
@@ -49,7 +49,7 @@ fn a_client_that_is_not_asked_owes_a_beat_or_waits_for_its_app() {
     rig.app_asks();
     rig.run(SECOND);
     assert_eq!(rig.engine.awaited(), Awaited::Answer);
-    let mut rig = Rig::new(watched(ProofOfLife::SpeaksWhenSpokenTo(90 * SECOND)));
+    let mut rig = Rig::new(watched(ProofOfLife::SendsAfterApp(90 * SECOND)));
     rig.app_speaks();
     rig.run(SECOND);
     assert_eq!(rig.engine.awaited(), Awaited::Beat);

@@ -334,7 +334,7 @@ fn s34_s37_app_after_a_close_nothing_is_asked_and_no_answer_revives() {
         rig.now += SECOND;
         rig.engine.app_probe(rig.now);
         rig.engine.start(rig.now);
-        rig.engine.agreed(ProofOfLife::Speaks(SECOND), rig.now);
+        rig.engine.agreed(ProofOfLife::Sends(SECOND), rig.now);
         rig.engine.app_sent(rig.now);
         rig.engine.client_heartbeat(rig.now);
         rig.engine.read(rig.now, seen(true, false));

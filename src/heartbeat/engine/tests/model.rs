@@ -72,11 +72,9 @@ fn spoken(policy: &Policy) -> impl Strategy<Value = (Way, Mode, Option<Duration>
         |(window, share, rtt, spoken_to, way)| {
             let after = window.mul_f64(share).max(SECOND);
             let (way, mode) = match way {
-                0 => (Way::Beats { every: after, waits: false }, watched(ProofOfLife::Speaks(window)).mode),
-                1 => (Way::BeatsWhenQuiet { after }, watched(ProofOfLife::SpeaksWhenQuiet(window)).mode),
-                2 => {
-                    (Way::BeatsWhenSpokenTo { after, spoken_to }, watched(ProofOfLife::SpeaksWhenSpokenTo(window)).mode)
-                }
+                0 => (Way::Beats { every: after, waits: false }, watched(ProofOfLife::Sends(window)).mode),
+                1 => (Way::BeatsWhenQuiet { after }, watched(ProofOfLife::SendsWhenIdle(window)).mode),
+                2 => (Way::BeatsWhenSpokenTo { after, spoken_to }, watched(ProofOfLife::SendsAfterApp(window)).mode),
                 _ => (Way::Beats { every: after, waits: true }, Builtin::ExpressText.mode(Role::Answer)),
             };
             (way, mode, Some(window), window.mul_f64(rtt))

@@ -22,9 +22,9 @@ fn ways() -> Vec<Way> {
         way("app, the app asks", express(Role::App), Rig::app_asks, 20 * SECOND),
         way("answer", express(Role::Answer), says_nothing, WINDOW),
         way("answers", watched(ProofOfLife::Answers), Rig::app_asks, 20 * SECOND),
-        way("speaks", watched(ProofOfLife::Speaks(WINDOW)), says_nothing, WINDOW),
-        way("when quiet", watched(ProofOfLife::SpeaksWhenQuiet(WINDOW)), Rig::app_speaks, WINDOW),
-        way("when spoken to", watched(ProofOfLife::SpeaksWhenSpokenTo(WINDOW)), Rig::app_speaks, WINDOW),
+        way("speaks", watched(ProofOfLife::Sends(WINDOW)), says_nothing, WINDOW),
+        way("when quiet", watched(ProofOfLife::SendsWhenIdle(WINDOW)), Rig::app_speaks, WINDOW),
+        way("when spoken to", watched(ProofOfLife::SendsAfterApp(WINDOW)), Rig::app_speaks, WINDOW),
     ]
 }
 

@@ -13,7 +13,7 @@ fn record(rig: &mut Rig, mut from: Duration, to: Duration, step: Duration) {
 
 #[test]
 fn s56_an_unfinished_record_is_a_sign_of_life_under_any_bytes() {
-    let watched = watched(ProofOfLife::Speaks(30 * SECOND));
+    let watched = watched(ProofOfLife::Sends(30 * SECOND));
     for (name, policy) in [("protocol", exact()), ("app", app()), ("answer", answer()), ("passive", watched)] {
         for liveness in [Liveness::AnyBytes, Liveness::AnyFrame, Liveness::PongOnly] {
             let policy = Policy { liveness, write_stall: 400 * SECOND, ..policy.clone() };
@@ -88,7 +88,7 @@ fn s56_the_same_bytes_reported_again_are_no_new_sign_of_life() {
 #[test]
 fn s56_a_record_that_had_nothing_to_read_leaves_no_frame_behind() {
     // As a key update does; the client then sends nothing, and need not.
-    let mut rig = Rig::new(watched(ProofOfLife::SpeaksWhenSpokenTo(30 * SECOND)));
+    let mut rig = Rig::new(watched(ProofOfLife::SendsAfterApp(30 * SECOND)));
     rig.arrives(SECOND, Inbound::Partial);
     rig.run(2 * SECOND);
     rig.engine.partial_ended();

@@ -73,7 +73,7 @@ fn a_watched_app_that_asks_once_and_waits_is_served_with_max_missed_too() {
 
 #[test]
 fn a_client_that_has_to_speak_is_gone_a_window_after_its_last_word() {
-    let mut rig = Rig::new(watched(ProofOfLife::Speaks(WINDOW))).answering(MS);
+    let mut rig = Rig::new(watched(ProofOfLife::Sends(WINDOW))).answering(MS);
     rig.frames(29 * SECOND, 290 * SECOND, 29 * SECOND);
     app_talks(&mut rig, 290 * SECOND, SECOND);
     rig.assert_alive();
@@ -84,7 +84,7 @@ fn a_client_that_has_to_speak_is_gone_a_window_after_its_last_word() {
 
 #[test]
 fn a_client_that_beats_when_all_is_quiet_is_gone_a_window_after_the_last_word_of_either() {
-    let mut rig = Rig::new(watched(ProofOfLife::SpeaksWhenQuiet(WINDOW)));
+    let mut rig = Rig::new(watched(ProofOfLife::SendsWhenIdle(WINDOW)));
     app_talks(&mut rig, 200 * SECOND, 29 * SECOND);
     rig.assert_alive();
     let last = rig.elapsed();
@@ -97,7 +97,7 @@ fn a_client_that_beats_when_all_is_quiet_is_gone_a_window_after_the_last_word_of
 
 #[test]
 fn a_client_that_beats_when_spoken_to_is_not_missed_while_its_app_is_frozen() {
-    let mut rig = Rig::new(watched(ProofOfLife::SpeaksWhenSpokenTo(WINDOW)));
+    let mut rig = Rig::new(watched(ProofOfLife::SendsAfterApp(WINDOW)));
     rig.run(3600 * SECOND);
     rig.assert_alive();
     // The app resumes; its client answers, and need not send anything while the app sends nothing.
@@ -117,7 +117,7 @@ fn a_handshake_that_agrees_on_beats_ends_the_pings_and_forgives_the_one_outstand
         let mut rig = Rig::new(watched(ProofOfLife::Pongs)).kernel(|_, written| written);
         let pinged = rig.run_to_ping();
         rig.run(pinged + 5 * SECOND);
-        rig.engine.agreed(ProofOfLife::Speaks(60 * SECOND), rig.now);
+        rig.engine.agreed(ProofOfLife::Sends(60 * SECOND), rig.now);
         rig.rearm();
         if answers_ping {
             let ping = rig.pings[0].1.clone();
@@ -137,7 +137,7 @@ fn a_handshake_may_agree_while_a_ping_is_half_way_out() {
     rig.boundary = false;
     rig.run(26 * SECOND);
     assert!(rig.engine.poll_transmit(rig.now, Gap::Frame).is_some());
-    rig.engine.agreed(ProofOfLife::Speaks(60 * SECOND), rig.now);
+    rig.engine.agreed(ProofOfLife::Sends(60 * SECOND), rig.now);
     assert!(!rig.engine.awaits_flush() && !rig.engine.wants_transmit(rig.now));
     rig.boundary = true;
     rig.rearm();
@@ -159,7 +159,7 @@ fn a_handshake_that_agrees_on_nothing_leaves_the_pings_as_they_are() {
 #[test]
 fn the_window_of_the_configuration_overrules_the_handshake() {
     let proofs: [fn(Duration) -> ProofOfLife; 3] =
-        [ProofOfLife::Speaks, ProofOfLife::SpeaksWhenQuiet, ProofOfLife::SpeaksWhenSpokenTo];
+        [ProofOfLife::Sends, ProofOfLife::SendsWhenIdle, ProofOfLife::SendsAfterApp];
     for proof in proofs {
         let mut rig = Rig::new(Policy { window: Some(40 * SECOND), ..watched(ProofOfLife::Pongs) });
         rig.run(2 * SECOND);
@@ -186,7 +186,7 @@ fn late(mode: &Mode) -> Policy {
 #[test]
 fn until_it_has_started_a_session_is_pinged_and_nothing_is_asked_or_answered() {
     for policy in
-        [express(Role::App), express(Role::Answer), watched(ProofOfLife::Answers), watched(ProofOfLife::Speaks(WINDOW))]
+        [express(Role::App), express(Role::Answer), watched(ProofOfLife::Answers), watched(ProofOfLife::Sends(WINDOW))]
     {
         let mut rig = Rig::new(late(&policy.mode)).answering(MS);
         rig.frames(SECOND, 20 * SECOND, 7 * SECOND);
@@ -260,7 +260,7 @@ fn a_start_in_the_middle_of_a_long_window_makes_nothing_overdue() {
 #[test]
 fn what_cannot_be_read_may_be_what_was_waited_for() {
     // Compressed with context takeover: under pong_only the content would count, and is unknown.
-    for proof in [ProofOfLife::Answers, ProofOfLife::Speaks(WINDOW), ProofOfLife::SpeaksWhenQuiet(WINDOW)] {
+    for proof in [ProofOfLife::Answers, ProofOfLife::Sends(WINDOW), ProofOfLife::SendsWhenIdle(WINDOW)] {
         let mut rig = Rig::new(Policy { liveness: Liveness::PongOnly, ..watched(proof) });
         for _ in 0..10 {
             rig.app_asks();
@@ -289,9 +289,9 @@ fn liveness_says_what_a_client_has_to_say() {
     ];
     let proofs = [
         ProofOfLife::Answers,
-        ProofOfLife::Speaks(WINDOW),
-        ProofOfLife::SpeaksWhenQuiet(WINDOW),
-        ProofOfLife::SpeaksWhenSpokenTo(WINDOW),
+        ProofOfLife::Sends(WINDOW),
+        ProofOfLife::SendsWhenIdle(WINDOW),
+        ProofOfLife::SendsAfterApp(WINDOW),
     ];
     for ((liveness, what, alive), proof) in cases.iter().flat_map(|case| proofs.map(|proof| (case, proof))) {
         let mut rig = Rig::new(Policy { liveness: *liveness, ..watched(proof) });

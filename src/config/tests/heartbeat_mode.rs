@@ -83,7 +83,7 @@ fn a_custom_profile_means_the_same_in_every_mode() {
     let passive = profile(&format!("mode = \"passive\"\n{keys}"));
     assert_eq!((frame(&passive), &passive.asks, passive.proof), (None, &app.asks, ProofOfLife::Answers));
     let mute = profile("mode = \"passive\"\nprofile.expect = \"b\"");
-    assert_eq!((frame(&mute), &mute.asks, mute.proof), (None, &None, ProofOfLife::Speaks(Duration::from_secs(90))));
+    assert_eq!((frame(&mute), &mute.asks, mute.proof), (None, &None, ProofOfLife::Sends(Duration::from_secs(90))));
     for profile in [&answer, &passive, &mute] {
         assert_eq!(profile.expect, app.expect);
     }
