@@ -8,7 +8,7 @@ pub mod metrics;
 #[cfg(feature = "otel")]
 pub mod otel;
 #[cfg(not(feature = "otel"))]
-#[path = "telemetry/without_otel.rs"]
+#[path = "telemetry/otel_disabled.rs"]
 pub mod otel;
 
 use std::fs::File;

@@ -110,12 +110,12 @@ pub(in crate::cli) struct Shut {
 /// The diagnosis of one session.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::cli) struct Diagnosis {
-    pub(in crate::cli) story: Vec<Paragraph>,
+    pub(in crate::cli) story: Vec<StoryParagraph>,
 }
 
 /// Some sentences on one topic.
 #[derive(Clone, Debug, Deserialize)]
-pub(in crate::cli) struct Paragraph {
+pub(in crate::cli) struct StoryParagraph {
     pub(in crate::cli) topic: String,
     pub(in crate::cli) text: String,
 }
