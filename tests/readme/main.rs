@@ -91,6 +91,10 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_exits_with_one_and_prints_its_reason" },
     ),
     (
+        "pulsegate config schema > proxy.schema.json",
+        Tried::Elsewhere { file: "tests/schema/main.rs", by: "[\"config\", \"schema\"]" },
+    ),
+    (
         "curl --unix-socket /run/pulsegate/admin.sock 'http://localhost/v1/connections?state=closed'",
         Tried::Elsewhere { file: "tests/admin/closing.rs", by: "rig.get(\"/v1/connections?state=closed\")" },
     ),
@@ -105,7 +109,7 @@ const COMMANDS: &[(&str, Tried)] = &[
     ("tests/install", Tried::Elsewhere { file: "tests/run", by: "step \"tests/install\" tests/install" }),
     ("tests/run", Tried::Elsewhere { file: ".ci/run", by: "tests/run </dev/null" }),
     (".ci/run", Tried::Elsewhere { file: ".github/workflows/ci.yml", by: "run: .ci/run" }),
-    ("tests/scenarios", Tried::Elsewhere { file: "tests/rules.rs", by: "\"tests/scenarios\"" }),
+    ("tests/scenarios", Tried::Elsewhere { file: "tests/rules/main.rs", by: "\"tests/scenarios\"" }),
     ("tests/long --only fuzz --minutes 5", Tried::Here(the_long_scripts_explain_themselves)),
     ("deploy/release 0.2.0 --dry-run", Tried::Elsewhere { file: "tests/readme/release.rs", by: "\"--dry-run\"" }),
     ("deploy/release 0.2.0", Tried::Elsewhere { file: "tests/readme/release.rs", by: "a_release_is_made_in_a_clone" }),
